@@ -1,0 +1,65 @@
+# Two commands on a fresh machine: `make run`, `make test`. `make help` lists them all.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+SOURCES := src tests benchmarks
+COMPOSE ?= docker-compose -f compose.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format lint types bench containers-test clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 …"; exit 1; }
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3-venv is needed: install it with the system's package manager"; exit 1; }
+
+$(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the service into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the service and the development tools into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.service $@
+
+install: $(VENV)/.service ## Install the service into .venv
+
+run: install ## Start the service on a private Redis, and print a curl line to paste
+	@echo "Starting the service; Ctrl-C stops it"
+	@exec $(BIN)/redis-scheduler
+
+test: $(VENV)/.development ## Run the test suite on a private Redis
+	@echo "Running the tests"
+	@$(BIN)/pytest
+
+check: $(VENV)/.development format-check lint types test ## Check format, lint, types and tests: what CI runs
+
+.PHONY: format-check
+format-check: $(VENV)/.development
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Not formatted; run: make format"; exit 1; }
+
+format: $(VENV)/.development ## Format the code
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+lint: $(VENV)/.development
+	@$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.development
+	@$(BIN)/mypy $(SOURCES)
+
+bench: $(VENV)/.development ## Measure burst and lateness on this machine
+	@$(BIN)/python -m benchmarks.burst
+	@$(BIN)/python -m benchmarks.lateness
+
+containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
+	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest tests/integration tests/scripts tests/containers
+
+clean: ## Remove what was made here, but no data
+	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The REST API: validates, writes and reads. It never delivers."""

@@ -1,0 +1,83 @@
+"""Answers: JSON with `status`, always; and the mapping of every error to one."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
+from redis_scheduler.models import encode_answer
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 1
+
+
+def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON answer: status, then the content."""
+    return Response(encode_answer({"status": status, **content}), status, headers, "application/json")
+
+
+def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a failure: status, and what is wrong and where."""
+    return answer({"error": error}, status, headers)
+
+
+def rfc3339(milliseconds: int) -> str:
+    """Return a time of Redis' clock as text, in UTC."""
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+_HTTP_ERRORS = {
+    404: "There is nothing at this path",
+    405: "This path does not take this method",
+}
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for it below
+    return failure(error.status_code, _HTTP_ERRORS.get(error.status_code, error.detail), error.headers)
+
+
+async def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    return failure(400, str(error))
+
+
+async def _on_not_found(_request: Request, error: Exception) -> Response:
+    return failure(404, str(error))
+
+
+async def _on_unavailable(request: Request, error: Exception) -> Response:
+    logger.debug("refused", extra={"fields": {"path": request.url.path, "error": str(error)}})
+    return failure(503, "Redis cannot be reached; try again", {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _on_full(_request: Request, error: Exception) -> Response:
+    return failure(507, str(error))
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    # Nobody reads this one: the connection ended before the body did.
+    return failure(400, "The body ended before its length")
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    # Starlette raises it again for uvicorn to log; this is what the client sees.
+    logger.debug("fault", extra={"fields": {"path": request.url.path, "error": type(error).__name__}})
+    return failure(500, "Internal error; the service's log has the details")
+
+
+EXCEPTION_HANDLERS = {
+    HTTPException: _on_http_error,
+    InvalidRequest: _on_invalid_request,
+    TaskNotFound: _on_not_found,
+    StoreUnavailable: _on_unavailable,
+    StoreFull: _on_full,
+    ClientDisconnect: _on_disconnect,
+    Exception: _on_fault,
+}

@@ -1,0 +1,172 @@
+"""The routes. Each checks its input, makes one batched call to Redis, and answers."""
+
+import asyncio
+
+from msgspec import UNSET, Raw
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from redis_scheduler import keys
+from redis_scheduler.api import requests
+from redis_scheduler.api.answers import EXCEPTION_HANDLERS, answer, rfc3339
+from redis_scheduler.api.auth import TokenGate
+from redis_scheduler.batcher import Batcher
+from redis_scheduler.errors import SchedulerError, TaskNotFound
+from redis_scheduler.models import Info, Record, TaskView, UpdateRequest, decode_record, raw_or_null, record_tail
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.stats import statistics
+from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
+from redis_scheduler.views import Stored, Views
+
+UPDATE_TRIES = 20
+"""Times that an update reads again because another changed the record first; each time one of them gets through."""
+
+FOUND = {"C": "cancelled", "D": "in delivery"}
+
+
+class Api:
+    """The endpoints, and the batches that their requests share."""
+
+    def __init__(self, client: RedisClient, name: str, max_body: int) -> None:
+        self._max_body = max_body
+        self._store = Store(client, name)
+        self._views = Views(client)
+        self._purge_lock = asyncio.Lock()
+        self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
+        self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
+        self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail))
+        self._replay = Batcher(self._replays, BATCH_LIMIT, lambda change: len(change.tail))
+        self._tasks = Batcher(self._views.tasks, BATCH_LIMIT)
+        self._records = Batcher(self._views.records, BATCH_LIMIT)
+
+    async def _updates(self, changes: list[Change]) -> list[tuple[int, str]]:
+        now_ms, letters = await self._store.update(changes)
+        return [(now_ms, letter) for letter in letters]
+
+    async def _replays(self, changes: list[Change]) -> list[tuple[int, str]]:
+        now_ms, letters = await self._store.replay(changes)
+        return [(now_ms, letter) for letter in letters]
+
+    async def root(self, _request: Request) -> Response:
+        """GET /: open to all."""
+        return answer({"data": "Scheduler service is running."})
+
+    async def schedule(self, request: Request) -> Response:
+        """POST /schedule?type=: enter a task."""
+        type_name = requests.type_name(requests.parameters(request, "type"))
+        wanted = requests.schedule_request(await requests.read_body(request, self._max_body))
+        if type_name == keys.DEFAULT_TYPE:
+            type_name = None
+        data = None if wanted.data is UNSET else bytes(wanted.data)
+        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data)
+        key = keys.new_task_key()
+        due_ms = await self._schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
+        return answer({"data": key, "key": key, "due": rfc3339(due_ms)})
+
+    async def get(self, request: Request) -> Response:
+        """GET /schedule/{key}: one task, in whatever state."""
+        stored = await self._tasks.submit(requests.task_key(request))
+        if stored is None:
+            raise TaskNotFound
+        return answer({"data": _view(stored)})
+
+    async def list(self, request: Request) -> Response:
+        """GET /schedules?type=&limit=&cursor=: what is still to be delivered."""
+        given = requests.parameters(request, "type", "limit", "cursor")
+        page = await self._views.page(requests.page_limit(given), given.get("cursor"), requests.type_name(given))
+        return answer({"data": [_view(stored) for stored in page.tasks], "next": page.next})
+
+    async def update(self, request: Request) -> Response:
+        """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""
+        key = requests.task_key(request)
+        wanted = requests.update_request(await requests.read_body(request, self._max_body))
+        letter = "C"
+        for _ in range(UPDATE_TRIES):
+            raw = await self._records.submit(key)
+            if raw is None:
+                raise TaskNotFound
+            change, record = _change(key, raw, wanted)
+            now_ms, letter = await self._update.submit(change)
+            if letter == "X":
+                now_ms, letter = await self._replay.submit(change)
+                # Not dead any more: somebody else brought it back.
+                letter = "C" if letter == "N" else letter
+            if letter == "N":
+                raise TaskNotFound
+            if letter != "C":
+                due_ms = record.due if change.ttl_ms is None else now_ms + change.ttl_ms
+                found = "in delivery" if letter == "D" else "updated"
+                return answer({"data": key, "key": key, "due": rfc3339(due_ms), "found": found})
+        raise SchedulerError("The task is changed by others all the time")
+
+    async def cancel(self, request: Request) -> Response:
+        """DELETE /schedule/{key}: take a task out, and say what was found."""
+        key = requests.task_key(request)
+        raw = await self._records.submit(key)
+        if raw is None:
+            raise TaskNotFound
+        letter = await self._cancel.submit((key, decode_record(raw).type))
+        if letter == "N":
+            raise TaskNotFound
+        return answer({"data": FOUND[letter], "key": key})
+
+    async def purge(self, _request: Request) -> Response:
+        """POST /purge, DELETE /schedules: delete every task."""
+        async with self._purge_lock:
+            return answer({"data": await self._store.purge()})
+
+    async def stats(self, _request: Request) -> Response:
+        """GET /stats: the ledger and the machine."""
+        return answer({"data": statistics(await self._views.ledger())})
+
+
+def _change(key: str, raw: bytes, wanted: UpdateRequest) -> tuple[Change, Record]:
+    record = decode_record(raw)
+    ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
+    webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
+    data = record.data if wanted.data is UNSET else bytes(wanted.data)
+    tail = record_tail(webhook, ttl, record.type, data)
+    ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
+    return Change(key, raw, tail, ttl_ms, record.due, record.type), record
+
+
+def _view(stored: Stored) -> TaskView:
+    record = stored.record
+    info = Info(
+        key=stored.key,
+        ttl=record.ttl,
+        retry=stored.attempts,
+        webhook=record.webhook,
+        expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
+        state=stored.state,
+        due=rfc3339(record.due),
+        type=record.type or keys.DEFAULT_TYPE,
+        last_failure=UNSET if stored.failure is None else Raw(stored.failure),
+    )
+    return TaskView(info, raw_or_null(record.data))
+
+
+def create_app(client: RedisClient, name: str, token: str, max_body: int) -> Starlette:
+    """Return the application. `name` is this process's id as a writer, new at every start."""
+    api = Api(client, name, max_body)
+    app = Starlette(
+        routes=[
+            Route("/", api.root, methods=["GET"]),
+            Route("/schedule", api.schedule, methods=["POST"]),
+            Route("/schedule/{key}", api.get, methods=["GET"]),
+            Route("/schedule/{key}", api.update, methods=["PATCH"]),
+            Route("/schedule/{key}", api.cancel, methods=["DELETE"]),
+            Route("/schedules", api.list, methods=["GET"]),
+            Route("/schedules", api.purge, methods=["DELETE"]),
+            Route("/stats", api.stats, methods=["GET"]),
+            Route("/purge", api.purge, methods=["POST"]),
+        ],
+        middleware=[Middleware(TokenGate, token=token)],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+    # A path is itself or unknown: a redirect would answer without JSON.
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,191 @@
+"""What clients send: bodies and parameters, each checked once, with a sentence that says what is wrong and where."""
+
+import asyncio
+import operator
+import re
+from itertools import accumulate, count
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from yarl import URL
+
+from redis_scheduler import keys
+from redis_scheduler.errors import InvalidRequest, TaskNotFound
+from redis_scheduler.models import ScheduleRequest, UpdateRequest
+from redis_scheduler.settings import TEN_YEARS_S
+from redis_scheduler.views import PAGE_LIMIT
+
+BODY_TIMEOUT_S = 30
+"""How long a client may take to send a body."""
+
+NESTING_LIMIT = 128
+"""Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""
+
+WEBHOOK_LENGTH = 4_096
+TYPE_LENGTH = 100
+
+_CLOSE = {"Connection": "close"}
+Body = TypeVar("Body")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body; 413 before it is read whole, 415 for another type, 408 when it does not come."""
+    length = content_type = b""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            length = value
+        elif name == b"content-type":
+            content_type = value
+    media_type, _, parameters = content_type.lower().partition(b";")
+    if media_type.strip() not in (b"", b"application/json") or parameters.strip() not in _PARAMETERS:
+        raise HTTPException(415, "Content-Type: must be application/json", _CLOSE)
+    too_large = HTTPException(413, f"The body is larger than {limit} bytes", _CLOSE)
+    # The server has checked that the length is a number.
+    if length and int(length) > limit:
+        raise too_large
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body = body + chunk if body else chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        raise HTTPException(408, f"The body did not come within {BODY_TIMEOUT_S} s", _CLOSE) from error
+    return body
+
+
+_PARAMETERS = (b"", b"charset=utf-8", b'charset="utf-8"')
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
+    try:
+        # `data` is passed on as it is, so its text is checked here: JSON is UTF-8 (RFC 8259, section 8.1).
+        body.decode()
+        decoded = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The body is not as it must be: {_plain(str(error))}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not JSON: {_plain(str(error))}") from error
+    except RecursionError as error:
+        raise InvalidRequest(_TOO_DEEP) from error
+    if body.count(b"[") + body.count(b"{") > NESTING_LIMIT and _depth(body) > NESTING_LIMIT:
+        raise InvalidRequest(_TOO_DEEP)
+    return decoded
+
+
+_TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS = bytes.maketrans(b"[{]}", b"\2\2\0\0")
+_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
+
+
+def _depth(body: bytes) -> int:
+    """Return how deep valid JSON is nested: an opening bracket counts 2, a closing one 0, less 1 for each."""
+    brackets = _STRING.sub(b"", body).translate(_BRACKETS, _OTHERS)
+    return max(map(operator.sub, accumulate(brackets), count(1)), default=0)
+
+
+def _plain(text: str) -> str:
+    """A message that may repeat what the client sent: bounded."""
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+_decode_schedule = msgspec.json.Decoder(ScheduleRequest)
+_decode_update = msgspec.json.Decoder(UpdateRequest)
+
+
+def schedule_request(body: bytes) -> ScheduleRequest:
+    """Return the checked body of POST /schedule. Raises InvalidRequest."""
+    request = _decoded(body, _decode_schedule)
+    check_webhook(request.webhook)
+    check_ttl(request.ttl)
+    return request
+
+
+def update_request(body: bytes) -> UpdateRequest:
+    """Return the checked body of PATCH /schedule/{key}. Raises InvalidRequest."""
+    request = _decoded(body, _decode_update)
+    if request.webhook is not msgspec.UNSET:
+        check_webhook(request.webhook)
+    if request.ttl is not msgspec.UNSET:
+        check_ttl(request.ttl)
+    if request == UpdateRequest():
+        raise InvalidRequest("The body names nothing to change: give webhook, ttl or data")
+    return request
+
+
+def check_ttl(ttl: float) -> None:
+    """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
+    if not 0 <= ttl <= TEN_YEARS_S:
+        raise InvalidRequest(f"ttl: must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)")
+
+
+def check_webhook(webhook: str) -> None:
+    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password."""
+    try:
+        parts = urlsplit(webhook)
+        problem = _webhook_problem(webhook, parts)
+        if not problem:
+            URL(webhook)
+    except ValueError as error:
+        problem = f"is not a URL: {_plain(str(error))}"
+    if problem:
+        raise InvalidRequest(f"webhook: {problem}")
+
+
+def _webhook_problem(webhook: str, parts: SplitResult) -> str:
+    if len(webhook) > WEBHOOK_LENGTH:
+        return f"must be at most {WEBHOOK_LENGTH} characters"
+    if not webhook.isprintable() or " " in webhook:
+        return "must not hold spaces or control characters"
+    if parts.scheme not in ("http", "https"):
+        return "must be an absolute http or https URL"
+    if "@" in parts.netloc:
+        return "must not hold a user or password"
+    if not parts.hostname:
+        return "must have a host"
+    if parts.port == 0:  # a port beyond 65,535, or one that is no number, is a ValueError
+        return "must have a port from 1 to 65535"
+    return ""
+
+
+def parameters(request: Request, *names: str) -> dict[str, str]:
+    """Return the query parameters. Raises InvalidRequest for one that is unknown, empty, or given twice."""
+    if not request.scope["query_string"]:
+        return {}
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in names:
+            raise InvalidRequest(f"{_plain(name)}: is not a parameter here; known: {', '.join(names) or 'none'}")
+        if name in found or not value:
+            raise InvalidRequest(f"{name}: must be given once, and not empty")
+        found[name] = value
+    return found
+
+
+def type_name(given: dict[str, str]) -> str | None:
+    """Return the checked `type`, None where it is not given. Raises InvalidRequest."""
+    name = given.get("type")
+    if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
+        raise InvalidRequest(f"type: must be at most {TYPE_LENGTH} printable characters")
+    return name
+
+
+def page_limit(given: dict[str, str]) -> int:
+    """Return the checked `limit`. Raises InvalidRequest."""
+    text = given.get("limit", str(PAGE_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= PAGE_LIMIT):
+        raise InvalidRequest(f"limit: must be a whole number from 1 to {PAGE_LIMIT}")
+    return int(text)
+
+
+def task_key(request: Request) -> str:
+    """Return the key in the path. Raises TaskNotFound for what cannot be one."""
+    key: str = request.path_params["key"]
+    if not keys.is_task_key(key):
+        raise TaskNotFound
+    return key

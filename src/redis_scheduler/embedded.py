@@ -1,0 +1,278 @@
+"""The embedded default: a private Redis or Valkey of the service's own, on a unix socket in the data folder.
+
+The lifecycle calls it when REDIS_URL is not set. What holds, whichever of the two processes is killed and when:
+
+- One service a folder. Its lock is taken first and given back last; the system drops it with a killed process.
+- One server a folder. A server that outlived a killed service is stopped before the data is opened again.
+- No server opens what a newer one wrote: Redis 6.2 starts empty, silently, on a 7.0 folder. So the version is written
+  to the folder before the server is started; a crash between the two refuses too much, never too little.
+- The append-only file is written before Redis answers and synced every second: a killed server loses nothing (about
+  two seconds if the disk was stalling), a power cut the last second or two.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+from redis_scheduler.errors import StartError
+from redis_scheduler.server_binary import Server, candidates, choose, identify
+
+logger = logging.getLogger(__name__)
+
+READY_S = 60.0  # that a new server may stay silent; one that answers LOADING may take as long as it needs
+STOP_S = 10.0  # for a server to flush its file and leave, before SIGKILL
+WATCH_S = 0.25  # between two looks at the running server
+RESTART_S = 1.0  # at least, from one start of a dying server to the next
+SOCKET_PATH_LIMIT = 103  # bytes: macOS has 103, Linux 107, and Redis cuts a longer path off without a word
+
+
+def _select(folder: Path) -> Server:
+    """Choose the server for the folder and write its version there, whole or not at all."""
+    kept = folder / "redis-version"
+    written_by = identify(kept.read_bytes()) if kept.exists() else None
+    if written_by is None and kept.exists():
+        raise StartError(f"{kept} must hold what last wrote this folder, such as 'redis 7.0.15': mend it")
+    server = choose(candidates(), written_by)
+    if server != written_by:
+        draft = folder / "redis-version.new"
+        with draft.open("w") as file:
+            file.write(f"{server}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(kept)
+    return server
+
+
+def _open_private(path: Path, flags: int) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _take_lock(folder: Path) -> int:
+    """Take the folder for this process; it is held until the descriptor is closed, which no child inherits."""
+    descriptor = _open_private(folder / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        holder = f"pid {os.pread(descriptor, 20, 0).decode(errors='replace').strip()}"
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise
+        remedy = "stop that one, or set another DATA_DIR"
+        raise StartError(f"DATA_DIR {folder} is in use by another redis-scheduler ({holder}): {remedy}") from None
+    return descriptor
+
+
+def _servers_on(socket: Path) -> list[psutil.Process]:
+    """The server processes of this folder, found by their command lines: a process id kept in a file could be lost,
+    missing (a crash before it is written) or by now another program's."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] in ("redis-server", "valkey-server"):
+            line = " ".join(process.info["cmdline"] or ()).rstrip()
+            # As it was started, and as every version renames itself once it listens.
+            if f" --unixsocket {socket} " in line or line.endswith(f" unixsocket:{socket}"):
+                found.append(process)
+    return found
+
+
+async def _first_line(socket: Path) -> bytes:
+    """What the server answers to PING, or nothing if it does not answer within a second."""
+    try:
+        async with asyncio.timeout(1):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                writer.write(b"PING\r\n")
+                return await reader.readline()
+            finally:
+                writer.close()
+    except OSError:
+        return b""
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "make it a folder that this user can write to, or set another DATA_DIR"
+        raise StartError(f"DATA_DIR {folder} cannot be used ({error}): {remedy}") from error
+
+
+class EmbeddedServer:
+    """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = Path(os.path.realpath(data_dir))
+        self._socket = self._folder / "redis.sock"
+        self._log = self._folder / "redis.log"
+        self._server: Server | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._lock: int | None = None
+
+    @property
+    def url(self) -> str:
+        """What a client connects to; good before `start`, and the same after a restart."""
+        return f"unix://{quote(str(self._socket))}"
+
+    @property
+    def description(self) -> str:
+        """The server's flavour and version, such as `redis 6.2.14`."""
+        return str(self._server or "not started")
+
+    async def start(self) -> None:
+        """Take the folder, stop a server left in it, start one, and return when it serves.
+
+        Raises StartError with one line that says what to do; then nothing is left running or locked.
+        """
+        if (excess := len(os.fsencode(self._socket)) - SOCKET_PATH_LIMIT) > 0:
+            raise StartError(
+                f"DATA_DIR {self._folder} is {excess} bytes too long for the unix socket in it: set a shorter DATA_DIR"
+            )
+        try:
+            with _explained(self._folder):
+                self._lock = _take_lock(self._folder)
+                await self._stop_orphans()
+                self._spawn(await asyncio.to_thread(_select, self._folder))
+                await self._wait_until_ready()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Start the server again whenever it dies, at most once a RESTART_S; return soon after `stop` is set."""
+        while not await _set_within(stop, WATCH_S):
+            died = self._process
+            if died is None or died.poll() is None:
+                continue
+            fields = {"server": self.description, "exit": died.returncode, "last": self._last_log_line()}
+            logger.error("embedded-died", extra={"fields": fields})
+            if await _set_within(stop, self._started_at + RESTART_S - time.monotonic()):
+                return
+            try:
+                server = await asyncio.to_thread(_select, self._folder)
+                if self._process is died:  # else stop() was called meanwhile
+                    self._spawn(server)
+            except (OSError, StartError):
+                self._started_at = time.monotonic()
+                logger.exception("embedded-restart-failed")
+
+    async def stop(self) -> None:
+        """Stop the server once its data is on disk, and give the folder back. May be called at any time, repeatedly."""
+        process, lock, self._process, self._lock = self._process, self._lock, None, None
+        try:
+            if process is not None and process.poll() is None:
+                process.terminate()
+                try:
+                    await asyncio.to_thread(process.wait, STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    await asyncio.to_thread(process.wait)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    async def _stop_orphans(self) -> None:
+        orphans: list[psutil.Process] = []
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            orphans = await asyncio.to_thread(_servers_on, self._socket)
+            for orphan in orphans:
+                logger.warning("embedded-orphan", extra={"fields": {"pid": orphan.pid, "signal": signal_number.name}})
+                with contextlib.suppress(psutil.Error):
+                    orphan.send_signal(signal_number)
+            deadline = time.monotonic() + STOP_S
+            while orphans and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+                # Asked by command line again: a process that nobody reaps keeps its id, but no command line.
+                orphans = await asyncio.to_thread(_servers_on, self._socket)
+        if orphans or await _first_line(self._socket):
+            pids = ", ".join(str(orphan.pid) for orphan in orphans) or "unknown"
+            raise StartError(f"DATA_DIR {self._folder} is still served by a server (pid {pids}): stop it first")
+
+    def _spawn(self, server: Server) -> None:
+        self._server = server
+        self._started_at = time.monotonic()
+        # No --logfile: what goes wrong before Redis opens that would be said to nobody.
+        options = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
+        options += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        options += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        with contextlib.suppress(FileNotFoundError):
+            self._log.replace(self._folder / "redis.log.old")
+        with os.fdopen(_open_private(self._log, os.O_WRONLY | os.O_APPEND), "ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603
+                [str(server.path), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "LC_ALL": "C"},  # from 7.2 on, a locale that is not installed stops the server
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C at the terminal must not reach it: the drain still needs it
+            )
+
+    async def _wait_until_ready(self) -> None:
+        answered_at = time.monotonic()
+        while True:
+            process = self._process
+            if process is None or process.poll() is not None:
+                raise StartError(f"the embedded {self._server} could not start: {self._last_log_line()}")
+            answer = await _first_line(self._socket)
+            if answer and not answer.startswith(b"-LOADING"):
+                return
+            if answer:
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > READY_S:
+                raise StartError(
+                    f"the embedded {self._server} gave no answer for {READY_S:g} s: {self._last_log_line()}"
+                )
+            await asyncio.sleep(0.02)
+
+    def _last_log_line(self) -> str:
+        """The last thing the server said since it was started, without its prefix of pid and time."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError as error:
+            return f"its log cannot be read ({error})"
+        last = next((line for line in reversed(lines) if line.strip()), f"see {self._log}")
+        return re.sub(r"^\d+:\w+ .*? [#*.-] ", "", last).strip()
+
+
+def kept_token(data_dir: Path) -> str:
+    """Return the API token of the folder, made (192 random bits) and kept there when it has none yet.
+
+    An empty file, which is what a crash between its creation and the write leaves, gets a new token. Raises StartError
+    when the file cannot be read or holds what no Authorization header can carry.
+    """
+    path = data_dir / "token"
+    with _explained(data_dir), os.fdopen(_open_private(path, os.O_RDWR), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
+        token = file.read().strip()
+        if not token:
+            token = secrets.token_urlsafe(24).encode()
+            file.write(token + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    if not all(0x21 <= byte <= 0x7E for byte in token):
+        raise StartError(f"{path} must hold one token of visible ASCII characters: mend it, or delete it for a new one")
+    return token.decode()

@@ -1,0 +1,43 @@
+"""Every error the service raises on purpose: one base, one class per meaning.
+
+The docstring of a class is its message when it is raised without one.
+"""
+
+
+class SchedulerError(Exception):
+    """Redis Scheduler could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class SettingsError(SchedulerError):
+    """The settings are not valid. Holds one line a problem; the start is refused."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartError(SchedulerError):
+    """The service cannot start here (port taken, data folder in use, no server to embed)."""
+
+
+class StoreUnavailable(SchedulerError):
+    """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown."""
+
+
+class StoreFull(SchedulerError):
+    """Redis is out of memory and refused the write; nothing was written."""
+
+
+class TaskNotFound(SchedulerError):
+    """No task has this key: it was delivered, cancelled or purged, or it never existed."""
+
+
+class TaskChanged(SchedulerError):
+    """The task's record changed between the read and the write; read it again and repeat."""
+
+
+class InvalidRequest(SchedulerError):
+    """The request is not valid; nothing was written."""

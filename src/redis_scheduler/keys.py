@@ -1,0 +1,73 @@
+"""Every key name in Redis, with its type and meaning. Nothing else in the program spells one.
+
+All keys share one hash tag, so that every script touches one slot of a Redis Cluster; a second shard would be a second
+tag. The table in ARCHITECTURE.md is this page with the scripts that write each key.
+"""
+
+import base64
+import secrets
+
+SHARD = "{rs:0}"
+
+TASKS = f"{SHARD}:tasks"
+"""HASH key → record: one JSON object per task, opaque to every script."""
+
+DUE = f"{SHARD}:due"
+"""ZSET key → due ms: waiting for their time, be it the first delivery or a deferred retry."""
+
+QUEUE = f"{SHARD}:queue"
+"""STREAM of {key}: due now; its consumer group is GROUP."""
+
+ENTRIES = f"{SHARD}:entries"
+"""HASH key → stream id: which entry of the queue a task is in, while it is in it."""
+
+FAILURES = f"{SHARD}:failures"
+"""HASH key → '<attempts> <json>': failed attempts so far and the last failure, of tasks that have failed."""
+
+DEAD = f"{SHARD}:dead"
+"""ZSET key → died ms: retries exhausted; record and failure stay."""
+
+COUNTERS = f"{SHARD}:counters"
+"""HASH: scheduled, delivered, failed, died, cancelled, purged, replayed: since ever."""
+
+TYPES = f"{SHARD}:types"
+"""SET of the type names that have a TYPE key."""
+
+SWEEP = f"{SHARD}:sweep"
+"""HASH cursor, next_ms: where the sweep of the pending list stands, and when its next step is due."""
+
+BELL = f"{SHARD}:bell"
+"""Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""
+
+GROUP = "deliverers"
+"""The consumer group of QUEUE."""
+
+WAITING = "waiting"
+"""The consumer that holds entries which wait for a retry, or were released: nobody's, claimable when idle for W."""
+
+DEFAULT_TYPE = "default"
+
+KEY_LENGTH = 22
+
+
+def type_index(name: str) -> str:
+    """ZSET key → due ms: the tasks of one type, still to be delivered. The default type has none."""
+    return f"{SHARD}:type:{name}"
+
+
+def writer(writer_id: str, verb: str) -> str:
+    """STRING '<batch> <answer>', with an expiry: the last batch a writer had applied, so a resend does not run twice."""
+    return f"{SHARD}:writer:{writer_id}:{verb}"
+
+
+def new_task_key() -> str:
+    """A new task's key: 128 random bits, URL-safe, 22 characters, no dot."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(16))[:KEY_LENGTH].decode()
+
+
+_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+def is_task_key(text: str) -> bool:
+    """Whether the text can be a task's key at all; what cannot is answered without asking Redis."""
+    return 0 < len(text) <= KEY_LENGTH and _KEY_CHARACTERS.issuperset(text)

@@ -1,0 +1,72 @@
+"""Logs: one event a line, with fields; JSON for machines, text for a person at a terminal.
+
+Call `logger.info("retry", extra={"fields": {"key": key, "attempt": 2}})`: the message is the event's name. Nothing
+secret, no payloads; URLs without their query (`location`).
+"""
+
+import logging
+import sys
+import time
+import traceback
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def location(url: str) -> str:
+    """The URL as it may be logged: scheme, host, port and path; no credentials, query or fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        trace = "".join(traceback.format_exception(error))
+        fields = {**fields, "error": f"{type(error).__name__}: {error}", "traceback": trace}
+    return fields
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: at (RFC 3339, UTC), level, logger, event, then the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for one record."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        line = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        return _encode({**line, **_fields(record)}).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:00.123 INFO event key=value …`: what a person reads."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line for one record."""
+        at = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
+        return f"{at} {record.levelname:<7} {record.getMessage()}{fields}"
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return _encode(text).decode() if not text.isprintable() or " " in text else text
+
+
+def configure(level: str, log_format: str | None) -> None:
+    """Send the program's logs to stderr at `level`, as `text` or `json` (None: text on a terminal, else JSON)."""
+    handler = logging.StreamHandler(sys.stderr)
+    as_text = log_format == "text" or (log_format is None and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # uvicorn's start and stop lines repeat ours; its warnings and errors pass.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

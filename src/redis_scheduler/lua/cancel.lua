@@ -1,0 +1,52 @@
+-- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
+-- KEYS   writer, tasks, due, queue, entries, failures, dead, counters, types, then the index of each type named
+-- ARGV   batch number, writer's expiry (s), group, waiting consumer, number of types, their names,
+--        then per task: key, type (its number above, or 0)
+-- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   only removals come before the writer's number, and without one there is nothing to remember.
+--- include types writer
+local writer, tasks, due, queue, entries, failures, dead, counters, types = unpack(KEYS, 1, 9)
+local batch, expiry_s, group, waiting, type_count = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+-- Without the group this fails here, before any write.
+redis.call('XPENDING', queue, group, '-', '+', 1)
+local letters, cancelled, found = {}, 0, false
+for i = 6 + type_count, #ARGV, 2 do
+  local key, type_number, letter = ARGV[i], tonumber(ARGV[i + 1]), 'N'
+  if redis.call('HEXISTS', tasks, key) == 1 then
+    letter, found = 'C', true
+    local id = redis.call('HGET', entries, key)
+    if id then
+      local pending = redis.call('XPENDING', queue, group, id, id, 1)[1]
+      if pending and pending[2] ~= waiting then
+        letter = 'D'
+      end
+      redis.call('XACK', queue, group, id)
+      redis.call('XDEL', queue, id)
+      redis.call('HDEL', entries, key)
+    end
+    redis.call('ZREM', due, key)
+    -- A dead letter was counted when it died.
+    if redis.call('ZREM', dead, key) == 0 then
+      cancelled = cancelled + 1
+    end
+    redis.call('HDEL', tasks, key)
+    redis.call('HDEL', failures, key)
+    if type_number > 0 then
+      remove_from_type(types, KEYS[9 + type_number], ARGV[5 + type_number], key)
+    end
+  end
+  letters[#letters + 1] = letter
+end
+
+answer = table.concat(letters)
+if found then
+  redis.call('HINCRBY', counters, 'cancelled', cancelled)
+  remember(writer, batch, answer, expiry_s)
+end
+return answer

@@ -1,0 +1,17 @@
+-- A writer numbers its batches and sends one at a time, so its last number and answer tell a resend from news.
+-- Returns the answer to repeat, or nil for a batch to apply. An older number is one its writer has given up.
+local function applied(writer, batch)
+  local last = redis.call('GET', writer)
+  if not last then
+    return nil
+  end
+  local number, answer = string.match(last, '^(%d+) (.*)$')
+  if tonumber(number) == batch then
+    return answer
+  end
+  return tonumber(number) > batch and 'stale' or nil
+end
+
+local function remember(writer, batch, answer, expiry_s)
+  redis.call('SET', writer, string.format('%.0f %s', batch, answer), 'EX', expiry_s)
+end

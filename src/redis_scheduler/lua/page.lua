@@ -1,0 +1,37 @@
+-- page: read a page of a ZSET by (score, member), starting behind a member that may be gone meanwhile. Reads only.
+-- KEYS   the ZSET
+-- ARGV   score and member of the last one seen ('' '' for the start), limit
+-- Returns {member, score, …}.
+-- Bounds two look-ups by rank; some more (log n) if the member is gone: the time does not grow with the set.
+local index, score, member, limit = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+-- Lua's own comparison follows the server's locale, a ZSET the bytes.
+local function is_at_or_before(one, other)
+  for i = 1, math.min(#one, #other) do
+    local difference = string.byte(one, i) - string.byte(other, i)
+    if difference ~= 0 then
+      return difference < 0
+    end
+  end
+  return #one <= #other
+end
+
+local start = 0
+if member ~= '' then
+  if redis.call('ZSCORE', index, member) == score then
+    start = redis.call('ZRANK', index, member) + 1
+  else
+    -- Members of one score stand in the order of their bytes: find where the lost one stood.
+    start = redis.call('ZCOUNT', index, '-inf', '(' .. score)
+    local stop = start + redis.call('ZCOUNT', index, score, score)
+    while start < stop do
+      local middle = math.floor((start + stop) / 2)
+      if is_at_or_before(redis.call('ZRANGE', index, middle, middle)[1], member) then
+        start = middle + 1
+      else
+        stop = middle
+      end
+    end
+  end
+end
+return redis.call('ZRANGE', index, start, start + limit - 1, 'WITHSCORES')

@@ -1,0 +1,28 @@
+-- purge: delete every task. Only this service's own keys; the counters stay, the group is made anew.
+-- KEYS   writer, tasks, due, queue, entries, failures, dead, counters, types, sweep, then type indexes to delete
+-- ARGV   batch number, writer's expiry (s), group, then the names of these types
+-- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.
+-- Bounds UNLINK frees in the background: the time does not grow with the number of tasks.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   UNLINK is the first write.
+--- include writer
+local writer, tasks, due, queue, entries, failures, dead, counters, types, sweep = unpack(KEYS, 1, 10)
+local batch, expiry_s, group = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+local deleted = redis.call('HLEN', tasks)
+-- The dead were counted when they died.
+local purged = deleted - redis.call('ZCARD', dead)
+redis.call('UNLINK', tasks, due, queue, entries, failures, dead, sweep)
+for i = 11, #KEYS do
+  redis.call('UNLINK', KEYS[i])
+  redis.call('SREM', types, ARGV[i - 7])
+end
+redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
+redis.call('HINCRBY', counters, 'purged', purged)
+answer = deleted .. ' ' .. redis.call('SCARD', types)
+remember(writer, batch, answer, expiry_s)
+return answer

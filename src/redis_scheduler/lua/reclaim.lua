@@ -1,0 +1,72 @@
+-- reclaim: one step of the sweep over the pending list, by XAUTOCLAIM: take the entries whose retry time has come or
+-- whose worker is lost. Cursor and time of the next step are kept in Redis, so all workers together make one sweep,
+-- and what lies behind a long head of ineligible entries is reached.
+-- KEYS   queue, entries, sweep
+-- ARGV   group, consumer, waiting consumer, window (ms), limit, idle time that a lease starts at (ms),
+--        Redis time after which this call is void (ms): it was stuck on the way while leases ran out,
+--        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
+--        hold (ms): after a gap as long in the sweeps (an outage, all workers down), entries are left to their owners for
+--        as long, to be settled or renewed first; else an outage longer than the lease would double all in flight
+-- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms}.
+-- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call.
+-- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
+-- Full   XAUTOCLAIM, or HDEL, is the first write.
+--- include clock
+local queue, entries, sweep = unpack(KEYS)
+local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])
+local waiting_interval_ms, idle_interval_ms, step_interval_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local hold_ms = tonumber(ARGV[11])
+
+local now = now_ms(math.floor)
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms')
+local wait_ms = tonumber(state[2] or 0) - now
+if now > void_after_ms then
+  return {{}, 0, now}
+end
+if wait_ms < -hold_ms and redis.call('XPENDING', queue, group, '-', '+', 1)[1] then
+  redis.call('HDEL', sweep, 'cursor')
+  redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now + hold_ms))
+  return {{}, hold_ms, now}
+end
+-- Further away than any interval: the clock was set back; sweep now.
+if wait_ms > 0 and wait_ms <= hold_ms then
+  return {{}, wait_ms, now}
+end
+
+local cursor, ids, looked_at = state[1] or '0-0', {}, 0
+repeat
+  local wanted = limit - #ids
+  local reply = redis.call('XAUTOCLAIM', queue, group, consumer, window_ms, cursor, 'COUNT', wanted, 'JUSTID')
+  cursor = reply[1]
+  for _, id in ipairs(reply[2]) do
+    ids[#ids + 1] = id
+  end
+  looked_at = looked_at + 10 * wanted
+until cursor == '0-0' or #ids >= limit or looked_at >= 1000
+
+local taken = {}
+for _, id in ipairs(ids) do
+  local entry = redis.call('XRANGE', queue, id, id)[1]
+  local key = entry and entry[2][2]
+  if key and redis.call('HGET', entries, key) == id then
+    local claims = redis.call('XPENDING', queue, group, id, id, 1)[1][4] + 1
+    redis.call('XCLAIM', queue, group, consumer, 0, id, 'IDLE', lease_idle_ms, 'RETRYCOUNT', claims, 'JUSTID')
+    taken[#taken + 1] = id
+    taken[#taken + 1] = key
+    taken[#taken + 1] = claims
+  else
+    redis.call('XACK', queue, group, id)
+    redis.call('XDEL', queue, id)
+  end
+end
+
+if cursor ~= '0-0' then
+  wait_ms = #ids >= limit and 0 or step_interval_ms
+elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
+  wait_ms = waiting_interval_ms
+else
+  wait_ms = idle_interval_ms
+end
+redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms))
+return {taken, wait_ms, now}

@@ -1,0 +1,24 @@
+-- release: give back claims that will not be delivered here; any worker may take them at once. Burns no attempt.
+-- KEYS   queue, entries, failures, sweep
+-- ARGV   group, consumer, waiting consumer, window (ms), then per task: entry id, key, attempts seen at the claim
+-- Returns per task 1 released, 0 fenced.
+-- Twice  the owner is another: 0.
+-- Full   XCLAIM is the first write.
+--- include clock fence
+local queue, entries, failures, sweep = unpack(KEYS)
+local group, consumer, waiting, window_ms = unpack(ARGV, 1, 4)
+
+local answer, released = {}, 0
+for i = 5, #ARGV, 3 do
+  local id, key = ARGV[i], ARGV[i + 1]
+  local is_held = holds(queue, entries, failures, group, consumer, id, key, tonumber(ARGV[i + 2]))
+  if is_held then
+    redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', window_ms, 'RETRYCOUNT', 0, 'JUSTID')
+    released = released + 1
+  end
+  answer[#answer + 1] = is_held and 1 or 0
+end
+if released > 0 then
+  redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now_ms(math.floor)))
+end
+return answer

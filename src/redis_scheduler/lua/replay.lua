@@ -1,0 +1,44 @@
+-- replay: bring dead letters back to life with a new delay; their attempts start afresh.
+-- KEYS   writer, tasks, due, failures, dead, counters, types, bell, then the index of each type named
+-- ARGV   batch number, writer's expiry (s), number of types, their names,
+--        then per task: key, record expected, record less its due time, delay (ms), type (its number above, or 0)
+-- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   the writer's number is the first growing write: refused, nothing is written.
+--- include clock types bell writer
+local writer, tasks, due, failures, dead, counters, types, bell = unpack(KEYS, 1, 8)
+local batch, expiry_s, type_count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+remember(writer, batch, '', expiry_s)
+
+local letters, replayed = {}, 0
+for i = 4 + type_count, #ARGV, 5 do
+  local key, due_ms, type_number = ARGV[i], now + ARGV[i + 3], tonumber(ARGV[i + 4])
+  local record, letter = redis.call('HGET', tasks, key), 'U'
+  if not record or not redis.call('ZSCORE', dead, key) then
+    letter = 'N'
+  elseif record ~= ARGV[i + 1] then
+    letter = 'C'
+  else
+    redis.call('ZREM', dead, key)
+    redis.call('HDEL', failures, key)
+    redis.call('ZADD', due, due_ms, key)
+    redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. ARGV[i + 2])
+    if type_number > 0 then
+      add_to_type(types, KEYS[8 + type_number], ARGV[3 + type_number], key, due_ms)
+    end
+    earliest_ms = math.min(earliest_ms, due_ms)
+    replayed = replayed + 1
+  end
+  letters[#letters + 1] = letter
+end
+redis.call('HINCRBY', counters, 'replayed', replayed)
+ring(bell, head_before_ms, earliest_ms)
+answer = string.format('%.0f ', now) .. table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

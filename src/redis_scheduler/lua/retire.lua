@@ -1,0 +1,19 @@
+-- retire: delete consumers that are gone: idle long enough and with nothing pending, both looked at in one step, since
+-- deleting a consumer drops its pending entries.
+-- KEYS   queue
+-- ARGV   group, waiting consumer, least idle time (ms), the only consumer to look at ('' for all)
+-- Returns how many were deleted.
+-- Twice  there is nothing left to delete.
+local queue, group, waiting, idle_ms, only = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+
+-- Without the group this fails here: of a queue that is missing XINFO would not say that its group is.
+redis.call('XPENDING', queue, group)
+local retired = 0
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', queue, group)) do
+  local name, pending, idle = consumer[2], consumer[4], consumer[6]
+  if pending == 0 and idle >= idle_ms and name ~= waiting and (only == '' or only == name) then
+    redis.call('XGROUP', 'DELCONSUMER', queue, group, name)
+    retired = retired + 1
+  end
+end
+return retired

@@ -1,0 +1,69 @@
+-- update: replace records by compare-and-set; with a new delay also the due time, and the attempts start afresh.
+-- Whatever is in delivery leaves the stream, so the outcome of the attempt under way no longer counts, and it is queued
+-- again at once: no update is lost to an attempt that carried the old record. What is queued or waits for a retry keeps
+-- its place: its next claim reads the new record.
+-- KEYS   writer, tasks, due, queue, entries, failures, dead, types, bell, then the index of each type named
+-- ARGV   batch number, writer's expiry (s), group, waiting consumer, number of types, their names,
+--        then per task: key, record expected, record less its due time, delay (ms; '' keeps the due time),
+--        due time kept (ms), type (its number above, or 0)
+-- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not found,
+--        X dead and a new delay was asked for: replay it.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   the writer's number is the first growing write: refused, nothing is written.
+--- include clock types bell writer
+local writer, tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 9)
+local batch, expiry_s, group, waiting, type_count = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+-- Without the group this fails here, before any write.
+redis.call('XPENDING', queue, group, '-', '+', 1)
+local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+remember(writer, batch, '', expiry_s)
+
+local function leave_queue(id)
+  redis.call('XACK', queue, group, id)
+  redis.call('XDEL', queue, id)
+end
+
+local function update(key, expected, tail, delay_ms, due_ms, type_number)
+  local record = redis.call('HGET', tasks, key)
+  if record ~= expected then
+    return record and 'C' or 'N'
+  end
+  if delay_ms ~= '' and redis.call('ZSCORE', dead, key) then
+    return 'X'
+  end
+  local id = redis.call('HGET', entries, key)
+  local pending = id and redis.call('XPENDING', queue, group, id, id, 1)[1]
+  local in_delivery = pending and pending[2] ~= waiting
+  if delay_ms ~= '' then
+    due_ms = now + delay_ms
+    if id then
+      leave_queue(id)
+      redis.call('HDEL', entries, key)
+    end
+    redis.call('HDEL', failures, key)
+    redis.call('ZADD', due, due_ms, key)
+    earliest_ms = math.min(earliest_ms, due_ms)
+    if type_number > 0 then
+      add_to_type(types, KEYS[9 + type_number], ARGV[5 + type_number], key, due_ms)
+    end
+  elseif in_delivery then
+    leave_queue(id)
+    redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
+  end
+  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
+  return in_delivery and 'D' or 'U'
+end
+
+local letters = {}
+for i = 6 + type_count, #ARGV, 6 do
+  letters[#letters + 1] = update(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5]))
+end
+ring(bell, head_before_ms, earliest_ms)
+answer = string.format('%.0f ', now) .. table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

@@ -1,0 +1,173 @@
+"""One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
+
+The client library's own resends are off: every script is safe to send twice, and what else is sent here reads only, so a
+call that loses its connection is sent once more. Used by store.py and views.py, nothing else.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from redis_scheduler import keys
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+Argument = str | bytes | int | float
+T = TypeVar("T")
+
+_LUA = resources.files("redis_scheduler") / "lua"
+_INCLUDE = re.compile(r"^--- include (.*)$", re.MULTILINE)
+
+
+class Script:
+    """A Lua script of the package, with what its `--- include` line names put in its place."""
+
+    def __init__(self, name: str) -> None:
+        text = (_LUA / f"{name}.lua").read_text()
+        self.name = name
+        self.text = _INCLUDE.sub(lambda match: "\n".join(map(self._included, match[1].split())), text)
+        # SHA-1 is what EVALSHA names scripts by.
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    @staticmethod
+    def _included(name: str) -> str:
+        return (_LUA / "include" / f"{name}.lua").read_text()
+
+
+# Redis serves nobody, or no writes, for now. Inside a script, 6.2 wraps these in a message of its own.
+_AWAY = re.compile(
+    r"\b(LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS|NOPERM|UNBLOCKED)\b"
+)
+
+
+LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+def is_no_group(error: Exception) -> bool:
+    """Whether the queue's consumer group is missing: never made, flushed or destroyed."""
+    return isinstance(error, ResponseError) and "NOGROUP" in str(error)
+
+
+def translated(error: Exception) -> Exception:
+    """Return the error of ours that says what this one means; the error itself if it is a fault of the program."""
+    text = str(error)
+    if isinstance(error, LOST_CONNECTION) or _AWAY.search(text):
+        return StoreUnavailable(f"Redis is not available: {text}")
+    if "OOM command not allowed" in text:
+        return StoreFull()
+    return error
+
+
+class RedisClient:
+    """Commands and scripts to one Redis.
+
+    `timeout_s` bounds each send and its answer; a call takes at most two of them.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self.url = url
+        self.timeout_s = timeout_s
+        self._redis = self.connect(timeout_s)
+
+    def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
+        """Return a client of the library: RESP2 answers as they come, no resends, no callbacks."""
+        keepalive = {} if self.url.startswith("unix:") else {"socket_keepalive": True}
+        client = redis.asyncio.Redis.from_url(
+            self.url,
+            **keepalive,
+            protocol=2,
+            single_connection_client=single_connection,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=min(timeout_s, self.timeout_s),
+            retry=Retry(NoBackoff(), 0),
+            driver_info=None,
+        )
+        client.response_callbacks.clear()
+        return client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+    async def command(self, *arguments: Argument) -> Any:
+        """Send one command that is safe to send twice."""
+        return await self.resending(lambda: self._redis.execute_command(*arguments))
+
+    async def pipeline(self, *commands: Sequence[Argument], transaction: bool = False) -> list[Any]:
+        """Send commands that are safe to send twice in one round trip; the first error is raised."""
+
+        async def send() -> list[Any]:
+            # A pipeline holds no connection before execute, and gives it back itself.
+            pipeline = self._redis.pipeline(transaction=transaction)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+            return answers
+
+        return await self.resending(send)
+
+    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script: by its digest, or by its text where the server has lost it."""
+
+        async def send() -> Any:
+            try:
+                return await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+        return await self.resending(send)
+
+    async def load(self, *scripts: Script) -> None:
+        """Load scripts, for pipelines that name them by digest."""
+        for script in scripts:
+            await self.command("SCRIPT", "LOAD", script.text)
+
+    async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.
+
+        Raises StoreUnavailable, after two time-outs at the latest, StoreFull, or the library's error where the fault
+        is ours.
+        """
+        has_lost_connection = has_created_group = False
+        try:
+            async with asyncio.timeout(2 * self.timeout_s):
+                while True:
+                    try:
+                        return await send()
+                    except (RedisError, OSError) as error:
+                        if is_no_group(error) and not has_created_group:
+                            has_created_group = True
+                            await self.create_group()
+                        elif isinstance(error, LOST_CONNECTION) and not has_lost_connection:
+                            has_lost_connection = True
+                        else:
+                            raise translated(error) from error
+        except TimeoutError as error:
+            raise StoreUnavailable("Redis is not available: no answer in time") from error
+
+    async def create_group(self) -> None:
+        """Make the queue and its consumer group where they are missing: at id 0, so that no entry is passed over."""
+        try:
+            await self._redis.execute_command("XGROUP", "CREATE", keys.QUEUE, keys.GROUP, "0", "MKSTREAM")
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise translated(error) from error
+        except (RedisError, OSError) as error:
+            raise translated(error) from error
+        else:
+            logger.info("group-created", extra={"fields": {"queue": keys.QUEUE, "group": keys.GROUP}})

@@ -1,0 +1,36 @@
+"""The policy: what follows from an attempt. Pure; the worker carries it out."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from redis_scheduler.store import WINDOW_MS
+
+LOST_WORKERS_MOST = 5
+"""Claims in a row that may end without an outcome. A task that has killed so many workers is poison, and buried."""
+
+
+class Step(Enum):
+    """What a worker does with a task next; each is a transition of the store."""
+
+    RETRY = "retry"
+    DEFER = "defer"
+    BURY = "bury"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """RETRIES and RETRY_TIME: `retries` attempts after the first (-1: for ever), `delay_ms` after the end of each."""
+
+    retries: int
+    delay_ms: int
+
+    def after_failure(self, attempts: int) -> Step:
+        """Return the step after a failed attempt, `attempts` having failed before it."""
+        if 0 <= self.retries <= attempts:
+            return Step.BURY
+        return Step.RETRY if self.delay_ms <= WINDOW_MS else Step.DEFER
+
+
+def is_poison(claims: int) -> bool:
+    """Whether a task is not to be tried again: the claims before this one all ended with their worker."""
+    return claims > LOST_WORKERS_MOST

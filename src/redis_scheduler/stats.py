@@ -1,0 +1,51 @@
+"""What GET /stats answers: the ledger's counts, and the machine's load."""
+
+import time
+from typing import Any
+
+import psutil
+
+from redis_scheduler.views import Ledger
+
+
+def prime() -> None:
+    """Start the measurement of the CPU: the first reading is of the time since this call."""
+    psutil.cpu_percent()
+
+
+def statistics(ledger: Ledger) -> dict[str, Any]:
+    """Return the ledger's counts by state and since ever, with CPU, memory and uptime of the machine."""
+    memory = psutil.virtual_memory()
+    return {
+        "running_schedules": ledger.running,
+        "total_redis_keys": ledger.redis_keys,
+        "cpu_usage": psutil.cpu_percent(),
+        "ram_usage": f"{_gibibytes(memory.used)} of {_gibibytes(memory.total)}",
+        "ram_usage_bytes": memory.used,
+        "system_uptime": duration(time.time() - psutil.boot_time()),
+        "states": {
+            "due": ledger.due,
+            "queued": ledger.queued,
+            "in_delivery": ledger.in_delivery,
+            "waiting": ledger.waiting,
+            "dead": ledger.dead,
+        },
+        "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
+        "ledger_balanced": ledger.is_balanced,
+    }
+
+
+COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed")
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as text: `3d 4h 5m 6s`."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    day, hour = divmod(hours, 24)
+    parts = ((day, "d"), (hour, "h"), (minute, "m"), (second, "s"))
+    return " ".join(f"{value}{unit}" for value, unit in parts if value) or "0s"

@@ -1,0 +1,495 @@
+"""What is written to Redis: each transition of a task, one method and one Lua script of the same name.
+
+With views.py (what is read) and redis_client.py (how it is sent) the only code that speaks Redis. The API's writes
+(schedule, cancel, update, replay, purge) are numbered per writer, so that a resend is not applied twice: await one call
+of each verb at a time. The workers' outcomes are fenced by (entry id, owner, attempts), and may be sent twice as they are.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from redis_scheduler import keys
+from redis_scheduler.models import Record, decode_record
+from redis_scheduler.redis_client import Argument, RedisClient, Script, translated
+
+WINDOW_MS = 60_000
+"""W, the min-idle of XAUTOCLAIM. A retry parks with the idle time W - delay."""
+
+LEASE_MS = 15_000
+"""A delivery in flight is kept at the idle time W - LEASE_MS: how long after its worker's last sign of life it is taken."""
+
+WAITING_MOST = 1_000
+"""Entries that may wait for a retry in the pending list, which every sweep walks; more are deferred to DUE."""
+
+SWEEP_WAITING_INTERVAL_MS = 100
+SWEEP_IDLE_INTERVAL_MS = 1_000
+SWEEP_STEP_INTERVAL_MS = 30
+"""Sweeps while anything waits; else; and between steps of 1,000 entries, 1.4 ms each: 5 % of Redis at most."""
+
+SWEEP_HOLD_MS = 3_000
+"""After a gap of this length in the sweeps nobody sweeps for as long: whoever lives settles and renews first."""
+
+SWEEP_VOID_AFTER_MS = 500
+"""A reclaim that reaches Redis later than this was stuck on the way, while leases may have run out: it is void."""
+
+BATCH_LIMIT = 200
+"""Tasks a script call takes: about a millisecond of Redis."""
+
+WRITER_EXPIRY_S = 3_600
+"""How long a writer's last batch number is kept after it; resends come within seconds."""
+
+OLDEST_SERVER = (6, 2)
+
+BLOCK_MS = 2_000
+"""How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
+
+
+@dataclass(slots=True)
+class NewTask:
+    """A task to schedule: its new key, delay, record less the due time, and type (None: the default)."""
+
+    key: str
+    ttl_ms: int
+    tail: bytes
+    type: str | None
+
+
+@dataclass(slots=True)
+class Change:
+    """A record to replace: what it must be now, what it becomes, and the new delay (None keeps the due time)."""
+
+    key: str
+    expected: bytes
+    tail: bytes
+    ttl_ms: int | None
+    due_ms: int
+    type: str | None
+
+
+@dataclass(slots=True)
+class Claim:
+    """A task that this consumer may deliver. `claims`: how often it was claimed since its last outcome, this included."""
+
+    id: str
+    key: str
+    record: Record
+    attempts: int
+    claims: int = 1
+
+
+@dataclass(slots=True)
+class Failed:
+    """A failed attempt, or the loss of too many workers: the claim, what is kept of it, and what it asks for."""
+
+    claim: Claim
+    failure: bytes
+    delay_ms: int = 0
+    counts: bool = True
+
+
+class _Types:
+    """The types named in a call: each index goes to KEYS once, each task names it by its number (0: the default)."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, name: str | None) -> int:
+        return 0 if name is None else self.numbers.setdefault(name, len(self.numbers) + 1)
+
+    @property
+    def keys(self) -> list[str]:
+        return [keys.type_index(name) for name in self.numbers]
+
+    @property
+    def arguments(self) -> list[Argument]:
+        return [len(self.numbers), *self.numbers]
+
+
+def _scripts(*names: str) -> dict[str, Script]:
+    return {name: Script(name) for name in names}
+
+
+SCRIPTS = _scripts(
+    *("schedule", "update", "cancel", "purge", "replay"),
+    *("promote", "settle", "retry", "defer", "bury", "release", "renew", "reclaim", "retire"),
+)
+
+
+class Store:
+    """The transitions. Every method raises StoreUnavailable or StoreFull; then nothing, or all of it, was applied."""
+
+    def __init__(self, client: RedisClient, name: str) -> None:
+        self.client = client
+        self.name = name
+        """The writer's id and the consumer's name: new for every process, so that a restart is never mistaken."""
+        self._batch_numbers: dict[str, int] = {}
+        self._clock_offset_ms: float | None = None
+
+    async def _run(self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return await self.client.script(SCRIPTS[verb], redis_keys, arguments)
+
+    async def _write(
+        self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument], types: _Types | None = None
+    ) -> str:
+        number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
+        typed_keys, typed_arguments = (types.keys, types.arguments) if types else ([], [])
+        # The verbs that know of the group name it between the writer's part and the types.
+        group = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
+        answer: bytes = await self._run(
+            verb,
+            [keys.writer(self.name, verb), *redis_keys, *typed_keys],
+            [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
+        )
+        return answer.decode()
+
+    # What the API writes
+
+    async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
+        """Enter new tasks; return when each is due, in Redis' ms."""
+        types = _Types()
+        arguments: list[Argument] = []
+        for task in tasks:
+            arguments += (task.key, task.ttl_ms, task.tail, types.number(task.type))
+        now_ms = int(
+            await self._write(
+                "schedule",
+                [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.COUNTERS, keys.TYPES, keys.BELL],
+                arguments,
+                types,
+            )
+        )
+        return [now_ms + task.ttl_ms for task in tasks]
+
+    async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> str:
+        """Take tasks (key, type) out; return a letter for each: C cancelled, D in delivery, N not found."""
+        types = _Types()
+        arguments: list[Argument] = []
+        for key, type_name in tasks:
+            arguments += (key, types.number(type_name))
+        return await self._write(
+            "cancel",
+            [
+                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
+                *(keys.COUNTERS, keys.TYPES),
+            ],
+            arguments,
+            types,
+        )
+
+    async def update(self, changes: Sequence[Change]) -> tuple[int, str]:
+        """Replace records; return Redis' ms and a letter for each.
+
+        U updated, D updated while in delivery, C changed meanwhile, N not found, X dead and a new delay was asked for.
+        """
+        types = _Types()
+        arguments: list[Argument] = []
+        for change in changes:
+            ttl_ms = "" if change.ttl_ms is None else change.ttl_ms
+            type_number = types.number(change.type)
+            arguments += (change.key, change.expected, change.tail, ttl_ms, change.due_ms, type_number)
+        now_ms, letters = (
+            await self._write(
+                "update",
+                [
+                    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
+                    *(keys.TYPES, keys.BELL),
+                ],
+                arguments,
+                types,
+            )
+        ).split()
+        return int(now_ms), letters
+
+    async def replay(self, changes: Sequence[Change]) -> tuple[int, str]:
+        """Bring dead letters back with a new delay; return Redis' ms and a letter for each.
+
+        U replayed, C changed meanwhile, N not found or not dead.
+        """
+        types = _Types()
+        arguments: list[Argument] = []
+        for change in changes:
+            ttl_ms = change.ttl_ms or 0
+            arguments += (change.key, change.expected, change.tail, ttl_ms, types.number(change.type))
+        now_ms, letters = (
+            await self._write(
+                "replay",
+                [keys.TASKS, keys.DUE, keys.FAILURES, keys.DEAD, keys.COUNTERS, keys.TYPES, keys.BELL],
+                arguments,
+                types,
+            )
+        ).split()
+        return int(now_ms), letters
+
+    async def purge(self) -> int:
+        """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
+        deleted = 0
+        while True:
+            names = [name.decode() for name in await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT)]
+            answer = await self._write(
+                "purge",
+                [
+                    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
+                    *(keys.COUNTERS, keys.TYPES, keys.SWEEP),
+                    *map(keys.type_index, names),
+                ],
+                [keys.GROUP, *names],
+            )
+            count, types_left = answer.split()
+            deleted += int(count)
+            if types_left == "0":
+                return deleted
+
+    # What the timer writes
+
+    async def promote(self, limit: int = BATCH_LIMIT) -> tuple[int, int | None]:
+        """Move what is due into the queue; return how many, and ms until the next is due (None: nothing waits)."""
+        moved, next_ms, now_ms = await self._run("promote", [keys.DUE, keys.QUEUE, keys.ENTRIES], [limit])
+        return moved, None if next_ms < 0 else max(0, next_ms - now_ms)
+
+    # What the worker writes
+
+    async def load(self, entries: Sequence[tuple[str, str]], claims: Sequence[int] | None = None) -> list[Claim]:
+        """Lease entries (id, key) that are pending for this consumer, and read their tasks, in one round trip.
+
+        What was cancelled, updated or taken over since is left out.
+        """
+        if not entries:
+            return []
+        ids, task_keys = zip(*entries, strict=True)
+        commands: list[Sequence[Argument]] = [
+            ("EVALSHA", SCRIPTS["renew"].sha, 1, keys.QUEUE, *self._renewal(ids)),
+            ("HMGET", keys.ENTRIES, *task_keys),
+            ("HMGET", keys.TASKS, *task_keys),
+            ("HMGET", keys.FAILURES, *task_keys),
+        ]
+        try:
+            answers = await self.client.pipeline(*commands)
+        except NoScriptError:
+            await self.client.load(SCRIPTS["renew"])
+            answers = await self.client.pipeline(*commands)
+        held = set(answers[0])
+        loaded = []
+        rows = zip(entries, claims or [1] * len(entries), *answers[1:], strict=True)
+        for (entry_id, key), count, current_id, record, failure in rows:
+            wire_id = entry_id.encode()
+            if wire_id in held and current_id == wire_id and record is not None:
+                attempts = int(failure.partition(b" ")[0]) if failure else 0
+                loaded.append(Claim(entry_id, key, decode_record(record), attempts, count))
+        return loaded
+
+    def _renewal(self, ids: Sequence[str]) -> list[Argument]:
+        by_id = sorted(ids, key=_id_order)
+        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1], *by_id]
+
+    async def renew(self, ids: Sequence[str]) -> set[str]:
+        """Start the leases of entries in flight again; return those that are still this consumer's."""
+        held: set[str] = set()
+        for start in range(0, len(ids), BATCH_LIMIT):
+            answer = await self._run("renew", [keys.QUEUE], self._renewal(ids[start : start + BATCH_LIMIT]))
+            held.update(entry_id.decode() for entry_id in answer)
+        return held
+
+    async def settle(self, claims: Sequence[Claim]) -> list[int]:
+        """Forget delivered tasks; return for each 1, or 0 where the task has left this entry."""
+        types = _Types()
+        arguments: list[Argument] = []
+        for claim in claims:
+            arguments += (claim.id, claim.key, types.number(claim.record.type))
+        answer: list[int] = await self._run(
+            "settle",
+            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS, keys.TYPES, *types.keys],
+            [keys.GROUP, *types.arguments, *arguments],
+        )
+        return answer
+
+    async def retry(self, failed: Sequence[Failed]) -> list[int]:
+        """Record failed attempts and park their entries until the retry; delays are at most WINDOW_MS.
+
+        Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
+        """
+        answer: list[int] = await self._run(
+            "retry",
+            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.SWEEP],
+            [
+                *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
+                *_failed_arguments(failed),
+            ],
+        )
+        return answer
+
+    async def defer(self, failed: Sequence[Failed]) -> list[int]:
+        """Record failed attempts and send the tasks back to DUE until the retry; 1 deferred, 0 fenced."""
+        answer: list[int] = await self._run(
+            "defer",
+            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DUE, keys.BELL],
+            [keys.GROUP, self.name, *_failed_arguments(failed)],
+        )
+        return answer
+
+    async def bury(self, failed: Sequence[Failed]) -> list[int]:
+        """Move tasks to the dead letters; 1 buried, 0 fenced."""
+        types = _Types()
+        arguments: list[Argument] = []
+        for item in failed:
+            claim = item.claim
+            arguments += (claim.id, claim.key, claim.attempts, int(item.counts), item.failure)
+            arguments.append(types.number(claim.record.type))
+        answer: list[int] = await self._run(
+            "bury",
+            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DEAD, keys.TYPES, *types.keys],
+            [keys.GROUP, self.name, *types.arguments, *arguments],
+        )
+        return answer
+
+    async def release(self, claims: Sequence[Claim]) -> list[int]:
+        """Give claims back, to be taken by any worker at once; 1 released, 0 fenced."""
+        arguments: list[Argument] = []
+        for claim in claims:
+            arguments += (claim.id, claim.key, claim.attempts)
+        answer: list[int] = await self._run(
+            "release",
+            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.SWEEP],
+            [keys.GROUP, self.name, keys.WAITING, WINDOW_MS, *arguments],
+        )
+        return answer
+
+    async def reclaim(self, limit: int) -> tuple[list[Claim], float]:
+        """Take one step of the sweep; return what was taken, and the seconds until the next step is due."""
+        if self._clock_offset_ms is None:
+            self._clock_offset_ms = redis_ms(await self.client.command("TIME")) - time.monotonic() * 1000
+        void_after_ms = round(time.monotonic() * 1000 + self._clock_offset_ms + SWEEP_VOID_AFTER_MS)
+        taken, wait_ms, now_ms = await self._run(
+            "reclaim",
+            [keys.QUEUE, keys.ENTRIES, keys.SWEEP],
+            [
+                *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
+                *(WINDOW_MS - LEASE_MS, void_after_ms),
+                *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
+            ],
+        )
+        self._clock_offset_ms = now_ms - time.monotonic() * 1000
+        entries = [(entry_id.decode(), key.decode()) for entry_id, key in zip(taken[::3], taken[1::3], strict=True)]
+        return await self.load(entries, taken[2::3]), wait_ms / 1000
+
+    async def pending(self, limit: int) -> list[tuple[str, str]]:
+        """List the entries (id, key) that are pending for this consumer, without changing any of them."""
+        rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name)
+        found = await self.client.pipeline(*(("XRANGE", keys.QUEUE, row[0], row[0]) for row in rows)) if rows else []
+        return [_entry(entries[0]) for entries in found if entries]
+
+    async def retire(self, idle_ms: int, only: str = "") -> int:
+        """Delete consumers with nothing pending that were idle so long; return how many."""
+        count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only])
+        return count
+
+    async def configuration_warnings(self) -> list[str]:
+        """Return what of the server's version and configuration may lose tasks or stop the service."""
+        info: bytes = await self.client.command("INFO", "server")
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        version = fields["redis_version"]
+        warnings = []
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
+            warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
+        try:
+            answer = await self.client.command("CONFIG", "GET", "maxmemory-policy")
+        except ResponseError:
+            # Managed servers forbid CONFIG.
+            return warnings
+        if answer and answer[1] != b"noeviction":
+            policy = answer[1].decode()
+            warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
+        return warnings
+
+
+def redis_ms(time_answer: Sequence[bytes]) -> int:
+    """Return Redis' clock in ms from the answer of TIME."""
+    return int(time_answer[0]) * 1000 + int(time_answer[1]) // 1000
+
+
+def _id_order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+def _failed_arguments(failed: Sequence[Failed]) -> list[Argument]:
+    arguments: list[Argument] = []
+    for item in failed:
+        claim = item.claim
+        arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
+    return arguments
+
+
+def _entry(wire: Any) -> tuple[str, str]:
+    entry_id, fields = wire
+    return entry_id.decode(), fields[1].decode()
+
+
+class QueueReader:
+    """The blocking reader of the queue, on a connection of its own that other calls cannot hold up."""
+
+    def __init__(self, client: RedisClient, consumer: str) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._redis: redis.asyncio.Redis | None = None
+        self._connection_id: int | None = None
+
+    async def claim(self, limit: int) -> list[tuple[str, str]]:
+        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return (id, key) of at most `limit`.
+
+        Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
+        answer told of (Store.pending lists them).
+        """
+        try:
+            if self._redis is None:
+                self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
+                self._connection_id = await self._redis.execute_command("CLIENT", "ID")
+            answer = await self._redis.execute_command(
+                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit, "BLOCK", BLOCK_MS),
+                *("STREAMS", keys.QUEUE, ">"),
+            )
+        except (RedisError, OSError) as error:
+            if "NOGROUP" in str(error):
+                await self._client.create_group()
+                return []
+            await self.aclose()
+            raise translated(error) from error
+        # A deleted entry that was never claimed has no fields on a 6.2 server.
+        return [_entry(entry) for entry in answer[0][1] if entry[1]] if answer else []
+
+    async def unblock(self) -> None:
+        """Make a blocked claim answer at once, with what it has, its connection kept."""
+        if self._connection_id is not None:
+            await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
+
+    async def aclose(self) -> None:
+        """Close the connection; the next claim opens a new one."""
+        client, self._redis, self._connection_id = self._redis, None, None
+        if client is not None:
+            await client.aclose()
+
+
+class Bell:
+    """Hears when a task has become the head of DUE, on a connection of its own."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def listen(self, on_ring: Callable[[], None]) -> None:
+        """Call `on_ring` at every ring, and once when listening begins. Raises StoreUnavailable when it ends."""
+        # A subscriber waits as long as nobody rings; a dead peer is found by TCP's keep-alive.
+        client = self._client.connect(self._client.timeout_s)
+        try:
+            async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(keys.BELL)
+                while True:
+                    on_ring()
+                    await subscription.get_message(timeout=None)
+        except (RedisError, OSError) as error:
+            raise translated(error) from error
+        finally:
+            await client.aclose()

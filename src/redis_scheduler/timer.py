@@ -1,0 +1,55 @@
+"""The timer: moves what is due from DUE into the queue. It sleeps until the head of DUE; the bell wakes it earlier.
+
+Any number of timers may run: a task is moved by whichever comes first. A lost bell costs LONGEST_SLEEP_S at most.
+"""
+
+import asyncio
+
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
+from redis_scheduler.store import BATCH_LIMIT, Bell, Store
+
+LONGEST_SLEEP_S = 1.0
+
+
+class Timer:
+    """Promotes, in bounded batches, whatever is due."""
+
+    def __init__(self, store: Store, bell: Bell, outage: Outage) -> None:
+        self._store = store
+        self._bell = bell
+        self._outage = outage
+        self._wake = asyncio.Event()
+
+    async def run_once(self) -> float:
+        """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
+        while True:
+            moved, wait_ms = await self._store.promote()
+            if moved < BATCH_LIMIT:
+                return LONGEST_SLEEP_S if wait_ms is None else min(wait_ms / 1000, LONGEST_SLEEP_S)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Promote at every due time until `stop` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            listener = tasks.create_task(self._listen(stop), name="bell")
+            waker = tasks.create_task(self._wake_on(stop), name="timer-stop")
+            await self._outage.ride(stop, self._step)
+            listener.cancel()
+            waker.cancel()
+
+    async def _step(self) -> None:
+        # Cleared before the look, so that a bell during it is not lost.
+        self._wake.clear()
+        await stop_or_interval(self._wake, await self.run_once())
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self._bell.listen(self._wake.set)
+            except StoreUnavailable:
+                # The timer's own calls say so in the log; until then it looks once a second.
+                await stop_or_interval(stop, BACKOFF_MOST_S)

@@ -1,0 +1,226 @@
+"""What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes.
+
+A state is where the key stands: in DUE scheduled or deferred, in ENTRIES queued, in delivery or waiting, in DEAD dead.
+"""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from redis_scheduler import keys
+from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.models import Record, decode_record
+from redis_scheduler.redis_client import RedisClient, Script
+from redis_scheduler.store import WINDOW_MS, redis_ms
+
+PAGE_LIMIT = 10_000
+"""Tasks in one answer, at most."""
+
+PAGE_BYTES = 16 * 1_048_576
+"""A page ends early when its records are larger than this together."""
+
+CHUNK_LIMIT = 500
+"""Tasks a round trip reads: each command stays within a millisecond of Redis."""
+
+FIRST_READ_LIMIT = 50
+"""Tasks the first round trip of a page reads, before their size is known."""
+
+Position = tuple[str, ...]
+"""Where a task stands in the list: place, stream id or score, key. Empty: the start."""
+
+_PAGE_SCRIPT = Script("page")
+
+
+@dataclass(slots=True)
+class Stored:
+    """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never)."""
+
+    key: str
+    raw: bytes
+    record: Record
+    attempts: int
+    failure: bytes | None
+    state: str
+    expires_ms: int | None
+
+
+@dataclass(slots=True)
+class Page:
+    """A page of the list, and the cursor of the next, None when there are no more."""
+
+    tasks: list[Stored]
+    next: str | None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Every task that ever was, at one moment: where it stands now, or how it ended.
+
+    scheduled + replayed = due + queued + in delivery + waiting + delivered + died + cancelled + purged, at any moment.
+    """
+
+    due: int
+    queued: int
+    in_delivery: int
+    waiting: int
+    dead: int
+    counters: dict[str, int]
+    redis_keys: int
+
+    @property
+    def running(self) -> int:
+        """Tasks still to be delivered."""
+        return self.due + self.queued + self.in_delivery + self.waiting
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every task is accounted for."""
+        count = self.counters.get
+        entered = count("scheduled", 0) + count("replayed", 0)
+        ended = sum(count(name, 0) for name in ("delivered", "died", "cancelled", "purged"))
+        return entered == self.running + ended
+
+
+class Views:
+    """Reads. Every method raises StoreUnavailable when Redis does not answer."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
+
+    async def tasks(self, task_keys: Sequence[str]) -> list[Stored | None]:
+        """Return what is stored of each key, None for those that do not exist."""
+        records, failures, entries, due, dead = await self.client.pipeline(
+            ("HMGET", keys.TASKS, *task_keys),
+            ("HMGET", keys.FAILURES, *task_keys),
+            ("HMGET", keys.ENTRIES, *task_keys),
+            ("ZMSCORE", keys.DUE, *task_keys),
+            ("ZMSCORE", keys.DEAD, *task_keys),
+            transaction=True,
+        )
+        pending, now_ms = await self._pending([entry_id for entry_id in entries if entry_id])
+        found: list[Stored | None] = []
+        for row in zip(task_keys, records, failures, entries, due, dead, strict=True):
+            key, raw, failure, entry_id, due_ms, died_ms = row
+            if raw is None:
+                found.append(None)
+                continue
+            record = decode_record(raw)
+            attempts, _, last_failure = failure.partition(b" ") if failure else (b"0", b"", None)
+            expires_ms: int | None = record.due
+            if due_ms is not None:
+                state = "deferred" if failure else "scheduled"
+                expires_ms = int(due_ms)
+            elif died_ms is not None:
+                state, expires_ms = "dead", None
+            elif not (owner_and_idle := pending.get(entry_id)):
+                state = "queued"
+            elif owner_and_idle[0] == keys.WAITING.encode():
+                state = "waiting"
+                expires_ms = now_ms + max(0, WINDOW_MS - owner_and_idle[1])
+            else:
+                state = "in delivery"
+            found.append(Stored(key, raw, record, int(attempts), last_failure, state, expires_ms))
+        return found
+
+    async def records(self, task_keys: Sequence[str]) -> list[bytes | None]:
+        """Return the records' bytes of each key, None for those that do not exist."""
+        found: list[bytes | None] = await self.client.command("HMGET", keys.TASKS, *task_keys)
+        return found
+
+    async def _pending(self, entry_ids: list[bytes]) -> tuple[dict[bytes, tuple[bytes, int]], int]:
+        """Return owner and idle ms of those entries that are pending, and Redis' ms."""
+        if not entry_ids:
+            return {}, 0
+        *rows, now = await self.client.pipeline(
+            *(("XPENDING", keys.QUEUE, keys.GROUP, entry_id, entry_id, 1) for entry_id in entry_ids), ("TIME",)
+        )
+        return {row[0][0]: (row[0][1], row[0][2]) for row in rows if row}, redis_ms(now)
+
+    async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
+        """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
+
+        The cost grows with the page, not with the number of tasks. What moves while pages are read may be missed or
+        met twice. Only tasks of the default type are filtered while reading, so a page of them may be short.
+        Raises InvalidRequest for a cursor that is not one of ours.
+        """
+        has_index = type_name is not None and type_name != keys.DEFAULT_TYPE
+        position = _decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
+        walk = (
+            self._sorted(keys.type_index(type_name or ""), position or ("type",)) if has_index else self._all(position)
+        )
+        page: list[Stored] = []
+        seen, size, step = 0, 0, FIRST_READ_LIMIT
+        last: Position = ()
+        async for chunk in walk:
+            while chunk:
+                if seen == limit or size > PAGE_BYTES:
+                    return Page(page, _encode_cursor(last))
+                part, chunk = chunk[: min(step, limit - seen)], chunk[min(step, limit - seen) :]
+                for task in await self.tasks([position[-1] for position in part]):
+                    if task and task.state != "dead" and type_name in (None, task.record.type or keys.DEFAULT_TYPE):
+                        page.append(task)
+                        size += len(task.raw)
+                seen, last = seen + len(part), part[-1]
+                # Small records are read in larger steps, so that one step never reads far beyond the page's bytes.
+                step = min(CHUNK_LIMIT, max(1, FIRST_READ_LIMIT, PAGE_BYTES // 4 * len(page) // (size + 1)))
+        return Page(page, None)
+
+    async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
+        """Walk the queue in its order, then DUE."""
+        if not position or position[0] == "queue":
+            start = f"({position[1]}" if position else "-"
+            while entries := await self.client.command("XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT):
+                chunk: list[Position] = [("queue", at.decode(), fields[1].decode()) for at, fields in entries]
+                yield chunk
+                start = f"({entries[-1][0].decode()}"
+            position = ("due",)
+        async for chunk in self._sorted(keys.DUE, position):
+            yield chunk
+
+    async def _sorted(self, index: str, position: Position) -> AsyncIterator[list[Position]]:
+        place, score, member = position if len(position) == 3 else (position[0], "", "")
+        while answer := await self.client.script(_PAGE_SCRIPT, [index], [score, member, CHUNK_LIMIT]):
+            pairs = zip(answer[::2], answer[1::2], strict=True)
+            chunk: list[Position] = [(place, at.decode(), key.decode()) for key, at in pairs]
+            yield chunk
+            _, score, member = chunk[-1]
+
+    async def ledger(self) -> Ledger:
+        """Count every task where it stands, at one moment."""
+        due, length, summary, dead, counters, redis_keys = await self.client.pipeline(
+            ("ZCARD", keys.DUE),
+            ("XLEN", keys.QUEUE),
+            ("XPENDING", keys.QUEUE, keys.GROUP),
+            ("ZCARD", keys.DEAD),
+            ("HGETALL", keys.COUNTERS),
+            ("DBSIZE",),
+            transaction=True,
+        )
+        waiting = sum(int(count) for name, count in summary[3] or () if name == keys.WAITING.encode())
+        return Ledger(
+            due=due,
+            queued=length - summary[0],
+            in_delivery=summary[0] - waiting,
+            waiting=waiting,
+            dead=dead,
+            counters={name.decode(): int(count) for name, count in zip(counters[::2], counters[1::2], strict=True)},
+            redis_keys=redis_keys,
+        )
+
+
+def _encode_cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
+    if cursor is None:
+        return ()
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        text = ""
+    match text.split(" "):
+        case [place, at, key] if place in places and at.replace("-", "").isdigit() and keys.is_task_key(key):
+            return (place, at, key)
+    raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")

@@ -1,0 +1,28 @@
+"""Fixtures: an API process on the session's Redis, and a client of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import TOKEN, Client, Process, client_of
+
+
+@pytest.fixture(scope="module")
+def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A `redis-scheduler api` that lives as long as the module; nothing delivers."""
+    folder: Path = tmp_path_factory.mktemp("api")
+    process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="2000")
+    try:
+        asyncio.run(process.started())
+        yield process
+    finally:
+        asyncio.run(process.stop())
+
+
+@pytest.fixture
+async def api(api_process: Process, redis_url: str) -> AsyncIterator[Client]:
+    """A user of the API, on an empty Redis."""
+    async with client_of(api_process) as client:
+        yield client

@@ -1,0 +1,266 @@
+"""Bad input: a 4xx with a sentence that helps, always JSON; and nothing is written."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.support.service import TOKEN, Client, Process
+
+GOOD = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
+JSON = {"Content-Type": "application/json"}
+
+
+async def refused(api: Client, raw: redis.asyncio.Redis, method: str, path: str, **options: Any) -> tuple[int, str]:
+    """Send what must be refused; return the status and the sentence."""
+    keys_before = await raw.keys()
+    status, content = await api.call(method, path, **options)
+    assert 400 <= status < 500
+    assert set(content) == {"status", "error"}
+    assert await raw.keys() == keys_before
+    error: str = content["error"]
+    assert "Traceback" not in error
+    return status, error
+
+
+NO_WEBHOOKS: list[Any] = [None, 5, True, [], "", "x", "/path", "//host/"]
+NO_TTLS: list[Any] = [-1, -0.001, 1e300, "5", True, False, None, [], {}, 10**30, 315_360_001]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *[({"webhook": webhook}, "webhook") for webhook in NO_WEBHOOKS],
+        *[({"webhook": f"{scheme}://host/"}, "http or https") for scheme in ("file", "ftp", "javascript", "unix")],
+        ({"webhook": "file:///etc/passwd"}, "http or https"),
+        ({"webhook": "http:///path"}, "host"),
+        ({"webhook": "http://:80/"}, "host"),
+        ({"webhook": "http://user:secret@host/"}, "user"),
+        ({"webhook": "http://user@host/"}, "user"),
+        ({"webhook": "http://host:99999/"}, "webhook"),
+        ({"webhook": "http://host:0/"}, "port"),
+        ({"webhook": "http://host:x/"}, "webhook"),
+        ({"webhook": "http://[::1/"}, "webhook"),
+        ({"webhook": "http://ho st/"}, "spaces"),
+        ({"webhook": "http://host/a b"}, "spaces"),
+        ({"webhook": "http://host/\r\nX-Evil: 1"}, "control"),
+        ({"webhook": "http://host/\n"}, "control"),
+        ({"webhook": "http://host/\0"}, "control"),
+        ({"webhook": "http://host/" + "a" * 1990}, "larger"),
+        *[({"ttl": ttl}, "ttl") for ttl in NO_TTLS],
+        ({"color": "red"}, "color"),
+        ({"x\r\nX-Evil: 1": 1}, "unknown field"),
+    ],
+)
+async def test_a_bad_field_is_named(api: Client, raw: redis.asyncio.Redis, change: dict[str, Any], said: str) -> None:
+    status, error = await refused(api, raw, "POST", "/schedule", json=GOOD | change)
+    assert status in (400, 413)
+    assert said in error
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "01", "+1", "0x10", ".5"])
+async def test_a_ttl_that_is_no_json_number_is_refused(api: Client, raw: redis.asyncio.Redis, number: str) -> None:
+    body = f'{{"webhook":"http://127.0.0.1:9/","ttl":{number}}}'
+    assert (await refused(api, raw, "POST", "/schedule", data=body, headers=JSON))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"ttl=5&webhook=x", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'{"webhook":"http://h/","ttl":1,"data":"\xff"}', "not JSON"),
+        (b'{"webhook":"http://h/","ttl":1}{}', "not JSON"),
+        (b"[]", "object"),
+        (b"5", "object"),
+        (b'"text"', "object"),
+        (b"null", "object"),
+        (b"{}", "webhook"),
+        (b'{"webhook":"http://h/"}', "ttl"),
+        (b'{"ttl":1}', "webhook"),
+    ],
+)
+async def test_a_body_that_is_not_a_schedule_is_refused(
+    api: Client, raw: redis.asyncio.Redis, body: bytes, said: str
+) -> None:
+    status, error = await refused(api, raw, "POST", "/schedule", data=body, headers=JSON)
+    assert status == 400
+    assert said in error
+
+
+@pytest.mark.parametrize("depth", [127, 128, 900, 990])
+@pytest.mark.parametrize("pair", [b"[]", b'{"[":}'])
+async def test_nesting_is_kept_up_to_the_limit_and_refused_beyond(
+    api: Client, raw: redis.asyncio.Redis, depth: int, pair: bytes
+) -> None:
+    # The object around it is a level too; what stands in a text is none.
+    data = pair[:-1] * (depth - 1) + b'["[[[{{{"]' + pair[-1:] * (depth - 1)
+    body = b'{"webhook":"http://h/","ttl":60,"data":' + data + b"}"
+    options: dict[str, Any] = {"data": body[:2000] if len(body) > 2000 else body, "headers": JSON}
+    if depth == 127:
+        status, content = await api.call("POST", "/schedule", **options)
+        assert status == 200
+        assert data in await raw_get(api, f"/schedule/{content['key']}")
+    else:
+        status, error = await refused(api, raw, "POST", "/schedule", **options)
+        assert status == 400
+        assert "nested" in error or len(body) > 2000
+
+
+async def raw_get(api: Client, path: str) -> bytes:
+    async with api.session.get(api.url + path, headers=api.headers) as response:
+        assert response.status == 200
+        return await response.read()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ttl": -1}, {"ttl": "5"}, {"webhook": "file:///x"}, {"webhook": None}, {"key": "x"}, {}, {"ttl": None}],
+)
+async def test_a_bad_update_changes_nothing(api: Client, raw: redis.asyncio.Redis, change: dict[str, Any]) -> None:
+    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # a text
+    before = await raw_get(api, f"/schedule/{key}")
+    assert (await refused(api, raw, "PATCH", f"/schedule/{key}", json=change))[0] == 400
+    assert await raw_get(api, f"/schedule/{key}") == before
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=-1", "limit=x", "limit=10001", "limit=", "limit=1&limit=2", "limit=٣"]
+)
+async def test_a_bad_limit_is_refused(api: Client, raw: redis.asyncio.Redis, query: str) -> None:
+    status, error = await refused(api, raw, "GET", f"/schedules?{query}")
+    assert (status, "limit" in error) == (400, True)
+
+
+@pytest.mark.parametrize("cursor", ["x", "!!!!", "cXVldWU", "cXVldWUgKg", "ZHVlIHggeQ", "%FF", "a" * 3000])
+async def test_a_foreign_cursor_is_refused(api: Client, raw: redis.asyncio.Redis, cursor: str) -> None:
+    status, error = await refused(api, raw, "GET", f"/schedules?cursor={cursor}")
+    assert (status, "cursor" in error) == (400, True)
+
+
+@pytest.mark.parametrize("query", ["type=", "type=%0d%0aX", "type=" + "a" * 101, "type=a&type=b", "kind=a"])
+async def test_a_bad_type_is_refused(api: Client, raw: redis.asyncio.Redis, query: str) -> None:
+    assert (await refused(api, raw, "POST", f"/schedule?{query}", json=GOOD))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "wrong", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "Bearer", "Bearer ", f"Basic {TOKEN}", "é", "日本"],
+)
+async def test_another_token_is_refused(api: Client, raw: redis.asyncio.Redis, value: str | None) -> None:
+    api.headers = {} if value is None else {"Authorization": value}
+    for method, path in (
+        ("GET", "/stats"),
+        ("GET", "/schedules"),
+        ("POST", "/schedule"),
+        ("POST", "/purge"),
+        ("DELETE", "/schedules"),
+        ("GET", "/schedule/x"),
+        ("GET", "/nothing"),
+        ("POST", "/"),
+    ):
+        assert (await refused(api, raw, method, path))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/schedule/", 404),
+        ("GET", "/schedule/a/b", 404),
+        ("GET", "/schedule/a%2Fb", 404),
+        ("GET", "/schedule/unknown", 404),
+        ("GET", "/schedule/" + "k" * 10_000, 404),
+        ("DELETE", "/schedule/%00", 404),
+        ("DELETE", "/schedule/é", 404),
+        ("PATCH", "/schedule/unknown", 404),
+        ("POST", "/schedule/unknown", 405),
+        ("GET", "/schedule", 405),
+        ("PUT", "/schedule", 405),
+        ("DELETE", "/stats", 405),
+        ("GET", "/purge", 405),
+        ("POST", "/", 405),
+    ],
+)
+async def test_an_unknown_path_key_or_method_is_refused(
+    api: Client, raw: redis.asyncio.Redis, method: str, path: str, status: int
+) -> None:
+    options = {"json": {"ttl": 1}} if method == "PATCH" else {}
+    assert (await refused(api, raw, method, path, **options))[0] == status
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "x"]
+)
+async def test_another_content_type_is_refused(api: Client, raw: redis.asyncio.Redis, content_type: str) -> None:
+    options = {"data": json.dumps(GOOD), "headers": {"Content-Type": content_type}}
+    assert (await refused(api, raw, "POST", "/schedule", **options))[0] == 415
+
+
+async def test_a_large_body_is_refused_by_its_length(api: Client, raw: redis.asyncio.Redis) -> None:
+    status, error = await refused(api, raw, "POST", "/schedule", json=GOOD | {"data": "x" * 5000})
+    assert (status, "2000 bytes" in error) == (413, True)
+
+
+async def exchange(api: Client, request: bytes, end: bool = True) -> bytes:
+    """Send bytes as they are; return the bytes that come back until the connection ends."""
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    if end and writer.can_write_eof():
+        writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+HEAD = f"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n".encode()
+
+
+async def test_a_chunked_body_is_refused_once_it_is_too_large(api: Client, raw: redis.asyncio.Redis) -> None:
+    chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
+    answer = await exchange(api, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 4, end=False)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b'"status":413' in answer
+    assert not await raw.keys()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 500\r\n\r\n" + json.dumps(GOOD).encode(),
+        b"Transfer-Encoding: chunked\r\n\r\n40\r\n{",
+        b"Content-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"Content-Length: x\r\n\r\n{}",
+        b"Content-Length: -1\r\n\r\n{}",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+        b"Bad Header: x\r\n\r\n",
+    ],
+)
+async def test_a_body_that_lies_about_its_length_writes_nothing(
+    api: Client, raw: redis.asyncio.Redis, rest: bytes
+) -> None:
+    answer = await exchange(api, HEAD + rest)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    assert not await raw.keys()
+
+
+async def test_what_is_not_http_is_answered_in_json(api: Client, raw: redis.asyncio.Redis) -> None:
+    answer = await exchange(api, b"hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
+
+
+@pytest.mark.parametrize("line", [b"GET /" + b"a" * 200_000, b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000])
+async def test_a_head_without_end_is_refused(api: Client, line: bytes) -> None:
+    answer = await exchange(api, line, end=False)
+    assert b"larger than" in answer
+
+
+async def test_the_token_is_in_no_log(api_process: Process, api: Client) -> None:
+    await api.call("GET", "/stats")
+    assert TOKEN not in api_process.log

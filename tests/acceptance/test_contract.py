@@ -1,0 +1,178 @@
+"""The public contract: every route, what it answers, and what it leaves in Redis."""
+
+import asyncio
+import json
+from datetime import datetime
+
+import aiohttp
+import redis.asyncio
+
+from redis_scheduler import keys
+from tests.support.service import TOKEN, Client
+
+WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
+
+
+async def test_the_root_answers_without_a_token(api: Client) -> None:
+    api.headers = {}
+    assert await api.call("GET", "/") == (200, {"status": 200, "data": "Scheduler service is running."})
+
+
+async def test_a_schedule_answers_with_its_key_and_due_time(api: Client) -> None:
+    before = datetime.now().astimezone()
+    status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 90.5, "data": {"a": 1}})
+    assert status == 200
+    assert content["data"] == content["key"]
+    assert keys.is_task_key(content["key"])
+    due = datetime.fromisoformat(content["due"])
+    assert 90 < (due - before).total_seconds() < 93
+
+
+async def test_a_task_is_shown_with_its_info_and_its_data(api: Client) -> None:
+    key = await api.schedule(WEBHOOK, 60, data={"b": [], "a": 1})
+    status, content = await api.call("GET", f"/schedule/{key}")
+    assert status == 200
+    info = content["data"]["info"]
+    assert content["data"]["data"] == {"b": [], "a": 1}
+    assert {name: info[name] for name in ("key", "ttl", "retry", "webhook", "state", "type")} == {
+        "key": key,
+        "ttl": 60,
+        "retry": 0,
+        "webhook": WEBHOOK,
+        "state": "scheduled",
+        "type": "default",
+    }
+    assert info["expires"] == info["due"]
+
+
+async def test_a_token_is_taken_bare_and_as_a_bearer(api: Client) -> None:
+    for value in (TOKEN, f"Bearer {TOKEN}", f"bearer {TOKEN}"):
+        assert (await api.call("GET", "/stats", headers={"Authorization": value}))[0] == 200
+
+
+async def test_data_is_shown_byte_for_byte(api: Client) -> None:
+    data = '{"z":1, "a":[ ],"n":123456789012345678901234567890,"f":1.10,"t":"ü \\u00fc \\n  x","e":{}}'
+    body = f'{{"webhook":"{WEBHOOK}","ttl":60,"data":{data}}}'
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    _, content = await api.call("POST", "/schedule", data=body.encode(), headers=headers)
+    for path in (f"/schedule/{content['key']}", "/schedules"):
+        async with api.session.get(api.url + path, headers=api.headers) as response:
+            assert data in await response.text()
+
+
+async def test_an_update_changes_what_is_given_and_keeps_the_rest(api: Client) -> None:
+    key = await api.schedule(WEBHOOK, 60, data=[1])
+    _, before = await api.call("GET", f"/schedule/{key}")
+    status, content = await api.call("PATCH", f"/schedule/{key}", json={"webhook": "https://example.com/"})
+    assert (status, content["found"], content["due"]) == (200, "updated", before["data"]["info"]["due"])
+    _, after = await api.call("GET", f"/schedule/{key}")
+    assert after["data"]["info"] == before["data"]["info"] | {"webhook": "https://example.com/"}
+    assert after["data"]["data"] == [1]
+
+
+async def test_an_update_of_the_ttl_counts_from_now(api: Client) -> None:
+    key = await api.schedule(WEBHOOK, 3600)
+    now = datetime.now().astimezone()
+    status, content = await api.call("PATCH", f"/schedule/{key}", json={"ttl": 10, "data": None})
+    assert status == 200
+    assert 9 < (datetime.fromisoformat(content["due"]) - now).total_seconds() < 12
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    assert (shown["data"]["info"]["ttl"], shown["data"]["info"]["due"]) == (10, content["due"])
+
+
+async def test_concurrent_updates_never_lose_one_another(api: Client) -> None:
+    key = await api.schedule(WEBHOOK, 3600, data=0)
+    changes = [{"webhook": "http://new.example/"}, {"data": "new"}] * 3
+    answers = await asyncio.gather(*(api.call("PATCH", f"/schedule/{key}", json=change) for change in changes))
+    assert [status for status, _ in answers] == [200] * 6
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    assert (shown["data"]["info"]["webhook"], shown["data"]["data"]) == ("http://new.example/", "new")
+
+
+async def test_a_cancelled_task_is_gone(api: Client, raw: redis.asyncio.Redis) -> None:
+    key = await api.schedule(WEBHOOK, 60, path="/schedule?type=mail")
+    assert await api.call("DELETE", f"/schedule/{key}") == (200, {"status": 200, "data": "cancelled", "key": key})
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
+    assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 404
+    assert (await api.call("PATCH", f"/schedule/{key}", json={"ttl": 1}))[0] == 404
+    assert not await raw.exists(keys.TASKS, keys.DUE, keys.TYPES, keys.type_index("mail"))
+
+
+async def test_a_type_lists_only_its_own(api: Client) -> None:
+    mail = await api.schedule(WEBHOOK, 60, path="/schedule?type=mail")
+    plain = await api.schedule(WEBHOOK, 30)
+    named_default = await api.schedule(WEBHOOK, 40, path="/schedule?type=default")
+    listed = {}
+    for query in ("", "?type=mail", "?type=default", "?type=other"):
+        _, content = await api.call("GET", f"/schedules{query}")
+        listed[query] = [task["info"]["key"] for task in content["data"]]
+        assert content["next"] is None
+    assert listed == {
+        "": [plain, named_default, mail],
+        "?type=mail": [mail],
+        "?type=default": [plain, named_default],
+        "?type=other": [],
+    }
+
+
+async def test_pages_together_are_the_list(api: Client) -> None:
+    due_now = [await api.schedule(WEBHOOK, 0) for _ in range(3)]
+    later = [await api.schedule(WEBHOOK, 60 + number) for number in range(4)]
+    for limit in (1, 2, 3, 7, 8):
+        found, cursor = [], ""
+        for _ in range(10):
+            _, content = await api.call("GET", f"/schedules?limit={limit}{cursor}")
+            found += [task["info"]["key"] for task in content["data"]]
+            if content["next"] is None:
+                break
+            assert len(content["data"]) == limit
+            cursor = f"&cursor={content['next']}"
+        assert found == due_now + later
+
+
+async def test_purge_deletes_only_the_services_own_keys(api: Client, raw: redis.asyncio.Redis) -> None:
+    await raw.set("somebody-elses", 1)
+    for method, path in (("POST", "/purge"), ("DELETE", "/schedules")):
+        for ttl in (0, 60):
+            await api.schedule(WEBHOOK, ttl, path="/schedule?type=mail")
+        assert await api.call(method, path) == (200, {"status": 200, "data": 2})
+        _, content = await api.call("GET", "/schedules")
+        assert content["data"] == []
+    assert await raw.get("somebody-elses") == b"1"
+    assert (await api.stats())["counters"]["purged"] == 4
+
+
+async def test_stats_count_every_state(api: Client) -> None:
+    await api.schedule(WEBHOOK, 0)
+    await api.schedule(WEBHOOK, 60)
+    stats = await api.stats()
+    assert stats["running_schedules"] == 2
+    assert stats["states"] == {"due": 1, "queued": 1, "in_delivery": 0, "waiting": 0, "dead": 0}
+    assert stats["counters"]["scheduled"] == 2
+    assert stats["ledger_balanced"] is True
+    assert stats["total_redis_keys"] > 0
+    assert isinstance(stats["ram_usage"], str)
+    assert stats["ram_usage_bytes"] > 1_000_000
+    assert 0 <= stats["cpu_usage"] <= 100
+    assert stats["system_uptime"].endswith("s")
+
+
+async def test_schedules_that_come_together_each_get_their_own_answer(api: Client, raw: redis.asyncio.Redis) -> None:
+    found = await asyncio.gather(*(api.schedule(WEBHOOK, 60, data=number) for number in range(300)))
+    assert len(set(found)) == 300
+    for number in (0, 299):
+        _, content = await api.call("GET", f"/schedule/{found[number]}")
+        assert content["data"]["data"] == number
+
+
+async def test_a_head_request_has_no_body(api: Client) -> None:
+    async with api.session.head(api.url + "/") as response:
+        assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_answers_keep_the_connection(api: Client) -> None:
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = Client(session, api.url)
+        for _ in range(3):
+            await client.schedule(WEBHOOK, 60, data=json.loads("{}"))

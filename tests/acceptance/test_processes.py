@@ -1,0 +1,155 @@
+"""Processes that die, stop, and work side by side: nothing is lost, nothing is doubled by the living."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import redis.asyncio
+
+from redis_scheduler import keys
+from tests.support.receiver import Receiver
+from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.waiting import wait_until
+
+LEASE_AND_SWEEP_S = 15 + 3
+
+
+async def test_what_was_scheduled_survives_the_kill_of_service_and_redis(tmp_path: Path, receiver: Receiver) -> None:
+    async with serving(tmp_path) as process, client_of(process) as client:
+        scheduled = {await client.schedule(receiver.url, ttl, data=ttl) for ttl in (2, 3)}
+        for victim in [
+            *psutil.Process(process.process.pid).children(recursive=True),
+            psutil.Process(process.process.pid),
+        ]:
+            victim.kill()
+        await process.ended()
+    async with serving(tmp_path) as process, client_of(process) as client:
+        stats = await client.drained()
+        assert receiver.times_by_key.keys() == scheduled
+        assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (2, True)
+
+
+async def test_the_kill_of_the_service_alone_leaves_no_second_redis(tmp_path: Path, receiver: Receiver) -> None:
+    async with serving(tmp_path) as process, client_of(process) as client:
+        await client.schedule(receiver.url, 2)
+        orphans = psutil.Process(process.process.pid).children()
+        process.process.kill()
+        await process.ended()
+    async with serving(tmp_path) as process, client_of(process) as client:
+        assert [orphan for orphan in orphans if orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE] == []
+        await client.drained()
+        assert receiver.times_by_key.total() == 1
+
+
+async def schedule_many(client: Client, webhook: str, count: int, ttl: float = 0) -> set[str]:
+    """Schedule `count` tasks at once."""
+    return set(await asyncio.gather(*(client.schedule(webhook, ttl, data=number) for number in range(count))))
+
+
+async def test_a_killed_workers_deliveries_all_arrive_within_the_lease(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 3
+    variables = {"REDIS_URL": redis_url, "CONCURRENCY": "150", "RETRY_TIME": "3600"}
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
+        doomed = await stack.enter_async_context(serving(tmp_path, "worker", **variables))
+        survivor = await stack.enter_async_context(serving(tmp_path, "worker", **variables))
+        client = await stack.enter_async_context(client_of(api))
+        scheduled = await schedule_many(client, receiver.url, 200)
+        await wait_until(lambda: len(receiver.arrivals) == 200, "all 200 are in delivery")
+        doomed.process.kill()
+        killed_at = time.time()
+        stats = await client.drained(timeout_s=LEASE_AND_SWEEP_S + receiver.delay_s + 5)
+        assert receiver.times_by_key.keys() == scheduled
+        again = [arrival for arrival in receiver.arrivals if arrival.at > killed_at]
+        assert again
+        assert max(arrival.at for arrival in again) - killed_at < LEASE_AND_SWEEP_S + receiver.delay_s
+        # The survivor's own are never doubled: only what the killed worker had comes twice, and at most twice.
+        assert len(receiver.arrivals) == 200 + len(again)
+        assert stats["counters"]["delivered"] == 200
+        assert 200 - len(again) >= 200 - 150
+        assert all(arrival.attempt == 1 for arrival in receiver.arrivals)
+        assert not survivor.events("retry")
+
+
+async def test_ten_workers_promote_and_deliver_each_task_once(
+    redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
+) -> None:
+    variables = {"REDIS_URL": redis_url}
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
+        workers = [Process(tmp_path, "worker", API_AUTH=TOKEN, **variables) for _ in range(10)]
+        for worker in workers:
+            stack.push_async_callback(worker.stop)
+        for worker in workers:
+            await worker.started()
+        client = await stack.enter_async_context(client_of(api))
+        scheduled = await schedule_many(client, receiver.url, 1000, ttl=2)
+        stats = await client.drained(timeout_s=30)
+        assert receiver.times_by_key == dict.fromkeys(scheduled, 1)
+        assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (1000, True)
+        # entries-added counts what was ever promoted; servers before 7.0 do not keep it.
+        added = (await raw.xinfo_stream(keys.QUEUE)).get("entries-added", 1000)
+        assert added == 1000
+
+
+async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 1
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url) as api,
+        serving(tmp_path, "worker", REDIS_URL=redis_url, CONCURRENCY="10") as worker,
+        client_of(api) as client,
+    ):
+        await schedule_many(client, receiver.url, 30)
+        await wait_until(lambda: receiver.in_flight >= 9, "its slots are full")
+        worker.signal(signal.SIGTERM)
+        assert await worker.ended() == 0
+        stats = await client.stats()
+        arrived = len(receiver.arrivals)
+        assert stats["counters"]["delivered"] == arrived < 30
+        assert (stats["states"]["in_delivery"], stats["counters"]["failed"]) == (0, 0)
+        receiver.delay_s = 0
+        async with serving(tmp_path, "worker", REDIS_URL=redis_url):
+            await client.drained()
+        assert len(receiver.arrivals) == 30
+
+
+async def test_what_outlasts_the_grace_is_released_and_burns_no_attempt(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 8
+    variables = {"REDIS_URL": redis_url, "SHUTDOWN_GRACE": "0.5"}
+    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+        key = await client.schedule(receiver.url)
+        await wait_until(lambda: receiver.arrivals, "it is in delivery")
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+        assert process.events("released")
+    receiver.delay_s = 0
+    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+        stats = await client.drained()
+    assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1)] * 2
+    assert stats["counters"]["failed"] == 0
+
+
+async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    receiver.delay_s = 9
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
+        await client.schedule(receiver.url)
+        await wait_until(lambda: receiver.arrivals, "it is in delivery")
+        process.signal(signal.SIGTERM)
+        await wait_until(lambda: process.events("draining"), "it drains")
+        signalled_at = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+        assert time.monotonic() - signalled_at < 5
+        assert process.events("released")
+    receiver.delay_s = 0
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
+        await client.drained()

@@ -1,0 +1,172 @@
+"""The start: bad settings are one clear line each; a Redis that is not there yet is waited for."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from redis_scheduler import __version__
+from tests.support.receiver import Receiver
+from tests.support.servers import EMBEDDED, running
+from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.waiting import wait_until
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "redis_scheduler", *arguments],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RETRIES": "abc"}, "RETRIES=abc: must be a whole number from -1"),
+        ({"RETRIES": "-2"}, "RETRIES=-2: must be a whole number"),
+        ({"RETRY_TIME": "-1"}, "RETRY_TIME=-1: must be a number of seconds"),
+        ({"RETRY_TIME": "nan"}, "RETRY_TIME=nan: must be a number of seconds"),
+        ({"TIMEOUT": "0"}, "TIMEOUT=0: must be a number of seconds"),
+        ({"CONCURRENCY": "0"}, "CONCURRENCY=0: must be a whole number"),
+        ({"PORT": "99999"}, "PORT=99999: must be a whole number from 0 to 65535"),
+        ({"MAX_BODY": "1.5"}, "MAX_BODY=1.5: must be a whole number"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL=loud: must be one of"),
+        ({"API_AUTH": "two words"}, "API_AUTH: must be visible ASCII"),
+        ({"API_AUTH": "schlüssel"}, "API_AUTH: must be visible ASCII"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: must look like redis://"),
+        ({"REDIS_URL": "redis://:hidden@host:port/0"}, "REDIS_URL: must look like redis://"),
+        ({"REDIS_URL": "http://host/"}, "REDIS_URL: must look like redis://"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line(variables: dict[str, str], said: str) -> None:
+    result = run(**variables)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"redis-scheduler: {said}")
+    assert result.stderr.count("\n") == 1
+    assert "hidden" not in result.stderr
+    assert "two words" not in result.stderr
+
+
+def test_all_bad_settings_are_told_at_once() -> None:
+    result = run("--port", "x", RETRIES="abc", TIMEOUT="-5")
+    assert [line.split("=")[0] for line in result.stderr.splitlines()] == [
+        f"redis-scheduler: {name}" for name in ("PORT", "RETRIES", "TIMEOUT")
+    ]
+
+
+@pytest.mark.parametrize("role", ["api", "worker"])
+def test_a_single_role_wants_redis_and_a_token(role: str) -> None:
+    result = run(role, API_AUTH="", REDIS_URL="")
+    assert result.returncode == 2
+    assert [line.split(":")[1].strip() for line in result.stderr.splitlines()] == ["REDIS_URL", "API_AUTH"]
+
+
+def test_help_explains_every_option_with_its_variable_and_default() -> None:
+    for arguments in (["--help"], ["api", "--help"], ["worker", "--help"]):
+        text = run(*arguments, COLUMNS="200").stdout
+        for variable in ("REDIS_URL", "API_AUTH", "PORT", "RETRIES", "RETRY_TIME", "HOST", "TIMEOUT", "CONCURRENCY"):
+            assert f"[{variable}; default" in text
+    assert "health" in run("--help").stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"redis-scheduler {__version__}\n"
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("--port", str(port), DATA_DIR=str(tmp_path / "data"))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"redis-scheduler: PORT={port}: in use on 127.0.0.1 by another program; choose another port\n"
+    )
+
+
+async def test_a_second_service_on_a_data_folder_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        result = run("--port", "0", DATA_DIR=str(tmp_path / "data"))
+    assert result.returncode == 1
+    assert "in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_a_redis_that_comes_later_is_waited_for(tmp_path: Path, receiver: Receiver) -> None:
+    folder = tmp_path / "redis"
+    url = f"unix://{folder}/redis.sock"
+    async with serving(tmp_path, REDIS_URL=url) as process, client_of(process) as client:
+        await wait_until(lambda: process.events("redis-away"), "it says that Redis is away")
+        assert (await client.call("GET", "/"))[0] == 200
+        async with client.session.get(client.url + "/stats", headers=client.headers) as response:
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        status, content = await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0})
+        assert (status, content["error"]) == (503, "Redis cannot be reached; try again")
+
+        def deliver() -> None:
+            with running(EMBEDDED, folder):
+                import asyncio
+
+                asyncio.run_coroutine_threadsafe(deliver_one(client, receiver), loop).result(30)
+
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(deliver)
+        assert len(process.events("redis-back")) == 1
+
+
+async def deliver_one(client: Client, receiver: Receiver) -> None:
+    """Wait for the service to be back, and see a webhook arrive."""
+
+    async def is_accepted() -> bool:
+        return (await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0}))[0] == 200
+
+    await wait_until(is_accepted, "a schedule is accepted")
+    await wait_until(lambda: receiver.arrivals, "the webhook arrived")
+    await client.drained()
+
+
+async def test_without_a_token_one_is_made_and_shown_ready_to_paste(tmp_path: Path, receiver: Receiver) -> None:
+    process = Process(tmp_path)
+    try:
+        started = await process.started()
+        assert started["host"] == "127.0.0.1"
+        token = (tmp_path / "data" / "token").read_text().strip()
+        curl = await wait_until(lambda: process.log.partition("  curl ")[2].partition("}}'")[0], "the line is shown")
+        assert f"-H 'Authorization: {token}'" in curl
+        assert f":{started['port']}/schedule" in curl
+        async with client_of(process, token) as client:
+            await client.schedule(receiver.url)
+            await client.drained()
+        assert receiver.arrivals[0].headers["Authorization"] == token
+    finally:
+        await process.stop()
+
+
+async def test_with_a_token_it_listens_on_all_interfaces(tmp_path: Path) -> None:
+    async with serving(tmp_path) as process:
+        assert (await process.started())["host"] == "0.0.0.0"
+        assert TOKEN not in process.log
+
+
+async def test_an_evicting_redis_is_warned_of(redis_url: str, tmp_path: Path) -> None:
+    import redis.asyncio
+
+    raw = redis.asyncio.Redis.from_url(redis_url)
+    await raw.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        async with serving(tmp_path, REDIS_URL=redis_url) as process:
+            events = await wait_until(lambda: process.events("redis-configuration"), "it warns")
+            assert "allkeys-lru" in events[0]["warning"]
+    finally:
+        await raw.config_set("maxmemory-policy", "noeviction")
+        await raw.aclose()

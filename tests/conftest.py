@@ -1,0 +1,66 @@
+"""Fixtures: a real Redis for the session, emptied for each test and audited after it; a receiver; a store."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import Store
+from tests.support.audit import assert_balanced
+from tests.support.receiver import Receiver, receiving
+from tests.support.servers import KINDS, running
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real server that lives as long as the session."""
+    folder: Path = tmp_path_factory.mktemp("redis")
+    with running(request.param, folder) as url:
+        yield url
+
+
+@pytest.fixture
+async def redis_url(redis_server: str) -> AsyncIterator[str]:
+    """The URL of an empty server; what the test leaves behind is audited."""
+    raw = redis.asyncio.Redis.from_url(redis_server, protocol=2)
+    await raw.flushall()
+    await raw.config_set("maxmemory", 0)
+    yield redis_server
+    client = RedisClient(redis_server, 3)
+    try:
+        await assert_balanced(raw, client)
+    finally:
+        await client.aclose()
+        await raw.aclose()
+
+
+@pytest.fixture
+async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """The library's own client, to look at keys and to seed them."""
+    client = redis.asyncio.Redis.from_url(redis_url, protocol=2)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[RedisClient]:
+    """A connection as the service has it; the group is made."""
+    client = RedisClient(redis_url, 3)
+    await client.create_group()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(client: RedisClient) -> Store:
+    """The transitions, as a consumer named `worker-a`."""
+    return Store(client, "worker-a")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver of webhooks."""
+    async with receiving() as running_receiver:
+        yield running_receiver

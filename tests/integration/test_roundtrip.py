@@ -1,0 +1,17 @@
+"""A task's way through the store, on a real Redis."""
+
+from redis_scheduler import keys
+from redis_scheduler.models import record_tail
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import NewTask, QueueReader, Store
+
+
+async def test_a_due_task_is_promoted_claimed_and_settled(client: RedisClient, store: Store) -> None:
+    key = keys.new_task_key()
+    await store.schedule([NewTask(key, 0, record_tail("http://localhost/", 0, None, b"1"), None)])
+    reader = QueueReader(client, store.name)
+    claims = await store.load(await reader.claim(10))
+    await reader.aclose()
+    assert [(claim.key, claim.record.data) for claim in claims] == [(key, b"1")]
+    assert await store.settle(claims) == [1]
+    assert await store.settle(claims) == [0]

@@ -1,0 +1,83 @@
+"""A real HTTP receiver of webhooks: keeps every arrival, answers as it is told."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class Arrival:
+    """One request, as it came. `at` is time.time()."""
+
+    at: float
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def key(self) -> str:
+        return self.headers["Schedule-Key"]
+
+    @property
+    def attempt(self) -> int:
+        return int(self.headers["Schedule-Attempt"])
+
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Receiver:
+    """Answers 200 unless `statuses` (used up first), `status` or `behaviour` say otherwise; `delay_s` before it answers."""
+
+    port: int = 0
+    status: int = 200
+    statuses: list[int] = field(default_factory=list)
+    delay_s: float = 0
+    behaviour: Behaviour | None = None
+    arrivals: list[Arrival] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def times_by_key(self) -> Counter[str]:
+        return Counter(arrival.key for arrival in self.arrivals)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.arrivals.append(Arrival(time.time(), request.method, request.path_qs, dict(request.headers), body))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.behaviour is not None:
+                return await self.behaviour(request)
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            return web.Response(status=self.statuses.pop(0) if self.statuses else self.status)
+        finally:
+            self.in_flight -= 1
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """Run a receiver on a free port of the loopback."""
+    receiver = Receiver()
+    runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    receiver.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,133 @@
+"""The real service as a process, as a user starts it; and a client that talks HTTP to it."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.waiting import wait_until
+
+TOKEN = "test-token"
+
+
+class Process:
+    """One `redis-scheduler` process. Its log is read as events."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        number = len(list(folder.glob("service-*.log")))
+        self.log_path = folder / f"service-{number}.log"
+        environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "redis_scheduler", *arguments],
+                env=environment | {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of one name in the log so far."""
+        lines = [line for line in self.log.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    async def started(self, timeout_s: float = 20) -> dict[str, Any]:
+        """Wait for the start; return its event."""
+
+        def has_started() -> list[dict[str, Any]]:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            return self.events("started")
+
+        return (await wait_until(has_started, f"service started:\n{self.log}", timeout_s))[0]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, timeout_s: float = 20) -> int:
+        """Wait for the end; return the exit code."""
+        return await asyncio.to_thread(self.process.wait, timeout_s)
+
+    async def stop(self) -> None:
+        """End the process, gently if it is still there."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                await self.ended(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                await self.ended()
+
+
+_VARIABLES = re.findall(r'"([A-Z_]{4,})"', (Path(__file__).parents[2] / "src/redis_scheduler/settings.py").read_text())
+
+
+class Client:
+    """A user of the API."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, token: str = TOKEN) -> None:
+        self.session = session
+        self.url = url
+        self.headers = {"Authorization": token}
+
+    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        """Send a request; return its status and its JSON, whose `status` is the same."""
+        headers = self.headers | options.pop("headers", {})
+        async with self.session.request(method, self.url + path, headers=headers, **options) as response:
+            assert response.content_type == "application/json"
+            content = await response.json()
+        assert content["status"] == response.status
+        return response.status, content
+
+    async def schedule(self, webhook: str, ttl: float = 0, path: str = "/schedule", **fields: Any) -> str:
+        """Schedule a task that must be accepted; return its key."""
+        status, content = await self.call("POST", path, json={"webhook": webhook, "ttl": ttl, **fields})
+        assert status == 200, content
+        key: str = content["key"]
+        return key
+
+    async def stats(self) -> dict[str, Any]:
+        status, content = await self.call("GET", "/stats")
+        assert status == 200, content
+        found: dict[str, Any] = content["data"]
+        return found
+
+    async def drained(self, timeout_s: float = 20) -> dict[str, Any]:
+        """Wait until nothing is left to deliver; return the statistics."""
+
+        async def is_drained() -> dict[str, Any] | None:
+            stats = await self.stats()
+            return stats if stats["running_schedules"] == 0 else None
+
+        return await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05) or {}
+
+
+@asynccontextmanager
+async def client_of(process: Process, token: str = TOKEN) -> AsyncIterator[Client]:
+    """Talk to a started service."""
+    event = await process.started()
+    async with aiohttp.ClientSession() as session:
+        yield Client(session, f"http://127.0.0.1:{event['port']}", token)
+
+
+@asynccontextmanager
+async def serving(folder: Path, *arguments: str, **variables: str) -> AsyncIterator[Process]:
+    """Run the service until the end of the block."""
+    process = Process(folder, *arguments, **({"API_AUTH": TOKEN} | variables))
+    try:
+        await process.started()
+        yield process
+    finally:
+        await process.stop()

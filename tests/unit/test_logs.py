@@ -1,0 +1,63 @@
+"""Logs: one event a line, nothing secret."""
+
+import io
+import json
+import logging
+import sys
+
+import pytest
+
+from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, location
+
+
+def record(fields: dict[str, object], error: Exception | None = None) -> logging.LogRecord:
+    """An event as the loggers make it."""
+    info = (type(error), error, None) if error else None
+    made = logging.LogRecord("redis_scheduler.worker", logging.INFO, __file__, 1, "retry", None, info)
+    made.fields = fields
+    return made
+
+
+def test_json_is_one_object_a_line() -> None:
+    line = JsonFormatter().format(record({"key": "k", "error": "two\nlines"}))
+    assert "\n" not in line
+    content = json.loads(line)
+    assert (content["event"], content["level"], content["key"], content["error"]) == (
+        "retry",
+        "info",
+        "k",
+        "two\nlines",
+    )
+
+
+def test_text_quotes_what_is_not_one_word() -> None:
+    assert (
+        TextFormatter()
+        .format(record({"key": "k", "error": "two\nlines"}))
+        .endswith('INFO    retry key=k error="two\\nlines"')
+    )
+
+
+def test_an_error_brings_its_traceback_into_the_same_line() -> None:
+    line = JsonFormatter().format(record({}, ValueError("wrong")))
+    assert "ValueError: wrong" in json.loads(line)["traceback"]
+
+
+def test_a_url_is_logged_without_credentials_and_query() -> None:
+    assert location("https://user:secret@host:8/path?token=secret#x") == "https://host:8/path"
+
+
+@pytest.mark.parametrize(("log_format", "is_json"), [(None, True), ("json", True), ("text", False)])
+def test_the_format_is_json_unless_a_person_reads(
+    log_format: str | None, is_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        configure("info", log_format)
+        logging.getLogger("redis_scheduler.test").info("event", extra={"fields": {"a": 1}})
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+    assert stream.getvalue().startswith("{") == is_json
