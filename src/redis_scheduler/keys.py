@@ -34,7 +34,8 @@ TYPES = f"{SHARD}:types"
 """SET of the type names that have a TYPE key."""
 
 SWEEP = f"{SHARD}:sweep"
-"""HASH cursor, next_ms: where the sweep of the pending list stands, and when its next step is due."""
+"""HASH cursor, next_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due, and until
+when a gap in the sweeps holds it."""
 
 BELL = f"{SHARD}:bell"
 """Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""

@@ -52,6 +52,7 @@ class Service:
         self._name = process_name()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._outage = Outage()
 
     async def run(self) -> None:
         """Start, serve until a signal, and stop. Raises StartError, or the error of a task that died."""
@@ -65,6 +66,7 @@ class Service:
         with listener or contextlib.nullcontext():
             async with self._redis_url() as url, asyncio.TaskGroup() as tasks:
                 tasks.create_task(health.beat(self._stop), name="health")
+                tasks.create_task(self._warn_of_redis(url), name="redis-check")
                 if listener is not None:
                     stats.prime()
                     tasks.create_task(self._run_api(url, token, listener), name="api")
@@ -102,7 +104,7 @@ class Service:
             await server.stop()
 
     async def _run_api(self, url: str, token: str, listener: socket.socket) -> None:
-        client = RedisClient(url, API_TIMEOUT_S)
+        client = RedisClient(url, API_TIMEOUT_S, self._outage)
         try:
             app = create_app(client, self._name, token, self._settings.max_body)
             server = create_server(app, self._settings.shutdown_grace)
@@ -112,8 +114,8 @@ class Service:
 
     async def _run_worker(self, url: str, token: str) -> None:
         settings = self._settings
-        client = RedisClient(url, WORKER_TIMEOUT_S)
-        outage = Outage()
+        client = RedisClient(url, WORKER_TIMEOUT_S, self._outage)
+        outage = self._outage
         store = Store(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
@@ -124,25 +126,30 @@ class Service:
                     tasks.create_task(worker.run(self._stop, self._hurry, settings.shutdown_grace), name="worker")
                     tasks.create_task(Timer(store, Bell(client), outage).run(self._stop), name="timer")
                     tasks.create_task(Reclaimer(store, worker, outage).run(self._stop), name="reclaimer")
-                    tasks.create_task(self._warn_of_redis(store, outage), name="redis-check")
         finally:
             await client.aclose()
 
-    async def _warn_of_redis(self, store: Store, outage: Outage) -> None:
-        """Once Redis is there, say what of its configuration may cost its user tasks."""
-        checked = asyncio.Event()
+    async def _warn_of_redis(self, url: str) -> None:
+        """Once Redis is there, say what of its configuration may cost its user tasks; until then, that it is awaited."""
+        client = RedisClient(url, API_TIMEOUT_S, self._outage)
+        done = asyncio.Event()
 
         async def check() -> None:
-            for warning in await store.configuration_warnings():
+            for warning in await Store(client, self._name).configuration_warnings():
                 logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
-            checked.set()
+            done.set()
 
-        waiters = [asyncio.create_task(event.wait()) for event in (checked, self._stop)]
-        rider = asyncio.create_task(outage.ride(checked, check))
-        await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*waiters, rider):
-            task.cancel()
-        await asyncio.gather(rider, return_exceptions=True)
+        async def give_up_on_stop() -> None:
+            await self._stop.wait()
+            done.set()
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                waiter = tasks.create_task(give_up_on_stop(), name="redis-check-stop")
+                await self._outage.ride(done, check)
+                waiter.cancel()
+        finally:
+            await client.aclose()
 
     def _announce(self, listener: socket.socket | None, token: str) -> None:
         fields: dict[str, object] = {"version": __version__, "role": self._role}

@@ -21,6 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +74,14 @@ def translated(error: Exception) -> Exception:
 class RedisClient:
     """Commands and scripts to one Redis.
 
-    `timeout_s` bounds each send and its answer; a call takes at most two of them.
+    `timeout_s` bounds each send and its answer; a call takes at most two of them. `outage` is told of every call, so that
+    the process logs when Redis goes and comes back.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, outage: Outage | None = None) -> None:
         self.url = url
         self.timeout_s = timeout_s
+        self._outage = outage or Outage()
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
@@ -143,22 +146,32 @@ class RedisClient:
         Raises StoreUnavailable, after two time-outs at the latest, StoreFull, or the library's error where the fault
         is ours.
         """
-        has_lost_connection = has_created_group = False
         try:
             async with asyncio.timeout(2 * self.timeout_s):
-                while True:
-                    try:
-                        return await send()
-                    except (RedisError, OSError) as error:
-                        if is_no_group(error) and not has_created_group:
-                            has_created_group = True
-                            await self.create_group()
-                        elif isinstance(error, LOST_CONNECTION) and not has_lost_connection:
-                            has_lost_connection = True
-                        else:
-                            raise translated(error) from error
+                answer = await self._resending(send)
         except TimeoutError as error:
-            raise StoreUnavailable("Redis is not available: no answer in time") from error
+            away = StoreUnavailable("Redis is not available: no answer in time")
+            self._outage.begin(away)
+            raise away from error
+        except StoreUnavailable as error:
+            self._outage.begin(error)
+            raise
+        self._outage.end()
+        return answer
+
+    async def _resending(self, send: Callable[[], Awaitable[T]]) -> T:
+        has_lost_connection = has_created_group = False
+        while True:
+            try:
+                return await send()
+            except (RedisError, OSError) as error:
+                if is_no_group(error) and not has_created_group:
+                    has_created_group = True
+                    await self.create_group()
+                elif isinstance(error, LOST_CONNECTION) and not has_lost_connection:
+                    has_lost_connection = True
+                else:
+                    raise translated(error) from error
 
     async def create_group(self) -> None:
         """Make the queue and its consumer group where they are missing: at id 0, so that no entry is passed over."""

@@ -19,16 +19,19 @@ local waiting_interval_ms, idle_interval_ms, step_interval_ms = tonumber(ARGV[8]
 local hold_ms = tonumber(ARGV[11])
 
 local now = now_ms(math.floor)
-local state = redis.call('HMGET', sweep, 'cursor', 'next_ms')
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms')
 local wait_ms = tonumber(state[2] or 0) - now
 if now > void_after_ms then
   return {{}, 0, now}
 end
 if wait_ms < -hold_ms and redis.call('XPENDING', queue, group, '-', '+', 1)[1] then
   redis.call('HDEL', sweep, 'cursor')
-  redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now + hold_ms))
+  local held_until_ms = string.format('%.0f', now + hold_ms)
+  redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms)
   return {{}, hold_ms, now}
 end
+-- A retry or a release brings the next step forward, but does not end the hold.
+wait_ms = math.max(wait_ms, tonumber(state[3] or 0) - now)
 -- Further away than any interval: the clock was set back; sweep now.
 if wait_ms > 0 and wait_ms <= hold_ms then
   return {{}, wait_ms, now}
