@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redis_scheduler import keys
@@ -63,10 +63,11 @@ def is_no_group(error: Exception) -> bool:
 
 def translated(error: Exception) -> Exception:
     """Return the error of ours that says what this one means; the error itself if it is a fault of the program."""
-    text = str(error)
+    # The library cuts a code that it knows off the text, and keeps it apart.
+    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
     if isinstance(error, LOST_CONNECTION) or _AWAY.search(text):
         return StoreUnavailable(f"Redis is not available: {text}")
-    if "OOM command not allowed" in text:
+    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull()
     return error
 
@@ -108,12 +109,12 @@ class RedisClient:
         """Send one command that is safe to send twice."""
         return await self.resending(lambda: self._redis.execute_command(*arguments))
 
-    async def pipeline(self, *commands: Sequence[Argument], transaction: bool = False) -> list[Any]:
+    async def pipeline(self, *commands: Sequence[Argument]) -> list[Any]:
         """Send commands that are safe to send twice in one round trip; the first error is raised."""
 
         async def send() -> list[Any]:
             # A pipeline holds no connection before execute, and gives it back itself.
-            pipeline = self._redis.pipeline(transaction=transaction)
+            pipeline = self._redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)

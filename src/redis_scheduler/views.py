@@ -12,7 +12,7 @@ from redis_scheduler import keys
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.models import Record, decode_record
 from redis_scheduler.redis_client import RedisClient, Script
-from redis_scheduler.store import WINDOW_MS, redis_ms
+from redis_scheduler.store import WINDOW_MS
 
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
@@ -29,7 +29,7 @@ FIRST_READ_LIMIT = 50
 Position = tuple[str, ...]
 """Where a task stands in the list: place, stream id or score, key. Empty: the start."""
 
-_PAGE_SCRIPT = Script("page")
+_READ, _PAGE, _LEDGER = Script("read"), Script("page"), Script("ledger")
 
 
 @dataclass(slots=True)
@@ -90,52 +90,15 @@ class Views:
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored of each key, None for those that do not exist."""
-        records, failures, entries, due, dead = await self.client.pipeline(
-            ("HMGET", keys.TASKS, *task_keys),
-            ("HMGET", keys.FAILURES, *task_keys),
-            ("HMGET", keys.ENTRIES, *task_keys),
-            ("ZMSCORE", keys.DUE, *task_keys),
-            ("ZMSCORE", keys.DEAD, *task_keys),
-            transaction=True,
-        )
-        pending, now_ms = await self._pending([entry_id for entry_id in entries if entry_id])
-        found: list[Stored | None] = []
-        for row in zip(task_keys, records, failures, entries, due, dead, strict=True):
-            key, raw, failure, entry_id, due_ms, died_ms = row
-            if raw is None:
-                found.append(None)
-                continue
-            record = decode_record(raw)
-            attempts, _, last_failure = failure.partition(b" ") if failure else (b"0", b"", None)
-            expires_ms: int | None = record.due
-            if due_ms is not None:
-                state = "deferred" if failure else "scheduled"
-                expires_ms = int(due_ms)
-            elif died_ms is not None:
-                state, expires_ms = "dead", None
-            elif not (owner_and_idle := pending.get(entry_id)):
-                state = "queued"
-            elif owner_and_idle[0] == keys.WAITING.encode():
-                state = "waiting"
-                expires_ms = now_ms + max(0, WINDOW_MS - owner_and_idle[1])
-            else:
-                state = "in delivery"
-            found.append(Stored(key, raw, record, int(attempts), last_failure, state, expires_ms))
-        return found
+        places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
+        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, *task_keys])
+        rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=True)
+        return [None if row[1] is None else _stored(now_ms, *row) for row in rows]
 
     async def records(self, task_keys: Sequence[str]) -> list[bytes | None]:
         """Return the records' bytes of each key, None for those that do not exist."""
         found: list[bytes | None] = await self.client.command("HMGET", keys.TASKS, *task_keys)
         return found
-
-    async def _pending(self, entry_ids: list[bytes]) -> tuple[dict[bytes, tuple[bytes, int]], int]:
-        """Return owner and idle ms of those entries that are pending, and Redis' ms."""
-        if not entry_ids:
-            return {}, 0
-        *rows, now = await self.client.pipeline(
-            *(("XPENDING", keys.QUEUE, keys.GROUP, entry_id, entry_id, 1) for entry_id in entry_ids), ("TIME",)
-        )
-        return {row[0][0]: (row[0][1], row[0][2]) for row in rows if row}, redis_ms(now)
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
@@ -180,7 +143,7 @@ class Views:
 
     async def _sorted(self, index: str, position: Position) -> AsyncIterator[list[Position]]:
         place, score, member = position if len(position) == 3 else (position[0], "", "")
-        while answer := await self.client.script(_PAGE_SCRIPT, [index], [score, member, CHUNK_LIMIT]):
+        while answer := await self.client.script(_PAGE, [index], [score, member, CHUNK_LIMIT]):
             pairs = zip(answer[::2], answer[1::2], strict=True)
             chunk: list[Position] = [(place, at.decode(), key.decode()) for key, at in pairs]
             yield chunk
@@ -188,25 +151,47 @@ class Views:
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
-        due, length, summary, dead, counters, redis_keys = await self.client.pipeline(
-            ("ZCARD", keys.DUE),
-            ("XLEN", keys.QUEUE),
-            ("XPENDING", keys.QUEUE, keys.GROUP),
-            ("ZCARD", keys.DEAD),
-            ("HGETALL", keys.COUNTERS),
-            ("DBSIZE",),
-            transaction=True,
-        )
-        waiting = sum(int(count) for name, count in summary[3] or () if name == keys.WAITING.encode())
+        places = [keys.DUE, keys.QUEUE, keys.DEAD, keys.COUNTERS]
+        answer = await self.client.script(_LEDGER, places, [keys.GROUP, keys.WAITING])
+        due, length, pending, waiting, dead, counters = answer
         return Ledger(
             due=due,
-            queued=length - summary[0],
-            in_delivery=summary[0] - waiting,
+            queued=length - pending,
+            in_delivery=pending - waiting,
             waiting=waiting,
             dead=dead,
             counters={name.decode(): int(count) for name, count in zip(counters[::2], counters[1::2], strict=True)},
-            redis_keys=redis_keys,
+            redis_keys=await self.client.command("DBSIZE"),
         )
+
+
+def _stored(
+    now_ms: int,
+    key: str,
+    raw: bytes,
+    failure: bytes | None,
+    due_ms: bytes | None,
+    died_ms: bytes | None,
+    is_in_queue: int | None,
+    owner: bytes | None,
+    idle_ms: int | None,
+) -> Stored:
+    record = decode_record(raw)
+    attempts, _, last_failure = failure.partition(b" ") if failure else (b"0", b"", None)
+    expires_ms: int | None = record.due
+    if due_ms is not None:
+        state, expires_ms = "deferred" if failure else "scheduled", int(due_ms)
+    elif died_ms is not None:
+        state, expires_ms = "dead", None
+    elif not is_in_queue:
+        state, expires_ms = "lost", None
+    elif owner is None:
+        state = "queued"
+    elif owner == keys.WAITING.encode():
+        state, expires_ms = "waiting", now_ms + max(0, WINDOW_MS - (idle_ms or 0))
+    else:
+        state = "in delivery"
+    return Stored(key, raw, record, int(attempts), last_failure, state, expires_ms)
 
 
 def _encode_cursor(position: Position) -> str:

@@ -1,0 +1,17 @@
+-- ledger: count every task where it stands, at one moment. Reads only.
+-- KEYS   due, queue, dead, counters
+-- ARGV   group, waiting consumer
+-- Returns {due, in the queue, pending, waiting, dead, {counter, value, …}}.
+local due, queue, dead, counters = unpack(KEYS)
+local group, waiting = unpack(ARGV)
+
+local summary, waiting_count = redis.call('XPENDING', queue, group), 0
+for _, row in ipairs(summary[4] or {}) do
+  if row[1] == waiting then
+    waiting_count = tonumber(row[2])
+  end
+end
+return {
+  redis.call('ZCARD', due), redis.call('XLEN', queue), summary[1], waiting_count, redis.call('ZCARD', dead),
+  redis.call('HGETALL', counters),
+}
