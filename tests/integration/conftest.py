@@ -1,0 +1,35 @@
+"""Fixtures: the engine's parts in this process, on a real Redis, posting to a real receiver."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from redis_scheduler import keys
+from redis_scheduler.delivery import Deliverer
+from redis_scheduler.models import record_tail
+from redis_scheduler.outage import Outage
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.retry import Policy
+from redis_scheduler.store import NewTask, QueueReader, Store
+from redis_scheduler.worker import Worker
+
+CONCURRENCY = 5
+
+
+@pytest.fixture
+async def worker(client: RedisClient, store: Store) -> AsyncIterator[Worker]:
+    """A worker of five slots that retries twice, a second after a failure."""
+    reader = QueueReader(client, store.name)
+    async with Deliverer("test-token", timeout_s=5) as deliverer:
+        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), CONCURRENCY)
+    await reader.aclose()
+
+
+async def schedule(store: Store, webhook: str, count: int = 1, ttl_ms: int = 0) -> list[str]:
+    """Schedule tasks; return their keys."""
+    tasks = [
+        NewTask(keys.new_task_key(), ttl_ms, record_tail(webhook, ttl_ms / 1000, None, b"1"), None)
+        for _ in range(count)
+    ]
+    await store.schedule(tasks)
+    return [task.key for task in tasks]

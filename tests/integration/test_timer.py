@@ -1,0 +1,124 @@
+"""Timer and reclaimer: each wakes when it must, rides out an outage, and stops at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from unittest.mock import patch
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys, timer
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.outage import Outage
+from redis_scheduler.reclaimer import Reclaimer
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import Bell, Store
+from redis_scheduler.timer import Timer
+from redis_scheduler.worker import Worker
+from tests.integration.conftest import schedule
+from tests.support.waiting import wait_until
+
+WEBHOOK = "http://127.0.0.1:9/"
+
+
+def make_timer(client: RedisClient, store: Store, outage: Outage | None = None) -> Timer:
+    return Timer(store, Bell(client), outage or Outage())
+
+
+async def queued(raw: redis.asyncio.Redis, count: int) -> None:
+    """Wait until so many tasks are in the queue."""
+
+    async def are_queued() -> bool:
+        return bool(await raw.xlen(keys.QUEUE) == count)
+
+    await wait_until(are_queued, f"{count} tasks queued")
+
+
+async def test_one_look_moves_all_that_is_due_and_tells_the_time_to_the_next(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    for _ in range(3):
+        await schedule(store, WEBHOOK, 200, ttl_ms=1)
+    await schedule(store, WEBHOOK, ttl_ms=600)
+    await asyncio.sleep(0.002)
+    wait_s = await make_timer(client, store).run_once()
+    assert await raw.xlen(keys.QUEUE) == 600
+    assert 0 < wait_s <= 0.6
+
+
+async def test_the_bell_wakes_a_timer_that_sleeps(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timer, "LONGEST_SLEEP_S", 60.0)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(make_timer(client, store).run(stop))
+
+        async def is_listening() -> bool:
+            return dict(await raw.pubsub_numsub(keys.BELL))[keys.BELL.encode()] == 1
+
+        await wait_until(is_listening, "it listens")
+        await schedule(store, WEBHOOK, ttl_ms=100)
+        await queued(raw, 1)
+        stop.set()
+
+
+async def test_a_lost_bell_costs_no_more_than_the_longest_sleep(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    stop = asyncio.Event()
+    with patch.object(Bell, "listen", side_effect=StoreUnavailable):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(make_timer(client, store).run(stop))
+            await asyncio.sleep(0.05)
+            await schedule(store, WEBHOOK, ttl_ms=20)
+            await queued(raw, 1)
+            stop.set()
+
+
+async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, calls = asyncio.Event(), 0
+    promote = store.promote
+
+    async def flaky() -> tuple[int, int | None]:
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            raise StoreUnavailable
+        return await promote()
+
+    with patch.object(store, "promote", flaky):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(make_timer(client, store).run(stop))
+            await schedule(store, WEBHOOK, ttl_ms=20)
+            await queued(raw, 1)
+            stop.set()
+    events = [record.message for record in caplog.records if record.message.startswith("redis-")]
+    assert events == ["redis-away", "redis-back"]
+
+
+@pytest.mark.parametrize("kind", ["timer", "reclaimer"])
+async def test_it_stops_at_once_runs_again_and_honours_cancellation(
+    kind: str, client: RedisClient, store: Store, worker: Worker
+) -> None:
+    made = make_timer(client, store) if kind == "timer" else Reclaimer(store, worker, Outage())
+    run: Callable[[asyncio.Event], Awaitable[None]] = made.run
+    for _ in range(2):
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(run(stop))
+        await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.wait_for(running, 0.5)
+    running = asyncio.ensure_future(run(asyncio.Event()))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 0.5)
+
+
+async def test_an_error_that_is_no_outage_ends_the_timer(client: RedisClient, store: Store) -> None:
+    with patch.object(store, "promote", side_effect=ZeroDivisionError), pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(make_timer(client, store).run(asyncio.Event()), 5)
+    assert caught.group_contains(ZeroDivisionError)

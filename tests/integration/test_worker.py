@@ -1,0 +1,165 @@
+"""The worker: what it claims it delivers once, on a lease it renews, within its slots."""
+
+import asyncio
+from typing import Any
+
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, QueueReader, Store
+from redis_scheduler.worker import Worker
+from tests.integration.conftest import CONCURRENCY, schedule
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
+
+
+async def run_until(worker: Worker, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+    """Run a worker to its end, which must come."""
+    async with asyncio.timeout(30):
+        await worker.run(stop, hurry or asyncio.Event(), grace_s=10)
+
+
+async def pending(raw: redis.asyncio.Redis) -> list[Any]:
+    """The pending entries of all consumers."""
+    return await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 100)
+
+
+async def settled(raw: redis.asyncio.Redis, count: int) -> None:
+    """Wait until so many tasks were delivered."""
+
+    async def are_settled() -> bool:
+        return int(await raw.hget(keys.COUNTERS, "delivered") or 0) == count
+
+    await wait_until(are_settled, f"{count} tasks settled")
+
+
+async def test_it_never_delivers_more_at_once_than_it_has_slots(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.02
+    await schedule(store, receiver.url, 60)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_until(worker, stop))
+        await settled(raw, 60)
+        stop.set()
+    # One slot of the five is kept for what is reclaimed.
+    assert receiver.most_in_flight == CONCURRENCY - 1
+    assert set(receiver.times_by_key.values()) == {1}
+
+
+async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.3
+    await schedule(store, receiver.url)
+    reader = QueueReader(client, store.name)
+    claims = await store.load(await reader.claim(1))
+    await reader.aclose()
+    worker.start(claims)
+    worker.start(claims)
+    # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
+    await raw.xclaim(keys.QUEUE, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
+    await raw.hset(keys.SWEEP, "next_ms", 1 << 60)  # no gap in the sweeps
+    reclaimed, _ = await store.reclaim(10)
+    assert [claim.key for claim in reclaimed] == [claims[0].key]
+    worker.start(reclaimed)
+    stop = asyncio.Event()
+    stop.set()
+    await run_until(worker, stop)
+    await settled(raw, 1)
+    assert len(receiver.arrivals) == 1
+
+
+async def test_what_a_lost_answer_left_pending_is_delivered(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 3)
+    reader = QueueReader(client, store.name)
+    assert len(await reader.claim(10)) == 3  # and nobody hears of it
+    await reader.aclose()
+    await worker.renew()
+    await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
+    stop = asyncio.Event()
+    stop.set()
+    await run_until(worker, stop)
+    await settled(raw, 3)
+
+
+async def test_a_lease_is_taken_with_the_claim_and_renewed(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.5
+    await schedule(store, receiver.url)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_until(worker, stop))
+        await wait_until(lambda: receiver.arrivals, "it is in delivery")
+        for idle_ms in (WINDOW_MS - LEASE_MS, WINDOW_MS - 2000):
+            (row,) = await pending(raw)
+            assert idle_ms <= row["time_since_delivered"] < idle_ms + 2000
+            await raw.xclaim(
+                keys.QUEUE, keys.GROUP, store.name, 0, [row["message_id"]], idle=WINDOW_MS - 2000, justid=True
+            )
+        await worker.renew()
+        (row,) = await pending(raw)
+        assert row["time_since_delivered"] < WINDOW_MS - LEASE_MS + 2000
+        await settled(raw, 1)
+        stop.set()
+    assert len(receiver.arrivals) == 1
+
+
+async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_delivered(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    poison, neighbour = await schedule(store, receiver.url, 2)
+    reader = QueueReader(client, "killed")
+    entries = {key: entry_id for entry_id, key in await reader.claim(10)}
+    await reader.aclose()
+    for key, claims in ((poison, 5), (neighbour, 4)):
+        await raw.xclaim(
+            keys.QUEUE, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
+        )
+    await raw.hset(keys.SWEEP, "next_ms", 1 << 60)  # no gap in the sweeps
+    reclaimed, _ = await store.reclaim(10)
+    worker.start(reclaimed)
+    stop = asyncio.Event()
+    stop.set()
+    await wait_until(lambda: receiver.arrivals, "the neighbour was delivered")
+    await run_until(worker, stop)
+    assert [arrival.key for arrival in receiver.arrivals] == [neighbour]
+    assert await raw.zrange(keys.DEAD, 0, -1) == [poison.encode()]
+    failure: Any = await raw.hget(keys.FAILURES, poison)
+    assert failure.startswith(b'0 {"error":"worker lost')
+
+
+async def test_a_stop_releases_what_was_claimed_and_not_begun(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 5
+    await schedule(store, receiver.url, CONCURRENCY + 3)
+    reader = QueueReader(client, store.name)
+    claims = await store.load(await reader.claim(100))
+    await reader.aclose()
+    worker.start(claims)
+    await wait_until(lambda: receiver.in_flight == CONCURRENCY, "its slots are full")
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop.set()
+    hurry.set()
+    await run_until(worker, stop, hurry)
+    rows = await pending(raw)
+    assert [(row["consumer"], row["times_delivered"]) for row in rows] == [(b"waiting", 0)] * (CONCURRENCY + 3)
+    assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
+    assert not await raw.exists(keys.FAILURES)
+    assert b"worker-a" not in [row["name"] for row in await raw.xinfo_consumers(keys.QUEUE, keys.GROUP)]
+
+
+async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(run_until(worker, stop))
+        await asyncio.sleep(0.05)
+        stop.set()
+        async with asyncio.timeout(1.5):  # less than the reader blocks
+            await running
