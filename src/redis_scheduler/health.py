@@ -5,12 +5,15 @@ would mend nothing.
 """
 
 import asyncio
+import logging
 import os
 import tempfile
 import time
 from pathlib import Path
 
 from redis_scheduler.outage import stop_or_interval
+
+logger = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S = 5.0
 BEAT_MISSED_S = 20.0
@@ -24,8 +27,16 @@ def beat_file() -> Path:
 async def beat(stop: asyncio.Event) -> None:
     """Touch the file until `stop` is set."""
     path = beat_file()
+    can_write = True
     while not stop.is_set():
-        path.touch()
+        try:
+            path.touch()
+            can_write = True
+        except OSError as error:
+            # A full disk or a read-only one ends no delivery; the health check will say no.
+            if can_write:
+                logger.warning("beat-failed", extra={"fields": {"file": str(path), "error": str(error)}})
+            can_write = False
         await stop_or_interval(stop, BEAT_INTERVAL_S)
 
 

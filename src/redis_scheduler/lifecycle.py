@@ -63,9 +63,10 @@ class Service:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         token = settings.api_auth or kept_token(settings.data_dir)
         listener = listen(settings.listen_host, settings.port) if self._role != WORKER else None
+        # From the first: the embedded Redis may have much to load.
+        beat = asyncio.create_task(health.beat(self._stop), name="health")
         with listener or contextlib.nullcontext():
             async with self._redis_url() as url, asyncio.TaskGroup() as tasks:
-                tasks.create_task(health.beat(self._stop), name="health")
                 tasks.create_task(self._warn_of_redis(url), name="redis-check")
                 if listener is not None:
                     stats.prime()
@@ -73,6 +74,7 @@ class Service:
                 if self._role != API:
                     tasks.create_task(self._run_worker(url, token), name="worker")
                 self._announce(listener, token)
+        await beat
         logger.info("stopped", extra={"fields": {}})
 
     def _on_signal(self, number: int) -> None:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio.connection import parse_url
-
 from redis_scheduler.errors import SettingsError
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -58,6 +56,9 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 
 def _redis_url(text: str) -> str:
+    # Here, so that the command's help, version and health check need not load the client.
+    from redis.asyncio.connection import parse_url
+
     try:
         parse_url(text)
     except Exception as error:  # the library raises ValueError, or whatever a bad part made it raise
