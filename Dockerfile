@@ -1,0 +1,47 @@
+# The service as an image: `docker run IMAGE` is the all-in-one service, `docker run IMAGE worker` one role of it.
+#
+#   docker build -t redis-scheduler .
+#   docker run -p 8080:8080 -v redis-scheduler:/data -e API_AUTH=a-secret-token --stop-timeout 30 redis-scheduler
+#
+# - API_AUTH is wanted: without it the service listens on 127.0.0.1 only, which in a container nobody can reach.
+# - The private Redis keeps its data in /data: name the volume, or it goes with the container. A folder of the host
+#   that is mounted there must belong to uid 10001.
+# - `docker stop` waits 10 seconds by itself, less than SHUTDOWN_GRACE and the private Redis may take: --stop-timeout 30.
+
+FROM python:3.13-slim AS build
+WORKDIR /build
+RUN python -m venv --without-pip /venv
+# The dependencies first, so that a change of the code does not install them again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+      > requirements.txt \
+ && pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check \
+      install --constraint constraints.txt --requirement requirements.txt
+COPY README.md LICENSE ./
+COPY src src
+RUN pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check install --no-deps .
+
+FROM python:3.13-slim
+# redis-server is the server of the embedded default; containers of the roles `api` and `worker` do not use it.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends redis-server tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin scheduler \
+ && install -d -o scheduler -g scheduler -m 700 /data
+COPY --from=build /venv /venv
+ENV PATH=/venv/bin:$PATH DATA_DIR=/data
+# The official image has no bytecode of the standard library, and the service's user cannot write it: compiled here, once,
+# is what the service imports. Else every start and every health check would compile it again.
+RUN python -c "import redis_scheduler.lifecycle, redis_scheduler.cli, uvloop" && redis-scheduler --version
+ENV PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+EXPOSE 8080
+# True for each role: a process's event loop touches a file, every 5 seconds. A look costs 0.2 s of CPU.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=2 CMD ["redis-scheduler", "health"]
+# tini passes the signal on: the service drains, then stops its Redis. As process 1 itself it would miss a signal that
+# comes before it listens for one, and be killed when the wait for it is over.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["tini", "--", "redis-scheduler"]
+CMD []

@@ -1,0 +1,115 @@
+"""compose.yaml: API, two workers and Redis apart, as `docker compose up --scale worker=2` starts them."""
+
+import asyncio
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from tests.containers.conftest import answering, gate_on
+from tests.containers.engine import Compose, docker
+from tests.support.service import TOKEN, Client
+from tests.support.waiting import wait_until
+
+CONCURRENCY = 20
+TASKS = 200
+LEASE_S = 15
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Compose]:
+    """Everything of compose.yaml, with two workers."""
+    # A time-out that no answer here reaches: what arrives twice does so because its worker died.
+    compose = Compose(
+        f"redis-scheduler-{uuid.uuid4().hex[:8]}",
+        API_AUTH=TOKEN,
+        PORT=str(_free_port()),
+        CONCURRENCY=str(CONCURRENCY),
+        TIMEOUT="100",
+    )
+    try:
+        compose("up", "--detach", "--scale", "worker=2")
+        yield compose
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
+
+
+async def _client(stack: Compose, session: aiohttp.ClientSession) -> Client:
+    (api,) = stack.containers("api")
+    await answering(api, api.url(), session)
+    return Client(session, api.url())
+
+
+def test_without_a_token_compose_says_what_to_set() -> None:
+    with pytest.raises(AssertionError, match="set API_AUTH to a secret token"):
+        Compose("redis-scheduler-config", API_AUTH="")("config")
+
+
+def test_redis_keeps_its_data_and_is_not_published(stack: Compose) -> None:
+    (redis,) = stack.containers("redis")
+    config = docker(
+        "exec", redis.id, "redis-cli", "config", "get", "appendonly", "appendfsync", "maxmemory-policy"
+    ).split()
+    found = dict(zip(config[::2], config[1::2], strict=True))
+    assert found == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    assert not redis.inspect()["HostConfig"]["PortBindings"]
+
+
+async def test_each_role_is_healthy(stack: Compose) -> None:
+    containers = [*stack.containers("api"), *stack.containers("worker")]
+    assert len(containers) == 3
+    await asyncio.gather(*(container.healthy() for container in containers))
+
+
+async def test_what_a_killed_worker_had_in_flight_is_delivered_by_the_other(stack: Compose, image: str) -> None:
+    victim, survivor = stack.containers("worker")
+    async with aiohttp.ClientSession() as session, gate_on(f"{stack.project}_default", image) as gate:
+        client = await _client(stack, session)
+        before = await client.stats()
+        keys = [await client.schedule(gate.webhook, data=number) for number in range(TASKS)]
+        victims, survivors = victim.addresses, survivor.addresses
+
+        async def both_are_busy() -> bool:
+            senders = Counter(arrival["from"] for arrival in await gate.arrivals())
+            return all(sum(senders[address] for address in each) >= CONCURRENCY // 2 for each in (victims, survivors))
+
+        try:
+            await wait_until(both_are_busy, "both workers deliver", 30, every_s=0.1)
+            docker("kill", "--signal", "KILL", victim.id)
+            lost = {arrival["key"] for arrival in await gate.arrivals() if arrival["from"] in victims}
+            await gate.open()
+            after = await client.drained(timeout_s=LEASE_S + 45)
+        finally:
+            docker("start", victim.id)
+        arrivals = await gate.arrivals()
+        times = Counter(arrival["key"] for arrival in arrivals)
+        assert set(times) == set(keys)
+        assert {arrival["body"] for arrival in arrivals} == {str(number) for number in range(TASKS)}
+        # Once more each, and by the one that lives; nothing else twice.
+        assert {key for key, count in times.items() if count > 1} >= lost
+        assert all(count <= 2 for count in times.values())
+        assert TASKS + len(lost) <= len(arrivals) <= TASKS + CONCURRENCY
+        assert lost <= {arrival["key"] for arrival in arrivals if arrival["from"] in survivors}
+        counted = {name: after["counters"][name] - before["counters"][name] for name in after["counters"]}
+        assert counted == dict.fromkeys(counted, 0) | {"scheduled": TASKS, "delivered": TASKS}
+        assert set(after["states"].values()) == {0}
+        assert after["ledger_balanced"], after
+
+
+async def test_each_role_stops_within_its_grace_with_exit_code_0(stack: Compose) -> None:
+    for container in (*stack.containers("api"), *stack.containers("worker")):
+        await container.started()
+        try:
+            assert container.stop() == 0, container.log
+        finally:
+            docker("start", container.id)
