@@ -58,7 +58,7 @@ bench: $(VENV)/.development ## Measure burst and lateness on this machine
 	@$(BIN)/python -m benchmarks.lateness
 
 containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
-	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest tests/integration tests/scripts tests/containers
+	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers
 
 clean: ## Remove what was made here, but no data
 	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

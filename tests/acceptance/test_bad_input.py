@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -206,6 +208,40 @@ async def test_a_large_body_is_refused_by_its_length(api: Client, raw: redis.asy
     assert (status, "2000 bytes" in error) == (413, True)
 
 
+@pytest.mark.parametrize("size", [3_000, 300_000, 1_000_000])
+async def test_a_refused_body_is_answered_whatever_its_size_and_keeps_the_connection(api: Client, size: int) -> None:
+    def chunks() -> AsyncIterator[bytes]:
+        async def send() -> AsyncIterator[bytes]:
+            for _ in range(0, size, 1000):
+                yield b"x" * 1000
+
+        return send()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        client = Client(session, api.url)
+        for data in (b"x" * size, chunks()):
+            assert (await client.call("POST", "/schedule", data=data, headers=JSON))[0] == 413
+        client.headers = {"Authorization": "wrong"}
+        for data in (b"x" * size, chunks()):
+            assert (await client.call("POST", "/schedule", data=data, headers=JSON))[0] == 401
+
+
+async def test_a_refused_body_without_end_is_cut_off(api: Client) -> None:
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(HEAD + b"Content-Length: 9000000000\r\n\r\n")
+    assert b" 413 " in await reader.readline()
+
+    async def send_on() -> None:
+        for _ in range(64):
+            writer.write(b"x" * 1_048_576)
+            await asyncio.wait_for(writer.drain(), 10)
+
+    with pytest.raises(ConnectionError):
+        await send_on()
+    writer.close()
+
+
 async def exchange(api: Client, request: bytes, end: bool = True) -> bytes:
     """Send bytes as they are; return the bytes that come back until the connection ends."""
     host, _, port = api.url.removeprefix("http://").partition(":")
@@ -223,7 +259,7 @@ HEAD = f"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n".encod
 
 async def test_a_chunked_body_is_refused_once_it_is_too_large(api: Client, raw: redis.asyncio.Redis) -> None:
     chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
-    answer = await exchange(api, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 4, end=False)
+    answer = await exchange(api, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 4)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'"status":413' in answer
     assert not await raw.keys()

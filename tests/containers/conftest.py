@@ -25,7 +25,7 @@ GATE = Path(gate.__file__).read_text()
 @pytest.fixture(scope="session")
 def image() -> str:
     """The image, built from the sources as they are. It is kept, so that the next build is short."""
-    docker("build", "--tag", IMAGE, ".", timeout_s=110)
+    docker("build", "--tag", IMAGE, ".", timeout_s=500)
     return IMAGE
 
 

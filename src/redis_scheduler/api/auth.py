@@ -34,5 +34,4 @@ class TokenGate:
         return False
 
 
-# The body of a refused request is not read, so the connection cannot go on.
-_REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+_REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}

@@ -27,7 +27,6 @@ NESTING_LIMIT = 128
 WEBHOOK_LENGTH = 4_096
 TYPE_LENGTH = 100
 
-_CLOSE = {"Connection": "close"}
 Body = TypeVar("Body")
 
 
@@ -41,8 +40,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             content_type = value
     media_type, _, parameters = content_type.lower().partition(b";")
     if media_type.strip() not in (b"", b"application/json") or parameters.strip() not in _PARAMETERS:
-        raise HTTPException(415, "Content-Type: must be application/json", _CLOSE)
-    too_large = HTTPException(413, f"The body is larger than {limit} bytes", _CLOSE)
+        raise HTTPException(415, "Content-Type: must be application/json")
+    too_large = HTTPException(413, f"The body is larger than {limit} bytes")
     # The server has checked that the length is a number.
     if length and int(length) > limit:
         raise too_large
@@ -54,7 +53,7 @@ async def read_body(request: Request, limit: int) -> bytes:
                 if len(body) > limit:
                     raise too_large
     except TimeoutError as error:
-        raise HTTPException(408, f"The body did not come within {BODY_TIMEOUT_S} s", _CLOSE) from error
+        raise HTTPException(408, f"The body did not come within {BODY_TIMEOUT_S} s", {"Connection": "close"}) from error
     return body
 
 

@@ -17,6 +17,9 @@ from redis_scheduler.models import encode_answer
 HEAD_BYTES = 65_536
 """Most of a request's line and headers; the parser itself sets no limit."""
 
+DISCARDED_BYTES = 16 * 1_048_576
+"""Most that is read of a body after its request was refused."""
+
 KEEPALIVE_S = 75
 """How long an idle connection of a client is kept."""
 
@@ -24,22 +27,32 @@ BACKLOG = 2_048
 
 
 class JsonHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a limit on the head of a request, and JSON for what is not HTTP at all."""
+    """uvicorn's protocol, with limits on what has no other, and JSON for what is not HTTP at all.
+
+    The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
+    and its client might never see the answer.
+    """
 
     _head_bytes = 0
+    _discarded_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes outside a body, and refuse a head without end."""
+        """Count what no application reads: a head without end is refused, a refused body without end is cut off."""
         if self.cycle is None or not self.cycle.more_body:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES + len(data):
                 self.send_400_response(f"The request's head is larger than {HEAD_BYTES} bytes")
                 return
+        elif self.cycle.response_complete:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > DISCARDED_BYTES:
+                self.transport.close()
+                return
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
         """Start counting anew."""
-        self._head_bytes = 0
+        self._head_bytes = self._discarded_bytes = 0
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
