@@ -14,6 +14,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from redis_scheduler import keys
+from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, decode_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script, translated
 
@@ -145,6 +146,8 @@ class Store:
             [keys.writer(self.name, verb), *redis_keys, *typed_keys],
             [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
         )
+        if answer == b"stale":
+            raise StoreUnavailable("This batch came to Redis after a later one, and was not applied")
         return answer.decode()
 
     # What the API writes
@@ -289,8 +292,10 @@ class Store:
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
         held: set[str] = set()
+        # In order, so that the batches' ranges of ids do not overlap.
+        by_id = sorted(ids, key=_id_order)
         for start in range(0, len(ids), BATCH_LIMIT):
-            answer = await self._run("renew", [keys.QUEUE], self._renewal(ids[start : start + BATCH_LIMIT]))
+            answer = await self._run("renew", [keys.QUEUE], self._renewal(by_id[start : start + BATCH_LIMIT]))
             held.update(entry_id.decode() for entry_id in answer)
         return held
 

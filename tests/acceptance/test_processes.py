@@ -153,3 +153,16 @@ async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, re
     receiver.delay_s = 0
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
         await client.drained()
+
+
+async def test_a_background_task_that_dies_stops_the_process_with_its_error(
+    redis_url: str, tmp_path: Path, raw: redis.asyncio.Redis
+) -> None:
+    await raw.set(keys.SWEEP, "no hash")
+    process = Process(tmp_path, REDIS_URL=redis_url, API_AUTH=TOKEN)
+    try:
+        assert await process.ended() == 1
+        assert "WRONGTYPE" in process.events("died")[0]["traceback"]
+    finally:
+        await process.stop()
+        await raw.delete(keys.SWEEP)

@@ -68,6 +68,10 @@ class JsonHttpProtocol(HttpToolsProtocol):
 class ApiServer(uvicorn.Server):
     """A server that leaves the signals to the life cycle."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.servers: list[asyncio.base_events.Server] = []
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
@@ -82,7 +86,12 @@ class ApiServer(uvicorn.Server):
 
         async with asyncio.TaskGroup() as tasks:
             exiter = tasks.create_task(exit_on_stop(), name="api-stop")
-            await self.serve([listener])
+            try:
+                await self.serve([listener])
+            finally:
+                # Cancelled because another task died, uvicorn leaves its listening sockets open.
+                for server in self.servers:
+                    server.close()
             exiter.cancel()
 
 

@@ -5,7 +5,7 @@
 -- ARGV   group, consumer, waiting consumer, window (ms), limit, idle time that a lease starts at (ms),
 --        Redis time after which this call is void (ms): it was stuck on the way while leases ran out,
 --        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
---        hold (ms): after a gap as long in the sweeps (an outage, all workers down), entries are left to their owners for
+--        hold (ms): after a gap as long in the sweeps (an outage, all workers down), what others hold is left to them for
 --        as long, to be settled or renewed first; else an outage longer than the lease would double all in flight
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call.
@@ -18,13 +18,22 @@ local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])
 local waiting_interval_ms, idle_interval_ms, step_interval_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local hold_ms = tonumber(ARGV[11])
 
+local function others_hold_entries()
+  for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
+    if row[1] ~= consumer and row[1] ~= waiting then
+      return true
+    end
+  end
+  return false
+end
+
 local now = now_ms(math.floor)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms')
 local wait_ms = tonumber(state[2] or 0) - now
 if now > void_after_ms then
   return {{}, 0, now}
 end
-if wait_ms < -hold_ms and redis.call('XPENDING', queue, group, '-', '+', 1)[1] then
+if state[2] and wait_ms < -hold_ms and others_hold_entries() then
   redis.call('HDEL', sweep, 'cursor')
   local held_until_ms = string.format('%.0f', now + hold_ms)
   redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms)

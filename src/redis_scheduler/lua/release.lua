@@ -19,6 +19,10 @@ for i = 5, #ARGV, 3 do
   answer[#answer + 1] = is_held and 1 or 0
 end
 if released > 0 then
-  redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now_ms(math.floor)))
+  local now = now_ms(math.floor)
+  -- Only a step planned for later: one that is overdue tells of a gap in the sweeps.
+  if now < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
+    redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now))
+  end
 end
 return answer

@@ -1,0 +1,284 @@
+"""Tasks in every state, brought there by real transitions, and what Redis holds of them: the tables start from here."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.models import decode_record, record_tail
+from redis_scheduler.store import WINDOW_MS, Change, Claim, Failed, NewTask, QueueReader, Store, redis_ms
+from tests.support.waiting import wait_until
+
+FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
+WEBHOOK = "http://localhost/"
+TTL_MS = 600_000
+RETRY_DELAY_MS = 50_000
+
+
+@dataclass
+class Task:
+    """A task that a test made. Without a claim of its own its `claim` is what a confused worker might come with."""
+
+    key: str
+    claim: Claim
+    type: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a task stands: the place, its recorded attempts, and of a pending entry the owner and delivery count."""
+
+    place: str
+    attempts: int = 0
+    owner: str | None = None
+    claims: int = 0
+
+
+MISSING = State("missing")
+DUE = State("due")
+QUEUED = State("queued")
+IN_DELIVERY = State("in delivery", owner="worker-a", claims=1)
+REDELIVERED = State("in delivery", attempts=1, owner="worker-a", claims=1)
+WAITING = State("waiting", attempts=1, owner=keys.WAITING)
+DEFERRED = State("deferred", attempts=1)
+DEAD = State("dead", attempts=1)
+
+
+def tail(ttl_ms: int = TTL_MS, type_name: str | None = None, data: bytes | None = b'{"n":1}') -> bytes:
+    return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data)
+
+
+def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:
+    return NewTask(keys.new_task_key(), ttl_ms, tail(ttl_ms, type_name), type_name)
+
+
+def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Failed]:
+    return [Failed(task.claim, FAILURE, delay_ms) for task in tasks]
+
+
+async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:
+    """A change of what is stored of the task now (or of nothing) to the same with other data."""
+    [raw] = await store.client.command("HMGET", keys.TASKS, task.key)
+    due_ms = decode_record(raw).due if raw else 0
+    tail_after = record_tail(WEBHOOK, (TTL_MS if ttl_ms is None else ttl_ms) / 1000, task.type, data)
+    return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type)
+
+
+# Transitions
+
+
+async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> Task:
+    new = new_task(ttl_ms, type_name)
+    await store.schedule([new])
+    entry_id = await store.client.command("HGET", keys.ENTRIES, new.key) or b"1-1"
+    record = decode_record(b'{"due":1' + new.tail)
+    return Task(new.key, Claim(entry_id.decode(), new.key, record, 0), type_name)
+
+
+async def claimed(store: Store, limit: int) -> list[Claim]:
+    """Claim that many entries, all of which must be there."""
+    reader = QueueReader(store.client, store.name)
+    claims = await store.load(await reader.claim(limit))
+    await reader.aclose()
+    assert len(claims) == limit
+    return claims
+
+
+async def reclaimed(store: Store, limit: int = 100) -> list[Claim]:
+    """Make the next step of the sweep now, whenever it is due."""
+    await plan_sweep(store)
+    claims, _ = await store.reclaim(limit)
+    return claims
+
+
+async def plan_sweep(store: Store, in_ms: int = 0) -> None:
+    """Make the next step of the sweep due then."""
+    now_ms = redis_ms(await store.client.command("TIME"))
+    await store.client.command("HSET", keys.SWEEP, "next_ms", now_ms + in_ms)
+
+
+async def set_idle(raw: redis.asyncio.Redis, idle_ms: int, *claims: Claim, owner: str = "worker-a") -> None:
+    """Make pending entries idle for so long, as if the time had passed."""
+    ids = [claim.id for claim in claims]
+    await raw.execute_command("XCLAIM", keys.QUEUE, keys.GROUP, owner, 0, *ids, "IDLE", idle_ms, "JUSTID")
+
+
+async def missing(store: Store, type_name: str | None = None) -> Task:
+    new = new_task(type_name=type_name)
+    return Task(new.key, Claim("1-1", new.key, decode_record(b'{"due":1' + new.tail), 0), type_name)
+
+
+async def in_due(store: Store, type_name: str | None = None) -> Task:
+    return await scheduled(store, TTL_MS, type_name)
+
+
+async def overdue(store: Store, type_name: str | None = None) -> Task:
+    """In DUE, and its time has come."""
+    task = await scheduled(store, 1, type_name)
+    due_ms = int(await store.client.command("ZSCORE", keys.DUE, task.key))
+
+    async def is_due() -> bool:
+        return redis_ms(await store.client.command("TIME")) >= due_ms
+
+    await wait_until(is_due, "the task is due", every_s=0.001)
+    return task
+
+
+async def queued(store: Store, type_name: str | None = None) -> Task:
+    return await scheduled(store, 0, type_name)
+
+
+async def in_delivery(store: Store, type_name: str | None = None) -> Task:
+    task = await queued(store, type_name)
+    [task.claim] = await claimed(store, 1)
+    assert task.claim.key == task.key, "an older task is queued"
+    return task
+
+
+async def waiting(store: Store, type_name: str | None = None, delay_ms: int = RETRY_DELAY_MS) -> Task:
+    task = await in_delivery(store, type_name)
+    assert await store.retry(failed(task, delay_ms=delay_ms)) == [1]
+    return task
+
+
+async def retriable(store: Store, type_name: str | None = None) -> Task:
+    """Waiting, its delay is over, and a sweep is due."""
+    task = await waiting(store, type_name, delay_ms=0)
+    await plan_sweep(store)
+    return task
+
+
+async def redelivered(store: Store, type_name: str | None = None) -> Task:
+    task = await retriable(store, type_name)
+    [task.claim] = await reclaimed(store)
+    return task
+
+
+async def deferred(store: Store, type_name: str | None = None) -> Task:
+    task = await in_delivery(store, type_name)
+    assert await store.defer(failed(task)) == [1]
+    return task
+
+
+async def dead(store: Store, type_name: str | None = None) -> Task:
+    task = await in_delivery(store, type_name)
+    assert await store.bury(failed(task)) == [1]
+    return task
+
+
+Maker = Callable[[Store], Awaitable[Task]]
+
+MAKERS: dict[str, tuple[Maker, State]] = {
+    "missing": (missing, MISSING),
+    "due": (in_due, DUE),
+    "in delivery": (in_delivery, IN_DELIVERY),
+    "redelivered": (redelivered, REDELIVERED),
+    "waiting": (waiting, WAITING),
+    "deferred": (deferred, DEFERRED),
+    "dead": (dead, DEAD),
+    "queued": (queued, QUEUED),
+}
+"""Every state a task can be in, how it gets there, and how that looks."""
+
+
+# What Redis holds
+
+
+async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
+    """Send one command; its answer as it comes."""
+    return await raw.execute_command(*arguments)
+
+
+async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
+    """Where the key stands; it must be one place, and its record must be there."""
+    record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (keys.TASKS, keys.FAILURES, keys.ENTRIES)]
+    is_due, is_dead = [await ask(raw, "ZSCORE", at, key) is not None for at in (keys.DUE, keys.DEAD)]
+    assert is_due + is_dead + (entry_id is not None) == (record is not None), "must stand in one place"
+    attempts = int(failure.split()[0]) if failure else 0
+    if record is None:
+        return State("missing", attempts)
+    if is_due:
+        return State("deferred" if attempts else "due", attempts)
+    if is_dead:
+        return State("dead", attempts)
+    row = await _pending_row(raw, entry_id)
+    if row is None:
+        return State("queued", attempts)
+    owner = row[1].decode()
+    return State("waiting" if owner == keys.WAITING else "in delivery", attempts, owner, row[3])
+
+
+async def _pending_row(raw: redis.asyncio.Redis, entry_id: str | bytes) -> Any:
+    """Id, owner, idle ms and delivery count of an entry; None if it is not pending."""
+    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, entry_id, entry_id, 1)
+    return rows[0] if rows else None
+
+
+async def waits_ms(raw: redis.asyncio.Redis, claim: Claim) -> int:
+    """How long until the pending entry may be claimed again."""
+    row = await _pending_row(raw, claim.id)
+    waits: int = WINDOW_MS - row[2]
+    return waits
+
+
+async def due_ms(raw: redis.asyncio.Redis, key: str) -> int | None:
+    score = await ask(raw, "ZSCORE", keys.DUE, key)
+    return None if score is None else int(score)
+
+
+async def entry_of(raw: redis.asyncio.Redis, key: str) -> str | None:
+    entry_id = await ask(raw, "HGET", keys.ENTRIES, key)
+    return entry_id.decode() if entry_id else None
+
+
+async def record_of(raw: redis.asyncio.Redis, key: str) -> bytes:
+    record: bytes = await ask(raw, "HGET", keys.TASKS, key)
+    return record
+
+
+async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
+    """The counters that are not zero."""
+    answer = await ask(raw, "HGETALL", keys.COUNTERS)
+    counts = zip(answer[::2], answer[1::2], strict=True)
+    return {name.decode(): int(count) for name, count in counts if int(count)}
+
+
+async def typed_keys(raw: redis.asyncio.Redis) -> dict[str, set[str]]:
+    """The tasks in the index of each type that the set of names names."""
+    names = [name.decode() for name in await ask(raw, "SMEMBERS", keys.TYPES)]
+    found = {name: await ask(raw, "ZRANGE", keys.type_index(name), 0, -1) for name in names}
+    return {name: {key.decode() for key in members} for name, members in found.items()}
+
+
+async def dump(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
+    """All that Redis holds, less what passes by itself (idle times, expiries): equal dumps mean nothing was changed."""
+    reads: dict[bytes, tuple[str | int, ...]] = {
+        b"string": ("GET",),
+        b"hash": ("HGETALL",),
+        b"set": ("SMEMBERS",),
+        b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+        b"stream": ("XRANGE", "-", "+"),
+    }
+    found: dict[bytes, Any] = {}
+    for name in sorted(await ask(raw, "KEYS", "*")):
+        command, *arguments = reads[await ask(raw, "TYPE", name)]
+        answer = await ask(raw, command, name, *arguments)
+        # Of hashes and sets Redis promises no order.
+        found[name] = dict(zip(answer[::2], answer[1::2], strict=True)) if command == "HGETALL" else answer
+        found[name] = set(answer) if command == "SMEMBERS" else found[name]
+    if groups := keys.QUEUE.encode() in found and await ask(raw, "XINFO", "GROUPS", keys.QUEUE):
+        rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 100_000)
+        found[b"pending"] = [(entry_id, owner, count) for entry_id, owner, _, count in rows]
+        found[b"group"] = groups
+    return found
+
+
+async def traces(raw: redis.asyncio.Redis, task: Task) -> list[bytes]:
+    """The names of what still holds something of the task."""
+    held = await dump(raw)
+    # Which entry was delivered last is no trace.
+    del held[b"group"]
+    wanted = task.key, task.claim.id
+    return [name for name, content in held.items() if any(text in repr(content) for text in wanted)]

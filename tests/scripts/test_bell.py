@@ -1,0 +1,119 @@
+"""The bell: rung when a task becomes the new head of DUE, and at no other time."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import Store
+from tests.scripts.states import Task, ask, change, dead, failed, in_delivery, in_due, new_task, overdue, waiting
+
+BETTER_MS, WORSE_MS = 1_000, 900_000
+
+
+@asynccontextmanager
+async def heard(raw: redis.asyncio.Redis) -> AsyncIterator[list[bytes]]:
+    """The rings within the block; known when it has ended."""
+    rings: list[bytes] = []
+    async with raw.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(keys.BELL)
+        await subscription.get_message(timeout=5)
+        yield rings
+        await ask(raw, "PUBLISH", keys.BELL, "end of the test")
+        while (message := await subscription.get_message(timeout=5)) is None or message["data"] != b"end of the test":
+            if message is not None:
+                rings.append(message["data"])
+
+
+async def _schedule(store: Store, task: Task, delay_ms: int) -> None:
+    await store.schedule([new_task(delay_ms)])
+
+
+async def _update(store: Store, task: Task, delay_ms: int) -> None:
+    assert (await store.update([await change(store, task, delay_ms)]))[1] in "UD"
+
+
+async def _replay(store: Store, task: Task, delay_ms: int) -> None:
+    assert (await store.replay([await change(store, task, delay_ms)]))[1] == "U"
+
+
+async def _defer(store: Store, task: Task, delay_ms: int) -> None:
+    assert await store.defer(failed(task, delay_ms=delay_ms)) == [1]
+
+
+Ringer = Callable[[Store, Task, int], Awaitable[None]]
+
+RINGERS: dict[str, tuple[Callable[[Store], Awaitable[Task]], Ringer]] = {
+    "schedule": (in_due, _schedule),
+    "update of a task in due": (in_due, _update),
+    "update of a task in delivery": (in_delivery, _update),
+    "update of a waiting task": (waiting, _update),
+    "replay": (dead, _replay),
+    "defer": (in_delivery, _defer),
+}
+
+
+@pytest.mark.parametrize("name", RINGERS)
+async def test_a_new_head_rings_once(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    make, ring = RINGERS[name]
+    task = await make(store)
+    await in_due(store)
+    async with heard(raw) as rings:
+        await ring(store, task, BETTER_MS)
+    assert rings == [b""]
+
+
+@pytest.mark.parametrize("name", RINGERS)
+async def test_what_is_due_behind_the_head_does_not_ring(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    make, ring = RINGERS[name]
+    await in_due(store)
+    task = await make(store)
+    async with heard(raw) as rings:
+        await ring(store, task, WORSE_MS)
+    assert rings == []
+
+
+@pytest.mark.parametrize("name", ["schedule", "update of a waiting task", "replay", "defer"])
+async def test_the_first_task_of_an_empty_due_rings(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    make, ring = RINGERS[name]
+    task = await make(store)
+    await store.cancel([(key.decode(), None) for key in await ask(raw, "ZRANGE", keys.DUE, 0, -1)])
+    async with heard(raw) as rings:
+        await ring(store, task, WORSE_MS)
+    assert rings == [b""]
+
+
+async def test_a_batch_rings_once_for_all_its_tasks(store: Store, raw: redis.asyncio.Redis) -> None:
+    async with heard(raw) as rings:
+        await store.schedule([new_task(delay_ms) for delay_ms in (3_000, 1_000, 0, 2_000)])
+    assert rings == [b""]
+
+
+async def test_what_goes_straight_to_the_queue_or_keeps_its_time_does_not_ring(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_due(store)
+    async with heard(raw) as rings:
+        await store.schedule([new_task(0)])
+        await store.update([await change(store, task)])
+    assert rings == []
+
+
+async def test_promote_and_cancel_do_not_ring(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_due(store)
+    await overdue(store)
+    async with heard(raw) as rings:
+        assert (await store.promote())[0] == 1
+        await store.cancel([(task.key, None)])
+    assert rings == []
+
+
+async def test_a_resend_does_not_ring_again(store: Store, raw: redis.asyncio.Redis) -> None:
+    new = new_task(1_000)
+    async with heard(raw) as rings:
+        await store.schedule([new])
+        store._batch_numbers["schedule"] -= 1
+        await store.schedule([new])
+    assert rings == [b""]

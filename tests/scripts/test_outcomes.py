@@ -1,0 +1,149 @@
+"""settle, retry, defer, bury, release: what each does with a task in each state."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import Store
+from tests.scripts.states import (
+    DEAD,
+    DEFERRED,
+    FAILURE,
+    MAKERS,
+    MISSING,
+    RETRY_DELAY_MS,
+    WAITING,
+    State,
+    Task,
+    ask,
+    counters,
+    due_ms,
+    dump,
+    failed,
+    in_delivery,
+    reclaimed,
+    redelivered,
+    retriable,
+    state_of,
+    traces,
+    waits_ms,
+)
+
+Outcome = Callable[[Store, Task], Awaitable[list[int]]]
+
+OUTCOMES: dict[str, Outcome] = {
+    "settle": lambda store, task: store.settle([task.claim]),
+    "retry": lambda store, task: store.retry(failed(task)),
+    "defer": lambda store, task: store.defer(failed(task)),
+    "bury": lambda store, task: store.bury(failed(task)),
+    "release": lambda store, task: store.release([task.claim]),
+}
+
+# Of the task as each verb leaves it: after its first delivery, and after its second, the first having failed.
+# What is not here is fenced.
+AFTER: dict[tuple[str, str], State] = {
+    ("settle", "queued"): MISSING,  # the group was lost and made anew during the delivery
+    ("settle", "in delivery"): MISSING,
+    ("settle", "redelivered"): MISSING,
+    ("settle", "waiting"): MISSING,  # taken over from a stalled worker, whose success comes late
+    ("retry", "in delivery"): WAITING,
+    ("retry", "redelivered"): State("waiting", attempts=2, owner=keys.WAITING),
+    ("defer", "in delivery"): DEFERRED,
+    ("defer", "redelivered"): State("deferred", attempts=2),
+    ("bury", "in delivery"): DEAD,
+    ("bury", "redelivered"): State("dead", attempts=2),
+    ("release", "in delivery"): State("waiting", owner=keys.WAITING),
+    ("release", "redelivered"): State("waiting", attempts=1, owner=keys.WAITING),
+}
+COUNTED = {"settle": {"delivered"}, "retry": {"failed"}, "defer": {"failed"}, "bury": {"failed", "died"}}
+
+
+@pytest.mark.parametrize("state", MAKERS)
+@pytest.mark.parametrize("verb", OUTCOMES)
+async def test_an_outcome_moves_the_task_that_its_fence_allows_and_no_other(
+    verb: str, state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    make, _ = MAKERS[state]
+    task = await make(store)
+    before, counted = await dump(raw), await counters(raw)
+    answer = await OUTCOMES[verb](store, task)
+    if (verb, state) in AFTER:
+        assert answer == [1]
+        assert await state_of(raw, task.key) == AFTER[verb, state]
+        assert await counters(raw) == counted | {name: counted.get(name, 0) + 1 for name in COUNTED.get(verb, ())}
+    else:
+        assert answer == [0]
+        assert await dump(raw) == before
+
+
+async def test_a_settled_task_leaves_nothing_behind(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await redelivered(store)
+    assert await store.settle([task.claim]) == [1]
+    assert await traces(raw, task) == []
+    assert await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10) == []
+
+
+@pytest.mark.parametrize("verb", ["retry", "defer", "bury"])
+async def test_the_last_failure_is_kept_with_the_number_of_attempts(
+    verb: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await redelivered(store)
+    await OUTCOMES[verb](store, task)
+    assert await ask(raw, "HGET", keys.FAILURES, task.key) == b"2 " + FAILURE
+
+
+async def test_a_lost_worker_is_buried_without_a_failed_attempt(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_delivery(store)
+    [item] = failed(task)
+    item.counts = False
+    assert await store.bury([item]) == [1]
+    assert await state_of(raw, task.key) == State("dead", attempts=0)
+    assert await counters(raw) == {"scheduled": 1, "died": 1}
+
+
+async def test_a_retry_waits_its_delay_and_a_release_does_not_wait(store: Store, raw: redis.asyncio.Redis) -> None:
+    retried, released = await in_delivery(store), await in_delivery(store)
+    await store.retry(failed(retried, delay_ms=20_000))
+    await store.release([released.claim])
+    assert 19_000 < await waits_ms(raw, retried.claim) <= 20_000
+    assert await waits_ms(raw, released.claim) <= 0
+
+
+async def test_a_deferred_task_is_due_after_its_delay(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_delivery(store)
+    seconds, microseconds = await ask(raw, "TIME")
+    await store.defer(failed(task))
+    score = await due_ms(raw, task.key)
+    assert score is not None
+    assert 0 < score - RETRY_DELAY_MS - int(seconds) * 1000 - int(microseconds) // 1000 < 1_000
+
+
+async def test_a_release_burns_no_attempt_and_starts_the_claims_afresh(store: Store) -> None:
+    task = await retriable(store)
+    [claim] = await reclaimed(store)
+    await store.release([claim])
+    [again] = await reclaimed(store)
+    assert (again.key, again.attempts, again.claims) == (task.key, 1, 1)
+
+
+async def test_a_batch_is_judged_task_by_task(store: Store, raw: redis.asyncio.Redis) -> None:
+    tasks = [await in_delivery(store) for _ in range(4)]
+    await store.cancel([(tasks[1].key, None)])
+    assert await store.settle([task.claim for task in tasks[:2]]) == [1, 0]
+    assert await store.retry(failed(*tasks)) == [0, 0, 1, 1]
+    assert await counters(raw) == {"scheduled": 4, "cancelled": 1, "delivered": 1, "failed": 2}
+
+
+@pytest.mark.parametrize("verb", ["settle", "retry", "defer", "bury", "release"])
+async def test_an_outcome_that_stands_twice_in_a_batch_counts_once(
+    verb: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_delivery(store)
+    if verb in ("settle", "release"):
+        await getattr(store, verb)([task.claim, task.claim])
+    else:
+        await getattr(store, verb)(failed(task, task))
+    assert await state_of(raw, task.key) == AFTER[verb, "in delivery"]
+    assert await counters(raw) == {"scheduled": 1} | dict.fromkeys(COUNTED.get(verb, ()), 1)

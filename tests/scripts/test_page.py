@@ -1,0 +1,150 @@
+"""page: reads a sorted set, or the whole list, page by page; what stays is met once, whatever goes meanwhile."""
+
+import random
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient, Script
+from redis_scheduler.store import NewTask, Store
+from redis_scheduler.views import Views
+from tests.scripts.states import (
+    Task,
+    ask,
+    change,
+    dead,
+    deferred,
+    in_delivery,
+    in_due,
+    new_task,
+    queued,
+    tail,
+    waiting,
+)
+
+INDEX = f"{keys.SHARD}:a-sorted-set"
+NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z", "-a", "_A", "A-", "A_"]
+"""Keys whose byte order differs from that of a locale."""
+
+
+async def read_on(client: RedisClient, seen: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+    """Member and score of those behind the last one seen."""
+    member, score = seen[-1] if seen else ("", "")
+    answer = await client.script(Script("page"), [INDEX], [score, member, limit])
+    return [(name.decode(), at.decode()) for name, at in zip(answer[::2], answer[1::2], strict=True)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 100])
+async def test_pages_of_equal_scores_neither_miss_nor_repeat(
+    limit: int, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    for score in (1, 2, 1_795_431_971_234):
+        for name in NAMES:
+            await ask(raw, "ZADD", INDEX, score, f"{name}{score}")
+    whole = await read_on(client, [], 1_000)
+    assert [name for name, _ in whole] == [name.decode() for name in await ask(raw, "ZRANGE", INDEX, 0, -1)]
+    seen: list[tuple[str, str]] = []
+    while page := await read_on(client, seen, limit):
+        seen += page
+    assert seen == whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_stays_is_met_once_although_the_last_one_seen_goes(
+    seed: int, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    chance = random.Random(seed)
+    for name in NAMES:
+        for score in (1, 2):
+            await ask(raw, "ZADD", INDEX, score, f"{name}.{score}")
+    seen: list[tuple[str, str]] = []
+    removed: set[str] = set()
+    while page := await read_on(client, seen, chance.randint(1, 4)):
+        seen += page
+        present = [name.decode() for name in await ask(raw, "ZRANGE", INDEX, 0, -1)]
+        gone = {seen[-1][0], *chance.sample(present, min(3, len(present)))}
+        removed |= gone
+        await ask(raw, "ZREM", INDEX, *gone)
+    names = [name for name, _ in seen]
+    assert len(names) == len(set(names))
+    assert {f"{name}.{score}" for name in NAMES for score in (1, 2)} <= set(names) | removed
+    assert [(int(score), name.encode()) for name, score in seen] == sorted(
+        (int(score), name.encode()) for name, score in seen
+    )
+
+
+async def test_a_last_one_seen_that_moved_is_looked_for_where_it_stood(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    await ask(raw, "ZADD", INDEX, 1, "a", 1, "b", 1, "c", 5, "d")
+    await ask(raw, "ZADD", INDEX, 9, "b")
+    assert await read_on(client, [("b", "1")], 10) == [("c", "1"), ("d", "5"), ("b", "9")]
+
+
+async def test_a_page_behind_the_end_or_of_nothing_is_empty(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    assert await read_on(client, [], 10) == []
+    assert await read_on(client, [("a", "7")], 10) == []
+    await ask(raw, "ZADD", INDEX, 1, "a")
+    assert await read_on(client, [("a", "1")], 10) == []
+    assert await read_on(client, [("a", "0")], 10) == [("a", "1")]
+
+
+async def pages(views: Views, limit: int, type_name: str | None = None) -> list[list[str]]:
+    found, cursor = [], None
+    while True:
+        page = await views.page(limit, cursor, type_name)
+        found.append([task.key for task in page.tasks])
+        cursor = page.next
+        if cursor is None:
+            return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+async def test_the_list_goes_over_the_queue_and_then_by_due_time(limit: int, store: Store) -> None:
+    await dead(store)
+    retry = await deferred(store)
+    # The queue's order is that of its entries, whatever became of them.
+    in_queue = [await make(store) for make in (in_delivery, waiting, in_delivery, queued, queued)]
+    await store.schedule([NewTask(name, 700_000, tail(), None) for name in NAMES])
+    late = await in_due(store)
+    expected = [task.key for task in (*in_queue, retry, late)] + sorted(NAMES, key=str.encode)
+    found = await pages(Views(store.client), limit)
+    assert [key for page in found for key in page] == expected
+    assert {len(page) for page in found[:-1]} <= {limit}
+
+
+@pytest.mark.parametrize("type_name", [None, "mail"])
+async def test_the_list_goes_on_although_the_last_one_seen_was_cancelled_or_moved(
+    type_name: str | None, store: Store
+) -> None:
+    await store.schedule([NewTask(name, 700_000, tail(type_name=type_name), type_name) for name in NAMES])
+    first = await queued(store, type_name)
+    views, seen, cursor = Views(store.client), [], None
+    while True:
+        page = await views.page(2, cursor, type_name)
+        seen += [task.key for task in page.tasks]
+        cursor = page.next
+        if cursor is None:
+            break
+        if len(seen) % 4 == 0:
+            await store.cancel([(seen[-1], type_name)])
+        else:
+            # Back to the front of what is in DUE, where it is not met again.
+            last = Task(seen[-1], first.claim, type_name)
+            await store.update([await change(store, last, ttl_ms=1_000)])
+    assert seen == [first.key, *sorted(NAMES, key=str.encode)]
+
+
+async def test_the_list_of_nothing_is_one_empty_page(store: Store) -> None:
+    assert await pages(Views(store.client), 10) == [[]]
+    assert await pages(Views(store.client), 10, "mail") == [[]]
+
+
+async def test_a_page_larger_than_a_read_is_whole(store: Store) -> None:
+    tasks = [new_task(1_000 + number) for number in range(1_200)]
+    for start in range(0, len(tasks), 200):
+        await store.schedule(tasks[start : start + 200])
+    [first, second, last] = await pages(Views(store.client), 550)
+    assert (len(first), len(second), len(last)) == (550, 550, 100)
+    assert {*first, *second, *last} == {task.key for task in tasks}

@@ -1,0 +1,120 @@
+"""promote: moves what is due into the queue, in the order of the due times, and nothing early."""
+
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import Store, redis_ms
+from tests.scripts.states import (
+    DEFERRED,
+    DUE,
+    QUEUED,
+    State,
+    ask,
+    deferred,
+    due_ms,
+    dump,
+    entry_of,
+    failed,
+    in_delivery,
+    in_due,
+    new_task,
+    overdue,
+    state_of,
+)
+from tests.support.waiting import wait_until
+
+
+async def queue(raw: redis.asyncio.Redis) -> list[str]:
+    return [fields[1].decode() for _, fields in await ask(raw, "XRANGE", keys.QUEUE, "-", "+")]
+
+
+async def overdue_tasks(store: Store, count: int) -> list[str]:
+    """Tasks due a millisecond apart, all of them by now; the earliest first."""
+    tasks = [new_task(count - number) for number in range(count)]
+    await store.schedule(tasks)
+    last_ms = int(await store.client.command("ZSCORE", keys.DUE, tasks[0].key))
+
+    async def is_due() -> bool:
+        return redis_ms(await store.client.command("TIME")) >= last_ms
+
+    await wait_until(is_due, "all are due", every_s=0.001)
+    return [task.key for task in reversed(tasks)]
+
+
+async def test_what_is_due_is_moved_in_the_order_of_the_due_times(store: Store, raw: redis.asyncio.Redis) -> None:
+    in_order = await overdue_tasks(store, 20)
+    assert await store.promote() == (20, None)
+    assert await queue(raw) == in_order
+    assert [await state_of(raw, key) for key in in_order] == [QUEUED] * 20
+
+
+async def test_no_more_than_the_limit_is_moved_and_the_earliest_first(store: Store, raw: redis.asyncio.Redis) -> None:
+    in_order = await overdue_tasks(store, 7)
+    # What is still due now is due in no time at all.
+    assert await store.promote(3) == (3, 0)
+    assert await queue(raw) == in_order[:3]
+    assert await store.promote(3) == (3, 0)
+    assert await store.promote(3) == (1, None)
+    assert await queue(raw) == in_order
+
+
+async def test_nothing_is_moved_early_and_the_next_due_time_is_told(store: Store, raw: redis.asyncio.Redis) -> None:
+    late, later = await in_due(store), await in_due(store)
+    past = await overdue(store)
+    moved, wait_ms = await store.promote()
+    assert moved == 1
+    assert wait_ms is not None
+    now_ms, next_ms = redis_ms(await ask(raw, "TIME")), await due_ms(raw, late.key)
+    assert next_ms is not None
+    assert next_ms - now_ms <= wait_ms < next_ms - now_ms + 1_000
+    assert [await state_of(raw, task.key) for task in (past, late, later)] == [QUEUED, DUE, DUE]
+    before = await dump(raw)
+    assert (await store.promote())[0] == 0
+    assert await dump(raw) == before
+
+
+async def test_a_task_is_moved_in_the_millisecond_of_its_due_time_and_not_before(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [new_task(10) for _ in range(2)]
+    [due_at_ms, _] = await store.schedule(tasks)
+
+    async def is_moved() -> bool:
+        moved, wait_ms = await store.promote()
+        if not moved:
+            assert wait_ms is not None
+            assert wait_ms > 0
+        return bool(moved)
+
+    await wait_until(is_moved, "the tasks are moved", every_s=0)
+    for task in tasks:
+        entry_id = await entry_of(raw, task.key)
+        assert entry_id is not None
+        assert due_at_ms <= int(entry_id.split("-")[0]) < due_at_ms + 1_000
+
+
+async def test_an_empty_due_moves_nothing_and_says_so(store: Store, raw: redis.asyncio.Redis) -> None:
+    before = await dump(raw)
+    assert await store.promote() == (0, None)
+    assert await dump(raw) == before
+
+
+async def test_a_deferred_retry_comes_back_with_its_attempts(store: Store, raw: redis.asyncio.Redis) -> None:
+    kept = await deferred(store)
+    task = await in_delivery(store)
+    await store.defer(failed(task, delay_ms=0))
+
+    async def is_moved() -> bool:
+        return (await store.promote())[0] == 1
+
+    await wait_until(is_moved, "the retry is moved", every_s=0.001)
+    assert await state_of(raw, task.key) == State("queued", attempts=1)
+    assert await state_of(raw, kept.key) == DEFERRED
+
+
+async def test_several_timers_share_the_work_and_move_no_task_twice(store: Store, raw: redis.asyncio.Redis) -> None:
+    in_order = await overdue_tasks(store, 30)
+    others = [Store(store.client, f"worker-{number}") for number in range(3)]
+    moved = [(await other.promote(10))[0] for other in others]
+    assert moved == [10, 10, 10]
+    assert await queue(raw) == in_order

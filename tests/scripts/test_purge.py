@@ -1,0 +1,70 @@
+"""purge: deletes every task of this service, and nothing else."""
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import BATCH_LIMIT, QueueReader, Store
+from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
+
+
+@pytest.mark.parametrize("state", MAKERS)
+async def test_a_purge_deletes_a_task_in_any_state_and_counts_it(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    before = await counters(raw)
+    assert await store.purge() == (0 if state == "missing" else 1)
+    assert await state_of(raw, task.key) == MISSING
+    # The dead were counted when they died.
+    assert await counters(raw) == before | ({} if state in ("missing", "dead") else {"purged": 1})
+
+
+async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_left(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    for make, _ in MAKERS.values():
+        await make(store)
+    await store.schedule([new_task(type_name="mail")])
+    await ask(raw, "SET", "another-service", "1")
+    assert await store.purge() == len(MAKERS)
+    writers = {keys.writer(store.name, verb).encode() for verb in ("schedule", "purge")}
+    left = await dump(raw)
+    assert (
+        set(left) == {keys.COUNTERS.encode(), keys.QUEUE.encode(), b"group", b"pending", b"another-service"} | writers
+    )
+    assert (left[keys.QUEUE.encode()], left[b"pending"]) == ([], [])
+
+
+async def test_more_types_than_a_call_takes_are_all_deleted(store: Store, raw: redis.asyncio.Redis) -> None:
+    names = [f"type-{number}" for number in range(2 * BATCH_LIMIT + 50)]
+    for start in range(0, len(names), BATCH_LIMIT):
+        await store.schedule([new_task(type_name=name) for name in names[start : start + BATCH_LIMIT]])
+    assert await ask(raw, "SCARD", keys.TYPES) == len(names)
+    assert await store.purge() == len(names)
+    assert await ask(raw, "KEYS", keys.type_index("*")) == []
+    assert await ask(raw, "EXISTS", keys.TYPES) == 0
+    assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
+
+
+async def test_what_is_scheduled_after_a_purge_is_delivered_and_what_was_in_delivery_has_no_say(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    old = await in_delivery(store)
+    await store.purge()
+    new = await queued(store)
+    assert await store.settle([old.claim]) == [0]
+    assert await store.release([old.claim]) == [0]
+    [claim] = await claimed(store, 1)
+    assert claim.key == new.key
+    assert await store.settle([claim]) == [1]
+
+
+async def test_a_reader_that_was_connected_before_the_purge_goes_on(store: Store) -> None:
+    reader = QueueReader(store.client, store.name)
+    first = await queued(store)
+    assert [key for _, key in await reader.claim(10)] == [first.key]
+    await store.purge()
+    second = await queued(store)
+    assert [key for _, key in await reader.claim(10)] == [second.key]
+    await reader.aclose()

@@ -1,0 +1,140 @@
+"""reclaim: takes what was idle for the window: a retry whose time has come, a delivery whose worker is lost."""
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Store, redis_ms
+from tests.scripts.states import (
+    IN_DELIVERY,
+    State,
+    ask,
+    claimed,
+    counters,
+    dump,
+    failed,
+    in_delivery,
+    new_task,
+    queued,
+    reclaimed,
+    set_idle,
+    state_of,
+    waiting,
+    waits_ms,
+)
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def other(client: RedisClient) -> Store:
+    """Another worker's transitions."""
+    return Store(client, "worker-b")
+
+
+async def test_a_delivery_is_taken_when_its_lease_is_over_and_not_before(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_delivery(store)
+    for idle_ms in (0, WINDOW_MS - LEASE_MS, WINDOW_MS - 2_000):
+        await set_idle(raw, idle_ms, task.claim)
+        assert await reclaimed(other) == []
+        assert await state_of(raw, task.key) == IN_DELIVERY
+    await set_idle(raw, WINDOW_MS, task.claim)
+    [claim] = await reclaimed(other)
+    assert (claim.id, claim.key, claim.attempts, claim.claims) == (task.claim.id, task.key, 0, 2)
+    assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", claims=2)
+    assert LEASE_MS - 1_000 < await waits_ms(raw, claim) <= LEASE_MS
+
+
+async def test_a_retry_is_taken_when_its_delay_is_over_and_not_before(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_delivery(store)
+    parked_ms = redis_ms(await ask(raw, "TIME"))
+    await store.retry(failed(task, delay_ms=200))
+    await wait_until(lambda: reclaimed(store), "the retry is taken", every_s=0.001)
+    assert 200 <= redis_ms(await ask(raw, "TIME")) - parked_ms < 1_200
+    assert await state_of(raw, task.key) == State("in delivery", attempts=1, owner="worker-a", claims=1)
+
+
+async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_count(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_delivery(store)
+    for count in (2, 3, 4, 5):
+        await set_idle(raw, WINDOW_MS, task.claim)
+        [claim] = await reclaimed(other)
+        assert claim.claims == count
+        await other.renew([claim.id])
+    [failure] = failed(task, delay_ms=0)
+    failure.claim = claim
+    assert await other.retry([failure]) == [1]
+    [claim] = await reclaimed(other)
+    assert (claim.attempts, claim.claims) == (1, 1)
+
+
+async def test_no_more_than_the_limit_is_taken_and_the_rest_at_once_after(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await in_delivery(store) for _ in range(5)]
+    await set_idle(raw, WINDOW_MS, *(task.claim for task in tasks))
+    first = await reclaimed(other, limit=2)
+    second, wait_s = await other.reclaim(2)
+    assert wait_s == 0
+    third, _ = await other.reclaim(2)
+    assert [claim.key for claim in (*first, *second, *third)] == [task.key for task in tasks]
+
+
+async def test_no_more_than_the_limit_is_taken_where_a_step_has_to_look_twice(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    await store.schedule([new_task(0) for _ in range(40)])
+    claims = await claimed(store, 40)
+    await set_idle(raw, WINDOW_MS, claims[0], *claims[25:])
+    assert [claim.key for claim in await reclaimed(other, limit=2)] == [claims[0].key, claims[25].key]
+
+
+async def test_a_worker_that_dies_between_reclaim_and_load_leaves_a_lease(
+    store: Store, other: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*arguments: object) -> list[Claim]:
+        raise ConnectionAbortedError
+
+    task = await waiting(store, delay_ms=0)
+    monkeypatch.setattr(other, "load", die)
+    with pytest.raises(ConnectionAbortedError):
+        await reclaimed(other)
+    assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+
+
+async def test_what_was_never_claimed_is_left_to_the_readers(store: Store) -> None:
+    await queued(store)
+    assert await reclaimed(store) == []
+
+
+async def test_entries_whose_task_is_gone_are_dropped(store: Store, raw: redis.asyncio.Redis) -> None:
+    """No script leaves such an entry; a hand at the keys may."""
+    task = await in_delivery(store)
+    ids = [(await ask(raw, "XADD", keys.QUEUE, "*", "key", key)).decode() for key in ("gone", task.key, "deleted")]
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", keys.QUEUE, ">")
+    await ask(raw, "XDEL", keys.QUEUE, ids[2])
+    await ask(raw, *("XCLAIM", keys.QUEUE, keys.GROUP, store.name, 0, task.claim.id, *ids, "IDLE", WINDOW_MS, "JUSTID"))
+    assert [claim.id for claim in await reclaimed(store)] == [task.claim.id]
+    assert [row[0].decode() for row in (await dump(raw))[b"pending"]] == [task.claim.id]
+    assert await ask(raw, "XLEN", keys.QUEUE) == 1
+    assert await counters(raw) == {"scheduled": 1}
+
+
+async def test_a_waiting_task_that_was_updated_is_taken_with_its_new_record(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    kept, gone = await waiting(store, delay_ms=0), await waiting(store, delay_ms=0)
+    await store.cancel([(gone.key, None)])
+    assert [claim.key for claim in await reclaimed(other)] == [kept.key]
+
+
+async def test_a_claim_of_new_entries_does_not_disturb_what_waits(store: Store, raw: redis.asyncio.Redis) -> None:
+    parked = await waiting(store, delay_ms=30_000)
+    await queued(store)
+    await claimed(store, 1)
+    assert await state_of(raw, parked.key) == State("waiting", attempts=1, owner=keys.WAITING)
+    assert 29_000 < await waits_ms(raw, parked.claim) <= 30_000

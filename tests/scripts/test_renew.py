@@ -1,0 +1,73 @@
+"""renew: starts the lease of a delivery in flight again, and never takes another's."""
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Store
+from tests.scripts.states import (
+    MAKERS,
+    claimed,
+    dump,
+    entry_of,
+    in_delivery,
+    new_task,
+    reclaimed,
+    set_idle,
+    state_of,
+    waits_ms,
+)
+
+
+@pytest.mark.parametrize("state", MAKERS)
+async def test_only_what_is_in_delivery_here_is_renewed(state: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    make, before = MAKERS[state]
+    task = await make(store)
+    whole = await dump(raw)
+    expected = {task.claim.id} if before.place == "in delivery" else set()
+    assert await store.renew([task.claim.id]) == expected
+    assert await dump(raw) == whole
+    assert await state_of(raw, task.key) == before
+
+
+async def test_a_renewed_lease_starts_again_and_the_count_of_claims_stays(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_delivery(store)
+    before = await state_of(raw, task.key)
+    for idle_ms in (0, 59_000, 90_000):
+        await set_idle(raw, idle_ms, task.claim)
+        assert await store.renew([task.claim.id]) == {task.claim.id}
+        assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+    assert await state_of(raw, task.key) == before
+
+
+async def test_a_renewal_never_steals(store: Store, client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    mine, lost = await in_delivery(store), await in_delivery(store)
+    await set_idle(raw, 60_000, lost.claim)
+    other = Store(client, "worker-b")
+    assert [claim.key for claim in await reclaimed(other)] == [lost.key]
+    assert await store.renew([mine.claim.id, lost.claim.id]) == {mine.claim.id}
+    assert (await state_of(raw, lost.key)).owner == "worker-b"
+
+
+async def test_more_than_a_batch_is_renewed_in_any_order(store: Store, raw: redis.asyncio.Redis) -> None:
+    count = 2 * BATCH_LIMIT + 1
+    for _ in range(3):
+        await store.schedule([new_task(0) for _ in range(count // 3 + 1)])
+    ids = [claim.id for claim in await claimed(store, count)]
+    mixed = ids[::2] + ids[1::2][::-1]
+    assert await store.renew(mixed) == set(ids)
+
+
+async def test_a_load_leases_what_was_claimed_and_leaves_out_what_is_gone(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await in_delivery(store) for _ in range(3)]
+    await store.cancel([(tasks[1].key, None)])
+    await set_idle(raw, 59_000, tasks[0].claim, tasks[2].claim)
+    loaded = await store.load([(task.claim.id, task.key) for task in tasks])
+    assert loaded == [tasks[0].claim, tasks[2].claim]
+    for claim in loaded:
+        assert await waits_ms(raw, claim) > LEASE_MS - 1_000
+        assert await entry_of(raw, claim.key) == claim.id

@@ -1,0 +1,159 @@
+"""The sweep: all workers together make one; its place and its next step are kept in Redis."""
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import (
+    SWEEP_HOLD_MS,
+    SWEEP_IDLE_INTERVAL_MS,
+    SWEEP_STEP_INTERVAL_MS,
+    SWEEP_VOID_AFTER_MS,
+    SWEEP_WAITING_INTERVAL_MS,
+    WINDOW_MS,
+    Claim,
+    Store,
+)
+from tests.scripts.states import (
+    ask,
+    claimed,
+    dump,
+    failed,
+    in_delivery,
+    new_task,
+    plan_sweep,
+    reclaimed,
+    set_idle,
+    waiting,
+)
+
+
+@pytest.fixture
+def other(client: RedisClient) -> Store:
+    """Another worker's transitions."""
+    return Store(client, "worker-b")
+
+
+async def many_in_delivery(store: Store, count: int) -> list[Claim]:
+    for start in range(0, count, 200):
+        await store.schedule([new_task(0) for _ in range(min(200, count - start))])
+    return [claim for start in range(0, count, 200) for claim in await claimed(store, min(200, count - start))]
+
+
+async def test_the_cursor_is_carried_over_a_long_head_that_may_not_be_taken(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    claims = await many_in_delivery(store, 1_600)
+    await set_idle(raw, WINDOW_MS, claims[-1])
+    await plan_sweep(store)
+    assert await other.reclaim(100) == ([], SWEEP_STEP_INTERVAL_MS / 1000)
+    cursor = (await ask(raw, "HGET", keys.SWEEP, "cursor")).decode()
+    assert claims[500].id < cursor <= claims[1_100].id
+    # Another process goes on where the first has stopped.
+    assert [claim.key for claim in await reclaimed(store)] == [claims[-1].key]
+    assert await ask(raw, "HGET", keys.SWEEP, "cursor") == b"0-0"
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30])
+async def test_a_small_limit_reaches_as_far(limit: int, store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    claims = await many_in_delivery(store, 700)
+    await set_idle(raw, WINDOW_MS, claims[-1])
+    await plan_sweep(store)
+    taken, _ = await other.reclaim(limit)
+    assert [claim.key for claim in taken] == [claims[-1].key]
+
+
+async def test_a_step_looks_at_no_more_than_a_thousand_entries(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    claims = await many_in_delivery(store, 1_200)
+    await set_idle(raw, WINDOW_MS, claims[-1])
+    for limit in (1, 100):
+        await ask(raw, "DEL", keys.SWEEP)
+        assert await reclaimed(other, limit) == []
+        cursor = (await ask(raw, "HGET", keys.SWEEP, "cursor")).decode()
+        assert cursor <= claims[1_010].id
+
+
+async def test_sweeps_are_paced_by_whether_anything_waits(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    await in_delivery(store)
+    await plan_sweep(store)
+    assert await store.reclaim(10) == ([], SWEEP_IDLE_INTERVAL_MS / 1000)
+    await waiting(store)
+    await plan_sweep(store)
+    assert await store.reclaim(10) == ([], SWEEP_WAITING_INTERVAL_MS / 1000)
+
+
+async def test_before_the_next_step_is_due_nobody_sweeps(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    task = await waiting(store, delay_ms=0)
+    await plan_sweep(store, in_ms=900)
+    before = await dump(raw)
+    for each in (store, other):
+        taken, wait_s = await each.reclaim(10)
+        assert taken == []
+        assert 0 < wait_s <= 0.9
+    assert await dump(raw) == before
+    assert [claim.key for claim in await reclaimed(other)] == [task.key]
+
+
+async def test_a_next_step_too_far_away_is_that_of_a_clock_set_back(store: Store) -> None:
+    task = await waiting(store, delay_ms=0)
+    await plan_sweep(store, in_ms=3_600_000)
+    taken, _ = await store.reclaim(10)
+    assert [claim.key for claim in taken] == [task.key]
+
+
+async def test_a_call_that_arrives_late_is_void_and_the_next_one_is_not(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await waiting(store, delay_ms=0)
+    await plan_sweep(store, in_ms=900)
+    await other.reclaim(10)
+    assert other._clock_offset_ms is not None
+    other._clock_offset_ms -= SWEEP_VOID_AFTER_MS + 1_000
+    await plan_sweep(store)
+    before = await dump(raw)
+    assert await other.reclaim(10) == ([], 0)
+    assert await dump(raw) == before
+    taken, _ = await other.reclaim(10)
+    assert [claim.key for claim in taken] == [task.key]
+
+
+async def test_after_a_gap_in_the_sweeps_entries_are_left_to_their_owners_for_a_while(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_delivery(store)
+    await set_idle(raw, WINDOW_MS, task.claim)
+    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    assert await other.reclaim(10) == ([], SWEEP_HOLD_MS / 1000)
+    taken, wait_s = await other.reclaim(10)
+    assert taken == []
+    assert 0 < wait_s <= SWEEP_HOLD_MS / 1000
+    assert await store.renew([task.claim.id]) == {task.claim.id}
+
+
+async def test_a_failure_recorded_after_a_gap_does_not_end_the_hold(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    delivering, failing, releasing = [await in_delivery(store) for _ in range(3)]
+    await set_idle(raw, WINDOW_MS, delivering.claim)
+    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    await other.reclaim(10)
+    assert await store.retry(failed(failing)) == [1]
+    assert await store.release([releasing.claim]) == [1]
+    taken, wait_s = await other.reclaim(10)
+    assert taken == []
+    assert wait_s > SWEEP_HOLD_MS / 1000 - 1
+
+
+async def test_a_gap_while_nothing_was_pending_is_none(store: Store) -> None:
+    assert await store.reclaim(10) == ([], SWEEP_IDLE_INTERVAL_MS / 1000)
+
+
+async def test_a_release_brings_the_sweep_at_once(store: Store, other: Store) -> None:
+    task = await in_delivery(store)
+    await plan_sweep(store, in_ms=900)
+    await store.release([task.claim])
+    taken, _ = await other.reclaim(10)
+    assert [claim.key for claim in taken] == [task.key]

@@ -1,0 +1,179 @@
+"""Every call may be sent twice: the second does nothing, whatever became of the task in between."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import Store
+from tests.scripts.states import (
+    MISSING,
+    Task,
+    change,
+    claimed,
+    dead,
+    dump,
+    in_delivery,
+    in_due,
+    new_task,
+    state_of,
+    tail,
+    waiting,
+)
+from tests.scripts.verbs import VERBS
+from tests.support.waiting import wait_until
+
+Call = Callable[[], Awaitable[Any]]
+
+
+async def schedule_call(store: Store) -> tuple[Call, str]:
+    new = replace(new_task(0, "mail"), tail=tail(0, "mail"))
+    return lambda: store.schedule([new]), new.key
+
+
+async def delayed_schedule_call(store: Store) -> tuple[Call, str]:
+    new = new_task(1)
+    return lambda: store.schedule([new]), new.key
+
+
+async def update_call(store: Store) -> tuple[Call, str]:
+    task = await in_delivery(store)
+    changes = [await change(store, task)]
+    return lambda: store.update(changes), task.key
+
+
+async def delayed_update_call(store: Store) -> tuple[Call, str]:
+    task = await waiting(store)
+    changes = [await change(store, task, ttl_ms=1)]
+    return lambda: store.update(changes), task.key
+
+
+async def replay_call(store: Store) -> tuple[Call, str]:
+    task = await dead(store)
+    changes = [await change(store, task, ttl_ms=1)]
+    return lambda: store.replay(changes), task.key
+
+
+async def cancel_call(store: Store) -> tuple[Call, str]:
+    task = await in_delivery(store)
+    return lambda: store.cancel([(task.key, None)]), task.key
+
+
+async def purge_call(store: Store) -> tuple[Call, str]:
+    task = await in_due(store, "mail")
+    return store.purge, task.key
+
+
+WRITES = {
+    "schedule": schedule_call,
+    "schedule with a delay": delayed_schedule_call,
+    "update": update_call,
+    "update with a delay": delayed_update_call,
+    "replay": replay_call,
+    "cancel": cancel_call,
+    "purge": purge_call,
+}
+DELIVERS = [name for name in WRITES if name not in ("cancel", "purge")]
+
+
+def send_again(store: Store, name: str) -> None:
+    """Make the store's next call of the verb one with the last batch number, as a resend has."""
+    store._batch_numbers[name.split()[0]] -= 1
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_resent_write_answers_as_the_first_did_and_changes_nothing(
+    name: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    call, _ = await WRITES[name](store)
+    answer = await call()
+    before = await dump(raw)
+    send_again(store, name)
+    assert await call() == answer
+    assert await dump(raw) == before
+
+
+@pytest.mark.parametrize("name", DELIVERS)
+async def test_a_write_resent_after_the_delivery_does_not_bring_the_task_back(
+    name: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    call, key = await WRITES[name](store)
+    answer = await call()
+
+    async def in_queue() -> bool:
+        await store.promote()
+        return (await state_of(raw, key)).place == "queued"
+
+    await wait_until(in_queue, "the task is queued", every_s=0.001)
+    assert await store.settle(await claimed(store, 1)) == [1]
+    before = await dump(raw)
+    send_again(store, name)
+    assert await call() == answer
+    assert await dump(raw) == before
+    assert await state_of(raw, key) == MISSING
+
+
+async def test_a_resent_purge_spares_what_was_scheduled_after_it(store: Store, raw: redis.asyncio.Redis) -> None:
+    await in_due(store)
+    assert await store.purge() == 1
+    later = [await in_due(store), await in_delivery(store)]
+    before = await dump(raw)
+    send_again(store, "purge")
+    assert await store.purge() == 1
+    assert await dump(raw) == before
+    assert await store.cancel([(task.key, None) for task in later]) == "CD"
+
+
+async def test_a_batch_that_its_writer_has_given_up_comes_too_late(store: Store, raw: redis.asyncio.Redis) -> None:
+    first, second, third = [await in_due(store) for _ in range(3)]
+    for task in (first, second):
+        await store.cancel([(task.key, None)])
+    before = await dump(raw)
+    store._batch_numbers["cancel"] -= 2
+    assert await store.cancel([(third.key, None)]) == "stale"
+    assert await dump(raw) == before
+
+
+async def test_two_writers_with_the_same_numbers_do_not_meet(
+    store: Store, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await in_due(store), await in_due(Store(client, "worker-b"))]
+    answers = [
+        await each.cancel([(task.key, None)])
+        for each, task in zip((store, Store(client, "worker-b")), tasks, strict=True)
+    ]
+    assert answers == ["C", "C"]
+
+
+NOTHING: dict[str, Any] = {
+    "promote": (0, None),
+    "settle": [0],
+    "retry": [0],
+    "defer": [0],
+    "bury": [0],
+    "release": [0],
+    "retire": 0,
+}
+
+
+@pytest.mark.parametrize("name", [*NOTHING, "renew", "load", "pending", "page"])
+async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    verb = VERBS[name]
+    task = await verb.make(store)
+    answer = await verb.call(store, task)
+    before = await dump(raw)
+    assert await verb.call(store, task) == NOTHING.get(name, answer)
+    assert await dump(raw) == before
+
+
+async def test_what_a_lost_answer_of_reclaim_took_is_listed_as_pending(store: Store, raw: redis.asyncio.Redis) -> None:
+    verb = VERBS["reclaim"]
+    task: Task = await verb.make(store)
+    taken, _ = await store.reclaim(10)
+    before = await dump(raw)
+    assert (await store.reclaim(10))[0] == []
+    assert await dump(raw) == before
+    assert await store.pending(10) == [(claim.id, claim.key) for claim in taken] == [(task.claim.id, task.key)]

@@ -1,0 +1,117 @@
+"""Types: each index holds its tasks that are still to be delivered, and the set names the indexes that hold any."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import Store
+from redis_scheduler.views import Views
+from tests.scripts import states
+from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
+
+Maker = Callable[[Store, str | None], Awaitable[Task]]
+
+LISTED: dict[str, tuple[Maker, bool]] = {
+    "due": (states.in_due, True),
+    "in delivery": (states.in_delivery, True),
+    "redelivered": (states.redelivered, True),
+    "waiting": (states.waiting, True),
+    "deferred": (states.deferred, True),
+    "dead": (states.dead, False),
+    "queued": (states.queued, True),
+}
+
+
+@pytest.mark.parametrize("state", LISTED)
+async def test_a_task_is_in_the_index_of_its_type_while_it_is_to_be_delivered(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    make, is_listed = LISTED[state]
+    task = await make(store, "mail")
+    assert await typed_keys(raw) == ({"mail": {task.key}} if is_listed else {})
+    assert await ask(raw, "EXISTS", keys.type_index("mail")) == is_listed
+
+
+@pytest.mark.parametrize("state", LISTED)
+async def test_a_cancel_takes_the_task_out_of_its_index_and_the_last_one_the_name(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    first, other = await LISTED[state][0](store, "mail"), await in_due(store, "mail")
+    await store.cancel([(first.key, "mail")])
+    assert await typed_keys(raw) == {"mail": {other.key}}
+    await store.cancel([(other.key, "mail")])
+    assert await typed_keys(raw) == {}
+    assert await ask(raw, "EXISTS", keys.type_index("mail"), keys.TYPES) == 0
+
+
+async def test_the_types_of_a_batch_are_kept_apart(store: Store, raw: redis.asyncio.Redis) -> None:
+    names = ["mail", "bill", None, "mail", "ping"]
+    tasks = [new_task(number % 2 * 1_000, name) for number, name in enumerate(names)]
+    await store.schedule(tasks)
+    mail, bill, ping = {tasks[0].key, tasks[3].key}, {tasks[1].key}, {tasks[4].key}
+    assert await typed_keys(raw) == {"mail": mail, "bill": bill, "ping": ping}
+    assert await store.cancel([(task.key, task.type) for task in tasks[1:4]]) == "CCC"
+    assert await typed_keys(raw) == {"mail": {tasks[0].key}, "ping": ping}
+
+
+async def test_a_batch_of_successes_and_one_of_burials_empty_their_indexes(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await states.in_delivery(store, name) for name in ("mail", None, "bill", "mail", "ping", "bill")]
+    assert await store.settle([task.claim for task in tasks[:3]]) == [1, 1, 1]
+    assert await typed_keys(raw) == {"mail": {tasks[3].key}, "ping": {tasks[4].key}, "bill": {tasks[5].key}}
+    assert await store.bury(failed(*tasks[3:])) == [1, 1, 1]
+    assert await typed_keys(raw) == {}
+
+
+async def test_a_fenced_outcome_leaves_the_index_alone(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await states.waiting(store, "mail")
+    await store.bury(failed(task))
+    task.claim.id = "1-1"
+    await store.settle([task.claim])
+    assert await typed_keys(raw) == {"mail": {task.key}}
+
+
+async def test_a_replay_brings_the_task_back_to_its_index(store: Store, raw: redis.asyncio.Redis) -> None:
+    tasks = [await states.dead(store, name) for name in ("mail", "bill")]
+    due_ms, letters = await store.replay([await change(store, task, 5_000) for task in tasks])
+    assert letters == "UU"
+    assert await typed_keys(raw) == {"mail": {tasks[0].key}, "bill": {tasks[1].key}}
+    assert int(await ask(raw, "ZSCORE", keys.type_index("bill"), tasks[1].key)) == due_ms + 5_000
+
+
+@pytest.mark.parametrize("state", [state for state in LISTED if state != "dead"])
+async def test_an_update_moves_the_task_in_its_index_only_with_a_new_delay(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await LISTED[state][0](store, "mail")
+    before = await ask(raw, "ZSCORE", keys.type_index("mail"), task.key)
+    await store.update([await change(store, task)])
+    assert await ask(raw, "ZSCORE", keys.type_index("mail"), task.key) == before
+    now_ms, _ = await store.update([await change(store, task, 5_000)])
+    assert int(await ask(raw, "ZSCORE", keys.type_index("mail"), task.key)) == now_ms + 5_000
+    assert await typed_keys(raw) == {"mail": {task.key}}
+
+
+async def test_an_update_of_a_dead_task_does_not_list_it(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await states.dead(store, "mail")
+    assert (await store.update([await change(store, task)]))[1] == "U"
+    assert b'"new"' in await record_of(raw, task.key)
+    assert await typed_keys(raw) == {}
+
+
+async def test_a_purge_empties_every_index(store: Store, raw: redis.asyncio.Redis) -> None:
+    for name in ("mail", "bill", "mail", None):
+        await in_due(store, name)
+    assert await store.purge() == 4
+    assert await typed_keys(raw) == {}
+
+
+async def test_a_list_by_type_shows_that_type_only(store: Store) -> None:
+    tasks = [await make(store, "mail") for make, is_listed in LISTED.values() if is_listed]
+    plain, _ = await in_due(store), await in_due(store, "bill")
+    views = Views(store.client)
+    assert {found.key for found in (await views.page(100, None, "mail")).tasks} == {task.key for task in tasks}
+    assert [found.key for found in (await views.page(100, None, keys.DEFAULT_TYPE)).tasks] == [plain.key]

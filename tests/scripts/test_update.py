@@ -1,0 +1,144 @@
+"""update: compare-and-set of a record; with a new delay also of the due time, and the attempts start afresh."""
+
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.models import decode_record
+from redis_scheduler.store import Store
+from tests.scripts.states import (
+    DEAD,
+    DUE,
+    MAKERS,
+    MISSING,
+    TTL_MS,
+    Maker,
+    State,
+    change,
+    claimed,
+    counters,
+    deferred,
+    due_ms,
+    dump,
+    entry_of,
+    in_delivery,
+    in_due,
+    record_of,
+    redelivered,
+    state_of,
+    waiting,
+    waits_ms,
+)
+
+# What update answers in each state, and where the task stands then: without a new delay, and with one.
+KEPT = {
+    "missing": "N",
+    "due": "U",
+    "queued": "U",
+    "in delivery": "D",
+    "redelivered": "D",
+    "waiting": "U",
+    "deferred": "U",
+    "dead": "U",
+}
+NEW = KEPT | {"dead": "X"}
+PLACES_KEPT = {"in delivery": State("queued"), "redelivered": State("queued", attempts=1)}
+PLACES_NEW = {"missing": MISSING, "dead": DEAD}
+
+
+@pytest.mark.parametrize("state", MAKERS)
+async def test_an_update_without_a_delay_keeps_due_time_and_attempts(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    make, before = MAKERS[state]
+    task = await make(store)
+    due_before, counters_before = await due_ms(raw, task.key), await counters(raw)
+    update = await change(store, task)
+    _, letter = await store.update([update])
+    assert letter == KEPT[state]
+    assert await state_of(raw, task.key) == PLACES_KEPT.get(state, before)
+    assert await due_ms(raw, task.key) == due_before
+    assert await counters(raw) == counters_before
+    if state != "missing":
+        assert await record_of(raw, task.key) == b'{"due":%d' % update.due_ms + update.tail
+
+
+@pytest.mark.parametrize("state", MAKERS)
+async def test_an_update_with_a_delay_starts_afresh_from_now(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    before, counters_before = await dump(raw), await counters(raw)
+    update = await change(store, task, ttl_ms=7_000)
+    now_ms, letter = await store.update([update])
+    assert letter == NEW[state]
+    assert await state_of(raw, task.key) == PLACES_NEW.get(state, DUE)
+    assert await counters(raw) == counters_before
+    if state in PLACES_NEW:
+        unchanged = await dump(raw)
+        assert {name: unchanged.get(name) for name in before} == before
+    else:
+        assert await due_ms(raw, task.key) == now_ms + 7_000
+        assert await record_of(raw, task.key) == b'{"due":%d' % (now_ms + 7_000) + update.tail
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 7_000])
+@pytest.mark.parametrize("state", [state for state in MAKERS if state not in ("missing", "dead")])
+async def test_of_two_updates_of_one_record_the_second_is_told_and_changes_nothing(
+    state: str, ttl_ms: int | None, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    first, second = await change(store, task, data=b"1"), await change(store, task, ttl_ms, data=b"2")
+    await store.update([first])
+    before, where = await record_of(raw, task.key), await state_of(raw, task.key)
+    assert (await store.update([second]))[1] == "C"
+    assert (await record_of(raw, task.key), await state_of(raw, task.key)) == (before, where)
+
+
+async def test_what_is_queued_or_waits_keeps_its_entry_and_its_retry_time(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await waiting(store, delay_ms=30_000)
+    await store.update([await change(store, task)])
+    assert await entry_of(raw, task.key) == task.claim.id
+    assert 29_000 < await waits_ms(raw, task.claim) <= 30_000
+
+
+async def test_a_deferred_retry_keeps_its_time_whatever_its_record_says(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await deferred(store)
+    retry_at = await due_ms(raw, task.key)
+    update = await change(store, task)
+    await store.update([update])
+    assert await due_ms(raw, task.key) == retry_at
+    assert decode_record(await record_of(raw, task.key)).due == update.due_ms
+
+
+@pytest.mark.parametrize("make", [in_delivery, redelivered])
+@pytest.mark.parametrize("ttl_ms", [None, 0, 7_000])
+async def test_the_attempt_under_way_has_no_say_after_an_update(
+    make: Maker, ttl_ms: int | None, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await make(store)
+    await store.update([await change(store, task, ttl_ms)])
+    before = await dump(raw)
+    assert await store.settle([task.claim]) == [0]
+    assert await store.release([task.claim]) == [0]
+    assert await store.renew([task.claim.id]) == set()
+    assert await dump(raw) == before
+
+
+async def test_an_update_during_the_delivery_is_delivered_by_the_next_claim(store: Store) -> None:
+    task = await redelivered(store)
+    await store.update([await change(store, task, data=b'"after"')])
+    [claim] = await claimed(store, 1)
+    assert (claim.key, claim.record.data, claim.attempts) == (task.key, b'"after"', 1)
+
+
+async def test_each_change_of_a_batch_has_its_own_letter(store: Store, raw: redis.asyncio.Redis) -> None:
+    delivering, scheduled, changed = [await make(store) for make in (in_delivery, in_due, in_due)]
+    changes = [await change(store, task, TTL_MS) for task in (delivering, scheduled, changed)]
+    changes[2] = replace(changes[2], expected=b"other")
+    unknown = replace(changes[1], key="unknown")
+    assert (await store.update([*changes, unknown]))[1] == "DUCN"
+    assert b'"new"' not in await record_of(raw, changed.key)

@@ -1,0 +1,39 @@
+"""What Redis answers when it serves nobody, or no writes: as the library hands it over, whole or wrapped by a script."""
+
+import pytest
+from redis._parsers.base import BaseParser
+from redis.exceptions import ResponseError
+
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.redis_client import translated
+
+WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
+AWAY = [
+    "LOADING Redis is loading the dataset in memory",
+    "READONLY You can't write against a read only replica.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "CLUSTERDOWN The cluster is down",
+    "NOAUTH Authentication required.",
+    "NOPERM this user has no permissions to run the 'evalsha' command",
+]
+FULL = "OOM command not allowed when used memory > 'maxmemory'."
+
+
+@pytest.mark.parametrize("form", ["{}", WRAPPED])
+@pytest.mark.parametrize("answer", AWAY)
+def test_a_redis_that_does_not_serve_is_unavailable(answer: str, form: str) -> None:
+    assert isinstance(translated(BaseParser.parse_error(form.format(answer))), StoreUnavailable)
+
+
+@pytest.mark.parametrize("form", ["{}", WRAPPED, "{} script: 0, on @user_script:9."])
+def test_a_full_redis_is_full(form: str) -> None:
+    assert isinstance(translated(BaseParser.parse_error(form.format(FULL))), StoreFull)
+
+
+def test_what_is_a_fault_of_ours_stays_what_it_is() -> None:
+    error = BaseParser.parse_error("ERR wrong number of arguments for 'hset' command")
+    assert isinstance(error, ResponseError)
+    assert translated(error) is error
