@@ -151,6 +151,25 @@ async def test_a_gap_while_nothing_was_pending_is_none(store: Store) -> None:
     assert await store.reclaim(10) == ([], SWEEP_IDLE_INTERVAL_MS / 1000)
 
 
+@pytest.mark.parametrize("gap", ["first sweep of all", "nothing but what waits, and its own"])
+async def test_what_no_other_worker_holds_is_not_held(store: Store, raw: redis.asyncio.Redis, gap: str) -> None:
+    task, own = await waiting(store, delay_ms=0), await in_delivery(store)
+    await set_idle(raw, WINDOW_MS, own.claim)
+    if gap == "first sweep of all":
+        await raw.delete(keys.SWEEP)
+    else:
+        await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    taken, _ = await store.reclaim(10)
+    assert {claim.key for claim in taken} == {task.key, own.key}
+
+
+async def test_a_release_does_not_hide_a_gap(store: Store, other: Store) -> None:
+    _delivering, releasing = [await in_delivery(store) for _ in range(2)]
+    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    assert await store.release([releasing.claim]) == [1]
+    assert await other.reclaim(10) == ([], SWEEP_HOLD_MS / 1000)
+
+
 async def test_a_release_brings_the_sweep_at_once(store: Store, other: Store) -> None:
     task = await in_delivery(store)
     await plan_sweep(store, in_ms=900)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
 from tests.scripts.states import (
@@ -133,7 +134,8 @@ async def test_a_batch_that_its_writer_has_given_up_comes_too_late(store: Store,
         await store.cancel([(task.key, None)])
     before = await dump(raw)
     store._batch_numbers["cancel"] -= 2
-    assert await store.cancel([(third.key, None)]) == "stale"
+    with pytest.raises(StoreUnavailable, match="later one"):
+        await store.cancel([(third.key, None)])
     assert await dump(raw) == before
 
 

@@ -1,0 +1,79 @@
+"""The benchmarks run and tell the truth about what arrived; their figures at this size mean nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.report import percentile
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(name: str, output: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", f"benchmarks.{name}", "--output", str(output), *arguments]
+
+
+def start(name: str, output: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(name, output), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run a benchmark to its end; return its JSON."""
+    output = folder / "results" / "found.json"
+    done = subprocess.run(command(name, output, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(output.read_text())
+    assert found["benchmark"] == name
+    assert found["machine"]["cores"] > 0
+    assert {"redis-scheduler", "python", "server", "aiohttp"} <= found["versions"].keys()
+    return found
+
+
+def test_the_burst_arrives_whole_and_is_compared_with_a_bare_client(tmp_path: Path) -> None:
+    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20")
+    assert found["settings"] == {"tasks": 200, "workers": 1, "concurrency": 20}
+    assert found["checks"]["missing"] == found["checks"]["duplicates"] == 0
+    for name in ("service", "aiohttp_before", "aiohttp_after", "receiver_ceiling"):
+        assert found[name]["arrivals"] == 200
+        assert found[name]["a_second"] > 0
+    best = max(found[name]["a_second"] for name in ("aiohttp_before", "aiohttp_after"))
+    assert found["ratio"] == round(found["service"]["a_second"] / best, 3)
+
+
+def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Path) -> None:
+    found = run("lateness", tmp_path, "--rate", "50", "--seconds", "1", "--ttl", "0.3", "--roles", "all")
+    assert "apart" not in found
+    assert found["all"]["arrivals"] == 50
+    assert found["all"]["missing"] == found["all"]["duplicates"] == 0
+    late_ms = found["all"]["late_ms"]
+    assert 0 <= late_ms["min"] <= late_ms["p50"] <= late_ms["p99"] <= late_ms["max"]
+
+
+async def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
+    output = tmp_path / "found.json"
+    with start("burst", output) as benchmark:
+        process = psutil.Process(benchmark.pid)
+        try:
+            started = await wait_until(
+                lambda: len(found := process.children()) == 4 and found, "Redis, receiver, API and worker run"
+            )
+            benchmark.send_signal(signal.SIGINT)
+            _, said = benchmark.communicate(timeout=30)
+        finally:
+            benchmark.kill()
+    assert said == "interrupted\n"
+    assert benchmark.returncode == 1
+    assert [child for child in started or [] if child.is_running()] == []
+    assert not output.exists()
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    values = list(range(100, 0, -1))
+    assert [percentile(values, percent) for percent in (0, 50, 99, 100)] == [1, 50, 99, 100]
+    assert percentile([7.0], 50) == 7.0
