@@ -1,0 +1,194 @@
+"""Burst: how many deliveries a second, when a great many tasks are due at one instant?
+
+The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client; the
+ratio of the two is the answer. The bare client runs before and after the burst, and the better of the two counts.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
+
+from benchmarks import harness, reference, report
+from redis_scheduler.settings import API, WORKER
+from tests.support.service import Client
+
+SCHEDULERS = 50
+"""Requests under way at once while scheduling: the longer one waits for its turn, the later it is due."""
+
+EXPECTED_A_SECOND = 4_000
+"""Schedules a second that the first try counts on; each further try allows twice the time."""
+
+TRIES = 4
+MARGIN_S = 0.5
+"""Left before the instant, at least, when a task is posted."""
+
+WAIT_S = 120.0
+"""For all to arrive; more than a slow machine needs."""
+
+Reference = Callable[[str, Sequence[bytes], int], Coroutine[None, None, None]]
+
+
+@dataclass
+class Figure:
+    """How fast a client was, from its first arrival to its last; the CPU of each part in percent of one core."""
+
+    arrivals: int
+    seconds: float
+    a_second: float
+    cpu_percent: dict[str, int]
+
+
+def figure(arrivals: Sequence[harness.Arrival], cpu_s: dict[str, float]) -> Figure:
+    times = [arrival.at for arrival in arrivals]
+    seconds = max(times) - min(times)
+    # The first arrival starts the clock, so its own cost lies before it.
+    a_second = (len(times) - 1) / seconds
+    cpu_percent = {part: round(100 * used_s / seconds) for part, used_s in cpu_s.items()}
+    return Figure(len(times), round(seconds, 4), round(a_second, 1), cpu_percent)
+
+
+async def refer(post: Reference, receiver: harness.Receiver, bodies: Sequence[bytes], concurrency: int) -> Figure:
+    """Measure one of the reference clients."""
+    before_s = harness.cpu_s([receiver.pid])
+    await post(receiver.url, bodies, concurrency)
+    used_s = harness.cpu_s([receiver.pid]) - before_s
+    arrivals = await receiver.take()
+    assert len(arrivals) == len(bodies), f"{len(arrivals)} of {len(bodies)} arrived"
+    return figure(arrivals, {"receiver": used_s})
+
+
+async def schedule_all(client: Client, url: str, bodies: Sequence[bytes]) -> dict[str, float]:
+    """Schedule all for one instant; return the due times (time.time()) by key, once the last is in before the first."""
+    lead_s = 2 * MARGIN_S + len(bodies) / EXPECTED_A_SECOND
+    for _ in range(TRIES):
+        due_times = await schedule_for(time.time() + lead_s, client, url, bodies)
+        if len(due_times) == len(bodies) and time.time() < min(due_times.values()):
+            return due_times
+        status, answer = await client.call("POST", "/purge")
+        assert status == 200, answer
+        lead_s *= 2
+    raise SystemExit(f"{len(bodies)} tasks could not be scheduled within {lead_s / 2:.0f} s")
+
+
+async def schedule_for(instant: float, client: Client, url: str, bodies: Sequence[bytes]) -> dict[str, float]:
+    """Schedule for the instant as many as there is time for."""
+    due_times: dict[str, float] = {}
+    remaining = iter(bodies)
+
+    async def post() -> None:
+        for body in remaining:
+            ttl = instant - time.time()
+            if ttl < MARGIN_S:
+                return
+            # The JSON of `data` comes out as the very bytes of the body: both are json.dumps.
+            task = {"webhook": url, "ttl": ttl, "data": json.loads(body)}
+            status, answer = await client.call("POST", "/schedule", json=task)
+            assert status == 200, answer
+            due_times[answer["key"]] = datetime.fromisoformat(answer["due"]).timestamp()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(SCHEDULERS):
+            tasks.create_task(post())
+    return due_times
+
+
+async def burst(
+    service: harness.Service, redis: harness.Redis, receiver: harness.Receiver, bodies: Sequence[bytes]
+) -> tuple[Figure, dict[str, Any]]:
+    """Measure the service; return its figure, and what tells whether it is to be trusted."""
+
+    async def cpu_s() -> dict[str, float]:
+        workers_s = harness.cpu_s(service.pids(WORKER))
+        return {"workers": workers_s, "redis": await redis.cpu_s(), "receiver": harness.cpu_s([receiver.pid])}
+
+    due_times = await schedule_all(service.client, receiver.url, bodies)
+    first_due, last_due = min(due_times.values()), max(due_times.values())
+    await asyncio.sleep(first_due - MARGIN_S / 5 - time.time())
+    before_s = await cpu_s()
+    await receiver.wait_for(len(bodies), WAIT_S)
+    used_s = {part: after_s - before_s[part] for part, after_s in (await cpu_s()).items()}
+    await service.client.drained()
+    arrivals = await receiver.take()
+    times = Counter(arrival.key for arrival in arrivals)
+    return figure(arrivals, used_s), {
+        "missing": len(due_times.keys() - times.keys()),
+        "duplicates": times.total() - len(times),
+        "due_spread_ms": round(1000 * (last_due - first_due)),
+        "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
+    }
+
+
+async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure the service and its references; return the whole report."""
+    machine = report.machine()
+    bodies = [json.dumps({"order": number, "status": "shipped"}).encode() for number in range(options.tasks)]
+    bare = reference.post_with_aiohttp
+    async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
+        roles = [API] + [WORKER] * options.workers
+        async with harness.service(redis.url, folder, roles, CONCURRENCY=str(options.concurrency)) as service:
+            before = await refer(bare, receiver, bodies, options.concurrency)
+            delivered, checks = await burst(service, redis, receiver, bodies)
+            after = await refer(bare, receiver, bodies, options.concurrency)
+            ceiling = await refer(reference.post_raw, receiver, bodies, options.concurrency)
+        versions = report.versions(redis.server)
+    figures = {"service": delivered, "aiohttp_before": before, "aiohttp_after": after, "receiver_ceiling": ceiling}
+    return {
+        "settings": {name: getattr(options, name) for name in ("tasks", "workers", "concurrency")},
+        "ratio": round(delivered.a_second / max(before.a_second, after.a_second), 3),
+        **{name: asdict(found) for name, found in figures.items()},
+        "checks": checks,
+        "machine": machine,
+        "versions": versions,
+    }
+
+
+LABELS = {
+    "service": "the service",
+    "aiohttp_before": "a bare aiohttp client, before",
+    "aiohttp_after": "a bare aiohttp client, after",
+    "receiver_ceiling": "the receiver's ceiling (raw client)",
+}
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures."""
+    settings, checks = found["settings"], found["checks"]
+    processes = "1 worker" if settings["workers"] == 1 else f"{settings['workers']} workers"
+    print(f"burst: {settings['tasks']:,} tasks, {processes}, {settings['concurrency']} at once each\n")
+    rows = []
+    for name, label in LABELS.items():
+        one = found[name]
+        cpu = ", ".join(f"{part} {percent}" for part, percent in one["cpu_percent"].items())
+        rows.append((label, f"{one['a_second']:,.0f}", f"{one['seconds']:.2f}", cpu))
+    print(report.table(("", "a second", "seconds", "CPU, % of a core"), rows))
+    print(f"\nratio     {found['ratio']:.2f} of the bare client")
+    print(f"checks    {', '.join(f'{name} {value}' for name, value in checks.items())}")
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, "burst")
+    parser.add_argument("--tasks", type=harness.positive, default=20_000, help="tasks that are due at one instant")
+    parser.add_argument("--workers", type=harness.positive, default=1, help="worker processes")
+    parser.add_argument("--concurrency", type=harness.positive, default=200, help="posts at once, of each process")
+    options = parser.parse_args()
+
+    async def benchmark(folder: Path) -> None:
+        found = await compare(options, folder)
+        show(found)
+        report.publish("burst", found, options.note, options.output)
+
+    harness.run(benchmark, limit_s=2 * WAIT_S + options.tasks / 100)
+
+
+if __name__ == "__main__":
+    main()

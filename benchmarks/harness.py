@@ -1,0 +1,209 @@
+"""Runs what a benchmark needs: a Redis, the real service, the receiver. Ends what it started, and nothing else.
+
+Everything listens on the loopback. A benchmark runs inside `run`, which bounds its time; a Ctrl-C, an error or the end of
+the time leaves the `async with` blocks, and these stop the processes by their own ids.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import psutil
+import redis.asyncio
+import uvloop
+
+from benchmarks.report import RESULTS
+from redis_scheduler import keys
+from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.settings import ALL, API
+from tests.support.service import Client, Process, client_of, serving
+from tests.support.waiting import wait_until
+
+OWN_KEYS = (
+    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES),
+    *(keys.DEAD, keys.COUNTERS, keys.TYPES, keys.SWEEP),
+)
+POLL_S = 0.05
+"""Between two questions to the receiver: rare enough to cost it nothing that shows."""
+
+RECEIVER_EXIT_S = 5.0
+
+LOG_SHOWN = 2_000
+"""Characters of each process's log that are shown when a benchmark fails."""
+
+
+class Arrival(NamedTuple):
+    """One POST at the receiver; `at` is time.time() there, `key` is empty where none was sent."""
+
+    at: float
+    key: str
+
+
+@dataclass
+class Receiver:
+    """The receiver's process, seen from here."""
+
+    url: str
+    pid: int
+    session: aiohttp.ClientSession
+
+    async def count(self) -> int:
+        return int(await self._get("count"))
+
+    async def wait_for(self, count: int, timeout_s: float) -> None:
+        """Wait until so many have arrived."""
+
+        async def has_come() -> bool:
+            return await self.count() >= count
+
+        await wait_until(has_come, f"{count} arrivals", timeout_s, POLL_S)
+
+    async def take(self) -> list[Arrival]:
+        """Return what has arrived since the last time."""
+        return [Arrival(*arrival) for arrival in await self._get("results")]
+
+    async def _get(self, path: str) -> Any:
+        async with self.session.get(f"{self.url}{path}") as response:
+            return await response.json()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """Run the receiver until the end of the block."""
+    script = str(Path(__file__).with_name("receiver.py"))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, script, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        port = int(await process.stdout.readline())
+        async with aiohttp.ClientSession() as session:
+            yield Receiver(f"http://127.0.0.1:{port}/", process.pid, session)
+    finally:
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(RECEIVER_EXIT_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@dataclass
+class Redis:
+    """The Redis of a benchmark; `server` is its name and version."""
+
+    url: str
+    server: str
+    raw: redis.asyncio.Redis
+
+    async def cpu_s(self) -> float:
+        """Return the seconds of CPU that it has had so far."""
+        used = await self.raw.info("cpu")
+        return float(used["used_cpu_sys"]) + float(used["used_cpu_user"])
+
+
+@asynccontextmanager
+async def redis_at(url: str | None, folder: Path) -> AsyncIterator[Redis]:
+    """Use the Redis at `url`, or run an embedded one. It must hold no tasks, and is left without any.
+
+    Tasks of others would be delivered, and counted; so a Redis in use is refused.
+    """
+    async with AsyncExitStack() as stack:
+        if url is None:
+            embedded = EmbeddedServer(folder / "redis")
+            await embedded.start()
+            stack.push_async_callback(embedded.stop)
+            url = embedded.url
+        raw = redis.asyncio.Redis.from_url(url, decode_responses=True)
+        stack.push_async_callback(raw.aclose)
+        if await raw.exists(*OWN_KEYS):
+            raise SystemExit("the Redis is in use by a redis-scheduler: name one that is not")
+        stack.push_async_callback(raw.delete, *OWN_KEYS)
+        about = await raw.info("server")
+        valkey = about.get("valkey_version")
+        yield Redis(url, f"valkey {valkey}" if valkey else f"redis {about['redis_version']}", raw)
+
+
+@dataclass
+class Service:
+    """The running service: its processes by role, and a client of its API."""
+
+    processes: list[tuple[str, Process]]
+    client: Client
+
+    def pids(self, *roles: str) -> list[int]:
+        """The ids of the processes in these roles; of all of them without."""
+        return [process.process.pid for role, process in self.processes if not roles or role in roles]
+
+
+@asynccontextmanager
+async def service(redis_url: str, folder: Path, roles: Iterable[str], **variables: str) -> AsyncIterator[Service]:
+    """Run one process for each role until the end of the block; one of them must have the API."""
+    variables = {"REDIS_URL": redis_url, "HOST": "127.0.0.1"} | variables
+    async with AsyncExitStack() as stack:
+        processes = []
+        for role in roles:
+            arguments = () if role == ALL else (role,)
+            processes.append((role, await stack.enter_async_context(serving(folder, *arguments, **variables))))
+        api = next(process for role, process in processes if role in (API, ALL))
+        try:
+            yield Service(processes, await stack.enter_async_context(client_of(api)))
+        except Exception:
+            # The folder with the logs goes with the benchmark.
+            for role, process in processes:
+                print(f"the end of the log of {role}:\n{process.log[-LOG_SHOWN:]}", file=sys.stderr)
+            raise
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """Return the seconds of CPU that the processes have had so far, together."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+
+
+def parser(description: str | None, name: str) -> argparse.ArgumentParser:
+    """Return a parser with what every benchmark takes."""
+    options = argparse.ArgumentParser(
+        description=(description or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    options.add_argument("--redis-url", help="a Redis of this machine, without tasks; else an embedded one is run")
+    options.add_argument("--note", default="", help="kept with the figures: what else the machine was doing, say")
+    options.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="where the JSON is written")
+    return options
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError("must be a whole number from 1 on")
+    return int(text)
+
+
+def run(benchmark: Callable[[Path], Coroutine[None, None, None]], limit_s: float) -> None:
+    """Run a benchmark with a folder for its files, for at most `limit_s`; then, or on a signal, end what it started."""
+
+    async def bounded() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with asyncio.timeout(limit_s):
+            await benchmark(Path(folder))
+
+    # Short, because a unix socket goes in there.
+    with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(bounded())
+        except TimeoutError:
+            raise SystemExit(f"not done within {limit_s:.0f} s") from None
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise SystemExit("interrupted") from None

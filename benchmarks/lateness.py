@@ -1,0 +1,129 @@
+"""Lateness: how long after its due time does a delivery arrive, under a constant load?
+
+Tasks are scheduled at a constant rate, each with the same ttl, so that after the first ttl the API is as busy as the
+worker. Lateness is the time of the arrival at the receiver less the due time that the API answered.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
+
+from benchmarks import harness, report
+from redis_scheduler.settings import ALL, API, WORKER
+from tests.support.service import Client
+
+ARRANGEMENTS = {"apart": (API, WORKER), "all": (ALL,)}
+"""The processes that are run: API and worker, or all in one."""
+
+WAIT_S = 30.0
+"""For the last to arrive after the last was scheduled, beyond its ttl."""
+
+
+async def schedule_at_rate(client: Client, url: str, rate: int, seconds: int, ttl: float) -> dict[str, float]:
+    """Schedule at a constant rate, whatever the answers take; return the due times (time.time()) by key."""
+    due_times: dict[str, float] = {}
+
+    async def post(number: int) -> None:
+        task = {"webhook": url, "ttl": ttl, "data": {"order": number, "status": "shipped"}}
+        status, answer = await client.call("POST", "/schedule", json=task)
+        assert status == 200, answer
+        due_times[answer["key"]] = datetime.fromisoformat(answer["due"]).timestamp()
+
+    started = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(rate * seconds):
+            await asyncio.sleep(started + number / rate - time.monotonic())
+            tasks.create_task(post(number))
+    return due_times
+
+
+def figures(due_times: dict[str, float], arrivals: Sequence[harness.Arrival]) -> dict[str, Any]:
+    """Return the lateness of first arrivals in ms, and what tells whether it is to be trusted."""
+    times = Counter(arrival.key for arrival in arrivals)
+    first_arrivals = {arrival.key: arrival.at for arrival in sorted(arrivals, reverse=True)}
+    late_ms = [1000 * (at - due_times[key]) for key, at in first_arrivals.items()]
+    interval_s = max(due_times.values()) - min(due_times.values())
+    return {
+        "arrivals": len(arrivals),
+        "late_ms": {
+            "min": round(min(late_ms), 2),
+            **{f"p{percent}": round(report.percentile(late_ms, percent), 2) for percent in (50, 99)},
+            "max": round(max(late_ms), 2),
+        },
+        "due_a_second": round((len(due_times) - 1) / interval_s, 1),
+        "missing": len(due_times.keys() - times.keys()),
+        "duplicates": times.total() - len(times),
+    }
+
+
+async def lateness(
+    options: argparse.Namespace, roles: Sequence[str], redis: harness.Redis, folder: Path
+) -> dict[str, Any]:
+    """Measure one arrangement of processes."""
+    async with harness.receiving() as receiver, harness.service(redis.url, folder, roles) as service:
+        before_s = harness.cpu_s(service.pids())
+        due_times = await schedule_at_rate(service.client, receiver.url, options.rate, options.seconds, options.ttl)
+        await receiver.wait_for(len(due_times), options.ttl + WAIT_S)
+        used_s = harness.cpu_s(service.pids()) - before_s
+        await service.client.drained()
+        found = figures(due_times, await receiver.take())
+    found["service_cpu_percent"] = round(100 * used_s / (options.seconds + options.ttl))
+    return found
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure every arrangement that is asked for; return the whole report."""
+    machine = report.machine()
+    names = ARRANGEMENTS if options.roles == "both" else (options.roles,)
+    async with harness.redis_at(options.redis_url, folder) as redis:
+        results = {name: await lateness(options, ARRANGEMENTS[name], redis, folder) for name in names}
+        versions = report.versions(redis.server)
+    return {
+        "settings": {name: getattr(options, name) for name in ("rate", "seconds", "ttl")},
+        **results,
+        "machine": machine,
+        "versions": versions,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures."""
+    settings = found["settings"]
+    print(f"lateness: {settings['rate']} a second for {settings['seconds']} s, ttl {settings['ttl']:g} s; in ms\n")
+    rows = []
+    for name, roles in ARRANGEMENTS.items():
+        if name in found:
+            one = found[name]
+            late = [f"{one['late_ms'][column]:.2f}" for column in ("min", "p50", "p99", "max")]
+            counts = [str(one[column]) for column in ("arrivals", "missing", "duplicates", "service_cpu_percent")]
+            rows.append((" + ".join(roles), *late, *counts))
+    header = ("processes", "min", "p50", "p99", "max", "arrivals", "missing", "duplicates", "CPU, % of a core")
+    print(report.table(header, rows))
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, "lateness")
+    parser.add_argument("--rate", type=harness.positive, default=300, help="tasks a second")
+    parser.add_argument("--seconds", type=harness.positive, default=20, help="for which tasks are scheduled")
+    parser.add_argument("--ttl", type=float, default=2.0, help="seconds from the schedule to the due time")
+    parser.add_argument("--roles", choices=("both", *ARRANGEMENTS), default="both", help="API and worker apart, or all")
+    options = parser.parse_args()
+
+    async def benchmark(folder: Path) -> None:
+        found = await measure(options, folder)
+        show(found)
+        report.publish("lateness", found, options.note, options.output)
+
+    harness.run(benchmark, limit_s=2 * (options.seconds + options.ttl + WAIT_S) + 60)
+
+
+if __name__ == "__main__":
+    main()

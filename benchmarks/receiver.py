@@ -1,0 +1,85 @@
+"""The receiver of the benchmarks: a process of its own that must never be what limits them.
+
+It understands just enough HTTP/1.1: a head, `Content-Length`, connections that are kept, requests that come in pieces or
+several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant 200.
+`GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts afresh.
+
+Started by harness.py, it prints its port, and ends when its standard input does: it cannot outlive who started it.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+import time
+from typing import cast
+
+import uvloop
+
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+KEY = re.compile(rb"\r\nschedule-key:[ \t]*([^\r]*)", re.IGNORECASE)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+Arrivals = list[tuple[float, str]]
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a client."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._unread = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+
+    def data_received(self, data: bytes) -> None:
+        at = time.time()
+        data = self._unread + data
+        answers = []
+        start = 0
+        while (head_end := data.find(b"\r\n\r\n", start)) >= 0:
+            length = LENGTH.search(data, start, head_end)
+            end = head_end + 4 + (int(length[1]) if length else 0)
+            if end > len(data):
+                break
+            answers.append(self._answer(data, start, head_end, at))
+            start = end
+        self._unread = data[start:]
+        if answers:
+            self._transport.write(b"".join(answers))
+
+    def _answer(self, data: bytes, start: int, head_end: int, at: float) -> bytes:
+        if data.startswith(b"POST", start):
+            key = KEY.search(data, start, head_end)
+            self._arrivals.append((at, key[1].decode() if key else ""))
+            return OK
+        if data.startswith(b"GET /count ", start):
+            return _with_body(str(len(self._arrivals)))
+        results = json.dumps(self._arrivals)
+        self._arrivals.clear()
+        return _with_body(results)
+
+
+def _with_body(text: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+async def main() -> None:
+    """Receive until standard input ends."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    arrivals: Arrivals = []
+    server = await loop.create_server(lambda: Connection(arrivals), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    # A terminal's Ctrl-C reaches every process; this one leaves when its starter has finished with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
