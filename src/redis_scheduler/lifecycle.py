@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from redis_scheduler import __version__, health, stats
 from redis_scheduler.api.app import create_app
 from redis_scheduler.api.server import create_server, listen
+from redis_scheduler.blocking import Bell, QueueReader
 from redis_scheduler.delivery import Deliverer
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.outage import Outage
@@ -25,8 +26,9 @@ from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.retry import Policy
 from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
-from redis_scheduler.store import Bell, QueueReader, Store
+from redis_scheduler.store import Store
 from redis_scheduler.timer import Timer
+from redis_scheduler.views import Views
 from redis_scheduler.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ class Service:
         done = asyncio.Event()
 
         async def check() -> None:
-            for warning in await Store(client, self._name).configuration_warnings():
+            for warning in await Views(client).configuration_warnings():
                 logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
             done.set()
 

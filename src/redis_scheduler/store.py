@@ -1,22 +1,22 @@
 """What is written to Redis: each transition of a task, one method and one Lua script of the same name.
 
-With views.py (what is read) and redis_client.py (how it is sent) the only code that speaks Redis. The API's writes
+With views.py (what is read), blocking.py (what is waited for) and redis_client.py (how it is sent) the only code that
+speaks Redis. The API's writes
 (schedule, cancel, update, replay, purge) are numbered per writer, so that a resend is not applied twice: await one call
 of each verb at a time. The workers' outcomes are fenced by (entry id, owner, attempts), and may be sent twice as they are.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError
 
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, decode_record
-from redis_scheduler.redis_client import Argument, RedisClient, Script, translated
+from redis_scheduler.redis_client import Argument, RedisClient, Script
 
 WINDOW_MS = 60_000
 """W, the min-idle of XAUTOCLAIM. A retry parks with the idle time W - delay."""
@@ -43,11 +43,6 @@ BATCH_LIMIT = 200
 
 WRITER_EXPIRY_S = 3_600
 """How long a writer's last batch number is kept after it; resends come within seconds."""
-
-OLDEST_SERVER = (6, 2)
-
-BLOCK_MS = 2_000
-"""How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
 
 
 @dataclass(slots=True)
@@ -385,30 +380,12 @@ class Store:
         """List the entries (id, key) that are pending for this consumer, without changing any of them."""
         rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name)
         found = await self.client.pipeline(*(("XRANGE", keys.QUEUE, row[0], row[0]) for row in rows)) if rows else []
-        return [_entry(entries[0]) for entries in found if entries]
+        return [entry_of(entries[0]) for entries in found if entries]
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
         count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only])
         return count
-
-    async def configuration_warnings(self) -> list[str]:
-        """Return what of the server's version and configuration may lose tasks or stop the service."""
-        info: bytes = await self.client.command("INFO", "server")
-        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        version = fields["redis_version"]
-        warnings = []
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
-            warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
-        try:
-            answer = await self.client.command("CONFIG", "GET", "maxmemory-policy")
-        except ResponseError:
-            # Managed servers forbid CONFIG.
-            return warnings
-        if answer and answer[1] != b"noeviction":
-            policy = answer[1].decode()
-            warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
-        return warnings
 
 
 def redis_ms(time_answer: Sequence[bytes]) -> int:
@@ -429,72 +406,7 @@ def _failed_arguments(failed: Sequence[Failed]) -> list[Argument]:
     return arguments
 
 
-def _entry(wire: Any) -> tuple[str, str]:
+def entry_of(wire: Any) -> tuple[str, str]:
+    """Return (id, key) of an entry of the queue as Redis answers it."""
     entry_id, fields = wire
     return entry_id.decode(), fields[1].decode()
-
-
-class QueueReader:
-    """The blocking reader of the queue, on a connection of its own that other calls cannot hold up."""
-
-    def __init__(self, client: RedisClient, consumer: str) -> None:
-        self._client = client
-        self._consumer = consumer
-        self._redis: redis.asyncio.Redis | None = None
-        self._connection_id: int | None = None
-
-    async def claim(self, limit: int) -> list[tuple[str, str]]:
-        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return (id, key) of at most `limit`.
-
-        Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
-        answer told of (Store.pending lists them).
-        """
-        try:
-            if self._redis is None:
-                self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
-                self._connection_id = await self._redis.execute_command("CLIENT", "ID")
-            answer = await self._redis.execute_command(
-                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit, "BLOCK", BLOCK_MS),
-                *("STREAMS", keys.QUEUE, ">"),
-            )
-        except (RedisError, OSError) as error:
-            if "NOGROUP" in str(error):
-                await self._client.create_group()
-                return []
-            await self.aclose()
-            raise translated(error) from error
-        # A deleted entry that was never claimed has no fields on a 6.2 server.
-        return [_entry(entry) for entry in answer[0][1] if entry[1]] if answer else []
-
-    async def unblock(self) -> None:
-        """Make a blocked claim answer at once, with what it has, its connection kept."""
-        if self._connection_id is not None:
-            await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
-
-    async def aclose(self) -> None:
-        """Close the connection; the next claim opens a new one."""
-        client, self._redis, self._connection_id = self._redis, None, None
-        if client is not None:
-            await client.aclose()
-
-
-class Bell:
-    """Hears when a task has become the head of DUE, on a connection of its own."""
-
-    def __init__(self, client: RedisClient) -> None:
-        self._client = client
-
-    async def listen(self, on_ring: Callable[[], None]) -> None:
-        """Call `on_ring` at every ring, and once when listening begins. Raises StoreUnavailable when it ends."""
-        # A subscriber waits as long as nobody rings; a dead peer is found by TCP's keep-alive.
-        client = self._client.connect(self._client.timeout_s)
-        try:
-            async with client.pubsub(ignore_subscribe_messages=True) as subscription:
-                await subscription.subscribe(keys.BELL)
-                while True:
-                    on_ring()
-                    await subscription.get_message(timeout=None)
-        except (RedisError, OSError) as error:
-            raise translated(error) from error
-        finally:
-            await client.aclose()

@@ -5,9 +5,10 @@ Any number of timers may run: a task is moved by whichever comes first. A lost b
 
 import asyncio
 
+from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
-from redis_scheduler.store import BATCH_LIMIT, Bell, Store
+from redis_scheduler.store import BATCH_LIMIT, Store
 
 LONGEST_SLEEP_S = 1.0
 

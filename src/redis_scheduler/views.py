@@ -8,11 +8,16 @@ import binascii
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from redis.exceptions import ResponseError
+
 from redis_scheduler import keys
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.models import Record, decode_record
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
+
+OLDEST_SERVER = (6, 2)
+"""The first with XAUTOCLAIM."""
 
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
@@ -163,6 +168,24 @@ class Views:
             counters={name.decode(): int(count) for name, count in zip(counters[::2], counters[1::2], strict=True)},
             redis_keys=await self.client.command("DBSIZE"),
         )
+
+    async def configuration_warnings(self) -> list[str]:
+        """Return what of the server's version and configuration may lose tasks or stop the service."""
+        info: bytes = await self.client.command("INFO", "server")
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        version = fields["redis_version"]
+        warnings = []
+        if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
+            warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
+        try:
+            answer = await self.client.command("CONFIG", "GET", "maxmemory-policy")
+        except ResponseError:
+            # Managed servers forbid CONFIG.
+            return warnings
+        if answer and answer[1] != b"noeviction":
+            policy = answer[1].decode()
+            warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
+        return warnings
 
 
 def _stored(

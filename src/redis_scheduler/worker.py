@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import location
 from redis_scheduler.models import Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.retry import Policy, Step, is_poison
-from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, QueueReader, Store
+from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, Store
 
 logger = logging.getLogger(__name__)
 

@@ -124,7 +124,7 @@ async def raw_get(api: Client, path: str) -> bytes:
     [{"ttl": -1}, {"ttl": "5"}, {"webhook": "file:///x"}, {"webhook": None}, {"key": "x"}, {}, {"ttl": None}],
 )
 async def test_a_bad_update_changes_nothing(api: Client, raw: redis.asyncio.Redis, change: dict[str, Any]) -> None:
-    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # a text
+    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
     before = await raw_get(api, f"/schedule/{key}")
     assert (await refused(api, raw, "PATCH", f"/schedule/{key}", json=change))[0] == 400
     assert await raw_get(api, f"/schedule/{key}") == before

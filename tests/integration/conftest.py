@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer
 from redis_scheduler.models import record_tail
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.retry import Policy
-from redis_scheduler.store import NewTask, QueueReader, Store
+from redis_scheduler.store import NewTask, Store
 from redis_scheduler.worker import Worker
 
 CONCURRENCY = 5

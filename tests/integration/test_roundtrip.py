@@ -1,9 +1,10 @@
 """A task's way through the store, on a real Redis."""
 
 from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import NewTask, QueueReader, Store
+from redis_scheduler.store import NewTask, Store
 
 
 async def test_a_due_task_is_promoted_claimed_and_settled(client: RedisClient, store: Store) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, QueueReader, Store
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, Store
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver

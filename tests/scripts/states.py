@@ -7,8 +7,9 @@ from typing import Any
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.models import decode_record, record_tail
-from redis_scheduler.store import WINDOW_MS, Change, Claim, Failed, NewTask, QueueReader, Store, redis_ms
+from redis_scheduler.store import WINDOW_MS, Change, Claim, Failed, NewTask, Store, redis_ms
 from tests.support.waiting import wait_until
 
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'

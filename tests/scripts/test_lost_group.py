@@ -4,8 +4,9 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import QueueReader, Store
+from redis_scheduler.store import Store
 from tests.scripts.states import DUE, MISSING, ask, claimed, in_delivery, queued, state_of
 from tests.scripts.verbs import VERBS
 

@@ -4,7 +4,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.store import BATCH_LIMIT, QueueReader, Store
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.store import BATCH_LIMIT, Store
 from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
 
 

@@ -1,0 +1,79 @@
+"""What waits in Redis, each on a connection of its own that other calls cannot hold up: the queue's reader, and the bell."""
+
+from collections.abc import Callable
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient, translated
+from redis_scheduler.store import entry_of
+
+BLOCK_MS = 2_000
+"""How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
+
+
+class QueueReader:
+    """The blocking reader of the queue, on a connection of its own that other calls cannot hold up."""
+
+    def __init__(self, client: RedisClient, consumer: str) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._redis: redis.asyncio.Redis | None = None
+        self._connection_id: int | None = None
+
+    async def claim(self, limit: int) -> list[tuple[str, str]]:
+        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return (id, key) of at most `limit`.
+
+        Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
+        answer told of (Store.pending lists them).
+        """
+        try:
+            if self._redis is None:
+                self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
+                self._connection_id = await self._redis.execute_command("CLIENT", "ID")
+            answer = await self._redis.execute_command(
+                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit, "BLOCK", BLOCK_MS),
+                *("STREAMS", keys.QUEUE, ">"),
+            )
+        except (RedisError, OSError) as error:
+            if "NOGROUP" in str(error):
+                await self._client.create_group()
+                return []
+            await self.aclose()
+            raise translated(error) from error
+        # A deleted entry that was never claimed has no fields on a 6.2 server.
+        return [entry_of(entry) for entry in answer[0][1] if entry[1]] if answer else []
+
+    async def unblock(self) -> None:
+        """Make a blocked claim answer at once, with what it has, its connection kept."""
+        if self._connection_id is not None:
+            await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
+
+    async def aclose(self) -> None:
+        """Close the connection; the next claim opens a new one."""
+        client, self._redis, self._connection_id = self._redis, None, None
+        if client is not None:
+            await client.aclose()
+
+
+class Bell:
+    """Hears when a task has become the head of DUE, on a connection of its own."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def listen(self, on_ring: Callable[[], None]) -> None:
+        """Call `on_ring` at every ring, and once when listening begins. Raises StoreUnavailable when it ends."""
+        # A subscriber waits as long as nobody rings; a dead peer is found by TCP's keep-alive.
+        client = self._client.connect(self._client.timeout_s)
+        try:
+            async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(keys.BELL)
+                while True:
+                    on_ring()
+                    await subscription.get_message(timeout=None)
+        except (RedisError, OSError) as error:
+            raise translated(error) from error
+        finally:
+            await client.aclose()
