@@ -69,7 +69,7 @@ class Service:
         beat = asyncio.create_task(health.beat(self._stop), name="health")
         with listener or contextlib.nullcontext():
             async with self._redis_url() as url, asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._warn_of_redis(url), name="redis-check")
+                tasks.create_task(self._meet_redis(url), name="meet-redis")
                 if listener is not None:
                     stats.prime()
                     tasks.create_task(self._run_api(url, token, listener), name="api")
@@ -133,12 +133,14 @@ class Service:
         finally:
             await client.aclose()
 
-    async def _warn_of_redis(self, url: str) -> None:
-        """Once Redis is there, say what of its configuration may cost its user tasks; until then, that it is awaited."""
+    async def _meet_redis(self, url: str) -> None:
+        """Once Redis is there, make the group, and say what of its configuration may cost its user tasks."""
         client = RedisClient(url, API_TIMEOUT_S, self._outage)
         done = asyncio.Event()
 
         async def check() -> None:
+            # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
+            await client.create_group()
             for warning in await Views(client).configuration_warnings():
                 logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
             done.set()
@@ -149,7 +151,7 @@ class Service:
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                waiter = tasks.create_task(give_up_on_stop(), name="redis-check-stop")
+                waiter = tasks.create_task(give_up_on_stop(), name="meet-redis-stop")
                 await self._outage.ride(done, check)
                 waiter.cancel()
         finally:

@@ -8,6 +8,7 @@ import aiohttp
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.redis_client import RedisClient
 from tests.support.service import TOKEN, Client
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
@@ -176,3 +177,19 @@ async def test_answers_keep_the_connection(api: Client) -> None:
         client = Client(session, api.url)
         for _ in range(3):
             await client.schedule(WEBHOOK, 60, data=json.loads("{}"))
+
+
+async def test_a_full_redis_refuses_schedules_and_shows_the_rest(
+    api: Client, raw: redis.asyncio.Redis, client: RedisClient
+) -> None:
+    key = await api.schedule(WEBHOOK, 60)
+    await raw.config_set("maxmemory", 1)
+    status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60})
+    assert (status, "out of memory" in content["error"]) == (507, True)
+    assert (await api.call("PATCH", f"/schedule/{key}", json={"ttl": 5}))[0] == 507
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
+    assert len((await api.call("GET", "/schedules"))[1]["data"]) == 1
+    assert (await api.stats())["running_schedules"] == 1
+    assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 200
+    await raw.config_set("maxmemory", 0)
+    await api.schedule(WEBHOOK, 60)
