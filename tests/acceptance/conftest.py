@@ -5,17 +5,28 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
+from redis_scheduler import keys
 from tests.support.service import TOKEN, Client, Process, client_of
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A `redis-scheduler api` that lives as long as the module; nothing delivers."""
     folder: Path = tmp_path_factory.mktemp("api")
-    process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="2000")
+
+    async def start() -> Process:
+        async with redis.asyncio.Redis.from_url(redis_server) as raw:
+            await raw.flushall()
+            process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="2000")
+            # Its first contact writes the group; whatever it writes from then on was asked for.
+            await wait_until(lambda: raw.exists(keys.QUEUE), "the API has met Redis", timeout_s=20)
+        return process
+
+    process = asyncio.run(start())
     try:
-        asyncio.run(process.started())
         yield process
     finally:
         asyncio.run(process.stop())
