@@ -57,6 +57,7 @@ class Batcher(Generic[Item, Answer]):
                 batch = self._take()
                 try:
                     answers = await self._call([item for item, _ in batch])
+                    answered = list(zip(batch, answers, strict=True))
                 except Exception as error:
                     if isinstance(error, StoreUnavailable):
                         batch += self._waiting
@@ -65,7 +66,7 @@ class Batcher(Generic[Item, Answer]):
                         if not future.done():
                             future.set_exception(error)
                 else:
-                    for (_, future), answer in zip(batch, answers, strict=True):
+                    for (_, future), answer in answered:
                         if not future.done():
                             future.set_result(answer)
         finally:

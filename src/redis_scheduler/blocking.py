@@ -1,13 +1,15 @@
 """What waits in Redis, each on a connection of its own that other calls cannot hold up: the queue's reader, and the bell."""
 
+import contextlib
 from collections.abc import Callable
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from redis_scheduler import keys
+from redis_scheduler.errors import NotPermitted
 from redis_scheduler.redis_client import RedisClient, translated
-from redis_scheduler.store import entry_of
+from redis_scheduler.store import Entry, entry_of
 
 BLOCK_MS = 2_000
 """How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
@@ -22,8 +24,8 @@ class QueueReader:
         self._redis: redis.asyncio.Redis | None = None
         self._connection_id: int | None = None
 
-    async def claim(self, limit: int) -> list[tuple[str, str]]:
-        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return (id, key) of at most `limit`.
+    async def claim(self, limit: int) -> list[Entry]:
+        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return at most `limit`.
 
         Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
         answer told of (Store.pending lists them).
@@ -48,7 +50,9 @@ class QueueReader:
     async def unblock(self) -> None:
         """Make a blocked claim answer at once, with what it has, its connection kept."""
         if self._connection_id is not None:
-            await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
+            # A user who may not: the claim ends by itself within BLOCK_MS.
+            with contextlib.suppress(NotPermitted):
+                await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
 
     async def aclose(self) -> None:
         """Close the connection; the next claim opens a new one."""

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from redis_scheduler import __version__
 from redis_scheduler.errors import SchedulerError, SettingsError
@@ -13,13 +14,25 @@ from redis_scheduler.settings import ALL, API, WORKER, Settings, load
 
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows no abbreviations, and says what is wrong in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
+        self.exit(EXIT_SETTINGS, f"redis-scheduler: {message}; see redis-scheduler --help\n")
+
+
+def _parser() -> _Parser:
     # What is not given is not set, so a role's defaults cannot overwrite what stood before it.
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = options.add_argument_group("options, each with its variable and default")
     for setting in dataclasses.fields(Settings):
         about = setting.metadata
@@ -29,14 +42,14 @@ def _parser() -> argparse.ArgumentParser:
             metavar=about["variable"],
             help=f"{about['help']} [{about['variable']}; default {about['default']}]".replace("%", "%%"),
         )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="redis-scheduler",
         description="Calls a webhook after a delay: exactly when asked, through crashes, restarts and outages.",
         epilog="Without a role: API and worker in one process, on a private Redis unless REDIS_URL names one.",
         parents=[options],
     )
     parser.add_argument("--version", action="version", version=f"redis-scheduler {__version__}")
-    roles = parser.add_subparsers(dest="role", metavar="role", title="roles")
+    roles = parser.add_subparsers(dest="role", metavar="[role]", title="roles")
     for name, summary in (
         (API, "only the REST API; any number of them on one Redis"),
         (WORKER, "only deliveries, timer and reclaimer; any number of them on one Redis"),
@@ -48,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # before the service listens for signals
+        return EXIT_INTERRUPTED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = vars(_parser().parse_args(arguments))
     role = options.pop("role") or ALL
     if role == "health":

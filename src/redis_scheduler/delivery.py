@@ -4,11 +4,16 @@
 error. Of an answer at most ANSWER_BYTES are read, as they come: nothing is decompressed.
 """
 
+import errno
+import math
+import socket
+import string
 import time
 import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -23,17 +28,24 @@ ERROR_LENGTH = 200
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
 
-KEEPALIVE_S = 15
-"""How long an idle connection to a receiver is kept."""
+LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, socket.EAI_SYSTEM}
+
+KEEPALIVE_S = 4
+"""How long an idle connection to a receiver is kept: less than common servers keep it (5 s), since a POST that meets their
+close is a failed attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt went: no error is a success. `status` is None when there was no answer."""
+    """How an attempt went: no error is a success. `status` is None when there was no answer.
+
+    `is_local`: the fault is this machine's, out of sockets or memory; no request was made, and it counts as no attempt.
+    """
 
     error: str | None
     status: int | None
     elapsed_ms: int
+    is_local: bool = False
 
 
 class Deliverer:
@@ -56,7 +68,7 @@ class Deliverer:
             headers=self._headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=None),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, ceil_threshold=math.inf),
             auto_decompress=False,
         )
         return self
@@ -71,11 +83,10 @@ class Deliverer:
         started = time.monotonic()
         status: int | None = None
         error: str | None = None
+        is_local = False
         try:
-            webhook = claim.record.webhook
             async with self._session.post(
-                # What is ASCII is sent as it was given: a signed URL must not be quoted anew.
-                URL(webhook, encoded=webhook.isascii()),
+                _target(claim.record.webhook),
                 data=claim.record.data or b"",
                 headers={KEY_HEADER: claim.key, ATTEMPT_HEADER: str(claim.attempts + 1)},
                 allow_redirects=False,
@@ -87,8 +98,27 @@ class Deliverer:
         except TimeoutError:
             error = f"no answer within {self._timeout_s:g} s" if status is None else "the answer did not end in time"
         except Exception as problem:  # whatever a receiver or a URL can bring about is a failed attempt
-            error = f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH]
-        return Outcome(error, status, round((time.monotonic() - started) * 1000))
+            error = _described(problem)
+            is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
+        return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local)
+
+
+def _target(webhook: str) -> URL:
+    """Return the URL to post to, as it was given: a signed one must not be quoted anew. Only what is not ASCII is."""
+    if not urlsplit(webhook).netloc.isascii():
+        return URL(webhook)
+    return URL(quote(webhook, safe=string.punctuation), encoded=True)
+
+
+def _described(problem: Exception) -> str:
+    """Return what may be kept and logged of an error: nothing that the receiver sent, no query of the URL."""
+    if isinstance(problem, OSError | aiohttp.ServerDisconnectedError):
+        return f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH]
+    if isinstance(problem, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
+    if isinstance(problem, aiohttp.ClientPayloadError):
+        return "the answer broke off, or is not as its headers say"
+    return type(problem).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> None:

@@ -27,16 +27,16 @@ class StoreUnavailable(SchedulerError):
     """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown."""
 
 
+class NotPermitted(StoreUnavailable):
+    """The Redis user may not run a command that the service needs."""
+
+
 class StoreFull(SchedulerError):
     """Redis is out of memory and refused the write; nothing was written."""
 
 
 class TaskNotFound(SchedulerError):
     """No task has this key: it was delivered, cancelled or purged, or it never existed."""
-
-
-class TaskChanged(SchedulerError):
-    """The task's record changed between the read and the write; read it again and repeat."""
 
 
 class InvalidRequest(SchedulerError):

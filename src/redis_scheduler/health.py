@@ -1,10 +1,11 @@
-"""Health: each process touches a file while its event loop runs; `redis-scheduler health` looks at it.
+"""Health: each process touches a file of its own while its event loop runs; `redis-scheduler health` looks at them.
 
 So a worker, which has no port, can be checked as well as an API. A process that waits for Redis is healthy: to end it
 would mend nothing.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import tempfile
@@ -19,30 +20,44 @@ BEAT_INTERVAL_S = 5.0
 BEAT_MISSED_S = 20.0
 
 
-def beat_file() -> Path:
-    """Return the file that the processes of this user on this machine (or in this container) touch."""
-    return Path(tempfile.gettempdir()) / f"redis-scheduler-{os.getuid()}.beat"
+def _beat_files() -> Path:
+    """The folder-wide name of the files of this user's processes on this machine (or in this container): a pid behind it."""
+    return Path(tempfile.gettempdir()) / f"redis-scheduler-{os.getuid()}-"
 
 
 async def beat(stop: asyncio.Event) -> None:
-    """Touch the file until `stop` is set."""
-    path = beat_file()
+    """Touch this process's file until `stop` is set, then remove it."""
+    path = Path(f"{_beat_files()}{os.getpid()}.beat")
     can_write = True
-    while not stop.is_set():
-        try:
-            path.touch()
-            can_write = True
-        except OSError as error:
-            # A full disk or a read-only one ends no delivery; the health check will say no.
-            if can_write:
-                logger.warning("beat-failed", extra={"fields": {"file": str(path), "error": str(error)}})
-            can_write = False
-        await stop_or_interval(stop, BEAT_INTERVAL_S)
+    try:
+        while not stop.is_set():
+            could_write, can_write = can_write, _touched(path)
+            if could_write and not can_write:
+                # A full disk or a read-only one ends no delivery; the health check will say no.
+                logger.warning("beat-failed", extra={"fields": {"file": str(path)}})
+            await stop_or_interval(stop, BEAT_INTERVAL_S)
+    finally:
+        _remove(path)
+
+
+def _touched(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        path.touch()
+        return True
+    return False
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def is_healthy() -> bool:
-    """Whether a process has touched the file lately."""
-    try:
-        return time.time() - beat_file().stat().st_mtime < BEAT_MISSED_S
-    except FileNotFoundError:
-        return False
+    """Whether there is a process, and each has touched its file lately. Files of processes that are gone do not count."""
+    prefix = _beat_files()
+    ages = []
+    for path in prefix.parent.glob(f"{prefix.name}*.beat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            os.kill(int(path.stem.removeprefix(prefix.name)), 0)
+            ages.append(time.time() - path.stat().st_mtime)
+    return bool(ages) and max(ages) < BEAT_MISSED_S

@@ -34,8 +34,8 @@ TYPES = f"{SHARD}:types"
 """SET of the type names that have a TYPE key."""
 
 SWEEP = f"{SHARD}:sweep"
-"""HASH cursor, next_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due, and until
-when a gap in the sweeps holds it."""
+"""HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due, when
+a worker was last heard of, and until when a gap in that holds the sweep."""
 
 BELL = f"{SHARD}:bell"
 """Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -40,6 +41,13 @@ WORKER_TIMEOUT_S = 3.0
 """One send of a worker; two and a back-off fit into a lease."""
 
 
+def _raise_file_limit() -> None:
+    """Allow as many sockets as the system lets this process have: a connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def process_name() -> str:
     """Return this process's name as a writer and consumer: new at every start."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -63,10 +71,12 @@ class Service:
             logger.warning("hazard", extra={"fields": {"warning": hazard}})
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        _raise_file_limit()
         token = settings.api_auth or kept_token(settings.data_dir)
         listener = listen(settings.listen_host, settings.port) if self._role != WORKER else None
         # From the first: the embedded Redis may have much to load.
-        beat = asyncio.create_task(health.beat(self._stop), name="health")
+        ended = asyncio.Event()
+        beat = asyncio.create_task(health.beat(ended), name="health")
         with listener or contextlib.nullcontext():
             async with self._redis_url() as url, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._meet_redis(url), name="meet-redis")
@@ -76,6 +86,7 @@ class Service:
                 if self._role != API:
                     tasks.create_task(self._run_worker(url, token), name="worker")
                 self._announce(listener, token)
+        ended.set()
         await beat
         logger.info("stopped", extra={"fields": {}})
 
@@ -112,7 +123,7 @@ class Service:
         try:
             app = create_app(client, self._name, token, self._settings.max_body)
             server = create_server(app, self._settings.shutdown_grace)
-            await server.run_until(self._stop, listener)
+            await server.run_until(self._stop, self._hurry, listener)
         finally:
             await client.aclose()
 
@@ -166,12 +177,14 @@ class Service:
         logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
         if self._role == ALL and not self._settings.api_auth:
             # The one place where a token is shown: it was made here, for whoever reads this.
-            print(_CURL.format(port=port, token=token), flush=True)  # noqa: T201
+            address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            shown = f"[{address}]" if ":" in address else address
+            print(_CURL.format(address=f"{shown}:{port}", token=token), flush=True)  # noqa: T201
 
 
 _CURL = """
 Schedule a webhook in 5 seconds:
 
-  curl -X POST http://127.0.0.1:{port}/schedule -H 'Authorization: {token}' -H 'Content-Type: application/json' \\
+  curl -X POST http://{address}/schedule -H 'Authorization: {token}' -H 'Content-Type: application/json' \\
     -d '{{"webhook": "http://127.0.0.1:9000/", "ttl": 5, "data": {{"hello": "world"}}}}'
 """

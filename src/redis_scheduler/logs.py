@@ -23,7 +23,7 @@ def location(url: str) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = getattr(record, "fields", {})
+    fields: dict[str, Any] = dict(getattr(record, "fields", {}))
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
         trace = "".join(traceback.format_exception(error))
@@ -41,7 +41,7 @@ class JsonFormatter(logging.Formatter):
             "at": at,
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": record.getMessage().strip(),
         }
         return _encode({**line, **_fields(record)}).decode()
 
@@ -52,8 +52,10 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for one record."""
         at = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
-        fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
-        return f"{at} {record.levelname:<7} {record.getMessage()}{fields}"
+        fields = _fields(record)
+        trace = fields.pop("traceback", "")
+        shown = "".join(f" {name}={_quoted(value)}" for name, value in fields.items())
+        return f"{at} {record.levelname:<7} {record.getMessage().strip()}{shown}\n{trace}".rstrip()
 
 
 def _quoted(value: Any) -> str:
@@ -67,6 +69,6 @@ def configure(level: str, log_format: str | None) -> None:
     as_text = log_format == "text" or (log_format is None and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # uvicorn's start and stop lines repeat ours; its warnings and errors pass.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # uvicorn's start and stop lines repeat ours, and its warnings are of what any stranger may send; its errors pass.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -5,8 +5,6 @@ time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what
 and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large.
 """
 
-from typing import Any
-
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -19,11 +17,6 @@ class Record(msgspec.Struct, frozen=True):
     ttl: int | float
     type: str | None = None
     data: bytes | None = None
-
-    @property
-    def ttl_ms(self) -> int:
-        """The delay in whole milliseconds."""
-        return round(self.ttl * 1000)
 
 
 class _Head(msgspec.Struct, omit_defaults=True):
@@ -117,5 +110,3 @@ def raw_or_null(data: bytes | None) -> Raw:
 
 encode_answer = msgspec.json.Encoder().encode
 """Any answer of the API to JSON bytes."""
-
-Answer = dict[str, Any]

@@ -8,7 +8,7 @@ import asyncio
 import time
 
 from redis_scheduler.outage import Outage, stop_or_interval
-from redis_scheduler.store import SWEEP_WAITING_INTERVAL_MS, Store
+from redis_scheduler.store import Store
 from redis_scheduler.worker import Worker
 
 RETIRE_INTERVAL_S = 600.0
@@ -31,11 +31,9 @@ class Reclaimer:
         if now >= self._retire_from:
             await self._store.retire(RETIRE_IDLE_MS)
             self._retire_from = now + RETIRE_INTERVAL_S
-        slots = self._worker.free_slots
-        if slots <= 0:
-            return SWEEP_WAITING_INTERVAL_MS / 1000
-        claims, wait_s = await self._store.reclaim(slots)
-        self._worker.start(claims)
+        # Without a slot it tells the others that it lives, and takes nothing.
+        entries, wait_s = await self._store.reclaim(self._worker.reclaimable_slots)
+        await self._worker.take(entries)
         return wait_s
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -52,7 +50,11 @@ class Reclaimer:
             await stop.wait()
             wake.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
-            await self._outage.ride(stop, step)
-            waker.cancel()
+        self._worker.sweeping_ended.clear()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
+                await self._outage.ride(stop, step)
+                waker.cancel()
+        finally:
+            self._worker.sweeping_ended.set()

@@ -16,11 +16,11 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redis_scheduler import keys
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import NotPermitted, StoreFull, StoreUnavailable
 from redis_scheduler.outage import Outage
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Script:
 
 # Redis serves nobody, or no writes, for now. Inside a script, 6.2 wraps these in a message of its own.
 _AWAY = re.compile(
-    r"\b(LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS|NOPERM|UNBLOCKED)\b"
+    r"\b(LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS|UNBLOCKED)\b"
 )
 
 
@@ -63,8 +63,12 @@ def is_no_group(error: Exception) -> bool:
 
 def translated(error: Exception) -> Exception:
     """Return the error of ours that says what this one means; the error itself if it is a fault of the program."""
+    if isinstance(error, InvalidResponse):
+        return StoreUnavailable("Redis is not available: what answers there does not speak its protocol")
     # The library cuts a code that it knows off the text, and keeps it apart.
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
+    if "NOPERM" in text:
+        return NotPermitted(text)
     if isinstance(error, LOST_CONNECTION) or _AWAY.search(text):
         return StoreUnavailable(f"Redis is not available: {text}")
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
@@ -155,7 +159,10 @@ class RedisClient:
             self._outage.begin(away)
             raise away from error
         except StoreUnavailable as error:
-            self._outage.begin(error)
+            if not isinstance(error, NotPermitted):
+                self._outage.begin(error)
+                # The address may lead to another server by now, as after a failover; these connections do not.
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
         self._outage.end()
         return answer

@@ -7,10 +7,12 @@ SettingsError with one line a problem. The result is frozen.
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis_scheduler.errors import SettingsError
 
@@ -57,13 +59,18 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 def _redis_url(text: str) -> str:
     # Here, so that the command's help, version and health check need not load the client.
-    from redis.asyncio.connection import parse_url
+    from redis.asyncio import ConnectionPool
 
+    parts = urlsplit(text)
     try:
-        parse_url(text)
-    except Exception as error:  # the library raises ValueError, or whatever a bad part made it raise
-        # Its own message may hold the URL, and so the password.
-        raise ValueError("must look like redis://host:6379/0, rediss://… or unix:///path.sock") from error
+        ConnectionPool.from_url(text).make_connection()
+        # The library takes another path for database 0, and no path for a socket of no name.
+        is_valid = bool(re.fullmatch(r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?", parts.path))
+    except Exception:  # the library raises whatever a bad part made it raise
+        is_valid = False
+    if not is_valid:
+        # Without the text, and without the library's message: both may hold the password.
+        raise ValueError("must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock")
     return text
 
 

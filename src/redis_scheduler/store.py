@@ -7,7 +7,7 @@ of each verb at a time. The workers' outcomes are fenced by (entry id, owner, at
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,15 @@ class Change:
     ttl_ms: int | None
     due_ms: int
     type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the queue that was claimed. `claims`: how often since the task's last outcome, this one included."""
+
+    id: str
+    key: str
+    claims: int = 1
 
 
 @dataclass(slots=True)
@@ -251,14 +260,14 @@ class Store:
 
     # What the worker writes
 
-    async def load(self, entries: Sequence[tuple[str, str]], claims: Sequence[int] | None = None) -> list[Claim]:
-        """Lease entries (id, key) that are pending for this consumer, and read their tasks, in one round trip.
+    async def load(self, entries: Sequence[Entry]) -> list[Claim]:
+        """Lease entries that are pending for this consumer, and read their tasks, in one round trip.
 
         What was cancelled, updated or taken over since is left out.
         """
         if not entries:
             return []
-        ids, task_keys = zip(*entries, strict=True)
+        ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
         commands: list[Sequence[Argument]] = [
             ("EVALSHA", SCRIPTS["renew"].sha, 1, keys.QUEUE, *self._renewal(ids)),
             ("HMGET", keys.ENTRIES, *task_keys),
@@ -272,12 +281,11 @@ class Store:
             answers = await self.client.pipeline(*commands)
         held = set(answers[0])
         loaded = []
-        rows = zip(entries, claims or [1] * len(entries), *answers[1:], strict=True)
-        for (entry_id, key), count, current_id, record, failure in rows:
-            wire_id = entry_id.encode()
+        for entry, current_id, record, failure in zip(entries, *answers[1:], strict=True):
+            wire_id = entry.id.encode()
             if wire_id in held and current_id == wire_id and record is not None:
                 attempts = int(failure.partition(b" ")[0]) if failure else 0
-                loaded.append(Claim(entry_id, key, decode_record(record), attempts, count))
+                loaded.append(Claim(entry.id, entry.key, decode_record(record), attempts, entry.claims))
         return loaded
 
     def _renewal(self, ids: Sequence[str]) -> list[Argument]:
@@ -358,8 +366,11 @@ class Store:
         )
         return answer
 
-    async def reclaim(self, limit: int) -> tuple[list[Claim], float]:
-        """Take one step of the sweep; return what was taken, and the seconds until the next step is due."""
+    async def reclaim(self, limit: int) -> tuple[list[Entry], float]:
+        """Take one step of the sweep; return what was taken, and the seconds until the next step is due.
+
+        A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
+        """
         if self._clock_offset_ms is None:
             self._clock_offset_ms = redis_ms(await self.client.command("TIME")) - time.monotonic() * 1000
         void_after_ms = round(time.monotonic() * 1000 + self._clock_offset_ms + SWEEP_VOID_AFTER_MS)
@@ -373,14 +384,17 @@ class Store:
             ],
         )
         self._clock_offset_ms = now_ms - time.monotonic() * 1000
-        entries = [(entry_id.decode(), key.decode()) for entry_id, key in zip(taken[::3], taken[1::3], strict=True)]
-        return await self.load(entries, taken[2::3]), wait_ms / 1000
+        rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
+        return [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows], wait_ms / 1000
 
-    async def pending(self, limit: int) -> list[tuple[str, str]]:
-        """List the entries (id, key) that are pending for this consumer, without changing any of them."""
+    async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
+        """List the entries that are pending for this consumer, less those known, without changing any of them."""
         rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name)
-        found = await self.client.pipeline(*(("XRANGE", keys.QUEUE, row[0], row[0]) for row in rows)) if rows else []
-        return [entry_of(entries[0]) for entries in found if entries]
+        counts = {row[0]: row[3] for row in rows if row[0].decode() not in known}
+        if not counts:
+            return []
+        found = await self.client.pipeline(*(("XRANGE", keys.QUEUE, entry_id, entry_id) for entry_id in counts))
+        return [entry_of(answer[0], counts[answer[0][0]]) for answer in found if answer]
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
@@ -406,7 +420,7 @@ def _failed_arguments(failed: Sequence[Failed]) -> list[Argument]:
     return arguments
 
 
-def entry_of(wire: Any) -> tuple[str, str]:
-    """Return (id, key) of an entry of the queue as Redis answers it."""
+def entry_of(wire: Any, claims: int = 1) -> Entry:
+    """Return an entry of the queue as Redis answers it."""
     entry_id, fields = wire
-    return entry_id.decode(), fields[1].decode()
+    return Entry(entry_id.decode(), fields[1].decode(), claims)

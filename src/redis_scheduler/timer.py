@@ -21,16 +21,18 @@ class Timer:
         self._bell = bell
         self._outage = outage
         self._wake = asyncio.Event()
+        self._is_stopping = False
 
     async def run_once(self) -> float:
         """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
         while True:
             moved, wait_ms = await self._store.promote()
-            if moved < BATCH_LIMIT:
+            if moved < BATCH_LIMIT or self._is_stopping:
                 return LONGEST_SLEEP_S if wait_ms is None else min(wait_ms / 1000, LONGEST_SLEEP_S)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Promote at every due time until `stop` is set."""
+        self._is_stopping = False
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(self._listen(stop), name="bell")
             waker = tasks.create_task(self._wake_on(stop), name="timer-stop")
@@ -45,6 +47,7 @@ class Timer:
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        self._is_stopping = True
         self._wake.set()
 
     async def _listen(self, stop: asyncio.Event) -> None:

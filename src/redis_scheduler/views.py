@@ -5,13 +5,15 @@ A state is where the key stands: in DUE scheduled or deferred, in ENTRIES queued
 
 import base64
 import binascii
+import contextlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
 
 from redis_scheduler import keys
-from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.errors import InvalidRequest, NotPermitted
 from redis_scheduler.models import Record, decode_record
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
@@ -26,7 +28,10 @@ PAGE_BYTES = 16 * 1_048_576
 """A page ends early when its records are larger than this together."""
 
 CHUNK_LIMIT = 500
-"""Tasks a round trip reads: each command stays within a millisecond of Redis."""
+"""Tasks a call looks at: about a millisecond of Redis."""
+
+READ_BYTES = 1_048_576
+"""About how much one call of the script reads: a millisecond of Redis."""
 
 FIRST_READ_LIMIT = 50
 """Tasks the first round trip of a page reads, before their size is known."""
@@ -96,13 +101,13 @@ class Views:
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored of each key, None for those that do not exist."""
         places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
-        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, *task_keys])
-        rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=True)
-        return [None if row[1] is None else _stored(now_ms, *row) for row in rows]
-
-    async def records(self, task_keys: Sequence[str]) -> list[bytes | None]:
-        """Return the records' bytes of each key, None for those that do not exist."""
-        found: list[bytes | None] = await self.client.command("HMGET", keys.TASKS, *task_keys)
+        found: list[Stored | None] = []
+        while len(found) < len(task_keys):
+            part = task_keys[len(found) :]
+            now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, *part])
+            # A script that has read enough leaves the rest to the next call.
+            rows = zip(part, *(columns[number::7] for number in range(7)), strict=False)
+            found += [None if row[1] is None else _stored(now_ms, *row) for row in rows]
         return found
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
@@ -170,21 +175,21 @@ class Views:
         )
 
     async def configuration_warnings(self) -> list[str]:
-        """Return what of the server's version and configuration may lose tasks or stop the service."""
-        info: bytes = await self.client.command("INFO", "server")
-        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        version = fields["redis_version"]
+        """Return what of the server's version and configuration may lose tasks or stop the service.
+
+        What the user may not ask, as on managed servers, is taken to be right.
+        """
         warnings = []
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
-            warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
-        try:
+        with contextlib.suppress(NotPermitted, ResponseError):
+            info: bytes = await self.client.command("INFO", "server")
+            version = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)["redis_version"]
+            if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
+                warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
+        with contextlib.suppress(NotPermitted, ResponseError):
             answer = await self.client.command("CONFIG", "GET", "maxmemory-policy")
-        except ResponseError:
-            # Managed servers forbid CONFIG.
-            return warnings
-        if answer and answer[1] != b"noeviction":
-            policy = answer[1].decode()
-            warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
+            if answer and answer[1] != b"noeviction":
+                policy = answer[1].decode()
+                warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
         return warnings
 
 
@@ -221,6 +226,10 @@ def _encode_cursor(position: Position) -> str:
     return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
 
 
+_TIME = re.compile(r"[0-9]{1,16}")
+_POSITION = {"queue": re.compile(r"[0-9]{1,19}-[0-9]{1,19}"), "due": _TIME, "type": _TIME}
+
+
 def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
     if cursor is None:
         return ()
@@ -229,6 +238,6 @@ def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
     except (binascii.Error, ValueError):
         text = ""
     match text.split(" "):
-        case [place, at, key] if place in places and at.replace("-", "").isdigit() and keys.is_task_key(key):
+        case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and keys.is_task_key(key):
             return (place, at, key)
     raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")

@@ -12,7 +12,7 @@ scripts fence them, so writing one again after an outage does nothing.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from redis_scheduler.blocking import QueueReader
@@ -22,7 +22,7 @@ from redis_scheduler.logs import location
 from redis_scheduler.models import Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.retry import Policy, Step, is_poison
-from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, Store
+from redis_scheduler.store import BATCH_LIMIT, Claim, Entry, Failed, Store
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,12 @@ RENEW_INTERVAL_S = 5.0
 
 GATHER_S = 0.002
 """How long a finished delivery waits for others to be settled with; its receiver has answered already."""
+
+LOCAL_FAULT_PAUSE_S = 1.0
+"""How long a delivery that this machine could not begin keeps its slot before it is given back."""
+
+LOAD_BYTES = 4 * 1_048_576
+"""About how much one load brings, once the size of records is seen."""
 
 RESERVED_SHARE = 10
 """One slot in so many is kept for reclaimed work, so that retries do not starve behind new tasks."""
@@ -51,31 +57,65 @@ class Worker:
         self._policy = policy
         self._outage = outage
         self._concurrency = concurrency
-        # A single slot is shared: new and reclaimed work queue for it.
         self._reserved = min(max(1, concurrency // RESERVED_SHARE), concurrency - 1)
         self._in_flight: dict[str, Claim] = {}
+        self._loading: set[str] = set()
+        self._load_limit = BATCH_LIMIT
         self._ready: deque[Claim] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._delivered: deque[Claim] = deque()
         self._failed: deque[tuple[Step, Failed]] = deque()
+        self._given_back: deque[Claim] = deque()
         self._has_outcome = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._is_stopping = False
         self._must_recover = False
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the reclaimer must look again."""
+        self.sweeping_ended = asyncio.Event()
+        """Not set while a reclaimer may still bring claims: the last of them must be given back too."""
+        self.sweeping_ended.set()
 
     @property
     def free_slots(self) -> int:
         """Deliveries that could start now."""
         return self._concurrency - len(self._running) - len(self._ready)
 
+    @property
+    def reclaimable_slots(self) -> int:
+        """Entries that the sweep may take: the free slots. A single slot is shared, so one may wait for it."""
+        return max(self.free_slots, int(self._concurrency == 1 and not self._ready))
+
+    async def take(self, entries: Sequence[Entry]) -> None:
+        """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
+
+        Claims, sweeps and recoveries meet here: an entry that one of them is loading is not loaded by another. Loads that
+        bring much, or that fail, are followed by smaller ones, so that large records come through a slow link too.
+        """
+        new = [entry for entry in entries if entry.id not in self._in_flight and entry.id not in self._loading]
+        self._loading.update(entry.id for entry in new)
+        try:
+            while new:
+                part, new = new[: self._load_limit], new[self._load_limit :]
+                try:
+                    claims = await self._store.load(part)
+                except StoreUnavailable:
+                    self._load_limit = max(1, self._load_limit // 4)
+                    self._must_recover = True
+                    raise
+                finally:
+                    self._loading.difference_update(entry.id for entry in part)
+                self.start(claims)
+                size = sum(len(claim.record.data or b"") for claim in claims)
+                self._load_limit = min(BATCH_LIMIT, max(1, LOAD_BYTES * len(part) // (size + 1)))
+        finally:
+            self._loading.difference_update(entry.id for entry in new)
+
     def start(self, claims: Iterable[Claim]) -> None:
-        """Take claims in: deliver each as soon as a slot is free. What is in flight already was thereby renewed."""
+        """Deliver each claim as soon as a slot is free."""
         for claim in claims:
-            known = self._in_flight.get(claim.id)
-            # With an attempt recorded since, it is its retry, come before the answer to the record.
-            if known is not None and known.attempts == claim.attempts:
+            if claim.id in self._in_flight:
                 continue
             self._in_flight[claim.id] = claim
             if is_poison(claim.claims):
@@ -92,16 +132,29 @@ class Worker:
     def _fill_slots(self) -> None:
         while self._ready and len(self._running) < self._concurrency and not self._is_stopping:
             claim = self._ready.popleft()
-            self._running[claim.id] = asyncio.create_task(self._deliver(claim))
+            task = self._running[claim.id] = asyncio.create_task(self._deliver(claim))
+            task.add_done_callback(self._notice_fault)
+
+    def _notice_fault(self, task: asyncio.Task[None]) -> None:
+        """A delivery never fails but by a fault of the program, which must end it."""
+        if not task.cancelled() and (error := task.exception()) and not self._fault.done():
+            self._fault.set_exception(error)
 
     async def _deliver(self, claim: Claim) -> None:
         outcome = await self._deliverer.attempt(claim)
+        if outcome.is_local:
+            logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
+            # In its slot, so that a machine out of sockets is not asked for more at once.
+            await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
         del self._running[claim.id]
         if outcome.error is None:
             self._delivered.append(claim)
             self._has_outcome.set()
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("delivered", extra={"fields": _fields(claim, outcome)})
+        elif outcome.is_local:
+            self._given_back.append(claim)
+            self._has_outcome.set()
         else:
             self._fail(claim, outcome)
         self._slot_freed.set()
@@ -135,26 +188,24 @@ class Worker:
             return
         try:
             entries = await self._reader.claim(limit)
-            self.start(await self._store.load(entries))
         except (StoreUnavailable, StoreFull):
             self._must_recover = True
             raise
+        await self.take(entries)
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(GATHER_S)
 
     async def _recover(self) -> None:
         """Start what is pending for this consumer but was never told: its answer was lost on the way."""
-        pending = await self._store.pending(self._concurrency + BATCH_LIMIT)
-        lost = [entry for entry in pending if entry[0] not in self._in_flight]
-        for first in range(0, len(lost), BATCH_LIMIT):
-            self.start(await self._store.load(lost[first : first + BATCH_LIMIT]))
+        known = self._in_flight.keys() | self._loading
+        await self.take(await self._store.pending(self._concurrency + BATCH_LIMIT, known))
 
     # Outcomes
 
     async def write_outcomes(self) -> None:
         """Write a batch of each kind of outcome; on an error all of them stay and are written again."""
-        while self._delivered or self._failed:
+        while self._delivered or self._failed or self._given_back:
             delivered = list(islice(self._delivered, BATCH_LIMIT))
             if delivered:
                 await self._store.settle(delivered)
@@ -167,6 +218,12 @@ class Worker:
                 self._forget(item.claim for _, item in failed)
                 for _ in failed:
                     self._failed.popleft()
+            given_back = list(islice(self._given_back, BATCH_LIMIT))
+            if given_back:
+                await self._store.release(given_back)
+                self._forget(given_back)
+                for _ in given_back:
+                    self._given_back.popleft()
 
     async def _write_failed(self, failed: list[tuple[Step, Failed]]) -> None:
         by_step: dict[Step, list[Failed]] = {step: [] for step in Step}
@@ -200,8 +257,10 @@ class Worker:
         """Renew the leases of all that is in flight, and start what a lost answer left pending."""
         if self._in_flight:
             held = await self._store.renew(list(self._in_flight))
-            for entry_id in [entry_id for entry_id in self._in_flight if entry_id not in held]:
-                logger.debug("lease-lost", extra={"fields": {"key": self._in_flight[entry_id].key}})
+            # Another has what lost its lease: what has not begun here must not begin.
+            for claim in [claim for claim in self._ready if claim.id not in held]:
+                self._ready.remove(claim)
+                self._forget([claim])
         await self._recover()
 
     # Life
@@ -209,23 +268,33 @@ class Worker:
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
         """Work until `stop` is set, then finish what is in flight within the grace, or until `hurry`; release the rest."""
         finished = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            writer = tasks.create_task(self._outage.ride(finished, self._write_step), name="write-outcomes")
-            renewer = tasks.create_task(self._renew_until(finished), name="renew")
-            claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
-            await stop.wait()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                guard = tasks.create_task(self._await_fault(), name="deliveries")
+                writer = tasks.create_task(self._outage.ride(finished, self._write_step), name="write-outcomes")
+                renewer = tasks.create_task(self._renew_until(finished), name="renew")
+                claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
+                await stop.wait()
+                self._is_stopping = True
+                await self._stop_claiming(claimer)
+                await self._drain(hurry, grace_s)
+                finished.set()
+                for task in (guard, writer, renewer):
+                    task.cancel()
+        finally:
+            # Also when a task has died: what was delivered must not be delivered again for that.
             self._is_stopping = True
-            await self._stop_claiming(claimer)
-            await self._drain(hurry, grace_s)
-            finished.set()
-            writer.cancel()
-            renewer.cancel()
-        await self._write_last()
+            await self._cut_off()
+            await self._write_last()
+
+    async def _await_fault(self) -> None:
+        await self._fault
 
     async def _renew_until(self, finished: asyncio.Event) -> None:
         async def step() -> None:
-            await stop_or_interval(finished, RENEW_INTERVAL_S)
+            # First, so that a renewal is repeated as soon as an outage is over.
             await self.renew()
+            await stop_or_interval(finished, RENEW_INTERVAL_S)
 
         await self._outage.ride(finished, step)
 
@@ -244,7 +313,7 @@ class Worker:
         await self._reader.aclose()
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
-        """Wait for deliveries under way; cut off what is left after the grace."""
+        """Wait for deliveries under way, for the grace at most."""
         if self._running:
             logger.info("draining", extra={"fields": {"in_flight": len(self._running), "grace_s": grace_s}})
             hurried = asyncio.create_task(hurry.wait())
@@ -252,10 +321,13 @@ class Worker:
             await asyncio.wait([hurried, ended], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
             ended.cancel()
-        cut_off = list(self._running.values())
-        for task in cut_off:
+
+    async def _cut_off(self) -> None:
+        """End the deliveries that are still under way."""
+        running = list(self._running.values())
+        for task in running:
             task.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def _all_delivered(self) -> None:
         while self._running:
@@ -265,12 +337,17 @@ class Worker:
         """Write the outcomes, give back what was not delivered, and leave the group."""
         try:
             async with asyncio.timeout(FINAL_WRITES_S):
+                await self.sweeping_ended.wait()
                 await self.write_outcomes()
-                rest = list(self._in_flight.values())
-                for first in range(0, len(rest), BATCH_LIMIT):
-                    await self._store.release(rest[first : first + BATCH_LIMIT])
-                if rest:
-                    logger.info("released", extra={"fields": {"deliveries": len(rest)}})
+                released = 0
+                # Whatever is pending for this consumer, also what an answer never told of.
+                while pending := await self._store.pending(BATCH_LIMIT):
+                    claims = await self._store.load(pending)
+                    if not any(await self._store.release(claims)):
+                        break
+                    released += len(claims)
+                if released:
+                    logger.info("released", extra={"fields": {"deliveries": released}})
                 await self._store.retire(0, self._store.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             fields = {"in_flight": len(self._in_flight), "error": str(error) or "no answer in time"}

@@ -20,7 +20,7 @@ def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     async def start() -> Process:
         async with redis.asyncio.Redis.from_url(redis_server) as raw:
             await raw.flushall()
-            process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="2000")
+            process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="9000")
             # Its first contact writes the group; whatever it writes from then on was asked for.
             await wait_until(lambda: raw.exists(keys.QUEUE), "the API has met Redis", timeout_s=20)
         return process

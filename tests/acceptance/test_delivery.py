@@ -199,3 +199,21 @@ async def test_a_task_arrives_at_its_time_and_not_before(service: Client, receiv
     assert receiver.times_by_key.total() == 50
     assert lateness[0] >= 0
     assert lateness[25] < 0.5
+
+
+async def test_nothing_that_a_receiver_sent_and_no_query_is_logged(redis_url: str, tmp_path: Path) -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"no http, but ANSWER-SECRET\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    variables = {"REDIS_URL": redis_url, "RETRIES": "0", "LOG_LEVEL": "debug"}
+    async with serving(tmp_path, **variables) as process, client_of(process) as client, server:
+        for path in ("/?token=QUERY-SECRET", "/#QUERY-SECRET"):
+            await client.schedule(f"http://127.0.0.1:{port}{path}", data="DATA-SECRET")
+        await client.schedule("http://no-such-host.invalid/?token=QUERY-SECRET")
+        assert (await client.drained())["states"]["dead"] == 3
+        assert "SECRET" not in process.log
+        assert len(process.events("bury")) == 3

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.embedded import EmbeddedServer
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
@@ -166,3 +168,57 @@ async def test_a_background_task_that_dies_stops_the_process_with_its_error(
     finally:
         await process.stop()
         await raw.delete(keys.SWEEP)
+
+
+async def test_a_stop_does_not_wait_for_a_body_that_does_not_come(redis_url: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url) as process:
+        port = (await process.started())["port"]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\nContent-Length: 50\r\n\r\n{{"
+        writer.write(head.encode())
+        await writer.drain()
+        async with client_of(process) as client:
+            await client.stats()  # so that the head before it has been read
+        process.signal(signal.SIGTERM)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b'"status":503' in answer
+        assert await process.ended(5) == 0
+        writer.close()
+
+
+async def test_a_machine_out_of_sockets_burns_no_attempt(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url, RETRIES="0") as process, client_of(process) as client:
+        await client.stats()  # its own connections are open
+        pid = process.process.pid
+        _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, most))
+        await client.schedule(receiver.url)
+        await wait_until(lambda: process.events("given-back"), "it says so")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+        stats = await client.drained()
+        assert (stats["counters"]["delivered"], stats["counters"]["failed"]) == (1, 0)
+
+
+async def test_an_outage_longer_than_the_lease_doubles_nothing_of_the_living(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 26
+    folder = tmp_path / "redis"
+    server = EmbeddedServer(folder)
+    await server.start()
+    variables = {"REDIS_URL": server.url, "TIMEOUT": "60", "CONCURRENCY": "12"}
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
+        for _ in range(2):
+            await stack.enter_async_context(serving(tmp_path, "worker", **variables))
+        client = await stack.enter_async_context(client_of(api))
+        scheduled = await schedule_many(client, receiver.url, 16)
+        await wait_until(lambda: len(receiver.arrivals) == 16, "all are in delivery")
+        await server.stop()
+        await asyncio.sleep(17)  # the outage: longer than the lease
+        await server.start()
+        stack.push_async_callback(server.stop)
+        stats = await client.drained(timeout_s=30)
+        assert receiver.times_by_key == dict.fromkeys(scheduled, 1)
+        assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (16, True)

@@ -42,7 +42,10 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         ({"API_AUTH": "schlüssel"}, "API_AUTH: must be visible ASCII"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: must look like redis://"),
         ({"REDIS_URL": "redis://:hidden@host:port/0"}, "REDIS_URL: must look like redis://"),
-        ({"REDIS_URL": "http://host/"}, "REDIS_URL: must look like redis://"),
+        *[
+            ({"REDIS_URL": url}, "REDIS_URL: must look like redis://")
+            for url in ("http://host/", "redis://host:1?foo=bar", "redis://host/abc", "unix://", "redis://host:99999/")
+        ],
     ],
 )
 def test_a_bad_setting_is_one_clear_line(variables: dict[str, str], said: str) -> None:
@@ -133,6 +136,19 @@ async def deliver_one(client: Client, receiver: Receiver) -> None:
     await wait_until(is_accepted, "a schedule is accepted")
     await wait_until(lambda: receiver.arrivals, "the webhook arrived")
     await client.drained()
+
+
+async def test_what_does_not_speak_redis_is_waited_for(tmp_path: Path, receiver: Receiver) -> None:
+    async with serving(tmp_path, REDIS_URL=receiver.url.replace("http", "redis")) as process:
+        events = await wait_until(lambda: process.events("redis-away"), "it says so")
+        assert "protocol" in events[0]["error"]
+        assert not process.events("died")
+
+
+def test_a_wrong_option_is_one_line() -> None:
+    for arguments in (["--bogus"], ["--ret", "3"], ["nonsense"], ["--port"]):
+        result = run(*arguments)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 
 
 async def test_without_a_token_one_is_made_and_shown_ready_to_paste(tmp_path: Path, receiver: Receiver) -> None:

@@ -1,6 +1,7 @@
 """Timer and reclaimer: each wakes when it must, rides out an outage, and stops at once."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
@@ -73,7 +74,9 @@ async def test_a_lost_bell_costs_no_more_than_the_longest_sleep(
             tasks.create_task(make_timer(client, store).run(stop))
             await asyncio.sleep(0.05)
             await schedule(store, WEBHOOK, ttl_ms=20)
+            scheduled_at = time.monotonic()
             await queued(raw, 1)
+            assert time.monotonic() - scheduled_at < timer.LONGEST_SLEEP_S + 0.5 < 2
             stop.set()
 
 

@@ -62,10 +62,9 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     worker.start(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
     await raw.xclaim(keys.QUEUE, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
-    await raw.hset(keys.SWEEP, "next_ms", 1 << 60)  # no gap in the sweeps
     reclaimed, _ = await store.reclaim(10)
-    assert [claim.key for claim in reclaimed] == [claims[0].key]
-    worker.start(reclaimed)
+    assert [entry.key for entry in reclaimed] == [claims[0].key]
+    await worker.take(reclaimed)
     stop = asyncio.Event()
     stop.set()
     await run_until(worker, stop)
@@ -116,15 +115,14 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
 ) -> None:
     poison, neighbour = await schedule(store, receiver.url, 2)
     reader = QueueReader(client, "killed")
-    entries = {key: entry_id for entry_id, key in await reader.claim(10)}
+    entries = {entry.key: entry.id for entry in await reader.claim(10)}
     await reader.aclose()
     for key, claims in ((poison, 5), (neighbour, 4)):
         await raw.xclaim(
             keys.QUEUE, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
         )
-    await raw.hset(keys.SWEEP, "next_ms", 1 << 60)  # no gap in the sweeps
     reclaimed, _ = await store.reclaim(10)
-    worker.start(reclaimed)
+    await worker.take(reclaimed)
     stop = asyncio.Event()
     stop.set()
     await wait_until(lambda: receiver.arrivals, "the neighbour was delivered")

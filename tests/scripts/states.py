@@ -9,7 +9,7 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.models import decode_record, record_tail
-from redis_scheduler.store import WINDOW_MS, Change, Claim, Failed, NewTask, Store, redis_ms
+from redis_scheduler.store import SWEEP_HOLD_MS, WINDOW_MS, Change, Claim, Failed, NewTask, Store, redis_ms
 from tests.support.waiting import wait_until
 
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
@@ -90,8 +90,15 @@ async def claimed(store: Store, limit: int) -> list[Claim]:
 async def reclaimed(store: Store, limit: int = 100) -> list[Claim]:
     """Make the next step of the sweep now, whenever it is due."""
     await plan_sweep(store)
-    claims, _ = await store.reclaim(limit)
-    return claims
+    entries, _ = await store.reclaim(limit)
+    return await store.load(entries)
+
+
+async def leave_gap(store: Store) -> None:
+    """Let the last sign of a sweeping worker be longer ago than the hold."""
+    now_ms = redis_ms(await store.client.command("TIME"))
+    long_ago_ms = now_ms - SWEEP_HOLD_MS - 1_000
+    await store.client.command("HSET", keys.SWEEP, "next_ms", long_ago_ms, "seen_ms", long_ago_ms)
 
 
 async def plan_sweep(store: Store, in_ms: int = 0) -> None:

@@ -71,7 +71,7 @@ async def test_the_reader_makes_a_lost_group_and_passes_no_entry_over(
         await queued(store)
         assert len(await reader.claim(10)) == 1
     else:
-        assert [key for _, key in await reader.claim(10)] == [first.key, second.key]
+        assert [entry.key for entry in await reader.claim(10)] == [first.key, second.key]
     await reader.aclose()
 
 

@@ -64,8 +64,8 @@ async def test_what_is_scheduled_after_a_purge_is_delivered_and_what_was_in_deli
 async def test_a_reader_that_was_connected_before_the_purge_goes_on(store: Store) -> None:
     reader = QueueReader(store.client, store.name)
     first = await queued(store)
-    assert [key for _, key in await reader.claim(10)] == [first.key]
+    assert [entry.key for entry in await reader.claim(10)] == [first.key]
     await store.purge()
     second = await queued(store)
-    assert [key for _, key in await reader.claim(10)] == [second.key]
+    assert [entry.key for entry in await reader.claim(10)] == [second.key]
     await reader.aclose()

@@ -81,7 +81,9 @@ async def test_no_more_than_the_limit_is_taken_and_the_rest_at_once_after(
     second, wait_s = await other.reclaim(2)
     assert wait_s == 0
     third, _ = await other.reclaim(2)
-    assert [claim.key for claim in (*first, *second, *third)] == [task.key for task in tasks]
+    assert [*(claim.key for claim in first), *(entry.key for entry in (*second, *third))] == [
+        task.key for task in tasks
+    ]
 
 
 async def test_no_more_than_the_limit_is_taken_where_a_step_has_to_look_twice(

@@ -4,7 +4,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Store
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Entry, Store
 from tests.scripts.states import (
     MAKERS,
     claimed,
@@ -66,7 +66,7 @@ async def test_a_load_leases_what_was_claimed_and_leaves_out_what_is_gone(
     tasks = [await in_delivery(store) for _ in range(3)]
     await store.cancel([(tasks[1].key, None)])
     await set_idle(raw, 59_000, tasks[0].claim, tasks[2].claim)
-    loaded = await store.load([(task.claim.id, task.key) for task in tasks])
+    loaded = await store.load([Entry(task.claim.id, task.key) for task in tasks])
     assert loaded == [tasks[0].claim, tasks[2].claim]
     for claim in loaded:
         assert await waits_ms(raw, claim) > LEASE_MS - 1_000

@@ -6,7 +6,7 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
-from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, retriable, state_of
+from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, reclaimed, retriable, state_of
 from tests.support.waiting import wait_until
 
 
@@ -26,8 +26,9 @@ async def test_only_consumers_with_nothing_pending_are_deleted_and_waiting_stays
     store: Store, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     await finished(client, "worker-b", "worker-c")
-    [claim], _ = await (emptied := Store(client, "worker-d")).reclaim(1) if await retriable(store) else ([], 0)
-    await emptied.settle([claim])
+    emptied = Store(client, "worker-d")
+    await retriable(store)
+    await emptied.settle(await reclaimed(emptied, limit=1))
     holding = await in_delivery(store)
     assert await consumers(raw) == {"worker-a", "worker-b", "worker-c", "worker-d", keys.WAITING}
     assert await store.retire(0) == 3

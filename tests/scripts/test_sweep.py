@@ -21,6 +21,7 @@ from tests.scripts.states import (
     dump,
     failed,
     in_delivery,
+    leave_gap,
     new_task,
     plan_sweep,
     reclaimed,
@@ -114,7 +115,7 @@ async def test_a_call_that_arrives_late_is_void_and_the_next_one_is_not(
     other._clock_offset_ms -= SWEEP_VOID_AFTER_MS + 1_000
     await plan_sweep(store)
     before = await dump(raw)
-    assert await other.reclaim(10) == ([], 0)
+    assert await other.reclaim(10) == ([], SWEEP_WAITING_INTERVAL_MS / 1000)
     assert await dump(raw) == before
     taken, _ = await other.reclaim(10)
     assert [claim.key for claim in taken] == [task.key]
@@ -125,7 +126,7 @@ async def test_after_a_gap_in_the_sweeps_entries_are_left_to_their_owners_for_a_
 ) -> None:
     task = await in_delivery(store)
     await set_idle(raw, WINDOW_MS, task.claim)
-    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    await leave_gap(store)
     assert await other.reclaim(10) == ([], SWEEP_HOLD_MS / 1000)
     taken, wait_s = await other.reclaim(10)
     assert taken == []
@@ -138,7 +139,7 @@ async def test_a_failure_recorded_after_a_gap_does_not_end_the_hold(
 ) -> None:
     delivering, failing, releasing = [await in_delivery(store) for _ in range(3)]
     await set_idle(raw, WINDOW_MS, delivering.claim)
-    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    await leave_gap(store)
     await other.reclaim(10)
     assert await store.retry(failed(failing)) == [1]
     assert await store.release([releasing.claim]) == [1]
@@ -158,14 +159,14 @@ async def test_what_no_other_worker_holds_is_not_held(store: Store, raw: redis.a
     if gap == "first sweep of all":
         await raw.delete(keys.SWEEP)
     else:
-        await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+        await leave_gap(store)
     taken, _ = await store.reclaim(10)
     assert {claim.key for claim in taken} == {task.key, own.key}
 
 
 async def test_a_release_does_not_hide_a_gap(store: Store, other: Store) -> None:
     _delivering, releasing = [await in_delivery(store) for _ in range(2)]
-    await plan_sweep(store, in_ms=-SWEEP_HOLD_MS - 1_000)
+    await leave_gap(store)
     assert await store.release([releasing.claim]) == [1]
     assert await other.reclaim(10) == ([], SWEEP_HOLD_MS / 1000)
 

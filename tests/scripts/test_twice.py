@@ -9,7 +9,7 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import Entry, Store
 from tests.scripts.states import (
     MISSING,
     Task,
@@ -178,4 +178,4 @@ async def test_what_a_lost_answer_of_reclaim_took_is_listed_as_pending(store: St
     before = await dump(raw)
     assert (await store.reclaim(10))[0] == []
     assert await dump(raw) == before
-    assert await store.pending(10) == [(claim.id, claim.key) for claim in taken] == [(task.claim.id, task.key)]
+    assert await store.pending(10) == taken == [Entry(task.claim.id, task.key, 1)]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store import Entry, NewTask, Store
 from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
@@ -49,7 +49,9 @@ VERBS: dict[str, Verb] = {
     "purge": Verb(states.in_delivery, lambda store, task: store.purge(), MISSING, MISSING),
     "replay": Verb(states.dead, _replay, DUE, DUE),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
-    "load": Verb(states.in_delivery, lambda store, task: store.load([(task.claim.id, task.key)]), IN_DELIVERY, QUEUED),
+    "load": Verb(
+        states.in_delivery, lambda store, task: store.load([Entry(task.claim.id, task.key)]), IN_DELIVERY, QUEUED
+    ),
     "settle": Verb(states.in_delivery, lambda store, task: store.settle([task.claim]), MISSING, MISSING),
     "retry": Verb(states.in_delivery, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED),
     "defer": Verb(states.in_delivery, lambda store, task: store.defer(states.failed(task)), DEFERRED, QUEUED),

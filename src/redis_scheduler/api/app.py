@@ -1,6 +1,9 @@
 """The routes. Each checks its input, makes one batched call to Redis, and answers."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from msgspec import UNSET, Raw
 from starlette.applications import Starlette
@@ -14,15 +17,18 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.answers import EXCEPTION_HANDLERS, answer, rfc3339
 from redis_scheduler.api.auth import TokenGate
 from redis_scheduler.batcher import Batcher
-from redis_scheduler.errors import SchedulerError, TaskNotFound
-from redis_scheduler.models import Info, Record, TaskView, UpdateRequest, decode_record, raw_or_null, record_tail
+from redis_scheduler.errors import StoreUnavailable, TaskNotFound
+from redis_scheduler.models import Info, TaskView, UpdateRequest, raw_or_null, record_tail
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.stats import statistics
 from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
 from redis_scheduler.views import Stored, Views
 
 UPDATE_TRIES = 20
-"""Times that an update reads again because another changed the record first; each time one of them gets through."""
+"""Times that an update reads again because another process changed the record first."""
+
+QUEUED_S = 2.0
+"""How long updates of one task, and purges, wait for one another: as long as for Redis."""
 
 FOUND = {"C": "cancelled", "D": "in delivery"}
 
@@ -35,12 +41,12 @@ class Api:
         self._store = Store(client, name)
         self._views = Views(client)
         self._purge_lock = asyncio.Lock()
+        self._update_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
-        self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail))
-        self._replay = Batcher(self._replays, BATCH_LIMIT, lambda change: len(change.tail))
+        self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
+        self._replay = Batcher(self._replays, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
         self._tasks = Batcher(self._views.tasks, BATCH_LIMIT)
-        self._records = Batcher(self._views.records, BATCH_LIMIT)
 
     async def _updates(self, changes: list[Change]) -> list[tuple[int, str]]:
         now_ms, letters = await self._store.update(changes)
@@ -68,6 +74,7 @@ class Api:
 
     async def get(self, request: Request) -> Response:
         """GET /schedule/{key}: one task, in whatever state."""
+        requests.parameters(request)
         stored = await self._tasks.submit(requests.task_key(request))
         if stored is None:
             raise TaskNotFound
@@ -81,14 +88,19 @@ class Api:
 
     async def update(self, request: Request) -> Response:
         """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""
+        requests.parameters(request)
         key = requests.task_key(request)
         wanted = requests.update_request(await requests.read_body(request, self._max_body))
-        letter = "C"
+        # Here one after another, so that only other processes can be first.
+        async with _one_at_a_time(self._update_locks.setdefault(key, asyncio.Lock())):
+            return await self._update_one(key, wanted)
+
+    async def _update_one(self, key: str, wanted: UpdateRequest) -> Response:
         for _ in range(UPDATE_TRIES):
-            raw = await self._records.submit(key)
-            if raw is None:
+            stored = await self._tasks.submit(key)
+            if stored is None:
                 raise TaskNotFound
-            change, record = _change(key, raw, wanted)
+            change = _change(stored, wanted)
             now_ms, letter = await self._update.submit(change)
             if letter == "X":
                 now_ms, letter = await self._replay.submit(change)
@@ -97,40 +109,64 @@ class Api:
             if letter == "N":
                 raise TaskNotFound
             if letter != "C":
-                due_ms = record.due if change.ttl_ms is None else now_ms + change.ttl_ms
+                due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
                 found = "in delivery" if letter == "D" else "updated"
                 return answer({"data": key, "key": key, "due": rfc3339(due_ms), "found": found})
-        raise SchedulerError("The task is changed by others all the time")
+        raise StoreUnavailable("The task is changed by others all the time")
 
     async def cancel(self, request: Request) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
+        requests.parameters(request)
         key = requests.task_key(request)
-        raw = await self._records.submit(key)
-        if raw is None:
+        stored = await self._tasks.submit(key)
+        if stored is None:
             raise TaskNotFound
-        letter = await self._cancel.submit((key, decode_record(raw).type))
+        letter = await self._cancel.submit((key, stored.record.type))
         if letter == "N":
             raise TaskNotFound
         return answer({"data": FOUND[letter], "key": key})
 
-    async def purge(self, _request: Request) -> Response:
+    async def purge(self, request: Request) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
-        async with self._purge_lock:
+        # A filter would be a wish for less than that.
+        requests.parameters(request)
+        async with _one_at_a_time(self._purge_lock):
             return answer({"data": await self._store.purge()})
 
-    async def stats(self, _request: Request) -> Response:
+    async def stats(self, request: Request) -> Response:
         """GET /stats: the ledger and the machine."""
+        requests.parameters(request)
         return answer({"data": statistics(await self._views.ledger())})
 
 
-def _change(key: str, raw: bytes, wanted: UpdateRequest) -> tuple[Change, Record]:
-    record = decode_record(raw)
+@contextlib.asynccontextmanager
+async def _one_at_a_time(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Hold a lock; StoreUnavailable when those before take too long."""
+    try:
+        async with asyncio.timeout(QUEUED_S), lock:
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable("Redis is not available: too many wait for it") from error
+
+
+def _by_method(**endpoints: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """One endpoint for a path, so that its 405 names every method that it takes."""
+
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await endpoints[method](request)
+
+    return endpoint
+
+
+def _change(stored: Stored, wanted: UpdateRequest) -> Change:
+    record = stored.record
     ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     data = record.data if wanted.data is UNSET else bytes(wanted.data)
     tail = record_tail(webhook, ttl, record.type, data)
     ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
-    return Change(key, raw, tail, ttl_ms, record.due, record.type), record
+    return Change(stored.key, stored.raw, tail, ttl_ms, record.due, record.type)
 
 
 def _view(stored: Stored) -> TaskView:
@@ -156,11 +192,12 @@ def create_app(client: RedisClient, name: str, token: str, max_body: int) -> Sta
         routes=[
             Route("/", api.root, methods=["GET"]),
             Route("/schedule", api.schedule, methods=["POST"]),
-            Route("/schedule/{key}", api.get, methods=["GET"]),
-            Route("/schedule/{key}", api.update, methods=["PATCH"]),
-            Route("/schedule/{key}", api.cancel, methods=["DELETE"]),
-            Route("/schedules", api.list, methods=["GET"]),
-            Route("/schedules", api.purge, methods=["DELETE"]),
+            Route(
+                "/schedule/{key}",
+                _by_method(GET=api.get, PATCH=api.update, DELETE=api.cancel),
+                methods=["GET", "PATCH", "DELETE"],
+            ),
+            Route("/schedules", _by_method(GET=api.list, DELETE=api.purge), methods=["GET", "DELETE"]),
             Route("/stats", api.stats, methods=["GET"]),
             Route("/purge", api.purge, methods=["POST"]),
         ],

@@ -3,9 +3,10 @@
 import asyncio
 import operator
 import re
+from ipaddress import ip_address
 from itertools import accumulate, count
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -32,15 +33,18 @@ Body = TypeVar("Body")
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body; 413 before it is read whole, 415 for another type, 408 when it does not come."""
-    length = content_type = b""
+    length = content_type = encoding = b""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
             length = value
         elif name == b"content-type":
             content_type = value
-    media_type, _, parameters = content_type.lower().partition(b";")
-    if media_type.strip() not in (b"", b"application/json") or parameters.strip() not in _PARAMETERS:
-        raise HTTPException(415, "Content-Type: must be application/json")
+        elif name == b"content-encoding":
+            encoding = value
+    if content_type and not _JSON.fullmatch(content_type):
+        raise HTTPException(415, "Content-Type: must be application/json, in UTF-8")
+    if encoding.lower() not in (b"", b"identity"):
+        raise HTTPException(415, "Content-Encoding: must be identity")
     too_large = HTTPException(413, f"The body is larger than {limit} bytes")
     # The server has checked that the length is a number.
     if length and int(length) > limit:
@@ -57,10 +61,13 @@ async def read_body(request: Request, limit: int) -> bytes:
     return body
 
 
-_PARAMETERS = (b"", b"charset=utf-8", b'charset="utf-8"')
+# Parameters other than the charset change nothing.
+_JSON = re.compile(rb'application/json\s*(;\s*(charset="?utf-?8"?|(?!\s*charset=)[^;]*)\s*)*', re.IGNORECASE)
 
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
+    if not body:
+        raise InvalidRequest("The body is empty: it must be a JSON object")
     try:
         # `data` is passed on as it is, so its text is checked here: JSON is UTF-8 (RFC 8259, section 8.1).
         body.decode()
@@ -128,8 +135,9 @@ def check_webhook(webhook: str) -> None:
     try:
         parts = urlsplit(webhook)
         problem = _webhook_problem(webhook, parts)
-        if not problem:
-            URL(webhook)
+        host = URL(webhook).raw_host or ""
+        if not problem and (parts.netloc.startswith("[") != (":" in host) or not _is_host(host)):
+            problem = "must have a host name or address that can exist"
     except ValueError as error:
         problem = f"is not a URL: {_plain(str(error))}"
     if problem:
@@ -152,12 +160,28 @@ def _webhook_problem(webhook: str, parts: SplitResult) -> str:
     return ""
 
 
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
+    labels = host.removesuffix(".").split(".")
+    if ":" in host or labels[-1].isdigit():
+        ip_address(host)  # raises ValueError
+        return True
+    return len(host) <= 254 and all(map(_LABEL.fullmatch, labels))
+
+
 def parameters(request: Request, *names: str) -> dict[str, str]:
     """Return the query parameters. Raises InvalidRequest for one that is unknown, empty, or given twice."""
     if not request.scope["query_string"]:
         return {}
     found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    try:
+        pairs = parse_qsl(request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        raise InvalidRequest("The query is not percent-encoded UTF-8") from error
+    for name, value in pairs:
         if name not in names:
             raise InvalidRequest(f"{_plain(name)}: is not a parameter here; known: {', '.join(names) or 'none'}")
         if name in found or not value:

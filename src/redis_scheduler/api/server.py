@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import errno
+import re
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -17,6 +19,9 @@ from redis_scheduler.models import encode_answer
 HEAD_BYTES = 65_536
 """Most of a request's line and headers; the parser itself sets no limit."""
 
+HEAD_TIMEOUT_S = 30
+"""How long a connection may take to bring the head of a request it has begun, or of its first."""
+
 DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
@@ -27,7 +32,7 @@ BACKLOG = 2_048
 
 
 class JsonHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on what has no other, and JSON for what is not HTTP at all.
+    """uvicorn's protocol, with limits on what has no other, and JSON for what no application answers.
 
     The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
     and its client might never see the answer.
@@ -35,15 +40,42 @@ class JsonHttpProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _discarded_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def _end_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def data_received(self, data: bytes) -> None:
         """Count what no application reads: a head without end is refused, a refused body without end is cut off."""
         if self.cycle is None or not self.cycle.more_body:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES + len(data):
-                self.send_400_response(f"The request's head is larger than {HEAD_BYTES} bytes")
+                self._refuse(400, f"The request's head is larger than {HEAD_BYTES} bytes")
                 return
-        elif self.cycle.response_complete:
+            # The parser would drop the body of a request that offers another protocol, as Java's clients do with h2c.
+            if b"pgrade:" in data:
+                data = _UPGRADE.sub(b"\r\n", data, count=1)
+            super().data_received(data)
+            if self._head_bytes and not self.transport.is_closing():
+                self._await_head()
+            return
+        if self.cycle.response_complete:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > DISCARDED_BYTES:
                 self.transport.close()
@@ -53,16 +85,36 @@ class JsonHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start counting anew."""
         self._head_bytes = self._discarded_bytes = 0
+        self._end_head()
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close."""
+        self._refuse(400, msg)
+
+    def shutdown(self) -> None:
+        """Let a request under way be answered; one whose body has not come yet is not waited for."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_started or not cycle.more_body:
+            super().shutdown()
+            return
+        self._refuse(503, "The service is stopping; try again")
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+    def _refuse(self, status: int, error: str) -> None:
         if self.transport.is_closing():
             return
-        body = encode_answer({"status": 400, "error": msg})
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        body = encode_answer({"status": status, "error": error})
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*\r\n", re.IGNORECASE)
 
 
 class ApiServer(uvicorn.Server):
@@ -77,12 +129,14 @@ class ApiServer(uvicorn.Server):
         """Capture none."""
         yield
 
-    async def run_until(self, stop: asyncio.Event, listener: socket.socket) -> None:
-        """Serve until `stop` is set: then accept nothing more, answer what is under way, and return."""
+    async def run_until(self, stop: asyncio.Event, hurry: asyncio.Event, listener: socket.socket) -> None:
+        """Serve until `stop` is set: then accept nothing more, answer what is under way (until `hurry`), and return."""
 
         async def exit_on_stop() -> None:
             await stop.wait()
             self.should_exit = True
+            await hurry.wait()
+            self.force_exit = True
 
         async with asyncio.TaskGroup() as tasks:
             exiter = tasks.create_task(exit_on_stop(), name="api-stop")

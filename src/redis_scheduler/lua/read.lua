@@ -1,21 +1,27 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only; a MULTI would do as well, but a full
 -- Redis refuses those.
 -- KEYS   tasks, failures, entries, due, dead, queue
--- ARGV   group, then the task keys
--- Returns {now ms, then per task: record, failure, due ms, died ms, 1 if in the queue, owner of the pending entry, its idle ms};
---        false for what is not there.
+-- ARGV   group, bytes of records to read at most (the first is read whatever its size), then the task keys
+-- Returns {now ms, then for each task read: record, failure, due ms, died ms, 1 if in the queue, owner of the pending entry,
+--        its idle ms}; false for what is not there. Fewer tasks than asked for: ask again for the rest.
 --- include clock
 local tasks, failures, entries, due, dead, queue = unpack(KEYS)
-local group = ARGV[1]
-local keys = {unpack(ARGV, 2)}
+local group, room = ARGV[1], tonumber(ARGV[2])
 
-local records, last_failures = redis.call('HMGET', tasks, unpack(keys)), redis.call('HMGET', failures, unpack(keys))
-local ids = redis.call('HMGET', entries, unpack(keys))
-local due_ms, died_ms = redis.call('ZMSCORE', due, unpack(keys)), redis.call('ZMSCORE', dead, unpack(keys))
 local answer = {now_ms(math.floor)}
-for i = 1, #keys do
-  local pending = ids[i] and redis.call('XPENDING', queue, group, ids[i], ids[i], 1)[1] or {}
-  local row = {records[i], last_failures[i], due_ms[i], died_ms[i], ids[i] and 1 or false, pending[2] or false, pending[3] or false}
+for i = 3, #ARGV do
+  local key = ARGV[i]
+  room = room - redis.call('HSTRLEN', tasks, key)
+  if room < 0 and i > 3 then
+    break
+  end
+  local id = redis.call('HGET', entries, key)
+  local pending = id and redis.call('XPENDING', queue, group, id, id, 1)[1] or {}
+  local row = {
+    redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
+    redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),
+    id and 1 or false, pending[2] or false, pending[3] or false,
+  }
   for column = 1, 7 do
     answer[#answer + 1] = row[column]
   end

@@ -2,7 +2,7 @@
 -- whose worker is lost. Cursor and time of the next step are kept in Redis, so all workers together make one sweep,
 -- and what lies behind a long head of ineligible entries is reached.
 -- KEYS   queue, entries, sweep
--- ARGV   group, consumer, waiting consumer, window (ms), limit, idle time that a lease starts at (ms),
+-- ARGV   group, consumer, waiting consumer, window (ms), limit (0: only say that this worker lives), idle time that a lease starts at (ms),
 --        Redis time after which this call is void (ms): it was stuck on the way while leases ran out,
 --        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
 --        hold (ms): after a gap as long in the sweeps (an outage, all workers down), what others hold is left to them for
@@ -10,7 +10,7 @@
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
--- Full   XAUTOCLAIM, or HDEL, is the first write.
+-- Full   XAUTOCLAIM or HDEL is the first write.
 --- include clock
 local queue, entries, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -28,16 +28,21 @@ local function others_hold_entries()
 end
 
 local now = now_ms(math.floor)
-local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms')
-local wait_ms = tonumber(state[2] or 0) - now
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms')
+local wait_ms, seen_ms = tonumber(state[2] or 0) - now, tonumber(state[4])
 if now > void_after_ms then
-  return {{}, 0, now}
+  return {{}, waiting_interval_ms, now}
 end
-if state[2] and wait_ms < -hold_ms and others_hold_entries() then
+if seen_ms and now - seen_ms > hold_ms and others_hold_entries() then
   redis.call('HDEL', sweep, 'cursor')
   local held_until_ms = string.format('%.0f', now + hold_ms)
-  redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms)
+  redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms, 'seen_ms', held_until_ms)
   return {{}, hold_ms, now}
+end
+if limit == 0 then
+  redis.call('HDEL', sweep, 'seen_ms')
+  redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now))
+  return {{}, waiting_interval_ms, now}
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
 wait_ms = math.max(wait_ms, tonumber(state[3] or 0) - now)
@@ -80,5 +85,5 @@ elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
 else
   wait_ms = idle_interval_ms
 end
-redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms))
+redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms), 'seen_ms', string.format('%.0f', now))
 return {taken, wait_ms, now}

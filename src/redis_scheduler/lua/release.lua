@@ -20,7 +20,6 @@ for i = 5, #ARGV, 3 do
 end
 if released > 0 then
   local now = now_ms(math.floor)
-  -- Only a step planned for later: one that is overdue tells of a gap in the sweeps.
   if now < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now))
   end
