@@ -108,7 +108,8 @@ class Worker:
                     self._loading.difference_update(entry.id for entry in part)
                 self.start(claims)
                 size = sum(len(claim.record.data or b"") for claim in claims)
-                self._load_limit = min(BATCH_LIMIT, max(1, LOAD_BYTES * len(part) // (size + 1)))
+                fitting = max(1, LOAD_BYTES * len(part) // (size + 1))
+                self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit, fitting)
         finally:
             self._loading.difference_update(entry.id for entry in new)
 

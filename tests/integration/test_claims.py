@@ -1,0 +1,154 @@
+"""Claims, sweeps, recoveries and stops that meet: an entry is begun once, and none is left behind."""
+
+import asyncio
+import contextlib
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.outage import Outage
+from redis_scheduler.reclaimer import Reclaimer
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import WINDOW_MS, Claim, Entry, Store
+from redis_scheduler.worker import Worker
+from tests.integration.conftest import CONCURRENCY, schedule
+from tests.support.receiver import Receiver
+from tests.support.waiting import wait_until
+
+
+async def pending(raw: redis.asyncio.Redis) -> list[Any]:
+    return await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 1000)
+
+
+async def claimed(client: RedisClient, name: str, count: int) -> list[Entry]:
+    """Claim entries for a consumer, and tell nobody."""
+    reader = QueueReader(client, name)
+    entries = await reader.claim(count)
+    await reader.aclose()
+    assert len(entries) == count
+    return entries
+
+
+async def stopped(worker: Worker, grace_s: float = 10) -> None:
+    """Run a worker whose stop is set: it finishes what it has."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(20):
+        await worker.run(stop, hurry, grace_s)
+
+
+async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 4)
+    entries = await claimed(client, store.name, 4)
+    load, may_load = store.load, asyncio.Event()
+
+    async def slow_load(part: list[Entry]) -> list[Claim]:
+        # The answer was given before the settle of the other load's deliveries, and comes after it.
+        claims = await load(part)
+        await may_load.wait()
+        return claims
+
+    with patch.object(store, "load", slow_load):
+        loading = asyncio.create_task(worker.take(entries))
+        await asyncio.sleep(0.05)
+        recovering = asyncio.create_task(worker.renew())
+        await asyncio.sleep(0.05)
+        may_load.set()
+        await asyncio.gather(loading, recovering)
+    await wait_until(lambda: len(receiver.arrivals) == 4, "all were delivered")
+    await stopped(worker)
+    assert set(receiver.times_by_key.values()) == {1}
+    assert len(receiver.arrivals) == 4
+
+
+async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_stranded(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.5
+    (key,) = await schedule(store, receiver.url)
+    entries = await claimed(client, store.name, 1)
+    await worker.take(entries)
+    await wait_until(lambda: receiver.arrivals, "the first attempt is under way")
+    # Another took it over meanwhile, failed it and parked it; now it comes back here.
+    await raw.hset(keys.FAILURES, key, '1 {"error":"by another"}')
+    await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    reclaimed, _ = await store.reclaim(10)
+    assert [entry.key for entry in reclaimed] == [key]
+    await worker.take(reclaimed)
+    await stopped(worker)
+    assert await pending(raw) == []
+    assert await raw.hget(keys.COUNTERS, "delivered") == b"1"
+    assert worker.free_slots == CONCURRENCY
+
+
+async def test_a_load_that_times_out_is_followed_by_smaller_ones(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 40)
+    await claimed(client, store.name, 40)
+    load, sizes = store.load, []
+
+    async def narrow_load(part: list[Entry]) -> list[Claim]:
+        sizes.append(len(part))
+        if len(part) > 12:
+            raise StoreUnavailable("too much for this link")
+        return await load(part)
+
+    with patch.object(store, "load", narrow_load):
+        for _ in range(20):
+            with contextlib.suppress(StoreUnavailable):
+                await worker.renew()
+        await wait_until(lambda: len(receiver.arrivals) == 40, "all were delivered")
+    assert sizes[:4] == [40, 40, 12, 24]
+    await stopped(worker)
+
+
+async def test_a_stop_gives_back_what_it_was_never_told_of(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 300)
+    await claimed(client, store.name, 300)
+    with patch.object(worker, "_recover"):
+        await stopped(worker)
+    rows = await pending(raw)
+    assert {(row["consumer"], row["times_delivered"]) for row in rows} == {(b"waiting", 0)}
+    assert len(rows) == 300
+    assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
+
+
+async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.5
+    await schedule(store, receiver.url, CONCURRENCY)
+    await worker.take(await claimed(client, store.name, CONCURRENCY))
+    reclaimer = Reclaimer(store, worker, Outage())
+    await reclaimer.run_once()
+    first = int(await raw.hget(keys.SWEEP, "seen_ms") or 0)
+    await asyncio.sleep(0.002)
+    assert await reclaimer.run_once() > 0
+    assert int(await raw.hget(keys.SWEEP, "seen_ms") or 0) > first
+    assert worker.free_slots == 0
+    await stopped(worker)
+
+
+async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothing_unsettled(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 3)
+    running = asyncio.create_task(worker.run(asyncio.Event(), asyncio.Event(), 10))
+    await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
+    with patch.object(worker._deliverer, "attempt", side_effect=ZeroDivisionError):
+        await schedule(store, receiver.url)
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(running, 10)
+    assert caught.group_contains(ZeroDivisionError)
+    assert await raw.hget(keys.COUNTERS, "delivered") == b"3"
+    assert [row["consumer"] for row in await pending(raw)] == [b"waiting"]
