@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
-COMPOSE ?= docker-compose -f compose.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format lint types bench containers-test clean
@@ -31,7 +30,7 @@ install: $(VENV)/.service ## Install the service into .venv
 
 run: install ## Start the service on a private Redis, and print a curl line to paste
 	@echo "Starting the service; Ctrl-C stops it"
-	@exec $(BIN)/redis-scheduler
+	@LOG_LEVEL=$${LOG_LEVEL:-debug} exec $(BIN)/redis-scheduler
 
 test: $(VENV)/.development ## Run the test suite on a private Redis
 	@echo "Running the tests"
@@ -40,17 +39,17 @@ test: $(VENV)/.development ## Run the test suite on a private Redis
 check: $(VENV)/.development format-check lint types test ## Check format, lint, types and tests: what CI runs
 
 .PHONY: format-check
-format-check: $(VENV)/.development
+format-check: $(VENV)/.development ## Check that the code is formatted
 	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "Not formatted; run: make format"; exit 1; }
 
 format: $(VENV)/.development ## Format the code
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
-lint: $(VENV)/.development
+lint: $(VENV)/.development ## Look for faults that a linter finds
 	@$(BIN)/ruff check $(SOURCES)
 
-types: $(VENV)/.development
+types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
 bench: $(VENV)/.development ## Measure burst and lateness on this machine

@@ -126,7 +126,10 @@ SCRIPTS = _scripts(
 
 
 class Store:
-    """The transitions. Every method raises StoreUnavailable or StoreFull; then nothing, or all of it, was applied."""
+    """The transitions. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
+
+    One call of a script is applied as a whole or not at all; purge and renew are several.
+    """
 
     def __init__(self, client: RedisClient, name: str) -> None:
         self.client = client
