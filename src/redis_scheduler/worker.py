@@ -41,6 +41,9 @@ LOAD_BYTES = 4 * 1_048_576
 RESERVED_SHARE = 10
 """One slot in so many is kept for reclaimed work, so that retries do not starve behind new tasks."""
 
+SWEEPING_END_S = 1.0
+"""How long a stopping worker waits for the reclaimer's last answer."""
+
 FINAL_WRITES_S = 3.0
 """How long a stopping worker tries to write its last outcomes; without them another delivers again."""
 
@@ -257,9 +260,10 @@ class Worker:
     async def renew(self) -> None:
         """Renew the leases of all that is in flight, and start what a lost answer left pending."""
         if self._in_flight:
-            held = await self._store.renew(list(self._in_flight))
+            renewed = list(self._in_flight)
+            lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
-            for claim in [claim for claim in self._ready if claim.id not in held]:
+            for claim in [claim for claim in self._ready if claim.id in lost]:
                 self._ready.remove(claim)
                 self._forget([claim])
         await self._recover()
@@ -338,8 +342,9 @@ class Worker:
         """Write the outcomes, give back what was not delivered, and leave the group."""
         try:
             async with asyncio.timeout(FINAL_WRITES_S):
-                await self.sweeping_ended.wait()
                 await self.write_outcomes()
+                # It ends with the stop; where a fault ended the worker, it does not know yet.
+                await stop_or_interval(self.sweeping_ended, SWEEPING_END_S)
                 released = 0
                 # Whatever is pending for this consumer, also what an answer never told of.
                 while pending := await self._store.pending(BATCH_LIMIT):

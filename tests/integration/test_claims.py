@@ -110,6 +110,28 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     await stopped(worker)
 
 
+async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.3
+    await schedule(store, receiver.url, CONCURRENCY + 2)
+    entries = await claimed(client, store.name, CONCURRENCY + 1)
+    await worker.take(entries)
+    await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [entries[-1].id], justid=True)
+    renew = store.renew
+
+    async def slow_renew(ids: list[str]) -> set[str]:
+        held = await renew(ids)
+        await worker.take(await claimed(client, store.name, 1))
+        return held
+
+    with patch.object(store, "renew", slow_renew):
+        await worker.renew()
+    await wait_until(lambda: len(receiver.arrivals) == CONCURRENCY + 1, "the rest arrives")
+    await stopped(worker)
+    assert entries[-1].key not in receiver.times_by_key
+
+
 async def test_a_stop_gives_back_what_it_was_never_told_of(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
