@@ -28,7 +28,7 @@ ERROR_LENGTH = 200
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
 
-LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, socket.EAI_SYSTEM}
+LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, socket.EAI_SYSTEM}
 
 KEEPALIVE_S = 4
 """How long an idle connection to a receiver is kept: less than common servers keep it (5 s), since a POST that meets their

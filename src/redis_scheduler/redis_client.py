@@ -5,6 +5,7 @@ call that loses its connection is sent once more. Used by store.py and views.py,
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import re
@@ -162,10 +163,17 @@ class RedisClient:
             if not isinstance(error, NotPermitted):
                 self._outage.begin(error)
                 # The address may lead to another server by now, as after a failover; these connections do not.
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                await self._drop_idle_connections()
             raise
         self._outage.end()
         return answer
+
+    async def _drop_idle_connections(self) -> None:
+        pool = self._redis.connection_pool
+        for connection in list(pool._available_connections):
+            # Without waiting for the peer: it may be gone.
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
 
     async def _resending(self, send: Callable[[], Awaitable[T]]) -> T:
         has_lost_connection = has_created_group = False

@@ -61,8 +61,8 @@ def _redis_url(text: str) -> str:
     # Here, so that the command's help, version and health check need not load the client.
     from redis.asyncio import ConnectionPool
 
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         ConnectionPool.from_url(text).make_connection()
         # The library takes another path for database 0, and no path for a socket of no name.
         is_valid = bool(re.fullmatch(r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?", parts.path))

@@ -63,6 +63,7 @@ class Worker:
         self._reserved = min(max(1, concurrency // RESERVED_SHARE), concurrency - 1)
         self._in_flight: dict[str, Claim] = {}
         self._loading: set[str] = set()
+        self._come_early: list[Entry] = []
         self._load_limit = BATCH_LIMIT
         self._ready: deque[Claim] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -88,6 +89,8 @@ class Worker:
     @property
     def reclaimable_slots(self) -> int:
         """Entries that the sweep may take: the free slots. A single slot is shared, so one may wait for it."""
+        if self._is_stopping:
+            return 0
         return max(self.free_slots, int(self._concurrency == 1 and not self._ready))
 
     async def take(self, entries: Sequence[Entry]) -> None:
@@ -97,6 +100,10 @@ class Worker:
         bring much, or that fail, are followed by smaller ones, so that large records come through a slow link too.
         """
         new = [entry for entry in entries if entry.id not in self._in_flight and entry.id not in self._loading]
+        # A retry that comes before the answer to its own record: it is taken once that has come.
+        self._come_early += [
+            entry for entry in entries if entry.id in self._in_flight and entry.id not in self._running
+        ]
         self._loading.update(entry.id for entry in new)
         try:
             while new:
@@ -145,12 +152,14 @@ class Worker:
             self._fault.set_exception(error)
 
     async def _deliver(self, claim: Claim) -> None:
-        outcome = await self._deliverer.attempt(claim)
-        if outcome.is_local:
-            logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
-            # In its slot, so that a machine out of sockets is not asked for more at once.
-            await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
-        del self._running[claim.id]
+        try:
+            outcome = await self._deliverer.attempt(claim)
+            if outcome.is_local:
+                logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
+                # In its slot, so that a machine out of sockets is not asked for more at once.
+                await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
+        finally:
+            del self._running[claim.id]
         if outcome.error is None:
             self._delivered.append(claim)
             self._has_outcome.set()
@@ -228,6 +237,8 @@ class Worker:
                 self._forget(given_back)
                 for _ in given_back:
                     self._given_back.popleft()
+        early, self._come_early = self._come_early, []
+        await self.take(early)
 
     async def _write_failed(self, failed: list[tuple[Step, Failed]]) -> None:
         by_step: dict[Step, list[Failed]] = {step: [] for step in Step}
@@ -323,9 +334,11 @@ class Worker:
             logger.info("draining", extra={"fields": {"in_flight": len(self._running), "grace_s": grace_s}})
             hurried = asyncio.create_task(hurry.wait())
             ended = asyncio.create_task(self._all_delivered())
-            await asyncio.wait([hurried, ended], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
-            hurried.cancel()
-            ended.cancel()
+            try:
+                await asyncio.wait([hurried, ended], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hurried.cancel()
+                ended.cancel()
 
     async def _cut_off(self) -> None:
         """End the deliveries that are still under way."""
@@ -345,13 +358,16 @@ class Worker:
                 await self.write_outcomes()
                 # It ends with the stop; where a fault ended the worker, it does not know yet.
                 await stop_or_interval(self.sweeping_ended, SWEEPING_END_S)
+                rest = list(self._in_flight.values())
                 released = 0
-                # Whatever is pending for this consumer, also what an answer never told of.
-                while pending := await self._store.pending(BATCH_LIMIT):
-                    claims = await self._store.load(pending)
-                    if not any(await self._store.release(claims)):
+                for first in range(0, len(rest), BATCH_LIMIT):
+                    released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
+                # And what an answer never told of.
+                while pending := await self._store.pending(self._load_limit):
+                    count = sum(await self._store.release(await self._store.load(pending)))
+                    released += count
+                    if not count:
                         break
-                    released += len(claims)
                 if released:
                     logger.info("released", extra={"fields": {"deliveries": released}})
                 await self._store.retire(0, self._store.name)

@@ -228,7 +228,14 @@ async def test_an_unknown_path_key_or_method_is_refused(
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "x", "application/jsonp"],
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "x",
+        "application/jsonp",
+        "application/json" + "; " * 500 + ";charset=x",
+    ],
 )
 async def test_another_content_type_is_refused(api: Client, raw: redis.asyncio.Redis, content_type: str) -> None:
     options = {"data": json.dumps(GOOD), "headers": {"Content-Type": content_type}}

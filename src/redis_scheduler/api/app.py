@@ -143,10 +143,14 @@ class Api:
 async def _one_at_a_time(lock: asyncio.Lock) -> AsyncIterator[None]:
     """Hold a lock; StoreUnavailable when those before take too long."""
     try:
-        async with asyncio.timeout(QUEUED_S), lock:
-            yield
+        async with asyncio.timeout(QUEUED_S):
+            await lock.acquire()
     except TimeoutError as error:
         raise StoreUnavailable("Redis is not available: too many wait for it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _by_method(**endpoints: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

@@ -41,7 +41,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             content_type = value
         elif name == b"content-encoding":
             encoding = value
-    if content_type and not _JSON.fullmatch(content_type):
+    if content_type and not _is_json(content_type):
         raise HTTPException(415, "Content-Type: must be application/json, in UTF-8")
     if encoding.lower() not in (b"", b"identity"):
         raise HTTPException(415, "Content-Encoding: must be identity")
@@ -61,8 +61,11 @@ async def read_body(request: Request, limit: int) -> bytes:
     return body
 
 
-# Parameters other than the charset change nothing.
-_JSON = re.compile(rb'application/json\s*(;\s*(charset="?utf-?8"?|(?!\s*charset=)[^;]*)\s*)*', re.IGNORECASE)
+def _is_json(content_type: bytes) -> bool:
+    """Whether it is application/json, in UTF-8 if it names a charset; other parameters change nothing."""
+    media_type, *given = (part.strip() for part in content_type.lower().split(b";"))
+    charsets = [part.removeprefix(b"charset=").strip(b'"') for part in given if part.startswith(b"charset=")]
+    return media_type == b"application/json" and all(charset in (b"utf-8", b"utf8") for charset in charsets)
 
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
@@ -132,12 +135,11 @@ def check_ttl(ttl: float) -> None:
 
 def check_webhook(webhook: str) -> None:
     """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password."""
+    if len(webhook) > WEBHOOK_LENGTH:
+        raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters")
     try:
         parts = urlsplit(webhook)
-        problem = _webhook_problem(webhook, parts)
-        host = URL(webhook).raw_host or ""
-        if not problem and (parts.netloc.startswith("[") != (":" in host) or not _is_host(host)):
-            problem = "must have a host name or address that can exist"
+        problem = _webhook_problem(webhook, parts) or _host_problem(URL(webhook).raw_host or "", parts)
     except ValueError as error:
         problem = f"is not a URL: {_plain(str(error))}"
     if problem:
@@ -145,8 +147,6 @@ def check_webhook(webhook: str) -> None:
 
 
 def _webhook_problem(webhook: str, parts: SplitResult) -> str:
-    if len(webhook) > WEBHOOK_LENGTH:
-        return f"must be at most {WEBHOOK_LENGTH} characters"
     if not webhook.isprintable() or " " in webhook:
         return "must not hold spaces or control characters"
     if parts.scheme not in ("http", "https"):
@@ -163,13 +163,14 @@ def _webhook_problem(webhook: str, parts: SplitResult) -> str:
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
-def _is_host(host: str) -> bool:
-    """Whether it is an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
+def _host_problem(host: str, parts: SplitResult) -> str:
+    """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
     labels = host.removesuffix(".").split(".")
     if ":" in host or labels[-1].isdigit():
         ip_address(host)  # raises ValueError
-        return True
-    return len(host) <= 254 and all(map(_LABEL.fullmatch, labels))
+        return ""
+    is_name = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
+    return "" if is_name else "must have a host name or address that can exist"
 
 
 def parameters(request: Request, *names: str) -> dict[str, str]:
