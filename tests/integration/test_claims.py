@@ -88,6 +88,25 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     assert worker.free_slots == CONCURRENCY
 
 
+async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_with_that_answer(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.statuses = [503, 200]
+    (key,) = await schedule(store, receiver.url)
+    entries = await claimed(client, store.name, 1)
+    await worker.take(entries)
+    await wait_until(lambda: worker._failed, "the attempt has failed")
+    # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
+    assert await store.retry([failed for _, failed in worker._failed]) == [1]
+    await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    reclaimed, _ = await store.reclaim(10)
+    await worker.take(reclaimed)
+    await worker.write_outcomes()
+    await wait_until(lambda: len(receiver.arrivals) == 2, "the retry is delivered, and waits for no renewal", 2)
+    assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1), (key, 2)]
+    await stopped(worker)
+
+
 async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
