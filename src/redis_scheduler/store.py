@@ -89,7 +89,10 @@ class Claim:
 
 @dataclass(slots=True)
 class Failed:
-    """A failed attempt, or the loss of too many workers: the claim, what is kept of it, and what it asks for."""
+    """A claim that ends without success: what is kept of it, and what it asks for.
+
+    `counts`: an attempt failed; else none was made, as its workers were lost, or its receiver had no slot.
+    """
 
     claim: Claim
     failure: bytes
@@ -323,22 +326,30 @@ class Store:
 
         Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
         """
+        arguments: list[Argument] = []
+        for item in failed:
+            claim = item.claim
+            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
         answer: list[int] = await self._run(
             "retry",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.SWEEP],
             [
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
-                *_failed_arguments(failed),
+                *arguments,
             ],
         )
         return answer
 
     async def defer(self, failed: Sequence[Failed]) -> list[int]:
-        """Record failed attempts and send the tasks back to DUE until the retry; 1 deferred, 0 fenced."""
+        """Record failed attempts and send the tasks back to DUE for their delay; 1 deferred, 0 fenced."""
+        arguments: list[Argument] = []
+        for item in failed:
+            claim = item.claim
+            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.failure)
         answer: list[int] = await self._run(
             "defer",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DUE, keys.BELL],
-            [keys.GROUP, self.name, *_failed_arguments(failed)],
+            [keys.GROUP, self.name, *arguments],
         )
         return answer
 
@@ -413,14 +424,6 @@ def redis_ms(time_answer: Sequence[bytes]) -> int:
 def _id_order(entry_id: str) -> tuple[int, int]:
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
-
-
-def _failed_arguments(failed: Sequence[Failed]) -> list[Argument]:
-    arguments: list[Argument] = []
-    for item in failed:
-        claim = item.claim
-        arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
-    return arguments
 
 
 def entry_of(wire: Any, claims: int = 1) -> Entry:

@@ -1,8 +1,9 @@
 """The worker: claims entries of the queue, delivers them, and writes each outcome back.
 
     claim ─► in flight ─► delivered ─► settle
-                 │  └───► failed ────► retry, defer or bury
-                 └─ renewed every few seconds; released when the process stops
+              │  │  └───► failed ────► retry, defer or bury
+              │  └─ renewed every few seconds; released when the process stops
+              └─ surplus of a slow receiver: defer
 
 A delivery is in flight from its claim until its outcome is written, and no entry is started twice in a process: one that
 comes again (reclaimed after a stall, listed after a lost answer) is a renewal. Outcomes are written in batches; Redis'
@@ -11,6 +12,7 @@ scripts fence them, so writing one again after an outage does nothing.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -22,6 +24,7 @@ from redis_scheduler.logs import location
 from redis_scheduler.models import Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.retry import Policy, Step, is_poison
+from redis_scheduler.slots import TURN_S, Slots
 from redis_scheduler.store import BATCH_LIMIT, Claim, Entry, Failed, Store
 
 logger = logging.getLogger(__name__)
@@ -60,16 +63,17 @@ class Worker:
         self._policy = policy
         self._outage = outage
         self._concurrency = concurrency
+        self._slots = Slots(concurrency)
         self._reserved = min(max(1, concurrency // RESERVED_SHARE), concurrency - 1)
         self._in_flight: dict[str, Claim] = {}
         self._loading: set[str] = set()
         self._come_early: list[Entry] = []
         self._load_limit = BATCH_LIMIT
-        self._ready: deque[Claim] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._delivered: deque[Claim] = deque()
         self._failed: deque[tuple[Step, Failed]] = deque()
         self._given_back: deque[Claim] = deque()
+        self._look_again: asyncio.TimerHandle | None = None
         self._has_outcome = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._is_stopping = False
@@ -84,14 +88,14 @@ class Worker:
     @property
     def free_slots(self) -> int:
         """Deliveries that could start now."""
-        return self._concurrency - len(self._running) - len(self._ready)
+        return self._slots.free
 
     @property
     def reclaimable_slots(self) -> int:
         """Entries that the sweep may take: the free slots. A single slot is shared, so one may wait for it."""
         if self._is_stopping:
             return 0
-        return max(self.free_slots, int(self._concurrency == 1 and not self._ready))
+        return max(self.free_slots, int(self._concurrency == 1 and not self._slots.waiting))
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
@@ -132,7 +136,7 @@ class Worker:
             if is_poison(claim.claims):
                 self._bury_lost(claim)
             else:
-                self._ready.append(claim)
+                self._slots.add(claim)
         self._fill_slots()
 
     def _bury_lost(self, claim: Claim) -> None:
@@ -141,10 +145,25 @@ class Worker:
         self._add_failed(Step.BURY, Failed(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
-        while self._ready and len(self._running) < self._concurrency and not self._is_stopping:
-            claim = self._ready.popleft()
+        while not self._is_stopping and (claim := self._slots.begin()):
             task = self._running[claim.id] = asyncio.create_task(self._deliver(claim))
             task.add_done_callback(self._notice_fault)
+        if self._slots.waiting:
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """Send back what waits for a slow receiver, and look again in a while at what waits still."""
+        loop = asyncio.get_running_loop()
+        for claim, delay_s in self._slots.surplus(loop.time()):
+            self._failed.append((Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False)))
+            self._has_outcome.set()
+        if self._slots.waiting and self._look_again is None and not self._is_stopping:
+            self._look_again = loop.call_later(TURN_S, self._on_look_again)
+
+    def _on_look_again(self) -> None:
+        self._look_again = None
+        self._fill_slots()
+        self._slot_freed.set()
 
     def _notice_fault(self, task: asyncio.Task[None]) -> None:
         """A delivery never fails but by a fault of the program, which must end it."""
@@ -152,14 +171,17 @@ class Worker:
             self._fault.set_exception(error)
 
     async def _deliver(self, claim: Claim) -> None:
+        elapsed_s = math.inf
         try:
             outcome = await self._deliverer.attempt(claim)
+            elapsed_s = outcome.elapsed_ms / 1000
             if outcome.is_local:
                 logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
                 # In its slot, so that a machine out of sockets is not asked for more at once.
                 await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
         finally:
             del self._running[claim.id]
+            self._slots.end(claim, elapsed_s)
         if outcome.error is None:
             self._delivered.append(claim)
             self._has_outcome.set()
@@ -195,6 +217,9 @@ class Worker:
             await self._recover()
             self._must_recover = False
         limit = min(self.free_slots - self._reserved, BATCH_LIMIT)
+        if self._slots.is_passing:
+            # What a slow receiver cannot take goes back at once: what is behind it must not wait for that.
+            limit = BATCH_LIMIT - self._slots.waiting
         if limit <= 0:
             self._slot_freed.clear()
             await self._slot_freed.wait()
@@ -274,9 +299,7 @@ class Worker:
             renewed = list(self._in_flight)
             lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
-            for claim in [claim for claim in self._ready if claim.id in lost]:
-                self._ready.remove(claim)
-                self._forget([claim])
+            self._forget(self._slots.remove(lost))
         await self._recover()
 
     # Life

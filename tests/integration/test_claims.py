@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler import keys, slots
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
@@ -130,8 +130,14 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
 
 
 async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    worker: Worker,
+    client: RedisClient,
+    store: Store,
+    raw: redis.asyncio.Redis,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(slots, "TURN_S", 60)
     receiver.delay_s = 0.3
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)

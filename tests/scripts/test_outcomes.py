@@ -10,6 +10,7 @@ from redis_scheduler.store import Store
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
+    DUE,
     FAILURE,
     MAKERS,
     MISSING,
@@ -33,10 +34,18 @@ from tests.scripts.states import (
 
 Outcome = Callable[[Store, Task], Awaitable[list[int]]]
 
+
+async def _defer_for_a_slot(store: Store, task: Task) -> list[int]:
+    [item] = failed(task)
+    item.counts = False
+    return await store.defer([item])
+
+
 OUTCOMES: dict[str, Outcome] = {
     "settle": lambda store, task: store.settle([task.claim]),
     "retry": lambda store, task: store.retry(failed(task)),
     "defer": lambda store, task: store.defer(failed(task)),
+    "defer for a slot": _defer_for_a_slot,
     "bury": lambda store, task: store.bury(failed(task)),
     "release": lambda store, task: store.release([task.claim]),
 }
@@ -52,6 +61,8 @@ AFTER: dict[tuple[str, str], State] = {
     ("retry", "redelivered"): State("waiting", attempts=2, owner=keys.WAITING),
     ("defer", "in delivery"): DEFERRED,
     ("defer", "redelivered"): State("deferred", attempts=2),
+    ("defer for a slot", "in delivery"): DUE,
+    ("defer for a slot", "redelivered"): DEFERRED,
     ("bury", "in delivery"): DEAD,
     ("bury", "redelivered"): State("dead", attempts=2),
     ("release", "in delivery"): State("waiting", owner=keys.WAITING),

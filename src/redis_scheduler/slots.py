@@ -1,0 +1,171 @@
+"""The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and HTTP.
+
+One receiver must not hold every slot. A host may take one more only while it holds fewer than SHARE times the free ones
+(dynamic thresholds, Choudhury and Hahne, 1998): a host alone comes to 8/9 of the slots, two that hang to 8/17 each, and
+some stay free for a third. What may not begin stands in its host's line, and the lines take turns.
+
+A line moves fast where deliveries are short. Where they are not, all that is claimed would come to stand in that line and
+keep others from being claimed; so the line of a slow host is surplus: it goes back to Redis, to come again at a pace that
+is more than a slow host can take, and little for Redis. A host is slow when in TURN_S fewer of its deliveries ended
+within TURN_S than it holds slots.
+"""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from redis_scheduler.store import Claim
+
+logger = logging.getLogger(__name__)
+
+SHARE = 8
+"""Slots that a host may hold for each free one."""
+
+TURN_S = 0.25
+"""How long what waits may stand in a line until its host is judged; no slow host has four turns a second."""
+
+RETURNS_PER_S = 1_000
+"""Surplus of one host that comes back a second, at least: a tenth of a core of the worker, 6 % of one of Redis."""
+
+RETURNS_PER_SLOT_S = 5
+"""And for each slot: more than a slow host can take, so that its slots never wait for it."""
+
+RETURN_STEP_S = 0.1
+"""Surplus comes back in steps of this, so that a step is one batch."""
+
+JUDGED_FOR_S = 60.0
+"""A host that was not judged for so long is taken to be well."""
+
+HOSTS_MOST = 10_000
+"""Hosts that are remembered; beyond, those with nothing here are forgotten."""
+
+
+@dataclass(slots=True)
+class _Host:
+    name: str
+    running: int = 0
+    line: deque[Claim] = field(default_factory=deque)
+    window_from: float = 0
+    short: int = 0
+    """Deliveries that ended within TURN_S, since `window_from`."""
+    is_slow: bool = False
+    judged_at: float = 0
+    returns_at: float = 0
+    """When the last of its surplus comes back."""
+
+
+class Slots:
+    """`concurrency` slots. Times are those of one monotonic clock, in seconds."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._hosts: dict[str, _Host] = {}
+        self._slow: dict[str, _Host] = {}
+        self._lines: deque[_Host] = deque()
+        """Hosts with a line, the next to be served first."""
+        self.running = 0
+        self.waiting = 0
+        """Claims that stand in a line."""
+
+    @property
+    def free(self) -> int:
+        """Slots that nothing runs in and nothing waits for; negative when more waits than is free."""
+        return self._concurrency - self.running - self.waiting
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether a slow host holds all it may while there is room: what else is queued may begin if it is claimed."""
+        return self.running < self._concurrency and any(not self._may_begin(host) for host in self._slow.values())
+
+    def _may_begin(self, host: _Host) -> bool:
+        return host.running < SHARE * (self._concurrency - self.running)
+
+    def add(self, claim: Claim) -> None:
+        """Let a claim stand in its host's line."""
+        name = host_of(claim.record.webhook)
+        host = self._hosts.get(name)
+        if host is None:
+            if len(self._hosts) >= HOSTS_MOST:
+                self._hosts = {name: host for name, host in self._hosts.items() if host.running or host.line}
+                self._slow = {name: host for name, host in self._slow.items() if name in self._hosts}
+            host = self._hosts[name] = _Host(name)
+        if not host.line:
+            self._lines.append(host)
+        host.line.append(claim)
+        self.waiting += 1
+
+    def begin(self) -> Claim | None:
+        """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
+        for _ in range(len(self._lines) if self.running < self._concurrency else 0):
+            host = self._lines.popleft()
+            claim = host.line.popleft() if self._may_begin(host) else None
+            if host.line:
+                self._lines.append(host)
+            if claim is not None:
+                host.running += 1
+                self.running += 1
+                self.waiting -= 1
+                return claim
+        return None
+
+    def end(self, claim: Claim, elapsed_s: float) -> None:
+        """Free the slot of a claim that was begun."""
+        host = self._hosts[host_of(claim.record.webhook)]
+        host.running -= 1
+        host.short += elapsed_s <= TURN_S
+        self.running -= 1
+
+    def remove(self, ids: Collection[str]) -> list[Claim]:
+        """Take the claims of these entries out of the lines, and return them."""
+        return self._leave([claim for host in self._lines for claim in host.line if claim.id in ids])
+
+    def surplus(self, now: float) -> list[tuple[Claim, float]]:
+        """Take out what must not wait here, with the seconds until it is to come back."""
+        pace_per_s = max(RETURNS_PER_S, RETURNS_PER_SLOT_S * self._concurrency)
+        found = []
+        for host in self._lines:
+            self._judge(host, now)
+            for claim in host.line if host.is_slow else ():
+                host.returns_at = max(host.returns_at + 1 / pace_per_s, now + TURN_S)
+                found.append((claim, math.ceil((host.returns_at - now) / RETURN_STEP_S) * RETURN_STEP_S))
+        self._leave([claim for claim, _ in found])
+        return found
+
+    def _judge(self, host: _Host, now: float) -> None:
+        """Judge a host that has a line by a window of one turn, or two; in a longer one it had none."""
+        window_s = now - host.window_from
+        if window_s < TURN_S:
+            return
+        was_slow = host.is_slow
+        if window_s <= 2 * TURN_S:
+            host.is_slow, host.judged_at = host.short < host.running, now
+        elif now - host.judged_at > JUDGED_FOR_S:
+            host.is_slow = False
+        host.window_from, host.short = now, 0
+        if host.is_slow == was_slow:
+            return
+        if host.is_slow:
+            self._slow[host.name] = host
+        else:
+            del self._slow[host.name]
+        event = "receiver-slow" if host.is_slow else "receiver-recovered"
+        logger.warning(event, extra={"fields": {"host": host.name, "in_flight": host.running}})
+
+    def _leave(self, claims: list[Claim]) -> list[Claim]:
+        gone = {claim.id for claim in claims}
+        if gone:
+            for host in self._lines:
+                host.line = deque(claim for claim in host.line if claim.id not in gone)
+            self._lines = deque(host for host in self._lines if host.line)
+            self.waiting -= len(claims)
+        return claims
+
+
+def host_of(webhook: str) -> str:
+    """Return host and port of a URL that was checked when it was scheduled."""
+    authority = webhook.split("/", 3)[2]
+    if "?" in authority or "#" in authority:
+        authority = authority.replace("#", "?").partition("?")[0]
+    return authority.lower()
