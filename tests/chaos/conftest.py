@@ -1,0 +1,101 @@
+"""Fixtures of the fault suite: a Redis of its own for each case, a proxy before it, the checker; and the table of figures."""
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.redis_client import RedisClient
+from tests.chaos.checker import Checker
+from tests.chaos.figures import FULL, Figures, table
+from tests.support.audit import assert_balanced
+from tests.support.proxy import Proxy, proxying
+from tests.support.receiver import Receiver
+from tests.support.redis_process import RedisProcess, redis_process
+
+ROWS = pytest.StashKey[list[Figures]]()
+OWN = pytest.StashKey[Figures]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = []
+    config.addinivalue_line("markers", "case(number, title): a case of the fault suite")
+    config.addinivalue_line("markers", "full: runs only with the full numbers (make chaos)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("full") and not FULL:
+            item.add_marker(pytest.mark.skip(reason="runs with `make chaos`"))
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """The row of this case; the numbers are printed also where the case fails."""
+    marker = request.node.get_closest_marker("case")
+    row = Figures(str(marker.args[0]), marker.args[1])
+    request.node.stash[OWN] = row
+    request.config.stash[ROWS].append(row)
+    yield row
+    print(f"case {row.case}, {row.title}: {'; '.join(row.notes)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if (row := item.stash.get(OWN, None)) is not None:
+        row.seconds += report.duration
+        if report.when == "call" or report.failed:
+            row.verdict = report.outcome
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[ROWS]
+    if rows:
+        terminalreporter.section("fault suite")
+        for line in table(rows):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
+    """An empty, append-only Redis on a TCP port, whose process the case may harm; audited at the end."""
+    async with redis_process(tmp_path / "redis") as process:
+        yield process
+        raw = redis.asyncio.Redis.from_url(process.url, protocol=2)
+        client = RedisClient(process.url, 3)
+        try:
+            await assert_balanced(raw, client)
+        finally:
+            await client.aclose()
+            await raw.aclose()
+
+
+@pytest.fixture
+async def raw(server: RedisProcess) -> AsyncIterator[redis.asyncio.Redis]:
+    """The library's own client, straight to the server."""
+    client = redis.asyncio.Redis.from_url(server.url, protocol=2)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def proxy(server: RedisProcess) -> AsyncIterator[Proxy]:
+    """A proxy before the server."""
+    async with proxying(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+async def checker(
+    tmp_path: Path, server: RedisProcess, raw: redis.asyncio.Redis, receiver: Receiver, figures: Figures
+) -> AsyncIterator[Checker]:
+    """The total-queue checker; it ends the processes that it started."""
+    checker = Checker(tmp_path, server.url, raw, receiver, figures)
+    try:
+        yield checker
+    finally:
+        await checker.stop()

@@ -1,0 +1,93 @@
+"""A Redis server of a test's own, on a TCP port: stopped, killed, paused and started again as the test wants."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from redis_scheduler.server_binary import candidates, choose
+from tests.support.waiting import wait_until
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisProcess:
+    """An append-only server (everysec) in a folder; its data outlives `stop` and `kill`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self) -> None:
+        """Start it, and return when it serves."""
+        binary = choose(candidates(), None).path
+        assert binary is not None
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # it outlives this call
+                [
+                    *(binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)),
+                    *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+                ],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        client = redis.asyncio.Redis(port=self.port, protocol=2)
+
+        async def serves() -> bool:
+            with contextlib.suppress(RedisError, OSError):
+                return bool(await client.ping())
+            return False
+
+        try:
+            await wait_until(serves, "Redis serves", 30)
+        finally:
+            await client.aclose()
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def stop(self) -> None:
+        """Stop it in order: what it answered is on disk."""
+        await self._end(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        await self._end(signal.SIGKILL)
+
+    async def _end(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.signal(number)
+            self.signal(signal.SIGCONT)
+            await asyncio.to_thread(self._process.wait, 30)
+
+
+@asynccontextmanager
+async def redis_process(folder: Path) -> AsyncIterator[RedisProcess]:
+    """Run a server until the end of the block."""
+    server = RedisProcess(folder)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()
