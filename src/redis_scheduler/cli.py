@@ -30,11 +30,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_SETTINGS, f"redis-scheduler: {message}; see redis-scheduler --help\n")
 
 
-def _parser() -> _Parser:
+def _options(*names: str) -> _Parser:
+    """Return a parser of these settings, of all if none is named."""
     # What is not given is not set, so a role's defaults cannot overwrite what stood before it.
     options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = options.add_argument_group("options, each with its variable and default")
     for setting in dataclasses.fields(Settings):
+        if names and setting.name not in names:
+            continue
         about = setting.metadata
         group.add_argument(
             f"--{setting.name.replace('_', '-')}",
@@ -42,6 +45,11 @@ def _parser() -> _Parser:
             metavar=about["variable"],
             help=f"{about['help']} [{about['variable']}; default {about['default']}]".replace("%", "%%"),
         )
+    return options
+
+
+def _parser() -> _Parser:
+    options = _options()
     parser = _Parser(
         prog="redis-scheduler",
         description="Calls a webhook after a delay: exactly when asked, through crashes, restarts and outages.",
@@ -56,6 +64,17 @@ def _parser() -> _Parser:
     ):
         roles.add_parser(name, help=summary, description=summary, parents=[options])
     roles.add_parser("health", help="exit 0 if a process of this machine or container runs well, else 1")
+    doctor = roles.add_parser(
+        "doctor",
+        help="check that every task stands in its place and is accounted for; --repair puts right what is wrong",
+        description="Checks all that Redis holds of the service: each task stands in one place, nothing is left of tasks "
+        "that are gone, and the ledger balances. Prints each fault with what it means. May be run at any time, also "
+        "while the service runs; where the private Redis of DATA_DIR does not run, it runs for as long as the check.",
+        epilog="Exit code: 0 nothing is wrong, or all of it was repaired and a second look found nothing; 1 faults were "
+        "found or are left, or Redis cannot be reached; 2 a setting is wrong.",
+        parents=[_options("redis_url", "data_dir")],
+    )
+    doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
     return parser
 
 
@@ -74,13 +93,20 @@ def _main(arguments: Sequence[str] | None) -> int:
         from redis_scheduler.health import is_healthy
 
         return 0 if is_healthy() else EXIT_FAILED
+    repairs = options.pop("repair", False)
     try:
-        settings = load(role, options)
+        if role == "doctor":
+            from redis_scheduler.doctor import examine
+
+            return 0 if asyncio.run(examine(load(ALL, options), repairs)) else EXIT_FAILED
+        return _run(role, load(role, options))
     except SettingsError as error:
         for problem in error.problems:
             print(f"redis-scheduler: {problem}", file=sys.stderr)  # noqa: T201
         return EXIT_SETTINGS
-    return _run(role, settings)
+    except SchedulerError as error:
+        print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
 
 
 def _run(role: str, settings: Settings) -> int:
@@ -97,9 +123,6 @@ def _run(role: str, settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
-    except SchedulerError as error:
-        print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
     except BaseExceptionGroup as errors:
         logger.critical("died", exc_info=errors)
         return EXIT_FAILED

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import psutil
 
-from redis_scheduler.errors import StartError
+from redis_scheduler.errors import FolderInUse, StartError
 from redis_scheduler.server_binary import Server, candidates, choose, identify
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,13 @@ READY_S = 60.0  # that a new server may stay silent; one that answers LOADING ma
 STOP_S = 10.0  # for a server to flush its file and leave, before SIGKILL
 WATCH_S = 0.25  # between two looks at the running server
 RESTART_S = 1.0  # at least, from one start of a dying server to the next
+VERSION_FILE = "redis-version"  # in the folder, from before the first server is started in it
 SOCKET_PATH_LIMIT = 103  # bytes: macOS has 103, Linux 107, and Redis cuts a longer path off without a word
 
 
 def _select(folder: Path) -> Server:
     """Choose the server for the folder and write its version there, whole or not at all."""
-    kept = folder / "redis-version"
+    kept = folder / VERSION_FILE
     written_by = identify(kept.read_bytes()) if kept.exists() else None
     if written_by is None and kept.exists():
         raise StartError(f"{kept} must hold what last wrote this folder, such as 'redis 7.0.15': mend it")
@@ -73,7 +74,7 @@ def _take_lock(folder: Path) -> int:
         if not isinstance(error, BlockingIOError):
             raise
         remedy = "stop that one, or set another DATA_DIR"
-        raise StartError(f"DATA_DIR {folder} is in use by another redis-scheduler ({holder}): {remedy}") from None
+        raise FolderInUse(f"DATA_DIR {folder} is in use by another redis-scheduler ({holder}): {remedy}") from None
     return descriptor
 
 
@@ -138,6 +139,12 @@ class EmbeddedServer:
         return f"unix://{quote(str(self._socket))}"
 
     @property
+    def has_data(self) -> bool:
+        """Whether a server was ever started in the folder, which is only looked at."""
+        with _explained(self._folder):
+            return (self._folder / VERSION_FILE).exists()
+
+    @property
     def description(self) -> str:
         """The server's flavour and version, such as `redis 6.2.14`."""
         return str(self._server or "not started")
@@ -145,7 +152,8 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Take the folder, stop a server left in it, start one, and return when it serves.
 
-        Raises StartError with one line that says what to do; then nothing is left running or locked.
+        Raises StartError with one line that says what to do, FolderInUse where another process runs the server; then
+        nothing is left running or locked by this one.
         """
         if (excess := len(os.fsencode(self._socket)) - SOCKET_PATH_LIMIT) > 0:
             raise StartError(

@@ -23,6 +23,10 @@ class StartError(SchedulerError):
     """The service cannot start here (port taken, data folder in use, no server to embed)."""
 
 
+class FolderInUse(StartError):
+    """DATA_DIR is in use by another redis-scheduler."""
+
+
 class StoreUnavailable(SchedulerError):
     """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown."""
 

@@ -28,7 +28,7 @@ DEAD = f"{SHARD}:dead"
 """ZSET key → died ms: retries exhausted; record and failure stay."""
 
 COUNTERS = f"{SHARD}:counters"
-"""HASH: scheduled, delivered, failed, died, cancelled, purged, replayed: since ever."""
+"""HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, lost: since ever."""
 
 TYPES = f"{SHARD}:types"
 """SET of the type names that have a TYPE key."""

@@ -35,7 +35,7 @@ def statistics(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed")
+COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "lost")
 
 
 def _gibibytes(size: int) -> str:

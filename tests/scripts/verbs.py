@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from redis_scheduler.audit import audit, balance
 from redis_scheduler.store import Entry, NewTask, Store
 from redis_scheduler.views import Views
 from tests.scripts import states
@@ -40,6 +41,10 @@ async def _page(store: Store, task: Task) -> Any:
     return [found.key for found in page.tasks]
 
 
+async def _audit(store: Store, task: Task) -> Any:
+    return [finding async for finding in audit(store.client, repairs=True)]
+
+
 RELEASED = State("waiting", owner="waiting")
 
 VERBS: dict[str, Verb] = {
@@ -61,6 +66,8 @@ VERBS: dict[str, Verb] = {
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
+    "audit": Verb(states.in_delivery, _audit, IN_DELIVERY, QUEUED),
+    "balance": Verb(states.in_delivery, lambda store, task: balance(store.client), IN_DELIVERY, QUEUED),
     "page": Verb(states.in_due, _page, DUE, DUE),
     "ledger": Verb(states.in_delivery, lambda store, task: Views(store.client).ledger(), IN_DELIVERY, QUEUED),
 }

@@ -1,0 +1,215 @@
+"""The audit: whether every task stands in exactly one place, nothing is left of tasks that are gone, the ledger balances.
+
+All keys are walked in bounded steps, and all that is met is looked at by a script, 100 at one moment; so a live service is
+examined as it runs, and what merely moves is never taken for a fault. Called by doctor.py, and after each test on Redis.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from redis_scheduler import keys
+from redis_scheduler.models import decode_record
+from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.views import ENDED, ENTERED
+
+LOOK_LIMIT = 100
+"""Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""
+
+STEP_BYTES = 1_048_576
+"""About how much one step of the walk reads: a millisecond of Redis."""
+
+_AUDIT, _BALANCE = Script("audit"), Script("balance")
+
+
+class _Fault(NamedTuple):
+    """What a kind of fault is found at, what is wrong and what that means, and what a repair does (nothing: it cannot)."""
+
+    subject: str
+    wrong: str
+    repair: str
+
+
+FAULTS = {
+    "nowhere": _Fault(
+        "task", "has a record but stands nowhere: it would never be delivered", "put back into `due` at its due time"
+    ),
+    "no entry": _Fault(
+        "task",
+        "is queued as entry {where}, which is not its own or is gone: it would never be delivered",
+        "queued anew",
+    ),
+    "several places": _Fault(
+        "task",
+        "stands in {where} at once: it would be delivered more than once, or after its end",
+        "left in the most imminent of them",
+    ),
+    "no record": _Fault("task", "stands in {where} without a record: nobody knows its webhook any more", "removed"),
+    "stray failure": _Fault("task", "has a failure but no record: a leftover of a task that is gone", "removed"),
+    "stray entry": _Fault("entry", "is in the queue but not that of task {where}: nobody would deliver it", "removed"),
+    "stray pending": _Fault(
+        "entry", "is pending for {where} but not in the queue: each sweep would look at it", "acknowledged"
+    ),
+    "not listed": _Fault(
+        "task", "is missing in the index of its type {where}: no list by type shows it", "put into the index"
+    ),
+    "wrongly listed": _Fault(
+        "task", "is in the index of type {where}, but is none of its tasks still to be delivered", "taken out of it"
+    ),
+    "empty type": _Fault("type", "is named but has no task", "removed"),
+    "unreadable record": _Fault(
+        "task",
+        f"has a record that cannot be read: it cannot be delivered, nor repaired; delete it (HDEL {keys.TASKS} <key>) and "
+        "repair again",
+        "",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault: its kind (of FAULTS), the key, entry id or type name it is found at, and one line that explains it."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+class _Suspect(NamedTuple):
+    """What the script is to look at: see its header."""
+
+    what: str
+    subject: bytes | str
+    due_ms: int | str = ""
+    type: str | None = None
+
+
+class _Step:
+    """How many to read at once: more the smaller they are, so that no answer is much larger than STEP_BYTES."""
+
+    def __init__(self) -> None:
+        self.limit = 1
+        self._count = self._bytes = 0
+
+    def note(self, count: int, answer: Sequence[bytes | None]) -> None:
+        """Take into account how many came back, and their size."""
+        self._count += count
+        self._bytes += sum(len(part or b"") for part in answer)
+        fitting = STEP_BYTES * (self._count + 1) // (self._bytes + 1)
+        self.limit = max(1, min(2 * self.limit, LOOK_LIMIT, fitting))
+
+
+async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Finding]:
+    """Yield each fault once, repaired if asked for: whatever was there throughout is looked at.
+
+    Writes nothing without `repairs`, but for the group where it is missing. No call holds Redis for more than about a
+    millisecond, or brings much more than STEP_BYTES, unless one record is larger. What a repair of StoreFull or
+    StoreUnavailable left undone is found again.
+    """
+    walk = _Walk(client)
+    found = set()
+    async for suspects in walk.suspects():
+        for start in range(0, len(suspects), LOOK_LIMIT):
+            part = suspects[start : start + LOOK_LIMIT]
+            for number, kind, where in await _look(client, part, repairs):
+                finding = _finding(kind, part[number - 1].subject, where, repairs)
+                if finding not in found:
+                    found.add(finding)
+                    yield finding
+
+
+async def balance(client: RedisClient) -> int:
+    """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found again)."""
+    signed = [("1", name) for name in ENTERED] + [("-1", name) for name in ENDED]
+    arguments = [argument for pair in signed for argument in pair]
+    missing: int = await client.script(_BALANCE, [keys.DUE, keys.QUEUE, keys.COUNTERS], arguments)
+    return missing
+
+
+async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool) -> Iterable[tuple[int, str, str]]:
+    numbers: dict[str, int] = {}
+    arguments: list[Argument] = []
+    for suspect in suspects:
+        number = 0 if suspect.type is None else numbers.setdefault(suspect.type, len(numbers) + 1)
+        arguments += (suspect.what, suspect.subject, suspect.due_ms, number)
+    places = [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD, keys.TYPES, keys.BELL]
+    answer = await client.script(
+        _AUDIT,
+        [*places, *map(keys.type_index, numbers)],
+        [keys.GROUP, int(repairs), len(numbers), *numbers, *arguments],
+    )
+    rows = zip(answer[::3], answer[1::3], answer[2::3], strict=True)
+    return [(number, kind.decode(), where.decode(errors="replace")) for number, kind, where in rows]
+
+
+def _finding(kind: str, subject: bytes | str, where: str, repairs: bool) -> Finding:
+    fault = FAULTS[kind]
+    name = subject if isinstance(subject, str) else subject.decode(errors="replace")
+    repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
+    return Finding(kind, name, f"{fault.subject} {name} {fault.wrong.replace('{where}', where)}{repair}")
+
+
+class _Walk:
+    """One walk through all keys."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._records = _Step()
+
+    async def suspects(self) -> AsyncIterator[list[_Suspect]]:
+        """Yield all that is met, in steps. What was there from the first to the last is met; more than once, perhaps."""
+        async for pairs in self._scan("HSCAN", keys.TASKS, self._records):
+            yield [_task(key, record) for key, record in zip(pairs[::2], pairs[1::2], strict=True)]
+        for command, place in (
+            *(("HSCAN", keys.ENTRIES), ("ZSCAN", keys.DUE)),
+            *(("ZSCAN", keys.DEAD), ("HSCAN", keys.FAILURES)),
+        ):
+            async for pairs in self._scan(command, place, _Step()):
+                yield [_Suspect("member", key) for key in pairs[::2]]
+        async for ids in self._ids("XRANGE", keys.QUEUE):
+            yield [_Suspect("entry", entry_id) for entry_id in ids]
+        async for ids in self._ids("XPENDING", keys.QUEUE, keys.GROUP):
+            yield [_Suspect("pending", entry_id) for entry_id in ids]
+        async for names in self._scan("SSCAN", keys.TYPES, _Step()):
+            for name in names:
+                async for suspects in self._of_type(name.decode(errors="replace")):
+                    yield suspects
+
+    async def _scan(self, command: str, name: str, step: _Step) -> AsyncIterator[list[bytes]]:
+        cursor: bytes | None = None
+        while cursor != b"0":
+            cursor, answer = await self._client.command(command, name, cursor or "0", "COUNT", step.limit)
+            step.note(len(answer) // 2, answer)
+            yield answer
+
+    async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
+        start = "-"
+        count = ("COUNT", LOOK_LIMIT) if command == "XRANGE" else (LOOK_LIMIT,)
+        while rows := await self._client.command(command, *place, start, "+", *count):
+            yield [row[0] for row in rows]
+            start = f"({rows[-1][0].decode()}"
+
+    async def _of_type(self, name: str) -> AsyncIterator[list[_Suspect]]:
+        yield [_Suspect("type", name, type=name)]
+        async for pairs in self._scan("ZSCAN", keys.type_index(name), _Step()):
+            members = pairs[::2]
+            while members:
+                part, members = members[: self._records.limit], members[self._records.limit :]
+                records = await self._client.command("HMGET", keys.TASKS, *part)
+                self._records.note(len(records), records)
+                yield [_listed(key, record, name) for key, record in zip(part, records, strict=True)]
+
+
+def _task(key: bytes, record: bytes) -> _Suspect:
+    try:
+        decoded = decode_record(record)
+    except (ValueError, RecursionError):
+        return _Suspect("unreadable", key)
+    return _Suspect("task", key, decoded.due, decoded.type)
+
+
+def _listed(key: bytes, record: bytes | None, name: str) -> _Suspect:
+    # A type is given at the schedule and never changes; where it is not known the script asks only if the task is there.
+    known = _task(key, record) if record is not None else None
+    is_foreign = known is not None and known.what == "task" and known.type != name
+    return _Suspect("foreign" if is_foreign else "listed", key, type=name)

@@ -1,0 +1,136 @@
+"""The command `redis-scheduler doctor`: examines what Redis holds of the service, prints what is wrong, and repairs it.
+
+Safe at any time, also beside the running service: the audit looks and repairs at one moment, and the ledger is read at one.
+"""
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from redis.exceptions import RedisError
+
+from redis_scheduler.audit import Finding, audit, balance
+from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.errors import FolderInUse, SchedulerError, SettingsError
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.settings import Settings
+from redis_scheduler.views import ENDED, ENTERED, Ledger, Views
+
+TIMEOUT_S = 5.0
+"""One send to Redis and its answer."""
+
+SHOWN_MOST = 100
+"""Faults of a kind that are printed; of more only the number."""
+
+
+async def examine(settings: Settings, repairs: bool) -> bool:
+    """Print faults, ledger and verdict; return whether nothing is wrong, or nothing any more.
+
+    Raises SettingsError, StartError, StoreUnavailable or StoreFull when Redis cannot be examined; what was repaired
+    before stays so.
+    """
+    # What the library parts log on the way is said here by the error, in one line.
+    logging.disable(logging.WARNING)
+    async with _redis_url(settings) as url:
+        client = RedisClient(url, TIMEOUT_S)
+        try:
+            return await _examine(client, repairs)
+        except RedisError as error:
+            raise SchedulerError(f"Redis refused a call: {error}") from error
+        finally:
+            await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _redis_url(settings: Settings) -> AsyncIterator[str]:
+    """Yield the URL of Redis; where it is the private one and does not run, it runs within the block."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    server = EmbeddedServer(settings.data_dir)
+    if not server.has_data:
+        data_dir = settings.data_dir.absolute()
+        raise SettingsError([f"DATA_DIR={data_dir}: holds no data of a service; set DATA_DIR, or REDIS_URL"])
+    try:
+        # Where another process has the folder, that one runs the server.
+        with contextlib.suppress(FolderInUse):
+            await server.start()
+        yield server.url
+    finally:
+        await server.stop()
+
+
+async def _examine(client: RedisClient, repairs: bool) -> bool:
+    shown: set[Finding] = set()
+    found = await _show(audit(client, repairs), shown)
+    left = await _show(audit(client), shown) if repairs and found else found
+    missing = (await Views(client).ledger()).missing
+    if repairs and not left:
+        missing = await balance(client)
+    if missing:
+        # Where other faults were found, theirs may be the cause: it counts as a fault only where it is the only one.
+        found = found or 1
+        _say(_missing(missing, left, repairs))
+    ledger = await Views(client).ledger()
+    left = left or int(not ledger.is_balanced)
+    _say(_table(ledger))
+    if not found:
+        _say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
+    elif not repairs:
+        _say(f"{_count(found, 'fault')}. Nothing was changed; `redis-scheduler doctor --repair` repairs.")
+    elif left:
+        _say(f"{_count(found, 'fault')}; {left} could not be repaired.")
+    else:
+        _say(f"{_count(found, 'fault')} repaired; a second look found nothing.")
+    return not left
+
+
+async def _show(findings: AsyncIterator[Finding], shown: set[Finding]) -> int:
+    """Print the first of each kind that were not shown before; return how many there are."""
+    counts: Counter[str] = Counter()
+    async for finding in findings:
+        counts[finding.kind] += 1
+        if counts[finding.kind] <= SHOWN_MOST and finding not in shown:
+            shown.add(finding)
+            _say(finding.text)
+    for kind, count in counts.items():
+        if count > SHOWN_MOST:
+            _say(f"and {count - SHOWN_MOST} more: {kind}")
+    return counts.total()
+
+
+def _missing(missing: int, left: int, repairs: bool) -> str:
+    if left:
+        return f"the ledger is off by {missing}; what is still so when no other fault is left is lost, or found again"
+    if missing > 0:
+        wrong, counted = "was scheduled of which nothing is left", "as lost"
+    else:
+        wrong, counted = "is there that had ended, or was never scheduled", "off those lost"
+    wrong = wrong if abs(missing) == 1 else wrong.replace("was", "were").replace("is there", "are there")
+    return f"{_count(abs(missing), 'task')} {wrong}; {'' if repairs else 'with --repair '}counted {counted}"
+
+
+def _table(ledger: Ledger) -> str:
+    """The ledger's equation, a term a line."""
+    states = {
+        "due": ledger.due,
+        "queued": ledger.queued,
+        "in delivery": ledger.in_delivery,
+        "waiting": ledger.waiting,
+    }
+    entered, ended = ({name: ledger.counters.get(name, 0) for name in names} for names in (ENTERED, ENDED))
+    lines = [f"{sign} {name:<12}{count:>12}" for sign, (name, count) in zip(" +", entered.items(), strict=True)]
+    for name, count in (states | ended).items():
+        lines.append(f"{'=' if name == 'due' else '+'} {name:<12}{count:>12}")
+    if not ledger.is_balanced:
+        lines.append(f"  {'off by':<12}{ledger.missing:>12}")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201
