@@ -21,6 +21,12 @@ from redis_scheduler.store import WINDOW_MS
 OLDEST_SERVER = (6, 2)
 """The first with XAUTOCLAIM."""
 
+CONFIGURATION = (
+    ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
+    ("appendonly", "yes", "a crash of Redis loses what was scheduled since its last snapshot"),
+)
+"""What should be set, and what it means when it is not: see RELIABILITY.md."""
+
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
 
@@ -193,11 +199,11 @@ class Views:
             version = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)["redis_version"]
             if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
                 warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
-        with contextlib.suppress(NotPermitted, ResponseError):
-            answer = await self.client.command("CONFIG", "GET", "maxmemory-policy")
-            if answer and answer[1] != b"noeviction":
-                policy = answer[1].decode()
-                warnings.append(f"maxmemory-policy is {policy}: Redis may evict tasks; set it to noeviction")
+        for setting, right, meaning in CONFIGURATION:
+            with contextlib.suppress(NotPermitted, ResponseError):
+                answer = await self.client.command("CONFIG", "GET", setting)
+                if answer and answer[1].decode() != right:
+                    warnings.append(f"{setting} is {answer[1].decode()}: {meaning}; set it to {right}")
         return warnings
 
 

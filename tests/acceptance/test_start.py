@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from redis_scheduler import __version__
 from tests.support.receiver import Receiver
@@ -174,15 +175,17 @@ async def test_with_a_token_it_listens_on_all_interfaces(tmp_path: Path) -> None
         assert TOKEN not in process.log
 
 
-async def test_an_evicting_redis_is_warned_of(redis_url: str, tmp_path: Path) -> None:
-    import redis.asyncio
-
-    raw = redis.asyncio.Redis.from_url(redis_url)
-    await raw.config_set("maxmemory-policy", "allkeys-lru")
+@pytest.mark.parametrize(
+    ("setting", "value", "right"),
+    [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "yes")],
+)
+async def test_a_redis_that_may_lose_tasks_is_warned_of(
+    setting: str, value: str, right: str, raw: redis.asyncio.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    await raw.config_set(setting, value)
     try:
         async with serving(tmp_path, REDIS_URL=redis_url) as process:
-            events = await wait_until(lambda: process.events("redis-configuration"), "it warns")
-            assert "allkeys-lru" in events[0]["warning"]
+            [event] = await wait_until(lambda: process.events("redis-configuration"), "it warns")
+            assert event["warning"].startswith(f"{setting} is {value}: ")
     finally:
-        await raw.config_set("maxmemory-policy", "noeviction")
-        await raw.aclose()
+        await raw.config_set(setting, right)
