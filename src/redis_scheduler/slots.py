@@ -128,6 +128,9 @@ class Slots:
         for host in self._lines:
             self._judge(host, now)
             for claim in host.line if host.is_slow else ():
+                # In a new entry it would not be known how many workers it has lost.
+                if claim.claims > 1:
+                    continue
                 host.returns_at = max(host.returns_at + 1 / pace_per_s, now + TURN_S)
                 found.append((claim, math.ceil((host.returns_at - now) / RETURN_STEP_S) * RETURN_STEP_S))
         self._leave([claim for claim, _ in found])

@@ -13,9 +13,9 @@ from redis_scheduler.store import Claim
 NUMBERS = count(1)
 
 
-def claim(host: str = "slow") -> Claim:
+def claim(host: str = "slow", claims: int = 1) -> Claim:
     number = next(NUMBERS)
-    return Claim(f"{number}-0", f"key-{number}", Record(due=0, webhook=f"http://{host}/", ttl=0), 0)
+    return Claim(f"{number}-0", f"key-{number}", Record(due=0, webhook=f"http://{host}/", ttl=0), 0, claims)
 
 
 def begun(slots: Slots) -> list[Claim]:
@@ -109,6 +109,14 @@ def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once
     begin(slots, 3)
     [*_, (_, delay_s)] = slots.surplus(1000 + TURN_S + 0.01)
     assert delay_s >= max(delays)
+
+
+def test_what_has_lost_a_worker_stays_in_the_line_of_a_slow_host() -> None:
+    slots = judged_slow()
+    slots.add(claim(claims=2))
+    slots.add(claim())
+    assert len(slots.surplus(1000 + 1.1 * TURN_S)) == 1
+    assert slots.waiting == 1
 
 
 def test_many_deliveries_that_end_late_and_at_once_make_no_fast_host() -> None:
