@@ -40,8 +40,8 @@ class Api:
         self._max_body = max_body
         self._store = Store(client, name)
         self._views = Views(client)
-        self._purge_lock = asyncio.Lock()
-        self._update_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._purge_turns = _Turns()
+        self._update_turns: WeakValueDictionary[str, _Turns] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
         self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
@@ -92,7 +92,7 @@ class Api:
         key = requests.task_key(request)
         wanted = requests.update_request(await requests.read_body(request, self._max_body))
         # Here one after another, so that only other processes can be first.
-        async with _one_at_a_time(self._update_locks.setdefault(key, asyncio.Lock())):
+        async with self._update_turns.setdefault(key, _Turns()).taken():
             return await self._update_one(key, wanted)
 
     async def _update_one(self, key: str, wanted: UpdateRequest) -> Response:
@@ -130,7 +130,7 @@ class Api:
         """POST /purge, DELETE /schedules: delete every task."""
         # A filter would be a wish for less than that.
         requests.parameters(request)
-        async with _one_at_a_time(self._purge_lock):
+        async with self._purge_turns.taken():
             return answer({"data": await self._store.purge()})
 
     async def stats(self, request: Request) -> Response:
@@ -139,18 +139,33 @@ class Api:
         return answer({"data": statistics(await self._views.ledger())})
 
 
-@contextlib.asynccontextmanager
-async def _one_at_a_time(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold a lock; StoreUnavailable when those before take too long."""
-    try:
-        async with asyncio.timeout(QUEUED_S):
-            await lock.acquire()
-    except TimeoutError as error:
-        raise StoreUnavailable("Redis is not available: too many wait for it") from error
-    try:
-        yield
-    finally:
-        lock.release()
+class _Turns:
+    """Requests that go one after another. When one finds Redis away, those that wait behind it fail with it."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._failures = 0
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Hold the turn; StoreUnavailable when those before took too long, or found Redis away."""
+        failures_before = self._failures
+        try:
+            async with asyncio.timeout(QUEUED_S):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable("Redis is not available: too many wait for it") from error
+        if self._failures != failures_before:
+            # Its client has waited for one time-out, and is spared another.
+            self._lock.release()
+            raise StoreUnavailable("Redis is not available: the request before found it away")
+        try:
+            yield
+        except StoreUnavailable:
+            self._failures += 1
+            raise
+        finally:
+            self._lock.release()
 
 
 def _by_method(**endpoints: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
