@@ -23,10 +23,12 @@ async def stop_or_interval(stop: asyncio.Event, seconds: float) -> None:
 
 
 class Outage:
-    """What this process knows of Redis: away or not."""
+    """What this process knows of Redis: away or not, and whether the queue had its group."""
 
     def __init__(self) -> None:
         self.is_away = False
+        self.has_seen_group = False
+        """Met once, the group is missing only where somebody took it away."""
 
     def begin(self, error: Exception) -> None:
         """Note that Redis is away."""

@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -54,6 +55,11 @@ _AWAY = re.compile(
 )
 
 
+_GROUP_LOST = (
+    "Redis was flushed, or the queue's consumer group destroyed: the group is made anew, and the service goes on. "
+    "What was flushed is gone; what was in delivery may arrive twice."
+)
+
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
@@ -75,6 +81,20 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull()
     return error
+
+
+class _GuardedConnection(AbstractConnection):
+    """Mixed into the library's connections: a write to one that was reset while it was idle is a lost connection.
+
+    uvloop raises RuntimeError there; the library expects OSError alone.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send what is packed. Raises the library's ConnectionError."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError(f"Connection lost: {error}") from error
 
 
 class RedisClient:
@@ -103,6 +123,8 @@ class RedisClient:
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
+        pool = client.connection_pool
+        pool.connection_class = type("Connection", (_GuardedConnection, pool.connection_class), {})
         client.response_callbacks.clear()
         return client
 
@@ -140,11 +162,6 @@ class RedisClient:
                 return await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
 
         return await self.resending(send)
-
-    async def load(self, *scripts: Script) -> None:
-        """Load scripts, for pipelines that name them by digest."""
-        for script in scripts:
-            await self.command("SCRIPT", "LOAD", script.text)
 
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
         """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.
@@ -199,4 +216,9 @@ class RedisClient:
         except (RedisError, OSError) as error:
             raise translated(error) from error
         else:
-            logger.info("group-created", extra={"fields": {"queue": keys.QUEUE, "group": keys.GROUP}})
+            fields = {"queue": keys.QUEUE, "group": keys.GROUP}
+            if self._outage.has_seen_group:
+                logger.warning("group-lost", extra={"fields": fields | {"warning": _GROUP_LOST}})
+            else:
+                logger.info("group-created", extra={"fields": fields})
+        self._outage.has_seen_group = True

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from redis_scheduler.store import WINDOW_MS
-
-LOST_WORKERS_MOST = 5
-"""Claims in a row that may end without an outcome. A task that has killed so many workers is poison, and buried."""
+from redis_scheduler.store import LOST_WORKERS_MOST, WINDOW_MS
 
 
 class Step(Enum):

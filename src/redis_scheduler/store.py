@@ -35,6 +35,9 @@ SWEEP_STEP_INTERVAL_MS = 30
 SWEEP_HOLD_MS = 3_000
 """After a gap of this length in the sweeps nobody sweeps for as long: whoever lives settles and renews first."""
 
+LOST_WORKERS_MOST = 5
+"""Claims in a row that may end without an outcome: a task that has killed so many workers is poison, and buried."""
+
 SWEEP_VOID_AFTER_MS = 500
 """A reclaim that reaches Redis later than this was stuck on the way, while leases may have run out: it is void."""
 
@@ -124,7 +127,7 @@ def _scripts(*names: str) -> dict[str, Script]:
 
 SCRIPTS = _scripts(
     *("schedule", "update", "cancel", "purge", "replay"),
-    *("promote", "settle", "retry", "defer", "bury", "release", "renew", "reclaim", "retire"),
+    *("promote", "settle", "retry", "defer", "bury", "release", "renew", "reclaim", "retire", "entry"),
 )
 
 
@@ -140,6 +143,8 @@ class Store:
         """The writer's id and the consumer's name: new for every process, so that a restart is never mistaken."""
         self._batch_numbers: dict[str, int] = {}
         self._clock_offset_ms: float | None = None
+        self._last_chance = ""
+        """The entry that this consumer reclaimed last of those that are buried if they lose one worker more."""
 
     async def _run(self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         return await self.client.script(SCRIPTS[verb], redis_keys, arguments)
@@ -150,7 +155,9 @@ class Store:
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
         typed_keys, typed_arguments = (types.keys, types.arguments) if types else ([], [])
         # The verbs that know of the group name it between the writer's part and the types.
-        group = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
+        group: list[Argument] = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
+        if verb == "update":
+            group.append(WINDOW_MS)
         answer: bytes = await self._run(
             verb,
             [keys.writer(self.name, verb), *redis_keys, *typed_keys],
@@ -274,20 +281,21 @@ class Store:
         if not entries:
             return []
         ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
-        commands: list[Sequence[Argument]] = [
-            ("EVALSHA", SCRIPTS["renew"].sha, 1, keys.QUEUE, *self._renewal(ids)),
-            ("HMGET", keys.ENTRIES, *task_keys),
-            ("HMGET", keys.TASKS, *task_keys),
+        renew, renewal = SCRIPTS["renew"], self._renewal(ids)
+        # Where the tasks stand is read last: an update moves what it changes, so what is in its entry still was read as it is.
+        reads: list[Sequence[Argument]] = [
             ("HMGET", keys.FAILURES, *task_keys),
+            ("HMGET", keys.TASKS, *task_keys),
+            ("HMGET", keys.ENTRIES, *task_keys),
         ]
         try:
-            answers = await self.client.pipeline(*commands)
+            answers = await self.client.pipeline(("EVALSHA", renew.sha, 1, keys.QUEUE, *renewal), *reads)
         except NoScriptError:
-            await self.client.load(SCRIPTS["renew"])
-            answers = await self.client.pipeline(*commands)
+            # By its text, and not loaded before: it could be flushed again between the two.
+            answers = await self.client.pipeline(("EVAL", renew.text, 1, keys.QUEUE, *renewal), *reads)
         held = set(answers[0])
         loaded = []
-        for entry, current_id, record, failure in zip(entries, *answers[1:], strict=True):
+        for entry, failure, record, current_id in zip(entries, *answers[1:], strict=True):
             wire_id = entry.id.encode()
             if wire_id in held and current_id == wire_id and record is not None:
                 attempts = int(failure.partition(b" ")[0]) if failure else 0
@@ -395,20 +403,30 @@ class Store:
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
                 *(WINDOW_MS - LEASE_MS, void_after_ms),
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
+                *(LOST_WORKERS_MOST, self._last_chance),
             ],
         )
         self._clock_offset_ms = now_ms - time.monotonic() * 1000
         rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-        return [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows], wait_ms / 1000
+        entries = [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows]
+        for entry in entries:
+            if entry.claims == LOST_WORKERS_MOST:
+                self._last_chance = entry.id
+        return entries, wait_ms / 1000
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""
         rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name)
-        counts = {row[0]: row[3] for row in rows if row[0].decode() not in known}
-        if not counts:
-            return []
-        found = await self.client.pipeline(*(("XRANGE", keys.QUEUE, entry_id, entry_id) for entry_id in counts))
-        return [entry_of(answer[0], counts[answer[0][0]]) for answer in found if answer]
+        unknown = [(row[0], row[3]) for row in rows if row[0].decode() not in known]
+        entries = []
+        for start in range(0, len(unknown), BATCH_LIMIT):
+            part = unknown[start : start + BATCH_LIMIT]
+            # One command: where replies are lost again and again, one of many always is.
+            task_keys = await self._run("entry", [keys.QUEUE], [entry_id for entry_id, _ in part])
+            for (entry_id, claims), key in zip(part, task_keys, strict=True):
+                if key is not None:
+                    entries.append(Entry(entry_id.decode(), key.decode(), claims))
+        return entries
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
@@ -426,7 +444,7 @@ def _id_order(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence)
 
 
-def entry_of(wire: Any, claims: int = 1) -> Entry:
+def entry_of(wire: Any) -> Entry:
     """Return an entry of the queue as Redis answers it."""
     entry_id, fields = wire
-    return Entry(entry_id.decode(), fields[1].decode(), claims)
+    return Entry(entry_id.decode(), fields[1].decode())

@@ -5,7 +5,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Store, redis_ms
+from redis_scheduler.store import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS, Claim, Failed, Store, redis_ms
 from tests.scripts.states import (
     IN_DELIVERY,
     State,
@@ -70,6 +70,64 @@ async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_cou
     assert await other.retry([failure]) == [1]
     [claim] = await reclaimed(other)
     assert (claim.attempts, claim.claims) == (1, 1)
+
+
+async def lost(store: Store, raw: redis.asyncio.Redis, *claims: int) -> list[str]:
+    """Make a delivery for each number of claims, all of whose workers were lost, the last just now; return the tasks."""
+    tasks = [await in_delivery(store) for _ in claims]
+    for task, count in zip(tasks, claims, strict=True):
+        entry = ("XCLAIM", keys.QUEUE, keys.GROUP, "worker-z", 0, task.claim.id)
+        await ask(raw, *entry, "IDLE", WINDOW_MS, "RETRYCOUNT", count, "JUSTID")
+    return [task.key for task in tasks]
+
+
+async def test_a_last_chance_is_taken_alone_and_the_next_when_it_has_ended(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    """What was in flight beside a task that kills its worker has lost as many, and must not be buried with it."""
+    first, second, third = await lost(store, raw, *[LOST_WORKERS_MOST - 1] * 3)
+    [claim] = await reclaimed(store)
+    assert (claim.key, claim.claims) == (first, LOST_WORKERS_MOST)
+    assert await reclaimed(store) == []
+    passed_over = State("waiting", owner=keys.WAITING, claims=LOST_WORKERS_MOST - 1)
+    assert [await state_of(raw, key) for key in (second, third)] == [passed_over] * 2
+    # Another worker has none.
+    [others] = await reclaimed(other)
+    assert (others.key, others.claims) == (second, LOST_WORKERS_MOST)
+    await store.settle([claim])
+    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(third, LOST_WORKERS_MOST)]
+
+
+async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    last, lost_once, buried = await lost(store, raw, LOST_WORKERS_MOST - 1, 1, LOST_WORKERS_MOST)
+    retried = await waiting(store, delay_ms=0)
+    taken = await reclaimed(store)
+    assert [(claim.key, claim.claims) for claim in taken] == [
+        (last, LOST_WORKERS_MOST),
+        (buried, LOST_WORKERS_MOST + 1),
+        (retried.key, 1),
+    ]
+    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
+
+
+async def test_a_last_chance_is_not_taken_beside_what_lost_its_worker_too(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    lost_once, last = await lost(store, raw, 1, LOST_WORKERS_MOST - 1)
+    assert [claim.key for claim in await reclaimed(store)] == [lost_once]
+    assert [claim.key for claim in await reclaimed(store)] == [last]
+
+
+async def test_a_last_chance_that_was_retried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
+    first, second = await lost(store, raw, *[LOST_WORKERS_MOST - 1] * 2)
+    [claim] = await reclaimed(store)
+    await store.retry([Failed(claim, b"{}")])
+    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [
+        (first, 1),
+        (second, LOST_WORKERS_MOST),
+    ]
 
 
 async def test_no_more_than_the_limit_is_taken_and_the_rest_at_once_after(

@@ -1,20 +1,26 @@
 """update: compare-and-set of a record; with a new delay also of the due time, and the attempts start afresh."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from redis_scheduler.models import decode_record
-from redis_scheduler.store import Store
+from redis_scheduler.redis_client import Argument, RedisClient
+from redis_scheduler.store import WINDOW_MS, Entry, Store, redis_ms
 from tests.scripts.states import (
     DEAD,
+    DEFERRED,
     DUE,
     MAKERS,
     MISSING,
     TTL_MS,
     Maker,
     State,
+    Task,
+    ask,
     change,
     claimed,
     counters,
@@ -22,14 +28,18 @@ from tests.scripts.states import (
     due_ms,
     dump,
     entry_of,
+    failed,
     in_delivery,
     in_due,
+    queued,
+    reclaimed,
     record_of,
     redelivered,
+    set_idle,
     state_of,
     waiting,
-    waits_ms,
 )
+from tests.support.waiting import wait_until
 
 # What update answers in each state, and where the task stands then: without a new delay, and with one.
 KEPT = {
@@ -43,7 +53,11 @@ KEPT = {
     "dead": "U",
 }
 NEW = KEPT | {"dead": "X"}
-PLACES_KEPT = {"in delivery": State("queued"), "redelivered": State("queued", attempts=1)}
+PLACES_KEPT = {
+    "in delivery": State("queued"),
+    "redelivered": State("queued", attempts=1),
+    "waiting": DEFERRED,
+}
 PLACES_NEW = {"missing": MISSING, "dead": DEAD}
 
 
@@ -58,7 +72,7 @@ async def test_an_update_without_a_delay_keeps_due_time_and_attempts(
     _, letter = await store.update([update])
     assert letter == KEPT[state]
     assert await state_of(raw, task.key) == PLACES_KEPT.get(state, before)
-    assert await due_ms(raw, task.key) == due_before
+    assert state == "waiting" or await due_ms(raw, task.key) == due_before
     assert await counters(raw) == counters_before
     if state != "missing":
         assert await record_of(raw, task.key) == b'{"due":%d' % update.due_ms + update.tail
@@ -96,13 +110,44 @@ async def test_of_two_updates_of_one_record_the_second_is_told_and_changes_nothi
     assert (await record_of(raw, task.key), await state_of(raw, task.key)) == (before, where)
 
 
-async def test_what_is_queued_or_waits_keeps_its_entry_and_its_retry_time(
-    store: Store, raw: redis.asyncio.Redis
-) -> None:
-    task = await waiting(store, delay_ms=30_000)
+async def test_what_is_queued_keeps_its_entry(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await queued(store)
     await store.update([await change(store, task)])
     assert await entry_of(raw, task.key) == task.claim.id
-    assert 29_000 < await waits_ms(raw, task.claim) <= 30_000
+
+
+@pytest.mark.parametrize("delay_ms", [0, 30_000])
+async def test_what_waits_for_a_retry_keeps_its_time(delay_ms: int, store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await waiting(store, delay_ms=delay_ms)
+    retry_at = redis_ms(await ask(raw, "TIME")) + delay_ms
+    now_ms, _ = await store.update([await change(store, task)])
+    score = await due_ms(raw, task.key)
+    assert score is not None
+    assert max(now_ms, retry_at - 1_000) <= score <= max(now_ms, retry_at + 1)
+
+
+@pytest.mark.parametrize("verb", ["retry", "release"])
+async def test_a_late_success_of_the_old_record_does_not_take_away_what_was_updated_while_it_waited(
+    verb: str, store: Store, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    """A worker lost its lease to another, which failed or gave back; an update came; then the first had its 2xx."""
+    task, other = await in_delivery(store), Store(client, "worker-b")
+    await set_idle(raw, WINDOW_MS, task.claim)
+    [claim] = await reclaimed(other)
+    if verb == "retry":
+        await other.retry(failed(Task(claim.key, claim), delay_ms=0))
+    else:
+        await other.release([claim])
+    assert (await state_of(raw, task.key)).place == "waiting"
+    await store.update([await change(store, task, data=b'"after"')])
+    assert await store.settle([task.claim]) == [0]
+
+    async def is_moved() -> bool:
+        return (await store.promote())[0] == 1
+
+    await wait_until(is_moved, "the update is queued", every_s=0.001)
+    [again] = await claimed(store, 1)
+    assert (again.key, again.record.data) == (task.key, b'"after"')
 
 
 async def test_a_deferred_retry_keeps_its_time_whatever_its_record_says(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -133,6 +178,35 @@ async def test_an_update_during_the_delivery_is_delivered_by_the_next_claim(stor
     await store.update([await change(store, task, data=b'"after"')])
     [claim] = await claimed(store, 1)
     assert (claim.key, claim.record.data, claim.attempts) == (task.key, b'"after"', 1)
+
+
+class Crossed(RedisClient):
+    """Sends the commands of a pipeline one by one, something else before the one of this number: so Redis may serve others."""
+
+    def __init__(self, url: str, number: int, other: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(url, 3)
+        self._number = number
+        self._other = other
+
+    async def pipeline(self, *commands: Sequence[Argument]) -> list[Any]:
+        answers = []
+        for number, command in enumerate(commands):
+            if number == self._number:
+                await self._other()
+            answers.append(await self.command(*command))
+        return answers
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_a_load_that_is_crossed_by_an_update_brings_no_new_record_before_its_time(
+    number: int, store: Store, redis_url: str
+) -> None:
+    task = await in_delivery(store)
+    update = await change(store, task, TTL_MS)
+    client = Crossed(redis_url, number, lambda: store.update([update]))
+    for claim in await Store(client, store.name).load([Entry(task.claim.id, task.key)]):
+        assert claim.record.data == b'{"n":1}', "what is due in ten minutes would be delivered now"
+    await client.aclose()
 
 
 async def test_each_change_of_a_batch_has_its_own_letter(store: Store, raw: redis.asyncio.Redis) -> None:

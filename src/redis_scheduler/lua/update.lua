@@ -1,9 +1,9 @@
 -- update: replace records by compare-and-set; with a new delay also the due time, and the attempts start afresh.
--- Whatever is in delivery leaves the stream, so the outcome of the attempt under way no longer counts, and it is queued
--- again at once: no update is lost to an attempt that carried the old record. What is queued or waits for a retry keeps
--- its place: its next claim reads the new record.
+-- Whatever was claimed leaves the stream, so that no outcome of a claim that carried the old record counts: no update is
+-- lost to it. What is in delivery is queued again at once; what waits, which a worker that lost its lease may yet deliver,
+-- waits on in `due`. What is queued keeps its place: its next claim reads the new record.
 -- KEYS   writer, tasks, due, queue, entries, failures, dead, types, bell, then the index of each type named
--- ARGV   batch number, writer's expiry (s), group, waiting consumer, number of types, their names,
+-- ARGV   batch number, writer's expiry (s), group, waiting consumer, window (ms), number of types, their names,
 --        then per task: key, record expected, record less its due time, delay (ms; '' keeps the due time),
 --        due time kept (ms), type (its number above, or 0)
 -- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not found,
@@ -12,7 +12,8 @@
 -- Full   the writer's number is the first growing write: refused, nothing is written.
 --- include clock types bell writer
 local writer, tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 9)
-local batch, expiry_s, group, waiting, type_count = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local batch, expiry_s, group, waiting = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local window_ms, type_count = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local answer = applied(writer, batch)
 if answer then
@@ -23,9 +24,15 @@ redis.call('XPENDING', queue, group, '-', '+', 1)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 remember(writer, batch, '', expiry_s)
 
-local function leave_queue(id)
+local function leave_queue(key, id)
   redis.call('XACK', queue, group, id)
   redis.call('XDEL', queue, id)
+  redis.call('HDEL', entries, key)
+end
+
+local function wait_in_due(key, until_ms)
+  redis.call('ZADD', due, until_ms, key)
+  earliest_ms = math.min(earliest_ms, until_ms)
 end
 
 local function update(key, expected, tail, delay_ms, due_ms, type_number)
@@ -42,25 +49,27 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   if delay_ms ~= '' then
     due_ms = now + delay_ms
     if id then
-      leave_queue(id)
-      redis.call('HDEL', entries, key)
+      leave_queue(key, id)
     end
     redis.call('HDEL', failures, key)
-    redis.call('ZADD', due, due_ms, key)
-    earliest_ms = math.min(earliest_ms, due_ms)
+    wait_in_due(key, due_ms)
     if type_number > 0 then
-      add_to_type(types, KEYS[9 + type_number], ARGV[5 + type_number], key, due_ms)
+      add_to_type(types, KEYS[9 + type_number], ARGV[6 + type_number], key, due_ms)
     end
-  elseif in_delivery then
-    leave_queue(id)
-    redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
+  elseif pending then
+    leave_queue(key, id)
+    if in_delivery then
+      redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
+    else
+      wait_in_due(key, now + math.max(0, window_ms - pending[3]))
+    end
   end
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   return in_delivery and 'D' or 'U'
 end
 
 local letters = {}
-for i = 6 + type_count, #ARGV, 6 do
+for i = 7 + type_count, #ARGV, 6 do
   letters[#letters + 1] = update(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5]))
 end
 ring(bell, head_before_ms, earliest_ms)
