@@ -1,9 +1,12 @@
 """One attempt over HTTP: POST the bytes of `data` to the webhook, and say how it went. Knows nothing of Redis.
 
 2xx is success. Anything else is a failed attempt: another status, a redirect (never followed), a time-out, a connection
-error. Of an answer at most ANSWER_BYTES are read, as they come: nothing is decompressed.
+error. Of an answer at most ANSWER_BYTES are read, as they come: nothing is decompressed. A receiver that sends without end
+is cut off, also before its answer begins and between its parts, where aiohttp has no limit.
 """
 
+import asyncio
+import contextlib
 import errno
 import math
 import socket
@@ -11,17 +14,28 @@ import string
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from redis_scheduler import __version__
 from redis_scheduler.store import Claim
 
 ANSWER_BYTES = 65_536
+FRAME_BYTES = 16_384
+"""Bytes of an answer that are not its body: interim answers, head, and what stands between chunks."""
+
+INTERIM_MOST = 16
+"""Interim answers (100, 102, 103) before the answer: each costs as much time as a whole one."""
+
+PIECE_BYTES = 4_096
+"""What is parsed before the limits are looked at again: some milliseconds at the most."""
+
 ERROR_LENGTH = 200
 """Characters of an error that are kept with a failed task."""
 
@@ -48,6 +62,57 @@ class Outcome:
     is_local: bool = False
 
 
+class AnswerTooLong(Exception):
+    """The receiver sends without end."""
+
+
+class _Connection(ResponseHandler):
+    """aiohttp's protocol, which takes any number of interim answers and any bytes between chunks: here both are limited."""
+
+    _received = 0
+    _interim = 0
+    _cut_off: AnswerTooLong | None = None
+
+    def set_response_params(self, **options: Any) -> None:
+        self._received = self._interim = 0
+        super().set_response_params(**options)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._interim += data[0].code < 200
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        if not data:
+            super().data_received(data)
+        for first in range(0, len(data), PIECE_BYTES):
+            piece = data[first : first + PIECE_BYTES]
+            super().data_received(piece)
+            self._received += len(piece)
+            body_bytes = self._payload.total_bytes if self._payload else 0
+            if not self.is_connected():
+                # No HTTP: aiohttp closes, but lets whoever reads the body wait.
+                self._end_body(aiohttp.ClientPayloadError())
+                return
+            if self._received - body_bytes > FRAME_BYTES or self._interim > INTERIM_MOST:
+                self._cut_off = AnswerTooLong()
+                self._end_body(self._cut_off)
+                self.abort()
+                return
+
+    def _end_body(self, error: Exception) -> None:
+        if self._payload and not self._payload.is_eof():
+            self._payload.set_exception(error)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(self._cut_off or exc)
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast(partial[ResponseHandler], partial(_Connection, loop=asyncio.get_running_loop()))
+
+
 class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to the receivers."""
 
@@ -64,7 +129,7 @@ class Deliverer:
         # A body larger than 1 MiB is sent as it is: it is in memory already, and bounded by MAX_BODY.
         warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE_S),
             headers=self._headers,
             skip_auto_headers=("Accept", "Accept-Encoding"),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,7 +157,8 @@ class Deliverer:
                 allow_redirects=False,
             ) as response:
                 status = response.status
-                await _read(response)
+                with contextlib.suppress(AnswerTooLong):  # its status is all that counts
+                    await _read(response)
             if not 200 <= status < 300:
                 error = f"answered {status}"
         except TimeoutError:
@@ -112,8 +178,18 @@ def _target(webhook: str) -> URL:
 
 def _described(problem: Exception) -> str:
     """Return what may be kept and logged of an error: nothing that the receiver sent, no query of the URL."""
-    if isinstance(problem, OSError | aiohttp.ServerDisconnectedError):
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError):
+        reason = problem.certificate_error
+        return f"the certificate is not valid: {getattr(reason, 'verify_message', reason)}"[:ERROR_LENGTH]
+    if isinstance(problem, aiohttp.ClientConnectorSSLError):
+        return f"no TLS connection: {getattr(problem.os_error, 'reason', problem.os_error)}"[:ERROR_LENGTH]
+    if isinstance(problem, OSError):
         return f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH]
+    if isinstance(problem, aiohttp.ServerDisconnectedError):
+        # Its text has the head of the answer, where one has begun.
+        return "the connection was closed before the answer"
+    if isinstance(problem, AnswerTooLong):
+        return "the answer does not end"
     if isinstance(problem, aiohttp.ClientResponseError):
         return "the answer is not HTTP"
     if isinstance(problem, aiohttp.ClientPayloadError):
