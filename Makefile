@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 SOURCES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lint types bench containers-test clean
+.PHONY: help install run test check format lint types bench chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -55,6 +55,9 @@ types: $(VENV)/.development ## Check types, strictly
 bench: $(VENV)/.development ## Measure burst and lateness on this machine
 	@$(BIN)/python -m benchmarks.burst
 	@$(BIN)/python -m benchmarks.lateness
+
+chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (15 minutes)
+	@CHAOS=full $(BIN)/pytest tests/chaos
 
 containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -25,6 +27,10 @@ class _Link:
     def cut(self) -> None:
         """Reset both sides."""
         for writer in (self._client, self._server):
+            if not writer.transport.is_closing():
+                # To linger for 0 s is to close by a reset, as a firewall does, and not by an end of the stream.
+                connection = writer.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     def _count_commands(self, data: bytes) -> None:

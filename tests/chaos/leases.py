@@ -1,0 +1,34 @@
+"""What the cases that wait for leases share: workers whose leases are short where the suite is scaled down, and looks at Redis."""
+
+from typing import Any
+
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.store import LEASE_MS, WINDOW_MS
+from redis_scheduler.worker import RENEW_INTERVAL_S
+from tests.chaos.figures import FULL
+from tests.support.engine import MODULE
+
+LEASE_S = LEASE_MS / 1000 if FULL else 2.0
+WINDOW_S = WINDOW_MS / 1000 if FULL else 3.5
+RENEWAL_S = RENEW_INTERVAL_S if FULL else LEASE_S / 3
+
+SHORTENED: dict[str, str] = (
+    {} if FULL else {"module": MODULE, "LEASE_MS": f"{LEASE_S * 1000:.0f}", "WINDOW_MS": f"{WINDOW_S * 1000:.0f}"}
+)
+"""How a worker is started: the service itself; scaled down, the same with a shorter lease and window."""
+
+
+async def pending(raw: redis.asyncio.Redis) -> dict[str, dict[str, Any]]:
+    """Return the pending entries by task: `consumer`, `time_since_delivered` and `times_delivered`."""
+    entries: dict[bytes, bytes] = await raw.execute_command("HGETALL", keys.ENTRIES)
+    task_of = {entry_id: key.decode() for key, entry_id in entries.items()}
+    rows: list[dict[str, Any]] = await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    return {task_of[row["message_id"]]: row for row in rows if row["message_id"] in task_of}
+
+
+async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
+    """Return what was counted since ever, less what never happened."""
+    found: dict[bytes, bytes] = await raw.execute_command("HGETALL", keys.COUNTERS)
+    return {name.decode(): int(count) for name, count in found.items() if int(count)}

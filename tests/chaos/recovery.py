@@ -1,0 +1,87 @@
+"""How soon each process is back in service after a fault, and what it says of it: read from its log."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from tests.chaos.checker import Checker
+from tests.support.service import Process
+from tests.support.waiting import wait_until
+
+BACK_WITHIN_S = 5.0
+"""How soon every process must be back in service."""
+
+ORDINARY = {"delivered", "refused", "retry", "defer"}
+"""Lines of single tasks and requests; every other line is of the process itself."""
+
+
+LOAD_MOST_S = 60
+"""A load that lasts longer than this has met a process that does not come back."""
+
+
+async def fault_under_load(
+    checker: Checker,
+    api: Process,
+    workers: Sequence[Process],
+    ttl: Callable[[int], float],
+    rate: int,
+    fault: Callable[[], Awaitable[float]],
+) -> list[float]:
+    """Schedule `rate` tasks a second, task n with the delay `ttl(n)`; have the fault once as many were delivered.
+
+    `fault` returns when it was over. Returns how many seconds each process then took to serve again: a worker (with
+    LOG_LEVEL=debug) to deliver, an API to schedule.
+    """
+    is_back = asyncio.Event()
+    load = asyncio.create_task(_load_until(is_back, checker, api, ttl, rate))
+    try:
+        enough = len(checker.receiver.arrivals) + rate
+        await wait_until(lambda: len(checker.receiver.arrivals) >= enough, "deliveries in full swing", 30)
+        over_at = await fault()
+
+        def accepted() -> list[float]:
+            moments = [task.due_at - ttl(task.number) for task in checker.sent.values() if task.is_acknowledged]
+            return [at for at in moments if at > over_at]
+
+        recoveries = await delivering_again(workers, over_at)
+        recoveries.append(min(await wait_until(accepted, "the API schedules again", 30, every_s=0.1)) - over_at)
+    finally:
+        is_back.set()
+        await load
+    return recoveries
+
+
+async def _load_until(
+    is_over: asyncio.Event, checker: Checker, api: Process, ttl: Callable[[int], float], rate: int
+) -> None:
+    for _ in range(LOAD_MOST_S):
+        first = len(checker.sent)
+        ttls = [ttl(number) for number in range(first, first + rate)]
+        await checker.load(api, rate, ttls.__getitem__, clients=16, rate=rate)
+        if is_over.is_set():
+            return
+
+
+async def delivering_again(workers: Sequence[Process], since: float) -> list[float]:
+    """Wait until each worker (with LOG_LEVEL=debug) has delivered; return how many seconds after `since` each did."""
+
+    def first_moments() -> list[float]:
+        moments = [[moment(event) for event in worker.events("delivered")] for worker in workers]
+        found = [[at for at in of_one if at >= since] for of_one in moments]
+        return [min(of_one) for of_one in found] if all(found) else []
+
+    return [at - since for at in await wait_until(first_moments, "every worker delivers again", 30, every_s=0.1)]
+
+
+def said_since(processes: Iterable[Process], since: float) -> list[dict[str, Any]]:
+    """What the processes said of themselves from then on, in order."""
+    lines = [line for process in processes for line in process.log.splitlines() if line.startswith("{")]
+    events = [event for event in map(json.loads, lines) if event["event"] not in ORDINARY]
+    return sorted((event for event in events if moment(event) >= since), key=moment)
+
+
+def moment(event: dict[str, Any]) -> float:
+    """When an event was logged, as time.time() has it; the log cuts it off to the millisecond."""
+    return datetime.fromisoformat(event["at"]).timestamp()

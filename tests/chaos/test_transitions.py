@@ -1,0 +1,163 @@
+"""Case 18: every transition in any order, by several workers and writers, with stale claims and resends, against a model.
+
+After each step every task stands where the model has it, with its record, attempts, claims, entry and due time; the
+counters are the model's, the ledger balances, and the audit finds nothing. In the end whatever is left is delivered.
+The full numbers take other examples each time; CHAOS_SEED repeats a run.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import uvloop
+from hypothesis import Phase
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+
+from redis_scheduler import store as store_module
+from tests.chaos.figures import FULL, Figures, scaled
+from tests.support.redis_process import RedisProcess
+from tests.support.transitions import WAITING_MOST, Connections, Example, Step
+
+SHRINKING_S = 20.0
+"""How long hypothesis may look for a shorter example of a failure."""
+
+EXAMPLES = scaled(100, 40)
+BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
+"""Batches of examples: as many as it takes until every kind of transition was taken."""
+
+SEED_SMALL = 4
+MISSED_MOST = scaled(0, 8)
+"""Kinds of transition that the few examples of a scaled-down run may miss."""
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        choice=st.integers(0, 999),
+        who=st.integers(0, 5),
+        which=st.integers(0, 7),
+        count=st.integers(1, 3),
+        flag=st.booleans(),
+    ),
+    min_size=40,
+    max_size=60,
+)
+
+TRANSITIONS = """
+schedule due, schedule queued, promote, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
+recover unloaded, recover loaded, settle, settle late, settle fenced, retry, retry full, retry fenced, defer, defer uncounted,
+defer fenced, bury, bury uncounted, bury fenced, release, release fenced, renew, renew lost, run_out waiting,
+run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim nothing, retire, purge,
+update due, update queued, update in delivery, update waiting, update deferred, update dead, update missing, update changed,
+update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,
+update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
+cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, cancel dead, cancel missing,
+resend schedule, resend update, resend cancel, resend replay, resend purge,
+again settle, again retry, again defer, again bury, again release
+"""
+"""What a run must have come to; else it proves nothing of it."""
+
+
+class ShrunkEnough(BaseException):
+    """Ends the search for a shorter example; the failure of the shortest so far is then raised."""
+
+
+class Run:
+    """The examples of one run, and what came of them."""
+
+    def __init__(self, shared: Connections) -> None:
+        self.shared = shared
+        self.examples = 0
+        self.failure: list[tuple[str, Step]] = []
+        """The shortest example that failed."""
+        self.error: Exception | None = None
+        self._failed_at = 0.0
+
+    async def example(self, steps: list[Step]) -> None:
+        """Run one example on an empty Redis."""
+        if self.error is not None and time.monotonic() - self._failed_at > SHRINKING_S:
+            raise ShrunkEnough
+        await self.shared.empty()
+        example = Example(self.shared)
+        try:
+            for step in filter(lambda step: step.choice, steps):
+                await example.take(step)
+            await example.finish()
+        except Exception as error:
+            self._failed_at = self._failed_at or time.monotonic()
+            self.failure, self.error = example.done, error
+            raise
+        self.examples += 1
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop that outlives the examples: hypothesis calls them one after another."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+        yield running
+
+
+@pytest.fixture
+def run(runner: asyncio.Runner, server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """A run on the case's Redis, where few may wait for a retry; hypothesis leaves nothing in the working folder."""
+    monkeypatch.setattr(store_module, "WAITING_MOST", WAITING_MOST)
+    set_hypothesis_home_dir(tmp_path / "hypothesis")
+
+    async def connect() -> Connections:
+        return Connections(server.url)
+
+    shared = runner.run(connect())
+    yield Run(shared)
+    runner.run(shared.aclose())
+    set_hypothesis_home_dir(None)
+
+
+@pytest.mark.case("18", "transitions in random order against a model")
+def test_no_order_of_transitions_loses_a_task_an_update_or_a_cancel(
+    run: Run, runner: asyncio.Runner, figures: Figures
+) -> None:
+    first_seed = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(2**32) if FULL else SEED_SMALL))
+    wanted = {" ".join(name.split()) for name in TRANSITIONS.split(",")}
+    taken = run.shared.taken
+    try:
+        for seed in range(first_seed, first_seed + BATCHES_MOST):
+            run_examples(run, runner, seed)
+            if seed - first_seed + 1 >= BATCHES_LEAST and wanted <= (+taken).keys():
+                break
+    finally:
+        figures.note(seed=f"{first_seed}", examples=run.examples, steps=run.shared.steps)
+        print(", ".join(f"{name} {count}" for name, count in sorted(taken.items())))
+        for verb, step in run.failure:
+            print(f"{verb}: {step}")
+    missed = {name for name in wanted if not taken[name]}
+    rarest = min(wanted - missed, key=lambda name: taken[name])
+    figures.note(kinds=len(wanted), missed=len(missed), taken=sum(taken[name] for name in wanted))
+    figures.note(rarest=f"{rarest} ({taken[rarest]})")
+    assert len(missed) <= MISSED_MOST, f"never taken: {missed}"
+
+
+def run_examples(run: Run, runner: asyncio.Runner, seed: int) -> None:
+    """Run a batch of examples; raise the failure of the shortest that fails."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @hypothesis.given(STEPS)
+    def examples(steps: list[Step]) -> None:
+        runner.run(run.example(steps))
+
+    try:
+        examples()
+    except ShrunkEnough:
+        assert run.error is not None
+        raise run.error from None

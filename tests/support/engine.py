@@ -1,0 +1,87 @@
+"""Parts of the engine as a process of its own: `python -m tests.support.engine <part>`, with the service's own variables.
+
+    timers 5    so many timers, and nothing else
+    workers 20  so many whole workers, each a consumer with timer and reclaimer
+    worker …    the service itself, as `redis-scheduler worker …`
+
+LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS and RETIRE_INTERVAL_S shorten what the product has as constants, so that a case need
+not wait for it; a lease is still renewed three times.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import uvloop
+
+from redis_scheduler import cli, logs, reclaimer, retry, settings, store, worker
+from redis_scheduler.blocking import Bell
+from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Service, process_name
+from redis_scheduler.outage import Outage
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+MODULE = "tests.support.engine"
+"""What `Process` is told to run instead of the service."""
+
+
+def _shorten() -> None:
+    if lease_ms := int(os.environ.get("LEASE_MS", "0")):
+        store.LEASE_MS = lease_ms
+        worker.RENEW_INTERVAL_S = lease_ms / 3000
+    if window_ms := int(os.environ.get("WINDOW_MS", "0")):
+        store.WINDOW_MS = window_ms
+        vars(retry)["WINDOW_MS"] = window_ms
+    if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
+        reclaimer.RETIRE_IDLE_MS = idle_ms
+    if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):
+        reclaimer.RETIRE_INTERVAL_S = interval_s
+
+
+async def _run_timers(url: str, count: int) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    clients = [RedisClient(url, WORKER_TIMEOUT_S) for _ in range(count)]
+    async with asyncio.TaskGroup() as tasks:
+        for client in clients:
+            timer = Timer(store.Store(client, process_name()), Bell(client), Outage())
+            tasks.create_task(timer.run(stop), name="timer")
+        logger.info("started", extra={"fields": {"timers": count}})
+    for client in clients:
+        await client.aclose()
+
+
+async def _run_workers(options: settings.Settings, count: int) -> None:
+    services = [Service(settings.WORKER, options) for _ in range(count)]
+
+    def on_sigterm() -> None:
+        for service in services:
+            service._stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
+    async with asyncio.TaskGroup() as tasks:
+        for service in services:
+            tasks.create_task(service._run_worker(options.redis_url or "", options.api_auth or ""), name="worker")
+        logger.info("started", extra={"fields": {"workers": count}})
+
+
+def main(part: str, *arguments: str) -> int:
+    """Run one part until SIGTERM; return the exit code."""
+    _shorten()
+    if part not in ("timers", "workers"):
+        return cli.main([part, *arguments])
+    options = settings.load(settings.WORKER)
+    logs.configure(options.log_level, options.log_format)
+    count = int(arguments[0])
+    running = _run_timers(options.redis_url or "", count) if part == "timers" else _run_workers(options, count)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(running)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

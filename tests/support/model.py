@@ -1,0 +1,295 @@
+"""A small model of what the store's transitions do, to compare Redis with: one method a verb, which returns the answer.
+
+It is written from the rules, not from the scripts. Entries and due times that only Redis can know are taken over from
+there once, by `adopt`, and must then stay until a transition moves them.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from redis_scheduler import keys
+from redis_scheduler.store import LOST_WORKERS_MOST, Claim
+from tests.scripts.states import State
+
+TOLERANCE_MS = 10_000
+"""How far from the expected time another may be: an example may take so long on a loaded machine."""
+
+
+@dataclass
+class Modelled:
+    """One task: its record, and where it stands."""
+
+    key: str
+    type: str | None
+    due_ms: int
+    tail: bytes
+    place: str = "due"
+    """One of due, queued, pending, dead, missing."""
+    attempts: int = 0
+    owner: str | None = None
+    claims: int = 0
+    entry: str | None = None
+    """None: a new one, not known yet."""
+    score: int | None = None
+    """The due time of where it waits in DUE. None: not known yet, but about `wait_ms` from now."""
+    wait_ms: int = 0
+    """How long it is yet to wait, in DUE or in the pending list."""
+
+    @property
+    def record(self) -> bytes:
+        return b'{"due":%d' % self.due_ms + self.tail
+
+    @property
+    def state(self) -> State:
+        if self.place == "pending":
+            name = "waiting" if self.owner == keys.WAITING else "in delivery"
+            return State(name, self.attempts, self.owner, self.claims)
+        if self.place == "due":
+            return State("deferred" if self.attempts else "due", self.attempts)
+        return State(self.place, self.attempts)
+
+    @property
+    def view(self) -> str:
+        """The state as the API names it."""
+        return "scheduled" if self.state.place == "due" else self.state.place
+
+    @property
+    def is_running(self) -> bool:
+        return self.place in ("due", "queued", "pending")
+
+    def wait_in_due(self, wait_ms: int, score: int | None = None) -> None:
+        self._leave_queue()
+        self.place, self.wait_ms, self.score = "due", wait_ms, score
+
+    def enter_queue(self) -> None:
+        self._leave_queue()
+        self.place = "queued"
+
+    def end(self, place: str) -> None:
+        self._leave_queue()
+        self.place = place
+
+    def _leave_queue(self) -> None:
+        self.entry = self.owner = None
+        self.claims = 0
+
+
+@dataclass
+class Model:
+    """All tasks, and what was counted."""
+
+    waiting_most: int
+    tasks: dict[str, Modelled] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    gone_entries: set[str] = field(default_factory=set)
+    last_chances: dict[str, str | None] = field(default_factory=dict)
+    """The entry that a worker took last of those that are buried if they lose one worker more."""
+
+    def standing(self, *places: str) -> list[Modelled]:
+        return [task for task in self.tasks.values() if task.place in places]
+
+    def adopt(self, entries: Mapping[str, str], scores: Mapping[str, int], now_ms: int) -> None:
+        """Learn what Redis chose, and check that it changed nothing else: entries are new ones, due times as expected."""
+        assert entries.keys() == {task.key for task in self.standing("queued", "pending")}
+        for task in self.standing("queued", "pending"):
+            entry = entries[task.key]
+            if task.entry is None:
+                assert entry not in self.gone_entries, f"{task.key} is again in an entry that it has left"
+                self.gone_entries.add(entry)
+                task.entry = entry
+            assert entry == task.entry, f"{task.key} has changed its entry"
+        for task in self.standing("due"):
+            score = scores[task.key]
+            if task.score is None:
+                assert abs(score - now_ms - task.wait_ms) < TOLERANCE_MS, f"{task.key} is due at a wrong time"
+                task.score = score
+            assert score == task.score, f"{task.key} has changed its due time"
+
+    def check_waits(self, waits_ms: Mapping[str, int]) -> None:
+        """Check which entries are pending, and how long each is still leased, or waits."""
+        tasks = {task.entry: task for task in self.standing("pending")}
+        assert waits_ms.keys() == tasks.keys()
+        for entry, waits in waits_ms.items():
+            wait_ms = tasks[entry].wait_ms
+            assert waits <= wait_ms, f"{entry} may be claimed later than it should"
+            assert waits > wait_ms - TOLERANCE_MS or wait_ms == 0, f"{entry} may be claimed too early"
+
+    # What the API writes
+
+    def schedule(self, key: str, type_name: str | None, tail: bytes, due_ms: int, ttl_ms: int) -> None:
+        task = self.tasks[key] = Modelled(key, type_name, due_ms, tail)
+        if ttl_ms:
+            task.wait_in_due(ttl_ms, due_ms)
+        else:
+            task.enter_queue()
+        self.counters["scheduled"] += 1
+
+    def cancel(self, key: str) -> str:
+        task = self.tasks[key]
+        if task.place == "missing":
+            return "N"
+        letter = "D" if task.state.place == "in delivery" else "C"
+        self.counters["cancelled"] += task.is_running
+        task.end("missing")
+        task.attempts = 0
+        return letter
+
+    def update(self, key: str, expected: bytes, tail: bytes, ttl_ms: int | None, now_ms: int) -> str:
+        """Any change of what was claimed already moves it to another entry, so that no outcome of that claim counts."""
+        task = self.tasks[key]
+        if task.place == "missing":
+            return "N"
+        if task.record != expected:
+            return "C"
+        if task.place == "dead" and ttl_ms is not None:
+            return "X"
+        letter = "D" if task.state.place == "in delivery" else "U"
+        if ttl_ms is not None:
+            self._start_afresh(task, now_ms, ttl_ms)
+        elif task.state.place == "in delivery":
+            task.enter_queue()
+        elif task.state.place == "waiting":
+            task.wait_in_due(task.wait_ms)
+        task.tail = tail
+        return letter
+
+    def replay(self, key: str, expected: bytes, tail: bytes, ttl_ms: int, now_ms: int) -> str:
+        task = self.tasks[key]
+        if task.place != "dead":
+            return "N"
+        if task.record != expected:
+            return "C"
+        self._start_afresh(task, now_ms, ttl_ms)
+        task.tail = tail
+        self.counters["replayed"] += 1
+        return "U"
+
+    @staticmethod
+    def _start_afresh(task: Modelled, now_ms: int, ttl_ms: int) -> None:
+        task.attempts, task.due_ms = 0, now_ms + ttl_ms
+        task.wait_in_due(ttl_ms, task.due_ms)
+
+    def purge(self) -> int:
+        found = [task for task in self.tasks.values() if task.place != "missing"]
+        self.counters["purged"] += sum(task.is_running for task in found)
+        for task in found:
+            task.end("missing")
+            task.attempts = 0
+        return len(found)
+
+    # What the timer and the workers write
+
+    def promote(self, limit: int, now_ms: int) -> int:
+        due = [(task.score, task.key) for task in self.standing("due") if task.score is not None]
+        keys_due = [key for score, key in sorted(due) if score <= now_ms][:limit]
+        for key in keys_due:
+            self.tasks[key].enter_queue()
+        return len(keys_due)
+
+    def claim(self, worker: str, limit: int) -> list[Modelled]:
+        """Return what the next claim brings, in its order."""
+        queued = sorted(self.standing("queued"), key=lambda task: id_order(task.entry or ""))[:limit]
+        for task in queued:
+            task.place, task.owner, task.claims, task.wait_ms = "pending", worker, 1, 60_000
+        return queued
+
+    @property
+    def reclaimable(self) -> list[Modelled]:
+        return [task for task in self.standing("pending") if task.wait_ms == 0]
+
+    def reclaim(self, worker: str, limit: int, cursor: str) -> list[Modelled]:
+        """Return what a step of the sweep from the cursor brings. What may lose no worker more comes with nobody that has."""
+        over = [task for task in self.reclaimable if id_order(task.entry or "") >= id_order(cursor)]
+        over = sorted(over, key=lambda task: id_order(task.entry or ""))[:limit]
+        before = self.last_chances.get(worker)
+        is_alone = any(
+            task.entry == before and task.claims >= LOST_WORKERS_MOST and (task.owner == worker or task in over)
+            for task in self.standing("pending")
+        )
+        has_lost_one, taken = False, []
+        for task in over:
+            claims = task.claims + 1
+            has_lost, is_last = 1 < claims <= LOST_WORKERS_MOST, claims == LOST_WORKERS_MOST
+            if has_lost and (is_alone or (is_last and has_lost_one)):
+                task.owner = keys.WAITING
+                continue
+            task.owner, task.claims, task.wait_ms = worker, claims, 15_000
+            taken.append(task)
+            has_lost_one |= has_lost
+            is_alone |= is_last
+            if is_last:
+                self.last_chances[worker] = task.entry
+        return taken
+
+    def renew(self, worker: str, entry: str) -> bool:
+        for task in self.standing("pending"):
+            if task.entry == entry and task.owner == worker:
+                task.wait_ms = 15_000
+                return True
+        return False
+
+    def is_in(self, claim: Claim) -> bool:
+        """Whether the task is still in the entry of this claim."""
+        return self.tasks[claim.key].entry == claim.id
+
+    def holds(self, worker: str, claim: Claim) -> bool:
+        """The fence: the entry is the task's and this worker's, and no failure was recorded since the claim."""
+        task = self.tasks[claim.key]
+        return self.is_in(claim) and task.owner == worker and task.attempts == claim.attempts
+
+    def settle(self, claims: list[Claim]) -> list[int]:
+        answers = [int(self.is_in(claim)) for claim in claims]
+        for claim in claims:
+            task = self.tasks[claim.key]
+            if self.is_in(claim):
+                task.end("missing")
+                task.attempts = 0
+                self.counters["delivered"] += 1
+        return answers
+
+    def retry(self, worker: str, claim: Claim, delay_ms: int) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        if sum(task.owner == keys.WAITING for task in self.standing("pending")) >= self.waiting_most:
+            return 2
+        self._park(self.tasks[claim.key], delay_ms)
+        self._count_failure(claim.key)
+        return 1
+
+    def release(self, worker: str, claim: Claim) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        self._park(self.tasks[claim.key], 0)
+        return 1
+
+    @staticmethod
+    def _park(task: Modelled, delay_ms: int) -> None:
+        task.owner, task.claims, task.wait_ms = keys.WAITING, 0, delay_ms
+
+    def defer(self, worker: str, claim: Claim, delay_ms: int, counts: bool) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        self.tasks[claim.key].wait_in_due(delay_ms)
+        if counts:
+            self._count_failure(claim.key)
+        return 1
+
+    def bury(self, worker: str, claim: Claim, counts: bool) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        self.tasks[claim.key].end("dead")
+        self.counters["died"] += 1
+        if counts:
+            self._count_failure(claim.key)
+        return 1
+
+    def _count_failure(self, key: str) -> None:
+        self.tasks[key].attempts += 1
+        self.counters["failed"] += 1
+
+
+def id_order(entry: str) -> tuple[int, int]:
+    """The order of the queue."""
+    milliseconds, _, sequence = entry.partition("-")
+    return int(milliseconds), int(sequence)

@@ -1,0 +1,512 @@
+"""Steps of the store's transitions in any order, each done to a real Redis and to the model, and compared after it.
+
+Steps are numbers; what they mean depends on where the tasks stand, so that each has something to do: several workers with
+claims that may be long lost, several writers that read before they change, resends, and time that is pressed forward.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis_scheduler import keys
+from redis_scheduler.audit import audit
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.models import decode_record
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import BATCH_LIMIT, WINDOW_MS, Change, Claim, Entry, Failed, NewTask, Store, redis_ms
+from redis_scheduler.views import Views
+from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
+from tests.support.model import Model, Modelled
+from tests.support.together import Together
+
+WORKERS = ("worker-a", "worker-b", "worker-c")
+WRITERS = ("api-a", "api-b")
+ALIVE_MOST = 4
+WAITING_MOST = 1
+"""So few that a retry finds too many waiting; what is released waits too."""
+RETRY_DELAY_MS = 50_000
+CLAIMS_KEPT = 8
+ROUNDS_MOST = 10
+"""Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker more."""
+REPEATS_MOST = 3
+
+WEIGHTS = {
+    "schedule": 5,
+    "come_due": 4,
+    "promote": 6,
+    "claim": 6,
+    "load": 3,
+    "recover": 2,
+    "settle": 4,
+    "retry": 10,
+    "defer": 5,
+    "bury": 5,
+    "release": 4,
+    "renew": 3,
+    "run_out": 6,
+    "reclaim": 6,
+    "read": 2,
+    "update": 6,
+    "update_delay": 3,
+    "replay": 4,
+    "replay_other": 1,
+    "cancel": 3,
+    "purge": 1,
+    "retire": 1,
+    "resend": 3,
+}
+"""How often each verb is chosen, where it has something to do."""
+
+RARE_FIRST = ("waiting", "dead", "deferred", "in delivery", "queued", "due", "missing")
+OUTCOMES = ("settle", "retry", "defer", "bury", "release", "renew")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Numbers that choose a verb, who does it, and to what. A choice of 0 is no step: so hypothesis shortens an example."""
+
+    choice: int
+    who: int
+    which: int
+    count: int
+    flag: bool
+
+
+Send = Callable[[Store, list[Claim]], Awaitable[list[int]]]
+Judge = Callable[[str, Claim], int]
+
+
+class Connections:
+    """What all examples share: the connections, and how often each transition was taken."""
+
+    def __init__(self, url: str) -> None:
+        # Answers as they come.
+        self.raw = Together.from_url(url, protocol=2)
+        self.raw.response_callbacks.clear()
+        self.client = RedisClient(url, 3)
+        self.readers = {name: QueueReader(self.client, name) for name in WORKERS}
+        self.taken: Counter[str] = Counter()
+        self.steps = 0
+
+    async def empty(self) -> None:
+        """Begin anew on an empty Redis."""
+        await ask(self.raw, "FLUSHALL")
+        await self.client.create_group()
+
+    async def aclose(self) -> None:
+        for reader in self.readers.values():
+            await reader.aclose()
+        for client in (self.client, self.raw):
+            await client.aclose()
+
+
+class Example:
+    """One sequence of steps, each done to Redis and to the model."""
+
+    def __init__(self, shared: Connections) -> None:
+        self.shared = shared
+        self.raw = shared.raw
+        self.taken = shared.taken
+        self.model = Model(WAITING_MOST)
+        self.views = Views(shared.client)
+        self.stores = {name: Store(shared.client, name) for name in (*WORKERS, *WRITERS)}
+        self.unloaded: dict[str, list[Entry]] = {name: [] for name in WORKERS}
+        self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
+        self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.last_writes: dict[tuple[str, str], tuple[Callable[[], Awaitable[Any]], Any]] = {}
+        self.versions = 0
+        self.done: list[tuple[str, Step]] = []
+
+    async def take(self, step: Step) -> None:
+        """Do one step, and compare."""
+        verbs = [verb for verb, weight in self._weights().items() for _ in range(weight)]
+        verb = verbs[step.choice % len(verbs)]
+        self.done.append((verb, step))
+        await getattr(self, f"_{verb}")(step)
+        self.shared.steps += 1
+        await self._compare()
+
+    def _weights(self) -> dict[str, int]:
+        """How often each verb is to be chosen now: as WEIGHTS says where it changes something, else seldom or never."""
+        model = self.model
+        due, pending, missing = model.standing("due"), model.standing("pending"), model.standing("missing")
+        is_held = any(model.holds(worker, claim) for worker in WORKERS for claim in self.claims[worker])
+        changes = {
+            "schedule": len(model.tasks) - len(missing) < ALIVE_MOST,
+            "come_due": any(task.wait_ms for task in due),
+            "promote": any(task.wait_ms == 0 for task in due),
+            "claim": bool(model.standing("queued")),
+            "load": any(self.unloaded.values()),
+            "recover": bool(pending),
+            "run_out": any(task.wait_ms for task in pending),
+            "reclaim": bool(model.reclaimable),
+            "replay": bool(model.standing("dead")),
+            "resend": bool(self.last_writes),
+            "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
+            **dict.fromkeys(OUTCOMES, is_held),
+            **dict.fromkeys(("read", "update", "update_delay", "cancel", "replay_other"), bool(model.tasks)),
+        }
+        is_stale = any(self.claims.values())
+        seldom = {"claim": 1, "reclaim": 1, "settle": int(is_stale), "retry": int(is_stale)}
+        return {verb: weight if changes.get(verb, True) else seldom.get(verb, 0) for verb, weight in WEIGHTS.items()}
+
+    async def finish(self) -> None:
+        """Let all time pass: each task that is left is delivered, with its newest record."""
+        left = {task.key for task in self.model.tasks.values() if task.is_running}
+        worker = WORKERS[0]
+        self.unloaded[worker] = []
+        for _ in range(ROUNDS_MOST):
+            if not left:
+                break
+            for task in self.model.standing("due"):
+                await self._press_due(task)
+            await self._promote_all(BATCH_LIMIT)
+            for task in self.model.standing("pending"):
+                await self._press_over(task)
+            await self._reclaim_as(worker, BATCH_LIMIT)
+            await self._claim_as(worker, BATCH_LIMIT)
+            delivered = await self._load_as(worker)
+            if delivered:
+                assert await self.stores[worker].settle(delivered) == self.model.settle(delivered)
+            left -= {claim.key for claim in delivered}
+        assert not left, f"never delivered: {left}"
+        await self._compare()
+
+    async def _compare(self) -> None:
+        model, raw = self.model, self.raw
+        now, entries, records, scores, queue, pending, found, counted, typed, ledger, *states = await asyncio.gather(
+            ask(raw, "TIME"),
+            ask(raw, "HGETALL", keys.ENTRIES),
+            ask(raw, "HGETALL", keys.TASKS),
+            ask(raw, "ZRANGE", keys.DUE, 0, -1, "WITHSCORES"),
+            ask(raw, "XRANGE", keys.QUEUE, "-", "+"),
+            ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", BATCH_LIMIT),
+            self._problems(),
+            counters(raw),
+            typed_keys(raw),
+            self.views.ledger(),
+            *(state_of(raw, key) for key in model.tasks),
+        )
+        assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
+        model.adopt(_pairs(entries), {key: int(score) for key, score in _pairs(scores).items()}, redis_ms(now))
+        alive = [task for task in model.tasks.values() if task.place != "missing"]
+        assert _pairs(records) == {task.key: task.record.decode() for task in alive}
+        assert {fields[1].decode(): at.decode() for at, fields in queue} == _pairs(entries)
+        model.check_waits({row[0].decode(): WINDOW_MS - row[2] for row in pending})
+        assert found == []
+        assert counted == +model.counters
+        mail = {task.key for task in alive if task.type and task.is_running}
+        assert typed == ({"mail": mail} if mail else {})
+        assert ledger.is_balanced, ledger
+
+    async def _problems(self) -> list[str]:
+        return [finding.text async for finding in audit(self.shared.client)]
+
+    # What the time does
+
+    async def _come_due(self, step: Step) -> None:
+        tasks = [task for task in self.model.standing("due") if task.wait_ms]
+        task = tasks[step.which % len(tasks)]
+        self.taken[f"come_due {task.state.place}"] += 1
+        await self._press_due(task)
+
+    async def _press_due(self, task: Modelled) -> None:
+        task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
+        await ask(self.raw, "ZADD", keys.DUE, "XX", task.score, task.key)
+
+    async def _run_out(self, step: Step) -> None:
+        """A lease runs out, or the delay of a retry is over."""
+        tasks = [task for task in self.model.standing("pending") if task.wait_ms]
+        task = tasks[step.which % len(tasks)]
+        self.taken[f"run_out {task.state.place}"] += 1
+        await self._press_over(task)
+
+    async def _press_over(self, task: Modelled) -> None:
+        assert task.owner is not None
+        assert task.entry is not None
+        command = ("XCLAIM", keys.QUEUE, keys.GROUP, task.owner, 0, task.entry, "IDLE", WINDOW_MS, "JUSTID")
+        await ask(self.raw, *command)
+        task.wait_ms = 0
+
+    # What the API writes
+
+    async def _write(self, writer: str, verb: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Send a batch; keep it, so that it may be sent again."""
+        answer = await call()
+        self.last_writes[writer, verb] = call, answer
+        return answer
+
+    async def _resend(self, step: Step) -> None:
+        """The answer of a writer's last batch of a verb was lost, and came after whatever happened meanwhile."""
+        writer, verb = sorted(self.last_writes)[step.which % len(self.last_writes)]
+        call, answer = self.last_writes[writer, verb]
+        self.stores[writer]._batch_numbers[verb] -= 1
+        assert await call() == answer
+        self.taken[f"resend {verb}"] += 1
+
+    async def _schedule(self, step: Step) -> None:
+        count = min(step.count, ALIVE_MOST - len(self.model.tasks) + len(self.model.standing("missing")))
+        ttl_ms, type_name = (TTL_MS if step.which < 3 else 0), ("mail" if step.which % 2 else None)
+        first = len(self.model.tasks)
+        tasks = [NewTask(f"task-{first + number}", ttl_ms, self._tail(type_name), type_name) for number in range(count)]
+        writer = WRITERS[step.who % 2]
+        due_ms = await self._write(writer, "schedule", lambda: self.stores[writer].schedule(tasks))
+        for task, due_at_ms in zip(tasks, due_ms, strict=True):
+            self.model.schedule(task.key, type_name, task.tail, due_at_ms, ttl_ms)
+            self.taken["schedule due" if ttl_ms else "schedule queued"] += 1
+
+    def _tail(self, type_name: str | None) -> bytes:
+        """The next version of a record."""
+        self.versions += 1
+        return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions)
+
+    def _known(self, which: int) -> Modelled:
+        """The task that a step is about, now and then one that is gone; those in states that are rarely come to are first."""
+        tasks = sorted(self.model.tasks.values(), key=lambda task: RARE_FIRST.index(task.state.place))
+        alive = [task for task in tasks if task.place != "missing"]
+        return tasks[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
+
+    async def _read(self, step: Step) -> None:
+        await self._read_as(WRITERS[step.who % 2], self._known(step.which))
+
+    async def _read_as(self, writer: str, task: Modelled) -> None:
+        [stored] = await self.views.tasks([task.key])
+        if stored is not None:
+            assert (stored.raw, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
+            self.reads[writer, task.key] = stored.raw, stored.record.due
+
+    async def _change(self, step: Step, task: Modelled, ttl_ms: int | None) -> Change:
+        """A change of what this writer has read: now, or before whatever happened meanwhile."""
+        writer = WRITERS[step.who % 2]
+        if (writer, task.key) not in self.reads or step.flag:
+            await self._read_as(writer, task)
+        expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
+        return Change(task.key, expected, self._tail(task.type), ttl_ms, due_ms, task.type)
+
+    async def _update(self, step: Step, ttl_ms: int | None = None, verb: str = "update") -> None:
+        task, writer = self._known(step.which), WRITERS[step.who % 2]
+        change, before = await self._change(step, task, ttl_ms), task.state.place
+        now_ms, letter = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
+        assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms)
+        self.taken[f"{verb} {'changed' if letter == 'C' else before}"] += 1
+
+    async def _update_delay(self, step: Step) -> None:
+        await self._update(step, TTL_MS, "update_delay")
+
+    async def _replay(self, step: Step) -> None:
+        dead = self.model.standing("dead")
+        await self._replay_one(step, dead[step.which % len(dead)])
+
+    async def _replay_other(self, step: Step) -> None:
+        """A replay of a task that is dead no more, or was not."""
+        await self._replay_one(step, self._known(step.which))
+
+    async def _replay_one(self, step: Step, task: Modelled) -> None:
+        writer = WRITERS[step.who % 2]
+        change, before = await self._change(step, task, TTL_MS), task.state.place
+        now_ms, letter = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
+        assert letter == self.model.replay(task.key, change.expected, change.tail, TTL_MS, now_ms)
+        self.taken[f"replay {'changed' if letter == 'C' else before}"] += 1
+
+    async def _cancel(self, step: Step) -> None:
+        task, writer = self._known(step.which), WRITERS[step.who % 2]
+        before, wanted = task.state.place, [(task.key, task.type)]
+        letter = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
+        assert letter == self.model.cancel(task.key)
+        self.taken[f"cancel {before}"] += 1
+
+    async def _purge(self, step: Step) -> None:
+        writer = WRITERS[step.who % 2]
+        assert await self._write(writer, "purge", self.stores[writer].purge) == self.model.purge()
+        self.taken["purge"] += 1
+
+    # What the timer and the workers write
+
+    async def _promote(self, step: Step) -> None:
+        await self._promote_all(step.count)
+
+    async def _promote_all(self, limit: int) -> None:
+        # What is due in this very millisecond may be moved or not: let it be over.
+        scores = [task.score or 0 for task in self.model.standing("due")]
+        for _ in range(100_000):
+            now_ms = redis_ms(await ask(self.raw, "TIME"))
+            if not any(now_ms <= score < now_ms + 1_000 for score in scores):
+                break
+        moved, _ = await self.stores[WORKERS[0]].promote(limit)
+        assert moved == self.model.promote(limit, now_ms)
+        self.taken["promote"] += moved
+        await self._learn_entries()
+
+    async def _learn_entries(self) -> None:
+        entries = _pairs(await ask(self.raw, "HGETALL", keys.ENTRIES))
+        for task in self.model.standing("queued"):
+            task.entry = entries[task.key]
+
+    async def _claim(self, step: Step) -> None:
+        worker = WORKERS[step.who % 3]
+        await self._claim_as(worker, step.count)
+        if step.which < 5:
+            await self._load_as(worker)
+
+    async def _claim_as(self, worker: str, limit: int) -> None:
+        expected = self.model.claim(worker, limit)
+        if not expected:
+            # Without the wait of the real claim.
+            command = ("XREADGROUP", "GROUP", keys.GROUP, worker, "COUNT", limit, "STREAMS", keys.QUEUE, ">")
+            assert await ask(self.raw, *command) is None
+            self.taken["claim nothing"] += 1
+            return
+        entries = await self.shared.readers[worker].claim(limit)
+        assert entries == [Entry(task.entry or "", task.key, 1) for task in expected]
+        self.unloaded[worker] += entries
+        self.taken["claim"] += len(entries)
+
+    async def _load(self, step: Step) -> None:
+        await self._load_as(WORKERS[step.who % 3])
+
+    async def _load_as(self, worker: str) -> list[Claim]:
+        """Load what was claimed: now, or before whatever happened meanwhile. It is what is delivered, so the newest."""
+        entries, self.unloaded[worker] = self.unloaded[worker], []
+        held = [entry for entry in entries if self.model.renew(worker, entry.id)]
+        claims = await self.stores[worker].load(entries)
+        assert [(claim.id, claim.key, claim.claims) for claim in claims] == [
+            (entry.id, entry.key, entry.claims) for entry in held
+        ]
+        for claim in claims:
+            task = self.model.tasks[claim.key]
+            assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
+        self.claims[worker] = (self.claims[worker] + claims)[-CLAIMS_KEPT:]
+        self.taken["load"] += len(claims)
+        self.taken["load dropped"] += len(entries) - len(claims)
+        return claims
+
+    async def _recover(self, step: Step) -> None:
+        """What an answer lost on the way left pending."""
+        worker = WORKERS[step.who % 3]
+        held = {task.entry: task for task in self.model.standing("pending") if task.owner == worker}
+        found = await self.stores[worker].pending(100)
+        assert {entry.id: (entry.key, entry.claims) for entry in found} == {
+            entry: (task.key, task.claims) for entry, task in held.items()
+        }
+        unloaded = {entry.id for entry in self.unloaded[worker]}
+        for entry in found:
+            self.taken["recover unloaded" if entry.id in unloaded else "recover loaded"] += 1
+        self.unloaded[worker] = found
+        await self._load_as(worker)
+
+    async def _reclaim(self, step: Step) -> None:
+        worker = WORKERS[step.who % 3]
+        await self._reclaim_as(worker, step.count)
+        if step.which < 5:
+            await self._load_as(worker)
+
+    async def _reclaim_as(self, worker: str, limit: int) -> None:
+        for _ in range(REPEATS_MOST):
+            now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", keys.SWEEP, "cursor")
+            await ask(self.raw, "HSET", keys.SWEEP, "next_ms", now_ms, "seen_ms", now_ms - 1)
+            entries, _ = await self.stores[worker].reclaim(limit)
+            # A step that a loaded machine held up is void.
+            if int(await ask(self.raw, "HGET", keys.SWEEP, "seen_ms")) >= now_ms:
+                break
+        eligible = {task.key: task.owner for task in self.model.reclaimable}
+        expected = self.model.reclaim(worker, limit, (cursor or b"0-0").decode())
+        assert entries == [Entry(task.entry or "", task.key, task.claims) for task in expected]
+        for entry in entries:
+            owner = eligible.pop(entry.key)
+            self.taken["reclaim " + {keys.WAITING: "retry", worker: "own"}.get(owner or "", "lost")] += 1
+        self.taken["reclaim passed over"] += sum(
+            self.model.tasks[key].owner != owner for key, owner in eligible.items()
+        )
+        self.taken["reclaim nothing"] += not entries
+        self.unloaded[worker] += entries
+
+    def _chosen(self, step: Step) -> tuple[str, list[Claim]]:
+        """Claims that a worker comes with: those that it holds, those that it lost to another, or any that it ever had."""
+        known = [(worker, claim) for worker in WORKERS for claim in self.claims[worker]]
+        held = [(worker, claim) for worker, claim in known if self.model.holds(worker, claim)]
+        late = [pair for pair in known if pair not in held and self.model.is_in(pair[1])]
+        choice = (known, late or held or known, held or late or known, held or known)[step.which % 4]
+        worker, claim = choice[step.who % len(choice)]
+        if step.which == 4:
+            # With another's entry: no worker comes with such, but the fence knows of it.
+            owner, other = (held or known)[0]
+            return owner, [replace(claim, id=other.id)]
+        others = [other for owner, other in choice if owner == worker and other is not claim]
+        return worker, [claim, *others][: step.count]
+
+    async def _outcome(self, step: Step, verb: str, send: Send, judge: Judge, labels: Sequence[str]) -> None:
+        """Write the outcome of some claims, sometimes twice; `labels` name the answers."""
+        worker, claims = self._chosen(step)
+        for time in range(1 + (step.count == 2)):
+            answers = await send(self.stores[worker], claims)
+            assert answers == [judge(worker, claim) for claim in claims]
+            self.taken.update(labels[answer] for answer in answers)
+            self.taken[f"again {verb}"] += time
+
+    async def _settle(self, step: Step) -> None:
+        worker, claims = self._chosen(step)
+        for time in range(1 + (step.count == 2)):
+            for claim in filter(self.model.is_in, claims):
+                self.taken["settle" if self.model.holds(worker, claim) else "settle late"] += 1
+                # Whatever the model thinks of entries: a success takes nothing away that was updated after its claim.
+                record = decode_record(self.model.tasks[claim.key].record)
+                assert claim.record == record, f"an update of {claim.key} is lost"
+            answers = await self.stores[worker].settle(claims)
+            assert answers == self.model.settle(claims)
+            self.taken["settle fenced"] += answers.count(0)
+            self.taken["again settle"] += time
+
+    async def _retry(self, step: Step) -> None:
+        delay_ms = 0 if step.who % 3 == 0 else RETRY_DELAY_MS
+        await self._outcome(
+            step,
+            "retry",
+            lambda store, claims: store.retry(_failed(claims, delay_ms)),
+            lambda worker, claim: self.model.retry(worker, claim, delay_ms),
+            ("retry fenced", "retry", "retry full"),
+        )
+
+    async def _defer(self, step: Step) -> None:
+        await self._outcome(
+            step,
+            "defer",
+            lambda store, claims: store.defer(_failed(claims, RETRY_DELAY_MS, step.flag)),
+            lambda worker, claim: self.model.defer(worker, claim, RETRY_DELAY_MS, step.flag),
+            ("defer fenced", "defer" if step.flag else "defer uncounted"),
+        )
+
+    async def _bury(self, step: Step) -> None:
+        await self._outcome(
+            step,
+            "bury",
+            lambda store, claims: store.bury(_failed(claims, counts=step.flag)),
+            lambda worker, claim: self.model.bury(worker, claim, step.flag),
+            ("bury fenced", "bury" if step.flag else "bury uncounted"),
+        )
+
+    async def _release(self, step: Step) -> None:
+        labels = ("release fenced", "release")
+        await self._outcome(step, "release", lambda store, claims: store.release(claims), self.model.release, labels)
+
+    async def _renew(self, step: Step) -> None:
+        worker, claims = self._chosen(step)
+        if step.flag:
+            claims = self.claims[worker]
+        ids = list({claim.id: None for claim in claims})
+        held = await self.stores[worker].renew(ids)
+        assert held == {entry for entry in ids if self.model.renew(worker, entry)}
+        self.taken["renew"] += len(held)
+        self.taken["renew lost"] += len(ids) - len(held)
+
+    async def _retire(self, step: Step) -> None:
+        self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0
+
+
+def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list[Failed]:
+    return [Failed(claim, FAILURE, delay_ms, counts) for claim in claims]
+
+
+def _pairs(answer: list[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in zip(answer[::2], answer[1::2], strict=True)}
