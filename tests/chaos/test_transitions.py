@@ -27,6 +27,9 @@ from tests.support.transitions import WAITING_MOST, Connections, Example, Step
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""
 
+LOST_WORKERS_MOST = 2
+"""Instead of 5, so that tasks on their last chance meet within an example."""
+
 EXAMPLES = scaled(100, 40)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
@@ -52,7 +55,7 @@ TRANSITIONS = """
 schedule due, schedule queued, promote, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
 recover unloaded, recover loaded, settle, settle late, settle fenced, retry, retry full, retry fenced, defer, defer uncounted,
 defer fenced, bury, bury uncounted, bury fenced, release, release fenced, renew, renew lost, run_out waiting,
-run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim nothing, retire, purge,
+run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim passed over, reclaim nothing, retire, purge,
 update due, update queued, update in delivery, update waiting, update deferred, update dead, update missing, update changed,
 update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,
 update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
@@ -104,8 +107,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def run(runner: asyncio.Runner, server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
-    """A run on the case's Redis, where few may wait for a retry; hypothesis leaves nothing in the working folder."""
+    """A run on the case's Redis, where few may wait for a retry, or lose their workers; hypothesis leaves nothing here."""
     monkeypatch.setattr(store_module, "WAITING_MOST", WAITING_MOST)
+    monkeypatch.setattr(store_module, "LOST_WORKERS_MOST", LOST_WORKERS_MOST)
     set_hypothesis_home_dir(tmp_path / "hypothesis")
 
     async def connect() -> Connections:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redis_scheduler import keys
-from redis_scheduler.store import LOST_WORKERS_MOST, Claim
+from redis_scheduler import keys, store
+from redis_scheduler.store import Claim
 from tests.scripts.states import State
 
 TOLERANCE_MS = 10_000
@@ -204,13 +204,13 @@ class Model:
         over = sorted(over, key=lambda task: id_order(task.entry or ""))[:limit]
         before = self.last_chances.get(worker)
         is_alone = any(
-            task.entry == before and task.claims >= LOST_WORKERS_MOST and (task.owner == worker or task in over)
+            task.entry == before and task.claims >= store.LOST_WORKERS_MOST and (task.owner == worker or task in over)
             for task in self.standing("pending")
         )
         has_lost_one, taken = False, []
         for task in over:
             claims = task.claims + 1
-            has_lost, is_last = 1 < claims <= LOST_WORKERS_MOST, claims == LOST_WORKERS_MOST
+            has_lost, is_last = 1 < claims <= store.LOST_WORKERS_MOST, claims == store.LOST_WORKERS_MOST
             if has_lost and (is_alone or (is_last and has_lost_one)):
                 task.owner = keys.WAITING
                 continue

@@ -432,7 +432,7 @@ class Example:
         if step.which == 4:
             # With another's entry: no worker comes with such, but the fence knows of it.
             owner, other = (held or known)[0]
-            return owner, [replace(claim, id=other.id)]
+            return owner, [claim if other.key == claim.key else replace(claim, id=other.id)]
         others = [other for owner, other in choice if owner == worker and other is not claim]
         return worker, [claim, *others][: step.count]
 
