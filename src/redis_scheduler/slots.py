@@ -68,11 +68,20 @@ class Slots:
         self.running = 0
         self.waiting = 0
         """Claims that stand in a line."""
+        self.ended = 0
+        """Deliveries that have ended, since ever."""
+        self.turns = 0
+        """Slots that come free while a claim is under way: so many may stand in line for them."""
 
     @property
     def free(self) -> int:
-        """Slots that nothing runs in and nothing waits for; negative when more waits than is free."""
-        return self._concurrency - self.running - self.waiting
+        """Slots that nothing runs in and nothing waits for, those included that come free while one asks."""
+        return self._concurrency - self.running - self.waiting + self.turns
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether the line of a slow host must go back."""
+        return any(host.line for host in self._slow.values())
 
     @property
     def is_passing(self) -> bool:
@@ -116,6 +125,7 @@ class Slots:
         host.running -= 1
         host.short += elapsed_s <= TURN_S
         self.running -= 1
+        self.ended += 1
 
     def remove(self, ids: Collection[str]) -> list[Claim]:
         """Take the claims of these entries out of the lines, and return them."""

@@ -146,22 +146,25 @@ class Worker:
 
     def _fill_slots(self) -> None:
         while not self._is_stopping and (claim := self._slots.begin()):
-            task = self._running[claim.id] = asyncio.create_task(self._deliver(claim))
+            task = self._running[claim.id] = asyncio.create_task(self._run_slot(claim))
             task.add_done_callback(self._notice_fault)
-        if self._slots.waiting:
+        self._look_at_lines()
+
+    def _look_at_lines(self) -> None:
+        if self._slots.has_surplus:
             self._give_way()
+        if self._slots.waiting and self._look_again is None and not self._is_stopping:
+            self._look_again = asyncio.get_running_loop().call_later(TURN_S, self._on_look_again)
 
     def _give_way(self) -> None:
-        """Send back what waits for a slow receiver, and look again in a while at what waits still."""
-        loop = asyncio.get_running_loop()
-        for claim, delay_s in self._slots.surplus(loop.time()):
+        """Send back what waits for a slow receiver."""
+        for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._failed.append((Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False)))
             self._has_outcome.set()
-        if self._slots.waiting and self._look_again is None and not self._is_stopping:
-            self._look_again = loop.call_later(TURN_S, self._on_look_again)
 
     def _on_look_again(self) -> None:
         self._look_again = None
+        self._give_way()
         self._fill_slots()
         self._slot_freed.set()
 
@@ -169,6 +172,16 @@ class Worker:
         """A delivery never fails but by a fault of the program, which must end it."""
         if not task.cancelled() and (error := task.exception()) and not self._fault.done():
             self._fault.set_exception(error)
+
+    async def _run_slot(self, claim: Claim) -> None:
+        """Deliver a claim, and what stands in line for its slot."""
+        task = self._running[claim.id]
+        following: Claim | None = claim
+        while following is not None:
+            await self._deliver(following)
+            following = None if self._is_stopping else self._slots.begin()
+            if following is not None:
+                self._running[following.id] = task
 
     async def _deliver(self, claim: Claim) -> None:
         elapsed_s = math.inf
@@ -193,7 +206,7 @@ class Worker:
         else:
             self._fail(claim, outcome)
         self._slot_freed.set()
-        self._fill_slots()
+        self._look_at_lines()
 
     def _fail(self, claim: Claim, outcome: Outcome) -> None:
         error = outcome.error or ""
@@ -224,6 +237,7 @@ class Worker:
             self._slot_freed.clear()
             await self._slot_freed.wait()
             return
+        ended = self._slots.ended
         try:
             entries = await self._reader.claim(limit)
         except (StoreUnavailable, StoreFull):
@@ -233,6 +247,9 @@ class Worker:
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(GATHER_S)
+            self._slots.turns = min(self._slots.ended - ended, self._concurrency)
+        else:
+            self._slots.turns = 0
 
     async def _recover(self) -> None:
         """Start what is pending for this consumer but was never told: its answer was lost on the way."""
