@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from redis_scheduler import keys
-from redis_scheduler.models import decode_record
+from redis_scheduler.models import UNREADABLE, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
 from redis_scheduler.views import ENDED, ENTERED
 
@@ -47,6 +47,11 @@ FAULTS = {
     "no record": _Fault("task", "stands in {where} without a record: nobody knows its webhook any more", "removed"),
     "stray failure": _Fault("task", "has a failure but no record: a leftover of a task that is gone", "removed"),
     "stray entry": _Fault("entry", "is in the queue but not that of task {where}: nobody would deliver it", "removed"),
+    "forgotten": _Fault(
+        "entry",
+        "is that of task {where}, but the group is past it and it is pending for nobody: it would never be delivered",
+        "queued anew",
+    ),
     "stray pending": _Fault(
         "entry", "is pending for {where} but not in the queue: each sweep would look at it", "acknowledged"
     ),
@@ -57,10 +62,13 @@ FAULTS = {
         "task", "is in the index of type {where}, but is none of its tasks still to be delivered", "taken out of it"
     ),
     "empty type": _Fault("type", "is named but has no task", "removed"),
+    "no number": _Fault(
+        "counter", "is not a number: what should be counted fails", "set to 0, and the ledger closed by what is `lost`"
+    ),
     "unreadable record": _Fault(
         "task",
-        f"has a record that cannot be read: it cannot be delivered, nor repaired; delete it (HDEL {keys.TASKS} <key>) and "
-        "repair again",
+        "has a record that cannot be read: it cannot be delivered, nor repaired; delete it (DELETE /schedule/<key>, or "
+        f"HDEL {keys.TASKS} <key>) and repair again",
         "",
     ),
 }
@@ -68,7 +76,7 @@ FAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault: its kind (of FAULTS), the key, entry id or type name it is found at, and one line that explains it."""
+    """A fault: its kind (of FAULTS), the key, entry id or name it is found at, and one line that explains it."""
 
     kind: str
     subject: str
@@ -132,7 +140,17 @@ async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool
     for suspect in suspects:
         number = 0 if suspect.type is None else numbers.setdefault(suspect.type, len(numbers) + 1)
         arguments += (suspect.what, suspect.subject, suspect.due_ms, number)
-    places = [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD, keys.TYPES, keys.BELL]
+    places = [
+        keys.TASKS,
+        keys.DUE,
+        keys.QUEUE,
+        keys.ENTRIES,
+        keys.FAILURES,
+        keys.DEAD,
+        keys.TYPES,
+        keys.BELL,
+        keys.COUNTERS,
+    ]
     answer = await client.script(
         _AUDIT,
         [*places, *map(keys.type_index, numbers)],
@@ -158,6 +176,7 @@ class _Walk:
 
     async def suspects(self) -> AsyncIterator[list[_Suspect]]:
         """Yield all that is met, in steps. What was there from the first to the last is met; more than once, perhaps."""
+        yield [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
         async for pairs in self._scan("HSCAN", keys.TASKS, self._records):
             yield [_task(key, record) for key, record in zip(pairs[::2], pairs[1::2], strict=True)]
         for command, place in (
@@ -201,9 +220,8 @@ class _Walk:
 
 
 def _task(key: bytes, record: bytes) -> _Suspect:
-    try:
-        decoded = decode_record(record)
-    except (ValueError, RecursionError):
+    decoded = read_record(record)
+    if decoded is UNREADABLE:
         return _Suspect("unreadable", key)
     return _Suspect("task", key, decoded.due, decoded.type)
 

@@ -5,6 +5,9 @@ time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what
 and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large.
 """
 
+import re
+from urllib.parse import urlsplit
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -17,6 +20,15 @@ class Record(msgspec.Struct, frozen=True):
     ttl: int | float
     type: str | None = None
     data: bytes | None = None
+
+
+UNREADABLE = Record(0, "", 0)
+"""Stands for a record that cannot be read: foreign hands wrote it, and the task can only be buried or deleted."""
+
+UNREADABLE_ERROR = "unreadable record"
+
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: the last time that can be written."""
 
 
 class _Head(msgspec.Struct, omit_defaults=True):
@@ -52,6 +64,26 @@ def decode_record(stored: bytes) -> Record:
     return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, tail[:-1] if member else None)
 
 
+def read_record(stored: bytes) -> Record:
+    """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
+    try:
+        record = decode_record(stored)
+        is_possible = 0 <= record.due <= LAST_MS and urlsplit(record.webhook).netloc
+    except (ValueError, RecursionError):
+        return UNREADABLE
+    return record if is_possible else UNREADABLE
+
+
+def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
+    """Return how many attempts have failed, and the last failure; the number as the scripts read it."""
+    attempts, _, last = (failure or b"").partition(b" ")
+    digits = _DIGITS.match(attempts)
+    return int(digits[0]) if digits else 0, last or None
+
+
+_DIGITS = re.compile(rb"[0-9]{1,15}")
+
+
 class ScheduleRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /schedule."""
 
@@ -80,7 +112,10 @@ encode_failure = msgspec.json.Encoder().encode
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339)."""
+    """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339).
+
+    error: only where the record cannot be read, so that webhook, ttl, due and type are not known.
+    """
 
     key: str
     ttl: int | float
@@ -88,9 +123,10 @@ class Info(msgspec.Struct, frozen=True):
     webhook: str
     expires: str | None
     state: str
-    due: str
+    due: str | None
     type: str
     last_failure: Raw | UnsetType = UNSET
+    error: str | UnsetType = UNSET
 
 
 class TaskView(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
 
 The client library's own resends are off: every script is safe to send twice, and what else is sent here reads only, so a
-call that loses its connection is sent once more. Used by store.py and views.py, nothing else.
+call that loses its connection is sent once more. What is sent is the matter of store.py, views.py, blocking.py and
+audit.py.
 """
 
 import asyncio

@@ -1,13 +1,14 @@
 """The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and HTTP.
 
 One receiver must not hold every slot. A host may take one more only while it holds fewer than SHARE times the free ones
-(dynamic thresholds, Choudhury and Hahne, 1998): a host alone comes to 8/9 of the slots, two that hang to 8/17 each, and
-some stay free for a third. What may not begin stands in its host's line, and the lines take turns.
+(dynamic thresholds, Choudhury and Hahne, 1998): a host alone comes to 8/9 of them. The last tenth is for hosts that hold
+few and are not slow, so that any number of slow ones leave it to the others. What may not begin stands in its host's line,
+and the lines take turns.
 
 A line moves fast where deliveries are short. Where they are not, all that is claimed would come to stand in that line and
 keep others from being claimed; so the line of a slow host is surplus: it goes back to Redis, to come again at a pace that
-is more than a slow host can take, and little for Redis. A host is slow when in TURN_S fewer of its deliveries ended
-within TURN_S than it holds slots.
+its slots can hardly take, and that costs Redis little. A host is slow when in TURN_S fewer of its deliveries ended within
+TURN_S than it holds slots.
 """
 
 import logging
@@ -23,17 +24,23 @@ logger = logging.getLogger(__name__)
 SHARE = 8
 """Slots that a host may hold for each free one."""
 
+LAST_SHARE = 10
+"""One slot in so many is for hosts that hold few and are not slow."""
+
 TURN_S = 0.25
 """How long what waits may stand in a line until its host is judged; no slow host has four turns a second."""
 
-RETURNS_PER_S = 1_000
-"""Surplus of one host that comes back a second, at least: a tenth of a core of the worker, 6 % of one of Redis."""
-
 RETURNS_PER_SLOT_S = 5
-"""And for each slot: more than a slow host can take, so that its slots never wait for it."""
+"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take."""
+
+RETURNS_LEAST_S = 100
+RETURN_BYTES_S = 10_000_000
+"""However few it holds; and however large they are."""
 
 RETURN_STEP_S = 0.1
 """Surplus comes back in steps of this, so that a step is one batch."""
+
+WELL_AGAIN = 1.5
 
 JUDGED_FOR_S = 60.0
 """A host that was not judged for so long is taken to be well."""
@@ -62,10 +69,10 @@ class Slots:
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._hosts: dict[str, _Host] = {}
-        self._slow: dict[str, _Host] = {}
         self._lines: deque[_Host] = deque()
         """Hosts with a line, the next to be served first."""
         self.running = 0
+        self._running_slow = 0
         self.waiting = 0
         """Claims that stand in a line."""
         self.ended = 0
@@ -79,17 +86,21 @@ class Slots:
         return self._concurrency - self.running - self.waiting + self.turns
 
     @property
-    def has_surplus(self) -> bool:
-        """Whether the line of a slow host must go back."""
-        return any(host.line for host in self._slow.values())
+    def reserve(self) -> int:
+        """Slots to keep for what is reclaimed: a tenth of those that slow hosts leave, one at least; none of one or two."""
+        left = self._concurrency - self._running_slow
+        return max(1, left // LAST_SHARE) if left > 2 else 0
 
     @property
-    def is_passing(self) -> bool:
-        """Whether a slow host holds all it may while there is room: what else is queued may begin if it is claimed."""
-        return self.running < self._concurrency and any(not self._may_begin(host) for host in self._slow.values())
+    def has_surplus(self) -> bool:
+        """Whether the line of a slow host must go back."""
+        return any(host.is_slow for host in self._lines)
 
     def _may_begin(self, host: _Host) -> bool:
-        return host.running < SHARE * (self._concurrency - self.running)
+        free = self._concurrency - self.running
+        if free <= max(1, self._concurrency // LAST_SHARE) and self._concurrency > 1:
+            return not host.is_slow and host.running < max(1, free // 2)
+        return host.running < SHARE * free
 
     def add(self, claim: Claim) -> None:
         """Let a claim stand in its host's line."""
@@ -98,7 +109,6 @@ class Slots:
         if host is None:
             if len(self._hosts) >= HOSTS_MOST:
                 self._hosts = {name: host for name, host in self._hosts.items() if host.running or host.line}
-                self._slow = {name: host for name, host in self._slow.items() if name in self._hosts}
             host = self._hosts[name] = _Host(name)
         if not host.line:
             self._lines.append(host)
@@ -115,6 +125,7 @@ class Slots:
             if claim is not None:
                 host.running += 1
                 self.running += 1
+                self._running_slow += host.is_slow
                 self.waiting -= 1
                 return claim
         return None
@@ -125,23 +136,29 @@ class Slots:
         host.running -= 1
         host.short += elapsed_s <= TURN_S
         self.running -= 1
+        self._running_slow -= host.is_slow
         self.ended += 1
 
     def remove(self, ids: Collection[str]) -> list[Claim]:
         """Take the claims of these entries out of the lines, and return them."""
         return self._leave([claim for host in self._lines for claim in host.line if claim.id in ids])
 
+    def clear(self) -> list[Claim]:
+        """Take out all that stands in a line, and return it."""
+        return self._leave([claim for host in self._lines for claim in host.line])
+
     def surplus(self, now: float) -> list[tuple[Claim, float]]:
         """Take out what must not wait here, with the seconds until it is to come back."""
-        pace_per_s = max(RETURNS_PER_S, RETURNS_PER_SLOT_S * self._concurrency)
         found = []
         for host in self._lines:
             self._judge(host, now)
+            interval_s = 1 / max(RETURNS_LEAST_S, RETURNS_PER_SLOT_S * host.running)
             for claim in host.line if host.is_slow else ():
                 # In a new entry it would not be known how many workers it has lost.
                 if claim.claims > 1:
                     continue
-                host.returns_at = max(host.returns_at + 1 / pace_per_s, now + TURN_S)
+                sending_s = len(claim.record.data or b"") / RETURN_BYTES_S
+                host.returns_at = max(host.returns_at + max(interval_s, sending_s), now + TURN_S)
                 found.append((claim, math.ceil((host.returns_at - now) / RETURN_STEP_S) * RETURN_STEP_S))
         self._leave([claim for claim, _ in found])
         return found
@@ -153,16 +170,14 @@ class Slots:
             return
         was_slow = host.is_slow
         if window_s <= 2 * TURN_S:
-            host.is_slow, host.judged_at = host.short < host.running, now
+            # Well again with half as much more, so that one on the edge does not change all the time.
+            host.is_slow, host.judged_at = host.short < host.running * (WELL_AGAIN if was_slow else 1), now
         elif now - host.judged_at > JUDGED_FOR_S:
             host.is_slow = False
         host.window_from, host.short = now, 0
         if host.is_slow == was_slow:
             return
-        if host.is_slow:
-            self._slow[host.name] = host
-        else:
-            del self._slow[host.name]
+        self._running_slow += host.running if host.is_slow else -host.running
         event = "receiver-slow" if host.is_slow else "receiver-recovered"
         logger.warning(event, extra={"fields": {"host": host.name, "in_flight": host.running}})
 

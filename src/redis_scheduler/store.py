@@ -1,9 +1,9 @@
 """What is written to Redis: each transition of a task, one method and one Lua script of the same name.
 
-With views.py (what is read), blocking.py (what is waited for) and redis_client.py (how it is sent) the only code that
-speaks Redis. The API's writes
-(schedule, cancel, update, replay, purge) are numbered per writer, so that a resend is not applied twice: await one call
-of each verb at a time. The workers' outcomes are fenced by (entry id, owner, attempts), and may be sent twice as they are.
+With views.py (what is read), blocking.py (what is waited for), audit.py (what is repaired) and redis_client.py (how it is
+sent) the only code that speaks Redis. The API's writes (schedule, cancel, update, replay, purge) are numbered per writer,
+so that a resend is not applied twice: await one call of each verb at a time. The workers' outcomes are fenced by (entry
+id, owner, attempts), and may be sent twice as they are.
 """
 
 import time
@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.models import Record, decode_record
+from redis_scheduler.models import Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
 
 WINDOW_MS = 60_000
@@ -81,7 +81,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Claim:
-    """A task that this consumer may deliver. `claims`: how often it was claimed since its last outcome, this included."""
+    """A task that this consumer may deliver. `claims`: how often it was claimed since its last outcome, this included.
+
+    Where its record is UNREADABLE it may only be buried.
+    """
 
     id: str
     key: str
@@ -94,7 +97,7 @@ class Claim:
 class Failed:
     """A claim that ends without success: what is kept of it, and what it asks for.
 
-    `counts`: an attempt failed; else none was made, as its workers were lost, or its receiver had no slot.
+    `counts`: an attempt failed; else none was made: its workers were lost, its record is unreadable, or no slot was free.
     """
 
     claim: Claim
@@ -143,8 +146,6 @@ class Store:
         """The writer's id and the consumer's name: new for every process, so that a restart is never mistaken."""
         self._batch_numbers: dict[str, int] = {}
         self._clock_offset_ms: float | None = None
-        self._last_chance = ""
-        """The entry that this consumer reclaimed last of those that are buried if they lose one worker more."""
 
     async def _run(self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         return await self.client.script(SCRIPTS[verb], redis_keys, arguments)
@@ -298,8 +299,8 @@ class Store:
         for entry, failure, record, current_id in zip(entries, *answers[1:], strict=True):
             wire_id = entry.id.encode()
             if wire_id in held and current_id == wire_id and record is not None:
-                attempts = int(failure.partition(b" ")[0]) if failure else 0
-                loaded.append(Claim(entry.id, entry.key, decode_record(record), attempts, entry.claims))
+                attempts, _ = read_attempts(failure)
+                loaded.append(Claim(entry.id, entry.key, read_record(record), attempts, entry.claims))
         return loaded
 
     def _renewal(self, ids: Sequence[str]) -> list[Argument]:
@@ -403,16 +404,12 @@ class Store:
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
                 *(WINDOW_MS - LEASE_MS, void_after_ms),
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
-                *(LOST_WORKERS_MOST, self._last_chance),
+                LOST_WORKERS_MOST,
             ],
         )
         self._clock_offset_ms = now_ms - time.monotonic() * 1000
         rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-        entries = [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows]
-        for entry in entries:
-            if entry.claims == LOST_WORKERS_MOST:
-                self._last_chance = entry.id
-        return entries, wait_ms / 1000
+        return [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows], wait_ms / 1000
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from redis_scheduler import keys
 from redis_scheduler.errors import InvalidRequest, NotPermitted
-from redis_scheduler.models import Record, decode_record
+from redis_scheduler.models import UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
 
@@ -184,7 +184,10 @@ class Views:
             in_delivery=pending - waiting,
             waiting=waiting,
             dead=dead,
-            counters={name.decode(): int(count) for name, count in zip(counters[::2], counters[1::2], strict=True)},
+            counters={
+                name.decode(errors="replace"): _count(count)
+                for name, count in zip(counters[::2], counters[1::2], strict=True)
+            },
             redis_keys=await self.client.command("DBSIZE"),
         )
 
@@ -218,9 +221,9 @@ def _stored(
     owner: bytes | None,
     idle_ms: int | None,
 ) -> Stored:
-    record = decode_record(raw)
-    attempts, _, last_failure = failure.partition(b" ") if failure else (b"0", b"", None)
-    expires_ms: int | None = record.due
+    record = read_record(raw)
+    attempts, last_failure = read_attempts(failure)
+    expires_ms = None if record is UNREADABLE else record.due
     if due_ms is not None:
         state, expires_ms = "deferred" if failure else "scheduled", int(due_ms)
     elif died_ms is not None:
@@ -233,7 +236,15 @@ def _stored(
         state, expires_ms = "waiting", now_ms + max(0, WINDOW_MS - (idle_ms or 0))
     else:
         state = "in delivery"
-    return Stored(key, raw, record, int(attempts), last_failure, state, expires_ms)
+    return Stored(key, raw, record, attempts, last_failure, state, expires_ms)
+
+
+_COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")
+
+
+def _count(value: bytes) -> int:
+    """Return a counter; 0 where it is no number, which the audit finds."""
+    return int(value) if _COUNT.fullmatch(value) else 0
 
 
 def _encode_cursor(position: Position) -> str:

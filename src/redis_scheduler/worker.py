@@ -21,11 +21,11 @@ from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import location
-from redis_scheduler.models import Failure, encode_failure
+from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.retry import Policy, Step, is_poison
 from redis_scheduler.slots import TURN_S, Slots
-from redis_scheduler.store import BATCH_LIMIT, Claim, Entry, Failed, Store
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Entry, Failed, Store
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,6 @@ LOCAL_FAULT_PAUSE_S = 1.0
 
 LOAD_BYTES = 4 * 1_048_576
 """About how much one load brings, once the size of records is seen."""
-
-RESERVED_SHARE = 10
-"""One slot in so many is kept for reclaimed work, so that retries do not starve behind new tasks."""
 
 SWEEPING_END_S = 1.0
 """How long a stopping worker waits for the reclaimer's last answer."""
@@ -64,7 +61,8 @@ class Worker:
         self._outage = outage
         self._concurrency = concurrency
         self._slots = Slots(concurrency)
-        self._reserved = min(max(1, concurrency // RESERVED_SHARE), concurrency - 1)
+        self._passed = 0
+        """Claims of the last batch that went back at once, as surplus of slow receivers."""
         self._in_flight: dict[str, Claim] = {}
         self._loading: set[str] = set()
         self._come_early: list[Entry] = []
@@ -78,6 +76,7 @@ class Worker:
         self._slot_freed = asyncio.Event()
         self._is_stopping = False
         self._must_recover = False
+        self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the reclaimer must look again."""
@@ -92,10 +91,10 @@ class Worker:
 
     @property
     def reclaimable_slots(self) -> int:
-        """Entries that the sweep may take: the free slots. A single slot is shared, so one may wait for it."""
-        if self._is_stopping:
+        """Entries that the sweep may take: the free slots. Where no line stands, one may wait."""
+        if self._is_stopping or not self._is_leased:
             return 0
-        return max(self.free_slots, int(self._concurrency == 1 and not self._slots.waiting))
+        return max(self.free_slots, int(not self._slots.waiting))
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
@@ -133,22 +132,34 @@ class Worker:
             if claim.id in self._in_flight:
                 continue
             self._in_flight[claim.id] = claim
-            if is_poison(claim.claims):
-                self._bury_lost(claim)
+            if claim.record is UNREADABLE:
+                self._bury(claim, UNREADABLE_ERROR)
+            elif is_poison(claim.claims):
+                self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
             else:
                 self._slots.add(claim)
         self._fill_slots()
 
-    def _bury_lost(self, claim: Claim) -> None:
-        error = f"worker lost: {claim.claims - 1} workers ended during the delivery"
+    def _bury(self, claim: Claim, error: str) -> None:
+        """Bury a task without an attempt."""
         failure = encode_failure(Failure(error, 0))
         self._add_failed(Step.BURY, Failed(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
-        while not self._is_stopping and (claim := self._slots.begin()):
+        while (claim := self._next()) is not None:
             task = self._running[claim.id] = asyncio.create_task(self._run_slot(claim))
             task.add_done_callback(self._notice_fault)
         self._look_at_lines()
+
+    @property
+    def _is_leased(self) -> bool:
+        """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is renewed:
+        another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
+        return asyncio.get_running_loop().time() - self._renewed_at < LEASE_MS / 1000
+
+    def _next(self) -> Claim | None:
+        """Return what may begin now."""
+        return self._slots.begin() if self._is_leased and not self._is_stopping else None
 
     def _look_at_lines(self) -> None:
         if self._slots.has_surplus:
@@ -159,6 +170,7 @@ class Worker:
     def _give_way(self) -> None:
         """Send back what waits for a slow receiver."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
+            self._passed += 1
             self._failed.append((Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False)))
             self._has_outcome.set()
 
@@ -179,7 +191,7 @@ class Worker:
         following: Claim | None = claim
         while following is not None:
             await self._deliver(following)
-            following = None if self._is_stopping else self._slots.begin()
+            following = self._next()
             if following is not None:
                 self._running[following.id] = task
 
@@ -229,15 +241,18 @@ class Worker:
         if self._must_recover:
             await self._recover()
             self._must_recover = False
-        limit = min(self.free_slots - self._reserved, BATCH_LIMIT)
-        if self._slots.is_passing:
-            # What a slow receiver cannot take goes back at once: what is behind it must not wait for that.
-            limit = BATCH_LIMIT - self._slots.waiting
+        slots = self._slots
+        # One at least, in its line if need be: a host that has none is not judged.
+        limit = max(slots.free - slots.reserve, int(slots.free > 0 and not slots.waiting))
+        if slots.waiting <= slots.turns + slots.reserve:
+            # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
+            limit += 2 * self._passed
+        limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._failed))
         if limit <= 0:
             self._slot_freed.clear()
             await self._slot_freed.wait()
             return
-        ended = self._slots.ended
+        ended, self._passed = self._slots.ended, 0
         try:
             entries = await self._reader.claim(limit)
         except (StoreUnavailable, StoreFull):
@@ -312,11 +327,13 @@ class Worker:
 
     async def renew(self) -> None:
         """Renew the leases of all that is in flight, and start what a lost answer left pending."""
-        if self._in_flight:
-            renewed = list(self._in_flight)
+        renewed, renewed_at = list(self._in_flight), asyncio.get_running_loop().time()
+        if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
             self._forget(self._slots.remove(lost))
+        self._renewed_at = renewed_at
+        self._fill_slots()
         await self._recover()
 
     # Life
@@ -332,6 +349,9 @@ class Worker:
                 claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
                 await stop.wait()
                 self._is_stopping = True
+                # What has not begun goes to others at once.
+                self._given_back += self._slots.clear()
+                self._has_outcome.set()
                 await self._stop_claiming(claimer)
                 await self._drain(hurry, grace_s)
                 finished.set()

@@ -14,7 +14,9 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.audit import audit
 from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import NewTask, Store
 from redis_scheduler.views import Views
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
@@ -131,6 +133,21 @@ async def test_a_ledger_that_is_off_is_a_fault_of_its_own(
     lines = await doctor(0, "--repair", REDIS_URL=redis_url)
     assert lines[0] == "1 task is there that had ended, or was never scheduled; counted off those lost"
     assert ledger_of(lines)["lost"] == 2
+
+
+async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_repaired(
+    redis_url: str, client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = NewTask(keys.new_task_key(), 0, record_tail("http://localhost/", 0, None, None), None)
+    await store.schedule([task])
+    await raw.xgroup_setid(keys.QUEUE, keys.GROUP, "$")
+    await raw.hset(keys.COUNTERS, "scheduled", "one")
+    for arguments, code in (([], 1), (["--repair"], 0)):
+        lines = await doctor(code, *arguments, REDIS_URL=redis_url)
+        assert lines[0].startswith("counter scheduled ")
+        assert f" of task {task.key}, but " in lines[1]
+    assert ledger_of(lines) == SOUND | {"queued": 1, "lost": -1}
+    assert lines[-1] == "2 faults repaired; a second look found nothing."
 
 
 async def test_of_many_faults_of_a_kind_only_the_first_are_printed(redis_url: str, raw: redis.asyncio.Redis) -> None:

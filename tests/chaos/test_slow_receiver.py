@@ -1,51 +1,92 @@
-"""One receiver that hangs does not hold up another."""
+"""Receivers that hang do not hold up another, neither its tasks nor its retries."""
 
 import asyncio
+import contextlib
 import time
 
 import psutil
 import pytest
 from aiohttp import web
 
+from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
-from tests.support.receiver import receiving
+from tests.support.receiver import Receiver, receiving
+from tests.support.service import Process
 from tests.support.waiting import wait_until
 
-STEADY_PER_S = 100
+RETRY_TIME_S = 1.0
+TIMEOUT_S = 5.0
+"""Half of the default, so that all slots of those that hang have timed out several times in the run."""
 
 
-@pytest.mark.case("16", "a receiver that hangs, with 10,000 tasks, beside one with 100 a second")
-async def test_a_receiver_that_hangs_does_not_delay_another(checker: Checker, figures: Figures) -> None:
-    hanging_tasks, seconds = scaled(10_000, 2_000), scaled(40, 3)
+def slots_held(worker: Process, receivers: list[Receiver]) -> int:
+    ports = {receiver.port for receiver in receivers}
+    connections = psutil.Process(worker.process.pid).net_connections("tcp")
+    return sum(at.status == psutil.CONN_ESTABLISHED and at.raddr.port in ports for at in connections if at.raddr)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tasks_each", "concurrency", "steady_per_s"),
+    [
+        pytest.param(
+            *(1, scaled(10_000, 2_000), 200, 100),
+            marks=pytest.mark.case("16", "a receiver that hangs, with 10,000 tasks, beside one with 100 a second"),
+        ),
+        pytest.param(
+            *(3, 1_000, 200, 100),
+            marks=[pytest.mark.case("16a", "three receivers that hang, with 1,000 tasks each"), pytest.mark.full],
+        ),
+        pytest.param(
+            *(1, 500, 8, 20),
+            marks=[pytest.mark.case("16b", "a receiver that hangs, with 500 tasks, and 8 slots"), pytest.mark.full],
+        ),
+    ],
+)
+async def test_receivers_that_hang_do_not_delay_another(
+    hosts: int, tasks_each: int, concurrency: int, steady_per_s: int, checker: Checker, figures: Figures
+) -> None:
     has_healed = asyncio.Event()
+    attempts = Attempts(failures=lambda number: int(number % 10 == 0))
 
     async def hang(_: web.Request) -> web.Response:
         await has_healed.wait()
         return web.Response()
 
-    async with receiving() as hanging:
-        hanging.behaviour = hang
+    async with contextlib.AsyncExitStack() as stack:
+        hanging = [await stack.enter_async_context(receiving()) for _ in range(hosts)]
+        for receiver in hanging:
+            receiver.behaviour = hang
+        checker.receiver.behaviour = attempts
         api = await checker.start("api")
-        worker = await checker.start("worker", RETRY_TIME="5", RETRIES="-1")
-        await checker.load(api, hanging_tasks, ttl=1, webhook=hanging.url)
-        steady = await checker.load(api, STEADY_PER_S * seconds, ttl=1, rate=STEADY_PER_S)
-        wanted = {task.number for task in steady}
-        await wait_until(lambda: wanted <= checker.arrivals().keys(), "the other's tasks have all come", 30)
+        settings = {"TIMEOUT": f"{TIMEOUT_S:g}", "RETRY_TIME": f"{RETRY_TIME_S:g}", "CONCURRENCY": f"{concurrency}"}
+        worker = await checker.start("worker", RETRIES="-1", **settings)
+        for receiver in hanging:
+            await checker.load(api, tasks_each, ttl=1, webhook=receiver.url)
+        steady = await checker.load(api, steady_per_s * scaled(20, 3), ttl=1, rate=steady_per_s)
+
+        def have_come() -> bool:
+            arrivals = checker.arrivals()
+            return all(len(arrivals[task.number]) == 1 + (task.number % 10 == 0) for task in steady)
+
+        await wait_until(have_come, "the other's tasks have all come", 40, every_s=0.2)
         arrivals = checker.arrivals()
-        lateness = Spread.of(arrivals[task.number][0].at - task.due_at for task in steady)
-        connections = psutil.Process(worker.process.pid).net_connections("tcp")
-        held = sum(
-            at.raddr.port == hanging.port and at.status == psutil.CONN_ESTABLISHED for at in connections if at.raddr
-        )
-        figures.note(other_lateness_s=lateness, slots_held=held)
-        assert [event["host"] for event in worker.events("receiver-slow")] == [f"127.0.0.1:{hanging.port}"]
-        assert 150 < held < 200, "it uses what it may, and not all"
+        others = {task.number: arrivals[task.number] for task in steady}
+        lateness = Spread.of(others[task.number][0].at - task.due_at for task in steady)
+        retries = attempts.assert_each_once_and_none_early(others, RETRY_TIME_S)
+        held = slots_held(worker, hanging)
+        figures.note(other_lateness_s=lateness, other_retries_late_s=retries, slots_held=held, slots=concurrency)
+        slow = {event["host"] for event in worker.events("receiver-slow")}
+        assert slow == {f"127.0.0.1:{receiver.port}" for receiver in hanging}
+        assert concurrency // 2 < held < concurrency, "they use what they may, and not all"
         assert lateness.p99 < 1
+        assert retries.p99 < 1
         healed_at = time.time()
         has_healed.set()
-        hanging.behaviour = None
-        await checker.drained(60)
+        for receiver in hanging:
+            receiver.behaviour = None
+        await checker.drained(90)
         figures.note(drained_after_healing_s=time.time() - healed_at)
-        checker.receiver.arrivals += hanging.arrivals
+        for receiver in hanging:
+            checker.receiver.arrivals += receiver.arrivals
         await checker.verdict()

@@ -14,7 +14,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import WINDOW_MS, Claim, Entry, Store
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Entry, Store
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
@@ -199,3 +199,21 @@ async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothi
     assert caught.group_contains(ZeroDivisionError)
     assert await raw.hget(keys.COUNTERS, "delivered") == b"3"
     assert [row["consumer"] for row in await pending(raw)] == [b"waiting"]
+
+
+async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leases_are_renewed(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    await schedule(store, receiver.url, 2)
+    mine, gone = await claimed(client, store.name, 2)
+    worker._renewed_at -= LEASE_MS / 1000
+    await worker.take([mine, gone])
+    assert worker.reclaimable_slots == 0
+    assert worker.free_slots == CONCURRENCY - 2, "both stand in line"
+    # While it stood still another took one, and delivered it.
+    await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [gone.id], justid=True)
+    await worker.renew()
+    await wait_until(lambda: receiver.arrivals, "what is still its own begins")
+    await stopped(worker)
+    assert list(receiver.times_by_key) == [mine.key]
+    assert worker.reclaimable_slots == 0

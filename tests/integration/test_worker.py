@@ -141,7 +141,7 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
     claims = await store.load(await reader.claim(100))
     await reader.aclose()
     worker.start(claims)
-    await wait_until(lambda: receiver.in_flight == CONCURRENCY, "its slots are full")
+    await wait_until(lambda: receiver.in_flight == CONCURRENCY - 1, "it has all the slots that one host may have")
     stop, hurry = asyncio.Event(), asyncio.Event()
     stop.set()
     hurry.set()
@@ -161,3 +161,20 @@ async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
         stop.set()
         async with asyncio.timeout(1.5):  # less than the reader blocks
             await running
+
+
+async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_delivered(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    unreadable, *others = await schedule(store, receiver.url, 20)
+    await raw.hset(keys.TASKS, unreadable, "{")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_until(worker, stop))
+        await settled(raw, 19)
+        await wait_until(lambda: raw.zcard(keys.DEAD), "it is buried")
+        stop.set()
+    assert receiver.times_by_key == dict.fromkeys(others, 1)
+    assert await raw.hget(keys.FAILURES, unreadable) == b'0 {"error":"unreadable record","elapsed_ms":0}'
+    assert await raw.hget(keys.COUNTERS, "failed") == b"0"
+    assert await store.cancel([(unreadable, None)]) == "C"

@@ -249,7 +249,8 @@ async def record_of(raw: redis.asyncio.Redis, key: str) -> bytes:
 async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
     """The counters that are not zero."""
     answer = await ask(raw, "HGETALL", keys.COUNTERS)
-    counts = zip(answer[::2], answer[1::2], strict=True)
+    # A list where answers are left as they come.
+    counts = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
     return {name.decode(): int(count) for name, count in counts if int(count)}
 
 

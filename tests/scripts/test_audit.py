@@ -12,6 +12,7 @@ from redis_scheduler import keys
 from redis_scheduler.audit import FAULTS, LOOK_LIMIT, STEP_BYTES, Finding, _Step, audit, balance
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreFull
+from redis_scheduler.models import UNREADABLE
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import BATCH_LIMIT, NewTask, Store
 from redis_scheduler.views import Ledger, Views
@@ -276,6 +277,47 @@ async def a_pending_id_of_no_entry(store: Store, raw: Redis) -> tuple[Found, str
     return {"stray pending": {task.claim.id}}, task.key, MISSING
 
 
+# Passed by: the group is past the entry, and nobody has it
+
+
+@seed
+async def of_a_consumer_that_was_deleted(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.queued(store, "mail")
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", keys.QUEUE, ">")
+    assert await ask(raw, "XGROUP", "DELCONSUMER", keys.QUEUE, keys.GROUP, "worker-b") == 1
+    return {"forgotten": {task.claim.id}}, task.key, QUEUED
+
+
+@seed
+async def acknowledged_by_another(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.redelivered(store)
+    await ask(raw, "XACK", keys.QUEUE, keys.GROUP, task.claim.id)
+    return {"forgotten": {task.claim.id}}, task.key, State("queued", attempts=1)
+
+
+@seed
+async def passed_by(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    tasks = [await states.queued(store) for _ in range(3)]
+    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, "$")
+    return {"forgotten": {task.claim.id for task in tasks}}, tasks[1].key, QUEUED
+
+
+@seed
+async def passed_by_for_ever(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    tasks = [await states.queued(store) for _ in range(3)]
+    # What is queued anew is behind this too.
+    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, f"{2**64 - 1}-0")
+    return {"forgotten": {task.claim.id for task in tasks}}, tasks[1].key, QUEUED
+
+
+@seed
+async def passed_by_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.queued(store)
+    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, "$")
+    await ask(raw, "HDEL", keys.TASKS, task.key)
+    return {"no record": {task.key}}, task.key, MISSING
+
+
 # Types
 
 
@@ -334,6 +376,18 @@ async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, St
     task = await states.in_due(store, "mail")
     await ask(raw, "SADD", keys.TYPES, "bill")
     return {"empty type": {"bill"}}, task.key, DUE
+
+
+# Counters
+
+
+@seed
+async def a_counter_that_is_no_number(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store)
+    await ask(
+        raw, "HSET", keys.COUNTERS, "died", "many", "failed", "007", "lost", "1e3", "cancelled", "-", "others", "x"
+    )
+    return {"no number": {"died", "failed", "lost", "cancelled"}}, task.key, DUE
 
 
 # What holds for all
@@ -491,6 +545,43 @@ async def test_a_record_that_cannot_be_read_is_told_and_left(store: Store, clien
     assert (await repaired(client)).counters["lost"] == 2
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"{}",
+        b'{"due":1,"webhook":"localhost","ttl":1}',
+        b'{"due":1,"webhook":"http://[/","ttl":1}',
+        b'{"due":9e99,"webhook":"http://localhost/","ttl":1}',
+        b'{"due":999999999999999999,"webhook":"http://localhost/","ttl":1}',
+        b'{"due":-99999999999999999,"webhook":"http://localhost/","ttl":1}',
+        b'{"due":1,"webhook":' + 100_000 * b"[",
+    ],
+)
+async def test_a_record_that_says_nothing_is_loaded_as_unreadable_and_not_trusted(
+    record: bytes, store: Store, client: RedisClient, raw: Redis
+) -> None:
+    sound, task = await states.queued(store), await states.queued(store, "mail")
+    await ask(raw, "HSET", keys.TASKS, task.key, record)
+    assert by_kind(await found(client)) == {"unreadable record": {task.key}}
+    assert [claim.record is UNREADABLE for claim in await claimed(store, 2)] == [False, True]
+    [stored] = await Views(client).tasks([task.key])
+    assert stored is not None
+    assert (stored.record, stored.state) == (UNREADABLE, "in delivery")
+    assert await store.cancel([(sound.key, None), (task.key, stored.record.type)]) == "DD"
+    assert by_kind(await found(client, repairs=True)) == {"wrongly listed": {task.key}}
+    assert await found(client) == []
+
+
+async def test_attempts_that_are_no_number_are_none(store: Store, client: RedisClient, raw: Redis) -> None:
+    task = await states.queued(store)
+    await ask(raw, "HSET", keys.FAILURES, task.key, "many")
+    [claim] = await claimed(store, 1)
+    [stored] = await Views(client).tasks([task.key])
+    assert stored is not None
+    assert (claim.attempts, stored.attempts) == (0, 0)
+    assert await store.settle([claim]) == [1]
+
+
 async def test_a_record_that_cannot_be_read_is_taken_out_of_a_second_place(
     store: Store, client: RedisClient, raw: Redis
 ) -> None:
@@ -529,6 +620,17 @@ async def test_what_is_found_again_is_taken_off_the_lost(store: Store, client: R
     ledger = await repaired(client)
     assert (ledger.counters["died"], ledger.counters["lost"], ledger.due) == (1, -1, 1)
     assert await store.cancel([(task.key, None)]) == "C"
+
+
+async def test_a_counter_that_is_no_number_counts_nothing_until_it_is_repaired(
+    store: Store, client: RedisClient, raw: Redis
+) -> None:
+    assert await store.settle([(await states.in_delivery(store)).claim]) == [1]
+    await ask(raw, "HSET", keys.COUNTERS, "delivered", "one", b"\xff", b"\xff")
+    assert (await Views(client).ledger()).missing == 1
+    assert (await repaired(client)).counters["lost"] == 1
+    assert await store.settle([(await states.in_delivery(store)).claim]) == [1]
+    assert (await Views(client).ledger()).counters["delivered"] == 1
 
 
 async def test_a_lost_counter_is_counted_as_lost(store: Store, client: RedisClient, raw: Redis) -> None:

@@ -115,9 +115,69 @@ async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
 async def test_a_last_chance_is_not_taken_beside_what_lost_its_worker_too(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    lost_once, last = await lost(store, raw, 1, LOST_WORKERS_MOST - 1)
-    assert [claim.key for claim in await reclaimed(store)] == [lost_once]
-    assert [claim.key for claim in await reclaimed(store)] == [last]
+    first, last, second = await lost(store, raw, 1, LOST_WORKERS_MOST - 1, 1)
+    claims = await reclaimed(store)
+    assert [(claim.key, claim.claims) for claim in claims] == [(first, 2), (second, 2)]
+    # Passed over in the same step, and while either is in flight.
+    for claim in claims:
+        assert await state_of(raw, last) == State("waiting", owner=keys.WAITING, claims=LOST_WORKERS_MOST - 1)
+        assert await reclaimed(store) == []
+        await store.settle([claim])
+    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(last, LOST_WORKERS_MOST)]
+
+
+async def test_what_lost_its_worker_is_not_brought_to_a_last_chance_taken_before(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    await lost(store, raw, LOST_WORKERS_MOST - 1)
+    [last] = await reclaimed(store)
+    [lost_once] = await lost(other, raw, 1)
+    retried = await waiting(other, delay_ms=0)
+    assert [claim.key for claim in await reclaimed(store)] == [retried.key]
+    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
+    # Another worker has none.
+    assert [claim.key for claim in await reclaimed(other)] == [lost_once]
+    assert await state_of(raw, last.key) == State("in delivery", owner=store.name, claims=LOST_WORKERS_MOST)
+
+
+async def test_what_is_buried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
+    buried, last = await lost(store, raw, LOST_WORKERS_MOST, LOST_WORKERS_MOST - 1)
+    assert [claim.key for claim in await reclaimed(store)] == [buried, last]
+
+
+async def test_a_last_chance_counts_that_its_worker_took_again_after_a_stall(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """It is under way there still, though any other worker would bury it."""
+    await lost(store, raw, LOST_WORKERS_MOST - 1)
+    [last] = await reclaimed(store)
+    await set_idle(raw, WINDOW_MS, last)
+    assert [claim.claims for claim in await reclaimed(store)] == [LOST_WORKERS_MOST + 1]
+    await lost(store, raw, 1)
+    assert await reclaimed(store) == []
+
+
+async def test_a_last_chance_is_taken_beside_what_lost_no_worker(store: Store, raw: redis.asyncio.Redis) -> None:
+    await in_delivery(store)
+    retried = await waiting(store, delay_ms=0)
+    [last] = await lost(store, raw, LOST_WORKERS_MOST - 1)
+    assert [claim.key for claim in await reclaimed(store)] == [retried.key, last]
+
+
+@pytest.mark.parametrize("taken", [2, LOST_WORKERS_MOST])
+async def test_what_a_lost_answer_took_counts_too(
+    taken: int, client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """The resend knows nothing of it, nor does the worker before it lists what is pending."""
+    first, last = await lost(store, raw, taken - 1, LOST_WORKERS_MOST - 1)
+    await reclaimed(store)
+    resent = Store(client, store.name)
+    assert await reclaimed(resent) == []
+    [entry] = await resent.pending(10)
+    assert (entry.key, entry.claims) == (first, taken)
+    assert await reclaimed(resent) == []
+    await resent.settle(await resent.load([entry]))
+    assert [claim.key for claim in await reclaimed(resent)] == [last]
 
 
 async def test_a_last_chance_that_was_retried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:

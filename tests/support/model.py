@@ -83,8 +83,6 @@ class Model:
     tasks: dict[str, Modelled] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     gone_entries: set[str] = field(default_factory=set)
-    last_chances: dict[str, str | None] = field(default_factory=dict)
-    """The entry that a worker took last of those that are buried if they lose one worker more."""
 
     def standing(self, *places: str) -> list[Modelled]:
         return [task for task in self.tasks.values() if task.place in places]
@@ -199,27 +197,24 @@ class Model:
         return [task for task in self.standing("pending") if task.wait_ms == 0]
 
     def reclaim(self, worker: str, limit: int, cursor: str) -> list[Modelled]:
-        """Return what a step of the sweep from the cursor brings. What may lose no worker more comes with nobody that has."""
+        """Return what a step of the sweep from the cursor brings.
+
+        What may lose no worker more is never in flight beside another that has lost one.
+        """
         over = [task for task in self.reclaimable if id_order(task.entry or "") >= id_order(cursor)]
         over = sorted(over, key=lambda task: id_order(task.entry or ""))[:limit]
-        before = self.last_chances.get(worker)
-        is_alone = any(
-            task.entry == before and task.claims >= store.LOST_WORKERS_MOST and (task.owner == worker or task in over)
-            for task in self.standing("pending")
-        )
-        has_lost_one, taken = False, []
+        in_flight = [task for task in self.standing("pending") if task.owner == worker and task not in over]
+        lost = [task.claims for task in in_flight if task.claims > 1]
+        taken = []
         for task in over:
             claims = task.claims + 1
-            has_lost, is_last = 1 < claims <= store.LOST_WORKERS_MOST, claims == store.LOST_WORKERS_MOST
-            if has_lost and (is_alone or (is_last and has_lost_one)):
+            if lost and 1 < claims <= store.LOST_WORKERS_MOST and max(*lost, claims) >= store.LOST_WORKERS_MOST:
                 task.owner = keys.WAITING
                 continue
             task.owner, task.claims, task.wait_ms = worker, claims, 15_000
             taken.append(task)
-            has_lost_one |= has_lost
-            is_alone |= is_last
-            if is_last:
-                self.last_chances[worker] = task.entry
+            if 1 < claims <= store.LOST_WORKERS_MOST:
+                lost.append(claims)
         return taken
 
     def renew(self, worker: str, entry: str) -> bool:

@@ -17,8 +17,16 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.answers import EXCEPTION_HANDLERS, answer, rfc3339
 from redis_scheduler.api.auth import TokenGate
 from redis_scheduler.batcher import Batcher
-from redis_scheduler.errors import StoreUnavailable, TaskNotFound
-from redis_scheduler.models import Info, TaskView, UpdateRequest, raw_or_null, record_tail
+from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
+from redis_scheduler.models import (
+    UNREADABLE,
+    UNREADABLE_ERROR,
+    Info,
+    TaskView,
+    UpdateRequest,
+    raw_or_null,
+    record_tail,
+)
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.stats import statistics
 from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
@@ -100,6 +108,8 @@ class Api:
             stored = await self._tasks.submit(key)
             if stored is None:
                 raise TaskNotFound
+            if stored.record is UNREADABLE:
+                raise InvalidRequest("The task's record cannot be read: it can only be deleted")
             change = _change(stored, wanted)
             now_ms, letter = await self._update.submit(change)
             if letter == "X":
@@ -189,7 +199,7 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
 
 
 def _view(stored: Stored) -> TaskView:
-    record = stored.record
+    record, is_unreadable = stored.record, stored.record is UNREADABLE
     info = Info(
         key=stored.key,
         ttl=record.ttl,
@@ -197,9 +207,10 @@ def _view(stored: Stored) -> TaskView:
         webhook=record.webhook,
         expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
         state=stored.state,
-        due=rfc3339(record.due),
+        due=None if is_unreadable else rfc3339(record.due),
         type=record.type or keys.DEFAULT_TYPE,
         last_failure=UNSET if stored.failure is None else Raw(stored.failure),
+        error=UNREADABLE_ERROR if is_unreadable else UNSET,
     )
     return TaskView(info, raw_or_null(record.data))
 

@@ -1,18 +1,18 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that what merely moves is never taken for a fault; if
 -- asked to, put right what is wrong, in the same moment. Counts nothing: what is lost or found again is left to `balance`.
--- KEYS   tasks, due, queue, entries, failures, dead, types, bell, then the index of each type named
+-- KEYS   tasks, due, queue, entries, failures, dead, types, bell, counters, then the index of each type named
 -- ARGV   group, 1 to repair, number of types, their names, then per suspect: what it is, its key, id or name,
 --        due time (ms; '' unknown), type (its number above, or 0). What it is:
 --        task: a key of `tasks`; unreadable: one whose record says nothing; member: a key of any other place;
 --        listed: a key of the type's index; foreign: one whose record is of another type; type: a name of `types`;
---        entry: an id of the queue; pending: an id of the pending list
+--        entry: an id of the queue; pending: an id of the pending list; counter: a name in `counters`
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
 -- Bounds about eight commands a suspect, and as many to repair it: 100 suspects are 0.3 ms of Redis, 2 ms if all are faults.
 -- Twice  what was repaired is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing is
 --        written.
 --- include types bell
-local tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 8)
+local tasks, due, queue, entries, failures, dead, types, bell, counters = unpack(KEYS, 1, 9)
 local group, repairs, type_count = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 
 local head_before_ms, earliest_ms, number, answer = head_ms(due), math.huge, 0, {}
@@ -122,10 +122,69 @@ local function look_at_type(index, name)
   end
 end
 
+-- Whether an id is behind another. Its parts reach 2^64: compared as text, the longer is the larger.
+local function is_behind(id, other)
+  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
+  local other_ms, other_sequence = string.match(other, '^(%d+)-(%d+)$')
+  local part, other_part = ms, other_ms
+  if ms == other_ms then
+    part, other_part = sequence, other_sequence
+  end
+  return #part > #other_part or #part == #other_part and part > other_part
+end
+
+local function value_of(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      return fields[i + 1]
+    end
+  end
+end
+
+-- The id up to which entries were given to consumers; read once a call.
+local last_delivered
+
+local function read_last_delivered()
+  -- Without the group this fails here, before any write.
+  redis.call('XPENDING', queue, group, '-', '+', 1)
+  for _, fields in ipairs(redis.call('XINFO', 'GROUPS', queue)) do
+    if value_of(fields, 'name') == group then
+      last_delivered = value_of(fields, 'last-delivered-id')
+    end
+  end
+end
+
+-- What was claimed is pending from the same moment on, so nobody has this one, and nobody will get it.
+local function is_forgotten(id, key)
+  return not is_behind(id, last_delivered) and not redis.call('XPENDING', queue, group, id, id, 1)[1]
+    and redis.call('HEXISTS', tasks, key) == 1
+end
+
+local function queue_anew(id, key)
+  redis.call('XDEL', queue, id)
+  local last = value_of(redis.call('XINFO', 'STREAM', queue), 'last-generated-id')
+  if is_behind(last_delivered, last) then
+    -- It is ahead of all entries, so it would pass by the new one too.
+    redis.call('XGROUP', 'SETID', queue, group, last)
+    last_delivered = last
+  end
+  redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
+end
+
 local function look_at_entry(id)
+  if not last_delivered then
+    read_last_delivered()
+  end
   local entry, key = read_entry(id)
-  if entry and not (key and redis.call('HGET', entries, key) == id) and repairs_fault('stray entry', key or '?') then
-    leave_queue(id)
+  if not entry then
+    return
+  end
+  if not (key and redis.call('HGET', entries, key) == id) then
+    if repairs_fault('stray entry', key or '?') then
+      leave_queue(id)
+    end
+  elseif is_forgotten(id, key) and repairs_fault('forgotten', key) then
+    queue_anew(id, key)
   end
 end
 
@@ -137,9 +196,18 @@ local function look_at_pending(id)
   end
 end
 
+-- As HINCRBY wants it, and small enough to be exact here.
+local function look_at_counter(name)
+  local count = redis.call('HGET', counters, name)
+  local is_number = not count or count == '0' or #count <= 15 and string.find(count, '^%-?[1-9]%d*$')
+  if not is_number and repairs_fault('no number', '') then
+    redis.call('HDEL', counters, name)
+  end
+end
+
 for i = 4 + type_count, #ARGV, 4 do
   local what, subject, due_ms, type_number = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local index, name = KEYS[8 + type_number], ARGV[3 + type_number]
+  local index, name = KEYS[9 + type_number], ARGV[3 + type_number]
   if type_number == 0 then
     index = nil
   end
@@ -148,6 +216,8 @@ for i = 4 + type_count, #ARGV, 4 do
     look_at_entry(subject)
   elseif what == 'pending' then
     look_at_pending(subject)
+  elseif what == 'counter' then
+    look_at_counter(subject)
   elseif what == 'type' then
     look_at_type(index, name)
   elseif what == 'listed' or what == 'foreign' then

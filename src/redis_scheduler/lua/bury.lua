@@ -1,7 +1,7 @@
 -- bury: give a task up; its record and last failure stay among the dead letters.
 -- KEYS   queue, entries, failures, counters, dead, types, then the index of each type named
 -- ARGV   group, consumer, number of types, their names, then per task: entry id, key, attempts seen at the claim,
---        1 if an attempt failed just now (0: its workers were lost), failure (JSON), type (its number above, or 0)
+--        1 if an attempt failed just now (0: none was made), failure (JSON), type (its number above, or 0)
 -- Returns per task 1 buried, 0 fenced.
 -- Twice  the entry is gone: 0.
 -- Full   XACK is the first write.
