@@ -57,7 +57,7 @@ bench: $(VENV)/.development ## Measure burst and lateness on this machine
 	@$(BIN)/python -m benchmarks.lateness
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (15 minutes)
-	@CHAOS=full $(BIN)/pytest tests/chaos
+	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 tests/chaos
 
 containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers

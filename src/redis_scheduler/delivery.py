@@ -7,6 +7,7 @@ is cut off, also before its answer begins and between its parts, where aiohttp h
 
 import asyncio
 import errno
+import select
 import socket
 import string
 import time
@@ -75,29 +76,48 @@ class AnswerTooLong(Exception):
 
 
 class _Connection(ResponseHandler):
-    """aiohttp's protocol, which takes any number of interim answers and any bytes between chunks: here both are limited."""
+    """aiohttp's protocol, which takes any number of interim answers and any bytes between chunks: here both are limited.
+
+    It also takes what comes while a connection is idle for the answer to the next request, which its receiver may never
+    see: a second answer, or the 408 with which proxies close. Here whatever comes after an answer ends the connection.
+    """
 
     _received = 0
     _interim = 0
+    _is_answered = False
+    _goes_on = False
+    """A message came after the answer, in the same packet."""
     _cut_off: AnswerTooLong | None = None
+    _unread: "select.poll | None" = None
 
     def set_response_params(self, **options: Any) -> None:
         self._received = self._interim = 0
+        self._is_answered = False
         super().set_response_params(**options)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        self._interim += data[0].code < 200
+        if self._is_answered:
+            self._goes_on = True
+            return
+        code = data[0].code
+        if code >= 200 or code == SWITCHING_PROTOCOLS:
+            self._is_answered = True
+        else:
+            self._interim += 1
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
         if not data:
             super().data_received(data)
         for first in range(0, len(data), PIECE_BYTES):
+            if self._is_answered and (self._payload is None or self._payload.is_eof()):
+                self.abort()
+                return
             piece = data[first : first + PIECE_BYTES]
             super().data_received(piece)
             self._received += len(piece)
             body_bytes = self._payload.total_bytes if self._payload else 0
-            if not self.is_connected():
+            if self.transport is None or self.transport.is_closing():
                 # No HTTP: aiohttp closes, but lets whoever reads the body wait.
                 self._end_body(aiohttp.ClientPayloadError())
                 return
@@ -106,6 +126,32 @@ class _Connection(ResponseHandler):
                 self._end_body(self._cut_off)
                 self.abort()
                 return
+            if self._is_answered and (self._goes_on or self._has_begun_another()):
+                self.abort()
+                return
+
+    def is_connected(self) -> bool:
+        """Whether it can be used; the pool asks before it gives one out again.
+
+        What has come is looked for also where the event loop has not: a close, most of all.
+        """
+        if self.transport is None or not super().is_connected():
+            return False
+        if not self._is_answered:
+            return True
+        if self._unread is None:
+            self._unread = select.poll()
+            self._unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._unread.poll(0)
+
+    def _has_begun_another(self) -> bool:
+        """Whether the answer is at its end, and a part of another stands behind it."""
+        if self._parser is None or self._payload is None or not self._payload.is_eof():
+            return False
+        try:
+            return self._parser.feed_eof() is not None
+        except Exception:  # what it is does not matter
+            return True
 
     def _end_body(self, error: Exception) -> None:
         if self._payload and not self._payload.is_eof():
@@ -193,19 +239,23 @@ class Deliverer:
 
 
 def _give_back(connection: Connection, is_reusable: bool) -> None:
-    if is_reusable:
+    receiver = cast(_Connection, connection.protocol)
+    if not is_reusable:
+        # Closed in order it would wait for a receiver that does not take the rest of the body.
+        receiver.abort()
+        connection.close()
+    elif receiver.transport is not None and receiver.transport.get_write_buffer_size():
+        # Answered before the body was sent: the rest has some time to follow, but no other request waits behind it.
+        asyncio.get_running_loop().call_later(KEEPALIVE_S, receiver.transport.abort)
+        connection.close()
+    else:
         # It is closed all the same if the receiver said so, or was not read to its end.
         connection.release()
-        return
-    if connection.protocol is not None:
-        # Closed in order it would wait for a receiver that does not take the rest of the body.
-        connection.protocol.abort()
-    connection.close()
 
 
 def _send(receiver: _Connection, head: bytes, claim: Claim) -> None:
     body = claim.record.data or b""
-    if receiver.transport is None:
+    if receiver.transport is None or receiver.transport.is_closing():
         raise aiohttp.ServerDisconnectedError
     receiver.set_response_params(read_until_eof=True, auto_decompress=False)
     end = f"{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"

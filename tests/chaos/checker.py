@@ -199,10 +199,12 @@ class Checker:
         return found
 
     async def verdict(self, may_be_lost: Callable[[Sent], bool] = lambda _: False) -> Verdict:
-        """Account for every task, note the figures, and fail if one is lost or unexpected.
+        """Stop the processes, account for every task, note the figures, and fail if one is lost or unexpected.
 
+        They are stopped first: what they would still have sent has arrived then.
         `may_be_lost`: what the fault itself takes from Redis, such as the last second before a power cut; it is counted.
         """
+        await self.stop()
         arrivals = self.arrivals()
         members: list[bytes] = await self._raw.execute_command("ZRANGE", keys.DEAD, 0, -1)
         dead = {key.decode() for key in members}

@@ -26,9 +26,3 @@ async def pending(raw: redis.asyncio.Redis) -> dict[str, dict[str, Any]]:
     task_of = {entry_id: key.decode() for key, entry_id in entries.items()}
     rows: list[dict[str, Any]] = await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 10_000)
     return {task_of[row["message_id"]]: row for row in rows if row["message_id"] in task_of}
-
-
-async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
-    """Return what was counted since ever, less what never happened."""
-    found: dict[bytes, bytes] = await raw.execute_command("HGETALL", keys.COUNTERS)
-    return {name.decode(): int(count) for name, count in found.items() if int(count)}

@@ -1,6 +1,7 @@
 """How soon each process is back in service after a fault, and what it says of it: read from its log."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
@@ -76,12 +77,24 @@ async def delivering_again(workers: Sequence[Process], since: float) -> list[flo
 
 
 def said_since(processes: Iterable[Process], since: float) -> list[dict[str, Any]]:
-    """What the processes said of themselves from then on, in order."""
-    lines = [line for process in processes for line in process.log.splitlines() if line.startswith("{")]
-    events = [event for event in map(json.loads, lines) if event["event"] not in ORDINARY]
-    return sorted((event for event in events if moment(event) >= since), key=moment)
+    """What the processes said of themselves from then on, in order; each until it was told to stop, if it was."""
+    found: list[dict[str, Any]] = []
+    for process in processes:
+        events = [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
+        service = itertools.takewhile(lambda event: event["event"] != "stopping", events)
+        found += [event for event in service if event["event"] not in ORDINARY and moment(event) >= since]
+    return sorted(found, key=moment)
 
 
 def moment(event: dict[str, Any]) -> float:
     """When an event was logged, as time.time() has it; the log cuts it off to the millisecond."""
     return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def calls_of(key: str) -> list[tuple[str, str, object]]:
+    """A request of each kind that reads, or that changes a waiting task: method, path, content. It is gone after them."""
+    task = f"/schedule/{key}"
+    return [
+        *(("GET", path, None) for path in ("/schedules?limit=10", "/stats", task)),
+        *(("PATCH", task, {"data": 1}), ("PATCH", task, {"ttl": 3000}), ("DELETE", task, None)),
+    ]

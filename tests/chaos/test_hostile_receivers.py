@@ -15,7 +15,18 @@ import redis.asyncio
 from redis_scheduler import keys
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import FULL, Figures, Spread, scaled
-from tests.support.hostile import CERTIFICATE_OF, CERTIFICATES, FAILURES, NO_TLS, SECRET, SUCCESSES, hostile
+from tests.support.hostile import (
+    CERTIFICATE_OF,
+    CERTIFICATES,
+    FAILURES,
+    KEPT,
+    NO_TLS,
+    NOTHING_MORE,
+    SECRET,
+    SUCCESSES,
+    connections_of,
+    hostile,
+)
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -231,4 +242,41 @@ async def test_a_success_is_one_whatever_comes_behind_it(checker: Checker, figur
     assert delivered == 500 + each * (len(SUCCESSES) + 1)
     assert requests == dict.fromkeys((*SUCCESSES, RIGHT_CERTIFICATE), each)
     assert memory.growth < GROWTH_BYTES
+    await checker.verdict()
+
+
+@pytest.mark.case("17b", "what comes on a connection after the answer")
+async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
+    checker: Checker, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    """One task after another for each receiver, each as soon as the connection before it was dropped, if it had to be."""
+    paths = ["", "", "fails", "fails"] * scaled(10, 1)
+    async with hostile() as receivers:
+        strays = {receivers.port(name) for name in KEPT if name != NOTHING_MORE}
+        api = await checker.start("api")
+        worker = await start_worker(checker)
+        sockets = psutil.Process(worker.process.pid)
+
+        def are_dropped() -> bool:
+            return not any(
+                connection.raddr and connection.raddr.port in strays for connection in sockets.net_connections()
+            )
+
+        faults = []
+        async with client_of(api) as client:
+            for path in paths:
+                wanted = "dead" if path else "gone"
+                tasks = {name: await client.schedule(receivers.url(name) + path) for name in KEPT}
+                await client.drained()
+                for name, key in tasks.items():
+                    status, _ = await client.call("GET", f"/schedule/{key}")
+                    if (found := "gone" if status == 404 else "dead") != wanted:
+                        faults.append(f"{name}: is {found}, should be {wanted}")
+                await wait_until(are_dropped, "what is not as it should be is used no more", 2)
+        assert not checker.arrivals()
+        counts = await receivers.stop()
+    figures.note(kinds=len(KEPT), each=len(paths))
+    assert {name: counts[name] for name in KEPT} == dict.fromkeys(KEPT, len(paths))
+    assert faults == []
+    assert counts[connections_of(NOTHING_MORE)] == 1
     await checker.verdict()

@@ -11,9 +11,11 @@ import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler import keys
+from redis_scheduler.store import LOST_WORKERS_MOST, SWEEP_HOLD_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
-from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORTENED, WINDOW_S, counters, pending
+from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORTENED, WINDOW_S, pending
+from tests.scripts.states import counters
 from tests.support.proxy import Proxy
 from tests.support.service import Process
 from tests.support.waiting import wait_until
@@ -97,6 +99,7 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
     await wait_until(lambda: delivered(per_kind), "the other worker has delivered a part")
     held = await pending(raw)
     assert len(held) == 4 * per_kind
+    reclaimed = {key for key, row in held.items() if row["times_delivered"] > 1}
 
     first.signal(signal.SIGCONT)
     await wait_until(
@@ -120,8 +123,9 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
     await checker.drained()
     verdict = await checker.verdict()
     assert verdict.dead == 0
-    assert await counters(raw) == {"scheduled": 5 * per_kind, "failed": per_kind, "delivered": 5 * per_kind}
-    figures.note(failed=per_kind, delivered=5 * per_kind, fenced=4 * per_kind)
+    counts = await counters(raw)
+    figures.note(failed=counts.get("failed", 0), delivered=counts.get("delivered", 0), reclaimed=len(reclaimed))
+    assert counts == {"scheduled": 5 * per_kind, "failed": per_kind, "delivered": 5 * per_kind}
     times = Counter(script.times.values())
     assert times == {2: 5 * per_kind, 1: per_kind}, times
 
@@ -159,28 +163,31 @@ async def test_a_stall_past_the_lease_starts_nothing_twice_in_its_process(
     await checker.load(api, count)
     await wait_until(lambda: len(checker.receiver.arrivals) == count, "all are under way")
 
-    worker.signal(signal.SIGSTOP)
-
     async def idle_ms() -> list[int]:
         return [row["time_since_delivered"] for row in (await pending(raw)).values()]
 
     async def are_over() -> bool:
         return min(await idle_ms()) > 1000 * WINDOW_S + 500
 
-    await wait_until(are_over, "every lease is over", LEASE_S + 10, every_s=0.1)
-    worker.signal(signal.SIGCONT)
-
     async def are_renewed() -> bool:
         return max(await idle_ms()) < 1000 * WINDOW_S
 
-    await wait_until(are_renewed, "every lease was begun again")
-    again = sum(row["times_delivered"] > 1 for row in (await pending(raw)).values())
+    # Sweep and renewal are both overdue then; which comes first is a matter of chance, and of interest is the sweep.
+    stalls = again = 0
+    while again == 0:
+        assert stalls < 4, "its renewals always came first"
+        stalls += 1
+        worker.signal(signal.SIGSTOP)
+        await wait_until(are_over, "every lease is over", LEASE_S + 10, every_s=0.1)
+        worker.signal(signal.SIGCONT)
+        await wait_until(are_renewed, "every lease was begun again")
+        again = sum(row["times_delivered"] > 1 for row in (await pending(raw)).values())
     gate.set()
     await checker.drained()
     verdict = await checker.verdict()
     assert verdict.arrived == count
     assert len(checker.receiver.arrivals) == count
-    figures.note(posts=len(checker.receiver.arrivals), came_again_by_the_sweep=again)
+    figures.note(stalls=stalls, posts=len(checker.receiver.arrivals), came_again_by_the_sweep=again)
 
 
 class Supervised:
@@ -236,7 +243,9 @@ async def killed_in_a_claim(checker: Checker, proxy: Proxy, raw: redis.asyncio.R
 async def test_a_poison_task_is_buried_after_five_workers_and_takes_no_neighbour_with_it(
     checker: Checker, proxy: Proxy, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """Its slow neighbours are under way whenever it ends their worker, and have lost as many. With RETRIES=0; some
+    """Bounded by five leases, each with the hold of the sweeps after it, and a window for what was claimed at last.
+
+    Its slow neighbours are under way whenever it ends their worker, and have lost as many. With RETRIES=0; some
     tasks were claimed by a worker that was killed in the instant before their leases began."""
     unleased, slow, quick = 10, 12, 1_000
     supervised = Supervised(checker, RETRIES="0")
@@ -258,7 +267,7 @@ async def test_a_poison_task_is_buried_after_five_workers_and_takes_no_neighbour
     await checker.load(api, quick, ttl=lambda number: number * 60 / quick)
     running = asyncio.create_task(supervised.run())
     try:
-        await checker.drained(104)
+        await checker.drained(LOST_WORKERS_MOST * (LEASE_S + SWEEP_HOLD_MS / 1000) + WINDOW_S)
     finally:
         running.cancel()
     verdict = await checker.verdict()

@@ -16,7 +16,7 @@ from redis_scheduler.store import LEASE_MS
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
-from tests.chaos.recovery import BACK_WITHIN_S, fault_under_load, said_since
+from tests.chaos.recovery import BACK_WITHIN_S, calls_of, fault_under_load, said_since
 from tests.support.proxy import Proxy, proxying
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Client, Process, client_of
@@ -59,6 +59,9 @@ class Run:
     async def accounted(self, raw: redis.asyncio.Redis) -> None:
         """Drain; fail if a task is lost or was delivered twice, a retry was early or not counted, or something is left."""
         await self.checker.drained()
+        # Before the processes stop: what is left now is not left for them to clear.
+        assert await raw.xlen(keys.QUEUE) == 0
+        assert (await raw.xpending(keys.QUEUE, keys.GROUP))["pending"] == 0
         verdict = await self.checker.verdict()
         arrivals = self.checker.arrivals()
         late = self.attempts.assert_each_once_and_none_early(arrivals, RETRY_TIME_S)
@@ -66,8 +69,6 @@ class Run:
         assert verdict.duplicated == 0
         delivered, failed = await raw.execute_command("HMGET", keys.COUNTERS, "delivered", "failed")
         assert (int(delivered), int(failed)) == (len(arrivals), self.attempts.failed(arrivals))
-        assert await raw.xlen(keys.QUEUE) == 0
-        assert (await raw.xpending(keys.QUEUE, keys.GROUP))["pending"] == 0
 
 
 async def start(
@@ -129,7 +130,6 @@ async def test_a_cut_longer_than_the_lease_doubles_nothing_and_moves_no_retry(
 
         recoveries = await run.fault(30, 2, cut_for_long)
         await run.accounted(raw)
-        await checker.stop()
     figures.note(seed=SEED, outage_s=OUTAGE_S, every_process_back_s=Spread.of(recoveries))
     assert max(recoveries) < BACK_WITHIN_S
 
@@ -173,26 +173,39 @@ async def hasten(client: Client, tasks: list[Sent]) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.case("11", "Redis stopped by SIGSTOP with its connections open")
+@pytest.mark.parametrize(
+    "is_of_link",
+    [
+        pytest.param(False, marks=pytest.mark.case("11a", "Redis stopped by SIGSTOP with its connections open")),
+        pytest.param(True, marks=pytest.mark.case("11b", "link to Redis stalled with its connections open")),
+    ],
+    ids=["server", "link"],
+)
 async def test_a_redis_that_stands_still_is_answered_by_503_and_ridden_out(
-    checker: Checker, server: RedisProcess, raw: redis.asyncio.Redis, figures: Figures
+    checker: Checker, server: RedisProcess, proxy: Proxy, raw: redis.asyncio.Redis, figures: Figures, is_of_link: bool
 ) -> None:
-    run = await start(checker, figures, server.url)
+    """11b: the server lives, so what it has executed is answered when the link flows again; new connections open too."""
+    run = await start(checker, figures, proxy.url if is_of_link else server.url)
+    hold, let_go = (
+        (proxy.stall, proxy.flow)
+        if is_of_link
+        else (lambda: server.signal(signal.SIGSTOP), lambda: server.signal(signal.SIGCONT))
+    )
     stall_s = scaled(10_000, 2_200) / 1000
     (waiting,) = await checker.load(run.api, 1, ttl=2 * stall_s)
     stopped_at = 0.0
 
     async def stall() -> float:
         nonlocal stopped_at
-        server.signal(signal.SIGSTOP)
+        hold()
         stopped_at = time.time()
         try:
             async with client_of(run.api) as client:
                 until = time.monotonic() + stall_s
-                took = await ask_everything(client, waiting.key)
+                took = await ask_in_vain(client, waiting.key)
                 await asyncio.sleep(until - time.monotonic())
         finally:
-            server.signal(signal.SIGCONT)
+            let_go()
         figures.note(answered_503_within_s=Spread.of(took))
         assert max(took) < ANSWERED_WITHIN_S
         return time.time()
@@ -209,17 +222,14 @@ async def test_a_redis_that_stands_still_is_answered_by_503_and_ridden_out(
     assert max(recoveries) < BACK_WITHIN_S
 
 
-async def ask_everything(client: Client, key: str) -> list[float]:
+async def ask_in_vain(client: Client, key: str) -> list[float]:
     """Send a request of each kind at once; each must be answered by 503. Returns how long each took."""
 
-    async def ask(method: str, path: str, content: object = None) -> float:
+    async def ask(method: str, path: str, content: object) -> float:
         asked = time.monotonic()
         status, _ = await client.call(method, path, json=content)
         assert status == 503, f"{method} {path} was answered by {status}"
         return time.monotonic() - asked
 
-    task = f"/schedule/{key}"
-    return await asyncio.gather(
-        *(ask("GET", path) for path in ("/schedules", "/stats", task)),
-        *(ask("PATCH", task, {"ttl": 1}), ask("DELETE", task), ask("POST", "/purge"), ask("DELETE", "/schedules")),
-    )
+    others: list[tuple[str, str, object]] = [("POST", "/purge", None), ("DELETE", "/schedules", None)]
+    return await asyncio.gather(*(ask(*call) for call in (*calls_of(key), *others)))

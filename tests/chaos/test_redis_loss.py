@@ -11,7 +11,7 @@ from redis_scheduler import keys
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import LATE_S, Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
-from tests.chaos.recovery import BACK_WITHIN_S, delivering_again, said_since
+from tests.chaos.recovery import BACK_WITHIN_S, calls_of, delivering_again, said_since
 from tests.support.service import Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -142,12 +142,7 @@ async def test_no_request_fails_while_scripts_are_flushed(
 
 async def ask_everything(client: Client, webhook: str) -> int:
     """Send a request of each kind, none of which may fail; return how many."""
-    key = await client.schedule(webhook, ttl=3600)
-    task = f"/schedule/{key}"
-    calls: list[tuple[str, str, object]] = [
-        *(("GET", path, None) for path in ("/schedules?limit=10", "/stats", task)),
-        *(("PATCH", task, {"data": 1}), ("PATCH", task, {"ttl": 3000}), ("DELETE", task, None)),
-    ]
+    calls = calls_of(await client.schedule(webhook, ttl=3600))
     for method, path, content in calls:
         status, answer = await client.call(method, path, json=content)
         assert status == 200, f"{method} {path}: {answer}"

@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import time
-from datetime import datetime
 
 import pytest
 import redis.asyncio
@@ -12,7 +11,9 @@ import redis.asyncio
 from redis_scheduler import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
-from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S, counters
+from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
+from tests.chaos.recovery import moment
+from tests.scripts.states import counters
 from tests.support.engine import MODULE
 from tests.support.service import Process
 from tests.support.waiting import wait_until
@@ -62,11 +63,6 @@ async def test_workers_killed_at_random_lose_nothing(
     assert await counters(raw) == {"scheduled": count, "delivered": count}
 
 
-def heard_at(process: Process) -> float:
-    """When the process heard of its last signal, by its own log."""
-    return datetime.fromisoformat(process.events("stopping")[-1]["at"]).timestamp()
-
-
 def in_flight(process: Process) -> int:
     """How many deliveries were under way when the process was told to stop."""
     return sum(event["in_flight"] for event in process.events("draining"))
@@ -95,8 +91,9 @@ async def test_a_worker_stopped_under_load_finishes_what_is_in_flight_and_begins
         await arrived(checker, len(arrivals) + 500)
         worker.signal(signal.SIGTERM)
         assert await worker.ended() == 0
-        exit_s.append(time.time() - heard_at(worker))
-        begun_s.append(arrivals[-1].at - heard_at(worker))
+        [heard] = worker.events("stopping")
+        exit_s.append(time.time() - moment(heard))
+        begun_s.append(arrivals[-1].at - moment(heard))
         finished += in_flight(worker)
         # Whatever it began it has ended, and it holds nothing any more.
         counts = await counters(raw)
@@ -161,7 +158,7 @@ async def consumers(raw: redis.asyncio.Redis, *processes: Process) -> dict[str, 
 
 
 @pytest.mark.full
-@pytest.mark.case("15", "workers that come and go")
+@pytest.mark.case("15", "workers that come and go (window shortened to 20 s, retirement to 10 s with a look every 4 s)")
 async def test_workers_that_come_and_go_leave_no_consumers_and_drop_nothing(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
@@ -203,7 +200,6 @@ async def test_workers_that_come_and_go_leave_no_consumers_and_drop_nothing(
             killed += per_process
     await loading
     await checker.drained(LEASE_S + 20)
-    verdict = await checker.verdict()
 
     async def are_bounded() -> bool:
         return set(await consumers(raw)) <= {*(await consumers(raw, *alive)), keys.WAITING}
@@ -218,6 +214,7 @@ async def test_workers_that_come_and_go_leave_no_consumers_and_drop_nothing(
         alive=per_process * len(alive),
     )
     assert held_by_killed > 0
+    assert len(await consumers(raw)) <= per_process * len(alive) + 1
+    verdict = await checker.verdict()
     assert verdict.dead == 0
     assert attempts(checker) == {1}
-    assert len(await consumers(raw)) <= per_process * len(alive) + 1

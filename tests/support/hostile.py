@@ -1,7 +1,7 @@
 """Receivers that mean harm: real servers on the loopback, in a process of their own, since some send as fast as they can.
 
 `python -m tests.support.hostile` prints the ports by name as JSON, and serves until its standard input ends; then it prints
-how many connections each had. The certificates were made for these tests alone: test-authority.pem signed all but
+how many requests each had, and how many connections those of KEPT. The certificates were made for these tests alone: test-authority.pem signed all but
 test-self-signed.pem, test-expired.pem was good in January 2020, the others are until 2120; all share one key.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import re
 import socket
 import ssl
 import struct
@@ -153,7 +154,9 @@ FAILURES: dict[str, Behaviour] = {
     "no HTTP without an end": floods(b"", b"RECEIVER-SECRET"),
     "no HTTP version": says(b"HTTP/9.9 200 RECEIVER-SECRET\r\n\r\n"),
     "no status": says(b"HTTP/1.1 RECEIVER-SECRET\r\n\r\n"),
-    "a redirect to itself": says(head("307 RECEIVER-SECRET", "Location: /again", "Content-Length: 0")),
+    "a redirect to itself": says(
+        head("307 RECEIVER-SECRET", "Location: /again", "Content-Length: 0", "Connection: close")
+    ),
     "nothing": holds,
 }
 
@@ -163,6 +166,48 @@ SUCCESSES: dict[str, Behaviour] = {
     "200 with endless chunks of a byte": floods(head("200 OK", *CHUNKED), b"1\r\nx\r\n"),
     "200 with a gzip bomb": says(head("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}"), BOMB),
 }
+
+OK, BAD = head("200 OK", "Content-Length: 0"), head("500 Bad", "Content-Length: 0")
+
+
+def pauses(first: bytes, then: bytes, pause_s: float = 0.05) -> Behaviour:
+    """Send this, and that when the connection is idle."""
+
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        await says(first)(writer)
+        await asyncio.sleep(pause_s)
+        await says(then)(writer)
+
+    return behave
+
+
+def closes_after(behaviour: Behaviour) -> Behaviour:
+    async def behave(writer: asyncio.StreamWriter) -> None:
+        await behaviour(writer)
+        writer.close()
+
+    return behave
+
+
+NOTHING_MORE = "nothing more"
+KEPT: dict[str, Callable[[bytes, bytes], Behaviour]] = {
+    NOTHING_MORE: lambda own, other: says(own),
+    "a second answer at once": lambda own, other: says(own + other),
+    "a third and a half": lambda own, other: says(own + other + other + other[:20]),
+    "half a second answer at once": lambda own, other: says(own + other[:20]),
+    "a body and a second answer": lambda own, other: says(own.replace(b": 0", b": 9000") + 9000 * b"x" + other),
+    "a second answer later": pauses,
+    "a second answer in two parts": lambda own, other: pauses(own + other[:5], other[5:]),
+    "102 later": lambda own, other: pauses(own, head("102 Processing")),
+    "no HTTP later": lambda own, other: pauses(own, b"RECEIVER-SECRET\r\n"),
+    "408 and a close later": lambda own, other: closes_after(
+        pauses(own, head("408 Request Timeout", "Connection: close", "Content-Length: 0"))
+    ),
+}
+"""What comes on a connection that could be used again: how a request is answered, by its own answer and the other one.
+
+Its own is 500 to a request to `/fails`, and else 200; the other one is never the answer to a request.
+"""
 
 NO_TLS: dict[str, Behaviour] = {
     "TLS that never begins": holds,
@@ -205,14 +250,47 @@ class Server:
         writer.close()
 
 
+class KeptServer:
+    """Serves any number of requests on a connection; counts both."""
+
+    def __init__(self, counts: Counter[str], name: str) -> None:
+        self._counts = counts
+        self._name = name
+
+    async def listen(self) -> int:
+        """Return the port."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._counts[connections_of(self._name)] += 1
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while not writer.is_closing():
+                request = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"Content-Length: (\d+)", request)
+                await reader.readexactly(int(length[1]) if length else 0)
+                self._counts[self._name] += 1
+                own, other = (BAD, OK) if request.startswith(b"POST /fails ") else (OK, BAD)
+                await KEPT[self._name](own, other)(writer)
+        writer.close()
+
+
+def connections_of(name: str) -> str:
+    """Under what a server's connections are counted."""
+    return f"connections: {name}"
+
+
 async def serve() -> None:
     """Serve all of them until the standard input ends."""
     counts: Counter[str] = Counter()
     ports = {name: await Server(counts, name, behave).listen() for name, behave in (FAILURES | SUCCESSES).items()}
     for name, behave in NO_TLS.items():
         ports[name] = await Server(counts, name, behave, reads_first=False).listen()
+    for name in KEPT:
+        ports[name] = await KeptServer(counts, name).listen()
     for name, certificate in CERTIFICATE_OF.items():
-        ports[name] = await Server(counts, name, says(head("204 No Content"))).listen(certificate)
+        ports[name] = await Server(counts, name, says(head("204 No Content", "Connection: close"))).listen(certificate)
     # What a client does to these servers is no fault of theirs.
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     print(json.dumps(ports), flush=True)
@@ -226,6 +304,9 @@ class Hostile:
     def __init__(self, process: asyncio.subprocess.Process, ports: dict[str, int]) -> None:
         self._process = process
         self._ports = ports
+
+    def port(self, name: str) -> int:
+        return self._ports[name]
 
     def url(self, name: str) -> str:
         scheme, host = ("https", "localhost") if name.startswith("TLS") else ("http", "127.0.0.1")
