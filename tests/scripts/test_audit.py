@@ -715,7 +715,8 @@ async def test_large_records_make_no_large_answer(store: Store, client: RedisCli
     answers.clear()
     assert await found(client) == []
     assert sum(answers) > 2 * 60 * 250_000, "records are read for `tasks`, and for the index"
-    assert max(answers) < 2 * STEP_BYTES
+    # HSCAN answers whole buckets, which hold more than it was asked for.
+    assert max(answers) < 5 * STEP_BYTES
 
 
 def test_a_small_record_before_large_ones_makes_no_large_step() -> None:
