@@ -13,7 +13,7 @@ from aiohttp import web
 from redis_scheduler import keys
 from redis_scheduler.store import LOST_WORKERS_MOST, SWEEP_HOLD_MS
 from tests.chaos.checker import Checker
-from tests.chaos.figures import Figures, scaled
+from tests.chaos.figures import FULL, Figures, scaled
 from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORTENED, WINDOW_S, pending
 from tests.scripts.states import counters
 from tests.support.proxy import Proxy
@@ -172,22 +172,19 @@ async def test_a_stall_past_the_lease_starts_nothing_twice_in_its_process(
     async def are_renewed() -> bool:
         return max(await idle_ms()) < 1000 * WINDOW_S
 
-    # Sweep and renewal are both overdue then; which comes first is a matter of chance, and of interest is the sweep.
-    stalls = again = 0
-    while again == 0:
-        assert stalls < 4, "its renewals always came first"
-        stalls += 1
-        worker.signal(signal.SIGSTOP)
-        await wait_until(are_over, "every lease is over", LEASE_S + 10, every_s=0.1)
-        worker.signal(signal.SIGCONT)
-        await wait_until(are_renewed, "every lease was begun again")
-        again = sum(row["times_delivered"] > 1 for row in (await pending(raw)).values())
+    worker.signal(signal.SIGSTOP)
+    await wait_until(are_over, "every lease is over", LEASE_S + 10, every_s=0.1)
+    worker.signal(signal.SIGCONT)
+    await wait_until(are_renewed, "every lease was begun again")
+    # Its sweep waits for its renewal. With the lease shortened the worker does not know that it is over, so it may not.
+    again = sum(row["times_delivered"] > 1 for row in (await pending(raw)).values())
+    assert not FULL or again == 0
     gate.set()
     await checker.drained()
     verdict = await checker.verdict()
     assert verdict.arrived == count
     assert len(checker.receiver.arrivals) == count
-    figures.note(stalls=stalls, posts=len(checker.receiver.arrivals), came_again_by_the_sweep=again)
+    figures.note(posts=len(checker.receiver.arrivals), came_again_by_the_sweep=again)
 
 
 class Supervised:
