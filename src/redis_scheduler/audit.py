@@ -17,9 +17,12 @@ LOOK_LIMIT = 100
 """Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""
 
 STEP_BYTES = 1_048_576
-"""About how much one step of the walk reads: a millisecond of Redis."""
+"""About how much one step of the walk looks through: a millisecond of Redis."""
 
-_AUDIT, _BALANCE = Script("audit"), Script("balance")
+HEAD_BYTES = 65_536
+"""Of a record without its data: more than the longest webhook comes to. One that is longer cannot be read."""
+
+_AUDIT, _BALANCE, _HEADS = Script("audit"), Script("balance"), Script("heads")
 
 
 class _Fault(NamedTuple):
@@ -93,16 +96,16 @@ class _Suspect(NamedTuple):
 
 
 class _Step:
-    """How many to read at once: more the smaller they are, so that no answer is much larger than STEP_BYTES."""
+    """How many to read at once: more the smaller they are, so that Redis looks through about STEP_BYTES."""
 
     def __init__(self) -> None:
         self.limit = 1
         self._count = self._bytes = 0
 
-    def note(self, count: int, answer: Sequence[bytes | None]) -> None:
+    def note(self, count: int, size_bytes: int) -> None:
         """Take into account how many came back, and their size."""
         self._count += count
-        self._bytes += sum(len(part or b"") for part in answer)
+        self._bytes += size_bytes
         fitting = STEP_BYTES * (self._count + 1) // (self._bytes + 1)
         self.limit = max(1, min(2 * self.limit, LOOK_LIMIT, fitting))
 
@@ -111,7 +114,7 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
     """Yield each fault once, repaired if asked for: whatever was there throughout is looked at.
 
     Writes nothing without `repairs`, but for the group where it is missing. No call holds Redis for more than about a
-    millisecond, or brings much more than STEP_BYTES, unless one record is larger. What a repair of StoreFull or
+    millisecond, unless records are larger than STEP_BYTES, or brings more than heads of records. What a repair of StoreFull or
     StoreUnavailable left undone is found again.
     """
     walk = _Walk(client)
@@ -177,8 +180,12 @@ class _Walk:
     async def suspects(self) -> AsyncIterator[list[_Suspect]]:
         """Yield all that is met, in steps. What was there from the first to the last is met; more than once, perhaps."""
         yield [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
-        async for pairs in self._scan("HSCAN", keys.TASKS, self._records):
-            yield [_task(key, record) for key, record in zip(pairs[::2], pairs[1::2], strict=True)]
+        cursor: bytes | str = "0"
+        while True:
+            cursor, heads = await self._heads(cursor, self._records.limit)
+            yield [_task(key, head) for key, head in heads if head is not None]
+            if cursor == b"0":
+                break
         for command, place in (
             *(("HSCAN", keys.ENTRIES), ("ZSCAN", keys.DUE)),
             *(("ZSCAN", keys.DEAD), ("HSCAN", keys.FAILURES)),
@@ -198,8 +205,15 @@ class _Walk:
         cursor: bytes | None = None
         while cursor != b"0":
             cursor, answer = await self._client.command(command, name, cursor or "0", "COUNT", step.limit)
-            step.note(len(answer) // 2, answer)
+            step.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
+
+    async def _heads(
+        self, cursor: bytes | str, count: int | str, task_keys: Sequence[bytes] = ()
+    ) -> tuple[bytes, list[tuple[bytes, bytes | None]]]:
+        next_cursor, *columns = await self._client.script(_HEADS, [keys.TASKS], [HEAD_BYTES, cursor, count, *task_keys])
+        self._records.note(len(columns) // 3, sum(columns[2::3]))
+        return next_cursor, list(zip(columns[::3], columns[1::3], strict=True))
 
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
@@ -214,20 +228,19 @@ class _Walk:
             members = pairs[::2]
             while members:
                 part, members = members[: self._records.limit], members[self._records.limit :]
-                records = await self._client.command("HMGET", keys.TASKS, *part)
-                self._records.note(len(records), records)
-                yield [_listed(key, record, name) for key, record in zip(part, records, strict=True)]
+                _, heads = await self._heads("", "", part)
+                yield [_listed(key, head, name) for key, head in heads]
 
 
-def _task(key: bytes, record: bytes) -> _Suspect:
-    decoded = read_record(record)
+def _task(key: bytes, head: bytes) -> _Suspect:
+    decoded = read_record(head)
     if decoded is UNREADABLE:
         return _Suspect("unreadable", key)
     return _Suspect("task", key, decoded.due, decoded.type)
 
 
-def _listed(key: bytes, record: bytes | None, name: str) -> _Suspect:
+def _listed(key: bytes, head: bytes | None, name: str) -> _Suspect:
     # A type is given at the schedule and never changes; where it is not known the script asks only if the task is there.
-    known = _task(key, record) if record is not None else None
+    known = _task(key, head) if head is not None else None
     is_foreign = known is not None and known.what == "task" and known.type != name
     return _Suspect("foreign" if is_foreign else "listed", key, type=name)
