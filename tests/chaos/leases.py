@@ -10,13 +10,15 @@ from redis_scheduler.worker import RENEW_INTERVAL_S
 from tests.chaos.figures import FULL
 from tests.support.engine import MODULE
 
-LEASE_S = LEASE_MS / 1000 if FULL else 2.0
-WINDOW_S = WINDOW_MS / 1000 if FULL else 3.5
+SHORT_LEASE_S, SHORT_WINDOW_S = 2.0, 3.5
+SHORT = {"module": MODULE, "LEASE_MS": f"{SHORT_LEASE_S * 1000:.0f}", "WINDOW_MS": f"{SHORT_WINDOW_S * 1000:.0f}"}
+"""How a worker with a short lease and window is started, which does not know that its leases are over so early."""
+
+LEASE_S = LEASE_MS / 1000 if FULL else SHORT_LEASE_S
+WINDOW_S = WINDOW_MS / 1000 if FULL else SHORT_WINDOW_S
 RENEWAL_S = RENEW_INTERVAL_S if FULL else LEASE_S / 3
 
-SHORTENED: dict[str, str] = (
-    {} if FULL else {"module": MODULE, "LEASE_MS": f"{LEASE_S * 1000:.0f}", "WINDOW_MS": f"{WINDOW_S * 1000:.0f}"}
-)
+SHORTENED: dict[str, str] = {} if FULL else SHORT
 """How a worker is started: the service itself; scaled down, the same with a shorter lease and window."""
 
 
