@@ -8,7 +8,7 @@ import redis.asyncio
 
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
-from tests.support.audit import assert_balanced
+from tests.support.audit import audited
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, running
 
@@ -24,16 +24,10 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 async def redis_url(redis_server: str) -> AsyncIterator[str]:
     """The URL of an empty server; what the test leaves behind is audited."""
-    raw = redis.asyncio.Redis.from_url(redis_server, protocol=2)
-    await raw.flushall()
-    await raw.config_set("maxmemory", 0)
-    yield redis_server
-    client = RedisClient(redis_server, 3)
-    try:
-        await assert_balanced(raw, client)
-    finally:
-        await client.aclose()
-        await raw.aclose()
+    async with audited(redis_server) as raw:
+        await raw.flushall()
+        await raw.config_set("maxmemory", 0)
+        yield redis_server
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.redis_client import RedisClient
 from tests.chaos.checker import Checker
 from tests.chaos.figures import FULL, Figures, table
-from tests.support.audit import assert_balanced
+from tests.support.audit import audited
 from tests.support.proxy import Proxy, proxying
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, redis_process
@@ -63,15 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[RedisProcess]:
     """An empty, append-only Redis on a TCP port, whose process the case may harm; audited at the end."""
-    async with redis_process(tmp_path / "redis") as process:
+    async with redis_process(tmp_path / "redis") as process, audited(process.url):
         yield process
-        raw = redis.asyncio.Redis.from_url(process.url, protocol=2)
-        client = RedisClient(process.url, 3)
-        try:
-            await assert_balanced(raw, client)
-        finally:
-            await client.aclose()
-            await raw.aclose()
 
 
 @pytest.fixture

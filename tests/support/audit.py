@@ -1,5 +1,8 @@
 """The audit that every test on Redis ends with: the product's own."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import redis.asyncio
 
 from redis_scheduler.audit import audit
@@ -18,8 +21,16 @@ async def problems(raw: redis.asyncio.Redis) -> list[str]:
         await client.aclose()
 
 
-async def assert_balanced(raw: redis.asyncio.Redis, client: RedisClient) -> None:
-    """Fail if a task is lost, stands in two places, or is not accounted for."""
-    assert await problems(raw) == []
-    ledger = await Views(client).ledger()
-    assert ledger.is_balanced, ledger
+@asynccontextmanager
+async def audited(url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the end."""
+    raw = redis.asyncio.Redis.from_url(url, protocol=2)
+    client = RedisClient(url, 3)
+    try:
+        yield raw
+        assert [finding.text async for finding in audit(client)] == []
+        ledger = await Views(client).ledger()
+        assert ledger.is_balanced, ledger
+    finally:
+        await client.aclose()
+        await raw.aclose()
