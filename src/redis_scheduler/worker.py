@@ -73,7 +73,8 @@ class Worker:
         self._given_back: deque[Claim] = deque()
         self._look_again: asyncio.TimerHandle | None = None
         self._has_outcome = asyncio.Event()
-        self._slot_freed = asyncio.Event()
+        self._may_have_room = asyncio.Event()
+        """Set when the claim loop must look again: a slot has ended, a turn is over, or failures were written."""
         self._is_stopping = False
         self._must_recover = False
         self._renewed_at = asyncio.get_running_loop().time()
@@ -178,7 +179,7 @@ class Worker:
         self._look_again = None
         self._give_way()
         self._fill_slots()
-        self._slot_freed.set()
+        self._may_have_room.set()
 
     def _notice_fault(self, task: asyncio.Task[None]) -> None:
         """A delivery never fails but by a fault of the program, which must end it."""
@@ -217,7 +218,7 @@ class Worker:
             self._has_outcome.set()
         else:
             self._fail(claim, outcome)
-        self._slot_freed.set()
+        self._may_have_room.set()
         self._look_at_lines()
 
     def _fail(self, claim: Claim, outcome: Outcome) -> None:
@@ -249,8 +250,8 @@ class Worker:
             limit += 2 * self._passed
         limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._failed))
         if limit <= 0:
-            self._slot_freed.clear()
-            await self._slot_freed.wait()
+            self._may_have_room.clear()
+            await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
         try:
@@ -288,6 +289,7 @@ class Worker:
                 self._forget(item.claim for _, item in failed)
                 for _ in failed:
                     self._failed.popleft()
+                self._may_have_room.set()
             given_back = list(islice(self._given_back, BATCH_LIMIT))
             if given_back:
                 await self._store.release(given_back)
@@ -376,7 +378,7 @@ class Worker:
 
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
-        self._slot_freed.set()
+        self._may_have_room.set()
         for _ in range(60):
             try:
                 await self._reader.unblock()

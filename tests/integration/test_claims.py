@@ -14,7 +14,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Entry, Store
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Entry, Failed, Store
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
@@ -217,3 +217,32 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     await stopped(worker)
     assert list(receiver.times_by_key) == [mine.key]
     assert worker.reclaimable_slots == 0
+
+
+async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_they_are(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
+    monkeypatch.setattr("redis_scheduler.worker.BATCH_LIMIT", 2)
+    can_write, retry = asyncio.Event(), store.retry
+
+    async def slow_retry(failed: list[Failed]) -> list[int]:
+        await can_write.wait()
+        return await retry(failed)
+
+    async def waits() -> bool:
+        is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
+        return len(worker._failed) >= 4 and not is_blocked and not worker._may_have_room.is_set()
+
+    receiver.status = 503
+    await schedule(store, receiver.url, CONCURRENCY)
+    stop = asyncio.Event()
+    with patch.object(store, "retry", slow_retry):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            await wait_until(waits, "the claim loop waits")
+            [key] = await schedule(store, receiver.url)
+            receiver.status = 200
+            can_write.set()
+            await wait_until(lambda: receiver.times_by_key[key], "it goes on")
+            stop.set()
