@@ -267,10 +267,10 @@ class Store:
 
     # What the timer writes
 
-    async def promote(self, limit: int = BATCH_LIMIT) -> tuple[int, int | None]:
-        """Move what is due into the queue; return how many, and ms until the next is due (None: nothing waits)."""
-        moved, next_ms, now_ms = await self._run("promote", [keys.DUE, keys.QUEUE, keys.ENTRIES], [limit])
-        return moved, None if next_ms < 0 else max(0, next_ms - now_ms)
+    async def promote(self, limit: int = BATCH_LIMIT) -> tuple[int, float | None]:
+        """Move what is due into the queue; return how many, and seconds until the next is due (None: nothing waits)."""
+        moved, wait_us = await self._run("promote", [keys.DUE, keys.QUEUE, keys.ENTRIES], [limit])
+        return moved, None if wait_us < 0 else wait_us / 1_000_000
 
     # What the worker writes
 

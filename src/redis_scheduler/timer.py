@@ -5,6 +5,7 @@ Any number of timers may run: a task is moved by whichever comes first. A lost b
 
 import asyncio
 
+from redis_scheduler.alarm import Alarm
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
@@ -21,14 +22,15 @@ class Timer:
         self._bell = bell
         self._outage = outage
         self._wake = asyncio.Event()
+        self._alarm: Alarm
         self._is_stopping = False
 
     async def run_once(self) -> float:
         """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
         while True:
-            moved, wait_ms = await self._store.promote()
+            moved, wait_s = await self._store.promote()
             if moved < BATCH_LIMIT or self._is_stopping:
-                return LONGEST_SLEEP_S if wait_ms is None else min(wait_ms / 1000, LONGEST_SLEEP_S)
+                return LONGEST_SLEEP_S if wait_s is None else min(wait_s, LONGEST_SLEEP_S)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Promote at every due time until `stop` is set."""
@@ -36,14 +38,16 @@ class Timer:
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(self._listen(stop), name="bell")
             waker = tasks.create_task(self._wake_on(stop), name="timer-stop")
-            await self._outage.ride(stop, self._step)
+            with Alarm(self._wake.set) as self._alarm:
+                await self._outage.ride(stop, self._step)
             listener.cancel()
             waker.cancel()
 
     async def _step(self) -> None:
         # Cleared before the look, so that a bell during it is not lost.
         self._wake.clear()
-        await stop_or_interval(self._wake, await self.run_once())
+        self._alarm.set(await self.run_once())
+        await self._wake.wait()
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -86,7 +86,7 @@ async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
     stop, calls = asyncio.Event(), 0
     promote = store.promote
 
-    async def flaky() -> tuple[int, int | None]:
+    async def flaky() -> tuple[int, float | None]:
         nonlocal calls
         calls += 1
         if calls <= 3:
