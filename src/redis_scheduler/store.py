@@ -11,8 +11,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoScriptError
-
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, read_attempts, read_record
@@ -130,7 +128,7 @@ def _scripts(*names: str) -> dict[str, Script]:
 
 SCRIPTS = _scripts(
     *("schedule", "update", "cancel", "purge", "replay"),
-    *("promote", "settle", "retry", "defer", "bury", "release", "renew", "reclaim", "retire", "entry"),
+    *("promote", "settle", "retry", "defer", "bury", "release", "load", "renew", "reclaim", "retire", "entry"),
 )
 
 
@@ -275,37 +273,27 @@ class Store:
     # What the worker writes
 
     async def load(self, entries: Sequence[Entry]) -> list[Claim]:
-        """Lease entries that are pending for this consumer, and read their tasks, in one round trip.
+        """Lease entries that are pending for this consumer, and read their tasks.
 
         What was cancelled, updated or taken over since is left out.
         """
         if not entries:
             return []
-        ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
-        renew, renewal = SCRIPTS["renew"], self._renewal(ids)
-        # Where the tasks stand is read last: an update moves what it changes, so what is in its entry still was read as it is.
-        reads: list[Sequence[Argument]] = [
-            ("HMGET", keys.FAILURES, *task_keys),
-            ("HMGET", keys.TASKS, *task_keys),
-            ("HMGET", keys.ENTRIES, *task_keys),
-        ]
-        try:
-            answers = await self.client.pipeline(("EVALSHA", renew.sha, 1, keys.QUEUE, *renewal), *reads)
-        except NoScriptError:
-            # By its text, and not loaded before: it could be flushed again between the two.
-            answers = await self.client.pipeline(("EVAL", renew.text, 1, keys.QUEUE, *renewal), *reads)
-        held = set(answers[0])
+        answer = await self._run(
+            "load",
+            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
+            [*self._renewal([entry.id for entry in entries]), *(entry.key for entry in entries)],
+        )
         loaded = []
-        for entry, failure, record, current_id in zip(entries, *answers[1:], strict=True):
-            wire_id = entry.id.encode()
-            if wire_id in held and current_id == wire_id and record is not None:
+        for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=True):
+            if record is not None:
                 attempts, _ = read_attempts(failure)
                 loaded.append(Claim(entry.id, entry.key, read_record(record), attempts, entry.claims))
         return loaded
 
     def _renewal(self, ids: Sequence[str]) -> list[Argument]:
-        by_id = sorted(ids, key=_id_order)
-        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1], *by_id]
+        lowest, highest = min(ids, key=_id_order), max(ids, key=_id_order)
+        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, lowest, highest, *ids]
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""

@@ -1,0 +1,22 @@
+-- Starts leases again. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
+-- renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
+local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
+  local pending = {}
+  for _, row in ipairs(redis.call('XPENDING', queue, group, lowest, highest, 10000, consumer)) do
+    pending[row[1]] = true
+  end
+  local held = {}
+  for _, id in ipairs(ids) do
+    if pending[id] then
+      held[#held + 1] = id
+    end
+  end
+  if #held > 0 then
+    local claim = {'XCLAIM', queue, group, consumer, 0, unpack(held)}
+    claim[#claim + 1] = 'IDLE'
+    claim[#claim + 1] = idle_ms
+    claim[#claim + 1] = 'JUSTID'
+    redis.call(unpack(claim))
+  end
+  return held
+end
