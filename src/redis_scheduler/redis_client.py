@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any, TypeVar
 
+import hiredis
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -61,6 +62,9 @@ _GROUP_LOST = (
     "What was flushed is gone; what was in delivery may arrive twice."
 )
 
+WRITE_BUFFER_BYTES = 65_536
+"""What may stand unsent in a connection before a sender waits for it: asyncio's own limit."""
+
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
@@ -84,17 +88,30 @@ def translated(error: Exception) -> Exception:
     return error
 
 
-class _GuardedConnection(AbstractConnection):
-    """Mixed into the library's connections: a write to one that was reset while it was idle is a lost connection.
+class _LeanConnection(AbstractConnection):
+    """Mixed into the library's connections: to send costs less there, and an error of uvloop is one of the library's.
 
-    uvloop raises RuntimeError there; the library expects OSError alone.
+    The library packs arguments in Python, and makes a task for each write, to limit its time. Here hiredis packs, and only a
+    write that the socket does not take is waited for, as the library does.
     """
 
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command as it is sent."""
+        return [hiredis.pack_command(args)]
+
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send what is packed. Raises the library's ConnectionError."""
+        """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
+        writer = self._writer
         try:
+            if writer is not None and writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+                writer.writelines(command)
+                if writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
+                    return
+                command = []
             await super().send_packed_command(command, check_health)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
+            # RuntimeError: uvloop's, of a connection that was reset while it was idle.
+            await self.disconnect(nowait=True)
             raise RedisConnectionError(f"Connection lost: {error}") from error
 
 
@@ -125,7 +142,7 @@ class RedisClient:
             driver_info=None,
         )
         pool = client.connection_pool
-        pool.connection_class = type("Connection", (_GuardedConnection, pool.connection_class), {})
+        pool.connection_class = type("Connection", (_LeanConnection, pool.connection_class), {})
         client.response_callbacks.clear()
         return client
 
@@ -136,22 +153,6 @@ class RedisClient:
     async def command(self, *arguments: Argument) -> Any:
         """Send one command that is safe to send twice."""
         return await self.resending(lambda: self._redis.execute_command(*arguments))
-
-    async def pipeline(self, *commands: Sequence[Argument]) -> list[Any]:
-        """Send commands that are safe to send twice in one round trip; the first error is raised."""
-
-        async def send() -> list[Any]:
-            # A pipeline holds no connection before execute, and gives it back itself.
-            pipeline = self._redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-            return answers
-
-        return await self.resending(send)
 
     async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script: by its digest, or by its text where the server has lost it."""
