@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 import uvloop
 
+from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
 from tests.support.proxy import proxying
 from tests.support.redis_process import redis_process
@@ -24,3 +26,25 @@ def test_connections_that_were_reset_while_idle_are_replaced(tmp_path: Path) -> 
                 await client.aclose()
 
     uvloop.run(reset_and_go_on())
+
+
+def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_the_limit(tmp_path: Path) -> None:
+    large = b"x" * 32 * 1_048_576
+
+    async def send_much() -> None:
+        async with redis_process(tmp_path / "redis") as server, proxying(server.port) as proxy:
+            client = RedisClient(proxy.url, 1)
+            try:
+                assert await client.command("ECHO", large) == large
+                assert await client.command("PING") == b"PONG"
+                proxy.stall()
+                # Longer than both sends may take; a write without end would be cut off there.
+                async with asyncio.timeout(10):
+                    with pytest.raises(StoreUnavailable):
+                        await client.command("ECHO", large)
+                proxy.flow()
+                assert await client.command("PING") == b"PONG"
+            finally:
+                await client.aclose()
+
+    uvloop.run(send_much())
