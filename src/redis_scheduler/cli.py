@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import dataclasses
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -15,8 +14,6 @@ from redis_scheduler.settings import ALL, API, WORKER, Settings, load
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-
-logger = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,20 +107,14 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(role: str, settings: Settings) -> int:
-    import uvloop
-
     from redis_scheduler import logs
-    from redis_scheduler.lifecycle import Service
+    from redis_scheduler.lifecycle import Service, begun, run_process
+    from redis_scheduler.supervisor import Supervisor
 
     logs.configure(settings.log_level, settings.log_format)
 
     async def run() -> None:
-        await Service(role, settings).run()
+        async with begun(role, settings) as life:
+            await (Service(life) if settings.processes == 1 else Supervisor(life)).run()
 
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run())
-    except BaseExceptionGroup as errors:
-        logger.critical("died", exc_info=errors)
-        return EXIT_FAILED
-    return 0
+    return run_process(run())

@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from redis_scheduler.outage import stop_or_interval
@@ -25,19 +26,39 @@ def _beat_files() -> Path:
     return Path(tempfile.gettempdir()) / f"redis-scheduler-{os.getuid()}-"
 
 
-async def beat(stop: asyncio.Event) -> None:
-    """Touch this process's file until `stop` is set, then remove it."""
-    path = Path(f"{_beat_files()}{os.getpid()}.beat")
+def _beat_file(process: int) -> Path:
+    return Path(f"{_beat_files()}{process}.beat")
+
+
+@contextlib.asynccontextmanager
+async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[None]:
+    """Touch this process's file during the block, whenever `is_well` holds; then remove it."""
+    path = _beat_file(os.getpid())
+    ended = asyncio.Event()
+    beat = asyncio.create_task(_beat(path, ended, is_well), name="health")
+    try:
+        yield
+    finally:
+        ended.set()
+        await beat
+
+
+async def _beat(path: Path, ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
     can_write = True
     try:
-        while not stop.is_set():
-            could_write, can_write = can_write, _touched(path)
+        while not ended.is_set():
+            could_write, can_write = can_write, not is_well() or _touched(path)
             if could_write and not can_write:
                 # A full disk or a read-only one ends no delivery; the health check will say no.
                 logger.warning("beat-failed", extra={"fields": {"file": str(path)}})
-            await stop_or_interval(stop, BEAT_INTERVAL_S)
+            await stop_or_interval(ended, BEAT_INTERVAL_S)
     finally:
         _remove(path)
+
+
+def forget(process: int) -> None:
+    """Remove the file that a killed process left: another may be given its id."""
+    _remove(_beat_file(process))
 
 
 def _touched(path: Path) -> bool:

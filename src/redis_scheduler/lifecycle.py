@@ -4,6 +4,9 @@ Start: the embedded Redis (if there is none), the port, then API, worker, timer 
 yet is waited for. Stop, on SIGTERM or SIGINT: at once nothing is accepted, claimed, promoted or swept any more; what is
 in flight finishes within SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis stops. A second
 signal skips the wait. A task that dies stops the process, with its error.
+
+`begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose children
+run a Service each.
 """
 
 import asyncio
@@ -14,7 +17,10 @@ import resource
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import uvloop
 
 from redis_scheduler import __version__, health, stats
 from redis_scheduler.api.app import create_app
@@ -53,133 +59,101 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-class Service:
-    """One process in one role."""
+class Life:
+    """One process: its role, its settings, its listening socket, what it knows of Redis, and whether it is to end."""
 
-    def __init__(self, role: str, settings: Settings) -> None:
-        self._role = role
-        self._settings = settings
-        self._name = process_name()
-        self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._outage = Outage()
+    def __init__(self, role: str, settings: Settings, listener: socket.socket | None = None) -> None:
+        self.role = role
+        self.settings = settings
+        self.listener = listener
+        self.redis_url = settings.redis_url or ""
+        self.token = settings.api_auth or ""
+        """Both are filled in where the settings left them open, once the life has begun."""
+        self.outage = Outage()
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Set when what is in flight is no longer waited for."""
+        self.is_well: Callable[[], bool] = lambda: True
+        """Whether the process may say that it is healthy."""
 
-    async def run(self) -> None:
-        """Start, serve until a signal, and stop. Raises StartError, or the error of a task that died."""
-        settings = self._settings
-        for hazard in hazards(settings):
-            logger.warning("hazard", extra={"fields": {"warning": hazard}})
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        _raise_file_limit()
-        token = settings.api_auth or kept_token(settings.data_dir)
-        listener = listen(settings.listen_host, settings.port) if self._role != WORKER else None
-        # From the first: the embedded Redis may have much to load.
-        ended = asyncio.Event()
-        beat = asyncio.create_task(health.beat(ended), name="health")
-        with listener or contextlib.nullcontext():
-            async with self._redis_url() as url, asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._meet_redis(url), name="meet-redis")
-                if listener is not None:
-                    stats.prime()
-                    tasks.create_task(self._run_api(url, token, listener), name="api")
-                if self._role != API:
-                    tasks.create_task(self._run_worker(url, token), name="worker")
-                self._announce(listener, token)
-        ended.set()
-        await beat
-        logger.info("stopped", extra={"fields": {}})
+    def end(self, at_once: bool) -> None:
+        """Ask for the stop, and that nothing is waited for if `at_once`."""
+        self.stop.set()
+        if at_once:
+            self.hurry.set()
 
-    def _on_signal(self, number: int) -> None:
-        again = self._stop.is_set()
+    def on_signal(self, number: int) -> None:
+        """Stop; the second time, at once."""
+        again = self.stop.is_set()
         logger.info("stopping", extra={"fields": {"signal": signal.Signals(number).name, "at_once": again}})
-        (self._hurry if again else self._stop).set()
+        self.end(again)
 
-    @contextlib.asynccontextmanager
-    async def _redis_url(self) -> AsyncIterator[str]:
-        """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this."""
-        if self._settings.redis_url:
-            yield self._settings.redis_url
-            return
-        server = EmbeddedServer(self._settings.data_dir)
-        await server.start()
-        logger.info(
-            "embedded-redis",
-            extra={"fields": {"server": server.description, "data": str(self._settings.data_dir.absolute())}},
-        )
-        ended = asyncio.Event()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(server.run(ended), name="embedded-redis")
-                try:
-                    yield server.url
-                finally:
-                    ended.set()
-        finally:
-            await server.stop()
 
-    async def _run_api(self, url: str, token: str, listener: socket.socket) -> None:
-        client = RedisClient(url, API_TIMEOUT_S, self._outage)
-        try:
-            app = create_app(client, self._name, token, self._settings.max_body)
-            server = create_server(app, self._settings.shutdown_grace)
-            await server.run_until(self._stop, self._hurry, listener)
-        finally:
-            await client.aclose()
+def run_process(main: Coroutine[Any, Any, None]) -> int:
+    """Run a whole process; return its exit code. Raises StartError; the error of a task that died is logged."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except BaseExceptionGroup as errors:
+        logger.critical("died", exc_info=errors)
+        return 1
+    return 0
 
-    async def _run_worker(self, url: str, token: str) -> None:
-        settings = self._settings
-        client = RedisClient(url, WORKER_TIMEOUT_S, self._outage)
-        outage = self._outage
-        store = Store(client, self._name)
-        policy = Policy(settings.retries, round(settings.retry_time * 1000))
-        try:
-            async with Deliverer(token, settings.timeout) as deliverer:
-                reader = QueueReader(client, self._name)
-                worker = Worker(store, reader, deliverer, policy, outage, settings.concurrency)
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(worker.run(self._stop, self._hurry, settings.shutdown_grace), name="worker")
-                    tasks.create_task(Timer(store, Bell(client), outage).run(self._stop), name="timer")
-                    tasks.create_task(Reclaimer(store, worker, outage).run(self._stop), name="reclaimer")
-        finally:
-            await client.aclose()
 
-    async def _meet_redis(self, url: str) -> None:
-        """Once Redis is there, make the group, and say what of its configuration may cost its user tasks."""
-        client = RedisClient(url, API_TIMEOUT_S, self._outage)
-        done = asyncio.Event()
+@contextlib.asynccontextmanager
+async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
+    """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
+    for hazard in hazards(settings):
+        logger.warning("hazard", extra={"fields": {"warning": hazard}})
+    life = Life(role, settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, life.on_signal, number)
+    life.token = settings.api_auth or kept_token(settings.data_dir)
+    life.listener = listen(settings.listen_host, settings.port) if role != WORKER else None
+    with life.listener or contextlib.nullcontext():
+        # From the first: the embedded Redis may have much to load.
+        async with health.beating(lambda: life.is_well()), _redis_url(settings) as life.redis_url:
+            _announce(life)
+            yield life
+    logger.info("stopped", extra={"fields": {}})
 
-        async def check() -> None:
-            # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
-            await client.create_group()
-            for warning in await Views(client).configuration_warnings():
-                logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
-            done.set()
 
-        async def give_up_on_stop() -> None:
-            await self._stop.wait()
-            done.set()
+@contextlib.asynccontextmanager
+async def _redis_url(settings: Settings) -> AsyncIterator[str]:
+    """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    server = EmbeddedServer(settings.data_dir)
+    await server.start()
+    fields = {"server": server.description, "data": str(settings.data_dir.absolute())}
+    logger.info("embedded-redis", extra={"fields": fields})
+    ended = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(ended), name="embedded-redis")
+            try:
+                yield server.url
+            finally:
+                ended.set()
+    finally:
+        await server.stop()
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                waiter = tasks.create_task(give_up_on_stop(), name="meet-redis-stop")
-                await self._outage.ride(done, check)
-                waiter.cancel()
-        finally:
-            await client.aclose()
 
-    def _announce(self, listener: socket.socket | None, token: str) -> None:
-        fields: dict[str, object] = {"version": __version__, "role": self._role}
-        if listener is None:
-            logger.info("started", extra={"fields": fields})
-            return
-        host, port = listener.getsockname()[:2]
-        logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
-        if self._role == ALL and not self._settings.api_auth:
-            # The one place where a token is shown: it was made here, for whoever reads this.
-            address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-            shown = f"[{address}]" if ":" in address else address
-            print(_CURL.format(address=f"{shown}:{port}", token=token), flush=True)  # noqa: T201
+def _announce(life: Life) -> None:
+    fields: dict[str, object] = {"version": __version__, "role": life.role}
+    if life.settings.processes > 1:
+        fields["processes"] = life.settings.processes
+    if life.listener is None:
+        logger.info("started", extra={"fields": fields})
+        return
+    host, port = life.listener.getsockname()[:2]
+    logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
+    if life.role == ALL and not life.settings.api_auth:
+        # The one place where a token is shown: it was made here, for whoever reads this.
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        shown = f"[{address}]" if ":" in address else address
+        print(_CURL.format(address=f"{shown}:{port}", token=life.token), flush=True)  # noqa: T201
 
 
 _CURL = """
@@ -188,3 +162,78 @@ Schedule a webhook in 5 seconds:
   curl -X POST http://{address}/schedule -H 'Authorization: {token}' -H 'Content-Type: application/json' \\
     -d '{{"webhook": "http://127.0.0.1:9000/", "ttl": 5, "data": {{"hello": "world"}}}}'
 """
+
+
+async def meet_redis(life: Life, warns: bool) -> None:
+    """Once Redis is there, make the group; if `warns`, say what of its configuration may cost its user tasks."""
+    client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+    done = asyncio.Event()
+
+    async def check() -> None:
+        # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
+        await client.create_group()
+        for warning in await Views(client).configuration_warnings() if warns else ():
+            logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
+        done.set()
+
+    async def give_up_on_stop() -> None:
+        await life.stop.wait()
+        done.set()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            waiter = tasks.create_task(give_up_on_stop(), name="meet-redis-stop")
+            await life.outage.ride(done, check)
+            waiter.cancel()
+    finally:
+        await client.aclose()
+
+
+class Service:
+    """What one process does in its role: the API, deliveries, or both."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._name = process_name()
+
+    async def run(self, is_supervised: bool = False) -> None:
+        """Serve until the end of the life; raises the error of a task that died.
+
+        One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
+        """
+        life = self._life
+        _raise_file_limit()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(meet_redis(life, warns=not is_supervised), name="meet-redis")
+            if life.listener is not None:
+                stats.prime()
+                tasks.create_task(self._run_api(life.listener), name="api")
+            if life.role != API:
+                tasks.create_task(self.run_worker(), name="worker")
+
+    async def _run_api(self, listener: socket.socket) -> None:
+        life, settings = self._life, self._life.settings
+        client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+        try:
+            app = create_app(client, self._name, life.token, settings.max_body)
+            server = create_server(app, settings.shutdown_grace)
+            await server.run_until(life.stop, life.hurry, listener)
+        finally:
+            await client.aclose()
+
+    async def run_worker(self) -> None:
+        """Deliver until the end of the life."""
+        life, settings = self._life, self._life.settings
+        client = RedisClient(life.redis_url, WORKER_TIMEOUT_S, life.outage)
+        store = Store(client, self._name)
+        policy = Policy(settings.retries, round(settings.retry_time * 1000))
+        try:
+            async with Deliverer(life.token, settings.timeout) as deliverer:
+                reader = QueueReader(client, self._name)
+                worker = Worker(store, reader, deliverer, policy, life.outage, settings.concurrency)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(worker.run(life.stop, life.hurry, settings.shutdown_grace), name="worker")
+                    tasks.create_task(Timer(store, Bell(client), life.outage).run(life.stop), name="timer")
+                    tasks.create_task(Reclaimer(store, worker, life.outage).run(life.stop), name="reclaimer")
+        finally:
+            await client.aclose()

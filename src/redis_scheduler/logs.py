@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,12 +64,25 @@ def _quoted(value: Any) -> str:
     return _encode(text).decode() if not text.isprintable() or " " in text else text
 
 
-def configure(level: str, log_format: str | None) -> None:
-    """Send the program's logs to stderr at `level`, as `text` or `json` (None: text on a terminal, else JSON)."""
+def configure(level: str, log_format: str | None, process: int | None = None) -> None:
+    """Send the program's logs to stderr at `level`, as `text` or `json` (None: text on a terminal, else JSON).
+
+    `process` is a field of each line: which of several processes wrote it.
+    """
     handler = logging.StreamHandler(sys.stderr)
     as_text = log_format == "text" or (log_format is None and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    if process is not None:
+        handler.addFilter(_signer(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # uvicorn's start and stop lines repeat ours, and its warnings are of what any stranger may send; its errors pass.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _signer(process: int) -> Callable[[logging.LogRecord], bool]:
+    def sign(record: logging.LogRecord) -> bool:
+        vars(record)["fields"] = {**getattr(record, "fields", {}), "process": process}
+        return True
+
+    return sign

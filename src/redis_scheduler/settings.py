@@ -122,6 +122,9 @@ class Settings:
     concurrency: int = _option(
         "CONCURRENCY", 200, _integer(1, 10_000), "deliveries in flight at once, per worker process"
     )
+    processes: int = _option(
+        "PROCESSES", 1, _integer(1, 64), "processes of the role, under one supervisor that replaces what dies"
+    )
     max_body: int = _option("MAX_BODY", 1_048_576, _integer(1, 256 * 1_048_576), "bytes of a request body")
     shutdown_grace: float = _option(
         "SHUTDOWN_GRACE", 15, _seconds(0, 3_600), "seconds to finish what is in flight when stopping"
@@ -178,6 +181,12 @@ def load(
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `load` makes the same settings."""
+    values = {setting.metadata["variable"]: getattr(settings, setting.name) for setting in dataclasses.fields(settings)}
+    return {variable: "" if value is None else str(value) for variable, value in values.items()}
 
 
 def hazards(settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """The start: bad settings are one clear line each; a Redis that is not there yet is waited for."""
 
+import dataclasses
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import __version__
+from redis_scheduler.settings import Settings
 from tests.support.receiver import Receiver
 from tests.support.servers import EMBEDDED, running
 from tests.support.service import TOKEN, Client, Process, client_of, serving
@@ -36,6 +38,8 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         ({"RETRY_TIME": "nan"}, "RETRY_TIME=nan: must be a number of seconds"),
         ({"TIMEOUT": "0"}, "TIMEOUT=0: must be a number of seconds"),
         ({"CONCURRENCY": "0"}, "CONCURRENCY=0: must be a whole number"),
+        ({"PROCESSES": "0"}, "PROCESSES=0: must be a whole number from 1 to 64"),
+        ({"PROCESSES": "x"}, "PROCESSES=x: must be a whole number from 1 to 64"),
         ({"PORT": "99999"}, "PORT=99999: must be a whole number from 0 to 65535"),
         ({"MAX_BODY": "1.5"}, "MAX_BODY=1.5: must be a whole number"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL=loud: must be one of"),
@@ -75,8 +79,8 @@ def test_a_single_role_wants_redis_and_a_token(role: str) -> None:
 def test_help_explains_every_option_with_its_variable_and_default() -> None:
     for arguments in (["--help"], ["api", "--help"], ["worker", "--help"]):
         text = run(*arguments, COLUMNS="200").stdout
-        for variable in ("REDIS_URL", "API_AUTH", "PORT", "RETRIES", "RETRY_TIME", "HOST", "TIMEOUT", "CONCURRENCY"):
-            assert f"[{variable}; default" in text
+        for setting in dataclasses.fields(Settings):
+            assert f"[{setting.metadata['variable']}; default" in text
     assert "health" in run("--help").stdout
 
 
@@ -84,12 +88,13 @@ def test_version() -> None:
     assert run("--version").stdout == f"redis-scheduler {__version__}\n"
 
 
-def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_taken_port_is_one_clear_line(processes: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = run("--port", str(port), DATA_DIR=str(tmp_path / "data"))
+        result = run("--port", str(port), DATA_DIR=str(tmp_path / "data"), PROCESSES=processes)
     assert result.returncode == 1
     assert result.stderr == (
         f"redis-scheduler: PORT={port}: in use on 127.0.0.1 by another program; choose another port\n"

@@ -18,7 +18,7 @@ import uvloop
 
 from redis_scheduler import cli, logs, reclaimer, retry, settings, store, worker
 from redis_scheduler.blocking import Bell
-from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Service, process_name
+from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.timer import Timer
@@ -56,16 +56,16 @@ async def _run_timers(url: str, count: int) -> None:
 
 
 async def _run_workers(options: settings.Settings, count: int) -> None:
-    services = [Service(settings.WORKER, options) for _ in range(count)]
+    lives = [Life(settings.WORKER, options) for _ in range(count)]
 
     def on_sigterm() -> None:
-        for service in services:
-            service._stop.set()
+        for life in lives:
+            life.end(at_once=False)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
     async with asyncio.TaskGroup() as tasks:
-        for service in services:
-            tasks.create_task(service._run_worker(options.redis_url or "", options.api_auth or ""), name="worker")
+        for life in lives:
+            tasks.create_task(Service(life).run_worker(), name="worker")
         logger.info("started", extra={"fields": {"workers": count}})
 
 

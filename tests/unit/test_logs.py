@@ -1,9 +1,9 @@
 """Logs: one event a line, nothing secret."""
 
+import contextlib
 import io
 import json
 import logging
-import sys
 
 import pytest
 
@@ -47,17 +47,27 @@ def test_a_url_is_logged_without_credentials_and_query() -> None:
     assert location("https://user:secret@host:8/path?token=secret#x") == "https://host:8/path"
 
 
-@pytest.mark.parametrize(("log_format", "is_json"), [(None, True), ("json", True), ("text", False)])
-def test_the_format_is_json_unless_a_person_reads(
-    log_format: str | None, is_json: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def logged(log_format: str | None, process: int | None = None) -> str:
+    """What one event comes to on stderr; the loggers are put back afterwards."""
     stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
     handlers, level = logging.root.handlers[:], logging.root.level
     try:
-        configure("info", log_format)
-        logging.getLogger("redis_scheduler.test").info("event", extra={"fields": {"a": 1}})
+        with contextlib.redirect_stderr(stream):
+            configure("info", log_format, process)
+            logging.getLogger("redis_scheduler.test").info("event", extra={"fields": {"a": 1}})
     finally:
         logging.root.handlers[:] = handlers
         logging.root.setLevel(level)
-    assert stream.getvalue().startswith("{") == is_json
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("log_format", "is_json"), [(None, True), ("json", True), ("text", False)])
+def test_the_format_is_json_unless_a_person_reads(log_format: str | None, is_json: bool) -> None:
+    assert logged(log_format).startswith("{") == is_json
+
+
+@pytest.mark.parametrize(
+    ("log_format", "shown"), [("json", '"a":1,"process":7}\n'), ("text", " event a=1 process=7\n")]
+)
+def test_one_of_several_processes_signs_its_lines(log_format: str, shown: str) -> None:
+    assert logged(log_format, 7).endswith(shown)

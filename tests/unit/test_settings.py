@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.settings import ALL, API, Settings, hazards, load
+from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards, load, variables
 
 
 def test_the_defaults_are_the_contracts() -> None:
@@ -19,6 +19,7 @@ def test_the_defaults_are_the_contracts() -> None:
         retry_time=60,
         timeout=10,
         concurrency=200,
+        processes=1,
         max_body=1_048_576,
         shutdown_grace=15,
         data_dir=Path("redis-scheduler-data"),
@@ -51,6 +52,23 @@ def test_a_wrong_url_is_not_told_twice() -> None:
 )
 def test_without_a_token_it_listens_on_the_loopback(host: str | None, token: str | None, listens_on: str) -> None:
     assert Settings(host=host, api_auth=token).listen_host == listens_on
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(redis_url="unix:///a%20b/redis.sock", api_auth="t", host="::1", retry_time=0.1, data_dir=Path("/a b")),
+    ],
+)
+def test_the_variables_of_settings_make_the_same_settings(settings: Settings) -> None:
+    assert load(ALL, {}, variables(settings)) == settings
+
+
+@pytest.mark.parametrize("role", [ALL, API, WORKER])
+def test_each_role_may_run_as_several_processes(role: str) -> None:
+    environment = {"REDIS_URL": "redis://h", "API_AUTH": "t", "PROCESSES": "64"}
+    assert load(role, {}, environment).processes == 64
 
 
 def test_settings_are_frozen() -> None:

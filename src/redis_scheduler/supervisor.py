@@ -1,0 +1,147 @@
+"""Several processes of a role under one: it starts them, replaces what dies, passes signals on, and does no work itself.
+
+What they share is the supervisor's, as `begun` in lifecycle.py took it: the private Redis, the token, the listening socket,
+from which each child accepts. `python -m redis_scheduler.supervisor` is a child: a whole process with its own event loop.
+
+- A child's settings are variables: others can see a command line.
+- A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even if
+  it was killed, and the child stops as on SIGTERM: none goes on unseen.
+- A child has a session of its own, so that the Ctrl-C of a terminal reaches it once, through the supervisor.
+- SIGTERM asks a child to stop, however often it comes; SIGINT asks for haste. A service manager may signal every process
+  besides the supervisor (systemd does), which must cost no delivery the time it has to finish.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+
+from redis_scheduler import health, logs
+from redis_scheduler.lifecycle import Life, Service, meet_redis, run_process
+from redis_scheduler.outage import stop_or_interval
+from redis_scheduler.settings import Settings, load, variables
+
+logger = logging.getLogger(__name__)
+
+RESTART_S = 1.0
+"""At least, from one start of a dying child to the next."""
+
+YOUNG_S = 10.0
+"""A child that did not live so long says that something is wrong; the supervisor is not healthy for as long after it."""
+
+
+class Supervisor:
+    """Keeps PROCESSES children running until the end of its life, and returns when all have ended."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._children: set[Process] = set()
+        self._unwell_until = 0.0
+        life.is_well = lambda: time.monotonic() >= self._unwell_until
+
+    async def run(self) -> None:
+        """Run the children; a child that dies is no error."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(meet_redis(self._life, warns=True), name="meet-redis")
+            forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
+            async with asyncio.TaskGroup() as children:
+                for _ in range(self._life.settings.processes):
+                    children.create_task(self._keep(), name="child")
+            forwarder.cancel()
+
+    async def _forward_signals(self) -> None:
+        life = self._life
+        await life.stop.wait()
+        if life.listener is not None:
+            life.listener.close()  # else what connects now would wait for nobody
+        self._signal(signal.SIGTERM)
+        await life.hurry.wait()
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: int) -> None:
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(number)
+
+    async def _keep(self) -> None:
+        """Run one child after the other until the stop."""
+        stop = self._life.stop
+        while not stop.is_set():
+            started_at = time.monotonic()
+            try:
+                child = await self._start()
+            except OSError:  # out of processes, memory or descriptors: the other children go on
+                logger.exception("process-start-failed")
+            else:
+                await self._watch(child)
+            if stop.is_set():
+                return
+            ended_at = time.monotonic()
+            if ended_at < started_at + YOUNG_S:
+                self._unwell_until = ended_at + YOUNG_S
+            await stop_or_interval(stop, started_at + RESTART_S - ended_at)
+
+    async def _start(self) -> Process:
+        life = self._life
+        settings = dataclasses.replace(life.settings, redis_url=life.redis_url, api_auth=life.token)
+        listeners = () if life.listener is None else (life.listener.fileno(),)
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__, life.role, *map(str, listeners)),
+            stdin=PIPE,
+            pass_fds=listeners,
+            env=os.environ | variables(settings),
+            start_new_session=True,
+        )
+
+    async def _watch(self, child: Process) -> None:
+        stop = self._life.stop
+        self._children.add(child)
+        logger.info("process-started", extra={"fields": {"pid": child.pid}})
+        if stop.is_set():  # it was not there yet when the signal was passed on
+            self._signal(signal.SIGTERM)
+        code = await child.wait()
+        self._children.discard(child)
+        health.forget(child.pid)
+        if not stop.is_set() or code not in (0, -signal.SIGTERM):
+            logger.warning("process-died", extra={"fields": {"pid": child.pid, **_ending(code)}})
+
+
+def _ending(code: int) -> dict[str, int | str]:
+    if code >= 0:
+        return {"exit": code}
+    with contextlib.suppress(ValueError):
+        return {"signal": signal.Signals(-code).name}
+    return {"signal": -code}  # one that has no name
+
+
+async def _run_child(role: str, settings: Settings, listener: socket.socket | None) -> None:
+    life = Life(role, settings, listener)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, life.end, False)
+    loop.add_signal_handler(signal.SIGINT, life.end, True)
+
+    def on_end_of_file() -> None:
+        loop.remove_reader(sys.stdin)
+        logger.warning("supervisor-gone", extra={"fields": {}})
+        life.end(at_once=False)
+
+    loop.add_reader(sys.stdin, on_end_of_file)
+    async with health.beating():
+        await Service(life).run(is_supervised=True)
+
+
+def main(role: str, listener: str | None = None) -> int:
+    """Run a child, whose settings are its environment's; return its exit code."""
+    settings = load(role)
+    logs.configure(settings.log_level, settings.log_format, os.getpid())
+    return run_process(_run_child(role, settings, socket.socket(fileno=int(listener)) if listener else None))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
