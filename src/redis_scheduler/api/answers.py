@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -16,10 +17,23 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 
+SECONDS_KNOWN = 1_000
+"""Seconds whose text is kept: many tasks are due in the same ones."""
+
+
+class _JsonResponse(Response):
+    """An answer whose type and length nobody gives: Starlette would look for them among the headers first."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Make the headers."""
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
 
 def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer: status, then the content."""
-    return Response(encode_answer({"status": status, **content}), status, headers, "application/json")
+    return _JsonResponse(encode_answer({"status": status, **content}), status, headers)
 
 
 def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -29,8 +43,13 @@ def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -
 
 def rfc3339(milliseconds: int) -> str:
     """Return a time of Redis' clock as text, in UTC."""
-    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_whole_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(SECONDS_KNOWN)
+def _whole_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 _HTTP_ERRORS = {

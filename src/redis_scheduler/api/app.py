@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from redis_scheduler import keys
 from redis_scheduler.api import requests
@@ -178,14 +179,21 @@ class _Turns:
             self._lock.release()
 
 
-def _by_method(**endpoints: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """One endpoint for a path, so that its 405 names every method that it takes."""
+class _Endpoint:
+    """What answers at a path, by method. An ASGI application: a function would get a second layer of error handling."""
 
-    async def endpoint(request: Request) -> Response:
-        method = "GET" if request.method == "HEAD" else request.method
-        return await endpoints[method](request)
+    def __init__(self, **by_method: Callable[[Request], Awaitable[Response]]) -> None:
+        self._by_method = by_method
 
-    return endpoint
+    @property
+    def methods(self) -> list[str]:
+        return list(self._by_method)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose method is one of these, or HEAD where GET is."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        response = await self._by_method[method](Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _change(stored: Stored, wanted: UpdateRequest) -> Change:
@@ -218,19 +226,16 @@ def _view(stored: Stored) -> TaskView:
 def create_app(client: RedisClient, name: str, token: str, max_body: int) -> Starlette:
     """Return the application. `name` is this process's id as a writer, new at every start."""
     api = Api(client, name, max_body)
+    endpoints = {
+        "/schedule": _Endpoint(POST=api.schedule),
+        "/schedule/{key}": _Endpoint(GET=api.get, PATCH=api.update, DELETE=api.cancel),
+        "/schedules": _Endpoint(GET=api.list, DELETE=api.purge),
+        "/stats": _Endpoint(GET=api.stats),
+        "/purge": _Endpoint(POST=api.purge),
+        "/": _Endpoint(GET=api.root),
+    }
     app = Starlette(
-        routes=[
-            Route("/", api.root, methods=["GET"]),
-            Route("/schedule", api.schedule, methods=["POST"]),
-            Route(
-                "/schedule/{key}",
-                _by_method(GET=api.get, PATCH=api.update, DELETE=api.cancel),
-                methods=["GET", "PATCH", "DELETE"],
-            ),
-            Route("/schedules", _by_method(GET=api.list, DELETE=api.purge), methods=["GET", "DELETE"]),
-            Route("/stats", api.stats, methods=["GET"]),
-            Route("/purge", api.purge, methods=["POST"]),
-        ],
+        routes=[Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items()],
         middleware=[Middleware(TokenGate, token=token)],
         exception_handlers=EXCEPTION_HANDLERS,
     )

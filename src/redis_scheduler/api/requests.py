@@ -1,8 +1,8 @@
 """What clients send: bodies and parameters, each checked once, with a sentence that says what is wrong and where."""
 
-import asyncio
 import operator
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import accumulate, count
 from typing import TypeVar
@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from yarl import URL
 
 from redis_scheduler import keys
@@ -19,20 +19,20 @@ from redis_scheduler.models import ScheduleRequest, UpdateRequest
 from redis_scheduler.settings import TEN_YEARS_S
 from redis_scheduler.views import PAGE_LIMIT
 
-BODY_TIMEOUT_S = 30
-"""How long a client may take to send a body."""
-
 NESTING_LIMIT = 128
 """Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""
 
 WEBHOOK_LENGTH = 4_096
+WEBHOOKS_KNOWN = 1_000
+"""Webhooks that were checked lately, which are not checked again."""
+
 TYPE_LENGTH = 100
 
 Body = TypeVar("Body")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body; 413 before it is read whole, 415 for another type, 408 when it does not come."""
+    """Return the body; 413 before it is read whole, 415 for another type. The server limits the time that it may take."""
     length = content_type = encoding = b""
     for name, value in request.scope["headers"]:
         if name == b"content-length":
@@ -41,23 +41,23 @@ async def read_body(request: Request, limit: int) -> bytes:
             content_type = value
         elif name == b"content-encoding":
             encoding = value
-    if content_type and not _is_json(content_type):
+    if content_type and content_type != b"application/json" and not _is_json(content_type):
         raise HTTPException(415, "Content-Type: must be application/json, in UTF-8")
-    if encoding.lower() not in (b"", b"identity"):
+    if encoding and encoding.lower() != b"identity":
         raise HTTPException(415, "Content-Encoding: must be identity")
-    too_large = HTTPException(413, f"The body is larger than {limit} bytes")
     # The server has checked that the length is a number.
-    if length and int(length) > limit:
-        raise too_large
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body = body + chunk if body else chunk
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError as error:
-        raise HTTPException(408, f"The body did not come within {BODY_TIMEOUT_S} s", {"Connection": "close"}) from error
+    is_too_large = bool(length) and int(length) > limit
+    body, has_more = b"", True
+    while has_more and not is_too_large:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece = message.get("body", b"")
+        body = body + piece if body else piece
+        has_more = message.get("more_body", False)
+        is_too_large = len(body) > limit
+    if is_too_large:
+        raise HTTPException(413, f"The body is larger than {limit} bytes")
     return body
 
 
@@ -135,15 +135,20 @@ def check_ttl(ttl: float) -> None:
 
 def check_webhook(webhook: str) -> None:
     """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password."""
+    if problem := _problem(webhook):
+        raise InvalidRequest(f"webhook: {problem}")
+
+
+@lru_cache(WEBHOOKS_KNOWN)
+def _problem(webhook: str) -> str:
+    """Return what is wrong with a webhook, or nothing."""
     if len(webhook) > WEBHOOK_LENGTH:
-        raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters")
+        return f"must be at most {WEBHOOK_LENGTH} characters"
     try:
         parts = urlsplit(webhook)
-        problem = _webhook_problem(webhook, parts) or _host_problem(URL(webhook).raw_host or "", parts)
+        return _webhook_problem(webhook, parts) or _host_problem(URL(webhook).raw_host or "", parts)
     except ValueError as error:
-        problem = f"is not a URL: {_plain(str(error))}"
-    if problem:
-        raise InvalidRequest(f"webhook: {problem}")
+        return f"is not a URL: {_plain(str(error))}"
 
 
 def _webhook_problem(webhook: str, parts: SplitResult) -> str:

@@ -22,6 +22,9 @@ HEAD_BYTES = 65_536
 HEAD_TIMEOUT_S = 30
 """How long a connection may take to bring the head of a request it has begun, or of its first."""
 
+BODY_TIMEOUT_S = 30
+"""How long a client may take to bring the body of a request."""
+
 DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
@@ -41,6 +44,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _discarded_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a request."""
@@ -50,6 +54,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._end_head()
+        self._end_body()
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
@@ -60,6 +65,27 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _await_body(self) -> None:
+        if self._body_timer is None and self.cycle is not None and self.cycle.more_body:
+            self._body_timer = self.loop.call_later(BODY_TIMEOUT_S, self._give_up_body)
+
+    def _end_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _give_up_body(self) -> None:
+        if self.cycle is None or self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse_body(408, f"The body did not come within {BODY_TIMEOUT_S} s")
+
+    def _refuse_body(self, status: int, error: str) -> None:
+        """Answer a request whose body has not come, and let the application know that there will be none."""
+        self._refuse(status, error)
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Count what no application reads: a head without end is refused, a refused body without end is cut off."""
@@ -74,6 +100,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
             super().data_received(data)
             if self._head_bytes and not self.transport.is_closing():
                 self._await_head()
+            self._await_body()
             return
         if self.cycle.response_complete:
             self._discarded_bytes += len(data)
@@ -88,6 +115,11 @@ class JsonHttpProtocol(HttpToolsProtocol):
         self._end_head()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Wait no longer: the body is there."""
+        self._end_body()
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close."""
         self._refuse(400, msg)
@@ -98,9 +130,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_started or not cycle.more_body:
             super().shutdown()
             return
-        self._refuse(503, "The service is stopping; try again")
-        cycle.disconnected = True
-        cycle.message_event.set()
+        self._refuse_body(503, "The service is stopping; try again")
 
     def _refuse(self, status: int, error: str) -> None:
         if self.transport.is_closing():

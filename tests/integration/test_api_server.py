@@ -1,0 +1,77 @@
+"""The HTTP server limits the time that a body may take, and says so."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from redis_scheduler.api import server
+from redis_scheduler.api.app import create_app
+from redis_scheduler.redis_client import RedisClient
+
+TOKEN = "test-token"
+BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'
+
+
+@pytest.fixture
+async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """The port of an API whose clients have a fifth of a second for a body."""
+    monkeypatch.setattr(server, "BODY_TIMEOUT_S", 0.2)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    listener = server.listen("127.0.0.1", 0)
+    running = server.create_server(create_app(client, "writer", TOKEN, 1_000), grace_s=1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(running.run_until(stop, hurry, listener))
+        yield listener.getsockname()[1]
+        stop.set()
+
+
+async def exchange(port: int, *pieces: bytes, pause_s: float = 0, token: str = TOKEN) -> tuple[bytes, bytes]:
+    """Send the head of a POST /schedule with the length of BODY, then the pieces; return head and body of what comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /schedule HTTP/1.1\r\nHost: api\r\nAuthorization: {token}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    for piece in (head.encode(), *pieces):
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(pause_s)
+    async with asyncio.timeout(10):
+        answer_head = await reader.readuntil(b"\r\n\r\n")
+        # To the end where the server closes, which is what follows a refusal.
+        length = int(answer_head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        answer = await reader.readexactly(length)
+        if b"200 OK" not in answer_head:
+            assert await reader.read() == b"", "closed"
+    writer.close()
+    return answer_head, answer
+
+
+@pytest.mark.parametrize("pieces", [(), (BODY[:5],), (BODY[:5], BODY[5:10])], ids=["none of it", "a part", "parts"])
+async def test_a_body_that_does_not_come_is_given_up(port: int, pieces: tuple[bytes, ...]) -> None:
+    head, answer = await exchange(port, *pieces)
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close\r\n" in head
+    assert json.loads(answer) == {"status": 408, "error": "The body did not come within 0.2 s"}
+
+
+async def test_a_body_that_comes_in_parts_within_the_time_is_taken(port: int) -> None:
+    head, answer = await exchange(port, BODY[:5], BODY[5:20], BODY[20:], pause_s=0.02)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(answer)["status"] == 200
+
+
+async def test_the_time_is_each_request_s_own(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = f"POST /schedule HTTP/1.1\r\nHost: api\r\nAuthorization: {TOKEN}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    for _ in range(3):
+        writer.write(request.encode())
+        await asyncio.sleep(0.12)
+        writer.write(BODY)
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_the_body_of_a_refused_request_is_not_waited_for_without_end(port: int) -> None:
+    head, _ = await exchange(port, BODY[:5], token="wrong")
+    assert head.startswith(b"HTTP/1.1 401 ")
