@@ -69,5 +69,7 @@ class Batcher(Generic[Item, Answer]):
                     for (_, future), answer in answered:
                         if not future.done():
                             future.set_result(answer)
+                    # Who has an answer may ask again at once: what is there by then goes with the next call.
+                    await asyncio.sleep(0)
         finally:
             self._sender = None

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 API_TIMEOUT_S = 0.9
 """One send to Redis for a request; two of them are the 2 s within which a client gets its 503."""
 
-GC_THRESHOLD = 10_000
+GC_THRESHOLD = 20_000
 """Objects that come and stay, until the youngest are collected: Python's own 700 cost a tenth of an API's time."""
 
 WORKER_TIMEOUT_S = 3.0

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
@@ -58,45 +58,22 @@ _HTTP_ERRORS = {
 }
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for it below
-    return failure(error.status_code, _HTTP_ERRORS.get(error.status_code, error.detail), error.headers)
-
-
-async def _on_invalid_request(_request: Request, error: Exception) -> Response:
-    return failure(400, str(error))
-
-
-async def _on_not_found(_request: Request, error: Exception) -> Response:
-    return failure(404, str(error))
-
-
-async def _on_unavailable(request: Request, error: Exception) -> Response:
-    logger.debug("refused", extra={"fields": {"path": request.url.path, "error": str(error)}})
-    return failure(503, "Redis cannot be reached; try again", {"Retry-After": str(RETRY_AFTER_S)})
-
-
-async def _on_full(_request: Request, error: Exception) -> Response:
-    return failure(507, str(error))
-
-
-async def _on_disconnect(_request: Request, _error: Exception) -> Response:
-    # Nobody reads this one: the connection ended before the body did.
-    return failure(400, "The body ended before its length")
-
-
-async def _on_fault(request: Request, error: Exception) -> Response:
-    # Starlette raises it again for uvicorn to log; this is what the client sees.
-    logger.debug("fault", extra={"fields": {"path": request.url.path, "error": type(error).__name__}})
+def answer_to(error: Exception, path: str) -> Response:
+    """Return what a client is told of an error; one of the program is logged."""
+    match error:
+        case HTTPException():
+            return failure(error.status_code, _HTTP_ERRORS.get(error.status_code, error.detail), error.headers)
+        case InvalidRequest():
+            return failure(400, str(error))
+        case TaskNotFound():
+            return failure(404, str(error))
+        case StoreUnavailable():
+            logger.debug("refused", extra={"fields": {"path": path, "error": str(error)}})
+            return failure(503, "Redis cannot be reached; try again", {"Retry-After": str(RETRY_AFTER_S)})
+        case StoreFull():
+            return failure(507, str(error))
+        case ClientDisconnect():
+            # Nobody reads this one: the connection ended before the body did.
+            return failure(400, "The body ended before its length")
+    logger.error("fault", exc_info=error, extra={"fields": {"path": path}})
     return failure(500, "Internal error; the service's log has the details")
-
-
-EXCEPTION_HANDLERS = {
-    HTTPException: _on_http_error,
-    InvalidRequest: _on_invalid_request,
-    TaskNotFound: _on_not_found,
-    StoreUnavailable: _on_unavailable,
-    StoreFull: _on_full,
-    ClientDisconnect: _on_disconnect,
-    Exception: _on_fault,
-}

@@ -6,16 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from msgspec import UNSET, Raw
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler import keys
 from redis_scheduler.api import requests
-from redis_scheduler.api.answers import EXCEPTION_HANDLERS, answer, rfc3339
+from redis_scheduler.api.answers import answer, answer_to, rfc3339
 from redis_scheduler.api.auth import TokenGate
 from redis_scheduler.batcher import Batcher
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
@@ -180,20 +179,31 @@ class _Turns:
 
 
 class _Endpoint:
-    """What answers at a path, by method. An ASGI application: a function would get a second layer of error handling."""
+    """What answers at a path, by method; without any it is no path. Every error has its answer here.
+
+    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own work.
+    """
 
     def __init__(self, **by_method: Callable[[Request], Awaitable[Response]]) -> None:
         self._by_method = by_method
-
-    @property
-    def methods(self) -> list[str]:
-        return list(self._by_method)
+        if "GET" in by_method:
+            self._by_method = by_method | {"HEAD": by_method["GET"]}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request whose method is one of these, or HEAD where GET is."""
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        response = await self._by_method[method](Request(scope, receive, send))
+        """Answer a request."""
+        try:
+            response = await self._responder(scope["method"])(Request(scope, receive, send))
+        except Exception as error:
+            response = answer_to(error, scope["path"])
         await response(scope, receive, send)
+
+    def _responder(self, method: str) -> Callable[[Request], Awaitable[Response]]:
+        responder = self._by_method.get(method)
+        if responder is not None:
+            return responder
+        if not self._by_method:
+            raise HTTPException(404)
+        raise HTTPException(405, headers={"Allow": ", ".join(self._by_method)})
 
 
 def _change(stored: Stored, wanted: UpdateRequest) -> Change:
@@ -223,7 +233,7 @@ def _view(stored: Stored) -> TaskView:
     return TaskView(info, raw_or_null(record.data))
 
 
-def create_app(client: RedisClient, name: str, token: str, max_body: int) -> Starlette:
+def create_app(client: RedisClient, name: str, token: str, max_body: int) -> ASGIApp:
     """Return the application. `name` is this process's id as a writer, new at every start."""
     api = Api(client, name, max_body)
     endpoints = {
@@ -234,11 +244,6 @@ def create_app(client: RedisClient, name: str, token: str, max_body: int) -> Sta
         "/purge": _Endpoint(POST=api.purge),
         "/": _Endpoint(GET=api.root),
     }
-    app = Starlette(
-        routes=[Route(path, endpoint, methods=endpoint.methods) for path, endpoint in endpoints.items()],
-        middleware=[Middleware(TokenGate, token=token)],
-        exception_handlers=EXCEPTION_HANDLERS,
-    )
+    routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     # A path is itself or unknown: a redirect would answer without JSON.
-    app.router.redirect_slashes = False
-    return app
+    return TokenGate(Router(routes, redirect_slashes=False, default=_Endpoint()), token)
