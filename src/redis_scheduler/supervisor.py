@@ -3,7 +3,7 @@
 What they share is the supervisor's, as `begun` in lifecycle.py took it: the private Redis, the token, the listening socket,
 from which each child accepts. `python -m redis_scheduler.supervisor` is a child: a whole process with its own event loop.
 
-- A child's settings are variables: others can see a command line.
+- A child's settings are variables: others can see a command line. It imports nothing from the working folder (-P).
 - A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even if
   it was killed, and the child stops as on SIGTERM: none goes on unseen.
 - A child has a session of its own, so that the Ctrl-C of a terminal reaches it once, through the supervisor.
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 RESTART_S = 1.0
 """At least, from one start of a dying child to the next."""
 
+END_S = 10.0
+"""How long a child may take to end beyond what it was given to finish: one that stands still would be waited for for ever."""
+
 YOUNG_S = 10.0
 """A child that did not live so long says that something is wrong; the supervisor is not healthy for as long after it."""
 
@@ -47,13 +50,17 @@ class Supervisor:
 
     async def run(self) -> None:
         """Run the children; a child that dies is no error."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(meet_redis(self._life, warns=True), name="meet-redis")
-            forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
-            async with asyncio.TaskGroup() as children:
-                for _ in range(self._life.settings.processes):
-                    children.create_task(self._keep(), name="child")
-            forwarder.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(meet_redis(self._life, warns=True), name="meet-redis")
+                forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
+                async with asyncio.TaskGroup() as children:
+                    for _ in range(self._life.settings.processes):
+                        children.create_task(self._keep(), name="child")
+                forwarder.cancel()
+        finally:
+            # Only a fault of this program leaves any; the private Redis is about to be stopped under them.
+            self._signal(signal.SIGTERM)
 
     async def _forward_signals(self) -> None:
         life = self._life
@@ -61,8 +68,13 @@ class Supervisor:
         if life.listener is not None:
             life.listener.close()  # else what connects now would wait for nobody
         self._signal(signal.SIGTERM)
-        await life.hurry.wait()
-        self._signal(signal.SIGINT)
+        await stop_or_interval(life.hurry, life.settings.shutdown_grace + END_S)
+        if life.hurry.is_set():
+            self._signal(signal.SIGINT)
+            await asyncio.sleep(END_S)
+        for child in self._children:
+            logger.warning("process-killed", extra={"fields": {"pid": child.pid}})
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         for child in self._children:
@@ -92,7 +104,7 @@ class Supervisor:
         settings = dataclasses.replace(life.settings, redis_url=life.redis_url, api_auth=life.token)
         listeners = () if life.listener is None else (life.listener.fileno(),)
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", __name__, life.role, *map(str, listeners)),
+            *(sys.executable, "-P", "-m", __name__, life.role, *map(str, listeners)),
             stdin=PIPE,
             pass_fds=listeners,
             env=os.environ | variables(settings),

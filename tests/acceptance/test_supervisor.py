@@ -16,7 +16,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.health import BEAT_INTERVAL_S
-from redis_scheduler.supervisor import RESTART_S
+from redis_scheduler.supervisor import END_S, RESTART_S
 from tests.acceptance.test_start import run
 from tests.support.receiver import Receiver
 from tests.support.service import Client, Process, client_of, serving
@@ -76,6 +76,21 @@ async def deliver_with_both(supervisor: Process, client: Client, receiver: Recei
 async def test_the_ctrl_c_of_a_terminal_reaches_the_supervisor_alone(redis_url: str, tmp_path: Path) -> None:
     async with workers(tmp_path, redis_url) as (supervisor, _):
         assert all(os.getsid(child.pid) == child.pid for child in await children(supervisor))
+
+
+async def test_a_process_imports_nothing_from_the_working_folder(redis_url: str, tmp_path: Path) -> None:
+    async with workers(tmp_path, redis_url) as (supervisor, _):
+        assert all("-P" in child.cmdline() for child in await children(supervisor))
+
+
+async def test_a_process_that_stands_still_is_killed_after_its_time(redis_url: str, tmp_path: Path) -> None:
+    async with workers(tmp_path, redis_url, SHUTDOWN_GRACE="0") as (supervisor, _):
+        both = await children(supervisor)
+        both[0].send_signal(signal.SIGSTOP)
+        supervisor.signal(signal.SIGTERM)
+        assert await supervisor.ended(END_S + 20) == 0
+        assert [event["pid"] for event in supervisor.events("process-killed")] == [both[0].pid]
+        await all_ended(both)
 
 
 async def test_each_process_delivers_and_what_concerns_all_is_said_once(
