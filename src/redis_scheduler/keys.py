@@ -5,6 +5,7 @@ tag. The table in ARCHITECTURE.md is this page with the scripts that write each 
 """
 
 import base64
+import os
 import secrets
 from collections.abc import Iterator
 
@@ -70,6 +71,8 @@ def _random_bits() -> Iterator[bytes]:
 
 
 _drawn = _random_bits()
+# A fork would draw the same ones again.
+os.register_at_fork(after_in_child=lambda: globals().update(_drawn=_random_bits()))
 
 
 def new_task_key() -> str:

@@ -75,3 +75,60 @@ async def test_the_time_is_each_request_s_own(port: int) -> None:
 async def test_the_body_of_a_refused_request_is_not_waited_for_without_end(port: int) -> None:
     head, _ = await exchange(port, BODY[:5], token="wrong")
     assert head.startswith(b"HTTP/1.1 401 ")
+
+
+async def closed_by_the_server(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the server closes, which it must."""
+    async with asyncio.timeout(5):
+        return await reader.read()
+
+
+HEAD = f"POST /schedule HTTP/1.1\r\nHost: api\r\nAuthorization: {TOKEN}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+
+
+async def test_the_body_of_a_request_that_came_with_the_end_of_another_has_a_time_too(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD)
+    await asyncio.sleep(0.05)
+    writer.write(BODY + HEAD)
+    answers = await closed_by_the_server(reader)
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answers
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("after", "status"),
+    [(HEAD, b"408"), (b"GET /stats HT", b""), (b"", b"")],
+    ids=["a head without its body", "half a head", "nothing"],
+)
+async def test_after_a_request_that_was_refused_early_the_next_has_its_time(
+    port: int, after: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
+    writer.write(BODY)
+    await asyncio.sleep(0.05)
+    writer.write(after)
+    assert (await closed_by_the_server(reader)).startswith(b"HTTP/1.1 " + status if status else b"")
+    writer.close()
+
+
+async def test_heads_without_end_are_cut_off_after_a_request_that_was_refused_early(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
+    writer.write(BODY)
+    await asyncio.sleep(0.05)
+    writer.write(b"GET /stats HTTP/1.1\r\n")
+
+    async def send_fields() -> None:
+        for number in range(200):
+            writer.write(b"X-%d: " % number + b"x" * 10_000 + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(ConnectionError):
+        await send_fields()

@@ -135,15 +135,15 @@ def check_ttl(ttl: float) -> None:
 
 def check_webhook(webhook: str) -> None:
     """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password."""
-    if problem := _problem(webhook):
+    # Here, so that what is remembered is bounded in size too.
+    is_too_long = len(webhook) > WEBHOOK_LENGTH
+    if problem := f"must be at most {WEBHOOK_LENGTH} characters" if is_too_long else _problem(webhook):
         raise InvalidRequest(f"webhook: {problem}")
 
 
 @lru_cache(WEBHOOKS_KNOWN)
 def _problem(webhook: str) -> str:
     """Return what is wrong with a webhook, or nothing."""
-    if len(webhook) > WEBHOOK_LENGTH:
-        return f"must be at most {WEBHOOK_LENGTH} characters"
     try:
         parts = urlsplit(webhook)
         return _webhook_problem(webhook, parts) or _host_problem(URL(webhook).raw_host or "", parts)

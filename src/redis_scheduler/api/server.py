@@ -97,17 +97,15 @@ class JsonHttpProtocol(HttpToolsProtocol):
             # The parser would drop the body of a request that offers another protocol, as Java's clients do with h2c.
             if b"pgrade:" in data:
                 data = _UPGRADE.sub(b"\r\n", data, count=1)
-            super().data_received(data)
-            if self._head_bytes and not self.transport.is_closing():
-                self._await_head()
-            self._await_body()
-            return
-        if self.cycle.response_complete:
+        elif self.cycle.response_complete:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > DISCARDED_BYTES:
                 self.transport.close()
                 return
         super().data_received(data)
+        if self._head_bytes and not self.transport.is_closing():
+            self._await_head()
+        self._await_body()
 
     def on_headers_complete(self) -> None:
         """Start counting anew."""
@@ -119,6 +117,10 @@ class JsonHttpProtocol(HttpToolsProtocol):
         """Wait no longer: the body is there."""
         self._end_body()
         super().on_message_complete()
+        # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
+        self.cycle.more_body = False
+        if self.cycle.response_complete:
+            self._await_head()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close."""

@@ -1,0 +1,23 @@
+"""What is remembered of webhooks that were checked is bounded."""
+
+import pytest
+
+from redis_scheduler.api import requests
+from redis_scheduler.errors import InvalidRequest
+
+
+def test_a_webhook_that_is_too_long_is_not_remembered() -> None:
+    requests._problem.cache_clear()
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="at most 4096 characters"):
+            requests.check_webhook("http://host/" + "x" * requests.WEBHOOK_LENGTH)
+    assert requests._problem.cache_info().currsize == 0
+
+
+def test_a_webhook_is_checked_once() -> None:
+    requests._problem.cache_clear()
+    for _ in range(2):
+        requests.check_webhook("http://host/")
+        with pytest.raises(InvalidRequest, match="must be an absolute"):
+            requests.check_webhook("ftp://host/")
+    assert requests._problem.cache_info().misses == 2
