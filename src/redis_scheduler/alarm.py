@@ -4,7 +4,6 @@ The event loop's own timers count in milliseconds, rounded up twice: half of wha
 """
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import sys
@@ -32,7 +31,7 @@ class Alarm:
             descriptor = self._system.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
             if descriptor >= 0:
                 self._descriptor = descriptor
-                self._loop.add_reader(descriptor, self._on_expired)
+                self._loop.add_reader(descriptor, self._on_expired, descriptor)
         return self
 
     def __exit__(
@@ -47,17 +46,18 @@ class Alarm:
 
     def set(self, seconds: float) -> None:
         """Ring once, so many seconds from now, and not when it was set to before."""
-        if self._descriptor is None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(seconds, self._on_ring)
-            return
+        if self._timer is not None:
+            self._timer.cancel()
         # A time of 0 would disarm it.
         moment = divmod(max(1, round(seconds * _NANOSECONDS)), _NANOSECONDS)
-        self._system.timerfd_settime(self._descriptor, 0, (ctypes.c_long * 4)(0, 0, *moment), None)
+        if self._descriptor is None or self._system.timerfd_settime(
+            self._descriptor, 0, (ctypes.c_long * 4)(0, 0, *moment), None
+        ):
+            self._timer = self._loop.call_later(seconds, self._on_ring)
 
-    def _on_expired(self) -> None:
-        # Set anew since, it has nothing to be read: it will ring.
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._descriptor or 0, 8)
-            self._on_ring()
+    def _on_expired(self, descriptor: int) -> None:
+        try:
+            os.read(descriptor, 8)
+        except BlockingIOError:  # set anew since: it will ring
+            return
+        self._on_ring()

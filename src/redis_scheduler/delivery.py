@@ -226,6 +226,8 @@ class Deliverer:
         except Exception as problem:  # whatever a receiver or a URL can bring about is a failed attempt
             error = _described(problem)
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
+            # It leads back to this claim, which with all its data would stay until the next collection of garbage.
+            problem.__traceback__ = None
         finally:
             if connection is not None:
                 _give_back(connection, is_reusable)

@@ -101,7 +101,8 @@ class _LeanConnection(AbstractConnection):
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
-        writer = self._writer
+        # Whoever asks for health checks in REDIS_URL gets them, and the library's way to send.
+        writer = None if self.health_check_interval else self._writer
         try:
             if writer is not None and writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
                 writer.writelines(command)

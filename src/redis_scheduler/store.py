@@ -42,6 +42,9 @@ SWEEP_VOID_AFTER_MS = 500
 BATCH_LIMIT = 200
 """Tasks a script call takes: about a millisecond of Redis."""
 
+LOAD_BYTES = 1_048_576
+"""Of records in one load: a millisecond or two of Redis."""
+
 WRITER_EXPIRY_S = 3_600
 """How long a writer's last batch number is kept after it; resends come within seconds."""
 
@@ -272,28 +275,29 @@ class Store:
 
     # What the worker writes
 
-    async def load(self, entries: Sequence[Entry]) -> list[Claim]:
-        """Lease entries that are pending for this consumer, and read their tasks.
+    async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
+        """Lease entries that are pending for this consumer, and read the tasks of the first: about LOAD_BYTES, one at least.
 
-        What was cancelled, updated or taken over since is left out.
+        Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at.
         """
         if not entries:
-            return []
+            return [], 0
+        ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
+        by_id = sorted(ids, key=_id_order)
         answer = await self._run(
             "load",
             [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
-            [*self._renewal([entry.id for entry in entries]), *(entry.key for entry in entries)],
+            [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
         )
         loaded = []
-        for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=True):
+        for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False):
             if record is not None:
                 attempts, _ = read_attempts(failure)
                 loaded.append(Claim(entry.id, entry.key, read_record(record), attempts, entry.claims))
-        return loaded
+        return loaded, len(answer) // 2
 
-    def _renewal(self, ids: Sequence[str]) -> list[Argument]:
-        lowest, highest = min(ids, key=_id_order), max(ids, key=_id_order)
-        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, lowest, highest, *ids]
+    def _lease(self, by_id: Sequence[str]) -> list[Argument]:
+        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1]]
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
@@ -301,7 +305,8 @@ class Store:
         # In order, so that the batches' ranges of ids do not overlap.
         by_id = sorted(ids, key=_id_order)
         for start in range(0, len(ids), BATCH_LIMIT):
-            answer = await self._run("renew", [keys.QUEUE], self._renewal(by_id[start : start + BATCH_LIMIT]))
+            part = by_id[start : start + BATCH_LIMIT]
+            answer = await self._run("renew", [keys.QUEUE], [*self._lease(part), *part])
             held.update(entry_id.decode() for entry_id in answer)
         return held
 

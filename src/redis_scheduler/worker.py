@@ -38,9 +38,6 @@ GATHER_S = 0.002
 LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
 
-LOAD_BYTES = 4 * 1_048_576
-"""About how much one load brings, once the size of records is seen."""
-
 SWEEPING_END_S = 1.0
 """How long a stopping worker waits for the reclaimer's last answer."""
 
@@ -101,7 +98,7 @@ class Worker:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
 
         Claims, sweeps and recoveries meet here: an entry that one of them is loading is not loaded by another. Loads that
-        bring much, or that fail, are followed by smaller ones, so that large records come through a slow link too.
+        fail are followed by smaller ones, so that large records come through a slow link too.
         """
         new = [entry for entry in entries if entry.id not in self._in_flight and entry.id not in self._loading]
         # A retry that comes before the answer to its own record: it is taken once that has come.
@@ -111,19 +108,16 @@ class Worker:
         self._loading.update(entry.id for entry in new)
         try:
             while new:
-                part, new = new[: self._load_limit], new[self._load_limit :]
                 try:
-                    claims = await self._store.load(part)
+                    claims, looked_at = await self._store.load(new[: self._load_limit])
                 except StoreUnavailable:
                     self._load_limit = max(1, self._load_limit // 4)
                     self._must_recover = True
                     raise
-                finally:
-                    self._loading.difference_update(entry.id for entry in part)
+                self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit)
+                self._loading.difference_update(entry.id for entry in new[:looked_at])
+                new = new[looked_at:]
                 self.start(claims)
-                size = sum(len(claim.record.data or b"") for claim in claims)
-                fitting = max(1, LOAD_BYTES * len(part) // (size + 1))
-                self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit, fitting)
         finally:
             self._loading.difference_update(entry.id for entry in new)
 
@@ -426,7 +420,8 @@ class Worker:
                     released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
                 # And what an answer never told of.
                 while pending := await self._store.pending(self._load_limit):
-                    count = sum(await self._store.release(await self._store.load(pending)))
+                    claims, _ = await self._store.load(pending)
+                    count = sum(await self._store.release(claims))
                     released += count
                     if not count:
                         break

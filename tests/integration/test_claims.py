@@ -49,11 +49,11 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
     entries = await claimed(client, store.name, 4)
     load, may_load = store.load, asyncio.Event()
 
-    async def slow_load(part: list[Entry]) -> list[Claim]:
+    async def slow_load(part: list[Entry]) -> tuple[list[Claim], int]:
         # The answer was given before the settle of the other load's deliveries, and comes after it.
-        claims = await load(part)
+        found = await load(part)
         await may_load.wait()
-        return claims
+        return found
 
     with patch.object(store, "load", slow_load):
         loading = asyncio.create_task(worker.take(entries))
@@ -114,7 +114,7 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     await claimed(client, store.name, 40)
     load, sizes = store.load, []
 
-    async def narrow_load(part: list[Entry]) -> list[Claim]:
+    async def narrow_load(part: list[Entry]) -> tuple[list[Claim], int]:
         sizes.append(len(part))
         if len(part) > 12:
             raise StoreUnavailable("too much for this link")

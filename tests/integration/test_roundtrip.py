@@ -11,7 +11,7 @@ async def test_a_due_task_is_promoted_claimed_and_settled(client: RedisClient, s
     key = keys.new_task_key()
     await store.schedule([NewTask(key, 0, record_tail("http://localhost/", 0, None, b"1"), None)])
     reader = QueueReader(client, store.name)
-    claims = await store.load(await reader.claim(10))
+    claims, _ = await store.load(await reader.claim(10))
     await reader.aclose()
     assert [(claim.key, claim.record.data) for claim in claims] == [(key, b"1")]
     assert await store.settle(claims) == [1]

@@ -55,7 +55,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     receiver.delay_s = 0.3
     await schedule(store, receiver.url)
     reader = QueueReader(client, store.name)
-    claims = await store.load(await reader.claim(1))
+    claims, _ = await store.load(await reader.claim(1))
     await reader.aclose()
     worker.start(claims)
     worker.start(claims)
@@ -138,7 +138,7 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
     receiver.delay_s = 5
     await schedule(store, receiver.url, CONCURRENCY + 3)
     reader = QueueReader(client, store.name)
-    claims = await store.load(await reader.claim(100))
+    claims, _ = await store.load(await reader.claim(100))
     await reader.aclose()
     worker.start(claims)
     await wait_until(lambda: receiver.in_flight == CONCURRENCY - 1, "it has all the slots that one host may have")

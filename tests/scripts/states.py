@@ -81,7 +81,7 @@ async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> 
 async def claimed(store: Store, limit: int) -> list[Claim]:
     """Claim that many entries, all of which must be there."""
     reader = QueueReader(store.client, store.name)
-    claims = await store.load(await reader.claim(limit))
+    claims, _ = await store.load(await reader.claim(limit))
     await reader.aclose()
     assert len(claims) == limit
     return claims
@@ -91,7 +91,7 @@ async def reclaimed(store: Store, limit: int = 100) -> list[Claim]:
     """Make the next step of the sweep now, whenever it is due."""
     await plan_sweep(store)
     entries, _ = await store.reclaim(limit)
-    return await store.load(entries)
+    return (await store.load(entries))[0]
 
 
 async def leave_gap(store: Store) -> None:

@@ -449,7 +449,7 @@ async def test_after_a_repair_every_task_is_delivered_once(
     for member in await ask(raw, "ZRANGE", keys.DUE, 0, -1):
         await ask(raw, "ZADD", keys.DUE, 1, member)
     await store.promote()
-    claims = await store.load(await store.pending(10))
+    claims, _ = await store.load(await store.pending(10))
     claims += await claimed(store, await ask(raw, "XLEN", keys.QUEUE) - len(claims))
     assert [claim.key for claim in claims].count(key) == (state.place not in ("missing", "dead"))
     assert await store.settle(claims) == [1] * len(claims)

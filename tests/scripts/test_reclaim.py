@@ -176,7 +176,7 @@ async def test_what_a_lost_answer_took_counts_too(
     [entry] = await resent.pending(10)
     assert (entry.key, entry.claims) == (first, taken)
     assert await reclaimed(resent) == []
-    await resent.settle(await resent.load([entry]))
+    await resent.settle((await resent.load([entry]))[0])
     assert [claim.key for claim in await reclaimed(resent)] == [last]
 
 

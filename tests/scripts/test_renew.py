@@ -3,10 +3,15 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Entry, Store
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, LOAD_BYTES, WINDOW_MS, Entry, NewTask, Store
 from tests.scripts.states import (
     MAKERS,
+    WEBHOOK,
+    ask,
     claimed,
     dump,
     entry_of,
@@ -66,8 +71,40 @@ async def test_a_load_leases_what_was_claimed_and_leaves_out_what_is_gone(
     tasks = [await in_delivery(store) for _ in range(3)]
     await store.cancel([(tasks[1].key, None)])
     await set_idle(raw, 59_000, tasks[0].claim, tasks[2].claim)
-    loaded = await store.load([Entry(task.claim.id, task.key) for task in tasks])
+    loaded, _ = await store.load([Entry(task.claim.id, task.key) for task in tasks])
     assert loaded == [tasks[0].claim, tasks[2].claim]
     for claim in loaded:
         assert await waits_ms(raw, claim) > LEASE_MS - 1_000
         assert await entry_of(raw, claim.key) == claim.id
+
+
+async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    data = b'"' + b"x" * (LOAD_BYTES // 3) + b'"'
+    tasks = [NewTask(keys.new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None) for _ in range(5)]
+    for task in tasks:
+        await store.schedule([task])
+    reader = QueueReader(store.client, store.name)
+    entries = await reader.claim(10)
+    await reader.aclose()
+    found = []
+    while entries:
+        claims, looked_at = await store.load(entries)
+        for row in await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10):
+            assert row[2] >= WINDOW_MS - LEASE_MS
+        assert len(claims) == looked_at == min(2, len(entries))
+        found += claims
+        entries = entries[looked_at:]
+    assert [claim.key for claim in found] == [task.key for task in tasks]
+    assert {claim.record.data for claim in found} == {data}
+
+
+async def test_a_load_reads_one_record_at_least(store: Store) -> None:
+    data = b'"' + b"x" * 2 * LOAD_BYTES + b'"'
+    await store.schedule([NewTask(keys.new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None)])
+    reader = QueueReader(store.client, store.name)
+    [claim], looked_at = await store.load(await reader.claim(10))
+    await reader.aclose()
+    assert looked_at == 1
+    assert claim.record.data == data

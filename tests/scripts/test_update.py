@@ -204,7 +204,7 @@ async def test_a_load_that_is_crossed_by_an_update_brings_no_new_record_before_i
     task = await in_delivery(store)
     update = await change(store, task, TTL_MS)
     client = Crossed(redis_url, number, lambda: store.update([update]))
-    for claim in await Store(client, store.name).load([Entry(task.claim.id, task.key)]):
+    for claim in (await Store(client, store.name).load([Entry(task.claim.id, task.key)]))[0]:
         assert claim.record.data == b'{"n":1}', "what is due in ten minutes would be delivered now"
     await client.aclose()
 

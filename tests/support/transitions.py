@@ -370,7 +370,7 @@ class Example:
         """Load what was claimed: now, or before whatever happened meanwhile. It is what is delivered, so the newest."""
         entries, self.unloaded[worker] = self.unloaded[worker], []
         held = [entry for entry in entries if self.model.renew(worker, entry.id)]
-        claims = await self.stores[worker].load(entries)
+        claims, _ = await self.stores[worker].load(entries)
         assert [(claim.id, claim.key, claim.claims) for claim in claims] == [
             (entry.id, entry.key, entry.claims) for entry in held
         ]

@@ -1,0 +1,26 @@
+"""A failed attempt keeps nothing of its task."""
+
+import gc
+
+from redis_scheduler.delivery import Deliverer
+from redis_scheduler.models import Record
+from redis_scheduler.store import Claim
+from tests.support.receiver import receiving
+
+
+async def test_what_a_failed_attempt_had_in_hand_is_free_without_a_collection() -> None:
+    async with receiving() as receiver:
+        refused = receiver.url
+    gc.collect()
+    gc.disable()
+    try:
+        async with Deliverer("test-token", timeout_s=5) as deliverer:
+            for webhook in (refused, "http://host.invalid/", "http://127.0.0.1:1/"):
+                for number in range(3):
+                    record = Record(0, webhook, 0, None, b"1")
+                    outcome = await deliverer.attempt(Claim(f"{number}-0", "key", record, 0))
+                    assert outcome.error
+        del record
+        assert [found for found in gc.get_objects() if isinstance(found, Claim)] == []
+    finally:
+        gc.enable()
