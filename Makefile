@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
+PEERS := benchmarks/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lint types bench chaos containers-test clean
+.PHONY: help install run test check format lint types bench bench-peers chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -52,9 +53,23 @@ lint: $(VENV)/.development ## Look for faults that a linter finds
 types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
-bench: $(VENV)/.development ## Measure burst and lateness on this machine
-	@$(BIN)/python -m benchmarks.burst
-	@$(BIN)/python -m benchmarks.lateness
+bench: $(VENV)/.development ## Measure everything but the peers on this machine (20 minutes)
+	@set -e; for name in burst lateness api scale idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
+
+# Celery and arq need different releases of redis-py: an environment for each.
+$(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt
+	@echo "Installing $* into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(PEERS)/node_modules/.installed: $(PEERS)/package.json
+	@echo "Installing BullMQ and undici into $(PEERS)/node_modules"
+	@npm install --prefix $(PEERS) --no-package-lock --no-audit --no-fund --silent || { echo "Node 20.18 or newer and npm are needed"; exit 1; }
+	@touch $@
+
+bench-peers: $(VENV)/.development $(addprefix $(PEERS)/,.venv/celery/.installed .venv/arq/.installed node_modules/.installed) ## Measure the service beside BullMQ, Celery and arq (needs Node)
+	@$(BIN)/python -m benchmarks.peers
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (15 minutes)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 tests/chaos
@@ -63,5 +78,5 @@ containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/val
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers
 
 clean: ## Remove what was made here, but no data
-	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf $(VENV) $(PEERS)/.venv $(PEERS)/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

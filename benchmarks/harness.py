@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,10 @@ import uvloop
 from benchmarks.report import RESULTS
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.lifecycle import process_name
+from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, API
+from redis_scheduler.store import BATCH_LIMIT, NewTask, Store
 from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
@@ -34,7 +38,16 @@ OWN_KEYS = (
 POLL_S = 0.05
 """Between two questions to the receiver: rare enough to cost it nothing that shows."""
 
-RECEIVER_EXIT_S = 5.0
+SCRIPT_EXIT_S = 5.0
+
+REWRITE_S = 120.0
+"""For Redis to write its file anew, with a million tasks in it."""
+
+SEEDERS = 3
+"""Writers that seed at once: a store takes one call at a time, and one waits while Redis works for another."""
+
+SEED_TIMEOUT_S = 10.0
+"""One batch of a seeder."""
 
 LOG_SHOWN = 2_000
 """Characters of each process's log that are shown when a benchmark fails."""
@@ -70,31 +83,42 @@ class Receiver:
         """Return what has arrived since the last time."""
         return [Arrival(*arrival) for arrival in await self._get("results")]
 
+    async def answer(self, status: int) -> list[Arrival]:
+        """Answer every POST with this status from now on; return what had arrived until then, since the last time."""
+        return [Arrival(*arrival) for arrival in await self._get(f"answer/{status}")]
+
     async def _get(self, path: str) -> Any:
         async with self.session.get(f"{self.url}{path}") as response:
             return await response.json()
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """Run the receiver until the end of the block."""
-    script = str(Path(__file__).with_name("receiver.py"))
+async def listening(script: str) -> AsyncIterator[tuple[str, int]]:
+    """Run a script of this folder that prints its port, until the end of the block; yield its URL and process id."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, script, stdin=pipe, stdout=pipe)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name(script)), stdin=pipe, stdout=pipe
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         port = int(await process.stdout.readline())
-        async with aiohttp.ClientSession() as session:
-            yield Receiver(f"http://127.0.0.1:{port}/", process.pid, session)
+        yield f"http://127.0.0.1:{port}/", process.pid
     finally:
         process.stdin.close()
         try:
-            async with asyncio.timeout(RECEIVER_EXIT_S):
+            async with asyncio.timeout(SCRIPT_EXIT_S):
                 await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """Run the receiver until the end of the block."""
+    async with listening("receiver.py") as (url, pid), aiohttp.ClientSession() as session:
+        yield Receiver(url, pid, session)
 
 
 @dataclass
@@ -109,6 +133,20 @@ class Redis:
         """Return the seconds of CPU that it has had so far."""
         used = await self.raw.info("cpu")
         return float(used["used_cpu_sys"]) + float(used["used_cpu_user"])
+
+    async def used_bytes(self) -> int:
+        """Return the memory that it has taken."""
+        return int((await self.raw.info("memory"))["used_memory"])
+
+    async def settled(self) -> None:
+        """Wait until it writes none of its files anew: that costs memory, and a core."""
+
+        async def is_settled() -> bool:
+            state = await self.raw.info("persistence")
+            names = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
+            return not any(int(state[name]) for name in names)
+
+        await wait_until(is_settled, "no file is written anew", REWRITE_S, POLL_S)
 
 
 @asynccontextmanager
@@ -127,10 +165,29 @@ async def redis_at(url: str | None, folder: Path) -> AsyncIterator[Redis]:
         stack.push_async_callback(raw.aclose)
         if await raw.exists(*OWN_KEYS):
             raise SystemExit("the Redis is in use by a redis-scheduler: name one that is not")
-        stack.push_async_callback(raw.delete, *OWN_KEYS)
+        stack.push_async_callback(raw.unlink, *OWN_KEYS)
         about = await raw.info("server")
         valkey = about.get("valkey_version")
         yield Redis(url, f"valkey {valkey}" if valkey else f"redis {about['redis_version']}", raw)
+
+
+async def seed(url: str, count: int, task: Callable[[int], NewTask]) -> None:
+    """Schedule `task(0)` to `task(count - 1)` as the API does, in full batches, without its HTTP."""
+    numbers = iter(range(count))
+
+    async def schedule() -> None:
+        client = RedisClient(url, SEED_TIMEOUT_S)
+        try:
+            # A new name each time: batches of a name that Redis knows would be taken for a resend.
+            store = Store(client, process_name())
+            while batch := [task(number) for number in islice(numbers, BATCH_LIMIT)]:
+                await store.schedule(batch)
+        finally:
+            await client.aclose()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(SEEDERS):
+            tasks.create_task(schedule())
 
 
 @dataclass
@@ -146,22 +203,30 @@ class Service:
 
 
 @asynccontextmanager
-async def service(redis_url: str, folder: Path, roles: Iterable[str], **variables: str) -> AsyncIterator[Service]:
-    """Run one process for each role until the end of the block; one of them must have the API."""
-    variables = {"REDIS_URL": redis_url, "HOST": "127.0.0.1"} | variables
+async def running(folder: Path, roles: Iterable[str], **variables: str) -> AsyncIterator[list[tuple[str, Process]]]:
+    """Run one process for each role until the end of the block."""
     async with AsyncExitStack() as stack:
         processes = []
         for role in roles:
             arguments = () if role == ALL else (role,)
-            processes.append((role, await stack.enter_async_context(serving(folder, *arguments, **variables))))
-        api = next(process for role, process in processes if role in (API, ALL))
+            process = await stack.enter_async_context(serving(folder, *arguments, HOST="127.0.0.1", **variables))
+            processes.append((role, process))
         try:
-            yield Service(processes, await stack.enter_async_context(client_of(api)))
+            yield processes
         except Exception:
             # The folder with the logs goes with the benchmark.
             for role, process in processes:
                 print(f"the end of the log of {role}:\n{process.log[-LOG_SHOWN:]}", file=sys.stderr)
             raise
+
+
+@asynccontextmanager
+async def service(redis_url: str, folder: Path, roles: Iterable[str], **variables: str) -> AsyncIterator[Service]:
+    """Run one process for each role until the end of the block; one of them must have the API."""
+    async with running(folder, roles, REDIS_URL=redis_url, **variables) as processes:
+        api = next(process for role, process in processes if role in (API, ALL))
+        async with client_of(api) as client:
+            yield Service(processes, client)
 
 
 def cpu_s(pids: Iterable[int]) -> float:

@@ -1,8 +1,9 @@
 """The receiver of the benchmarks: a process of its own that must never be what limits them.
 
 It understands just enough HTTP/1.1: a head, `Content-Length`, connections that are kept, requests that come in pieces or
-several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant 200.
-`GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts afresh.
+several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant status, 200
+at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts
+afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is what came before.
 
 Started by harness.py, it prints its port, and ends when its standard input does: it cannot outlive who started it.
 """
@@ -13,22 +14,34 @@ import re
 import signal
 import sys
 import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import cast
 
 import uvloop
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 KEY = re.compile(rb"\r\nschedule-key:[ \t]*([^\r]*)", re.IGNORECASE)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+ANSWER_PATH = re.compile(rb"GET /answer/(\d{3}) ")
 
-Arrivals = list[tuple[float, str]]
+
+def _answer_of(status: HTTPStatus) -> bytes:
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@dataclass(slots=True)
+class State:
+    """What all connections share: the arrivals, and the answer to each POST."""
+
+    arrivals: list[tuple[float, str]] = field(default_factory=list)
+    answer: bytes = _answer_of(HTTPStatus.OK)
 
 
 class Connection(asyncio.Protocol):
     """One connection of a client."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._unread = b""
         self._transport: asyncio.Transport
 
@@ -52,14 +65,17 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(answers))
 
     def _answer(self, data: bytes, start: int, head_end: int, at: float) -> bytes:
+        state = self._state
         if data.startswith(b"POST", start):
             key = KEY.search(data, start, head_end)
-            self._arrivals.append((at, key[1].decode() if key else ""))
-            return OK
+            state.arrivals.append((at, key[1].decode() if key else ""))
+            return state.answer
         if data.startswith(b"GET /count ", start):
-            return _with_body(str(len(self._arrivals)))
-        results = json.dumps(self._arrivals)
-        self._arrivals.clear()
+            return _with_body(str(len(state.arrivals)))
+        if switch := ANSWER_PATH.match(data, start):
+            state.answer = _answer_of(HTTPStatus(int(switch[1])))
+        results = json.dumps(state.arrivals)
+        state.arrivals.clear()
         return _with_body(results)
 
 
@@ -71,8 +87,8 @@ async def main() -> None:
     """Receive until standard input ends."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    arrivals: Arrivals = []
-    server = await loop.create_server(lambda: Connection(arrivals), "127.0.0.1", 0, backlog=1024)
+    state = State()
+    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     loop.add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()

@@ -62,10 +62,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def mark(wanted: str, found: float, is_met: bool) -> dict[str, Any]:
+    """Return a mark and whether it is met: one of the list `marks` of what is published."""
+    return {"wanted": wanted, "found": found, "met": is_met}
+
+
 def publish(name: str, content: Mapping[str, Any], note: str, output: Path) -> None:
     """Print where the figures were taken, and write all of it as JSON."""
     machine, versions = content["machine"], content["versions"]
-    print(f"\nmachine   {machine['processor']}, {machine['cores']} cores, {machine['system']}")
+    print()
+    for one in content.get("marks", ()):
+        print(f"mark      {one['wanted']}: {one['found']:g}, {'met' if one['met'] else 'missed'}")
+    print(f"machine   {machine['processor']}, {machine['cores']} cores, {machine['system']}")
     print(f"          {machine['busy_before_percent']:.0f} % busy before the start, load {machine['load_before']}")
     print(f"versions  {', '.join(f'{package} {number}' for package, number in versions.items())}")
     if note:

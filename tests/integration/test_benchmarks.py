@@ -36,23 +36,27 @@ def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_the_burst_arrives_whole_and_is_compared_with_a_bare_client(tmp_path: Path) -> None:
-    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20")
-    assert found["settings"] == {"tasks": 200, "workers": 1, "concurrency": 20}
-    assert found["checks"]["missing"] == found["checks"]["duplicates"] == 0
-    for name in ("service", "aiohttp_before", "aiohttp_after", "receiver_ceiling"):
-        assert found[name]["arrivals"] == 200
-        assert found[name]["a_second"] > 0
-    best = max(found[name]["a_second"] for name in ("aiohttp_before", "aiohttp_after"))
-    assert found["ratio"] == round(found["service"]["a_second"] / best, 3)
+    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20", "--workers", "1", "2")
+    assert found["settings"] == {"tasks": 200, "workers": [1, 2], "concurrency": 20}
+    assert [one["workers"] for one in found["bursts"]] == [1, 2]
+    assert len(found["aiohttp"]) == 3
+    for one in (*found["bursts"], *found["aiohttp"], found["receiver_ceiling"]):
+        assert one["arrivals"] == 200
+        assert one["a_second"] > 0
+    best = max(one["a_second"] for one in found["aiohttp"])
+    for one in found["bursts"]:
+        assert one["checks"]["missing"] == one["checks"]["duplicates"] == 0
+        assert one["ratio"] == round(one["a_second"] / best, 3)
 
 
 def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Path) -> None:
-    found = run("lateness", tmp_path, "--rate", "50", "--seconds", "1", "--ttl", "0.3", "--roles", "all")
-    assert "apart" not in found
-    assert found["all"]["arrivals"] == 50
-    assert found["all"]["missing"] == found["all"]["duplicates"] == 0
-    late_ms = found["all"]["late_ms"]
-    assert 0 <= late_ms["min"] <= late_ms["p50"] <= late_ms["p99"] <= late_ms["max"]
+    found = run("lateness", tmp_path, "--rate", "50", "80", "--seconds", "1", "--ttl", "0.3", "--roles", "all")
+    assert [(one["roles"], one["rate"]) for one in found["runs"]] == [("all", 50), ("all", 80)]
+    for one in found["runs"]:
+        assert one["arrivals"] == one["rate"]
+        assert one["missing"] == one["duplicates"] == 0
+        late_ms = one["late_ms"]
+        assert 0 <= late_ms["min"] <= late_ms["p50"] <= late_ms["p99"] <= late_ms["max"]
 
 
 async def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -> None:

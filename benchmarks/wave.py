@@ -1,0 +1,122 @@
+"""A wave: tasks that come due at one instant. scale.py and failing.py send it; a wave's size is not what is measured there.
+
+The tasks are entered through the store, as the API does, so that 100,000 are in before the first is due.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks import harness
+from benchmarks.burst import Figure, figure
+from redis_scheduler import keys
+from redis_scheduler.models import record_tail
+from redis_scheduler.settings import WORKER
+from redis_scheduler.store import NewTask
+from tests.support.service import Client
+from tests.support.waiting import wait_until
+
+LEAD_S = 1.0
+ENTERED_A_SECOND = 12_000
+"""What the instant allows for: LEAD_S, and a second for so many tasks."""
+
+BEFORE_S = 0.1
+"""The CPU is read so long before the instant."""
+
+WAIT_S = 60.0
+ARRIVED_A_SECOND = 500
+"""A wave must have arrived after WAIT_S, and a second for so many tasks: more than a slow machine needs."""
+
+
+def new_task(number: int, webhook: str, ttl_s: float) -> NewTask:
+    """Return a task as `POST /schedule` makes it, with some 60 bytes of data."""
+    data = b'{"order": "%08d", "status": "shipped", "carrier": "north"}' % number
+    return NewTask(keys.new_task_key(), round(1000 * ttl_s), record_tail(webhook, ttl_s, None, data), None)
+
+
+@dataclass
+class Seeded:
+    """What was entered; `instant` is time.time(), as near as the way to Redis lets it be."""
+
+    instant: float
+    keys: list[str] = field(default_factory=list)
+
+
+async def enter(redis_url: str, count: int, webhook: str) -> Seeded:
+    """Enter tasks that are due at one instant; return before that."""
+    seeded = Seeded(time.time() + LEAD_S + count / ENTERED_A_SECOND)
+
+    def task(number: int) -> NewTask:
+        made = new_task(number, webhook, max(0, round(seeded.instant - time.time(), 3)))
+        seeded.keys.append(made.key)
+        return made
+
+    await harness.seed(redis_url, count, task)
+    if time.time() > seeded.instant:
+        raise SystemExit(f"{count:,} tasks could not be entered before the first was due: the machine is too busy")
+    return seeded
+
+
+def checks(expected: Collection[str], arrivals: Iterable[harness.Arrival]) -> dict[str, int]:
+    """Return what must be 0, when each key is expected once."""
+    times = Counter(arrival.key for arrival in arrivals)
+    return {
+        "missing": len(set(expected) - times.keys()),
+        "duplicates": times.total() - len(times),
+        "unknown": len(times.keys() - set(expected)),
+    }
+
+
+async def until_arrived(receiver: harness.Receiver, count: int) -> None:
+    """Wait for so many arrivals."""
+    await receiver.wait_for(count, WAIT_S + count / ARRIVED_A_SECOND)
+
+
+def limit_s(count: int) -> float:
+    """Return the seconds that a wave of so many may take, from the entering to the end."""
+    return LEAD_S + count / ENTERED_A_SECOND + 2 * WAIT_S + count / ARRIVED_A_SECOND
+
+
+async def cpu_s(service: harness.Service, redis: harness.Redis, receiver: harness.Receiver) -> dict[str, float]:
+    """Return the seconds of CPU that each part has had so far."""
+    workers_s = harness.cpu_s(service.pids(WORKER))
+    return {"workers": workers_s, "redis": await redis.cpu_s(), "receiver": harness.cpu_s([receiver.pid])}
+
+
+HEADER = ("a second", "seconds", "CPU, % of a core")
+
+
+def row(label: str, rate: Mapping[str, Any]) -> Sequence[str]:
+    """Return the row of a table with HEADER for a rate: a Figure as a dict, or what has the same names."""
+    cpu = ", ".join(f"{part} {percent}" for part, percent in rate["cpu_percent"].items())
+    return label, f"{rate['a_second']:,.0f}", f"{rate['seconds']:.2f}", cpu
+
+
+async def at_rest(client: Client) -> dict[str, Any]:
+    """Wait until no task is queued, in delivery or waiting for a retry in the queue; return the statistics."""
+
+    async def is_at_rest() -> dict[str, Any] | None:
+        stats = await client.stats()
+        return None if any(stats["states"][name] for name in ("queued", "in_delivery", "waiting")) else stats
+
+    return await wait_until(is_at_rest, "the queue is empty", WAIT_S, harness.POLL_S) or {}
+
+
+async def deliver(
+    service: harness.Service, redis: harness.Redis, receiver: harness.Receiver, count: int
+) -> tuple[Figure, dict[str, int]]:
+    """Send a wave through the service; return how fast it was delivered, and what must be 0."""
+
+    await redis.settled()
+    seeded = await enter(redis.url, count, receiver.url)
+    await asyncio.sleep(seeded.instant - BEFORE_S - time.time())
+    before_s = await cpu_s(service, redis, receiver)
+    await until_arrived(receiver, count)
+    after_s = await cpu_s(service, redis, receiver)
+    used_s = {part: after_s[part] - before_s[part] for part in after_s}
+    await at_rest(service.client)
+    arrivals = await receiver.take()
+    return figure(arrivals, used_s), checks(seeded.keys, arrivals)
