@@ -45,7 +45,10 @@ API_TIMEOUT_S = 0.9
 """One send to Redis for a request; two of them are the 2 s within which a client gets its 503."""
 
 GC_THRESHOLD = 20_000
-"""Objects that come and stay, until the youngest are collected: Python's own 700 cost a tenth of an API's time."""
+"""Objects that come and stay, until an API's youngest are collected: Python's own 700 cost a tenth of its time.
+
+Not where deliveries are made: what failed attempts leave behind would come to 50 MB with receivers that send endlessly.
+"""
 
 WORKER_TIMEOUT_S = 3.0
 """One send of a worker; two and a back-off fit into a lease."""
@@ -95,9 +98,7 @@ class Life:
 
 def run_process(main: Coroutine[Any, Any, None]) -> int:
     """Run a whole process; return its exit code. Raises StartError; the error of a task that died is logged."""
-    # What was imported stays: no collection looks at it again, and they are rarer.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    gc.freeze()  # what was imported stays: no collection looks at it again
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -209,6 +210,8 @@ class Service:
         One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
         """
         life = self._life
+        if life.role == API:
+            gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(meet_redis(life, warns=not is_supervised), name="meet-redis")

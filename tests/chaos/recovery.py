@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -79,6 +80,8 @@ async def delivering_again(workers: Sequence[Process], since: float) -> list[flo
 def said_since(processes: Iterable[Process], since: float) -> list[dict[str, Any]]:
     """What the processes said of themselves from then on, in order; each until it was told to stop, if it was."""
     found: list[dict[str, Any]] = []
+    # What follows at once may be logged in the millisecond in which it is asked for.
+    since = math.floor(since * 1000) / 1000
     for process in processes:
         events = [json.loads(line) for line in process.log.splitlines() if line.startswith("{")]
         service = itertools.takewhile(lambda event: event["event"] != "stopping", events)
