@@ -65,7 +65,8 @@ $(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt
 
 $(PEERS)/node_modules/.installed: $(PEERS)/package.json
 	@echo "Installing BullMQ and undici into $(PEERS)/node_modules"
-	@npm install --prefix $(PEERS) --no-package-lock --no-audit --no-fund --silent || { echo "Node 20.18 or newer and npm are needed"; exit 1; }
+	@node --version >/dev/null && npm --version >/dev/null || { echo "Node 20.18 or newer and npm are needed"; exit 1; }
+	@npm install --prefix $(PEERS) --no-package-lock --no-audit --no-fund --engine-strict --loglevel error
 	@touch $@
 
 bench-peers: $(VENV)/.development $(addprefix $(PEERS)/,.venv/celery/.installed .venv/arq/.installed node_modules/.installed) ## Measure the service beside BullMQ, Celery and arq (needs Node)

@@ -4,6 +4,7 @@ Started by harness.py, it prints its port, and ends when its standard input does
 """
 
 import asyncio
+import gc
 import signal
 import sys
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from redis_scheduler.api.server import create_server, listen
+from redis_scheduler.lifecycle import GC_THRESHOLD
 
 # As long as the answer to a schedule.
 ANSWER = (
@@ -40,5 +42,8 @@ async def main() -> None:
 if __name__ == "__main__":
     # A terminal's Ctrl-C reaches every process; this one leaves when its starter has finished with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # As an API does.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

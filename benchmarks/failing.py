@@ -90,7 +90,7 @@ async def heal(parts: Parts, expected: list[str]) -> dict[str, Any]:
         "delivered_within_s": round(seconds, 2),
         "a_second": round(len(arrivals) / seconds, 1),
         "checks": {
-            **wave.checks(expected, arrivals),
+            **report.whole(harness.checks(expected, arrivals)),
             "failures not written": attempts - stats["counters"]["failed"],
         },
     }

@@ -6,10 +6,12 @@ the time leaves the `async with` blocks, and these stop the processes by their o
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +26,7 @@ import uvloop
 from benchmarks.report import RESULTS
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.lifecycle import process_name
+from redis_scheduler.lifecycle import GC_THRESHOLD, process_name
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, API
 from redis_scheduler.store import BATCH_LIMIT, NewTask, Store
@@ -213,7 +215,7 @@ async def running(folder: Path, roles: Iterable[str], **variables: str) -> Async
             processes.append((role, process))
         try:
             yield processes
-        except Exception:
+        except BaseException:  # the end of the time, too
             # The folder with the logs goes with the benchmark.
             for role, process in processes:
                 print(f"the end of the log of {role}:\n{process.log[-LOG_SHOWN:]}", file=sys.stderr)
@@ -227,6 +229,16 @@ async def service(redis_url: str, folder: Path, roles: Iterable[str], **variable
         api = next(process for role, process in processes if role in (API, ALL))
         async with client_of(api) as client:
             yield Service(processes, client)
+
+
+def checks(expected: Collection[str], arrivals: Iterable[Arrival]) -> dict[str, int]:
+    """Return what must be 0, when each key is expected once."""
+    times = Counter(arrival.key for arrival in arrivals)
+    return {
+        "missing": len(set(expected) - times.keys()),
+        "duplicates": times.total() - len(times),
+        "unknown": len(times.keys() - set(expected)),
+    }
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -263,6 +275,9 @@ def run(benchmark: Callable[[Path], Coroutine[None, None, None]], limit_s: float
         async with asyncio.timeout(limit_s):
             await benchmark(Path(folder))
 
+    # As an API does: the reference clients run here.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     # Short, because a unix socket goes in there.
     with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
         try:

@@ -6,14 +6,18 @@ import aiohttp
 from yarl import URL
 
 from benchmarks import load
-from redis_scheduler.delivery import KEY_HEADER
+from redis_scheduler.delivery import KEY_HEADER, Deliverer
+from redis_scheduler.models import Record
+from redis_scheduler.store import Claim
+
+KEY = "0123456789012345678901"
 
 
 async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
-    """A bare aiohttp client: no queue, no time-outs of its own, nothing to write down, one session for all.
+    """A bare aiohttp client: no queue, no time-outs, nothing to write down, one session for all.
 
     It sends less than a delivery has to (no key, no attempt number) and leaves out what costs a client time without
-    need (cookies), as the service does: the reference is as fast as aiohttp gets, not as it comes.
+    need (cookies, headers of its own, timers): the reference is as fast as aiohttp's session gets, not as it comes.
     """
     remaining = iter(bodies)
     webhook = URL(url)
@@ -28,11 +32,27 @@ async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int)
         connector=aiohttp.TCPConnector(limit=0),
         headers={"Content-Type": "application/json"},
         cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        auto_decompress=False,
     ) as session:
+        await load.together(post, concurrency)
+
+
+async def post_with_deliverer(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
+    """The part of the service that posts, and nothing else of it: no Redis, no slots, nothing to write down."""
+    remaining = iter(bodies)
+
+    async def post() -> None:
+        for body in remaining:
+            outcome = await deliverer.attempt(Claim("0-0", KEY, Record(0, url, 0, None, body), 0))
+            assert outcome.error is None, outcome
+
+    async with Deliverer("token", timeout_s=10) as deliverer:
         await load.together(post, concurrency)
 
 
 async def post_raw(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
     """The least a client can be: ready-made bytes, next to no parser. What the receiver takes from it is its limit."""
-    headers = {KEY_HEADER: "0123456789012345678901"}
+    headers = {KEY_HEADER: KEY}
     await load.exchange(url, [load.request("POST", url, body, headers) for body in bodies], concurrency)

@@ -67,6 +67,14 @@ def mark(wanted: str, found: float, is_met: bool) -> dict[str, Any]:
     return {"wanted": wanted, "found": found, "met": is_met}
 
 
+def whole(checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checks. Raises SystemExit unless every task arrived, and once: no figure of anything else is kept."""
+    wrong = {name: count for name, count in checks.items() if name in ("missing", "duplicates", "unknown") and count}
+    if wrong:
+        raise SystemExit(f"not every task arrived once: {wrong}")
+    return dict(checks)
+
+
 def publish(name: str, content: Mapping[str, Any], note: str, output: Path) -> None:
     """Print where the figures were taken, and write all of it as JSON."""
     machine, versions = content["machine"], content["versions"]

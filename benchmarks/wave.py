@@ -5,12 +5,11 @@ The tasks are entered through the store, as the API does, so that 100,000 are in
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import harness
+from benchmarks import harness, report
 from benchmarks.burst import Figure, figure
 from redis_scheduler import keys
 from redis_scheduler.models import record_tail
@@ -58,16 +57,6 @@ async def enter(redis_url: str, count: int, webhook: str) -> Seeded:
     if time.time() > seeded.instant:
         raise SystemExit(f"{count:,} tasks could not be entered before the first was due: the machine is too busy")
     return seeded
-
-
-def checks(expected: Collection[str], arrivals: Iterable[harness.Arrival]) -> dict[str, int]:
-    """Return what must be 0, when each key is expected once."""
-    times = Counter(arrival.key for arrival in arrivals)
-    return {
-        "missing": len(set(expected) - times.keys()),
-        "duplicates": times.total() - len(times),
-        "unknown": len(times.keys() - set(expected)),
-    }
 
 
 async def until_arrived(receiver: harness.Receiver, count: int) -> None:
@@ -119,4 +108,4 @@ async def deliver(
     used_s = {part: after_s[part] - before_s[part] for part in after_s}
     await at_rest(service.client)
     arrivals = await receiver.take()
-    return figure(arrivals, used_s), checks(seeded.keys, arrivals)
+    return figure(arrivals, used_s), report.whole(harness.checks(seeded.keys, arrivals))

@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -50,12 +49,10 @@ async def drain(one: Contestant, tasks: int, redis: harness.Redis, receiver: har
     used_s = await cpu_s(one, redis, receiver)
     await one.drained()
     arrivals = await receiver.take()
-    times = Counter(arrival.key for arrival in arrivals)
     found = burst.figure(arrivals, {part: used_s[part] - before_s[part] for part in used_s})
     return {
         **dataclasses.asdict(found),
-        "missing": len(due_times.keys() - times.keys()),
-        "duplicates": times.total() - len(times),
+        **harness.checks(due_times, arrivals),
         "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
     }
 
@@ -111,7 +108,7 @@ async def measure_one(
         else:
             label, settings = name.replace("_", ", "), {"CONCURRENCY": str(CONCURRENCY)}
             service = harness.service(redis.url, folder, [API, WORKER], **settings)
-            one = contestant.TheService(await stack.enter_async_context(service), receiver.url)
+            one = contestant.TheService(await stack.enter_async_context(service), receiver)
         await drain(one, min(options.tasks, WARM_UP_TASKS), redis, receiver)
         steady = await keep_up(one, Load(options.rate * options.seconds, options.rate, options.ttl), redis, receiver)
         drained = await drain(one, options.tasks, redis, receiver)

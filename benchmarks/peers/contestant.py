@@ -53,15 +53,15 @@ class TheService:
     """The service, with an API and one worker."""
 
     service: harness.Service
-    webhook: str
+    receiver: harness.Receiver
 
     async def burst(self, tasks: int) -> dict[str, float]:
         bodies = [json.dumps(load.data(number)).encode() for number in range(tasks)]
-        return await schedule_all(self.service.client, self.webhook, bodies)
+        return await schedule_all(self.service.client, self.receiver, bodies)
 
     async def steady(self, asked: Load) -> dict[str, float]:
         seconds = asked.tasks // asked.rate
-        return await schedule_at_rate(self.service.client, self.webhook, asked.rate, seconds, asked.ttl_s)
+        return await schedule_at_rate(self.service.client, self.receiver.url, asked.rate, seconds, asked.ttl_s)
 
     async def ready(self) -> None:
         """The tasks wait in Redis."""
