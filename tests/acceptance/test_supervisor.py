@@ -83,8 +83,13 @@ async def test_a_process_imports_nothing_from_the_working_folder(redis_url: str,
         assert all("-P" in child.cmdline() for child in await children(supervisor))
 
 
-async def test_a_process_that_stands_still_is_killed_after_its_time(redis_url: str, tmp_path: Path) -> None:
-    async with workers(tmp_path, redis_url, SHUTDOWN_GRACE="0") as (supervisor, _):
+async def test_a_process_that_stands_still_is_killed_after_its_time(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.05
+    async with workers(tmp_path, redis_url, SHUTDOWN_GRACE="0", CONCURRENCY="5") as (supervisor, client):
+        # Both handle SIGTERM by then; before, Linux ends even a stopped process by it.
+        await deliver_with_both(supervisor, client, receiver)
         both = await children(supervisor)
         both[0].send_signal(signal.SIGSTOP)
         supervisor.signal(signal.SIGTERM)
