@@ -243,7 +243,7 @@ class Service:
                 worker = Worker(store, reader, deliverer, policy, life.outage, settings.concurrency)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(worker.run(life.stop, life.hurry, settings.shutdown_grace), name="worker")
-                    tasks.create_task(Timer(store, Bell(client), life.outage).run(life.stop), name="timer")
+                    tasks.create_task(Timer(worker.promote, Bell(client), life.outage).run(life.stop), name="timer")
                     tasks.create_task(Reclaimer(store, worker, life.outage).run(life.stop), name="reclaimer")
         finally:
             await client.aclose()

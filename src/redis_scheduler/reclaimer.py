@@ -32,8 +32,9 @@ class Reclaimer:
             await self._store.retire(RETIRE_IDLE_MS)
             self._retire_from = now + RETIRE_INTERVAL_S
         # Without a slot it tells the others that it lives, and takes nothing.
-        entries, wait_s = await self._store.reclaim(self._worker.reclaimable_slots)
-        await self._worker.take(entries)
+        with self._worker.bringing():
+            entries, wait_s = await self._store.reclaim(self._worker.reclaimable_slots)
+            await self._worker.take(entries)
         return wait_s
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -50,11 +51,7 @@ class Reclaimer:
             await stop.wait()
             wake.set()
 
-        self._worker.sweeping_ended.clear()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
-                await self._outage.ride(stop, step)
-                waker.cancel()
-        finally:
-            self._worker.sweeping_ended.set()
+        async with asyncio.TaskGroup() as tasks:
+            waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
+            await self._outage.ride(stop, step)
+            waker.cancel()

@@ -127,6 +127,8 @@ class RedisClient:
         self.url = url
         self.timeout_s = timeout_s
         self._outage = outage or Outage()
+        self.on_lost_answer: Callable[[], None] = lambda: None
+        """Called when a call lost its connection: it may have been applied all the same."""
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
@@ -176,6 +178,7 @@ class RedisClient:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await self._resending(send)
         except TimeoutError as error:
+            self.on_lost_answer()
             away = StoreUnavailable("Redis is not available: no answer in time")
             self._outage.begin(away)
             raise away from error
@@ -204,10 +207,13 @@ class RedisClient:
                 if is_no_group(error) and not has_created_group:
                     has_created_group = True
                     await self.create_group()
-                elif isinstance(error, LOST_CONNECTION) and not has_lost_connection:
-                    has_lost_connection = True
-                else:
+                    continue
+                is_lost = isinstance(error, LOST_CONNECTION)
+                if is_lost:
+                    self.on_lost_answer()
+                if not is_lost or has_lost_connection:
                     raise translated(error) from error
+                has_lost_connection = True
 
     async def create_group(self) -> None:
         """Make the queue and its consumer group where they are missing: at id 0, so that no entry is passed over."""

@@ -8,7 +8,7 @@ id, owner, attempts), and may be sent twice as they are.
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis_scheduler import keys
@@ -105,6 +105,20 @@ class Failed:
     failure: bytes
     delay_ms: int = 0
     counts: bool = True
+
+
+@dataclass(slots=True)
+class Promotion:
+    """What one look at DUE did: how many it moved, and the seconds until the next is due (None: nothing waits).
+
+    `claims`: what of the queue this consumer may deliver; `is_cut`: it was given more than there was room to tell of, which
+    stands among its pending entries.
+    """
+
+    moved: int
+    wait_s: float | None
+    claims: list[Claim] = field(default_factory=list)
+    is_cut: bool = False
 
 
 class _Types:
@@ -268,10 +282,19 @@ class Store:
 
     # What the timer writes
 
-    async def promote(self, limit: int = BATCH_LIMIT) -> tuple[int, float | None]:
-        """Move what is due into the queue; return how many, and seconds until the next is due (None: nothing waits)."""
-        moved, wait_us = await self._run("promote", [keys.DUE, keys.QUEUE, keys.ENTRIES], [limit])
-        return moved, None if wait_us < 0 else wait_us / 1_000_000
+    async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
+        """Move what is due into the queue; claim as much of the queue's head, but at most `claims`, and load it as `load` does."""
+        moved, wait_us, claimed, rows = await self._run(
+            "promote",
+            [keys.DUE, keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
+            [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, LOAD_BYTES],
+        )
+        found = [
+            _claim(Entry(entry_id.decode(), key.decode()), record, failure)
+            for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
+            if record is not None
+        ]
+        return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found, claimed > len(rows) // 4)
 
     # What the worker writes
 
@@ -289,11 +312,11 @@ class Store:
             [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
             [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
         )
-        loaded = []
-        for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False):
-            if record is not None:
-                attempts, _ = read_attempts(failure)
-                loaded.append(Claim(entry.id, entry.key, read_record(record), attempts, entry.claims))
+        loaded = [
+            _claim(entry, record, failure)
+            for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False)
+            if record is not None
+        ]
         return loaded, len(answer) // 2
 
     def _lease(self, by_id: Sequence[str]) -> list[Argument]:
@@ -432,6 +455,11 @@ def redis_ms(time_answer: Sequence[bytes]) -> int:
 def _id_order(entry_id: str) -> tuple[int, int]:
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
+
+
+def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
+    attempts, _ = read_attempts(failure)
+    return Claim(entry.id, entry.key, read_record(record), attempts, entry.claims)
 
 
 def entry_of(wire: Any) -> Entry:

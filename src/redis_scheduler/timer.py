@@ -1,24 +1,25 @@
-"""The timer: moves what is due from DUE into the queue. It sleeps until the head of DUE; the bell wakes it earlier.
+"""The timer: has what is due promoted from DUE into the queue. It sleeps until the head of DUE; the bell wakes it earlier.
 
 Any number of timers may run: a task is moved by whichever comes first. A lost bell costs LONGEST_SLEEP_S at most.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from redis_scheduler.alarm import Alarm
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
-from redis_scheduler.store import BATCH_LIMIT, Store
+from redis_scheduler.store import BATCH_LIMIT, Promotion
 
 LONGEST_SLEEP_S = 1.0
 
 
 class Timer:
-    """Promotes, in bounded batches, whatever is due."""
+    """Calls `promote`, in bounded batches, whenever something is due."""
 
-    def __init__(self, store: Store, bell: Bell, outage: Outage) -> None:
-        self._store = store
+    def __init__(self, promote: Callable[[], Awaitable[Promotion]], bell: Bell, outage: Outage) -> None:
+        self._promote = promote
         self._bell = bell
         self._outage = outage
         self._wake = asyncio.Event()
@@ -28,9 +29,9 @@ class Timer:
     async def run_once(self) -> float:
         """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
         while True:
-            moved, wait_s = await self._store.promote()
-            if moved < BATCH_LIMIT or self._is_stopping:
-                return LONGEST_SLEEP_S if wait_s is None else min(wait_s, LONGEST_SLEEP_S)
+            promotion = await self._promote()
+            if promotion.moved < BATCH_LIMIT or self._is_stopping:
+                return LONGEST_SLEEP_S if promotion.wait_s is None else min(promotion.wait_s, LONGEST_SLEEP_S)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Promote at every due time until `stop` is set."""

@@ -11,10 +11,11 @@ scripts fence them, so writing one again after an outage does nothing.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from redis_scheduler.blocking import QueueReader
@@ -25,7 +26,7 @@ from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.retry import Policy, Step, is_poison
 from redis_scheduler.slots import TURN_S, Slots
-from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Entry, Failed, Store
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Entry, Failed, Promotion, Store
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,11 @@ GATHER_S = 0.002
 LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
 
-SWEEPING_END_S = 1.0
-"""How long a stopping worker waits for the reclaimer's last answer."""
+BRINGING_END_S = 1.0
+"""How long a stopping worker waits for the last answer that may bring claims."""
+
+PROMOTED_SHARE = 10
+"""One slot in so many may be taken with a promotion: the blocked claim may bring as many as were free when it began."""
 
 FINAL_WRITES_S = 3.0
 """How long a stopping worker tries to write its last outcomes; without them another delivers again."""
@@ -73,14 +77,19 @@ class Worker:
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot has ended, a turn is over, or failures were written."""
         self._is_stopping = False
-        self._must_recover = False
+        self._untold = asyncio.Event()
+        """Set when entries may be pending for this consumer that no answer told of."""
+        self._recoveries = 0
+        """Recoveries that found such entries, since ever."""
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the reclaimer must look again."""
-        self.sweeping_ended = asyncio.Event()
-        """Not set while a reclaimer may still bring claims: the last of them must be given back too."""
-        self.sweeping_ended.set()
+        self._bringing = 0
+        self._nothing_comes = asyncio.Event()
+        """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
+        self._nothing_comes.set()
+        store.client.on_lost_answer = self._untold.set
 
     @property
     def free_slots(self) -> int:
@@ -93,6 +102,37 @@ class Worker:
         if self._is_stopping or not self._is_leased:
             return 0
         return max(self.free_slots, int(not self._slots.waiting))
+
+    @contextlib.contextmanager
+    def bringing(self) -> Iterator[None]:
+        """Within the block a call is under way that may bring claims: a stop waits for it."""
+        self._bringing += 1
+        self._nothing_comes.clear()
+        try:
+            yield
+        finally:
+            self._bringing -= 1
+            if not self._bringing:
+                self._nothing_comes.set()
+
+    async def promote(self) -> Promotion:
+        """Move what is due into the queue, and begin at once what of it there is room for here."""
+        recoveries = self._recoveries
+        with self.bringing():
+            promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
+            if promotion.is_cut or (promotion.claims and self._recoveries != recoveries):
+                # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
+                self._untold.set()
+            if self._recoveries == recoveries:
+                self.start(promotion.claims)
+        return promotion
+
+    @property
+    def _promotable_slots(self) -> int:
+        """Entries that a promotion may claim."""
+        if self._is_stopping or not self._is_leased:
+            return 0
+        return max(0, min(self._slots.free - self._slots.reserve, self._concurrency // PROMOTED_SHARE))
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
@@ -112,7 +152,7 @@ class Worker:
                     claims, looked_at = await self._store.load(new[: self._load_limit])
                 except StoreUnavailable:
                     self._load_limit = max(1, self._load_limit // 4)
-                    self._must_recover = True
+                    self._untold.set()
                     raise
                 self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit)
                 self._loading.difference_update(entry.id for entry in new[:looked_at])
@@ -233,9 +273,6 @@ class Worker:
 
     async def run_once(self) -> None:
         """Wait for free slots, claim as much as fits them, and start it."""
-        if self._must_recover:
-            await self._recover()
-            self._must_recover = False
         slots = self._slots
         # One at least, in its line if need be: a host that has none is not judged.
         limit = max(slots.free - slots.reserve, int(slots.free > 0 and not slots.waiting))
@@ -251,7 +288,7 @@ class Worker:
         try:
             entries = await self._reader.claim(limit)
         except (StoreUnavailable, StoreFull):
-            self._must_recover = True
+            self._untold.set()
             raise
         await self.take(entries)
         if len(entries) == limit:
@@ -264,7 +301,9 @@ class Worker:
     async def _recover(self) -> None:
         """Start what is pending for this consumer but was never told: its answer was lost on the way."""
         known = self._in_flight.keys() | self._loading
-        await self.take(await self._store.pending(self._concurrency + BATCH_LIMIT, known))
+        entries = await self._store.pending(self._concurrency + BATCH_LIMIT, known)
+        self._recoveries += bool(entries)
+        await self.take(entries)
 
     # Outcomes
 
@@ -322,7 +361,8 @@ class Worker:
             raise
 
     async def renew(self) -> None:
-        """Renew the leases of all that is in flight, and start what a lost answer left pending."""
+        """Renew the leases of all that is in flight, and start what no answer told of."""
+        self._untold.clear()
         renewed, renewed_at = list(self._in_flight), asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
@@ -366,7 +406,7 @@ class Worker:
         async def step() -> None:
             # First, so that a renewal is repeated as soon as an outage is over.
             await self.renew()
-            await stop_or_interval(finished, RENEW_INTERVAL_S)
+            await stop_or_interval(self._untold, RENEW_INTERVAL_S)
 
         await self._outage.ride(finished, step)
 
@@ -412,8 +452,7 @@ class Worker:
         try:
             async with asyncio.timeout(FINAL_WRITES_S):
                 await self.write_outcomes()
-                # It ends with the stop; where a fault ended the worker, it does not know yet.
-                await stop_or_interval(self.sweeping_ended, SWEEPING_END_S)
+                await stop_or_interval(self._nothing_comes, BRINGING_END_S)
                 rest = list(self._in_flight.values())
                 released = 0
                 for first in range(0, len(rest), BATCH_LIMIT):

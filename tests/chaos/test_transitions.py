@@ -52,7 +52,7 @@ STEPS = st.lists(
 )
 
 TRANSITIONS = """
-schedule due, schedule queued, promote, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
+schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
 recover unloaded, recover loaded, settle, settle late, settle fenced, retry, retry full, retry fenced, defer, defer uncounted,
 defer fenced, bury, bury uncounted, bury fenced, release, release fenced, renew, renew lost, run_out waiting,
 run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim passed over, reclaim nothing, retire, purge,

@@ -14,7 +14,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import Promotion, Store
 from redis_scheduler.timer import Timer
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule
@@ -24,7 +24,7 @@ WEBHOOK = "http://127.0.0.1:9/"
 
 
 def make_timer(client: RedisClient, store: Store, outage: Outage | None = None) -> Timer:
-    return Timer(store, Bell(client), outage or Outage())
+    return Timer(store.promote, Bell(client), outage or Outage())
 
 
 async def queued(raw: redis.asyncio.Redis, count: int) -> None:
@@ -86,7 +86,7 @@ async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
     stop, calls = asyncio.Event(), 0
     promote = store.promote
 
-    async def flaky() -> tuple[int, float | None]:
+    async def flaky() -> Promotion:
         nonlocal calls
         calls += 1
         if calls <= 3:

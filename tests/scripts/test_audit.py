@@ -514,7 +514,7 @@ async def test_a_task_put_back_before_all_others_rings_the_bell(store: Store, cl
         await found(client, repairs=True)
         await wait_until(lambda: len(rings) > before, "the bell rang")
     assert await due_ms(raw, task.key) == due_at
-    assert (await store.promote())[0] == 1
+    assert (await store.promote()).moved == 1
     assert await state_of(raw, later.key) == DUE
 
 

@@ -105,7 +105,7 @@ async def test_promote_and_cancel_do_not_ring(store: Store, raw: redis.asyncio.R
     task = await in_due(store)
     await overdue(store)
     async with heard(raw) as rings:
-        assert (await store.promote())[0] == 1
+        assert (await store.promote()).moved == 1
         await store.cancel([(task.key, None)])
     assert rings == []
 

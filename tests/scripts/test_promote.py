@@ -1,13 +1,17 @@
 """promote: moves what is due into the queue, in the order of the due times, and nothing early."""
 
+import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler import store as store_module
+from redis_scheduler.store import LEASE_MS, Promotion, Store, redis_ms
 from tests.scripts.states import (
     DEFERRED,
     DUE,
+    IN_DELIVERY,
     QUEUED,
+    WEBHOOK,
     State,
     ask,
     deferred,
@@ -19,7 +23,9 @@ from tests.scripts.states import (
     in_due,
     new_task,
     overdue,
+    queued,
     state_of,
+    waits_ms,
 )
 from tests.support.waiting import wait_until
 
@@ -43,7 +49,7 @@ async def overdue_tasks(store: Store, count: int) -> list[str]:
 
 async def test_what_is_due_is_moved_in_the_order_of_the_due_times(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 20)
-    assert await store.promote() == (20, None)
+    assert await store.promote() == Promotion(20, None)
     assert await queue(raw) == in_order
     assert [await state_of(raw, key) for key in in_order] == [QUEUED] * 20
 
@@ -51,26 +57,26 @@ async def test_what_is_due_is_moved_in_the_order_of_the_due_times(store: Store, 
 async def test_no_more_than_the_limit_is_moved_and_the_earliest_first(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 7)
     # What is still due now is due in no time at all.
-    assert await store.promote(3) == (3, 0)
+    assert await store.promote(3) == Promotion(3, 0)
     assert await queue(raw) == in_order[:3]
-    assert await store.promote(3) == (3, 0)
-    assert await store.promote(3) == (1, None)
+    assert await store.promote(3) == Promotion(3, 0)
+    assert await store.promote(3) == Promotion(1, None)
     assert await queue(raw) == in_order
 
 
 async def test_nothing_is_moved_early_and_the_next_due_time_is_told(store: Store, raw: redis.asyncio.Redis) -> None:
     late, later = await in_due(store), await in_due(store)
     past = await overdue(store)
-    moved, wait_s = await store.promote()
-    assert moved == 1
-    assert wait_s is not None
+    promotion = await store.promote()
+    assert promotion.moved == 1
+    assert promotion.wait_s is not None
     now_ms, next_ms = redis_ms(await ask(raw, "TIME")), await due_ms(raw, late.key)
     assert next_ms is not None
     # The millisecond of the clock that was asked later has begun already.
-    assert next_ms - now_ms - 1 <= 1000 * wait_s < next_ms - now_ms + 1_000
+    assert next_ms - now_ms - 1 <= 1000 * promotion.wait_s < next_ms - now_ms + 1_000
     assert [await state_of(raw, task.key) for task in (past, late, later)] == [QUEUED, DUE, DUE]
     before = await dump(raw)
-    assert (await store.promote())[0] == 0
+    assert (await store.promote()).moved == 0
     assert await dump(raw) == before
 
 
@@ -81,11 +87,11 @@ async def test_a_task_is_moved_in_the_millisecond_of_its_due_time_and_not_before
     [due_at_ms, _] = await store.schedule(tasks)
 
     async def is_moved() -> bool:
-        moved, wait_s = await store.promote()
-        if not moved:
-            assert wait_s is not None
-            assert wait_s > 0
-        return bool(moved)
+        promotion = await store.promote()
+        if not promotion.moved:
+            assert promotion.wait_s is not None
+            assert promotion.wait_s > 0
+        return bool(promotion.moved)
 
     await wait_until(is_moved, "the tasks are moved", every_s=0)
     for task in tasks:
@@ -96,7 +102,7 @@ async def test_a_task_is_moved_in_the_millisecond_of_its_due_time_and_not_before
 
 async def test_an_empty_due_moves_nothing_and_says_so(store: Store, raw: redis.asyncio.Redis) -> None:
     before = await dump(raw)
-    assert await store.promote() == (0, None)
+    assert await store.promote() == Promotion(0, None)
     assert await dump(raw) == before
 
 
@@ -106,7 +112,7 @@ async def test_a_deferred_retry_comes_back_with_its_attempts(store: Store, raw: 
     await store.defer(failed(task, delay_ms=0))
 
     async def is_moved() -> bool:
-        return (await store.promote())[0] == 1
+        return (await store.promote()).moved == 1
 
     await wait_until(is_moved, "the retry is moved", every_s=0.001)
     assert await state_of(raw, task.key) == State("queued", attempts=1)
@@ -116,6 +122,58 @@ async def test_a_deferred_retry_comes_back_with_its_attempts(store: Store, raw: 
 async def test_several_timers_share_the_work_and_move_no_task_twice(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 30)
     others = [Store(store.client, f"worker-{number}") for number in range(3)]
-    moved = [(await other.promote(10))[0] for other in others]
+    moved = [(await other.promote(10)).moved for other in others]
     assert moved == [10, 10, 10]
     assert await queue(raw) == in_order
+
+
+async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_delivery(store)
+    await store.defer(failed(task, delay_ms=0))
+    in_order = [*await overdue_tasks(store, 3)]
+    promotion = await store.promote(claims=3)
+    assert (promotion.moved, promotion.wait_s, promotion.is_cut) == (4, None, False)
+    assert [claim.key for claim in promotion.claims] == [task.key, *in_order[:2]]
+    assert [(claim.attempts, claim.claims) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
+    assert [claim.record.webhook for claim in promotion.claims] == [WEBHOOK] * 3
+    for claim in promotion.claims:
+        assert LEASE_MS - 1_000 < await waits_ms(raw, claim) <= LEASE_MS
+    assert await state_of(raw, in_order[0]) == IN_DELIVERY
+    assert await state_of(raw, in_order[2]) == QUEUED
+    assert await store.settle(promotion.claims) == [1, 1, 1]
+
+
+async def test_what_stood_in_the_queue_before_is_claimed_first(store: Store, raw: redis.asyncio.Redis) -> None:
+    first = await queued(store)
+    second = await overdue(store)
+    promotion = await store.promote(claims=10)
+    assert [claim.key for claim in promotion.claims] == [first.key]
+    assert await state_of(raw, second.key) == QUEUED
+
+
+async def test_nothing_is_claimed_where_nothing_came_due(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await queued(store)
+    assert await store.promote(claims=10) == Promotion(0, None)
+    assert await state_of(raw, task.key) == QUEUED
+
+
+async def test_what_there_is_no_room_for_is_leased_and_left_to_be_found(
+    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_order = await overdue_tasks(store, 4)
+    monkeypatch.setattr(store_module, "LOAD_BYTES", 200)
+    promotion = await store.promote(claims=4)
+    assert promotion.is_cut
+    assert [claim.key for claim in promotion.claims] == in_order[:2]
+    entries = await store.pending(10)
+    assert [entry.key for entry in entries] == in_order
+    assert [await state_of(raw, key) for key in in_order] == [IN_DELIVERY] * 4
+
+
+async def test_an_entry_that_is_no_tasks_is_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
+    other = await queued(store)
+    await ask(raw, "HDEL", keys.ENTRIES, other.key)
+    await overdue(store)
+    promotion = await store.promote(claims=4)
+    assert (promotion.moved, promotion.claims, promotion.is_cut) == (1, [], False)
+    await ask(raw, "FLUSHALL")

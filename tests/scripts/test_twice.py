@@ -9,7 +9,7 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Entry, Store
+from redis_scheduler.store import Entry, Promotion, Store
 from tests.scripts.states import (
     MISSING,
     Task,
@@ -151,7 +151,8 @@ async def test_two_writers_with_the_same_numbers_do_not_meet(
 
 
 NOTHING: dict[str, Any] = {
-    "promote": (0, None),
+    "promote": Promotion(0, None),
+    "promote and claim": Promotion(0, None),
     "settle": [0],
     "retry": [0],
     "defer": [0],

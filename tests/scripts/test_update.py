@@ -143,7 +143,7 @@ async def test_a_late_success_of_the_old_record_does_not_take_away_what_was_upda
     assert await store.settle([task.claim]) == [0]
 
     async def is_moved() -> bool:
-        return (await store.promote())[0] == 1
+        return (await store.promote()).moved == 1
 
     await wait_until(is_moved, "the update is queued", every_s=0.001)
     [again] = await claimed(store, 1)

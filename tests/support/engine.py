@@ -48,7 +48,7 @@ async def _run_timers(url: str, count: int) -> None:
     clients = [RedisClient(url, WORKER_TIMEOUT_S) for _ in range(count)]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
-            timer = Timer(store.Store(client, process_name()), Bell(client), Outage())
+            timer = Timer(store.Store(client, process_name()).promote, Bell(client), Outage())
             tasks.create_task(timer.run(stop), name="timer")
         logger.info("started", extra={"fields": {"timers": count}})
     for client in clients:

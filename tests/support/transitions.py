@@ -162,7 +162,7 @@ class Example:
                 break
             for task in self.model.standing("due"):
                 await self._press_due(task)
-            await self._promote_all(BATCH_LIMIT)
+            await self._promote_as(worker, BATCH_LIMIT, 0)
             for task in self.model.standing("pending"):
                 await self._press_over(task)
             await self._reclaim_as(worker, BATCH_LIMIT)
@@ -325,19 +325,28 @@ class Example:
     # What the timer and the workers write
 
     async def _promote(self, step: Step) -> None:
-        await self._promote_all(step.count)
+        await self._promote_as(WORKERS[step.who % 3], step.count, step.which // 3)
 
-    async def _promote_all(self, limit: int) -> None:
+    async def _promote_as(self, worker: str, limit: int, claims: int) -> None:
         # What is due in this very millisecond may be moved or not: let it be over.
         scores = [task.score or 0 for task in self.model.standing("due")]
         for _ in range(100_000):
             now_ms = redis_ms(await ask(self.raw, "TIME"))
             if not any(now_ms <= score < now_ms + 1_000 for score in scores):
                 break
-        moved, _ = await self.stores[WORKERS[0]].promote(limit)
-        assert moved == self.model.promote(limit, now_ms)
+        promotion = await self.stores[worker].promote(limit, claims)
+        moved = self.model.promote(limit, now_ms)
+        assert promotion.moved == moved
         self.taken["promote"] += moved
         await self._learn_entries()
+        expected = self.model.claim(worker, min(claims, moved))
+        for task in expected:
+            assert self.model.renew(worker, task.entry or "")
+        assert promotion.claims == [
+            Claim(task.entry or "", task.key, decode_record(task.record), task.attempts) for task in expected
+        ]
+        self._hold(worker, promotion.claims)
+        self.taken["promote and claim"] += len(expected)
 
     async def _learn_entries(self) -> None:
         entries = _pairs(await ask(self.raw, "HGETALL", keys.ENTRIES))
@@ -377,10 +386,13 @@ class Example:
         for claim in claims:
             task = self.model.tasks[claim.key]
             assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
-        self.claims[worker] = (self.claims[worker] + claims)[-CLAIMS_KEPT:]
+        self._hold(worker, claims)
         self.taken["load"] += len(claims)
         self.taken["load dropped"] += len(entries) - len(claims)
         return claims
+
+    def _hold(self, worker: str, claims: list[Claim]) -> None:
+        self.claims[worker] = (self.claims[worker] + claims)[-CLAIMS_KEPT:]
 
     async def _recover(self, step: Step) -> None:
         """What an answer lost on the way left pending."""

@@ -1,4 +1,4 @@
--- Starts leases again. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
+-- Starts leases again, by `lease`. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
 -- renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
 local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
   local pending = {}
@@ -12,11 +12,7 @@ local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
     end
   end
   if #held > 0 then
-    local claim = {'XCLAIM', queue, group, consumer, 0, unpack(held)}
-    claim[#claim + 1] = 'IDLE'
-    claim[#claim + 1] = idle_ms
-    claim[#claim + 1] = 'JUSTID'
-    redis.call(unpack(claim))
+    lease(queue, group, consumer, idle_ms, held)
   end
   return held
 end
