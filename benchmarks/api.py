@@ -1,18 +1,18 @@
 """API: how many schedules a second does one API process take, and how long does each wait?
 
 The same requests go to an empty Starlette endpoint and to the service behind the same HTTP server, from the same load
-generator, in several rounds; the median of their ratios is the answer. The tasks of a round are then read, changed and
-deleted in the same way.
+generator, in several rounds, either first in turn; the median of their ratios is the answer. The tasks of a round are then
+read, changed and deleted in the same way.
 """
 
 import argparse
 import itertools
 import json
-import statistics
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, load, report
+from benchmarks.meter import Meter, Part
 from redis_scheduler.settings import API
 from tests.support.service import TOKEN
 
@@ -29,7 +30,8 @@ MARK = 0.70
 TTL_S = 3_600
 HEADERS = {"Authorization": TOKEN, "Content-Type": "application/json"}
 
-Cpu = Callable[[], Awaitable[dict[str, float]]]
+WARM_UP = 10
+"""One of so many requests of a kind is sent before each measurement, without being counted."""
 
 
 @dataclass
@@ -45,43 +47,31 @@ class Figure:
     p50_ms: float
     p99_ms: float
     server_us: float
-    cpu_percent: dict[str, int]
+    cpu_percent: dict[str, float]
 
 
 async def measure(
-    url: str, requests: Sequence[bytes], concurrency: int, cpu_s: Cpu
+    url: str, requests: Sequence[bytes], concurrency: int, **parts: Part
 ) -> tuple[Figure, list[dict[str, Any]]]:
-    """Send all requests, each of which must succeed; return the figure, and the answers."""
-    before_s = await cpu_s()
+    """Send all requests, each of which must succeed, to the `server` of the parts; return the figure, and the answers."""
+    meter = await Meter.start(**parts, generator=[os.getpid()])
     started = time.perf_counter()
     answers = await load.exchange(url, requests, concurrency)
     seconds = time.perf_counter() - started
-    used_s = {part: after_s - before_s[part] for part, after_s in (await cpu_s()).items()}
+    used = await meter.used()
     statuses = Counter(answer.status for answer in answers)
     assert statuses == {200: len(requests)}, statuses
-    waited_ms = [1000 * answer.seconds for answer in answers]
+    waited_ms = report.spread([1000 * answer.seconds for answer in answers])
     found = Figure(
         len(answers),
         round(seconds, 4),
         round(len(answers) / seconds, 1),
-        round(report.percentile(waited_ms, 50), 2),
-        round(report.percentile(waited_ms, 99), 2),
-        round(1_000_000 * used_s["server"] / len(answers), 1),
-        {part: round(100 * part_s / seconds) for part, part_s in used_s.items()},
+        waited_ms["p50"],
+        waited_ms["p99"],
+        used.us_each("server", len(answers)),
+        used.percent(),
     )
     return found, [json.loads(answer.body) for answer in answers if answer.body]
-
-
-def cpu_of(pids: Sequence[int], redis: harness.Redis | None = None) -> Cpu:
-    """Return what tells the CPU of a server and its Redis, and of the load generator: this process."""
-
-    async def cpu_s() -> dict[str, float]:
-        found = {"server": harness.cpu_s(pids)}
-        if redis is not None:
-            found["redis"] = await redis.cpu_s()
-        return found | {"generator": time.process_time()}
-
-    return cpu_s
 
 
 def bodies(count: int) -> list[bytes]:
@@ -103,9 +93,12 @@ async def use(
 ) -> tuple[dict[str, Figure], dict[str, int]]:
     """Schedule tasks, read, change and delete them; return the figures, and what tells whether they are to be trusted."""
     url = f"{service.client.url}/schedule"
-    cpu_s = cpu_of(service.pids(API), redis)
+    parts: dict[str, Part] = {"server": service.pids(API), "redis": redis}
     posts = [load.request("POST", url, body, HEADERS) for body in sent]
-    figure, answers = await measure(url, posts, concurrency, cpu_s)
+    await load.exchange(url, posts[::WARM_UP], concurrency)
+    status, answer = await service.client.call("POST", "/purge")
+    assert status == 200, answer
+    figure, answers = await measure(url, posts, concurrency, **parts)
     keys = list({answer["key"] for answer in answers})
     found = {"schedule": figure}
     checks = {"keys": len(keys), "left_after_schedule": (await service.client.stats())["running_schedules"]}
@@ -114,7 +107,7 @@ async def use(
         requests = [
             load.request(method, f"{url}/{key}", next(changes) if method == "PATCH" else b"", HEADERS) for key in keys
         ]
-        found[method.lower()], answers = await measure(url, requests, concurrency, cpu_s)
+        found[method.lower()], answers = await measure(url, requests, concurrency, **parts)
         checks[said] = sum(said in (answer.get("found"), answer["data"], state_of(answer)) for answer in answers)
         checks[f"left_after_{method.lower()}"] = (await service.client.stats())["running_schedules"]
     return found, checks
@@ -126,36 +119,40 @@ def state_of(answer: dict[str, Any]) -> str | None:
 
 
 async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the service and its references; return the whole report."""
-    machine = report.machine()
+    """Measure the service and its references; return what was found."""
     sent = bodies(options.requests)
 
     async def refer(url: str, pid: int) -> Figure:
         posts = [load.request("POST", url, body, HEADERS) for body in sent]
-        return (await measure(url, posts, options.concurrency, cpu_of([pid])))[0]
+        await load.exchange(url, posts[::WARM_UP], options.concurrency)
+        return (await measure(url, posts, options.concurrency, server=[pid]))[0]
 
-    rounds: list[dict[str, Figure]] = []
-    async with harness.redis_at(options.redis_url, folder) as redis, harness.listening("empty.py") as empty:
-        async with harness.receiving() as receiver, harness.service(redis.url, folder, [API]) as service:
-            for _ in range(options.rounds):
-                reference = await refer(*empty)
-                used, checks = await use(service, redis, sent, options.concurrency)
-                assert checks == expected_checks(options.requests), checks
-                rounds.append({"empty": reference, **used})
-            ceiling = await refer(receiver.url, receiver.pid)
-        versions = report.versions(redis.server)
+    async def both(number: int) -> dict[str, Figure]:
+        reference = None if number % 2 else await refer(*empty)
+        used, checks = await use(service, redis, sent, options.concurrency)
+        assert checks == expected_checks(options.requests), checks
+        return {"empty": reference or await refer(*empty), **used}
+
+    async with (
+        harness.redis_at(options.redis_url, folder) as redis,
+        harness.listening("empty") as empty,
+        harness.receiving() as receiver,
+        harness.service(redis.url, folder, [API]) as service,
+    ):
+        rounds = [await both(number) for number in range(options.rounds)]
+        ceiling = await refer(receiver.url, receiver.pid)
     ratios = {name: [one[name].a_second / one["empty"].a_second for one in rounds] for name in VERBS}
-    ratio = round(statistics.median(ratios["schedule"]), 3)
+    quartiles = {name: report.quartiles(found) for name, found in ratios.items()}
+    ratio = quartiles["schedule"][1]
     return {
-        "settings": {name: getattr(options, name) for name in ("requests", "concurrency", "rounds")},
         "ratios": {name: [round(one, 3) for one in found] for name, found in ratios.items()},
+        "ratio_quartiles": quartiles,
         "marks": [report.mark(f"schedules >= {MARK} of the empty endpoint's rate, median", ratio, ratio >= MARK)],
         # Of each, the round in the middle.
         **{name: asdict(in_the_middle([one[name] for one in rounds])) for name in ("empty", *VERBS)},
         "generator_ceiling": asdict(ceiling),
-        "checks": checks,
-        "machine": machine,
-        "versions": versions,
+        "checks": expected_checks(options.requests),
+        "versions": report.versions(redis.server),
     }
 
 
@@ -187,14 +184,16 @@ def show(found: dict[str, Any]) -> None:
     rows = []
     for name, label in LABELS.items():
         one = found[name]
-        ratio = f"{statistics.median(found['ratios'][name]):.2f}" if name in VERBS else ""
+        low, median, high = [f"{ratio:.2f}" for ratio in found["ratio_quartiles"].get(name, ())] or ("", "", "")
         waited = (f"{one['p50_ms']:.2f}", f"{one['p99_ms']:.2f}")
-        cpu = ", ".join(f"{part} {percent}" for part, percent in one["cpu_percent"].items())
-        rows.append((label, f"{one['a_second']:,.0f}", ratio, *waited, f"{one['server_us']:.0f}", cpu))
-    print(report.table(("", "a second", "ratio", "p50, ms", "p99, ms", "server, µs", "CPU, % of a core"), rows))
+        cpu = report.listing(one["cpu_percent"])
+        ratios = (median, f"{low} {high}")
+        rows.append((label, f"{one['a_second']:,.0f}", *ratios, *waited, f"{one['server_us']:.0f}", cpu))
+    header = ("", "a second", "ratio", "quartiles", "p50, ms", "p99, ms", "server, µs", "CPU, % of a core")
+    print(report.table(header, rows))
     rounds = ", ".join(f"{ratio:.2f}" for ratio in found["ratios"]["schedule"])
     print(f"\nrounds    {rounds} of the empty endpoint: schedules")
-    print(f"checks    {', '.join(f'{name} {value:,}' for name, value in found['checks'].items())}")
+    print(f"checks    {report.listing(found['checks'], ',')}")
 
 
 def main() -> None:
@@ -203,13 +202,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=harness.positive, default=64, help="requests under way at once")
     parser.add_argument("--rounds", type=harness.positive, default=11, help="times that all of it is measured")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await compare(options, folder)
-        show(found)
-        report.publish("api", found, options.note, options.output)
-
-    harness.run(benchmark, limit_s=60 + options.rounds * options.requests / 50)
+    harness.run(options, compare, show, limit_s=60 + options.rounds * options.requests / 50)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, reference, report
+from benchmarks.meter import Meter, Used
 from redis_scheduler.settings import API, WORKER
 from tests.support.service import Client
 
@@ -47,26 +48,25 @@ class Figure:
     arrivals: int
     seconds: float
     a_second: float
-    cpu_percent: dict[str, int]
+    cpu_percent: dict[str, float]
 
 
-def figure(arrivals: Sequence[harness.Arrival], cpu_s: dict[str, float]) -> Figure:
+def figure(arrivals: Sequence[harness.Arrival], cpu_s: Mapping[str, float]) -> Figure:
     times = [arrival.at for arrival in arrivals]
     seconds = max(times) - min(times)
     # The first arrival starts the clock, so its own cost lies before it.
     a_second = (len(times) - 1) / seconds
-    cpu_percent = {part: round(100 * used_s / seconds) for part, used_s in cpu_s.items()}
-    return Figure(len(times), round(seconds, 4), round(a_second, 1), cpu_percent)
+    return Figure(len(times), round(seconds, 4), round(a_second, 1), Used(seconds, cpu_s).percent())
 
 
 async def refer(post: Reference, receiver: harness.Receiver, bodies: Sequence[bytes], concurrency: int) -> Figure:
     """Measure one of the reference clients."""
-    before_s = harness.cpu_s([receiver.pid])
+    meter = await Meter.start(receiver=[receiver.pid])
     await post(receiver.url, bodies, concurrency)
-    used_s = harness.cpu_s([receiver.pid]) - before_s
+    used = await meter.used()
     arrivals = await receiver.take()
     assert len(arrivals) == len(bodies), f"{len(arrivals)} of {len(bodies)} arrived"
-    return figure(arrivals, {"receiver": used_s})
+    return figure(arrivals, used.cpu_s)
 
 
 async def schedule_all(client: Client, receiver: harness.Receiver, bodies: Sequence[bytes]) -> dict[str, float]:
@@ -109,20 +109,15 @@ async def burst(
     service: harness.Service, redis: harness.Redis, receiver: harness.Receiver, bodies: Sequence[bytes]
 ) -> tuple[Figure, dict[str, Any]]:
     """Measure the service; return its figure, and what tells whether it is to be trusted."""
-
-    async def cpu_s() -> dict[str, float]:
-        workers_s = harness.cpu_s(service.pids(WORKER))
-        return {"workers": workers_s, "redis": await redis.cpu_s(), "receiver": harness.cpu_s([receiver.pid])}
-
     due_times = await schedule_all(service.client, receiver, bodies)
     first_due, last_due = min(due_times.values()), max(due_times.values())
     await asyncio.sleep(first_due - MARGIN_S / 5 - time.time())
-    before_s = await cpu_s()
+    meter = await Meter.start(workers=service.pids(WORKER), redis=redis, receiver=[receiver.pid])
     await receiver.wait_for(len(bodies), WAIT_S)
-    used_s = {part: after_s - before_s[part] for part, after_s in (await cpu_s()).items()}
+    used = await meter.used()
     await service.client.drained()
     arrivals = await receiver.take()
-    return figure(arrivals, used_s), {
+    return figure(arrivals, used.cpu_s), {
         **harness.checks(due_times, arrivals),
         "due_spread_ms": round(1000 * (last_due - first_due)),
         "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
@@ -130,8 +125,7 @@ async def burst(
 
 
 async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the service with each count of workers, and its references around each; return the whole report."""
-    machine = report.machine()
+    """Measure the service with each count of workers, and its references around each; return what was found."""
     bodies = [json.dumps({"order": number, "status": "shipped"}).encode() for number in range(options.tasks)]
     bursts: list[dict[str, Any]] = []
     async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
@@ -144,18 +138,15 @@ async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             bare.append(await refer(reference.post_with_aiohttp, receiver, bodies, options.concurrency))
         deliverer = await refer(reference.post_with_deliverer, receiver, bodies, options.concurrency)
         ceiling = await refer(reference.post_raw, receiver, bodies, options.concurrency)
-        versions = report.versions(redis.server)
     best = max(figure.a_second for figure in bare)
     bursts = [{"ratio": round(one["a_second"] / best, 3), **one} for one in bursts]
     return {
-        "settings": {name: getattr(options, name) for name in ("tasks", "workers", "concurrency")},
         "bursts": bursts,
         "aiohttp": [asdict(figure) for figure in bare],
         "deliverer": asdict(deliverer),
         "receiver_ceiling": asdict(ceiling),
         "marks": marks(bursts),
-        "machine": machine,
-        "versions": versions,
+        "versions": report.versions(redis.server),
     }
 
 
@@ -175,13 +166,12 @@ def show(found: dict[str, Any]) -> None:
     named.append(("the receiver's ceiling (raw client)", found["receiver_ceiling"]))
     rows = []
     for label, one in named:
-        cpu = ", ".join(f"{part} {percent}" for part, percent in one["cpu_percent"].items())
         ratio = f"{one['ratio']:.2f}" if "ratio" in one else ""
+        cpu = report.listing(one["cpu_percent"])
         rows.append((label, f"{one['a_second']:,.0f}", ratio, f"{one['seconds']:.2f}", cpu))
     print(report.table(("", "a second", "ratio", "seconds", "CPU, % of a core"), rows))
     for one in found["bursts"]:
-        checks = ", ".join(f"{name} {value}" for name, value in one["checks"].items())
-        print(f"checks    {one['workers']} worker(s): {checks}")
+        print(f"checks    {one['workers']} worker(s): {report.listing(one['checks'])}")
 
 
 def main() -> None:
@@ -190,13 +180,7 @@ def main() -> None:
     parser.add_argument("--workers", type=harness.positive, nargs="+", default=[1, 2, 4], help="worker processes")
     parser.add_argument("--concurrency", type=harness.positive, default=200, help="posts at once, of each process")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await compare(options, folder)
-        show(found)
-        report.publish("burst", found, options.note, options.output)
-
-    harness.run(benchmark, limit_s=len(options.workers) * (2 * WAIT_S + options.tasks / 100))
+    harness.run(options, compare, show, limit_s=len(options.workers) * (2 * WAIT_S + options.tasks / 100))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 """The endpoint that does nothing, behind the service's own HTTP server: what an API of this kind can be at best.
 
-Started by harness.py, it prints its port, and ends when its standard input does: it cannot outlive who started it.
+It prints its port; script.py says when it ends.
 """
 
 import asyncio
 import gc
-import signal
-import sys
 
-import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks import script
 from redis_scheduler.api.server import create_server, listen
 from redis_scheduler.lifecycle import GC_THRESHOLD
 
@@ -28,22 +26,16 @@ async def endpoint(_request: Request) -> Response:
     return Response(ANSWER, media_type="application/json")
 
 
-async def main() -> None:
+async def main(ended: asyncio.Event) -> None:
     """Answer until standard input ends."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), stop.set)
     listener = listen("127.0.0.1", 0)
     print(listener.getsockname()[1], flush=True)
     server = create_server(Starlette(routes=[Route("/", endpoint, methods=["POST"])]), grace_s=1)
-    await server.run_until(stop, stop, listener)
+    await server.run_until(ended, ended, listener)
 
 
 if __name__ == "__main__":
-    # A terminal's Ctrl-C reaches every process; this one leaves when its starter has finished with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # As an API does.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    script.run(main)

@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,23 +42,22 @@ class Parts:
         resident_bytes = sum(psutil.Process(pid).memory_info().rss for pid in self.service.pids(WORKER))
         return {"workers": resident_bytes / MIB, "redis": await self.redis.used_bytes() / MIB}
 
-    async def cpu_s(self) -> dict[str, float]:
-        return await wave.cpu_s(self.service, self.redis, self.receiver)
-
 
 async def fail(parts: Parts, window_s: float) -> dict[str, Any]:
     """Measure for a while how tasks fail that fail already."""
-    before_s, count, started = await parts.cpu_s(), await parts.receiver.count(), time.monotonic()
+    meter = await wave.meter_of(parts.service, parts.redis, parts.receiver)
+    count, started = await parts.receiver.count(), time.monotonic()
     samples = []
     for number in range(1, SAMPLES + 1):
         await asyncio.sleep(started + number * window_s / SAMPLES - time.monotonic())
         samples.append(await parts.memory_mib())
-    attempts, after_s, seconds = await parts.receiver.count() - count, await parts.cpu_s(), time.monotonic() - started
+    attempts, seconds = await parts.receiver.count() - count, time.monotonic() - started
+    used = await meter.used()
     return {
         "attempts": attempts,
         "seconds": round(seconds, 2),
         "a_second": round(attempts / seconds, 1),
-        "cpu_percent": {part: round(100 * (used_s - before_s[part]) / seconds) for part, used_s in after_s.items()},
+        "cpu_percent": used.percent(),
         "memory_mib": {part: growth([sample[part] for sample in samples]) for part in samples[0]},
     }
 
@@ -97,32 +96,31 @@ async def heal(parts: Parts, expected: list[str]) -> dict[str, Any]:
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the burst that succeeds, then the one that fails; return the whole report."""
-    machine = report.machine()
+    """Measure the burst that succeeds, then the one that fails; return what was found."""
     roles = [API] + [WORKER] * options.workers
     settings = {"RETRIES": "-1", "RETRY_TIME": str(options.retry_time)}
-    async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
-        async with harness.service(redis.url, folder, roles, **settings) as service:
-            parts = Parts(redis, receiver, service)
-            delivered, checks = await wave.deliver(service, redis, receiver, options.tasks)
-            await redis.settled()
-            start_mib = await parts.memory_mib()
-            await receiver.answer(503)
-            seeded = await wave.enter(redis.url, options.tasks, receiver.url)
-            # As many attempts as tasks: from here on it is retries, at a steady pace.
-            await wave.until_arrived(receiver, options.tasks)
-            failing = await fail(parts, options.window)
-            healed = await heal(parts, seeded.keys)
-        versions = report.versions(redis.server)
+    async with (
+        harness.redis_at(options.redis_url, folder) as redis,
+        harness.receiving() as receiver,
+        harness.service(redis.url, folder, roles, **settings) as service,
+    ):
+        parts = Parts(redis, receiver, service)
+        delivered = await wave.deliver(service, redis, receiver, options.tasks)
+        await redis.settled()
+        start_mib = await parts.memory_mib()
+        await receiver.answer(503)
+        seeded = await wave.enter(redis.url, options.tasks, receiver.url)
+        # As many attempts as tasks: from here on it is retries, at a steady pace.
+        await wave.until_arrived(receiver, options.tasks)
+        failing = await fail(parts, options.window)
+        healed = await heal(parts, seeded.keys)
     return {
-        "settings": {name: getattr(options, name) for name in ("tasks", "workers", "retry_time", "window")},
-        "delivered": {**asdict(delivered), "checks": checks},
+        "delivered": delivered,
         "start_mib": {part: round(size, 1) for part, size in start_mib.items()},
         "failing": failing,
-        "ratio": round(failing["a_second"] / delivered.a_second, 3),
+        "ratio": round(failing["a_second"] / delivered["a_second"], 3),
         "healed": healed,
-        "machine": machine,
-        "versions": versions,
+        "versions": report.versions(redis.server),
     }
 
 
@@ -143,7 +141,7 @@ def show(found: dict[str, Any]) -> None:
     print(f"\nratio     {found['ratio']:.2f} of the rate of deliveries")
     print(f"healed    all delivered within {healed['delivered_within_s']:.2f} s, {healed['a_second']:,.0f} a second")
     for label, one in (("delivered", found["delivered"]), ("healed", healed)):
-        print(f"checks    {label}: {', '.join(f'{name} {value}' for name, value in one['checks'].items())}")
+        print(f"checks    {label}: {report.listing(one['checks'])}")
 
 
 def main() -> None:
@@ -153,13 +151,8 @@ def main() -> None:
     parser.add_argument("--retry-time", type=float, default=1.0, help="seconds from a failed attempt to the next")
     parser.add_argument("--window", type=float, default=15.0, help="seconds for which failures are measured")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await measure(options, folder)
-        show(found)
-        report.publish("failing", found, options.note, options.output)
-
-    harness.run(benchmark, limit_s=60 + options.retry_time + options.window + 3 * wave.limit_s(options.tasks))
+    limit_s = 60 + options.retry_time + options.window + 3 * wave.limit_s(options.tasks)
+    harness.run(options, measure, show, limit_s)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
-import psutil
 import redis.asyncio
 import uvloop
 
-from benchmarks.report import RESULTS
+from benchmarks import machine, report
+from benchmarks.machine import ROOT
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.lifecycle import GC_THRESHOLD, process_name
@@ -53,6 +54,9 @@ SEED_TIMEOUT_S = 10.0
 
 LOG_SHOWN = 2_000
 """Characters of each process's log that are shown when a benchmark fails."""
+
+Measure = Callable[[argparse.Namespace, Path], Coroutine[None, None, dict[str, Any]]]
+"""Measures with these options and this folder; returns what was found, with `versions`, and `marks` where there are any."""
 
 
 class Arrival(NamedTuple):
@@ -95,17 +99,17 @@ class Receiver:
 
 
 @asynccontextmanager
-async def listening(script: str) -> AsyncIterator[tuple[str, int]]:
-    """Run a script of this folder that prints its port, until the end of the block; yield its URL and process id."""
+async def script(name: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
+    """Run a script of this folder until the end of the block; yield what it says once it is ready, and its process id."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(Path(__file__).with_name(script)), stdin=pipe, stdout=pipe
-    )
+    command = (sys.executable, "-m", f"benchmarks.{name}", *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        port = int(await process.stdout.readline())
-        yield f"http://127.0.0.1:{port}/", process.pid
+        said = (await process.stdout.readline()).decode().strip()
+        assert said, f"{name} ended before it was ready"
+        yield said, process.pid
     finally:
         process.stdin.close()
         try:
@@ -117,9 +121,16 @@ async def listening(script: str) -> AsyncIterator[tuple[str, int]]:
 
 
 @asynccontextmanager
+async def listening(name: str) -> AsyncIterator[tuple[str, int]]:
+    """Run a script that says its port, until the end of the block; yield its URL and process id."""
+    async with script(name) as (port, pid):
+        yield f"http://127.0.0.1:{port}/", pid
+
+
+@asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
     """Run the receiver until the end of the block."""
-    async with listening("receiver.py") as (url, pid), aiohttp.ClientSession() as session:
+    async with listening("receiver") as (url, pid), aiohttp.ClientSession() as session:
         yield Receiver(url, pid, session)
 
 
@@ -206,11 +217,11 @@ class Service:
 
 @asynccontextmanager
 async def running(folder: Path, roles: Iterable[str], **variables: str) -> AsyncIterator[list[tuple[str, Process]]]:
-    """Run one process for each role until the end of the block."""
+    """Run one process for each role, which may have options after it, until the end of the block."""
     async with AsyncExitStack() as stack:
         processes = []
         for role in roles:
-            arguments = () if role == ALL else (role,)
+            arguments = () if role == ALL else role.split()
             process = await stack.enter_async_context(serving(folder, *arguments, HOST="127.0.0.1", **variables))
             processes.append((role, process))
         try:
@@ -241,11 +252,6 @@ def checks(expected: Collection[str], arrivals: Iterable[Arrival]) -> dict[str, 
     }
 
 
-def cpu_s(pids: Iterable[int]) -> float:
-    """Return the seconds of CPU that the processes have had so far, together."""
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
-
-
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """Return a parser with what every benchmark takes."""
     options = argparse.ArgumentParser(
@@ -254,7 +260,10 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     )
     options.add_argument("--redis-url", help="a Redis of this machine, without tasks; else an embedded one is run")
     options.add_argument("--note", default="", help="kept with the figures: what else the machine was doing, say")
-    options.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="where the JSON is written")
+    options.add_argument(
+        "--output", type=Path, default=report.RESULTS / f"{name}.json", help="where the JSON is written"
+    )
+    options.set_defaults(benchmark=name)
     return options
 
 
@@ -265,15 +274,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def run(benchmark: Callable[[Path], Coroutine[None, None, None]], limit_s: float) -> None:
-    """Run a benchmark with a folder for its files, for at most `limit_s`; then, or on a signal, end what it started."""
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that are the benchmark's own."""
+    others = ("benchmark", "note", "output", "redis_url", "few_redis_url")
+    return {name: value for name, value in vars(options).items() if name not in others}
 
-    async def bounded() -> None:
+
+def run(options: argparse.Namespace, measure: Measure, show: Callable[[dict[str, Any]], None], limit_s: float) -> None:
+    """Measure with a folder for files, for at most `limit_s`; then, or on a signal, end what was started. If all went well,
+    show what was found, and write it with what it was found on."""
+
+    async def bounded() -> dict[str, Any]:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with asyncio.timeout(limit_s):
-            await benchmark(Path(folder))
+            return await measure(options, Path(folder))
 
     # As an API does: the reference clients run here.
     gc.freeze()
@@ -281,9 +297,16 @@ def run(benchmark: Callable[[Path], Coroutine[None, None, None]], limit_s: float
     # Short, because a unix socket goes in there.
     with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
         try:
+            commit, described, before = machine.commit(), machine.describe(), machine.Usage.now()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(bounded())
+                found = {"settings": settings(options), **runner.run(bounded())}
+            # By now all that was started has ended.
+            described |= machine.Usage.now().since(before)
         except TimeoutError:
             raise SystemExit(f"not done within {limit_s:.0f} s") from None
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise SystemExit("interrupted") from None
+    show(found)
+    taken = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"benchmark": options.benchmark, "taken": taken, "note": options.note, "commit": commit}
+    report.publish({**about, **found, "machine": described}, options.output)

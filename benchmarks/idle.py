@@ -1,29 +1,33 @@
 """Idle: what does a process cost while nothing is due, with nothing scheduled and with a million tasks for tomorrow?
 
-What is counted is what Redis says that it received from its clients (MONITOR), less what scripts called there.
+What is counted is what Redis says that it received from its clients (MONITOR), less what scripts called there. Beside it
+stand a Redis that nobody uses, and a process that does nothing: loop.py.
 """
 
 import argparse
 import asyncio
 import contextlib
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis.asyncio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, report
+from benchmarks.meter import Meter, Part
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.models import record_tail
 from redis_scheduler.settings import ALL, API, WORKER
 from redis_scheduler.store import SCRIPTS, NewTask
+from tests.support.service import Process
+from tests.support.waiting import wait_until
 
 COMMANDS_MARK = 3.0
 """A second, on the wire, of each process: DESIGN.md, section 8."""
@@ -31,11 +35,15 @@ COMMANDS_MARK = 3.0
 CPU_MARK = 0.5
 """Percent of a core, of each process: DESIGN.md, section 8."""
 
+CHILDREN = 2
+SUPERVISED = f"{WORKER} --processes {CHILDREN}"
+
 ARRANGEMENTS: dict[str, Sequence[str]] = {
     "api": (API,),
     "worker": (WORKER,),
     "all": (ALL,),
     "workers": (WORKER, WORKER, WORKER),
+    "supervised": (SUPERVISED,),
 }
 """The processes that are run."""
 
@@ -64,33 +72,55 @@ async def commands(url: str, seconds: float) -> Counter[str]:
     return found
 
 
-async def watch(server: harness.Redis, pids: Sequence[int], seconds: float) -> dict[str, Any]:
-    """Watch idle processes; return what they cost, each of them."""
-    # Asked for before and after, so that it is not counted.
-    redis_before_s = await server.cpu_s()
-    before_s, started = harness.cpu_s(pids), time.monotonic()
+def parts_of(processes: Sequence[tuple[str, Process]]) -> dict[str, Part]:
+    """Return each process under its name: one by one, and under a supervisor its children apart."""
+    if len(processes) > 1:
+        return {f"{role} {number}": [one.process.pid] for number, (role, one) in enumerate(processes, 1)}
+    [(role, supervisor)] = processes
+    if role != SUPERVISED:
+        return {role: [supervisor.process.pid]}
+    children = psutil.Process(supervisor.process.pid).children()
+    names = {f"child {number}": [child.pid] for number, child in enumerate(children, 1)}
+    return {"supervisor": [supervisor.process.pid], **names}
+
+
+async def watch(server: harness.Redis, parts: dict[str, Part], seconds: float) -> dict[str, Any]:
+    """Watch idle processes; return what each of them costs. A supervisor sends no commands, so it has no share in them."""
+    workers = len(parts.keys() - {"supervisor"})
+    # Redis is asked before and after, so that it is not counted.
+    meter = await Meter.start(redis=server, **parts)
     heard = await commands(server.url, seconds)
-    used_s, elapsed_s = harness.cpu_s(pids) - before_s, time.monotonic() - started
-    redis_used_s = await server.cpu_s() - redis_before_s
-    processes = len(pids)
+    used = await meter.used()
+    cpu_percent = used.percent(2)
+    redis_percent = cpu_percent.pop("redis")
     return {
-        "processes": processes,
-        "commands_a_second": round(heard.total() / elapsed_s / processes, 2),
-        "by_name": {name: round(count / elapsed_s / processes, 2) for name, count in heard.most_common()},
-        "cpu_percent": round(100 * used_s / elapsed_s / processes, 2),
-        "redis_cpu_percent": round(100 * redis_used_s / elapsed_s, 2),
+        "processes": len(parts),
+        "commands_a_second": round(heard.total() / used.seconds / workers, 2),
+        "by_name": {name: round(count / used.seconds / workers, 2) for name, count in heard.most_common()},
+        "cpu_percent": cpu_percent,
+        "redis_cpu_percent": redis_percent,
     }
 
 
 @asynccontextmanager
-async def private(folder: Path) -> AsyncIterator[tuple[harness.Redis, list[int]]]:
-    """Run all in one with a private Redis, as without any settings; yield that Redis, and the process's id."""
+async def private(folder: Path) -> AsyncIterator[tuple[harness.Redis, dict[str, Part]]]:
+    """Run all in one with a private Redis, as without any settings; yield that Redis, and the process."""
     data = folder / "private"
     async with harness.running(folder, [ALL], DATA_DIR=str(data)) as processes:
         embedded = EmbeddedServer(data)
         raw = redis.asyncio.Redis.from_url(embedded.url, decode_responses=True)
         async with raw:
-            yield harness.Redis(embedded.url, embedded.description, raw), [processes[0][1].process.pid]
+            yield harness.Redis(embedded.url, embedded.description, raw), parts_of(processes)
+
+
+async def children_listen(server: harness.Redis) -> None:
+    """Wait until the workers under a supervisor listen for new tasks: it says that it has started before they have."""
+
+    async def is_heard() -> bool:
+        [(_, listeners)] = await server.raw.pubsub_numsub(keys.BELL)
+        return int(listeners) == CHILDREN
+
+    await wait_until(is_heard, f"{CHILDREN} workers listen")
 
 
 async def measure_all(options: argparse.Namespace, server: harness.Redis, folder: Path) -> dict[str, Any]:
@@ -98,9 +128,10 @@ async def measure_all(options: argparse.Namespace, server: harness.Redis, folder
     found = {}
     for name in ARRANGEMENTS if options.roles == "every" else (options.roles,):
         async with harness.running(folder, ARRANGEMENTS[name], REDIS_URL=server.url) as processes:
+            if ARRANGEMENTS[name] == (SUPERVISED,):
+                await children_listen(server)
             await asyncio.sleep(options.settle)
-            pids = [process.process.pid for _, process in processes]
-            found[name] = await watch(server, pids, options.seconds)
+            found[name] = await watch(server, parts_of(processes), options.seconds)
     return found
 
 
@@ -112,35 +143,43 @@ def tomorrow(number: int) -> NewTask:
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure with nothing scheduled, and with many tasks for tomorrow; return the whole report."""
-    machine = report.machine()
+    """Measure with nothing scheduled, and with many tasks for tomorrow; return what was found."""
     async with harness.redis_at(options.redis_url, folder) as server:
-        nothing = await measure_all(options, server, folder)
-        if options.roles == "every":
-            async with private(folder) as (private_server, pids):
-                await asyncio.sleep(options.settle)
-                nothing[PRIVATE] = await watch(private_server, pids, options.seconds)
+        unused = folder / "unused"
+        async with harness.redis_at(None, unused) as unused_redis, harness.script("loop") as (_, pid):
+            # For as long as everything else is measured: the longer, the finer.
+            meter = await Meter.start(redis=unused_redis, loop=[pid])
+            nothing = await measure_all(options, server, folder)
+            if options.roles == "every":
+                async with private(folder) as (private_server, parts):
+                    await asyncio.sleep(options.settle)
+                    nothing[PRIVATE] = await watch(private_server, parts, options.seconds)
+            used = await meter.used()
+        await server.settled()
         await harness.seed(server.url, options.tasks, tomorrow)
+        await server.settled()
         many = await measure_all(options, server, folder)
         scheduled = await server.raw.zcard(keys.DUE)
         assert scheduled == options.tasks, f"{scheduled} of {options.tasks} tasks are there"
-        versions = report.versions(server.server)
-    measured = (*nothing.values(), *many.values())
-    most_commands = max(one["commands_a_second"] for one in measured)
-    most_cpu = max(one["cpu_percent"] for one in measured)
     return {
-        "settings": {name: getattr(options, name) for name in ("tasks", "seconds", "settle")},
-        "marks": [
-            report.mark(
-                f"at most {COMMANDS_MARK:g} commands a second a process", most_commands, most_commands <= COMMANDS_MARK
-            ),
-            report.mark(f"at most {CPU_MARK:g} % of a core a process", most_cpu, most_cpu <= CPU_MARK),
-        ],
+        "marks": marks([*nothing.values(), *many.values()]),
         "nothing": nothing,
         "many": many,
-        "machine": machine,
-        "versions": versions,
+        "references": {"seconds": round(used.seconds, 1), "cpu_percent": used.percent(3)},
+        "versions": report.versions(server.server),
     }
+
+
+def marks(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the marks: the one of the CPU is asked of the process that took most."""
+    most_commands = max(one["commands_a_second"] for one in measured)
+    most_cpu = max(percent for one in measured for percent in one["cpu_percent"].values())
+    commands_wanted = f"at most {COMMANDS_MARK:g} commands a second a process"
+    cpu_wanted = f"at most {CPU_MARK:g} % of a core, the process with most"
+    return [
+        report.mark(commands_wanted, most_commands, most_commands <= COMMANDS_MARK),
+        report.mark(cpu_wanted, most_cpu, most_cpu <= CPU_MARK),
+    ]
 
 
 LABELS = {
@@ -149,22 +188,28 @@ LABELS = {
     "api": "api",
     "worker": "worker",
     "workers": "3 workers",
+    "supervised": "2 workers under a supervisor",
 }
 
 
 def show(found: dict[str, Any]) -> None:
     """Print the figures."""
     settings = found["settings"]
-    print(f"idle: {settings['seconds']:g} s each, after {settings['settle']:g} s; commands and CPU of each process\n")
-    rows = []
+    print(f"idle: {settings['seconds']:g} s each, after {settings['settle']:g} s; commands of each process\n")
+    cpu_percent = found["references"]["cpu_percent"]
+    rows = [
+        ("a Redis that nobody uses", "0", "", f"{cpu_percent['redis']:.2f}", "", ""),
+        ("an empty event loop", "0", "", "", "", f"loop {cpu_percent['loop']:.2f}"),
+    ]
     for group, tasks in (("nothing", 0), ("many", settings["tasks"])):
         for name, label in LABELS.items():
             if name in found[group]:
                 one = found[group][name]
-                by_name = ", ".join(f"{command} {a_second:g}" for command, a_second in one["by_name"].items())
-                figures = (f"{one[name]:.2f}" for name in ("commands_a_second", "cpu_percent", "redis_cpu_percent"))
-                rows.append((label, f"{tasks:,}", *figures, by_name))
-    print(report.table(("", "tasks", "commands a second", "CPU, %", "Redis' CPU, %", "by name"), rows))
+                cpu = report.listing(one["cpu_percent"], ".2f")
+                figures = (f"{one['commands_a_second']:.2f}", f"{one['redis_cpu_percent']:.2f}")
+                rows.append((label, f"{tasks:,}", *figures, report.listing(one["by_name"], "g"), cpu))
+    print(report.table(("", "tasks", "commands a second", "Redis' CPU, %", "by name", "CPU of each, %"), rows))
+    print("\nthe first two: beside all that is measured with nothing scheduled")
 
 
 def main() -> None:
@@ -174,14 +219,9 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds from the start of a process until then")
     parser.add_argument("--roles", choices=("every", *ARRANGEMENTS), default="every", help="the processes to watch")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await measure(options, folder)
-        show(found)
-        report.publish("idle", found, options.note, options.output)
-
     runs = 2 * len(ARRANGEMENTS) + 1
-    harness.run(benchmark, limit_s=120 + runs * (options.settle + options.seconds + 20) + options.tasks / SEED_A_SECOND)
+    limit_s = 120 + runs * (options.settle + options.seconds + 20) + options.tasks / SEED_A_SECOND
+    harness.run(options, measure, show, limit_s)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Lateness: how long after its due time does a delivery arrive, under a constant load?
 
 Tasks are scheduled at a constant rate, each with the same ttl, so that after the first ttl the API is as busy as the
-worker. Lateness is the time of the arrival at the receiver less the due time that the API answered.
+worker. Lateness is the time of the arrival at the receiver less the due time that the API answered. Beside each rate stands
+a bare client that knows all due times: sleeper.py.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
-from benchmarks import harness, report
+from benchmarks import harness, report, sleeper
+from benchmarks.meter import Meter
 from redis_scheduler.settings import ALL, API, WORKER
 from tests.support.service import Client
 
@@ -56,11 +58,7 @@ def figures(due_times: dict[str, float], arrivals: Sequence[harness.Arrival]) ->
     assert late_ms, "nothing arrived"
     return {
         "arrivals": len(arrivals),
-        "late_ms": {
-            "min": round(min(late_ms), 2),
-            **{f"p{percent}": round(report.percentile(late_ms, percent), 2) for percent in (50, 99)},
-            "max": round(max(late_ms), 2),
-        },
+        "late_ms": report.spread(late_ms),
         "due_a_second": round((len(due_times) - 1) / interval_s, 1) if interval_s else 0.0,
         **harness.checks(due_times, arrivals),
     }
@@ -71,34 +69,44 @@ async def lateness(
 ) -> dict[str, Any]:
     """Measure one arrangement of processes at one rate."""
     async with harness.receiving() as receiver, harness.service(redis.url, folder, roles) as service:
-        before_s = harness.cpu_s(service.pids())
+        meter = await Meter.start(service=service.pids())
         due_times = await schedule_at_rate(service.client, receiver.url, rate, options.seconds, options.ttl)
         await receiver.wait_for(len(due_times), options.ttl + WAIT_S)
-        used_s = harness.cpu_s(service.pids()) - before_s
+        used = await meter.used()
         await service.client.drained()
         found = figures(due_times, await receiver.take())
     report.whole(found)
-    found["service_cpu_percent"] = round(100 * used_s / (options.seconds + options.ttl))
-    return found
+    return {"rate": rate, **found, "cpu_percent": used.percent()}
+
+
+async def refer(options: argparse.Namespace, rate: int) -> dict[str, Any]:
+    """Measure the bare client at one rate."""
+    tasks = rate * options.seconds
+    async with harness.receiving() as receiver:
+        async with harness.script("sleeper", receiver.url, str(rate), str(tasks)) as (first_due, pid):
+            meter = await Meter.start(client=[pid])
+            await receiver.wait_for(tasks, sleeper.LEAD_S + options.seconds + WAIT_S)
+            used = await meter.used()
+        found = figures(sleeper.due_times(float(first_due), rate, tasks), await receiver.take())
+    report.whole(found)
+    return {"rate": rate, **found, "cpu_percent": used.percent()}
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure every arrangement that is asked for; return the whole report."""
-    machine = report.machine()
+    """Measure every arrangement that is asked for, and the bare client; return what was found."""
     names = ARRANGEMENTS if options.roles == "both" else (options.roles,)
     async with harness.redis_at(options.redis_url, folder) as redis:
-        results = [
-            {"roles": name, "rate": rate, **await lateness(options, rate, ARRANGEMENTS[name], redis, folder)}
+        runs = [
+            {"roles": name, **await lateness(options, rate, ARRANGEMENTS[name], redis, folder)}
             for rate in options.rate
             for name in names
         ]
-        versions = report.versions(redis.server)
+    references = [await refer(options, rate) for rate in options.rate]
     return {
-        "settings": {name: getattr(options, name) for name in ("rate", "seconds", "ttl")},
-        "runs": results,
-        "marks": marks(results),
-        "machine": machine,
-        "versions": versions,
+        "runs": runs,
+        "references": references,
+        "marks": marks(runs),
+        "versions": report.versions(redis.server),
     }
 
 
@@ -120,13 +128,17 @@ def show(found: dict[str, Any]) -> None:
     """Print the figures."""
     settings = found["settings"]
     print(f"lateness: for {settings['seconds']} s, ttl {settings['ttl']:g} s; in ms\n")
-    rows = []
-    for one in found["runs"]:
-        late = [f"{one['late_ms'][column]:.2f}" for column in ("min", "p50", "p99", "max")]
-        counts = [str(one[column]) for column in ("due_a_second", "missing", "duplicates", "service_cpu_percent")]
-        rows.append((" + ".join(ARRANGEMENTS[one["roles"]]), f"{one['rate']:,}", *late, *counts))
+    rows = [row(" + ".join(ARRANGEMENTS[one["roles"]]), one) for one in found["runs"]]
+    rows += [row("a bare client and its timer", one) for one in found["references"]]
     header = ("processes", "a second", "min", "p50", "p99", "max", "due a second", "missing", "duplicates", "CPU, %")
     print(report.table(header, rows))
+
+
+def row(label: str, one: dict[str, Any]) -> Sequence[str]:
+    """Return a line of the table."""
+    late = [f"{late_ms:.2f}" for late_ms in one["late_ms"].values()]
+    counts = [str(one[column]) for column in ("due_a_second", "missing", "duplicates")]
+    return (label, f"{one['rate']:,}", *late, *counts, *map(str, one["cpu_percent"].values()))
 
 
 def main() -> None:
@@ -136,13 +148,8 @@ def main() -> None:
     parser.add_argument("--ttl", type=float, default=2.0, help="seconds from the schedule to the due time")
     parser.add_argument("--roles", choices=("both", *ARRANGEMENTS), default="both", help="API and worker apart, or all")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await measure(options, folder)
-        show(found)
-        report.publish("lateness", found, options.note, options.output)
-
-    harness.run(benchmark, limit_s=2 * len(options.rate) * (options.seconds + options.ttl + WAIT_S + 30))
+    limit_s = 3 * len(options.rate) * (options.seconds + options.ttl + WAIT_S + 30)
+    harness.run(options, measure, show, limit_s)
 
 
 if __name__ == "__main__":

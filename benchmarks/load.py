@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from benchmarks.receiver import LENGTH
 
@@ -25,7 +25,8 @@ def request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str]
     """Return the bytes of a request."""
     parts = urlsplit(url)
     fields = {"Host": parts.netloc, **(headers or {}), "Content-Length": str(len(body))}
-    lines = [f"{method} {parts.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 

@@ -5,20 +5,18 @@ several at once. Every POST is an arrival (its time and Schedule-Key are kept) a
 at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts
 afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is what came before.
 
-Started by harness.py, it prints its port, and ends when its standard input does: it cannot outlive who started it.
+It prints its port; script.py says when it ends.
 """
 
 import asyncio
 import json
 import re
-import signal
-import sys
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import cast
 
-import uvloop
+from benchmarks import script
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 KEY = re.compile(rb"\r\nschedule-key:[ \t]*([^\r]*)", re.IGNORECASE)
@@ -83,19 +81,14 @@ def _with_body(text: str) -> bytes:
     return f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
 
 
-async def main() -> None:
+async def main(ended: asyncio.Event) -> None:
     """Receive until standard input ends."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
     state = State()
+    loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    loop.add_reader(sys.stdin.fileno(), ended.set)
     await ended.wait()
 
 
 if __name__ == "__main__":
-    # A terminal's Ctrl-C reaches every process; this one leaves when its starter has finished with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    script.run(main)

@@ -13,29 +13,34 @@ from redis_scheduler.store import Claim
 KEY = "0123456789012345678901"
 
 
-async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
-    """A bare aiohttp client: no queue, no time-outs, nothing to write down, one session for all.
-
-    It sends less than a delivery has to (no key, no attempt number) and leaves out what costs a client time without
-    need (cookies, headers of its own, timers): the reference is as fast as aiohttp's session gets, not as it comes.
-    """
-    remaining = iter(bodies)
-    webhook = URL(url)
-
-    async def post() -> None:
-        for body in remaining:
-            async with session.post(webhook, data=body) as response:
-                await response.read()
-                response.raise_for_status()
-
-    async with aiohttp.ClientSession(
+def session() -> aiohttp.ClientSession:
+    """Return a session that is as fast as aiohttp's gets, not as it comes: without what costs a client time without need
+    (cookies, headers of its own, timers, a limit of connections)."""
+    return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         headers={"Content-Type": "application/json"},
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         auto_decompress=False,
-    ) as session:
+    )
+
+
+async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
+    """A bare aiohttp client: no queue, no time-outs, nothing to write down, one session for all.
+
+    It sends less than a delivery has to: no key, no attempt number.
+    """
+    remaining = iter(bodies)
+    webhook = URL(url)
+
+    async def post() -> None:
+        for body in remaining:
+            async with shared.post(webhook, data=body) as response:
+                await response.read()
+                response.raise_for_status()
+
+    async with session() as shared:
         await load.together(post, concurrency)
 
 

@@ -2,21 +2,21 @@
 
 import json
 import math
-import os
 import platform
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from redis_scheduler import __version__
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("aiohttp", "hiredis", "httptools", "msgspec", "redis", "starlette", "uvicorn", "uvloop")
+
+OTHERS_PERCENT = 5
+"""Of all cores: if others took more, the figures are worth little."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -25,24 +25,20 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def machine() -> dict[str, Any]:
-    """Describe the machine, and how busy others keep it: call this before anything is started."""
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "busy_before_percent": psutil.cpu_percent(interval=0.5),
-        "load_before": round(os.getloadavg()[0], 2),
+def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Return the least, the median, p99 and the most."""
+    found = {
+        "min": min(values),
+        **{f"p{percent}": percentile(values, percent) for percent in (50, 99)},
+        "max": max(values),
     }
+    return {name: round(value, digits) for name, value in found.items()}
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+def quartiles(values: Sequence[float], digits: int = 3) -> list[float]:
+    """Return the lower quartile, the median and the upper one."""
+    found = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+    return [round(value, digits) for value in found]
 
 
 def versions(server: str) -> dict[str, str]:
@@ -62,6 +58,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def listing(values: Mapping[str, Any], form: str = "") -> str:
+    """Return names with their values, as one text."""
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
+
+
 def mark(wanted: str, found: float, is_met: bool) -> dict[str, Any]:
     """Return a mark and whether it is met: one of the list `marks` of what is published."""
     return {"wanted": wanted, "found": found, "met": is_met}
@@ -75,19 +76,27 @@ def whole(checks: Mapping[str, Any]) -> dict[str, Any]:
     return dict(checks)
 
 
-def publish(name: str, content: Mapping[str, Any], note: str, output: Path) -> None:
-    """Print where the figures were taken, and write all of it as JSON."""
-    machine, versions = content["machine"], content["versions"]
+def publish(document: Mapping[str, Any], output: Path) -> None:
+    """Print the marks and where the figures were taken, and write all of it as JSON."""
+    machine, versions = document["machine"], document["versions"]
     print()
-    for one in content.get("marks", ()):
+    for one in document.get("marks", ()):
         print(f"mark      {one['wanted']}: {one['found']:g}, {'met' if one['met'] else 'missed'}")
     print(f"machine   {machine['processor']}, {machine['cores']} cores, {machine['system']}")
     print(f"          {machine['busy_before_percent']:.0f} % busy before the start, load {machine['load_before']}")
-    print(f"versions  {', '.join(f'{package} {number}' for package, number in versions.items())}")
-    if note:
-        print(f"note      {note}")
-    taken = datetime.now(UTC).isoformat(timespec="seconds")
-    document = {"benchmark": name, "taken": taken, "note": note, **content}
+    others = machine["busy_by_others_percent"]
+    print(
+        f"          {others:.1f} % busy by others during the run, {machine['steal_percent']:.1f} % stolen; "
+        f"commit {document['commit'] or 'unknown'}"
+    )
+    if others > OTHERS_PERCENT:
+        print(f"warning   others took more than {OTHERS_PERCENT} % of all cores: run it again when the machine is idle")
+    print(f"versions  {listing({name: one for name, one in versions.items() if isinstance(one, str)})}")
+    for name, own in versions.items():
+        if not isinstance(own, str):
+            print(f"          {name}: {listing(own)}")
+    if document["note"]:
+        print(f"note      {document['note']}")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written   {output}", file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness, report, wave
+from benchmarks.meter import Meter
 from redis_scheduler.settings import API, WORKER
 from tests.support.service import Client
 from tests.support.waiting import wait_until
@@ -47,18 +48,17 @@ async def calm(redis: harness.Redis) -> None:
 
 async def cost(redis: harness.Redis, window_s: float) -> dict[str, Any]:
     """Return the CPU of Redis in percent of a core, in all and by command; a script's includes the commands in it."""
-    before_s, before, started = await redis.cpu_s(), await redis.raw.info("commandstats"), time.monotonic()
+    meter, before = await Meter.start(redis=redis), await redis.raw.info("commandstats")
     await asyncio.sleep(window_s)
-    used_s, after = await redis.cpu_s() - before_s, await redis.raw.info("commandstats")
-    seconds = time.monotonic() - started
+    used, after = await meter.used(), await redis.raw.info("commandstats")
     commands = {}
     for name, one in after.items():
         old = before.get(name, {"calls": 0, "usec": 0})
         if calls := one["calls"] - old["calls"]:
-            percent = (one["usec"] - old["usec"]) / seconds / 10_000
-            used = {"a_second": round(calls / seconds, 1), "percent": round(percent, 3)}
-            commands[name.removeprefix("cmdstat_")] = used
-    return {"seconds": round(seconds, 1), "percent": round(100 * used_s / seconds, 2), "commands": commands}
+            percent = (one["usec"] - old["usec"]) / used.seconds / 10_000
+            rates = {"a_second": round(calls / used.seconds, 1), "percent": round(percent, 3)}
+            commands[name.removeprefix("cmdstat_")] = rates
+    return {"seconds": round(used.seconds, 1), "percent": used.percent(2)["redis"], "commands": commands}
 
 
 async def all_failed(client: Client, count: int) -> dict[str, int]:
@@ -80,12 +80,7 @@ def lateness(
     The end of a failed attempt is the moment in which the receiver read it: it answers in the same turn of its loop.
     """
     due = {failure.key: failure.at + retry_time_s for failure in failures}
-    late_ms = [1000 * (arrival.at - due[arrival.key]) for arrival in arrivals]
-    return {
-        "min": round(min(late_ms), 1),
-        **{f"p{percent}": round(report.percentile(late_ms, percent), 1) for percent in (50, 99)},
-        "max": round(max(late_ms), 1),
-    }
+    return report.spread([1000 * (arrival.at - due[arrival.key]) for arrival in arrivals], digits=1)
 
 
 def spread_s(arrivals: Sequence[harness.Arrival]) -> float:
@@ -169,6 +164,6 @@ def show(found: dict[str, Any]) -> None:
     print(report.table(header, rows))
     print(f"\nwaiting   {places['waiting']:,} in the queue, {places['due']:,} in due; {WORKERS} workers")
     print(f"cost      {found['percent']:.2f} % of Redis' core, over {waiting['seconds']:g} s")
-    late = ", ".join(f"{name} {value:,.0f}" for name, value in found["late_ms"].items())
+    late = report.listing(found["late_ms"], ",.0f")
     print(f"lateness  {late} ms; failed within {found['failed_within_s']} s, came within {found['retried_within_s']} s")
-    print(f"checks    {', '.join(f'{name} {value}' for name, value in found['checks'].items())}")
+    print(f"checks    {report.listing(found['checks'])}")

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, report, retries, wave
-from benchmarks.burst import Figure
 from redis_scheduler import keys
 from redis_scheduler.settings import API, WORKER
 from redis_scheduler.store import NewTask
@@ -147,35 +146,52 @@ async def request_ms(client: Client, request: Request) -> float:
 async def time_kind(sides: Sequence[Side], kind: str, count: int, rate: int) -> dict[str, Any]:
     """Send requests of one kind to each side in turn, at a steady rate, one at a time."""
     taken_ms: dict[str, list[float]] = {side.name: [] for side in sides}
+    before_us = {side.name: await scripts_us(side.redis) for side in sides}
     turns = itertools.count()
     started = time.monotonic()
     for number in range(count):
         for side in sides if number % 2 else reversed(sides):
             await asyncio.sleep(started + next(turns) / rate - time.monotonic())
             taken_ms[side.name].append(await request_ms(side.service.client, side.requests(number)[kind]))
-    percentiles = {
-        name: {f"p{percent}": round(report.percentile(values, percent), 3) for percent in (50, 99)}
-        for name, values in taken_ms.items()
+    spreads = {name: report.spread(values, digits=3) for name, values in taken_ms.items()}
+    return {
+        **spreads,
+        "ratio": round(spreads["many"]["p50"] / spreads["few"]["p50"], 3),
+        "redis_us": {
+            side.name: round((await scripts_us(side.redis) - before_us[side.name]) / count, 1) for side in sides
+        },
     }
-    ratio = round(percentiles["many"]["p50"] / percentiles["few"]["p50"], 3)
-    return {**percentiles, "ratio": ratio}
+
+
+async def scripts_us(redis: harness.Redis) -> int:
+    """Return the microseconds that scripts have taken so far, with the commands in them. Each of the requests is one."""
+    stats = await redis.raw.info("commandstats")
+    return int(stats["cmdstat_evalsha"]["usec"])
 
 
 async def waves(sides: Sequence[Side], receiver: harness.Receiver, count: int, rounds: int) -> dict[str, Any]:
     """Send waves through each side in turn; return the rates, and what must be 0."""
-    figures: dict[str, list[Figure]] = {side.name: [] for side in sides}
+    runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     failures = dict.fromkeys(("missing", "duplicates", "unknown"), 0)
     for number in range(rounds):
         for side in reversed(sides) if number % 2 else sides:
-            found, checks = await wave.deliver(side.service, side.redis, receiver, count)
-            figures[side.name].append(found)
-            failures = {name: failures[name] + value for name, value in checks.items()}
-    rates = {name: rounds * (count - 1) / sum(one.seconds for one in found) for name, found in figures.items()}
+            found = await wave.deliver(side.service, side.redis, receiver, count)
+            failures = {name: failures[name] + value for name, value in found.pop("checks").items()}
+            runs[side.name].append(found)
+    rates = {name: rounds * (count - 1) / sum(one["seconds"] for one in found) for name, found in runs.items()}
     return {
-        **{name: {"a_second": round(rates[name]), "runs": list(map(asdict, found))} for name, found in figures.items()},
+        **{name: {"a_second": round(rates[name]), "runs": found} for name, found in runs.items()},
         "checks": failures,
         "ratio": round(rates["many"] / rates["few"], 3),
     }
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure few against many, then what waits for a retry; return what was found."""
+    async with harness.receiving() as receiver:
+        found = await compare(options, receiver, folder)
+    found["retries"] = await retries.measure(options, folder)
+    return found | {"marks": marks(found), "versions": report.versions(found["servers"]["many"])}
 
 
 async def compare(options: argparse.Namespace, receiver: harness.Receiver, folder: Path) -> dict[str, Any]:
@@ -203,10 +219,7 @@ async def compare(options: argparse.Namespace, receiver: harness.Receiver, folde
             assert stats["running_schedules"] == side.count, stats
             assert stats["ledger_balanced"], stats
         servers = {side.name: side.redis.server for side in sides}
-    names = ("few", "tasks", "requests", "rate", "wave", "rounds")
-    settings = {name: getattr(options, name) for name in names}
     return {
-        "settings": settings,
         "servers": servers,
         "memory": memories["many"],
         "times_ms": times_ms,
@@ -229,7 +242,7 @@ def marks(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print the figures of the comparison."""
+    """Print the figures."""
     settings = found["settings"]
     few, many = f"{settings['few']:,}", f"{settings['tasks']:,}"
     print(f"scale: {many} tasks waiting, and {few}\n")
@@ -237,19 +250,24 @@ def show(found: dict[str, Any]) -> None:
         (f"{one['tasks']:,}", f"{one['bytes_a_task']:.0f}", f"{one['record_bytes']:.0f}") for one in found["memory"]
     ]
     print(report.table(("memory of Redis, bytes", "a task", "its record"), rows))
-    times = ("one request, ms", f"p50 at {few}", "p99", f"p50 at {many}", "p99", "ratio of p50")
+    times = ("one request, ms", f"p50 at {few}", "p99", f"p50 at {many}", "p99", "ratio of p50", "Redis, µs", "at many")
     print(f"\n{report.table(times, [time_row(kind, one) for kind, one in found['times_ms'].items()])}")
     labels = {"few": f"beside {few}", "many": f"beside {many}"}
-    runs = [wave.row(label, run) for name, label in labels.items() for run in found["wave"][name]["runs"]]
-    title = f"a wave of {settings['wave']:,}"
-    print(f"\n{report.table((title, *wave.HEADER), runs)}")
+    runs = [wave_row(label, run) for name, label in labels.items() for run in found["wave"][name]["runs"]]
+    header = (f"a wave of {settings['wave']:,}", *wave.HEADER, "first late, ms", "median")
+    print(f"\n{report.table(header, runs)}")
     print(f"\nratio     {found['wave']['ratio']:.2f} of the rate beside {few}")
-    print(f"checks    {', '.join(f'{name} {value}' for name, value in found['wave']['checks'].items())}\n", flush=True)
+    print(f"checks    {report.listing(found['wave']['checks'])}\n")
+    retries.show(found["retries"])
 
 
 def time_row(kind: str, one: dict[str, Any]) -> Sequence[str]:
     times = [f"{one[name][percent]:.2f}" for name in ("few", "many") for percent in ("p50", "p99")]
-    return (kind, *times, f"{one['ratio']:.2f}")
+    return (kind, *times, f"{one['ratio']:.2f}", *(f"{us:.0f}" for us in one["redis_us"].values()))
+
+
+def wave_row(label: str, run: dict[str, Any]) -> Sequence[str]:
+    return (*wave.row(label, run), *(f"{late_ms:,.1f}" for late_ms in run["late_ms"].values()))
 
 
 def arguments() -> argparse.Namespace:
@@ -270,20 +288,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-
-    async def benchmark(folder: Path) -> None:
-        machine = report.machine()
-        async with harness.receiving() as receiver:
-            found = await compare(options, receiver, folder)
-        show(found)
-        found["retries"] = await retries.measure(options, folder)
-        retries.show(found["retries"])
-        found |= {"marks": marks(found), "machine": machine, "versions": report.versions(found["servers"]["many"])}
-        report.publish("scale", found, options.note, options.output)
-
     requests_s = 20 * options.requests / options.rate
     waves_s = 2 * options.rounds * wave.limit_s(options.wave)
-    harness.run(benchmark, limit_s=120 + options.tasks / 2_000 + requests_s + waves_s + retries.limit_s(options))
+    limit_s = 120 + options.tasks / 2_000 + requests_s + waves_s + retries.limit_s(options)
+    harness.run(options, measure, show, limit_s)
 
 
 if __name__ == "__main__":

@@ -124,8 +124,7 @@ def ranks(tries: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure all starts; return the whole report."""
-    machine = report.machine()
+    """Measure all starts; return what was found."""
     folders = [str(folder / f"data-{number}") for number in range(options.tries)]
     fresh = iter(folders)
     async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
@@ -140,9 +139,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         # In turns, so that a busy moment of the machine is not that of one kind.
         tries = [{name: await timed() for name, timed in rows.items()} for _ in range(options.tries)]
-        versions = report.versions(redis.server)
     found = {name: ranks([one[name] for one in tries]) for name in rows}
-    return {"settings": {"tries": options.tries}, **found, "machine": machine, "versions": versions}
+    return {**found, "versions": report.versions(redis.server)}
 
 
 LABELS = {
@@ -177,13 +175,7 @@ def main() -> None:
     parser = harness.parser(__doc__, "start")
     parser.add_argument("--tries", type=harness.positive, default=10, help="starts of each kind")
     options = parser.parse_args()
-
-    async def benchmark(folder: Path) -> None:
-        found = await measure(options, folder)
-        show(found)
-        report.publish("start", found, options.note, options.output)
-
-    harness.run(benchmark, limit_s=60 + 30 * options.tries)
+    harness.run(options, measure, show, limit_s=60 + 30 * options.tries)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ The tasks are entered through the store, as the API does, so that 100,000 are in
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks import harness, report
-from benchmarks.burst import Figure, figure
+from benchmarks.burst import figure
+from benchmarks.meter import Meter
 from redis_scheduler import keys
 from redis_scheduler.models import record_tail
 from redis_scheduler.settings import WORKER
@@ -69,10 +70,9 @@ def limit_s(count: int) -> float:
     return LEAD_S + count / ENTERED_A_SECOND + 2 * WAIT_S + count / ARRIVED_A_SECOND
 
 
-async def cpu_s(service: harness.Service, redis: harness.Redis, receiver: harness.Receiver) -> dict[str, float]:
-    """Return the seconds of CPU that each part has had so far."""
-    workers_s = harness.cpu_s(service.pids(WORKER))
-    return {"workers": workers_s, "redis": await redis.cpu_s(), "receiver": harness.cpu_s([receiver.pid])}
+async def meter_of(service: harness.Service, redis: harness.Redis, receiver: harness.Receiver) -> Meter:
+    """Count the CPU of each part from now on."""
+    return await Meter.start(workers=service.pids(WORKER), redis=redis, receiver=[receiver.pid])
 
 
 HEADER = ("a second", "seconds", "CPU, % of a core")
@@ -80,8 +80,7 @@ HEADER = ("a second", "seconds", "CPU, % of a core")
 
 def row(label: str, rate: Mapping[str, Any]) -> Sequence[str]:
     """Return the row of a table with HEADER for a rate: a Figure as a dict, or what has the same names."""
-    cpu = ", ".join(f"{part} {percent}" for part, percent in rate["cpu_percent"].items())
-    return label, f"{rate['a_second']:,.0f}", f"{rate['seconds']:.2f}", cpu
+    return label, f"{rate['a_second']:,.0f}", f"{rate['seconds']:.2f}", report.listing(rate["cpu_percent"])
 
 
 async def at_rest(client: Client) -> dict[str, Any]:
@@ -94,18 +93,29 @@ async def at_rest(client: Client) -> dict[str, Any]:
     return await wait_until(is_at_rest, "the queue is empty", WAIT_S, harness.POLL_S) or {}
 
 
+async def first_due(redis: harness.Redis) -> float:
+    """Return when the first of all tasks is due, as time.time(): whole milliseconds."""
+    [first] = await redis.raw.zrange(keys.DUE, 0, 0, withscores=True)
+    return float(first[1]) / 1000
+
+
 async def deliver(
     service: harness.Service, redis: harness.Redis, receiver: harness.Receiver, count: int
-) -> tuple[Figure, dict[str, int]]:
-    """Send a wave through the service; return how fast it was delivered, and what must be 0."""
-
+) -> dict[str, Any]:
+    """Send a wave through the service; return how fast it was delivered, how late, and what must be 0."""
     await redis.settled()
     seeded = await enter(redis.url, count, receiver.url)
+    due = await first_due(redis)
+    assert due < seeded.instant + WAIT_S, "the wave began before it was looked at"
     await asyncio.sleep(seeded.instant - BEFORE_S - time.time())
-    before_s = await cpu_s(service, redis, receiver)
+    meter = await meter_of(service, redis, receiver)
     await until_arrived(receiver, count)
-    after_s = await cpu_s(service, redis, receiver)
-    used_s = {part: after_s[part] - before_s[part] for part in after_s}
+    used = await meter.used()
     await at_rest(service.client)
     arrivals = await receiver.take()
-    return figure(arrivals, used_s), report.whole(harness.checks(seeded.keys, arrivals))
+    late_ms = report.spread([1000 * (arrival.at - due) for arrival in arrivals], digits=1)
+    return {
+        **asdict(figure(arrivals, used.cpu_s)),
+        "late_ms": {"first": late_ms["min"], "median": late_ms["p50"]},
+        "checks": report.whole(harness.checks(seeded.keys, arrivals)),
+    }

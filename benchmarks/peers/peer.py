@@ -5,10 +5,11 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,6 +22,7 @@ ROOT = FOLDER.parents[1]
 ENVIRONMENTS = FOLDER / ".venv"
 """Celery and arq need different releases of redis-py, so each has an environment of its own."""
 
+NODE = "node"
 NODE_MODULES = FOLDER / "node_modules"
 
 READY_S = 60.0
@@ -43,7 +45,7 @@ class Peer:
     enqueuer: Sequence[str]
     settings: Mapping[str, str]
     packages: Sequence[str]
-    """Whose versions are reported."""
+    """Whose versions are reported, besides that of what runs them."""
 
     task_keys: Sequence[str]
     """Of Redis; none of them exists when no task is left."""
@@ -56,33 +58,41 @@ class Peer:
     tasks wait in Redis."""
 
 
+_CELERY = Peer(
+    label="Celery, processes",
+    worker=(
+        *(_python("celery"), "-m", "celery", "--quiet", "--app", "benchmarks.peers.celery_app", "worker"),
+        *("--pool", "{POOL}", "--concurrency", "{CONCURRENCY}", "--loglevel", "WARNING"),
+        # One worker alone has nobody to talk to.
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ),
+    enqueuer=(_python("celery"), "-m", "benchmarks.peers.celery_app"),
+    # The fastest drain on two cores, 1,600 to 1,800 a second; 2 or 8 children have 1,100 to 1,500, threads (10 to 50) at
+    # most 1,300, gevent (50 or 200) half of that.
+    settings={"POOL": "prefork", "CONCURRENCY": "4"},
+    packages=("celery", "kombu", "redis", "hiredis", "gevent", "urllib3"),
+    task_keys=("celery", "unacked"),
+    enqueued_a_second=700,
+    inbox="celery",
+)
+
 PEERS = {
     "bullmq": Peer(
         label="BullMQ",
-        worker=("node", str(FOLDER / "bullmq_worker.mjs")),
-        enqueuer=("node", str(FOLDER / "bullmq_enqueuer.mjs")),
+        worker=(NODE, str(FOLDER / "bullmq_worker.mjs")),
+        enqueuer=(NODE, str(FOLDER / "bullmq_enqueuer.mjs")),
         # 50 and 100 drained no faster, 500 slower.
         settings={"CONCURRENCY": "200"},
         packages=("bullmq", "ioredis", "undici"),
         task_keys=tuple(f"bull:deliveries:{name}" for name in ("delayed", "wait", "active")),
         enqueued_a_second=3_000,
     ),
-    "celery": Peer(
-        label="Celery",
-        worker=(
-            *(_python("celery"), "-m", "celery", "--quiet", "--app", "benchmarks.peers.celery_app", "worker"),
-            *("--pool", "{POOL}", "--concurrency", "{CONCURRENCY}", "--loglevel", "WARNING"),
-            # One worker alone has nobody to talk to.
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        ),
-        enqueuer=(_python("celery"), "-m", "benchmarks.peers.celery_app"),
-        # The fastest drain on two cores, 1,600 to 1,800 a second; 2 or 8 children have 1,100 to 1,500, threads (10 to 50) at
-        # most 1,300, gevent (50 or 200) half of that. Threads are at times more punctual.
-        settings={"POOL": "prefork", "CONCURRENCY": "4"},
-        packages=("celery", "kombu", "gevent", "urllib3"),
-        task_keys=("celery", "unacked"),
-        enqueued_a_second=700,
-        inbox="celery",
+    "celery": _CELERY,
+    "celery_threads": replace(
+        _CELERY,
+        label="Celery, threads",
+        # At times more punctual than processes. 20 to 100 drained alike; with 10 or 200, p99 was later.
+        settings={"POOL": "threads", "CONCURRENCY": "50"},
     ),
     "arq": Peer(
         label="arq",
@@ -91,26 +101,35 @@ PEERS = {
         # A job waits for the next poll. At 1 ms an idle worker polls 900 times a second, for 13 % of a core (2 ms: 470, 7 %); at
         # 0.5 ms it never sleeps, and at the default of 0.5 s, p99 is half a second. 20 to 500 jobs drained no faster.
         settings={"MAX_JOBS": "200", "POLL_DELAY_S": "0.001"},
-        packages=("arq",),
+        packages=("arq", "redis", "hiredis", "aiohttp", "uvloop"),
         task_keys=("arq:queue",),
         enqueued_a_second=1_000,
     ),
 }
 
 
-def versions(name: str) -> dict[str, str]:
-    """Return the versions of what this peer is made of, as they are installed; nothing where it is not."""
-    site = (ENVIRONMENTS / name / "lib").glob("python*/site-packages")
-    found = {one.name: one.version for one in distributions(path=list(map(str, site)))}
-    for manifest in NODE_MODULES.glob("*/package.json"):
-        about = json.loads(manifest.read_bytes())
-        found[about["name"]] = about["version"]
+def installed(name: str) -> dict[str, str]:
+    """Return the versions of this peer's packages, as they are installed; nothing where it is not."""
+    runner = PEERS[name].worker[0]
+    if runner == NODE:
+        manifests = [json.loads(manifest.read_bytes()) for manifest in NODE_MODULES.glob("*/package.json")]
+        found = {about["name"]: about["version"] for about in manifests}
+    else:
+        site = Path(runner).parents[1].glob("lib/python*/site-packages")
+        found = {one.name: one.version for one in distributions(path=list(map(str, site)))}
     return {package: found[package] for package in PEERS[name].packages if package in found}
+
+
+def versions(name: str) -> dict[str, str]:
+    """Return the versions of what this peer is made of, with Node's or Python's own."""
+    runner = PEERS[name].worker[0]
+    said = subprocess.run([runner, "--version"], capture_output=True, text=True, check=True).stdout
+    return {Path(runner).name: said.removeprefix("Python").strip().removeprefix("v"), **installed(name)}
 
 
 def check_installed(name: str) -> None:
     """Say what to do when this peer is missing."""
-    if missing := set(PEERS[name].packages) - versions(name).keys():
+    if missing := set(PEERS[name].packages) - installed(name).keys():
         raise SystemExit(f"{', '.join(sorted(missing))}: not installed; run `make bench-peers`, which does it")
 
 

@@ -3,22 +3,30 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from benchmarks import idle
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
 from tests.integration.test_benchmarks import run
 from tests.support.waiting import wait_until
 
+PROCESSES = {"worker": {"worker"}, "workers": {"worker 1", "worker 2", "worker 3"}}
+PROCESSES["supervised"] = {"supervisor", "child 1", "child 2"}
 
-def test_an_idle_worker_is_watched_with_and_without_tasks(tmp_path: Path) -> None:
-    found = run("idle", tmp_path, "--tasks", "500", "--seconds", "1", "--settle", "0.1", "--roles", "worker")
-    for group in ("nothing", "many"):
-        one = found[group]["worker"]
-        assert one["processes"] == 1
+
+@pytest.mark.parametrize("roles", PROCESSES)
+def test_idle_workers_are_watched_with_and_without_tasks(roles: str, tmp_path: Path) -> None:
+    found = run("idle", tmp_path, "--tasks", "500", "--seconds", "1", "--settle", "0.5", "--roles", roles)
+    watched = [found[group][roles] for group in ("nothing", "many")]
+    for one in watched:
+        assert one["processes"] == len(PROCESSES[roles])
+        assert one["cpu_percent"].keys() == PROCESSES[roles]
         assert one["commands_a_second"] > 0
         assert one["by_name"].keys() <= {"promote", "reclaim", "XREADGROUP", "XPENDING"}
-    most = max(found[group]["worker"]["commands_a_second"] for group in ("nothing", "many"))
-    assert found["marks"][0]["found"] == most
+    assert found["marks"][0]["found"] == max(one["commands_a_second"] for one in watched)
+    assert found["marks"][1]["found"] == max(percent for one in watched for percent in one["cpu_percent"].values())
+    assert found["references"]["cpu_percent"].keys() == {"redis", "loop"}
 
 
 async def test_a_script_is_one_command_whatever_it_calls(redis_url: str, client: RedisClient, store: Store) -> None:

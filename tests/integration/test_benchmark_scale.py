@@ -19,8 +19,16 @@ def test_scale_compares_few_with_many_and_every_task_arrives_once(tmp_path: Path
     ]
     for one in found["times_ms"].values():
         assert all(0 < one[name]["p50"] <= one[name]["p99"] for name in ("few", "many"))
+        assert all(0 < us < 1_000 * one[name]["max"] for name, us in one["redis_us"].items())
     for name in ("few", "many"):
-        assert [wave["arrivals"] for wave in found["wave"][name]["runs"]] == [300]
+        [wave] = found["wave"][name]["runs"]
+        assert wave["arrivals"] == 300
+        assert (
+            0
+            <= wave["late_ms"]["first"]
+            <= wave["late_ms"]["median"]
+            <= 1_000 * wave["seconds"] + wave["late_ms"]["first"]
+        )
     assert not any(found["wave"]["checks"].values())
     retries = found["retries"]
     assert retries["places"]["waiting"] == 200

@@ -1,6 +1,7 @@
 """The benchmarks run and tell the truth about what arrived; their figures at this size mean nothing."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -26,11 +27,14 @@ def start(name: str, output: Path) -> subprocess.Popen[str]:
 def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run a benchmark to its end; return its JSON."""
     output = folder / "results" / "found.json"
-    done = subprocess.run(command(name, output, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command(name, output, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(output.read_text())
     assert found["benchmark"] == name
-    assert found["machine"]["cores"] > 0
+    machine = found["machine"]
+    assert machine["cores"] > 0
+    assert all(0 <= machine[f"{who}_percent"] <= 100 for who in ("busy_before", "busy_by_others", "steal"))
+    assert found["commit"] is None or re.fullmatch("[0-9a-f]{40}(-dirty)?", found["commit"])
     assert {"redis-scheduler", "python", "server", "aiohttp"} <= found["versions"].keys()
     return found
 
@@ -52,7 +56,8 @@ def test_the_burst_arrives_whole_and_is_compared_with_a_bare_client(tmp_path: Pa
 def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Path) -> None:
     found = run("lateness", tmp_path, "--rate", "50", "80", "--seconds", "1", "--ttl", "0.3", "--roles", "all")
     assert [(one["roles"], one["rate"]) for one in found["runs"]] == [("all", 50), ("all", 80)]
-    for one in found["runs"]:
+    assert [one["rate"] for one in found["references"]] == [50, 80]
+    for one in (*found["runs"], *found["references"]):
         assert one["arrivals"] == one["rate"]
         assert one["missing"] == one["duplicates"] == 0
         late_ms = one["late_ms"]

@@ -1,9 +1,16 @@
 """What the benchmarks make of what arrived, and when a mark is met."""
 
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from benchmarks import burst, failing, harness, lateness, report, retries, scale
+from benchmarks import burst, failing, harness, idle, lateness, load, machine, report, retries, scale
 from benchmarks.harness import Arrival
+from benchmarks.machine import Usage
+from benchmarks.meter import Used
 
 
 def test_a_rate_is_that_from_the_first_arrival_to_the_last() -> None:
@@ -19,6 +26,89 @@ def test_what_is_missing_doubled_and_unknown_is_counted_and_keeps_no_figure() ->
     for wrong in ("missing", "duplicates", "unknown"):
         with pytest.raises(SystemExit, match=wrong):
             report.whole({"missing": 0, "duplicates": 0, "unknown": 0, wrong: 1})
+
+
+def test_what_was_used_is_told_in_percent_of_a_core_and_for_each_of_many() -> None:
+    used = Used(2.0, {"workers": 0.5, "redis": 0.0124})
+    assert used.percent() == {"workers": 25, "redis": 1}
+    assert used.percent(2) == {"workers": 25, "redis": 0.62}
+    assert used.us_each("workers", 1_000) == 500
+
+
+def test_others_took_what_was_busy_less_ones_own_of_all_cores() -> None:
+    before = Usage(all_s=100, busy_s=50, steal_s=1, own_s=10)
+    found = Usage(all_s=120, busy_s=56, steal_s=1.4, own_s=14).since(before)
+    assert found == {"busy_by_others_percent": 10, "steal_percent": 2}
+    assert Usage(120, 53, 1, 14).since(before)["busy_by_others_percent"] == 0
+
+
+@pytest.mark.parametrize(("others_percent", "warns"), [(5.0, False), (5.1, True)])
+def test_a_warning_says_that_others_were_busy(
+    others_percent: float, warns: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = {"busy_before_percent": 0, "busy_by_others_percent": others_percent, "steal_percent": 0}
+    about = {"processor": "", "cores": 2, "system": "", "load_before": 0, **shares}
+    versions = {"python": "3", "peer": {"node": "20"}}
+    document: dict[str, Any] = {"machine": about, "versions": versions, "note": "", "commit": None}
+    report.publish(document, tmp_path / "found.json")
+    said = capsys.readouterr().out
+    assert ("warning" in said) is warns
+    assert "versions  python 3\n          peer: node 20\n" in said
+    assert json.loads((tmp_path / "found.json").read_text()) == document
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_commit_is_dirty_when_the_code_differs_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    git(tmp_path, "init")
+    assert machine.commit() is None
+    code, result = tmp_path / "src/code.py", tmp_path / "benchmarks/results/found.json"
+    for file in (code, result):
+        file.parent.mkdir(parents=True)
+        file.write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "first")
+    clean = machine.commit()
+    assert clean is not None
+    assert len(clean) == 40
+    result.write_text("2")
+    (tmp_path / "src/untracked.py").write_text("2")
+    assert machine.commit() == clean
+    code.write_text("2")
+    assert machine.commit() == f"{clean}-dirty"
+    # The repository of something else, in which this one was unpacked.
+    monkeypatch.setattr(machine, "ROOT", tmp_path / "src")
+    assert machine.commit() is None
+
+
+def test_there_is_no_commit_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.commit() is None
+
+
+def test_a_spread_and_quartiles_are_rounded() -> None:
+    assert report.spread([1.004, 3, 2]) == {"min": 1.0, "p50": 2, "p99": 3, "max": 3}
+    assert report.quartiles([1, 5, 2, 4, 3]) == [2, 3, 4]
+    assert report.quartiles([0.7]) == [0.7, 0.7, 0.7]
+
+
+def test_a_request_keeps_its_query() -> None:
+    assert load.request("GET", "http://host:1/path?limit=2&cursor=a").startswith(
+        b"GET /path?limit=2&cursor=a HTTP/1.1\r\n"
+    )
+    assert load.request("GET", "http://host:1?limit=2").startswith(b"GET /?limit=2 HTTP/1.1\r\n")
+    assert load.request("GET", "http://host:1").startswith(b"GET / HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(("commands", "percent", "are_met"), [(3, 0.5, [True, True]), (3.01, 0.51, [False, False])])
+def test_the_marks_of_idle_ask_for_the_process_with_most(commands: float, percent: float, are_met: list[bool]) -> None:
+    calm = {"commands_a_second": 1, "cpu_percent": {"worker": 0.1}}
+    busy = {"commands_a_second": commands, "cpu_percent": {"supervisor": 0, "child 1": percent, "child 2": 0}}
+    assert [mark["met"] for mark in idle.marks([calm, busy])] == are_met
 
 
 def test_lateness_is_that_of_first_arrivals() -> None:
