@@ -127,8 +127,8 @@ class RedisClient:
         self.url = url
         self.timeout_s = timeout_s
         self._outage = outage or Outage()
-        self.on_lost_answer: Callable[[], None] = lambda: None
-        """Called when a call lost its connection: it may have been applied all the same."""
+        self.lost_answers = 0
+        """Sends that were not answered, since ever: each may have been applied all the same."""
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
@@ -178,7 +178,7 @@ class RedisClient:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await self._resending(send)
         except TimeoutError as error:
-            self.on_lost_answer()
+            self.lost_answers += 1
             away = StoreUnavailable("Redis is not available: no answer in time")
             self._outage.begin(away)
             raise away from error
@@ -209,8 +209,7 @@ class RedisClient:
                     await self.create_group()
                     continue
                 is_lost = isinstance(error, LOST_CONNECTION)
-                if is_lost:
-                    self.on_lost_answer()
+                self.lost_answers += is_lost
                 if not is_lost or has_lost_connection:
                     raise translated(error) from error
                 has_lost_connection = True

@@ -45,6 +45,9 @@ BATCH_LIMIT = 200
 LOAD_BYTES = 1_048_576
 """Of records in one load: a millisecond or two of Redis."""
 
+PROMOTED_BYTES = 65_536
+"""Of records claimed with one promotion: large ones are left to the claims that wait for them."""
+
 WRITER_EXPIRY_S = 3_600
 """How long a writer's last batch number is kept after it; resends come within seconds."""
 
@@ -109,16 +112,12 @@ class Failed:
 
 @dataclass(slots=True)
 class Promotion:
-    """What one look at DUE did: how many it moved, and the seconds until the next is due (None: nothing waits).
-
-    `claims`: what of the queue this consumer may deliver; `is_cut`: it was given more than there was room to tell of, which
-    stands among its pending entries.
-    """
+    """What one look at DUE did: how many it moved, the seconds until the next is due (None: nothing waits), and what of the
+    queue this consumer may deliver."""
 
     moved: int
     wait_s: float | None
     claims: list[Claim] = field(default_factory=list)
-    is_cut: bool = False
 
 
 class _Types:
@@ -283,18 +282,18 @@ class Store:
     # What the timer writes
 
     async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
-        """Move what is due into the queue; claim as much of the queue's head, but at most `claims`, and load it as `load` does."""
-        moved, wait_us, claimed, rows = await self._run(
+        """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
+        PROMOTED_BYTES."""
+        moved, wait_us, rows = await self._run(
             "promote",
             [keys.DUE, keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
-            [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, LOAD_BYTES],
+            [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
         )
         found = [
             _claim(Entry(entry_id.decode(), key.decode()), record, failure)
             for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
-            if record is not None
         ]
-        return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found, claimed > len(rows) // 4)
+        return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
 
     # What the worker writes
 

@@ -43,7 +43,13 @@ BRINGING_END_S = 1.0
 """How long a stopping worker waits for the last answer that may bring claims."""
 
 PROMOTED_SHARE = 10
-"""One slot in so many may be taken with a promotion: the blocked claim may bring as many as were free when it began."""
+"""One slot in so many may be taken with promotions, beyond those that the claim under way may bring."""
+
+PROMOTED_MOST = 50
+"""Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
+
+RECOVERY_PAUSE_S = 0.1
+"""Between two recoveries: while every few answers are lost, it costs no more."""
 
 FINAL_WRITES_S = 3.0
 """How long a stopping worker tries to write its last outcomes; without them another delivers again."""
@@ -81,6 +87,10 @@ class Worker:
         """Set when entries may be pending for this consumer that no answer told of."""
         self._recoveries = 0
         """Recoveries that found such entries, since ever."""
+        self._asked = 0
+        """Entries that the claim under way may bring."""
+        self._claims_with_promotion = True
+        """Not after a promotion that failed: what it brings may be too much for the link."""
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = asyncio.Event()
@@ -89,7 +99,6 @@ class Worker:
         self._nothing_comes = asyncio.Event()
         """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
         self._nothing_comes.set()
-        store.client.on_lost_answer = self._untold.set
 
     @property
     def free_slots(self) -> int:
@@ -105,34 +114,46 @@ class Worker:
 
     @contextlib.contextmanager
     def bringing(self) -> Iterator[None]:
-        """Within the block a call is under way that may bring claims: a stop waits for it."""
+        """Within the block a call is under way that may bring claims: a stop waits for it, and a recovery follows if an
+        answer was lost."""
+        client = self._store.client
+        lost_before = client.lost_answers
         self._bringing += 1
         self._nothing_comes.clear()
         try:
             yield
         finally:
+            if client.lost_answers != lost_before:
+                self._untold.set()
             self._bringing -= 1
             if not self._bringing:
                 self._nothing_comes.set()
 
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and begin at once what of it there is room for here."""
-        recoveries = self._recoveries
+        recoveries, asked_at = self._recoveries, asyncio.get_running_loop().time()
         with self.bringing():
-            promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
-            if promotion.is_cut or (promotion.claims and self._recoveries != recoveries):
+            try:
+                promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
+            except StoreUnavailable:
+                self._claims_with_promotion = False
+                raise
+            self._claims_with_promotion = True
+            if self._recoveries == recoveries and _is_leased_since(asked_at):
+                self.start(promotion.claims)
+            elif promotion.claims:
                 # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
                 self._untold.set()
-            if self._recoveries == recoveries:
-                self.start(promotion.claims)
         return promotion
 
     @property
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
-        if self._is_stopping or not self._is_leased:
+        if self._is_stopping or not self._is_leased or not self._claims_with_promotion:
             return 0
-        return max(0, min(self._slots.free - self._slots.reserve, self._concurrency // PROMOTED_SHARE))
+        free = self._slots.free - self._slots.reserve
+        share = self._concurrency // PROMOTED_SHARE - max(0, self._asked - free)
+        return max(0, min(share, free, PROMOTED_MOST))
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
@@ -162,7 +183,7 @@ class Worker:
             self._loading.difference_update(entry.id for entry in new)
 
     def start(self, claims: Iterable[Claim]) -> None:
-        """Deliver each claim as soon as a slot is free."""
+        """Deliver each claim as soon as a slot is free; give it back while stopping."""
         for claim in claims:
             if claim.id in self._in_flight:
                 continue
@@ -171,6 +192,9 @@ class Worker:
                 self._bury(claim, UNREADABLE_ERROR)
             elif is_poison(claim.claims):
                 self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
+            elif self._is_stopping:
+                self._given_back.append(claim)
+                self._has_outcome.set()
             else:
                 self._slots.add(claim)
         self._fill_slots()
@@ -190,7 +214,7 @@ class Worker:
     def _is_leased(self) -> bool:
         """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is renewed:
         another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
-        return asyncio.get_running_loop().time() - self._renewed_at < LEASE_MS / 1000
+        return _is_leased_since(self._renewed_at)
 
     def _next(self) -> Claim | None:
         """Return what may begin now."""
@@ -285,12 +309,15 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
+        self._asked = limit
         try:
             entries = await self._reader.claim(limit)
+            await self.take(entries)
         except (StoreUnavailable, StoreFull):
             self._untold.set()
             raise
-        await self.take(entries)
+        finally:
+            self._asked = 0
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(GATHER_S)
@@ -298,8 +325,8 @@ class Worker:
         else:
             self._slots.turns = 0
 
-    async def _recover(self) -> None:
-        """Start what is pending for this consumer but was never told: its answer was lost on the way."""
+    async def recover(self) -> None:
+        """Start what is pending for this consumer and no answer told of."""
         known = self._in_flight.keys() | self._loading
         entries = await self._store.pending(self._concurrency + BATCH_LIMIT, known)
         self._recoveries += bool(entries)
@@ -361,8 +388,7 @@ class Worker:
             raise
 
     async def renew(self) -> None:
-        """Renew the leases of all that is in flight, and start what no answer told of."""
-        self._untold.clear()
+        """Renew the leases of all that is in flight."""
         renewed, renewed_at = list(self._in_flight), asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
@@ -370,7 +396,6 @@ class Worker:
             self._forget(self._slots.remove(lost))
         self._renewed_at = renewed_at
         self._fill_slots()
-        await self._recover()
 
     # Life
 
@@ -382,6 +407,7 @@ class Worker:
                 guard = tasks.create_task(self._await_fault(), name="deliveries")
                 writer = tasks.create_task(self._outage.ride(finished, self._write_step), name="write-outcomes")
                 renewer = tasks.create_task(self._renew_until(finished), name="renew")
+                recoverer = tasks.create_task(self._outage.ride(finished, self._recover_step), name="recover")
                 claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
                 await stop.wait()
                 self._is_stopping = True
@@ -391,7 +417,7 @@ class Worker:
                 await self._stop_claiming(claimer)
                 await self._drain(hurry, grace_s)
                 finished.set()
-                for task in (guard, writer, renewer):
+                for task in (guard, writer, renewer, recoverer):
                     task.cancel()
         finally:
             # Also when a task has died: what was delivered must not be delivered again for that.
@@ -406,9 +432,20 @@ class Worker:
         async def step() -> None:
             # First, so that a renewal is repeated as soon as an outage is over.
             await self.renew()
-            await stop_or_interval(self._untold, RENEW_INTERVAL_S)
+            await stop_or_interval(finished, RENEW_INTERVAL_S)
 
         await self._outage.ride(finished, step)
+
+    async def _recover_step(self) -> None:
+        # Also now and then: a call that was given up may be applied later.
+        await stop_or_interval(self._untold, RENEW_INTERVAL_S)
+        self._untold.clear()
+        try:
+            await self.recover()
+        except BaseException:
+            self._untold.set()
+            raise
+        await asyncio.sleep(RECOVERY_PAUSE_S)
 
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
@@ -457,19 +494,23 @@ class Worker:
                 released = 0
                 for first in range(0, len(rest), BATCH_LIMIT):
                     released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
-                # And what an answer never told of.
-                while pending := await self._store.pending(self._load_limit):
-                    claims, _ = await self._store.load(pending)
-                    count = sum(await self._store.release(claims))
-                    released += count
-                    if not count:
-                        break
+                # And what no answer told of.
+                looked_at: set[str] = set()
+                while pending := await self._store.pending(self._concurrency + BATCH_LIMIT, looked_at):
+                    claims, count = await self._store.load(pending[: self._load_limit])
+                    looked_at.update(entry.id for entry in pending[:count])
+                    released += sum(await self._store.release(claims))
                 if released:
                     logger.info("released", extra={"fields": {"deliveries": released}})
                 await self._store.retire(0, self._store.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             fields = {"in_flight": len(self._in_flight), "error": str(error) or "no answer in time"}
             logger.warning("stopped-without-redis", extra={"fields": fields})
+
+
+def _is_leased_since(moment: float) -> bool:
+    """Whether a lease that was started then, or later, surely still runs."""
+    return asyncio.get_running_loop().time() - moment < LEASE_MS / 1000
 
 
 def _fields(claim: Claim, outcome: Outcome | None) -> dict[str, object]:

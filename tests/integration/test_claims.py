@@ -58,7 +58,7 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
     with patch.object(store, "load", slow_load):
         loading = asyncio.create_task(worker.take(entries))
         await asyncio.sleep(0.05)
-        recovering = asyncio.create_task(worker.renew())
+        recovering = asyncio.create_task(worker.recover())
         await asyncio.sleep(0.05)
         may_load.set()
         await asyncio.gather(loading, recovering)
@@ -123,7 +123,7 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     with patch.object(store, "load", narrow_load):
         for _ in range(20):
             with contextlib.suppress(StoreUnavailable):
-                await worker.renew()
+                await worker.recover()
         await wait_until(lambda: len(receiver.arrivals) == 40, "all were delivered")
     assert sizes[:4] == [40, 40, 12, 24]
     await stopped(worker)
@@ -162,7 +162,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
 ) -> None:
     await schedule(store, receiver.url, 300)
     await claimed(client, store.name, 300)
-    with patch.object(worker, "_recover"):
+    with patch.object(worker, "recover"):
         await stopped(worker)
     rows = await pending(raw)
     assert {(row["consumer"], row["times_delivered"]) for row in rows} == {(b"waiting", 0)}

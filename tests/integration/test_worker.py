@@ -78,7 +78,7 @@ async def test_what_a_lost_answer_left_pending_is_delivered(
     reader = QueueReader(client, store.name)
     assert len(await reader.claim(10)) == 3  # and nobody hears of it
     await reader.aclose()
-    await worker.renew()
+    await worker.recover()
     await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
     stop = asyncio.Event()
     stop.set()

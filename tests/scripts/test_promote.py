@@ -24,6 +24,7 @@ from tests.scripts.states import (
     new_task,
     overdue,
     queued,
+    record_of,
     state_of,
     waits_ms,
 )
@@ -132,7 +133,7 @@ async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: red
     await store.defer(failed(task, delay_ms=0))
     in_order = [*await overdue_tasks(store, 3)]
     promotion = await store.promote(claims=3)
-    assert (promotion.moved, promotion.wait_s, promotion.is_cut) == (4, None, False)
+    assert (promotion.moved, promotion.wait_s) == (4, None)
     assert [claim.key for claim in promotion.claims] == [task.key, *in_order[:2]]
     assert [(claim.attempts, claim.claims) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
     assert [claim.record.webhook for claim in promotion.claims] == [WEBHOOK] * 3
@@ -157,23 +158,26 @@ async def test_nothing_is_claimed_where_nothing_came_due(store: Store, raw: redi
     assert await state_of(raw, task.key) == QUEUED
 
 
-async def test_what_there_is_no_room_for_is_leased_and_left_to_be_found(
+async def test_once_its_room_is_used_up_no_more_is_claimed(
     store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_order = await overdue_tasks(store, 4)
-    monkeypatch.setattr(store_module, "LOAD_BYTES", 200)
+    size = len(await record_of(raw, in_order[0]))
+    monkeypatch.setattr(store_module, "PROMOTED_BYTES", size + 1)
     promotion = await store.promote(claims=4)
-    assert promotion.is_cut
     assert [claim.key for claim in promotion.claims] == in_order[:2]
+    assert [(await state_of(raw, key)).place for key in in_order] == ["in delivery"] * 2 + ["queued"] * 2
+
+
+async def test_an_entry_that_is_no_tasks_is_claimed_and_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
+    foreign = (await ask(raw, "XADD", keys.QUEUE, "*", "key", "foreign")).decode()
+    first, second = await overdue(store), await overdue(store)
+    promotion = await store.promote(claims=2)
+    assert (promotion.moved, [claim.key for claim in promotion.claims]) == (2, [first.key])
+    assert await state_of(raw, second.key) == QUEUED
+    # The next look at what is pending here takes it out.
     entries = await store.pending(10)
-    assert [entry.key for entry in entries] == in_order
-    assert [await state_of(raw, key) for key in in_order] == [IN_DELIVERY] * 4
-
-
-async def test_an_entry_that_is_no_tasks_is_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
-    other = await queued(store)
-    await ask(raw, "HDEL", keys.ENTRIES, other.key)
-    await overdue(store)
-    promotion = await store.promote(claims=4)
-    assert (promotion.moved, promotion.claims, promotion.is_cut) == (1, [], False)
-    await ask(raw, "FLUSHALL")
+    assert [entry.id for entry in entries] == [foreign, promotion.claims[0].id]
+    assert [claim.key for claim in (await store.load(entries))[0]] == [first.key]
+    assert await queue(raw) == [first.key, second.key]
+    assert [entry.id for entry in await store.pending(10)] == [promotion.claims[0].id]

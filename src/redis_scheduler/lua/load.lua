@@ -5,9 +5,10 @@
 -- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any more,
 --        or not the task's: cancelled, updated or taken over since.
 -- Twice  the lease starts again.
---- include lease renewal records
+--- include lease renewal
 local queue, entries, tasks, failures = unpack(KEYS)
-local group, consumer, idle_ms, lowest, highest, room = unpack(ARGV, 1, 6)
+local group, consumer, idle_ms, lowest, highest = unpack(ARGV, 1, 5)
+local room = tonumber(ARGV[6])
 local count = (#ARGV - 6) / 2
 local ids, keys = {unpack(ARGV, 7, 6 + count)}, {unpack(ARGV, 7 + count)}
 
@@ -15,4 +16,23 @@ local is_held = {}
 for _, id in ipairs(renewed(queue, group, consumer, idle_ms, lowest, highest, ids)) do
   is_held[id] = true
 end
-return records_of(entries, tasks, failures, ids, keys, is_held, tonumber(room))
+local current = redis.call('HMGET', entries, unpack(keys))
+local failed = redis.call('HMGET', failures, unpack(keys))
+
+local answer = {}
+for i, id in ipairs(ids) do
+  local is_loaded = is_held[id] ~= nil and current[i] == id
+  local record = is_loaded and redis.call('HGET', tasks, keys[i])
+  room = room - (record and #record or 0)
+  if room < 0 and i > 1 then
+    break
+  end
+  answer[#answer + 1] = record
+  answer[#answer + 1] = record and failed[i]
+  if is_held[id] and not is_loaded then
+    -- No task's: foreign hands left it. Pending here it would be listed again and again.
+    redis.call('XACK', queue, group, id)
+    redis.call('XDEL', queue, id)
+  end
+end
+return answer

@@ -1,13 +1,13 @@
 -- promote: move what is due into the queue, at most `limit` tasks a call; and, so that what comes due here need not be asked
--- for, claim as many of the queue's oldest entries for this consumer, lease them, and read the tasks of the first.
+-- for, claim of the queue's oldest entries for this consumer as many as came due, lease them, and read their tasks.
 -- KEYS   due, queue, entries, tasks, failures
--- ARGV   limit, claims (at most; 0: none), group, consumer, idle time that the lease starts at (ms), room (bytes of records)
--- Returns {moved, us until the next is due or -1, claims made, {entry id, key, record or false, failure or false, ...}}.
---        moved == limit: there may be more. Fewer in the list than were claimed: there was no room for the others.
+-- ARGV   limit, claims (at most; 0: none), group, consumer, idle time that the lease starts at (ms),
+--        room (bytes of records: once it is used up, no more is claimed)
+-- Returns {moved, us until the next is due or -1, {entry id, key, record, failure or false, ...}}. moved == limit: there may be more.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
 --        listed under the consumer's pending entries.
 -- Full   ZREM is the first write, so a full Redis does not refuse what follows.
---- include clock lease records
+--- include clock lease
 local due, queue, entries, tasks, failures = unpack(KEYS)
 local limit, most_claims, group, consumer, idle_ms, room = unpack(ARGV)
 local now = now_us()
@@ -24,26 +24,26 @@ if #keys > 0 then
 end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 
-local ids, claimed_keys, is_held, claims = {}, {}, {}, {}
-local count = math.min(#keys, tonumber(most_claims))
--- Last: where the group is gone this fails, and all before it stands.
-local read = count > 0 and redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', queue, '>')
-for _, entry in ipairs(read and read[1][2] or {}) do
-  local id, fields = entry[1], entry[2]
-  if fields then  -- a deleted entry that was never claimed has none on a 6.2 server
-    ids[#ids + 1] = id
-    claimed_keys[#claimed_keys + 1] = fields[2]
-    is_held[id] = true
+local ids, claims = {}, {}
+room = tonumber(room)
+while #ids < math.min(#keys, most_claims) and room > 0 do
+  -- Last: where the group is gone it fails, and all before it stands.
+  local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', queue, '>')
+  if not read then
+    break
+  end
+  local id, key = read[1][2][1][1], read[1][2][1][2][2]
+  ids[#ids + 1] = id
+  local record = redis.call('HGET', entries, key) == id and redis.call('HGET', tasks, key)
+  if record then
+    room = room - #record
+    claims[#claims + 1] = id
+    claims[#claims + 1] = key
+    claims[#claims + 1] = record
+    claims[#claims + 1] = redis.call('HGET', failures, key)
   end
 end
 if #ids > 0 then
   lease(queue, group, consumer, idle_ms, ids)
-  local found = records_of(entries, tasks, failures, ids, claimed_keys, is_held, tonumber(room))
-  for i = 1, #found / 2 do
-    claims[#claims + 1] = ids[i]
-    claims[#claims + 1] = claimed_keys[i]
-    claims[#claims + 1] = found[2 * i - 1]
-    claims[#claims + 1] = found[2 * i]
-  end
 end
-return {#keys, head[2] and math.max(0, head[2] * 1000 - now) or -1, #ids, claims}
+return {#keys, head[2] and math.max(0, head[2] * 1000 - now) or -1, claims}
