@@ -140,7 +140,7 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = asyncio.Event()
-    execute: Any = client._redis.execute_command
+    execute = client._execute
     losses = 0
 
     async def lose_one_answer(*arguments: Argument) -> Any:
@@ -160,7 +160,7 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
         running = tasks.create_task(worker.run(stop, asyncio.Event(), 10))
         await asyncio.sleep(0.05)
         await overdue(store, receiver.url, 3)
-        monkeypatch.setattr(client._redis, "execute_command", lose_one_answer)
+        monkeypatch.setattr(client, "_execute", lose_one_answer)
         await worker.promote()
         await wait_until(lambda: len(receiver.arrivals) == 3, "all arrive")
         stop.set()
@@ -223,7 +223,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long(
 async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     every: int, worker: Worker, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute: Any = client._redis.execute_command
+    execute = client._execute
     calls = renewals = recoveries = 0
     recover, renew = worker.recover, worker.renew
 
@@ -245,7 +245,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
         recoveries += 1
         await recover()
 
-    monkeypatch.setattr(client._redis, "execute_command", lose_some)
+    monkeypatch.setattr(client, "_execute", lose_some)
     monkeypatch.setattr(worker, "renew", counted_renew)
     monkeypatch.setattr(worker, "recover", counted_recover)
     stop = asyncio.Event()
