@@ -6,17 +6,14 @@
               └─ surplus of a slow receiver: defer
 
 A delivery is in flight from its claim until its outcome is written, and no entry is started twice in a process: one that
-comes again (reclaimed after a stall, listed after a lost answer) is a renewal. Outcomes are written in batches; Redis'
-scripts fence them, so writing one again after an outage does nothing.
+comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 """
 
 import asyncio
 import contextlib
 import logging
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
@@ -24,6 +21,7 @@ from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import location
 from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
+from redis_scheduler.outcomes import GATHER_S, Outcomes
 from redis_scheduler.retry import Policy, Step, is_poison
 from redis_scheduler.slots import TURN_S, Slots
 from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Entry, Failed, Promotion, Store
@@ -32,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 RENEW_INTERVAL_S = 5.0
 """A third of the lease: two renewals may fail before it runs out."""
-
-GATHER_S = 0.002
-"""How long a finished delivery waits for others to be settled with; its receiver has answered already."""
 
 LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
@@ -75,11 +70,8 @@ class Worker:
         self._come_early: list[Entry] = []
         self._load_limit = BATCH_LIMIT
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._delivered: deque[Claim] = deque()
-        self._failed: deque[tuple[Step, Failed]] = deque()
-        self._given_back: deque[Claim] = deque()
+        self._outcomes = Outcomes(store, self._on_written)
         self._look_again: asyncio.TimerHandle | None = None
-        self._has_outcome = asyncio.Event()
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot has ended, a turn is over, or failures were written."""
         self._is_stopping = False
@@ -93,8 +85,7 @@ class Worker:
         """Not after a promotion that failed: what it brings may be too much for the link."""
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.retry_parked = asyncio.Event()
-        """Set when a retry was parked: the reclaimer must look again."""
+        self.retry_parked = self._outcomes.retry_parked
         self._bringing = 0
         self._nothing_comes = asyncio.Event()
         """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
@@ -193,8 +184,7 @@ class Worker:
             elif is_poison(claim.claims):
                 self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
             elif self._is_stopping:
-                self._given_back.append(claim)
-                self._has_outcome.set()
+                self._outcomes.give_back([claim])
             else:
                 self._slots.add(claim)
         self._fill_slots()
@@ -230,8 +220,7 @@ class Worker:
         """Send back what waits for a slow receiver."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._passed += 1
-            self._failed.append((Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False)))
-            self._has_outcome.set()
+            self._outcomes.fail(Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False))
 
     def _on_look_again(self) -> None:
         self._look_again = None
@@ -267,13 +256,11 @@ class Worker:
             del self._running[claim.id]
             self._slots.end(claim, elapsed_s)
         if outcome.error is None:
-            self._delivered.append(claim)
-            self._has_outcome.set()
+            self._outcomes.deliver(claim)
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("delivered", extra={"fields": _fields(claim, outcome)})
         elif outcome.is_local:
-            self._given_back.append(claim)
-            self._has_outcome.set()
+            self._outcomes.give_back([claim])
         else:
             self._fail(claim, outcome)
         self._may_have_room.set()
@@ -286,8 +273,7 @@ class Worker:
         self._add_failed(step, Failed(claim, failure, self._policy.delay_ms), error, outcome)
 
     def _add_failed(self, step: Step, failed: Failed, error: str, outcome: Outcome | None = None) -> None:
-        self._failed.append((step, failed))
-        self._has_outcome.set()
+        self._outcomes.fail(step, failed)
         level = logging.WARNING if step is Step.BURY else logging.INFO
         if logger.isEnabledFor(level):
             fields = _fields(failed.claim, outcome) | {"error": error}
@@ -303,7 +289,7 @@ class Worker:
         if slots.waiting <= slots.turns + slots.reserve:
             # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
             limit += 2 * self._passed
-        limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._failed))
+        limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._outcomes.failed))
         if limit <= 0:
             self._may_have_room.clear()
             await self._may_have_room.wait()
@@ -335,57 +321,26 @@ class Worker:
     # Outcomes
 
     async def write_outcomes(self) -> None:
-        """Write a batch of each kind of outcome; on an error all of them stay and are written again."""
-        while self._delivered or self._failed or self._given_back:
-            delivered = list(islice(self._delivered, BATCH_LIMIT))
-            if delivered:
-                await self._store.settle(delivered)
-                self._forget(delivered)
-                for _ in delivered:
-                    self._delivered.popleft()
-            failed = list(islice(self._failed, BATCH_LIMIT))
-            if failed:
-                await self._write_failed(failed)
-                self._forget(item.claim for _, item in failed)
-                for _ in failed:
-                    self._failed.popleft()
-                self._may_have_room.set()
-            given_back = list(islice(self._given_back, BATCH_LIMIT))
-            if given_back:
-                await self._store.release(given_back)
-                self._forget(given_back)
-                for _ in given_back:
-                    self._given_back.popleft()
+        """Write all outcomes; then take what came before the answer to its own."""
+        await self._outcomes.write()
+        await self._take_early()
+
+    async def _write_step(self) -> None:
+        await self._outcomes.write_what_comes()
+        await self._take_early()
+
+    async def _take_early(self) -> None:
         early, self._come_early = self._come_early, []
         await self.take(early)
 
-    async def _write_failed(self, failed: list[tuple[Step, Failed]]) -> None:
-        by_step: dict[Step, list[Failed]] = {step: [] for step in Step}
-        for step, item in failed:
-            by_step[step].append(item)
-        if to_retry := by_step[Step.RETRY]:
-            answers = await self._store.retry(to_retry)
-            by_step[Step.DEFER] += [item for item, answer in zip(to_retry, answers, strict=True) if answer == 2]
-            self.retry_parked.set()
-        if by_step[Step.DEFER]:
-            await self._store.defer(by_step[Step.DEFER])
-        if by_step[Step.BURY]:
-            await self._store.bury(by_step[Step.BURY])
+    def _on_written(self, claims: Iterable[Claim]) -> None:
+        self._forget(claims)
+        self._may_have_room.set()
 
     def _forget(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
             if self._in_flight.get(claim.id) is claim:
                 del self._in_flight[claim.id]
-
-    async def _write_step(self) -> None:
-        await self._has_outcome.wait()
-        await asyncio.sleep(GATHER_S)
-        self._has_outcome.clear()
-        try:
-            await self.write_outcomes()
-        except BaseException:
-            self._has_outcome.set()
-            raise
 
     async def renew(self) -> None:
         """Renew the leases of all that is in flight."""
@@ -412,8 +367,7 @@ class Worker:
                 await stop.wait()
                 self._is_stopping = True
                 # What has not begun goes to others at once.
-                self._given_back += self._slots.clear()
-                self._has_outcome.set()
+                self._outcomes.give_back(self._slots.clear())
                 await self._stop_claiming(claimer)
                 await self._drain(hurry, grace_s)
                 finished.set()

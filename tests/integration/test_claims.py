@@ -95,9 +95,9 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
     await worker.take(entries)
-    await wait_until(lambda: worker._failed, "the attempt has failed")
+    await wait_until(lambda: worker._outcomes.failed, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
-    assert await store.retry([failed for _, failed in worker._failed]) == [1]
+    assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
     await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
     reclaimed, _ = await store.reclaim(10)
     await worker.take(reclaimed)
@@ -223,7 +223,8 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
-    monkeypatch.setattr("redis_scheduler.worker.BATCH_LIMIT", 2)
+    for module in ("worker", "outcomes"):
+        monkeypatch.setattr(f"redis_scheduler.{module}.BATCH_LIMIT", 2)
     can_write, retry = asyncio.Event(), store.retry
 
     async def slow_retry(failed: list[Failed]) -> list[int]:
@@ -232,7 +233,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
     async def waits() -> bool:
         is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
-        return len(worker._failed) >= 4 and not is_blocked and not worker._may_have_room.is_set()
+        return len(worker._outcomes.failed) >= 4 and not is_blocked and not worker._may_have_room.is_set()
 
     receiver.status = 503
     await schedule(store, receiver.url, CONCURRENCY)

@@ -127,7 +127,7 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
         promoting = asyncio.create_task(worker.promote())
         await wait_until(lambda: pending(raw), "the promotion was applied")
         await worker.recover()
-        await wait_until(lambda: len(worker._delivered) == 3, "what was pending was delivered")
+        await wait_until(lambda: len(worker._outcomes.delivered) == 3, "what was pending was delivered")
         await worker.write_outcomes()
         may_answer.set()
         assert len((await promoting).claims) == 3

@@ -1,0 +1,91 @@
+"""What deliveries came to, until Redis has it. Written in batches, and again after an error: Redis' scripts fence outcomes, so
+writing one twice does nothing."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from redis_scheduler.retry import Step
+from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, Store
+
+GATHER_S = 0.002
+"""How long a finished delivery waits for others to be settled with; its receiver has answered already."""
+
+Outcome = TypeVar("Outcome")
+
+
+class Outcomes:
+    """The outcomes that wait to be written. `on_written` is called with the claims of each batch that was."""
+
+    def __init__(self, store: Store, on_written: Callable[[Iterable[Claim]], None]) -> None:
+        self._store = store
+        self._on_written = on_written
+        self.delivered: deque[Claim] = deque()
+        self.failed: deque[tuple[Step, Failed]] = deque()
+        self.given_back: deque[Claim] = deque()
+        self._is_added = asyncio.Event()
+        self.retry_parked = asyncio.Event()
+        """Set when a retry was parked: the reclaimer must look again."""
+
+    def deliver(self, claim: Claim) -> None:
+        """Have a delivered task forgotten."""
+        self.delivered.append(claim)
+        self._is_added.set()
+
+    def fail(self, step: Step, failed: Failed) -> None:
+        """Have a task retried, deferred or buried."""
+        self.failed.append((step, failed))
+        self._is_added.set()
+
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """Have claims released, to be taken by any worker."""
+        self.given_back += claims
+        self._is_added.set()
+
+    async def write(self) -> None:
+        """Write a batch of each kind, until none is left; on an error what was not written stays."""
+        while self.delivered or self.failed or self.given_back:
+            if delivered := _first(self.delivered):
+                await self._store.settle(delivered)
+                self._written(self.delivered, delivered)
+            if failed := _first(self.failed):
+                await self._write_failed(failed)
+                self._written(self.failed, [item.claim for _, item in failed])
+            if given_back := _first(self.given_back):
+                await self._store.release(given_back)
+                self._written(self.given_back, given_back)
+
+    def _written(self, outcomes: deque[Outcome], claims: Sequence[Claim]) -> None:
+        for _ in claims:
+            outcomes.popleft()
+        self._on_written(claims)
+
+    async def _write_failed(self, failed: Sequence[tuple[Step, Failed]]) -> None:
+        by_step: dict[Step, list[Failed]] = {step: [] for step in Step}
+        for step, item in failed:
+            by_step[step].append(item)
+        if to_retry := by_step[Step.RETRY]:
+            answers = await self._store.retry(to_retry)
+            by_step[Step.DEFER] += [item for item, answer in zip(to_retry, answers, strict=True) if answer == 2]
+            self.retry_parked.set()
+        if by_step[Step.DEFER]:
+            await self._store.defer(by_step[Step.DEFER])
+        if by_step[Step.BURY]:
+            await self._store.bury(by_step[Step.BURY])
+
+    async def write_what_comes(self) -> None:
+        """Wait for an outcome, gather others for a moment, and write them."""
+        await self._is_added.wait()
+        await asyncio.sleep(GATHER_S)
+        self._is_added.clear()
+        try:
+            await self.write()
+        except BaseException:
+            self._is_added.set()
+            raise
+
+
+def _first(outcomes: deque[Outcome]) -> list[Outcome]:
+    return list(islice(outcomes, BATCH_LIMIT))
