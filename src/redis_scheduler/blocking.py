@@ -44,8 +44,7 @@ class QueueReader:
                 return []
             await self.aclose()
             raise translated(error) from error
-        # A deleted entry that was never claimed has no fields on a 6.2 server.
-        return [entry_of(entry) for entry in answer[0][1] if entry[1]] if answer else []
+        return [entry_of(entry) for entry in answer[0][1]] if answer else []
 
     async def unblock(self) -> None:
         """Make a blocked claim answer at once, with what it has, its connection kept."""

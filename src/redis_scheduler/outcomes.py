@@ -13,7 +13,7 @@ from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, Store
 GATHER_S = 0.002
 """How long a finished delivery waits for others to be settled with; its receiver has answered already."""
 
-Outcome = TypeVar("Outcome")
+Item = TypeVar("Item")
 
 
 class Outcomes:
@@ -57,7 +57,7 @@ class Outcomes:
                 await self._store.release(given_back)
                 self._written(self.given_back, given_back)
 
-    def _written(self, outcomes: deque[Outcome], claims: Sequence[Claim]) -> None:
+    def _written(self, outcomes: deque[Item], claims: Sequence[Claim]) -> None:
         for _ in claims:
             outcomes.popleft()
         self._on_written(claims)
@@ -87,5 +87,5 @@ class Outcomes:
             raise
 
 
-def _first(outcomes: deque[Outcome]) -> list[Outcome]:
+def _first(outcomes: deque[Item]) -> list[Item]:
     return list(islice(outcomes, BATCH_LIMIT))

@@ -128,7 +128,7 @@ class RedisClient:
         self.timeout_s = timeout_s
         self._outage = outage or Outage()
         self.lost_answers = 0
-        """Sends that were not answered, since ever: each may have been applied all the same."""
+        """Sends and connects that were not answered, since ever: a send may have been applied all the same."""
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
@@ -158,7 +158,7 @@ class RedisClient:
         return await self.resending(lambda: self._execute(*arguments))
 
     async def _execute(self, *arguments: Argument) -> Any:
-        """Send a command, as the library's `execute_command` does, less what that does for resends and metrics: a third.
+        """Send a command as the library's `execute_command` does, less its layers for resends and metrics: a third of its time.
 
         An error on the way, a cancellation too, closes the connection: no answer is taken for that of another command.
         """

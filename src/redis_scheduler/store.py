@@ -46,7 +46,7 @@ LOAD_BYTES = 1_048_576
 """Of records in one load: a millisecond or two of Redis."""
 
 PROMOTED_BYTES = 65_536
-"""Of records claimed with one promotion: large ones are left to the claims that wait for them."""
+"""Of records claimed with one promotion, and one record: more is left to the claims that wait for it."""
 
 WRITER_EXPIRY_S = 3_600
 """How long a writer's last batch number is kept after it; resends come within seconds."""
@@ -151,7 +151,8 @@ SCRIPTS = _scripts(
 class Store:
     """The transitions. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
 
-    One call of a script is applied as a whole or not at all; purge and renew are several.
+    One call of a script is applied as a whole or not at all, but for a promotion without the group, which claims nothing;
+    purge, renew and pending are several.
     """
 
     def __init__(self, client: RedisClient, name: str) -> None:

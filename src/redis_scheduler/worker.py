@@ -73,7 +73,7 @@ class Worker:
         self._outcomes = Outcomes(store, self._on_written)
         self._look_again: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
-        """Set when the claim loop must look again: a slot has ended, a turn is over, or failures were written."""
+        """Set when the claim loop must look again: a slot or a load has ended, a turn is over, or outcomes were written."""
         self._is_stopping = False
         self._untold = asyncio.Event()
         """Set when entries may be pending for this consumer that no answer told of."""
@@ -81,8 +81,9 @@ class Worker:
         """Recoveries that found such entries, since ever."""
         self._asked = 0
         """Entries that the claim under way may bring."""
-        self._claims_with_promotion = True
-        """Not after a promotion that failed: what it brings may be too much for the link."""
+        self._is_listed = asyncio.Event()
+        """Not set from a claim that failed until a recovery has seen what it left: no more is claimed meanwhile."""
+        self._is_listed.set()
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
@@ -127,9 +128,8 @@ class Worker:
             try:
                 promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
             except StoreUnavailable:
-                self._claims_with_promotion = False
+                self._load_less()
                 raise
-            self._claims_with_promotion = True
             if self._recoveries == recoveries and _is_leased_since(asked_at):
                 self.start(promotion.claims)
             elif promotion.claims:
@@ -140,11 +140,21 @@ class Worker:
     @property
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
-        if self._is_stopping or not self._is_leased or not self._claims_with_promotion:
+        # A link that takes no more than one record at a time must not hold the timer up with any.
+        if self._is_stopping or not self._is_leased or self._load_limit == 1:
             return 0
-        free = self._slots.free - self._slots.reserve
+        free = self._free_to_claim
         share = self._concurrency // PROMOTED_SHARE - max(0, self._asked - free)
-        return max(0, min(share, free, PROMOTED_MOST))
+        return max(0, min(share, free, PROMOTED_MOST, self._load_limit))
+
+    @property
+    def _free_to_claim(self) -> int:
+        """Slots for new claims: not those kept for retries, nor those that what is loading will take."""
+        return self._slots.free - self._slots.reserve - len(self._loading)
+
+    def _load_less(self) -> None:
+        """After a call that failed: what it brings may be too much for the link."""
+        self._load_limit = max(1, self._load_limit // 4)
 
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
@@ -163,7 +173,7 @@ class Worker:
                 try:
                     claims, looked_at = await self._store.load(new[: self._load_limit])
                 except StoreUnavailable:
-                    self._load_limit = max(1, self._load_limit // 4)
+                    self._load_less()
                     self._untold.set()
                     raise
                 self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit)
@@ -172,6 +182,7 @@ class Worker:
                 self.start(claims)
         finally:
             self._loading.difference_update(entry.id for entry in new)
+            self._may_have_room.set()
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
@@ -283,9 +294,10 @@ class Worker:
 
     async def run_once(self) -> None:
         """Wait for free slots, claim as much as fits them, and start it."""
+        await self._is_listed.wait()
         slots = self._slots
         # One at least, in its line if need be: a host that has none is not judged.
-        limit = max(slots.free - slots.reserve, int(slots.free > 0 and not slots.waiting))
+        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self._loading))
         if slots.waiting <= slots.turns + slots.reserve:
             # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
             limit += 2 * self._passed
@@ -300,6 +312,7 @@ class Worker:
             entries = await self._reader.claim(limit)
             await self.take(entries)
         except (StoreUnavailable, StoreFull):
+            self._is_listed.clear()
             self._untold.set()
             raise
         finally:
@@ -314,8 +327,12 @@ class Worker:
     async def recover(self) -> None:
         """Start what is pending for this consumer and no answer told of."""
         known = self._in_flight.keys() | self._loading
-        entries = await self._store.pending(self._concurrency + BATCH_LIMIT, known)
-        self._recoveries += bool(entries)
+        most = self._concurrency + BATCH_LIMIT
+        entries = await self._store.pending(len(known) + most, known)
+        if len(entries) >= most:
+            self._untold.set()
+        self._recoveries += any(entry.id not in self._in_flight and entry.id not in self._loading for entry in entries)
+        self._is_listed.set()
         await self.take(entries)
 
     # Outcomes
@@ -343,8 +360,8 @@ class Worker:
                 del self._in_flight[claim.id]
 
     async def renew(self) -> None:
-        """Renew the leases of all that is in flight."""
-        renewed, renewed_at = list(self._in_flight), asyncio.get_running_loop().time()
+        """Renew the leases of all that is here."""
+        renewed, renewed_at = [*self._in_flight, *self._loading], asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
@@ -404,6 +421,7 @@ class Worker:
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
         self._may_have_room.set()
+        self._is_listed.set()
         for _ in range(60):
             try:
                 await self._reader.unblock()
@@ -413,6 +431,7 @@ class Worker:
             if (await asyncio.wait([claimer], timeout=0.05))[0]:
                 break
         claimer.cancel()
+        self._untold.set()
         await self._reader.aclose()
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
@@ -444,6 +463,7 @@ class Worker:
             async with asyncio.timeout(FINAL_WRITES_S):
                 await self.write_outcomes()
                 await stop_or_interval(self._nothing_comes, BRINGING_END_S)
+                await self._outcomes.write()
                 rest = list(self._in_flight.values())
                 released = 0
                 for first in range(0, len(rest), BATCH_LIMIT):

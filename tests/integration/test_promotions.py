@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
 from redis_scheduler.retry import Policy
 from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store
-from redis_scheduler.worker import Worker
+from redis_scheduler.worker import RECOVERY_PAUSE_S, Worker
 from tests.integration.conftest import schedule
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.support.receiver import Receiver
@@ -55,24 +56,36 @@ async def test_what_comes_due_begins_without_a_claim_of_its_own(
     assert await pending(raw) == []
 
 
-async def test_one_that_stops_or_stood_still_claims_nothing_nor_does_the_next_promotion_after_one_that_failed(
+async def count_claimed(worker: Worker, store: Store, webhook: str) -> int:
+    """Promote a task that is due; return how many were claimed with it."""
+    await overdue(store, webhook, 1)
+    promotion = await worker.promote()
+    assert promotion.moved == 1
+    return len(promotion.claims)
+
+
+async def test_one_that_stops_or_stood_still_claims_nothing(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    async def claimed() -> int:
-        await overdue(store, receiver.url, 1)
-        promotion = await worker.promote()
-        assert promotion.moved == 1
-        return len(promotion.claims)
-
     worker._renewed_at -= LEASE_MS / 1000
-    assert await claimed() == 0
+    assert await count_claimed(worker, store, receiver.url) == 0
     await worker.renew()
-    assert await claimed() == 1
-    with patch.object(store, "promote", side_effect=StoreUnavailable), pytest.raises(StoreUnavailable):
-        await worker.promote()
-    assert [await claimed(), await claimed()] == [0, 1]
+    assert await count_claimed(worker, store, receiver.url) == 1
     await stopped(worker)
-    assert await claimed() == 0
+    assert await count_claimed(worker, store, receiver.url) == 0
+
+
+async def test_on_a_link_that_takes_one_record_at_a_time_they_claim_nothing_until_a_load_has_come_through(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    with patch.object(store, "promote", side_effect=StoreUnavailable):
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable):
+                await worker.promote()
+    assert await count_claimed(worker, store, receiver.url) == 0
+    await worker.take(await claimed(client, store.name, 1))
+    assert await count_claimed(worker, store, receiver.url) == 1
+    await stopped(worker)
 
 
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
@@ -190,21 +203,73 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
     assert set(receiver.times_by_key.values()) == {1}
 
 
-async def test_leases_are_renewed_while_a_recovery_loads_for_long(
+async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote = store.promote
+
+    async def late_promote(limit: int, claims: int) -> Promotion:
+        promotion = await promote(limit, claims)
+        await asyncio.sleep(0.1)
+        worker._renewed_at = asyncio.get_running_loop().time()
+        return promotion
+
+    await overdue(store, receiver.url, 3)
+    monkeypatch.setattr("redis_scheduler.worker.LEASE_MS", 90)
+    with patch.object(store, "promote", late_promote):
+        assert len((await worker.promote()).claims) == 3
+    assert worker._in_flight == {}
+    assert worker._untold.is_set()
+
+
+async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has_seen_what_it_left(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    """Nor does what the recovery then loads, for however long, leave room for more than there are slots."""
+    load, pending_of, may_list, may_load = store.load, store.pending, asyncio.Event(), asyncio.Event()
+    is_broken = True
+
+    async def slow_load(entries: list[Entry]) -> tuple[list[Claim], int]:
+        if is_broken:
+            raise StoreUnavailable
+        await may_load.wait()
+        return await load(entries)
+
+    async def slow_pending(limit: int, known: Collection[str] = ()) -> list[Entry]:
+        await may_list.wait()
+        return await pending_of(limit, known)
+
+    stop = asyncio.Event()
+    await schedule(store, receiver.url, 3 * CONCURRENCY)
+    with patch.object(store, "load", slow_load), patch.object(store, "pending", slow_pending):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            await wait_until(lambda: not worker._is_listed.is_set(), "the load of a claim has failed")
+            is_broken = False
+            for may_go_on in (may_list, may_load):
+                await asyncio.sleep(0.3)
+                assert len(await pending(raw)) == CONCURRENCY - CONCURRENCY // 10
+                may_go_on.set()
+            await wait_until(lambda: len(receiver.arrivals) == 3 * CONCURRENCY, "all arrive")
+            stop.set()
+    assert set(receiver.times_by_key.values()) == {1}
+
+
+async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 0.05)
     receiver.delay_s = 1
-    load, renew, renewals, is_loading = store.load, store.renew, 0, asyncio.Event()
+    load, renew, loading, renewals = store.load, store.renew, set[str](), 0
 
     async def slow_load(entries: list[Entry]) -> tuple[list[Claim], int]:
-        is_loading.set()
+        loading.update(entry.id for entry in entries)
         await stop.wait()
         return await load(entries)
 
     async def counted_renew(ids: list[str]) -> set[str]:
         nonlocal renewals
-        renewals += is_loading.is_set()
+        renewals += loading != set() and len(ids) == 2 and loading < set(ids)
         return await renew(ids)
 
     stop = asyncio.Event()
@@ -248,7 +313,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     monkeypatch.setattr(client, "_execute", lose_some)
     monkeypatch.setattr(worker, "renew", counted_renew)
     monkeypatch.setattr(worker, "recover", counted_recover)
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
         for _ in range(50):
@@ -257,7 +322,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
             await asyncio.sleep(0.02)
         stop.set()
     assert renewals == 1
-    assert 3 <= recoveries <= 12
+    assert 3 <= recoveries <= (time.monotonic() - started) / RECOVERY_PAUSE_S + 2
 
 
 async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: Store) -> None:

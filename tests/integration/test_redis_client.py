@@ -28,6 +28,19 @@ def test_connections_that_were_reset_while_idle_are_replaced(tmp_path: Path) -> 
     uvloop.run(reset_and_go_on())
 
 
+async def test_a_call_that_is_cancelled_leaves_no_connection_taken_and_no_answer_to_another(
+    client: RedisClient,
+) -> None:
+    for number in range(150):  # more than the pool has connections
+        call = asyncio.create_task(client.command("BLPOP", "nothing", 0.05))
+        await asyncio.sleep(0 if number % 2 else 0.001)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await client.command("ECHO", str(number)) == str(number).encode()
+    assert not client._redis.connection_pool._in_use_connections
+
+
 def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_the_limit(tmp_path: Path) -> None:
     large = b"x" * 32 * 1_048_576
 

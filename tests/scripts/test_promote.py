@@ -5,6 +5,8 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler import store as store_module
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import LEASE_MS, Promotion, Store, redis_ms
 from tests.scripts.states import (
     DEFERRED,
@@ -181,3 +183,19 @@ async def test_an_entry_that_is_no_tasks_is_claimed_and_passed_over(store: Store
     assert [claim.key for claim in (await store.load(entries))[0]] == [first.key]
     assert await queue(raw) == [first.key, second.key]
     assert [entry.id for entry in await store.pending(10)] == [promotion.claims[0].id]
+
+
+async def test_an_entry_that_was_deleted_before_anybody_claimed_it_is_passed_over(
+    store: Store, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    for claim_with_promotion in (True, False):
+        gone = (await ask(raw, "XADD", keys.QUEUE, "*", "key", "gone")).decode()
+        task = await overdue(store)
+        await ask(raw, "XDEL", keys.QUEUE, gone)
+        if claim_with_promotion:
+            assert [claim.key for claim in (await store.promote(claims=2)).claims] == [task.key]
+        else:
+            await store.promote()
+            reader = QueueReader(client, store.name)
+            assert [entry.key for entry in await reader.claim(2)] == [task.key]
+            await reader.aclose()

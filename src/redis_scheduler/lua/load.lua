@@ -4,6 +4,7 @@
 --        then the entry ids, at most a few hundred, then their task keys in the same order
 -- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any more,
 --        or not the task's: cancelled, updated or taken over since.
+--        An entry that is this consumer's and no task's is taken out.
 -- Twice  the lease starts again.
 --- include lease renewal
 local queue, entries, tasks, failures = unpack(KEYS)

@@ -1,4 +1,4 @@
--- Starts leases again, by `lease`. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
+-- Starts leases again; to be included after `lease`. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
 -- renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
 local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
   local pending = {}
