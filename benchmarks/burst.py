@@ -1,7 +1,7 @@
 """Burst: how many deliveries a second, when a great many tasks are due at one instant?
 
-The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client; the
-ratio of the two is the answer. The bare client runs before and after each burst, and the best of its runs counts.
+The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client, in
+several rounds. A ratio is that of a burst to the bare client's runs just before and after it; the median is the answer.
 """
 
 import argparse
@@ -126,28 +126,52 @@ async def burst(
 
 async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure the service with each count of workers, and its references around each; return what was found."""
+    counts, concurrency = options.workers, options.concurrency
     bodies = [json.dumps({"order": number, "status": "shipped"}).encode() for number in range(options.tasks)]
-    bursts: list[dict[str, Any]] = []
+    found: dict[int, list[tuple[float, Figure, dict[str, Any]]]] = {workers: [] for workers in counts}
+    bare, deliverer = [], []
     async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
-        bare = [await refer(reference.post_with_aiohttp, receiver, bodies, options.concurrency)]
-        for workers in options.workers:
-            roles = [API] + [WORKER] * workers
-            async with harness.service(redis.url, folder, roles, CONCURRENCY=str(options.concurrency)) as service:
-                delivered, checks = await burst(service, redis, receiver, bodies)
-            bursts.append({"workers": workers, **asdict(delivered), "checks": report.whole(checks)})
-            bare.append(await refer(reference.post_with_aiohttp, receiver, bodies, options.concurrency))
-        deliverer = await refer(reference.post_with_deliverer, receiver, bodies, options.concurrency)
-        ceiling = await refer(reference.post_raw, receiver, bodies, options.concurrency)
-    best = max(figure.a_second for figure in bare)
-    bursts = [{"ratio": round(one["a_second"] / best, 3), **one} for one in bursts]
+
+        async def refer_bare() -> Figure:
+            return await refer(reference.post_with_aiohttp, receiver, bodies, concurrency)
+
+        await refer_bare()  # opens what is opened once
+        for _ in range(options.rounds):
+            bare.append(await refer_bare())
+            for workers in counts:
+                roles = [API] + [WORKER] * workers
+                async with harness.service(redis.url, folder, roles, CONCURRENCY=str(concurrency)) as service:
+                    delivered, checks = await burst(service, redis, receiver, bodies)
+                bare.append(await refer_bare())
+                beside = (bare[-2].a_second + bare[-1].a_second) / 2
+                found[workers].append((delivered.a_second / beside, delivered, report.whole(checks)))
+            deliverer.append(await refer(reference.post_with_deliverer, receiver, bodies, concurrency))
+        ceiling = await refer(reference.post_raw, receiver, bodies, concurrency)
+    bursts = [summary(workers, rounds) for workers, rounds in found.items()]
     return {
         "bursts": bursts,
         "aiohttp": [asdict(figure) for figure in bare],
-        "deliverer": asdict(deliverer),
+        "deliverer": [asdict(figure) for figure in deliverer],
         "receiver_ceiling": asdict(ceiling),
         "marks": marks(bursts),
         "versions": report.versions(redis.server),
     }
+
+
+def summary(workers: int, rounds: Sequence[tuple[float, Figure, dict[str, Any]]]) -> dict[str, Any]:
+    """Return what all rounds of one count of workers come to."""
+    quartiles = report.quartiles([ratio for ratio, _, _ in rounds])
+    return {
+        "workers": workers,
+        "ratio": quartiles[1],
+        "ratio_quartiles": quartiles,
+        "rounds": [{"ratio": round(ratio, 3), **asdict(one), "checks": checks} for ratio, one, checks in rounds],
+    }
+
+
+def in_the_middle(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figure with the median rate, of two the lower."""
+    return sorted(figures, key=lambda figure: figure["a_second"])[(len(figures) - 1) // 2]
 
 
 def marks(bursts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -160,18 +184,23 @@ def show(found: dict[str, Any]) -> None:
     """Print the figures."""
     settings = found["settings"]
     print(f"burst: {settings['tasks']:,} tasks, {settings['concurrency']} at once in each process\n")
-    named = [(f"the service, {one['workers']} worker(s)", one) for one in found["bursts"]]
-    named += [("a bare aiohttp client", one) for one in found["aiohttp"]]
-    named.append(("the service's own posts, without Redis", found["deliverer"]))
-    named.append(("the receiver's ceiling (raw client)", found["receiver_ceiling"]))
+    named = [
+        *((f"the service, {one['workers']} worker(s)", one["rounds"], one) for one in found["bursts"]),
+        ("a bare aiohttp client", found["aiohttp"], {}),
+        ("the service's own posts, without Redis", found["deliverer"], {}),
+        ("the receiver's ceiling (raw client)", [found["receiver_ceiling"]], {}),
+    ]
     rows = []
-    for label, one in named:
-        ratio = f"{one['ratio']:.2f}" if "ratio" in one else ""
-        cpu = report.listing(one["cpu_percent"])
-        rows.append((label, f"{one['a_second']:,.0f}", ratio, f"{one['seconds']:.2f}", cpu))
-    print(report.table(("", "a second", "ratio", "seconds", "CPU, % of a core"), rows))
+    for label, rounds, one in named:
+        low, median, high = [f"{ratio:.2f}" for ratio in one.get("ratio_quartiles", ())] or ("", "", "")
+        rates = [figure["a_second"] for figure in rounds]
+        middle = in_the_middle(rounds)
+        row = (label, f"{middle['a_second']:,.0f}", f"{min(rates):,.0f} {max(rates):,.0f}", median, f"{low} {high}")
+        rows.append((*row, report.listing(middle["cpu_percent"])))
+    print(report.table(("", "a second", "least, most", "ratio", "quartiles", "CPU, % of a core"), rows))
     for one in found["bursts"]:
-        print(f"checks    {one['workers']} worker(s): {report.listing(one['checks'])}")
+        for checks in (figure["checks"] for figure in one["rounds"]):
+            print(f"checks    {one['workers']} worker(s): {report.listing(checks)}")
 
 
 def main() -> None:
@@ -179,8 +208,11 @@ def main() -> None:
     parser.add_argument("--tasks", type=harness.positive, default=20_000, help="tasks that are due at one instant")
     parser.add_argument("--workers", type=harness.positive, nargs="+", default=[1, 2, 4], help="worker processes")
     parser.add_argument("--concurrency", type=harness.positive, default=200, help="posts at once, of each process")
+    parser.add_argument("--rounds", type=harness.positive, default=5, help="times that all of it is measured")
     options = parser.parse_args()
-    harness.run(options, compare, show, limit_s=len(options.workers) * (2 * WAIT_S + options.tasks / 100))
+    harness.run(
+        options, compare, show, limit_s=options.rounds * len(options.workers) * (2 * WAIT_S + options.tasks / 100)
+    )
 
 
 if __name__ == "__main__":

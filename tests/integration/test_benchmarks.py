@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -40,17 +41,21 @@ def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_the_burst_arrives_whole_and_is_compared_with_a_bare_client(tmp_path: Path) -> None:
-    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20", "--workers", "1", "2")
-    assert found["settings"] == {"tasks": 200, "workers": [1, 2], "concurrency": 20}
+    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20", "--workers", "1", "2", "--rounds", "2")
+    assert found["settings"] == {"tasks": 200, "workers": [1, 2], "concurrency": 20, "rounds": 2}
     assert [one["workers"] for one in found["bursts"]] == [1, 2]
-    assert len(found["aiohttp"]) == 3
-    for one in (*found["bursts"], *found["aiohttp"], found["receiver_ceiling"]):
+    bursts = [figure for one in found["bursts"] for figure in one["rounds"]]
+    bare = found["aiohttp"]
+    assert (len(bursts), len(bare)) == (4, 6)
+    for one in (*bursts, *bare, *found["deliverer"], found["receiver_ceiling"]):
         assert one["arrivals"] == 200
         assert one["a_second"] > 0
-    best = max(one["a_second"] for one in found["aiohttp"])
-    for one in found["bursts"]:
+    # In each round: bare, 1 worker, bare, 2 workers, bare.
+    for one, before, after in zip(found["bursts"][1]["rounds"], bare[1::3], bare[2::3], strict=True):
         assert one["checks"]["missing"] == one["checks"]["duplicates"] == 0
-        assert one["ratio"] == round(one["a_second"] / best, 3)
+        assert one["ratio"] == round(2 * one["a_second"] / (before["a_second"] + after["a_second"]), 3)
+    for one in found["bursts"]:
+        assert one["ratio"] == round(statistics.median(figure["ratio"] for figure in one["rounds"]), 3)
 
 
 def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Path) -> None:
