@@ -1,4 +1,4 @@
-"""The HTTP server limits the time that a body may take, and says so."""
+"""The HTTP server: it limits the time that a body may take, and says so; every answer comes whole, and in its order."""
 
 import asyncio
 import json
@@ -132,3 +132,37 @@ async def test_heads_without_end_are_cut_off_after_a_request_that_was_refused_ea
 
     with pytest.raises(ConnectionError):
         await send_fields()
+
+
+async def test_the_head_of_an_answer_does_not_wait_where_no_body_follows(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for method in (b"HEAD", b"GET", b"HEAD"):
+        writer.write(method + b" / HTTP/1.1\r\nHost: api\r\n\r\n")
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            if method == b"GET":
+                assert b'"status":200' in await reader.readuntil(b"}")
+    writer.close()
+
+
+async def test_who_waits_for_100_continue_gets_it_and_then_the_answer(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    async with asyncio.timeout(10):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert b'"status":200' in await reader.readuntil(b"}")
+    writer.close()
+
+
+async def test_answers_to_requests_that_came_at_once_come_in_their_order(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((HEAD + BODY + b"GET / HTTP/1.1\r\nHost: api\r\n\r\n") * 3)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            for said in (b'"due"', b"running"):
+                await reader.readuntil(b"\r\n\r\n")
+                assert said in await reader.readuntil(b"}")
+    writer.close()
