@@ -1,6 +1,7 @@
 """Fixtures: the engine's parts in this process, on a real Redis, posting to a real receiver."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,13 +18,20 @@ from redis_scheduler.worker import Worker
 CONCURRENCY = 5
 
 
-@pytest.fixture
-async def worker(client: RedisClient, store: Store) -> AsyncIterator[Worker]:
-    """A worker of five slots that retries twice, a second after a failure."""
+@asynccontextmanager
+async def working(client: RedisClient, store: Store, concurrency: int) -> AsyncIterator[Worker]:
+    """A worker that retries twice, a second after a failure."""
     reader = QueueReader(client, store.name)
     async with Deliverer("test-token", timeout_s=5) as deliverer:
-        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), CONCURRENCY)
+        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), concurrency)
     await reader.aclose()
+
+
+@pytest.fixture
+async def worker(client: RedisClient, store: Store) -> AsyncIterator[Worker]:
+    """A worker of five slots."""
+    async with working(client, store, CONCURRENCY) as made:
+        yield made
 
 
 async def schedule(store: Store, webhook: str, count: int = 1, ttl_ms: int = 0) -> list[str]:

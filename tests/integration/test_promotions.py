@@ -11,16 +11,13 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.delivery import Deliverer
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.retry import Policy
 from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store
 from redis_scheduler.worker import RECOVERY_PAUSE_S, Worker
-from tests.integration.conftest import schedule
+from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
@@ -32,10 +29,8 @@ SHARE = 10
 @pytest.fixture
 async def worker(client: RedisClient, store: Store) -> AsyncIterator[Worker]:
     """A worker that may take ten of its hundred slots with promotions."""
-    reader = QueueReader(client, store.name)
-    async with Deliverer("test-token", timeout_s=5) as deliverer:
-        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), CONCURRENCY)
-    await reader.aclose()
+    async with working(client, store, CONCURRENCY) as made:
+        yield made
 
 
 async def overdue(store: Store, webhook: str, count: int) -> list[str]:
