@@ -15,8 +15,9 @@ from tests.support.waiting import wait_until
 BACK_WITHIN_S = 5.0
 """How soon every process must be back in service."""
 
-ORDINARY = {"delivered", "refused", "retry", "defer"}
-"""Lines of single tasks and requests; every other line is of the process itself."""
+ORDINARY = {"delivered", "refused", "retry", "defer", "started"}
+"""Lines of single tasks and requests; every other line is of the process itself. That it has started is waited for, and may be
+of the very millisecond from which on a case looks."""
 
 
 LOAD_MOST_S = 60

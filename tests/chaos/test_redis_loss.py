@@ -19,10 +19,11 @@ WORKERS = 2
 
 
 async def started(checker: Checker, **variables: str) -> list[Process]:
-    """Start an API and workers; return them, the API first."""
+    """Start an API and workers; return them, the API first, once one has made the group."""
     settings = {"LOG_LEVEL": "debug", "RETRY_TIME": "1"} | variables
     processes = [checker.launch(role, **settings) for role in ["api", *["worker"] * WORKERS]]
     await asyncio.gather(*(process.started() for process in processes))
+    await wait_until(lambda: any(process.events("group-created") for process in processes), "there is a group")
     return processes
 
 
