@@ -34,7 +34,7 @@ RENEW_INTERVAL_S = 5.0
 LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
 
-BRINGING_END_S = 1.0
+CLAIMS_COMING_END_S = 1.0
 """How long a stopping worker waits for the last answer that may bring claims."""
 
 PROMOTED_SHARE = 10
@@ -75,22 +75,22 @@ class Worker:
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot or a load has ended, a turn is over, or outcomes were written."""
         self._is_stopping = False
-        self._untold = asyncio.Event()
+        self._must_recover = asyncio.Event()
         """Set when entries may be pending for this consumer that no answer told of."""
         self._recoveries = 0
         """Recoveries that found such entries, since ever."""
-        self._asked = 0
+        self._claim_limit = 0
         """Entries that the claim under way may bring."""
-        self._is_listed = asyncio.Event()
+        self._may_claim = asyncio.Event()
         """Not set from a claim that failed until a recovery has seen what it left: no more is claimed meanwhile."""
-        self._is_listed.set()
+        self._may_claim.set()
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
-        self._bringing = 0
-        self._nothing_comes = asyncio.Event()
+        self._calls_that_may_bring_claims = 0
+        self._no_claims_coming = asyncio.Event()
         """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
-        self._nothing_comes.set()
+        self._no_claims_coming.set()
 
     @property
     def free_slots(self) -> int:
@@ -105,26 +105,26 @@ class Worker:
         return max(self.free_slots, int(not self._slots.waiting))
 
     @contextlib.contextmanager
-    def bringing(self) -> Iterator[None]:
+    def may_bring_claims(self) -> Iterator[None]:
         """Within the block a call is under way that may bring claims: a stop waits for it, and a recovery follows if an
         answer was lost."""
         client = self._store.client
         lost_before = client.lost_answers
-        self._bringing += 1
-        self._nothing_comes.clear()
+        self._calls_that_may_bring_claims += 1
+        self._no_claims_coming.clear()
         try:
             yield
         finally:
             if client.lost_answers != lost_before:
-                self._untold.set()
-            self._bringing -= 1
-            if not self._bringing:
-                self._nothing_comes.set()
+                self._must_recover.set()
+            self._calls_that_may_bring_claims -= 1
+            if not self._calls_that_may_bring_claims:
+                self._no_claims_coming.set()
 
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and begin at once what of it there is room for here."""
         recoveries, asked_at = self._recoveries, asyncio.get_running_loop().time()
-        with self.bringing():
+        with self.may_bring_claims():
             try:
                 promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
             except StoreUnavailable:
@@ -134,7 +134,7 @@ class Worker:
                 self.start(promotion.claims)
             elif promotion.claims:
                 # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
-                self._untold.set()
+                self._must_recover.set()
         return promotion
 
     @property
@@ -144,7 +144,7 @@ class Worker:
         if self._is_stopping or not self._is_leased or self._load_limit == 1:
             return 0
         free = self._free_to_claim
-        share = self._concurrency // PROMOTED_SHARE - max(0, self._asked - free)
+        share = self._concurrency // PROMOTED_SHARE - max(0, self._claim_limit - free)
         return max(0, min(share, free, PROMOTED_MOST, self._load_limit))
 
     @property
@@ -174,7 +174,7 @@ class Worker:
                     claims, looked_at = await self._store.load(new[: self._load_limit])
                 except StoreUnavailable:
                     self._load_less()
-                    self._untold.set()
+                    self._must_recover.set()
                     raise
                 self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit)
                 self._loading.difference_update(entry.id for entry in new[:looked_at])
@@ -294,7 +294,7 @@ class Worker:
 
     async def run_once(self) -> None:
         """Wait for free slots, claim as much as fits them, and start it."""
-        await self._is_listed.wait()
+        await self._may_claim.wait()
         slots = self._slots
         # One at least, in its line if need be: a host that has none is not judged.
         limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self._loading))
@@ -307,16 +307,16 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
-        self._asked = limit
+        self._claim_limit = limit
         try:
             entries = await self._reader.claim(limit)
             await self.take(entries)
         except (StoreUnavailable, StoreFull):
-            self._is_listed.clear()
-            self._untold.set()
+            self._may_claim.clear()
+            self._must_recover.set()
             raise
         finally:
-            self._asked = 0
+            self._claim_limit = 0
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(GATHER_S)
@@ -330,9 +330,9 @@ class Worker:
         most = self._concurrency + BATCH_LIMIT
         entries = await self._store.pending(len(known) + most, known)
         if len(entries) >= most:
-            self._untold.set()
+            self._must_recover.set()
         self._recoveries += any(entry.id not in self._in_flight and entry.id not in self._loading for entry in entries)
-        self._is_listed.set()
+        self._may_claim.set()
         await self.take(entries)
 
     # Outcomes
@@ -409,19 +409,19 @@ class Worker:
 
     async def _recover_step(self) -> None:
         # Also now and then: a call that was given up may be applied later.
-        await stop_or_interval(self._untold, RENEW_INTERVAL_S)
-        self._untold.clear()
+        await stop_or_interval(self._must_recover, RENEW_INTERVAL_S)
+        self._must_recover.clear()
         try:
             await self.recover()
         except BaseException:
-            self._untold.set()
+            self._must_recover.set()
             raise
         await asyncio.sleep(RECOVERY_PAUSE_S)
 
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
         self._may_have_room.set()
-        self._is_listed.set()
+        self._may_claim.set()
         for _ in range(60):
             try:
                 await self._reader.unblock()
@@ -431,7 +431,7 @@ class Worker:
             if (await asyncio.wait([claimer], timeout=0.05))[0]:
                 break
         claimer.cancel()
-        self._untold.set()
+        self._must_recover.set()
         await self._reader.aclose()
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
@@ -462,7 +462,7 @@ class Worker:
         try:
             async with asyncio.timeout(FINAL_WRITES_S):
                 await self.write_outcomes()
-                await stop_or_interval(self._nothing_comes, BRINGING_END_S)
+                await stop_or_interval(self._no_claims_coming, CLAIMS_COMING_END_S)
                 await self._outcomes.write()
                 rest = list(self._in_flight.values())
                 released = 0

@@ -214,7 +214,7 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
     with patch.object(store, "promote", late_promote):
         assert len((await worker.promote()).claims) == 3
     assert worker._in_flight == {}
-    assert worker._untold.is_set()
+    assert worker._must_recover.is_set()
 
 
 async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has_seen_what_it_left(
@@ -239,7 +239,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
     with patch.object(store, "load", slow_load), patch.object(store, "pending", slow_pending):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run(stop, asyncio.Event(), 10))
-            await wait_until(lambda: not worker._is_listed.is_set(), "the load of a claim has failed")
+            await wait_until(lambda: not worker._may_claim.is_set(), "the load of a claim has failed")
             is_broken = False
             for may_go_on in (may_list, may_load):
                 await asyncio.sleep(0.3)
@@ -324,12 +324,12 @@ async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: 
     reclaim = store.reclaim
 
     async def watched_reclaim(limit: int) -> tuple[list[Entry], float]:
-        assert not worker._nothing_comes.is_set()
+        assert not worker._no_claims_coming.is_set()
         return await reclaim(limit)
 
     with patch.object(store, "reclaim", watched_reclaim):
         await Reclaimer(store, worker, Outage()).run_once()
-    assert worker._nothing_comes.is_set()
+    assert worker._no_claims_coming.is_set()
 
 
 async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_under_way(

@@ -1,5 +1,6 @@
--- Starts leases again; to be included after `lease`. XCLAIM does not look at the owner, so only what is still pending for this consumer is claimed: a
--- renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
+-- Starts leases again; to be included after `lease`. XCLAIM does not look at the owner, so only what is still pending for
+-- this consumer is claimed: a renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that
+-- are still this consumer's.
 local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
   local pending = {}
   for _, row in ipairs(redis.call('XPENDING', queue, group, lowest, highest, 10000, consumer)) do
