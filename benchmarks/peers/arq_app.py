@@ -9,8 +9,8 @@ from typing import Any
 
 import aiohttp
 import uvloop
-from arq import create_pool, run_worker  # type: ignore[import-not-found]
-from arq.connections import RedisSettings  # type: ignore[import-not-found]
+from arq import create_pool, run_worker  # type: ignore[import-not-found]  # installed apart
+from arq.connections import RedisSettings  # type: ignore[import-not-found]  # installed apart
 
 from benchmarks.peers import load
 

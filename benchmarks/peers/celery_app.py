@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import urllib3
-from celery import Celery  # type: ignore[import-not-found]
-from celery.signals import worker_ready  # type: ignore[import-not-found]
+from celery import Celery  # type: ignore[import-not-found]  # installed apart
+from celery.signals import worker_ready  # type: ignore[import-not-found]  # installed apart
 
 from benchmarks.peers import load
 

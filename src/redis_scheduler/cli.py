@@ -99,10 +99,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _run(role, load(role, options))
     except SettingsError as error:
         for problem in error.problems:
-            print(f"redis-scheduler: {problem}", file=sys.stderr)  # noqa: T201
+            print(f"redis-scheduler: {problem}", file=sys.stderr)  # noqa: T201  # the command's output
         return EXIT_SETTINGS
     except SchedulerError as error:
-        print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201
+        print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201  # the command's output
         return EXIT_FAILED
 
 

@@ -133,4 +133,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201
+    print(text)  # noqa: T201  # the command's output

@@ -229,7 +229,7 @@ class EmbeddedServer:
         with contextlib.suppress(FileNotFoundError):
             self._log.replace(self._folder / "redis.log.old")
         with os.fdopen(_open_private(self._log, os.O_WRONLY | os.O_APPEND), "ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603  # a server that was found, and options of our own
                 [str(server.path), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

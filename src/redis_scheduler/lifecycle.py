@@ -159,9 +159,9 @@ def _announce(life: Life) -> None:
     logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
     if life.role == ALL and not life.settings.api_auth:
         # The one place where a token is shown: it was made here, for whoever reads this.
-        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # shown, not bound
         shown = f"[{address}]" if ":" in address else address
-        print(_CURL.format(address=f"{shown}:{port}", token=life.token), flush=True)  # noqa: T201
+        print(_CURL.format(address=f"{shown}:{port}", token=life.token), flush=True)  # noqa: T201  # the command's output
 
 
 _CURL = """
