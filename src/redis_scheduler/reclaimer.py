@@ -32,9 +32,9 @@ class Reclaimer:
             await self._store.retire(RETIRE_IDLE_MS)
             self._retire_from = now + RETIRE_INTERVAL_S
         # Without a slot it tells the others that it lives, and takes nothing.
-        with self._worker.may_bring_claims():
+        with self._worker.intake.may_bring_claims():
             entries, wait_s = await self._store.reclaim(self._worker.reclaimable_slots)
-            await self._worker.take(entries)
+            await self._worker.intake.take(entries)
         return wait_s
 
     async def run(self, stop: asyncio.Event) -> None:

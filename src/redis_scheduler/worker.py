@@ -10,21 +10,21 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.intake import Intake
 from redis_scheduler.logs import location
 from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.outcomes import GATHER_S, Outcomes
 from redis_scheduler.retry import Policy, Step, is_poison
 from redis_scheduler.slots import TURN_S, Slots
-from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Entry, Failed, Promotion, Store
+from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, Claim, Failed, Promotion, Store
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,6 @@ PROMOTED_SHARE = 10
 
 PROMOTED_MOST = 50
 """Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
-
-RECOVERY_PAUSE_S = 0.1
-"""Between two recoveries: while every few answers are lost, it costs no more."""
 
 FINAL_WRITES_S = 3.0
 """How long a stopping worker tries to write its last outcomes; without them another delivers again."""
@@ -66,31 +63,18 @@ class Worker:
         self._passed = 0
         """Claims of the last batch that went back at once, as surplus of slow receivers."""
         self._in_flight: dict[str, Claim] = {}
-        self._loading: set[str] = set()
-        self._come_early: list[Entry] = []
-        self._load_limit = BATCH_LIMIT
         self._running: dict[str, asyncio.Task[None]] = {}
         self._outcomes = Outcomes(store, self._on_written)
         self._look_again: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot or a load has ended, a turn is over, or outcomes were written."""
         self._is_stopping = False
-        self._must_recover = asyncio.Event()
-        """Set when entries may be pending for this consumer that no answer told of."""
-        self._recoveries = 0
-        """Recoveries that found such entries, since ever."""
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
-        self._may_claim = asyncio.Event()
-        """Not set from a claim that failed until a recovery has seen what it left: no more is claimed meanwhile."""
-        self._may_claim.set()
         self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
-        self._calls_that_may_bring_claims = 0
-        self._no_claims_coming = asyncio.Event()
-        """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
-        self._no_claims_coming.set()
+        self.intake = Intake(store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency)
 
     @property
     def free_slots(self) -> int:
@@ -104,85 +88,36 @@ class Worker:
             return 0
         return max(self.free_slots, int(not self._slots.waiting))
 
-    @contextlib.contextmanager
-    def may_bring_claims(self) -> Iterator[None]:
-        """Within the block a call is under way that may bring claims: a stop waits for it, and a recovery follows if an
-        answer was lost."""
-        client = self._store.client
-        lost_before = client.lost_answers
-        self._calls_that_may_bring_claims += 1
-        self._no_claims_coming.clear()
-        try:
-            yield
-        finally:
-            if client.lost_answers != lost_before:
-                self._must_recover.set()
-            self._calls_that_may_bring_claims -= 1
-            if not self._calls_that_may_bring_claims:
-                self._no_claims_coming.set()
-
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and begin at once what of it there is room for here."""
-        recoveries, asked_at = self._recoveries, asyncio.get_running_loop().time()
-        with self.may_bring_claims():
+        recoveries, asked_at = self.intake.recoveries, asyncio.get_running_loop().time()
+        with self.intake.may_bring_claims():
             try:
                 promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
             except StoreUnavailable:
-                self._load_less()
+                self.intake.load_less()
                 raise
-            if self._recoveries == recoveries and _is_leased_since(asked_at):
+            if self.intake.recoveries == recoveries and _is_leased_since(asked_at):
                 self.start(promotion.claims)
             elif promotion.claims:
                 # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
-                self._must_recover.set()
+                self.intake.must_recover.set()
         return promotion
 
     @property
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
         # A link that takes no more than one record at a time must not hold the timer up with any.
-        if self._is_stopping or not self._is_leased or self._load_limit == 1:
+        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1:
             return 0
         free = self._free_to_claim
         share = self._concurrency // PROMOTED_SHARE - max(0, self._claim_limit - free)
-        return max(0, min(share, free, PROMOTED_MOST, self._load_limit))
+        return max(0, min(share, free, PROMOTED_MOST, self.intake.load_limit))
 
     @property
     def _free_to_claim(self) -> int:
         """Slots for new claims: not those kept for retries, nor those that what is loading will take."""
-        return self._slots.free - self._slots.reserve - len(self._loading)
-
-    def _load_less(self) -> None:
-        """After a call that failed: what it brings may be too much for the link."""
-        self._load_limit = max(1, self._load_limit // 4)
-
-    async def take(self, entries: Sequence[Entry]) -> None:
-        """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
-
-        Claims, sweeps and recoveries meet here: an entry that one of them is loading is not loaded by another. Loads that
-        fail are followed by smaller ones, so that large records come through a slow link too.
-        """
-        new = [entry for entry in entries if entry.id not in self._in_flight and entry.id not in self._loading]
-        # A retry that comes before the answer to its own record: it is taken once that has come.
-        self._come_early += [
-            entry for entry in entries if entry.id in self._in_flight and entry.id not in self._running
-        ]
-        self._loading.update(entry.id for entry in new)
-        try:
-            while new:
-                try:
-                    claims, looked_at = await self._store.load(new[: self._load_limit])
-                except StoreUnavailable:
-                    self._load_less()
-                    self._must_recover.set()
-                    raise
-                self._load_limit = min(BATCH_LIMIT, 2 * self._load_limit)
-                self._loading.difference_update(entry.id for entry in new[:looked_at])
-                new = new[looked_at:]
-                self.start(claims)
-        finally:
-            self._loading.difference_update(entry.id for entry in new)
-            self._may_have_room.set()
+        return self._slots.free - self._slots.reserve - len(self.intake.loading)
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
@@ -294,10 +229,10 @@ class Worker:
 
     async def run_once(self) -> None:
         """Wait for free slots, claim as much as fits them, and start it."""
-        await self._may_claim.wait()
+        await self.intake.may_claim.wait()
         slots = self._slots
         # One at least, in its line if need be: a host that has none is not judged.
-        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self._loading))
+        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
         if slots.waiting <= slots.turns + slots.reserve:
             # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
             limit += 2 * self._passed
@@ -310,10 +245,10 @@ class Worker:
         self._claim_limit = limit
         try:
             entries = await self._reader.claim(limit)
-            await self.take(entries)
+            await self.intake.take(entries)
         except (StoreUnavailable, StoreFull):
-            self._may_claim.clear()
-            self._must_recover.set()
+            self.intake.may_claim.clear()
+            self.intake.must_recover.set()
             raise
         finally:
             self._claim_limit = 0
@@ -324,31 +259,16 @@ class Worker:
         else:
             self._slots.turns = 0
 
-    async def recover(self) -> None:
-        """Start what is pending for this consumer and no answer told of."""
-        known = self._in_flight.keys() | self._loading
-        most = self._concurrency + BATCH_LIMIT
-        entries = await self._store.pending(len(known) + most, known)
-        if len(entries) >= most:
-            self._must_recover.set()
-        self._recoveries += any(entry.id not in self._in_flight and entry.id not in self._loading for entry in entries)
-        self._may_claim.set()
-        await self.take(entries)
-
     # Outcomes
 
     async def write_outcomes(self) -> None:
         """Write all outcomes; then take what came before the answer to its own."""
         await self._outcomes.write()
-        await self._take_early()
+        await self.intake.take_early()
 
     async def _write_step(self) -> None:
         await self._outcomes.write_what_comes()
-        await self._take_early()
-
-    async def _take_early(self) -> None:
-        early, self._come_early = self._come_early, []
-        await self.take(early)
+        await self.intake.take_early()
 
     def _on_written(self, claims: Iterable[Claim]) -> None:
         self._forget(claims)
@@ -361,7 +281,7 @@ class Worker:
 
     async def renew(self) -> None:
         """Renew the leases of all that is here."""
-        renewed, renewed_at = [*self._in_flight, *self._loading], asyncio.get_running_loop().time()
+        renewed, renewed_at = [*self._in_flight, *self.intake.loading], asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
@@ -379,7 +299,7 @@ class Worker:
                 guard = tasks.create_task(self._await_fault(), name="deliveries")
                 writer = tasks.create_task(self._outage.ride(finished, self._write_step), name="write-outcomes")
                 renewer = tasks.create_task(self._renew_until(finished), name="renew")
-                recoverer = tasks.create_task(self._outage.ride(finished, self._recover_step), name="recover")
+                recoverer = tasks.create_task(self._outage.ride(finished, self.intake.recover_step), name="recover")
                 claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
                 await stop.wait()
                 self._is_stopping = True
@@ -407,21 +327,10 @@ class Worker:
 
         await self._outage.ride(finished, step)
 
-    async def _recover_step(self) -> None:
-        # Also now and then: a call that was given up may be applied later.
-        await stop_or_interval(self._must_recover, RENEW_INTERVAL_S)
-        self._must_recover.clear()
-        try:
-            await self.recover()
-        except BaseException:
-            self._must_recover.set()
-            raise
-        await asyncio.sleep(RECOVERY_PAUSE_S)
-
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
         self._may_have_room.set()
-        self._may_claim.set()
+        self.intake.may_claim.set()
         for _ in range(60):
             try:
                 await self._reader.unblock()
@@ -431,7 +340,7 @@ class Worker:
             if (await asyncio.wait([claimer], timeout=0.05))[0]:
                 break
         claimer.cancel()
-        self._must_recover.set()
+        self.intake.must_recover.set()
         await self._reader.aclose()
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
@@ -462,18 +371,13 @@ class Worker:
         try:
             async with asyncio.timeout(FINAL_WRITES_S):
                 await self.write_outcomes()
-                await stop_or_interval(self._no_claims_coming, CLAIMS_COMING_END_S)
+                await stop_or_interval(self.intake.no_claims_coming, CLAIMS_COMING_END_S)
                 await self._outcomes.write()
                 rest = list(self._in_flight.values())
                 released = 0
                 for first in range(0, len(rest), BATCH_LIMIT):
                     released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
-                # And what no answer told of.
-                looked_at: set[str] = set()
-                while pending := await self._store.pending(self._concurrency + BATCH_LIMIT, looked_at):
-                    claims, count = await self._store.load(pending[: self._load_limit])
-                    looked_at.update(entry.id for entry in pending[:count])
-                    released += sum(await self._store.release(claims))
+                released += await self.intake.release_untold()
                 if released:
                     logger.info("released", extra={"fields": {"deliveries": released}})
                 await self._store.retire(0, self._store.name)

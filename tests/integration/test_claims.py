@@ -56,9 +56,9 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
         return found
 
     with patch.object(store, "load", slow_load):
-        loading = asyncio.create_task(worker.take(entries))
+        loading = asyncio.create_task(worker.intake.take(entries))
         await asyncio.sleep(0.05)
-        recovering = asyncio.create_task(worker.recover())
+        recovering = asyncio.create_task(worker.intake.recover())
         await asyncio.sleep(0.05)
         may_load.set()
         await asyncio.gather(loading, recovering)
@@ -74,14 +74,14 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     receiver.delay_s = 0.5
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
-    await worker.take(entries)
+    await worker.intake.take(entries)
     await wait_until(lambda: receiver.arrivals, "the first attempt is under way")
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
     await raw.hset(keys.FAILURES, key, '1 {"error":"by another"}')
     await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
     reclaimed, _ = await store.reclaim(10)
     assert [entry.key for entry in reclaimed] == [key]
-    await worker.take(reclaimed)
+    await worker.intake.take(reclaimed)
     await stopped(worker)
     assert await pending(raw) == []
     assert await raw.hget(keys.COUNTERS, "delivered") == b"1"
@@ -94,13 +94,13 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     receiver.statuses = [503, 200]
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
-    await worker.take(entries)
+    await worker.intake.take(entries)
     await wait_until(lambda: worker._outcomes.failed, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
     assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
     await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
     reclaimed, _ = await store.reclaim(10)
-    await worker.take(reclaimed)
+    await worker.intake.take(reclaimed)
     await worker.write_outcomes()
     await wait_until(lambda: len(receiver.arrivals) == 2, "the retry is delivered, and waits for no renewal", 2)
     assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1), (key, 2)]
@@ -123,7 +123,7 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     with patch.object(store, "load", narrow_load):
         for _ in range(20):
             with contextlib.suppress(StoreUnavailable):
-                await worker.recover()
+                await worker.intake.recover()
         await wait_until(lambda: len(receiver.arrivals) == 40, "all were delivered")
     assert sizes[:4] == [40, 40, 12, 24]
     await stopped(worker)
@@ -141,13 +141,13 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
     receiver.delay_s = 0.3
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)
-    await worker.take(entries)
+    await worker.intake.take(entries)
     await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [entries[-1].id], justid=True)
     renew = store.renew
 
     async def slow_renew(ids: list[str]) -> set[str]:
         held = await renew(ids)
-        await worker.take(await claimed(client, store.name, 1))
+        await worker.intake.take(await claimed(client, store.name, 1))
         return held
 
     with patch.object(store, "renew", slow_renew):
@@ -162,7 +162,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
 ) -> None:
     await schedule(store, receiver.url, 300)
     await claimed(client, store.name, 300)
-    with patch.object(worker, "recover"):
+    with patch.object(worker.intake, "recover"):
         await stopped(worker)
     rows = await pending(raw)
     assert {(row["consumer"], row["times_delivered"]) for row in rows} == {(b"waiting", 0)}
@@ -175,7 +175,7 @@ async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
 ) -> None:
     receiver.delay_s = 0.5
     await schedule(store, receiver.url, CONCURRENCY)
-    await worker.take(await claimed(client, store.name, CONCURRENCY))
+    await worker.intake.take(await claimed(client, store.name, CONCURRENCY))
     reclaimer = Reclaimer(store, worker, Outage())
     await reclaimer.run_once()
     first = int(await raw.hget(keys.SWEEP, "seen_ms") or 0)
@@ -207,7 +207,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     await schedule(store, receiver.url, 2)
     mine, gone = await claimed(client, store.name, 2)
     worker._renewed_at -= LEASE_MS / 1000
-    await worker.take([mine, gone])
+    await worker.intake.take([mine, gone])
     assert worker.reclaimable_slots == 0
     assert worker.free_slots == CONCURRENCY - 2, "both stand in line"
     # While it stood still another took one, and delivered it.
@@ -223,7 +223,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
-    for module in ("worker", "outcomes"):
+    for module in ("worker", "outcomes", "intake"):
         monkeypatch.setattr(f"redis_scheduler.{module}.BATCH_LIMIT", 2)
     can_write, retry = asyncio.Event(), store.retry
 

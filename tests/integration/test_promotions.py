@@ -12,11 +12,12 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.intake import RECOVERY_PAUSE_S
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
 from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store
-from redis_scheduler.worker import RECOVERY_PAUSE_S, Worker
+from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.support.receiver import Receiver
@@ -78,7 +79,7 @@ async def test_on_a_link_that_takes_one_record_at_a_time_they_claim_nothing_unti
             with pytest.raises(StoreUnavailable):
                 await worker.promote()
     assert await count_claimed(worker, store, receiver.url) == 0
-    await worker.take(await claimed(client, store.name, 1))
+    await worker.intake.take(await claimed(client, store.name, 1))
     assert await count_claimed(worker, store, receiver.url) == 1
     await stopped(worker)
 
@@ -134,7 +135,7 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
     with patch.object(store, "promote", slow_promote):
         promoting = asyncio.create_task(worker.promote())
         await wait_until(lambda: pending(raw), "the promotion was applied")
-        await worker.recover()
+        await worker.intake.recover()
         await wait_until(lambda: len(worker._outcomes.delivered) == 3, "what was pending was delivered")
         await worker.write_outcomes()
         may_answer.set()
@@ -184,7 +185,7 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 
     async def overtaken_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
-        worker._recoveries += 1
+        worker.intake.recoveries += 1
         return promotion
 
     stop = asyncio.Event()
@@ -214,7 +215,7 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
     with patch.object(store, "promote", late_promote):
         assert len((await worker.promote()).claims) == 3
     assert worker._in_flight == {}
-    assert worker._must_recover.is_set()
+    assert worker.intake.must_recover.is_set()
 
 
 async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has_seen_what_it_left(
@@ -239,7 +240,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
     with patch.object(store, "load", slow_load), patch.object(store, "pending", slow_pending):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run(stop, asyncio.Event(), 10))
-            await wait_until(lambda: not worker._may_claim.is_set(), "the load of a claim has failed")
+            await wait_until(lambda: not worker.intake.may_claim.is_set(), "the load of a claim has failed")
             is_broken = False
             for may_go_on in (may_list, may_load):
                 await asyncio.sleep(0.3)
@@ -254,6 +255,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 0.05)
+    monkeypatch.setattr("redis_scheduler.intake.RECOVERY_INTERVAL_S", 0.05)
     receiver.delay_s = 1
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
 
@@ -285,7 +287,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 ) -> None:
     execute = client._execute
     calls = renewals = recoveries = 0
-    recover, renew = worker.recover, worker.renew
+    recover, renew = worker.intake.recover, worker.renew
 
     async def lose_some(*arguments: Argument) -> Any:
         nonlocal calls
@@ -307,7 +309,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 
     monkeypatch.setattr(client, "_execute", lose_some)
     monkeypatch.setattr(worker, "renew", counted_renew)
-    monkeypatch.setattr(worker, "recover", counted_recover)
+    monkeypatch.setattr(worker.intake, "recover", counted_recover)
     stop, started = asyncio.Event(), time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
@@ -324,12 +326,12 @@ async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: 
     reclaim = store.reclaim
 
     async def watched_reclaim(limit: int) -> tuple[list[Entry], float]:
-        assert not worker._no_claims_coming.is_set()
+        assert not worker.intake.no_claims_coming.is_set()
         return await reclaim(limit)
 
     with patch.object(store, "reclaim", watched_reclaim):
         await Reclaimer(store, worker, Outage()).run_once()
-    assert worker._no_claims_coming.is_set()
+    assert worker.intake.no_claims_coming.is_set()
 
 
 async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_under_way(

@@ -63,7 +63,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     await raw.xclaim(keys.QUEUE, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
     reclaimed, _ = await store.reclaim(10)
     assert [entry.key for entry in reclaimed] == [claims[0].key]
-    await worker.take(reclaimed)
+    await worker.intake.take(reclaimed)
     stop = asyncio.Event()
     stop.set()
     await run_until(worker, stop)
@@ -78,7 +78,7 @@ async def test_what_a_lost_answer_left_pending_is_delivered(
     reader = QueueReader(client, store.name)
     assert len(await reader.claim(10)) == 3  # and nobody hears of it
     await reader.aclose()
-    await worker.recover()
+    await worker.intake.recover()
     await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
     stop = asyncio.Event()
     stop.set()
@@ -121,7 +121,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
             keys.QUEUE, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
         )
     reclaimed, _ = await store.reclaim(10)
-    await worker.take(reclaimed)
+    await worker.intake.take(reclaimed)
     stop = asyncio.Event()
     stop.set()
     await wait_until(lambda: receiver.arrivals, "the neighbour was delivered")

@@ -16,7 +16,7 @@ import sys
 
 import uvloop
 
-from redis_scheduler import cli, logs, reclaimer, retry, settings, store, worker
+from redis_scheduler import cli, intake, logs, reclaimer, retry, settings, store, worker
 from redis_scheduler.blocking import Bell
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.outage import Outage
@@ -32,7 +32,7 @@ MODULE = "tests.support.engine"
 def _shorten() -> None:
     if lease_ms := int(os.environ.get("LEASE_MS", "0")):
         store.LEASE_MS = lease_ms
-        worker.RENEW_INTERVAL_S = lease_ms / 3000
+        worker.RENEW_INTERVAL_S = intake.RECOVERY_INTERVAL_S = lease_ms / 3000
     if window_ms := int(os.environ.get("WINDOW_MS", "0")):
         store.WINDOW_MS = window_ms
         vars(retry)["WINDOW_MS"] = window_ms
