@@ -24,8 +24,8 @@ class QueueReader:
         self._redis: redis.asyncio.Redis | None = None
         self._connection_id: int | None = None
 
-    async def claim(self, limit: int) -> list[Entry]:
-        """Wait, BLOCK_MS at most, for entries that nobody has claimed; return at most `limit`.
+    async def claim(self, limit: int, blocks: bool = True) -> list[Entry]:
+        """Return at most `limit` entries that nobody has claimed; if it `blocks`, wait for them, BLOCK_MS at most.
 
         Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
         answer told of (Store.pending lists them).
@@ -35,7 +35,8 @@ class QueueReader:
                 self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
                 self._connection_id = await self._redis.execute_command("CLIENT", "ID")
             answer = await self._redis.execute_command(
-                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit, "BLOCK", BLOCK_MS),
+                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit),
+                *(("BLOCK", BLOCK_MS) if blocks else ()),
                 *("STREAMS", keys.QUEUE, ">"),
             )
         except (RedisError, OSError) as error:

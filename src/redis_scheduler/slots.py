@@ -87,18 +87,31 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots to keep for what is reclaimed: a tenth of those that slow hosts leave, one at least; none of one or two."""
+        """Slots to keep for what is reclaimed: a ninth of those that slow hosts leave, one at least; none of one or two.
+
+        So no more is claimed at once than one host alone may begin.
+        """
         left = self._concurrency - self._running_slow
-        return max(1, left // LAST_SHARE) if left > 2 else 0
+        return max(1, left // (SHARE + 1)) if left > 2 else 0
 
     @property
     def has_surplus(self) -> bool:
         """Whether the line of a slow host must go back."""
         return any(host.is_slow for host in self._lines)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether slow hosts hold all they may: what is claimed for them would only go back."""
+        free = self._concurrency - self.running
+        return self._running_slow > 0 and (self._is_last(free) or self._running_slow >= SHARE * free)
+
+    def _is_last(self, free: int) -> bool:
+        """Whether no more is free than what slow hosts may not have."""
+        return free <= max(1, self._concurrency // LAST_SHARE) and self._concurrency > 1
+
     def _may_begin(self, host: _Host) -> bool:
         free = self._concurrency - self.running
-        if free <= max(1, self._concurrency // LAST_SHARE) and self._concurrency > 1:
+        if self._is_last(free):
             return not host.is_slow and host.running < max(1, free // 2)
         return host.running < SHARE * free
 

@@ -34,6 +34,9 @@ RENEW_INTERVAL_S = 5.0
 LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
 
+COURTESY_S = 0.005
+"""How long what comes into the queue is left to others, while it might only stand in a line here."""
+
 CLAIMS_COMING_END_S = 1.0
 """How long a stopping worker waits for the last answer that may bring claims."""
 
@@ -108,7 +111,7 @@ class Worker:
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
         # A link that takes no more than one record at a time must not hold the timer up with any.
-        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1:
+        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1 or self._slots.is_crowded:
             return 0
         free = self._free_to_claim
         share = self._concurrency // PROMOTED_SHARE - max(0, self._claim_limit - free)
@@ -231,8 +234,9 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
+        room = self._free_to_claim
         # One at least, in its line if need be: a host that has none is not judged.
-        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
+        limit = max(room, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
         if slots.waiting <= slots.turns + slots.reserve:
             # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
             limit += 2 * self._passed
@@ -242,9 +246,11 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
+        # What might only stand in a line here is for others first: they may have room.
+        is_courteous = room <= 0 or slots.is_crowded
         self._claim_limit = limit
         try:
-            entries = await self._reader.claim(limit)
+            entries = await self._reader.claim(limit, blocks=not is_courteous)
             await self.intake.take(entries)
         except (StoreUnavailable, StoreFull):
             self.intake.may_claim.clear()
@@ -258,6 +264,8 @@ class Worker:
             self._slots.turns = min(self._slots.ended - ended, self._concurrency)
         else:
             self._slots.turns = 0
+            if is_courteous:
+                await asyncio.sleep(COURTESY_S)
 
     # Outcomes
 

@@ -20,11 +20,13 @@ from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, St
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
-from tests.support.receiver import Receiver
+from tests.scripts.states import ask
+from tests.support.receiver import Receiver, receiving
 from tests.support.waiting import wait_until
 
 CONCURRENCY = 100
 SHARE = 10
+ONE_HOST_MOST = CONCURRENCY - CONCURRENCY // 9
 
 
 @pytest.fixture
@@ -84,18 +86,19 @@ async def test_on_a_link_that_takes_one_record_at_a_time_they_claim_nothing_unti
     await stopped(worker)
 
 
+async def waits(raw: redis.asyncio.Redis) -> bool:
+    """Whether a claim waits for work."""
+    return bool((await raw.info("clients"))["blocked_clients"])
+
+
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.delay_s = 1
     stop = asyncio.Event()
-
-    async def waits() -> bool:
-        return bool((await raw.info("clients"))["blocked_clients"])
-
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
-        await wait_until(waits, "the claim waits, for all slots")
+        await wait_until(lambda: waits(raw), "the claim waits, for all slots")
         for _ in range(3):
             await overdue(store, receiver.url, SHARE - 1)
             # What there is no share for comes to the claim that waits.
@@ -116,9 +119,37 @@ async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
     for _ in range(CONCURRENCY // SHARE + 2):
         await overdue(store, receiver.url, SHARE + 1)
         began += len((await worker.promote()).claims)
-    # One host may have 8/9 of the slots, and a tenth of all is kept for retries.
-    assert began == CONCURRENCY - CONCURRENCY // 10
+    # The others are kept for retries.
+    assert began == ONE_HOST_MOST
     await stopped(worker)
+
+
+@pytest.mark.parametrize("is_known_to_be_slow", [True, False])
+async def test_where_a_host_holds_all_it_may_others_come_first_and_what_they_leave_is_taken(
+    is_known_to_be_slow: bool, worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    receiver.delay_s = 60
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    # It is judged when something waits for it.
+    await schedule(store, receiver.url, ONE_HOST_MOST + is_known_to_be_slow)
+    read = ("XREADGROUP", "GROUP", keys.GROUP, "worker-b", "COUNT", CONCURRENCY, "BLOCK", 5_000)
+
+    async with receiving() as quick, asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop, hurry, 0))
+        await wait_until(lambda: receiver.in_flight == ONE_HOST_MOST, "the host holds all it may")
+        await wait_until(lambda: worker._slots.is_crowded == is_known_to_be_slow, "it is judged")
+        await wait_until(lambda: not worker._slots.waiting, "its line has gone back")
+        await overdue(store, receiver.url, 1)
+        other = tasks.create_task(ask(raw, *read, "STREAMS", keys.QUEUE, ">"))
+        await wait_until(lambda: waits(raw), "another waits for work")
+        promotion = await worker.promote()
+        assert (promotion.moved > 0, promotion.claims) == (True, [])
+        ((_, entries),) = await other
+        assert len(entries) == promotion.moved
+        await overdue(store, quick.url, 1)
+        await worker.promote()
+        await wait_until(lambda: quick.arrivals, "what no other takes arrives")
+        stop.set()
 
 
 async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
@@ -160,7 +191,7 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
             raise ConnectionResetError
         return answer
 
-    async def claim_nothing(limit: int) -> list[Entry]:
+    async def claim_nothing(limit: int, blocks: bool = True) -> list[Entry]:
         await stop.wait()
         return []
 
@@ -244,7 +275,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
             is_broken = False
             for may_go_on in (may_list, may_load):
                 await asyncio.sleep(0.3)
-                assert len(await pending(raw)) == CONCURRENCY - CONCURRENCY // 10
+                assert len(await pending(raw)) == ONE_HOST_MOST
                 may_go_on.set()
             await wait_until(lambda: len(receiver.arrivals) == 3 * CONCURRENCY, "all arrive")
             stop.set()

@@ -74,7 +74,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
     receiver.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     try:

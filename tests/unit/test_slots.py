@@ -48,6 +48,41 @@ def test_a_host_alone_takes_eight_of_nine_slots_and_never_all_of_several(concurr
     assert (slots.running, slots.waiting, slots.free) == (most, 2 * concurrency - most, -concurrency)
 
 
+@pytest.mark.parametrize("concurrency", range(1, 300))
+def test_no_more_is_claimed_at_once_than_one_host_may_begin(concurrency: int) -> None:
+    slots = Slots(concurrency)
+    claimed = concurrency - slots.reserve
+    begin(slots, claimed)
+    assert slots.waiting == int(concurrency == 2)
+
+
+def test_slots_are_crowded_while_a_slow_host_holds_all_it_may() -> None:
+    slots = Slots(90)
+    begin(slots, 90)
+    assert slots.waiting
+    assert not slots.is_crowded, "its host is not known to be slow"
+    slots = judged_slow(90)
+    assert slots.is_crowded
+    slots.end(claim(), 10)
+    assert not slots.is_crowded
+    begin(slots, 1)
+    assert slots.is_crowded
+
+
+def test_slots_are_crowded_while_others_leave_a_slow_host_none() -> None:
+    slots = judged_slow(90)
+    for _ in range(79):
+        slots.end(claim(), 10)
+    assert not slots.is_crowded
+    begin(slots, 40, "a")
+    assert not slots.is_crowded
+    begin(slots, 40, "b")
+    assert begin(slots, 1) == []
+    assert slots.is_crowded
+    slots.end(claim(), 10)
+    assert not slots.is_crowded, "no slow host holds any"
+
+
 def test_two_hosts_that_hang_leave_slots_to_a_third() -> None:
     slots = Slots(200)
     for _ in range(300):
@@ -90,7 +125,7 @@ def test_the_line_of_a_fast_host_stays() -> None:
         begin(slots, 1)
     assert slots.waiting
     assert slots.surplus(1000 + TURN_S) == []
-    assert slots.reserve == 9
+    assert slots.reserve == 10
 
 
 def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once() -> None:
@@ -146,7 +181,7 @@ def test_a_slow_host_that_heals_keeps_its_line_again(caplog: pytest.LogCaptureFi
     assert caplog.records[-1].message == "receiver-recovered"
     begin(slots, 5)
     assert slots.surplus(1000 + 2 * TURN_S + 0.01) == []
-    assert slots.reserve == 9
+    assert slots.reserve == 10
 
 
 def test_a_host_that_was_slow_long_ago_is_judged_afresh() -> None:
