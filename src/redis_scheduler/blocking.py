@@ -24,8 +24,8 @@ class QueueReader:
         self._redis: redis.asyncio.Redis | None = None
         self._connection_id: int | None = None
 
-    async def claim(self, limit: int, blocks: bool = True) -> list[Entry]:
-        """Return at most `limit` entries that nobody has claimed; if it `blocks`, wait for them, BLOCK_MS at most.
+    async def claim(self, limit: int, may_wait: bool = True) -> list[Entry]:
+        """Return at most `limit` entries that nobody has claimed; if it `may_wait`, wait for one, BLOCK_MS at most.
 
         Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
         answer told of (Store.pending lists them).
@@ -36,7 +36,7 @@ class QueueReader:
                 self._connection_id = await self._redis.execute_command("CLIENT", "ID")
             answer = await self._redis.execute_command(
                 *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit),
-                *(("BLOCK", BLOCK_MS) if blocks else ()),
+                *(("BLOCK", BLOCK_MS) if may_wait else ()),
                 *("STREAMS", keys.QUEUE, ">"),
             )
         except (RedisError, OSError) as error:

@@ -68,6 +68,7 @@ class Slots:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
+        self._last_share = max(1, concurrency // LAST_SHARE)
         self._hosts: dict[str, _Host] = {}
         self._lines: deque[_Host] = deque()
         """Hosts with a line, the next to be served first."""
@@ -87,31 +88,29 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots to keep for what is reclaimed: a ninth of those that slow hosts leave, one at least; none of one or two.
+        """Slots to keep for what is reclaimed: a ninth, one at least; none of one or two.
 
-        So no more is claimed at once than one host alone may begin.
+        So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they leave.
         """
-        left = self._concurrency - self._running_slow
-        return max(1, left // (SHARE + 1)) if left > 2 else 0
+        shared = self._concurrency - self._running_slow * self.is_crowded
+        return max(1, shared // (SHARE + 1)) if shared > 2 else 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether slow hosts hold about all they may: what is claimed may only have to go back.
+
+        At their most a tenth is free, of those they leave at least; two, so that one that ends does not change it at once.
+        """
+        return self._running_slow > 0 and self._concurrency - self.running <= 2 * self._last_share
 
     @property
     def has_surplus(self) -> bool:
         """Whether the line of a slow host must go back."""
         return any(host.is_slow for host in self._lines)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether slow hosts hold all they may: what is claimed for them would only go back."""
-        free = self._concurrency - self.running
-        return self._running_slow > 0 and (self._is_last(free) or self._running_slow >= SHARE * free)
-
-    def _is_last(self, free: int) -> bool:
-        """Whether no more is free than what slow hosts may not have."""
-        return free <= max(1, self._concurrency // LAST_SHARE) and self._concurrency > 1
-
     def _may_begin(self, host: _Host) -> bool:
         free = self._concurrency - self.running
-        if self._is_last(free):
+        if free <= self._last_share and self._concurrency > 1:
             return not host.is_slow and host.running < max(1, free // 2)
         return host.running < SHARE * free
 

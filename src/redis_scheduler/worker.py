@@ -35,7 +35,7 @@ LOCAL_FAULT_PAUSE_S = 1.0
 """How long a delivery that this machine could not begin keeps its slot before it is given back."""
 
 COURTESY_S = 0.005
-"""How long what comes into the queue is left to others, while it might only stand in a line here."""
+"""How long what comes into the queue is left to others, while slow hosts crowd the slots here."""
 
 CLAIMS_COMING_END_S = 1.0
 """How long a stopping worker waits for the last answer that may bring claims."""
@@ -234,9 +234,8 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
-        room = self._free_to_claim
         # One at least, in its line if need be: a host that has none is not judged.
-        limit = max(room, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
+        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
         if slots.waiting <= slots.turns + slots.reserve:
             # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
             limit += 2 * self._passed
@@ -246,11 +245,11 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
-        # What might only stand in a line here is for others first: they may have room.
-        is_courteous = room <= 0 or slots.is_crowded
+        # What may only have to go back from here is for others first: they may have room.
+        may_wait = not slots.is_crowded
         self._claim_limit = limit
         try:
-            entries = await self._reader.claim(limit, blocks=not is_courteous)
+            entries = await self._reader.claim(limit, may_wait)
             await self.intake.take(entries)
         except (StoreUnavailable, StoreFull):
             self.intake.may_claim.clear()
@@ -264,7 +263,7 @@ class Worker:
             self._slots.turns = min(self._slots.ended - ended, self._concurrency)
         else:
             self._slots.turns = 0
-            if is_courteous:
+            if not may_wait:
                 await asyncio.sleep(COURTESY_S)
 
     # Outcomes

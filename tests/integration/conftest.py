@@ -19,10 +19,10 @@ CONCURRENCY = 5
 
 
 @asynccontextmanager
-async def working(client: RedisClient, store: Store, concurrency: int) -> AsyncIterator[Worker]:
+async def working(client: RedisClient, store: Store, concurrency: int, timeout_s: float = 5) -> AsyncIterator[Worker]:
     """A worker that retries twice, a second after a failure."""
     reader = QueueReader(client, store.name)
-    async with Deliverer("test-token", timeout_s=5) as deliverer:
+    async with Deliverer("test-token", timeout_s) as deliverer:
         yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), concurrency)
     await reader.aclose()
 

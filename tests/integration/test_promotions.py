@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import redis.asyncio
+from aiohttp import web
 
 from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
@@ -17,7 +18,7 @@ from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
 from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store
-from redis_scheduler.worker import Worker
+from redis_scheduler.worker import COURTESY_S, Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
@@ -124,32 +125,54 @@ async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
     await stopped(worker)
 
 
-@pytest.mark.parametrize("is_known_to_be_slow", [True, False])
-async def test_where_a_host_holds_all_it_may_others_come_first_and_what_they_leave_is_taken(
-    is_known_to_be_slow: bool, worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_they_leave_is_taken(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 60
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    # It is judged when something waits for it.
-    await schedule(store, receiver.url, ONE_HOST_MOST + is_known_to_be_slow)
-    read = ("XREADGROUP", "GROUP", keys.GROUP, "worker-b", "COUNT", CONCURRENCY, "BLOCK", 5_000)
+    may_answer = asyncio.Semaphore(0)
 
-    async with receiving() as quick, asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop, hurry, 0))
-        await wait_until(lambda: receiver.in_flight == ONE_HOST_MOST, "the host holds all it may")
-        await wait_until(lambda: worker._slots.is_crowded == is_known_to_be_slow, "it is judged")
-        await wait_until(lambda: not worker._slots.waiting, "its line has gone back")
-        await overdue(store, receiver.url, 1)
-        other = tasks.create_task(ask(raw, *read, "STREAMS", keys.QUEUE, ">"))
-        await wait_until(lambda: waits(raw), "another waits for work")
-        promotion = await worker.promote()
-        assert (promotion.moved > 0, promotion.claims) == (True, [])
-        ((_, entries),) = await other
-        assert len(entries) == promotion.moved
+    async def hang(_: web.Request) -> web.Response:
+        await may_answer.acquire()
+        return web.Response()
+
+    async def end_one() -> None:
+        held = receiver.in_flight
+        may_answer.release()
+        await wait_until(lambda: receiver.in_flight < held, "one has ended")
+
+    receiver.behaviour = hang
+    stop = asyncio.Event()
+    read = ("XREADGROUP", "GROUP", keys.GROUP, "worker-b", "COUNT", CONCURRENCY, "BLOCK", 5_000)
+    async with (
+        working(client, store, CONCURRENCY, timeout_s=60) as worker,
+        receiving() as quick,
+        asyncio.TaskGroup() as tasks,
+    ):
+        # One more than it may have: it is judged when something waits for it.
+        await schedule(store, receiver.url, ONE_HOST_MOST + 1)
+        tasks.create_task(worker.run(stop, asyncio.Event(), 0))
+        await wait_until(lambda: worker._slots.is_crowded and not worker._slots.waiting, "the line has gone back")
+        for _ in range(3):
+            # What ends makes room for one, which others may have too.
+            await end_one()
+            await overdue(store, receiver.url, 1)
+            other = tasks.create_task(ask(raw, *read, "STREAMS", keys.QUEUE, ">"))
+            await wait_until(lambda: waits(raw), "another waits for work")
+            promotion = await worker.promote()
+            assert (promotion.moved > 0, promotion.claims) == (True, [])
+            ((_, entries),) = await other
+            assert len(entries) == promotion.moved
         await overdue(store, quick.url, 1)
         await worker.promote()
         await wait_until(lambda: quick.arrivals, "what no other takes arrives")
+        looks, started = await count_reads(raw), time.monotonic()
+        await asyncio.sleep(0.2)
+        assert 1 <= await count_reads(raw) - looks <= (time.monotonic() - started) / COURTESY_S + 1
         stop.set()
+
+
+async def count_reads(raw: redis.asyncio.Redis) -> int:
+    """How often the queue was read, since ever."""
+    return int((await raw.info("commandstats"))["cmdstat_xreadgroup"]["calls"])
 
 
 async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
@@ -191,7 +214,7 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
             raise ConnectionResetError
         return answer
 
-    async def claim_nothing(limit: int, blocks: bool = True) -> list[Entry]:
+    async def claim_nothing(limit: int, may_wait: bool = True) -> list[Entry]:
         await stop.wait()
         return []
 

@@ -48,38 +48,42 @@ def test_a_host_alone_takes_eight_of_nine_slots_and_never_all_of_several(concurr
     assert (slots.running, slots.waiting, slots.free) == (most, 2 * concurrency - most, -concurrency)
 
 
-@pytest.mark.parametrize("concurrency", range(1, 300))
-def test_no_more_is_claimed_at_once_than_one_host_may_begin(concurrency: int) -> None:
+def with_slow(concurrency: int, running: int) -> Slots:
+    """Slots of which a host that is known to be slow holds so many."""
     slots = Slots(concurrency)
-    claimed = concurrency - slots.reserve
-    begin(slots, claimed)
-    assert slots.waiting == int(concurrency == 2)
+    assert len(begin(slots, running)) == running
+    if running:
+        slots._hosts["slow"].is_slow = True
+        slots._running_slow = running
+    return slots
 
 
-def test_slots_are_crowded_while_a_slow_host_holds_all_it_may() -> None:
-    slots = Slots(90)
-    begin(slots, 90)
-    assert slots.waiting
+@pytest.mark.parametrize("host", ["slow", "another"])
+@pytest.mark.parametrize("concurrency", [*range(3, 30), 89, 90, 91])
+def test_one_claim_brings_no_host_more_than_it_may_begin(concurrency: int, host: str) -> None:
+    for running in range(concurrency * 8 // 9):
+        slots = with_slow(concurrency, running)
+        if not slots.is_crowded:
+            begin(slots, slots.free - slots.reserve, host)
+            assert not slots.waiting
+
+
+@pytest.mark.parametrize(("concurrency", "margin"), [(3, 1), (8, 1), (9, 1), (10, 1), (90, 8), (200, 18)])
+def test_slots_are_crowded_until_a_tenth_ends_of_what_slow_hosts_hold(concurrency: int, margin: int) -> None:
+    slots = Slots(concurrency)
+    running = begin(slots, concurrency)
+    slots.surplus(1000)
     assert not slots.is_crowded, "its host is not known to be slow"
-    slots = judged_slow(90)
+    slots.surplus(1000 + TURN_S)
+    for one in running[:margin]:
+        assert slots.is_crowded
+        slots.end(one, 10)
     assert slots.is_crowded
-    slots.end(claim(), 10)
+    slots.end(running[margin], 10)
     assert not slots.is_crowded
-    begin(slots, 1)
-    assert slots.is_crowded
-
-
-def test_slots_are_crowded_while_others_leave_a_slow_host_none() -> None:
-    slots = judged_slow(90)
-    for _ in range(79):
-        slots.end(claim(), 10)
-    assert not slots.is_crowded
-    begin(slots, 40, "a")
-    assert not slots.is_crowded
-    begin(slots, 40, "b")
-    assert begin(slots, 1) == []
-    assert slots.is_crowded
-    slots.end(claim(), 10)
+    for one in running[margin + 1 :]:
+        slots.end(one, 10)
+    begin(slots, concurrency, "another")
     assert not slots.is_crowded, "no slow host holds any"
 
 
