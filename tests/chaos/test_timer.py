@@ -118,11 +118,10 @@ async def test_timers_killed_at_any_point_of_a_due_move_lose_and_double_nothing(
     assert verdict.duplicated == 0
 
 
-async def request_times(checker: Checker, api: Process, until: asyncio.Event) -> list[float]:
-    """Schedule and read tasks by turns from several clients; return the seconds that each request took."""
+async def request(checker: Checker, api: Process, took: list[float], until: asyncio.Event) -> None:
+    """Schedule and read tasks by turns from several clients; add the seconds that each request took."""
     known = [sent.key for sent in checker.sent.values()]
     numbers = itertools.count(len(known))
-    took: list[float] = []
 
     async def client(session: aiohttp.ClientSession) -> None:
         while not until.is_set():
@@ -143,7 +142,6 @@ async def request_times(checker: Checker, api: Process, until: asyncio.Event) ->
     port = (await api.started())["port"]
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": TOKEN}) as session:
         await asyncio.gather(*(client(session) for _ in range(CLIENTS)))
-    return took
 
 
 @dataclass
@@ -224,9 +222,11 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
     await enter(checker, count, measured)
     assert await queued(raw) == 0
 
+    took: list[float] = []
     is_over = asyncio.Event()
-    requests = asyncio.create_task(request_times(checker, api, is_over))
-    await wait_until(lambda: len(checker.sent) > count, "requests are under way")
+    requests = asyncio.create_task(request(checker, api, took, is_over))
+    await wait_until(lambda: len(took) >= 4 * CLIENTS, "the first requests have opened the connections")
+    took.clear()
     await raw.config_set("slowlog-max-len", 100_000)
     await raw.config_set("slowlog-log-slower-than", LOGGED_MS * 1000)
     store = Store(measured, "eleventh")
@@ -247,7 +247,7 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
     await promote()
     moved_s = time.monotonic() - started
     is_over.set()
-    took = await requests
+    await requests
     await measured.aclose()
     took_ms = Spread.of(1000 * seconds for seconds in took)
     wall_ms = [duration for window in measured.windows for duration in window.wall_ms]
