@@ -92,16 +92,17 @@ class Slots:
 
         So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they leave.
         """
-        shared = self._concurrency - self._running_slow * self.is_crowded
+        shared = self._concurrency - (self._running_slow if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
     @property
     def is_crowded(self) -> bool:
-        """Whether slow hosts hold about all they may: what is claimed may only have to go back.
+        """Whether few slots are free and slow hosts hold some: what is claimed for them may only have to go back.
 
-        At their most a tenth is free, of those they leave at least; two, so that one that ends does not change it at once.
+        The last tenth is not for slow hosts; few is twice that, so that one delivery that ends does not change it at once.
         """
-        return self._running_slow > 0 and self._concurrency - self.running <= 2 * self._last_share
+        few = max(2, 2 * self._concurrency // LAST_SHARE)
+        return self._running_slow > 0 and self._concurrency - self.running <= few
 
     @property
     def has_surplus(self) -> bool:

@@ -68,7 +68,9 @@ def test_one_claim_brings_no_host_more_than_it_may_begin(concurrency: int, host:
             assert not slots.waiting
 
 
-@pytest.mark.parametrize(("concurrency", "margin"), [(3, 1), (8, 1), (9, 1), (10, 1), (90, 8), (200, 18)])
+@pytest.mark.parametrize(
+    ("concurrency", "margin"), [(3, 1), (8, 1), (9, 1), (10, 1), (18, 1), (19, 1), (90, 8), (200, 18)]
+)
 def test_slots_are_crowded_until_a_tenth_ends_of_what_slow_hosts_hold(concurrency: int, margin: int) -> None:
     slots = Slots(concurrency)
     running = begin(slots, concurrency)
