@@ -118,7 +118,7 @@ async def test_timers_killed_at_any_point_of_a_due_move_lose_and_double_nothing(
     assert verdict.duplicated == 0
 
 
-async def request(checker: Checker, api: Process, took: list[float], until: asyncio.Event) -> None:
+async def request_by_turns(checker: Checker, api: Process, took: list[float], until: asyncio.Event) -> None:
     """Schedule and read tasks by turns from several clients; add the seconds that each request took."""
     known = [sent.key for sent in checker.sent.values()]
     numbers = itertools.count(len(known))
@@ -224,7 +224,7 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
 
     took: list[float] = []
     is_over = asyncio.Event()
-    requests = asyncio.create_task(request(checker, api, took, is_over))
+    requests = asyncio.create_task(request_by_turns(checker, api, took, is_over))
     await wait_until(lambda: len(took) >= 4 * CLIENTS, "the first requests have opened the connections")
     took.clear()
     await raw.config_set("slowlog-max-len", 100_000)

@@ -48,21 +48,13 @@ def test_a_host_alone_takes_eight_of_nine_slots_and_never_all_of_several(concurr
     assert (slots.running, slots.waiting, slots.free) == (most, 2 * concurrency - most, -concurrency)
 
 
-def with_slow(concurrency: int, running: int) -> Slots:
-    """Slots of which a host that is known to be slow holds so many."""
-    slots = Slots(concurrency)
-    assert len(begin(slots, running)) == running
-    if running:
-        slots._hosts["slow"].is_slow = True
-        slots._running_slow = running
-    return slots
-
-
 @pytest.mark.parametrize("host", ["slow", "another"])
 @pytest.mark.parametrize("concurrency", [*range(3, 30), 89, 90, 91])
 def test_one_claim_brings_no_host_more_than_it_may_begin(concurrency: int, host: str) -> None:
     for running in range(concurrency * 8 // 9):
-        slots = with_slow(concurrency, running)
+        slots = judged_slow(concurrency)
+        while slots.running > running:
+            slots.end(claim(), 10)
         if not slots.is_crowded:
             begin(slots, slots.free - slots.reserve, host)
             assert not slots.waiting
