@@ -162,16 +162,17 @@ async def test_a_large_answer_of_a_success_is_not_read_to_its_end(service: Clien
 
 
 async def test_a_cancel_and_an_update_reach_a_task_in_every_state(service: Client, receiver: Receiver) -> None:
-    receiver.delay_s = 0.5
+    receiver.may_answer.clear()
     in_delivery, updated = [await service.schedule(receiver.url) for _ in range(2)]
     await wait_until(lambda: len(receiver.arrivals) == 2, "both are in delivery")
     assert (await service.call("DELETE", f"/schedule/{in_delivery}"))[1]["data"] == "in delivery"
     status, content = await service.call("PATCH", f"/schedule/{updated}", json={"data": "new"})
     assert (status, content["found"]) == (200, "in delivery")
+    receiver.may_answer.set()
     await wait_until(lambda: len(receiver.arrivals) == 3, "the update is delivered")
     assert (receiver.arrivals[2].key, receiver.arrivals[2].body) == (updated, b'"new"')
 
-    receiver.status, receiver.delay_s = 503, 0
+    receiver.status = 503
     cancelled, changed = [await service.schedule(receiver.url) for _ in range(2)]
     await wait_until(lambda: len(receiver.arrivals) == 5, "both have failed once")
 

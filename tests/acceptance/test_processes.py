@@ -54,7 +54,7 @@ async def schedule_many(client: Client, webhook: str, count: int, ttl: float = 0
 async def test_a_killed_workers_deliveries_all_arrive_within_the_lease(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 3
+    receiver.may_answer.clear()
     variables = {"REDIS_URL": redis_url, "CONCURRENCY": "150", "RETRY_TIME": "3600"}
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
@@ -65,11 +65,12 @@ async def test_a_killed_workers_deliveries_all_arrive_within_the_lease(
         await wait_until(lambda: len(receiver.arrivals) == 200, "all 200 are in delivery")
         doomed.process.kill()
         killed_at = time.time()
-        stats = await client.drained(timeout_s=LEASE_AND_SWEEP_S + receiver.delay_s + 5)
+        receiver.may_answer.set()
+        stats = await client.drained(timeout_s=LEASE_AND_SWEEP_S + 5)
         assert receiver.times_by_key.keys() == scheduled
         again = [arrival for arrival in receiver.arrivals if arrival.at > killed_at]
         assert again
-        assert max(arrival.at for arrival in again) - killed_at < LEASE_AND_SWEEP_S + receiver.delay_s
+        assert max(arrival.at for arrival in again) - killed_at < LEASE_AND_SWEEP_S
         # The survivor's own are never doubled: only what the killed worker had comes twice, and at most twice.
         assert len(receiver.arrivals) == 200 + len(again)
         assert stats["counters"]["delivered"] == 200
@@ -102,7 +103,7 @@ async def test_ten_workers_promote_and_deliver_each_task_once(
 async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 1
+    receiver.may_answer.clear()
     async with (
         serving(tmp_path, "api", REDIS_URL=redis_url) as api,
         serving(tmp_path, "worker", REDIS_URL=redis_url, CONCURRENCY="10") as worker,
@@ -111,12 +112,13 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
         await schedule_many(client, receiver.url, 30)
         await wait_until(lambda: receiver.in_flight >= 9, "its slots are full")
         worker.signal(signal.SIGTERM)
+        await wait_until(lambda: worker.events("draining"), "it drains")
+        receiver.may_answer.set()
         assert await worker.ended() == 0
         stats = await client.stats()
         arrived = len(receiver.arrivals)
         assert stats["counters"]["delivered"] == arrived < 30
         assert (stats["states"]["in_delivery"], stats["counters"]["failed"]) == (0, 0)
-        receiver.delay_s = 0
         async with serving(tmp_path, "worker", REDIS_URL=redis_url):
             await client.drained()
         assert len(receiver.arrivals) == 30
@@ -125,7 +127,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
 async def test_what_outlasts_the_grace_is_released_and_burns_no_attempt(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 8
+    receiver.may_answer.clear()
     variables = {"REDIS_URL": redis_url, "SHUTDOWN_GRACE": "0.5"}
     async with serving(tmp_path, **variables) as process, client_of(process) as client:
         key = await client.schedule(receiver.url)
@@ -133,7 +135,7 @@ async def test_what_outlasts_the_grace_is_released_and_burns_no_attempt(
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
         assert process.events("released")
-    receiver.delay_s = 0
+    receiver.may_answer.set()
     async with serving(tmp_path, **variables) as process, client_of(process) as client:
         stats = await client.drained()
     assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1)] * 2
@@ -141,7 +143,7 @@ async def test_what_outlasts_the_grace_is_released_and_burns_no_attempt(
 
 
 async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
-    receiver.delay_s = 9
+    receiver.may_answer.clear()
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
         await client.schedule(receiver.url)
         await wait_until(lambda: receiver.arrivals, "it is in delivery")
@@ -152,7 +154,7 @@ async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, re
         assert await process.ended() == 0
         assert time.monotonic() - signalled_at < 5
         assert process.events("released")
-    receiver.delay_s = 0
+    receiver.may_answer.set()
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
         await client.drained()
 

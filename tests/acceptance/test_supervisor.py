@@ -138,7 +138,7 @@ async def in_delivery(client: Client, receiver: Receiver, count: int) -> None:
 async def test_a_stop_finishes_what_is_in_flight_whomever_its_signal_reaches(
     reaches: str, redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 2
+    receiver.may_answer.clear()
     async with workers(tmp_path, redis_url) as (supervisor, client):
         processes = await children(supervisor)
         await in_delivery(client, receiver, 20)
@@ -146,6 +146,8 @@ async def test_a_stop_finishes_what_is_in_flight_whomever_its_signal_reaches(
             for process in processes:
                 process.terminate()
         supervisor.signal(signal.SIGTERM)
+        await wait_until(lambda: supervisor.events("draining"), "it drains")
+        receiver.may_answer.set()
         assert await supervisor.ended() == 0
         assert not any(process.is_running() for process in processes)
         stats = await client.stats()
@@ -154,7 +156,7 @@ async def test_a_stop_finishes_what_is_in_flight_whomever_its_signal_reaches(
 
 
 async def test_a_second_signal_is_passed_on(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
-    receiver.delay_s = 9
+    receiver.may_answer.clear()
     async with workers(tmp_path, redis_url) as (supervisor, client):
         await in_delivery(client, receiver, 1)
         supervisor.signal(signal.SIGTERM)
@@ -169,11 +171,13 @@ async def test_a_second_signal_is_passed_on(redis_url: str, tmp_path: Path, rece
 async def test_the_processes_of_a_killed_supervisor_end_by_themselves(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 1
+    receiver.may_answer.clear()
     async with workers(tmp_path, redis_url) as (supervisor, client):
         processes = await children(supervisor)
         await in_delivery(client, receiver, 10)
         supervisor.signal(signal.SIGKILL)
+        await wait_until(lambda: len(supervisor.events("supervisor-gone")) == 2, "they see that it is gone")
+        receiver.may_answer.set()
         await all_ended(processes)
         assert {event["process"] for event in supervisor.events("supervisor-gone")} == {
             child.pid for child in processes
@@ -214,11 +218,12 @@ async def test_all_in_one_each_process_serves_the_port(tmp_path: Path, receiver:
         await wait_until(lambda: len(process.events("process-started")) == 3, "it is replaced")
         left = psutil.Process(process.process.pid).children(recursive=True)
         assert "redis" in " ".join(child.name() for child in left)
-        receiver.delay_s = 2
+        receiver.may_answer.clear()
         await in_delivery(client, receiver, 1)
         process.signal(signal.SIGTERM)
         await wait_until(lambda: is_refused(client.url), "no more is accepted")
         assert receiver.in_flight == 1
+        receiver.may_answer.set()
         assert await process.ended() == 0
         await all_ended(left)
 

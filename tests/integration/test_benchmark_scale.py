@@ -6,7 +6,7 @@ from tests.integration.test_benchmarks import run
 
 SMALL = {
     **{"few": 200, "tasks": 2_000, "requests": 10, "rate": 1_000, "wave": 300, "rounds": 1},
-    **{"retries": 200, "retry-time": 2.5, "window": 0.3},
+    **{"retries": 200, "retry-time": 4, "window": 0.3},
 }
 
 

@@ -24,8 +24,8 @@ def command(name: str, output: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", f"benchmarks.{name}", "--output", str(output), *arguments]
 
 
-def start(name: str, output: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(name, output), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def start(name: str, output: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(name, output, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def run(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
@@ -78,11 +78,11 @@ async def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -
     output = tmp_path / "found.json"
     # A shell's background job ignores it, and so would what the job starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with start("burst", output) as benchmark:
+    with start("burst", output, "--tasks", "2000") as benchmark:
         process = psutil.Process(benchmark.pid)
         try:
             started = await wait_until(
-                lambda: len(found := process.children()) == 4 and found, "Redis, receiver, API and worker run"
+                lambda: len(found := process.children()) == 4 and found, "Redis, receiver, API and worker run", 60
             )
             benchmark.send_signal(signal.SIGINT)
             _, said = benchmark.communicate(timeout=30)

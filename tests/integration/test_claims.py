@@ -71,7 +71,7 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
 async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_stranded(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.5
+    receiver.may_answer.clear()
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
     await worker.intake.take(entries)
@@ -82,6 +82,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     reclaimed, _ = await store.reclaim(10)
     assert [entry.key for entry in reclaimed] == [key]
     await worker.intake.take(reclaimed)
+    receiver.may_answer.set()
     await stopped(worker)
     assert await pending(raw) == []
     assert await raw.hget(keys.COUNTERS, "delivered") == b"1"
@@ -138,7 +139,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slots, "TURN_S", 60)
-    receiver.delay_s = 0.3
+    receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)
     await worker.intake.take(entries)
@@ -152,6 +153,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
 
     with patch.object(store, "renew", slow_renew):
         await worker.renew()
+    receiver.may_answer.set()
     await wait_until(lambda: len(receiver.arrivals) == CONCURRENCY + 1, "the rest arrives")
     await stopped(worker)
     assert entries[-1].key not in receiver.times_by_key
@@ -173,7 +175,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
 async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.5
+    receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY)
     await worker.intake.take(await claimed(client, store.name, CONCURRENCY))
     reclaimer = Reclaimer(store, worker, Outage())
@@ -183,6 +185,7 @@ async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
     assert await reclaimer.run_once() > 0
     assert int(await raw.hget(keys.SWEEP, "seen_ms") or 0) > first
     assert worker.free_slots == 0
+    receiver.may_answer.set()
     await stopped(worker)
 
 

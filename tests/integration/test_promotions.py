@@ -95,7 +95,7 @@ async def waits(raw: redis.asyncio.Redis) -> bool:
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 1
+    receiver.may_answer.clear()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
@@ -109,19 +109,21 @@ async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring
         await worker.promote()
         await asyncio.sleep(0.1)
         assert len(worker._in_flight) <= CONCURRENCY + SHARE
+        receiver.may_answer.set()
         stop.set()
 
 
 async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.5
+    receiver.may_answer.clear()
     began = 0
     for _ in range(CONCURRENCY // SHARE + 2):
         await overdue(store, receiver.url, SHARE + 1)
         began += len((await worker.promote()).claims)
     # The others are kept for retries.
     assert began == ONE_HOST_MOST
+    receiver.may_answer.set()
     await stopped(worker)
 
 
@@ -310,7 +312,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
 ) -> None:
     monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 0.05)
     monkeypatch.setattr("redis_scheduler.intake.RECOVERY_INTERVAL_S", 0.05)
-    receiver.delay_s = 1
+    receiver.may_answer.clear()
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
 
     async def slow_load(entries: list[Entry]) -> tuple[list[Claim], int]:
@@ -332,6 +334,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.run(stop, asyncio.Event(), 10))
             await wait_until(lambda: renewals > 3, "leases are renewed")
+            receiver.may_answer.set()
             stop.set()
 
 
@@ -391,7 +394,7 @@ async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: 
 async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_under_way(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 1
+    receiver.may_answer.clear()
     promote, is_asked, may_answer = store.promote, asyncio.Event(), asyncio.Event()
 
     async def slow_promote(limit: int, claims: int) -> Promotion:
@@ -415,6 +418,7 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
         may_answer.set()
         await wait_until(are_given_back, "they are given back")
         assert receiver.in_flight == 1
+        receiver.may_answer.set()
         await asyncio.gather(promoting, stopping)
     assert len(receiver.arrivals) == 1
 

@@ -3,9 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler import blocking, keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import LEASE_MS, WINDOW_MS, Store
@@ -52,7 +53,7 @@ async def test_it_never_delivers_more_at_once_than_it_has_slots(
 async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.3
+    receiver.may_answer.clear()
     await schedule(store, receiver.url)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(1))
@@ -64,6 +65,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     reclaimed, _ = await store.reclaim(10)
     assert [entry.key for entry in reclaimed] == [claims[0].key]
     await worker.intake.take(reclaimed)
+    receiver.may_answer.set()
     stop = asyncio.Event()
     stop.set()
     await run_until(worker, stop)
@@ -89,7 +91,7 @@ async def test_what_a_lost_answer_left_pending_is_delivered(
 async def test_a_lease_is_taken_with_the_claim_and_renewed(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 0.5
+    receiver.may_answer.clear()
     await schedule(store, receiver.url)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -104,6 +106,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
         await worker.renew()
         (row,) = await pending(raw)
         assert row["time_since_delivered"] < WINDOW_MS - LEASE_MS + 2000
+        receiver.may_answer.set()
         await settled(raw, 1)
         stop.set()
     assert len(receiver.arrivals) == 1
@@ -135,7 +138,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
 async def test_a_stop_releases_what_was_claimed_and_not_begun(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 5
+    receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 3)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(100))
@@ -153,13 +156,14 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
     assert b"worker-a" not in [row["name"] for row in await raw.xinfo_consumers(keys.QUEUE, keys.GROUP)]
 
 
-async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
+async def test_it_stops_at_once_when_idle(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "BLOCK_MS", 60_000)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(run_until(worker, stop))
         await asyncio.sleep(0.05)
         stop.set()
-        async with asyncio.timeout(1.5):  # less than the reader blocks
+        async with asyncio.timeout(10):
             await running
 
 

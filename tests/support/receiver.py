@@ -34,12 +34,16 @@ Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Receiver:
-    """Answers 200 unless `statuses` (used up first), `status` or `behaviour` say otherwise; `delay_s` before it answers."""
+    """Answers 200 unless `statuses` (used up first), `status` or `behaviour` say otherwise.
+
+    It answers `delay_s` after a request, and while `may_answer` is set.
+    """
 
     port: int = 0
     status: int = 200
     statuses: list[int] = field(default_factory=list)
     delay_s: float = 0
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     behaviour: Behaviour | None = None
     arrivals: list[Arrival] = field(default_factory=list)
     in_flight: int = 0
@@ -63,6 +67,7 @@ class Receiver:
                 return await self.behaviour(request)
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
+            await self.may_answer.wait()
             return web.Response(status=self.statuses.pop(0) if self.statuses else self.status)
         finally:
             self.in_flight -= 1
@@ -72,6 +77,7 @@ class Receiver:
 async def receiving() -> AsyncIterator[Receiver]:
     """Run a receiver on a free port of the loopback."""
     receiver = Receiver()
+    receiver.may_answer.set()
     runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
