@@ -163,7 +163,7 @@ async def test_it_stops_at_once_when_idle(worker: Worker, monkeypatch: pytest.Mo
         running = tasks.create_task(run_until(worker, stop))
         await asyncio.sleep(0.05)
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(1.5):
             await running
 
 
