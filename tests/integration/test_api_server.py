@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from redis_scheduler.api import server
+from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
 from redis_scheduler.redis_client import RedisClient
 
@@ -17,7 +17,7 @@ BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'
 @pytest.fixture
 async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """The port of an API whose clients have half a second for a body."""
-    monkeypatch.setattr(server, "BODY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(protocol, "BODY_TIMEOUT_S", 0.5)
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
     running = server.create_server(create_app(client, "writer", TOKEN, 1_000), grace_s=1)
@@ -105,7 +105,7 @@ async def test_the_body_of_a_request_that_came_with_the_end_of_another_has_a_tim
 async def test_after_a_request_that_was_refused_early_the_next_has_its_time(
     port: int, after: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
     assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")

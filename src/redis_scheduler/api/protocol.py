@@ -1,0 +1,228 @@
+"""A connection of the HTTP server: uvicorn's protocol on the httptools parser, with limits of size and time.
+
+Answers are JSON also where no application makes them. The invariants, for whoever stands between a client and this service:
+
+- The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
+- Each request gets one answer at most, and answers come in the order of their requests.
+- Nothing is parsed after a refusal, nor after a request that closes the connection.
+"""
+
+import asyncio
+from http import HTTPStatus
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from redis_scheduler.models import encode_answer
+
+HEAD_BYTES = 65_536
+"""Most of a request's line and headers; the parser itself sets no limit."""
+
+HEAD_TIMEOUT_S = 30
+"""How long a connection may take to bring the head of a request it has begun, or of its first."""
+
+BODY_TIMEOUT_S = 30
+"""How long a client may take to bring the body of a request."""
+
+DISCARDED_BYTES = 16 * 1_048_576
+"""Most that is read of a body after its request was refused."""
+
+
+class _Refused(Exception):
+    """A callback of the parser refuses the request. The parser takes nothing more after that."""
+
+
+class JsonHttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
+    and its client might never see the answer.
+    """
+
+    _unreported_bytes = 0
+    """What came since the parser last had something to say: the head that is coming, or a part of it."""
+    _discarded_bytes = 0
+    _is_over = False
+    """Whether nothing more of this connection is parsed."""
+    _last_words = b""
+    """A refusal that waits for the answers before it."""
+    _head_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._end_head()
+        self._end_body()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def _end_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _await_body(self) -> None:
+        if self._body_timer is None:
+            self._body_timer = self.loop.call_later(BODY_TIMEOUT_S, self._give_up_body)
+
+    def _end_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _give_up_body(self) -> None:
+        self._refuse(408, f"The body did not come within {BODY_TIMEOUT_S} s")
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what no application reads: a head without end is refused, a refused body is cut off."""
+        if self._is_over:
+            return
+        self._unset_keepalive_if_required()
+        self._unreported_bytes += len(data)
+        if self._unreported_bytes > HEAD_BYTES + len(data):
+            self._refuse(400, f"The request's head is larger than {HEAD_BYTES} bytes")
+            return
+        if self.cycle is not None and self.cycle.more_body and self.cycle.response_complete:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > DISCARDED_BYTES:
+                self.transport.close()
+                return
+        self._parse(data)
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.more_body:
+            self._await_body()
+        elif self._unreported_bytes:
+            self._await_head()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as offer:
+                    # It takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same
+                    # head without it goes to a new parser, and so does what follows.
+                    data = memoryview(data)[offer.args[0] :]
+                    head = self._head_without_offer()
+                    self.parser = httptools.HttpRequestParser(self)
+                    # As uvicorn's own: what comes behind a request that closes is passed over.
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    self.parser.feed_data(head)
+                else:
+                    return
+        except httptools.HttpParserError as error:
+            if self.cycle is not None and not self.cycle.keep_alive and not self.cycle.more_body:
+                self._is_over = True  # it came behind a request that closes the connection
+            elif isinstance(error.__context__, _Refused):
+                self._refuse(400, str(error.__context__))
+            else:
+                self._refuse(400, "The request is not valid HTTP/1.1")
+
+    def _head_without_offer(self) -> bytes:
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, unless one before it closes the connection."""
+        self._unreported_bytes = self._discarded_bytes = 0
+        if self.cycle is not None and not self.cycle.keep_alive:
+            raise _Refused
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused("CONNECT: this service is no proxy")
+            return  # it comes again without the offer
+        self._end_head()
+        super().on_headers_complete()
+        # Trailers follow here, which are no headers: else one would authorise the request.
+        self.headers = []
+
+    def on_chunk_header(self) -> None:
+        """Count anew."""
+        self._unreported_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Count anew, and keep the body."""
+        self._unreported_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait no longer: the body is there."""
+        if self.parser.should_upgrade():
+            return
+        self._unreported_bytes = 0
+        self._end_body()
+        # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        if self.headers and not self.parser.should_keep_alive():
+            # A trailer says `close`: the parser passes over what follows, so nobody should wait for an answer to it.
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
+        if self.cycle.response_complete:
+            self._await_head()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or end after the last."""
+        super().on_response_complete()
+        if self._is_over and not self.pipeline and (self.cycle.response_complete or self.cycle.disconnected):
+            self._end()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
+        """Keep the connection for the answers to what came whole."""
+        self._is_over = True
+        return self._give_up_request()
+
+    def _give_up_request(self) -> bool:
+        """Tell the application that no more comes of a request whose body has begun; return whether others are due."""
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body:
+            return cycle is not None and not cycle.response_complete
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if not self.pipeline:
+            return False
+        self.pipeline.popleft()  # the latest
+        return True
+
+    def shutdown(self) -> None:
+        """Let a request under way be answered; one whose body has not come yet is not waited for."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_started or not cycle.more_body:
+            super().shutdown()
+            return
+        self._refuse(503, "The service is stopping; try again")
+
+    def _refuse(self, status: int, error: str) -> None:
+        """Answer the request that is coming, after those before it, and close. What comes after it is not looked at."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.more_body and self.cycle.response_started:
+            self.transport.close()  # another answer would be taken for that to another request
+            return
+        body = encode_answer({"status": status, "error": error})
+        retry = "retry-after: 1\r\n" if status == 503 else ""
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+        )
+        self._last_words = head.encode() + body
+        if not self._give_up_request():
+            self._end()
+
+    def _end(self) -> None:
+        self.transport.write(self._last_words)
+        self.transport.close()

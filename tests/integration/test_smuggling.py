@@ -1,0 +1,331 @@
+"""No request becomes another, however its bytes are cut, whatever it offers, and whoever shares the connection."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redis_scheduler.api import server
+from redis_scheduler.api.app import create_app
+from redis_scheduler.redis_client import RedisClient
+from tests.support.recorder import Recorder, recording
+from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
+
+TOKEN = "test-token"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def recorder(runner: asyncio.Runner) -> Iterator[Recorder]:
+    serving = recording()
+    yield runner.run(serving.__aenter__())
+    runner.run(serving.__aexit__(None, None, None))
+
+
+async def send(recorder: Recorder, data: bytes, cuts: set[int], closes: bool = True) -> bytes:
+    """Send bytes on a connection of their own, in a packet for each piece; return all that comes back.
+
+    Without `closes`, the server must close the connection by itself.
+    """
+    recorder.requests.clear()
+    recorder.begun.clear()
+    recorder.headers.clear()
+    with socket.socket() as client:
+        client.connect(("127.0.0.1", recorder.port))
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        places = [0, *sorted(cut for cut in cuts if 0 < cut < len(data)), len(data)]
+        for start, end in itertools.pairwise(places):
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(client, data[start:end])
+            for _ in range(3):  # the server is in this loop: it has read the piece by then
+                await asyncio.sleep(0)
+        if closes:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
+        answers = b""
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                while piece := await loop.sock_recv(client, 65_536):
+                    answers += piece
+        return answers
+
+
+def statuses(answers: bytes) -> list[bytes]:
+    return [line.split(b" ")[1] for line in answers.split(b"\r\n") if b"HTTP/1.1 " in line]
+
+
+SMUGGLED = b"POST /smuggled HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+
+BODIES = [
+    b"",
+    b"abc",
+    SMUGGLED,
+    b"x\r\nUpgrade: h2c\r\n",
+    b"x\r\nupgrade: " + b"y" * len(SMUGGLED) + b"\r\n" + SMUGGLED,
+    b"0\r\n\r\n" + SMUGGLED,
+    b"\r\n\r\n" * 5,
+]
+
+OFFERS: list[tuple[bytes, ...]] = [
+    (),
+    (b"Connection: Upgrade", b"Upgrade: h2c"),
+    (b"connection: upgrade, HTTP2-Settings", b"UPGRADE: h2c", b"HTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA"),
+    (b"Upgrade:websocket", b"CONNECTION:  keep-alive , UPGRADE", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+    (b"Connection: Upgrade", b"uPgRaDe:\tone", b"X: y", b"Upgrade: two"),
+    (b"Upgrade: h2c",),
+    (b"Connection: Upgrade",),
+    (b"Connection: Upgrade", b"Upgrade: "),
+    (b"Connection: keep-alive", b"Connection: Upgrade", b"Upgrade: TLS/1.0, HTTP/2.0"),
+]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request, and the bytes of it."""
+
+    path: str
+    body: bytes
+    head: tuple[bytes, ...]
+    chunk: int
+    """Bytes in a chunk; 0: sent with its length."""
+
+    @property
+    def wire(self) -> bytes:
+        lines = [b"POST %s HTTP/1.1" % self.path.encode(), *self.head]
+        if not self.chunk:
+            return b"\r\n".join([*lines, b"Content-Length: %d" % len(self.body), b"", self.body])
+        pieces = [self.body[at : at + self.chunk] for at in range(0, len(self.body), self.chunk)]
+        chunks = [b"%x;extension=1\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+        return b"\r\n".join([*lines, b"Transfer-Encoding: chunked", b"", b""]) + b"".join(chunks) + b"0\r\n\r\n"
+
+
+MESSAGES = st.builds(
+    Message,
+    path=st.sampled_from(["/one", "/two", "/refused"]),
+    body=st.sampled_from(BODIES),
+    head=st.sampled_from(OFFERS),
+    chunk=st.sampled_from([0, 0, 1, 7, 100]),
+)
+CUTS = st.sets(st.integers(1, 600), max_size=8)
+
+EXAMPLES = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+
+
+@EXAMPLES
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=5), cuts=CUTS)
+def test_the_application_is_given_what_was_sent_however_it_is_cut(
+    runner: asyncio.Runner, recorder: Recorder, messages: list[Message], cuts: set[int]
+) -> None:
+    answers = runner.run(send(recorder, b"".join(message.wire for message in messages), cuts))
+    sent = [("POST", at.path, b"" if at.path == "/refused" else at.body) for at in messages]
+    assert recorder.requests == sent
+    assert statuses(answers) == [b"200"] * len(messages)
+    assert [part.rpartition(b"\r\n\r\n")[2].decode() for part in answers.split(b"HTTP/1.1 200 OK")[1:]] == [
+        message.path for message in messages
+    ], "each has its own answer"
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=[b"; ".join(offer).decode() for offer in OFFERS])
+@pytest.mark.parametrize("chunk", [0, 5])
+def test_every_cut_of_an_offer_with_a_body(
+    runner: asyncio.Runner, recorder: Recorder, offer: tuple[bytes, ...], chunk: int
+) -> None:
+    messages = [Message("/one", b"x\r\nUpgrade: a\r\n" + SMUGGLED, offer, chunk), Message("/two", b"", (), 0)]
+    wire = b"".join(message.wire for message in messages)
+    for cut in range(len(wire)):
+        answers = runner.run(send(recorder, wire, {cut}))
+        assert recorder.requests == [("POST", at.path, at.body) for at in messages], f"cut at {cut}"
+        assert statuses(answers) == [b"200", b"200"]
+
+
+def test_an_offer_without_a_body_and_http_1_0(runner: asyncio.Runner, recorder: Recorder) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    answers = runner.run(send(recorder, b"GET /one HTTP/1.1\r\n" + offer + b"GET /two HTTP/1.0\r\n" + offer, set()))
+    assert recorder.begun == ["/one", "/two"]
+    assert statuses(answers) == [b"200", b"200"]
+    assert all(name != b"upgrade" for fields in recorder.headers for name, _ in fields)
+
+
+def test_thousands_of_offers_in_one_packet_are_each_answered(runner: asyncio.Runner, recorder: Recorder) -> None:
+    offer = b"GET /one HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    answers = runner.run(send(recorder, offer * 2_000, set()))
+    assert len(recorder.begun) == 2_000
+    assert statuses(answers) == [b"200"] * 2_000
+
+
+REFUSED = {
+    "CONNECT": b"CONNECT a:1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "chunks and a length": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "a length and chunks": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    "a list of lengths": b"POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\nabc",
+    "a length with a sign": b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc",
+    "two codings": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another coding": b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a folded line": b"POST / HTTP/1.1\r\nX: a\r\n b\r\nContent-Length: 3\r\n\r\nabc",
+    "a folded coding": b"POST / HTTP/1.1\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "bare line feeds": b"POST / HTTP/1.1\nContent-Length: 3\n\nabc",
+    "a bare line feed in the head": b"POST / HTTP/1.1\r\nX: a\nContent-Length: 3\r\n\r\nabc",
+    "a bare line feed at the end": b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\nabc",
+    "a bare carriage return": b"POST / HTTP/1.1\r\nX: a\rContent-Length: 3\r\n\r\nabc",
+    "NUL": b"POST / HTTP/1.1\r\nX: a\0b\r\nContent-Length: 3\r\n\r\nabc",
+    "a space before the colon": b"POST / HTTP/1.1\r\nContent-Length : 3\r\n\r\nabc",
+    "a space before the first name": b"POST / HTTP/1.1\r\n Content-Length: 3\r\n\r\nabc",
+    "an unknown method": b"SMUGGLE / HTTP/1.1\r\n\r\n",
+    "a target that is none": b"GET http://[ HTTP/1.1\r\n\r\n",
+    "chunks that are none": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+    "chunks with bare line feeds": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
+    "a chunk that overflows": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n",
+    "an offer with chunks that are none": (
+        b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED.keys())
+def test_nothing_is_parsed_after_a_refusal(runner: asyncio.Runner, recorder: Recorder, request_: bytes) -> None:
+    before = Message("/one", b"abc", (), 0).wire
+    for cuts in (set(), {len(before)}, {len(before) + len(request_)}, set(range(1, 300, 3)), set(range(1, 300))):
+        answers = runner.run(send(recorder, before + request_ + SMUGGLED * 3, set(cuts), closes=False))
+        assert recorder.requests == [("POST", "/one", b"abc")]
+        assert "/smuggled" not in recorder.begun
+        # The reset that follows the close may take the answers along.
+        assert statuses(answers) in ([b"200", b"400"], [b"200"], [])
+
+
+def test_a_refusal_comes_after_the_answers_before_it(runner: asyncio.Runner, recorder: Recorder) -> None:
+    before = Message("/one", b"abc", (), 0).wire
+    answers = runner.run(send(recorder, before + before + REFUSED["two lengths"], set(), closes=False))
+    assert statuses(answers) == [b"200", b"200", b"400"]
+    assert b"retry-after" not in answers.lower()
+    assert json.loads(answers.rpartition(b"\r\n\r\n")[2])["status"] == 400
+
+
+def test_a_body_that_is_none_gets_no_second_answer(runner: asyncio.Runner, recorder: Recorder) -> None:
+    head = b"POST /refused HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answers = runner.run(send(recorder, head + b"zz\r\n" + SMUGGLED, {len(head)}, closes=False))
+    assert statuses(answers) == [b"200"]
+    assert recorder.begun == ["/refused"]
+
+
+@pytest.mark.parametrize("version", [b"1.1\r\nConnection: close", b"1.0", b"1.0\r\nConnection: keep-alive"])
+def test_nothing_is_parsed_after_a_request_that_closes(
+    runner: asyncio.Runner, recorder: Recorder, version: bytes
+) -> None:
+    closing = b"GET /one HTTP/" + version + b"\r\n\r\n"
+    for behind in (SMUGGLED, b"\0\0\0", REFUSED["two lengths"]):
+        for cuts in (set(), {len(closing)}, {len(closing) + 3}):
+            answers = runner.run(send(recorder, closing + behind, cuts, closes=False))
+            assert recorder.begun == ["/one"]
+            assert statuses(answers) in ([b"200"], [])
+
+
+def test_a_trailer_that_says_close_closes_and_leaves_nobody_waiting(runner: asyncio.Runner, recorder: Recorder) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    for path in (b"/one", b"/refused"):
+        for fields in (b"", offer):
+            head = b"POST " + path + b" HTTP/1.1\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
+            trailer = b"0\r\nConnection: close\r\n\r\n"
+            for cuts in (set(), {len(head)}, {len(head + trailer)}):
+                answers = runner.run(send(recorder, head + trailer + SMUGGLED, cuts, closes=False))
+                assert recorder.begun == [path.decode()]
+                assert statuses(answers) in ([b"200"], [])
+                assert b"connection: close" in answers or path == b"/refused" or not answers
+
+
+# Through a proxy
+
+
+@pytest.fixture
+async def service(client: RedisClient) -> AsyncIterator[int]:
+    """The port of the API."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    listener = server.listen("127.0.0.1", 0)
+    running = server.create_server(create_app(client, "writer", TOKEN, 1_048_576), grace_s=1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(running.run_until(stop, hurry, listener))
+        yield listener.getsockname()[1]
+        stop.set()
+        hurry.set()
+
+
+def stranger_requests(gap: int) -> list[bytes]:
+    """Requests without a token, each of which may leave something behind on a connection that others use after it."""
+    purge = b"POST /purge HTTP/1.1\r\nX-Swallows: "
+    deficit = b"x\r\nUpgrade: " + b"y" * gap + b"\r\n"
+    bodies = [deficit, b"z" * gap + purge, purge * 3, b"0\r\n\r\n" + purge, b"\r\n\r\n" + purge]
+    offers = [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"Connection: upgrade\r\nUPGRADE: a\r\nUpgrade: b\r\n"]
+    framed = []
+    for body in bodies:
+        for offer in offers:
+            length = b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            framed += [b"POST / HTTP/1.1\r\nHost: x\r\n" + offer + rest for rest in (length, chunks)]
+    return framed
+
+
+async def send_as_stranger(port: int, request: bytes) -> None:
+    """Send it, and wait for an answer: the proxy has then given the connection back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    with contextlib.suppress(TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(2):
+            await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_strangers_behind_a_proxy_turn_no_request_into_another(
+    kind: str, service: int, tmp_path: Path, client: RedisClient
+) -> None:
+    if is_missing(kind):
+        pytest.skip(f"{kind.partition(' ')[0]} is not installed")
+    task = {"webhook": "http://127.0.0.1:9/", "ttl": 3_600}
+    headers = {"Authorization": TOKEN}
+    scheduled: set[str] = set()
+    async with reverse_proxy(kind, tmp_path, service) as port, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}"
+        for gap in (0, 20, 60):
+            for request in stranger_requests(gap):
+                await send_as_stranger(port, request)
+                async with session.post(f"{url}/schedule", json=task, headers=headers) as response:
+                    answer = await response.json()
+                    assert response.status == 200, (request, answer)
+                    scheduled.add(answer["key"])
+        async with session.get(f"{url}/schedules?limit=1000", headers=headers) as response:
+            page = await response.json()
+    assert {found["info"]["key"] for found in page["data"]} == scheduled
+
+
+JAVA = Path(__file__).parents[1] / "support" / "Schedules.java"
+
+
+async def test_javas_client_which_offers_http_2_with_each_body_is_served(service: int) -> None:
+    java = shutil.which("java")
+    if java is None or shutil.which("javac") is None:
+        pytest.skip("no JDK is installed")
+    command = [java, "-XX:TieredStopAtLevel=1", str(JAVA), f"http://127.0.0.1:{service}", TOKEN]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["200", "200", "200", "200", "401"], done.stderr
