@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import psutil
 
+from redis_scheduler import private
 from redis_scheduler.errors import FolderInUse, StartError
 from redis_scheduler.server_binary import Server, candidates, choose, identify
 
@@ -48,7 +49,7 @@ def _select(folder: Path) -> Server:
     server = choose(candidates(), written_by)
     if server != written_by:
         draft = folder / "redis-version.new"
-        with draft.open("w") as file:
+        with os.fdopen(private.open_file(draft, os.O_WRONLY | os.O_TRUNC), "w") as file:
             file.write(f"{server}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -56,14 +57,9 @@ def _select(folder: Path) -> Server:
     return server
 
 
-def _open_private(path: Path, flags: int) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
 def _take_lock(folder: Path) -> int:
     """Take the folder for this process; it is held until the descriptor is closed, which no child inherits."""
-    descriptor = _open_private(folder / "lock", os.O_RDWR)
+    descriptor = private.open_file(folder / "lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
@@ -117,14 +113,15 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make it a folder that this user can write to, or set another DATA_DIR"
-        raise StartError(f"DATA_DIR {folder} cannot be used ({error}): {remedy}") from error
+        remedy = "" if isinstance(error, private.NotPrivate) else ": make it a folder that this user can write to"
+        raise StartError(f"DATA_DIR {folder} cannot be used ({error}){remedy}, or set another DATA_DIR") from error
 
 
 class EmbeddedServer:
     """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
 
     def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
         self._folder = Path(os.path.realpath(data_dir))
         self._socket = self._folder / "redis.sock"
         self._log = self._folder / "redis.log"
@@ -161,6 +158,7 @@ class EmbeddedServer:
             )
         try:
             with _explained(self._folder):
+                private.make_folder(self._data_dir)
                 self._lock = _take_lock(self._folder)
                 await self._stop_orphans()
                 self._spawn(await asyncio.to_thread(_select, self._folder))
@@ -228,7 +226,7 @@ class EmbeddedServer:
         options += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
         with contextlib.suppress(FileNotFoundError):
             self._log.replace(self._folder / "redis.log.old")
-        with os.fdopen(_open_private(self._log, os.O_WRONLY | os.O_APPEND), "ab") as log:
+        with os.fdopen(private.open_file(self._log, os.O_WRONLY | os.O_APPEND), "ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  # a server that was found, and options of our own
                 [str(server.path), *options],
                 stdin=subprocess.DEVNULL,
@@ -273,14 +271,16 @@ def kept_token(data_dir: Path) -> str:
     when the file cannot be read or holds what no Authorization header can carry.
     """
     path = data_dir / "token"
-    with _explained(data_dir), os.fdopen(_open_private(path, os.O_RDWR), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
-        token = file.read().strip()
-        if not token:
-            token = secrets.token_urlsafe(24).encode()
-            file.write(token + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with _explained(data_dir):
+        private.make_folder(data_dir)
+        with os.fdopen(private.open_file(path, os.O_RDWR), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
+            token = file.read().strip()
+            if not token:
+                token = secrets.token_urlsafe(24).encode()
+                file.write(token + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
     if not all(0x21 <= byte <= 0x7E for byte in token):
         raise StartError(f"{path} must hold one token of visible ASCII characters: mend it, or delete it for a new one")
     return token.decode()

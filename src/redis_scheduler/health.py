@@ -2,17 +2,23 @@
 
 So a worker, which has no port, can be checked as well as an API. A process that waits for Redis is healthy: to end it
 would mend nothing.
+
+A process holds a lock on its file, which the system drops with the process, however it ends. So a file that was left
+behind is told from a live one whatever has got its process id since: another program, a thread, or, in a container that
+was restarted, the service itself. The files stand in a folder of this user alone (private.py).
 """
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
-import tempfile
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from redis_scheduler import private
 from redis_scheduler.outage import stop_or_interval
 
 logger = logging.getLogger(__name__)
@@ -20,22 +26,23 @@ logger = logging.getLogger(__name__)
 BEAT_INTERVAL_S = 5.0
 BEAT_MISSED_S = 20.0
 
-
-def _beat_files() -> Path:
-    """The folder-wide name of the files of this user's processes on this machine (or in this container): a pid behind it."""
-    return Path(tempfile.gettempdir()) / f"redis-scheduler-{os.getuid()}-"
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # a private folder is made in it
+"""Where the folder may be, unless TMPDIR says it: a read-only container without the first two has the last."""
 
 
-def _beat_file(process: int) -> Path:
-    return Path(f"{_beat_files()}{process}.beat")
+def _folders() -> list[Path]:
+    """The folders that may hold the files of this user, best first: the same for the service and for the check."""
+    chosen = Path(os.environ.get("TMPDIR") or "-")
+    roots = [chosen] if chosen.is_dir() else [Path(root) for root in TEMPORARY]
+    return [root / f"redis-scheduler-{os.geteuid()}" for root in roots if root.is_dir()]
 
 
 @contextlib.asynccontextmanager
 async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[None]:
     """Touch this process's file during the block, whenever `is_well` holds; then remove it."""
-    path = _beat_file(os.getpid())
+    clear()
     ended = asyncio.Event()
-    beat = asyncio.create_task(_beat(path, ended, is_well), name="health")
+    beat = asyncio.create_task(_beat(ended, is_well), name="health")
     try:
         yield
     finally:
@@ -43,42 +50,100 @@ async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[N
         await beat
 
 
-async def _beat(path: Path, ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
-    can_write = True
+async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
+    file, has_failed = _BeatFile(), False
     try:
         while not ended.is_set():
-            could_write, can_write = can_write, not is_well() or _touched(path)
-            if could_write and not can_write:
-                # A full disk or a read-only one ends no delivery; the health check will say no.
-                logger.warning("beat-failed", extra={"fields": {"file": str(path)}})
+            if is_well():
+                try:
+                    file.touch()
+                    has_failed = False
+                except OSError as error:
+                    # A full disk or a read-only one ends no delivery; the health check will say no.
+                    if not has_failed:
+                        fields = {"error": str(error), "effect": "the health check will say no; set TMPDIR"}
+                        logger.warning("beat-failed", extra={"fields": fields})
+                    has_failed = True
             await stop_or_interval(ended, BEAT_INTERVAL_S)
     finally:
-        _remove(path)
+        file.remove()
 
 
-def forget(process: int) -> None:
-    """Remove the file that a killed process left: another may be given its id."""
-    _remove(_beat_file(process))
+class _BeatFile:
+    """The file of this process, locked, in the first folder that takes it."""
+
+    def __init__(self) -> None:
+        self._path = Path()
+        self._descriptor: int | None = None
+
+    def touch(self) -> None:
+        """Say that the process runs; make the file where there is none, or where somebody removed it. Raises OSError."""
+        if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
+            self.remove()
+        if self._descriptor is None:
+            self._make()
+        else:
+            os.utime(self._descriptor)
+
+    def _make(self) -> None:
+        refusals = []
+        for folder in _folders():
+            self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}.beat"
+            try:
+                private.make_folder(folder)
+                self._descriptor = private.open_file(self._path, os.O_RDWR | os.O_EXCL)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self.remove()
+                refusals.append(str(error))
+            else:
+                return  # removed by another's `clear` before it was locked, it is made anew at the next beat
+        raise OSError("; ".join(refusals) or "there is no temporary folder")
+
+    def remove(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def _touched(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        path.touch()
+def _open_files(flags: int) -> Iterator[tuple[Path, int]]:
+    """Every file of this user's processes, opened; closed when the next is asked for."""
+    for folder in _folders():
+        with contextlib.suppress(OSError):
+            for path in folder.glob("*.beat"):
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                    try:
+                        if os.fstat(descriptor).st_uid == os.geteuid():
+                            yield path, descriptor
+                    finally:
+                        os.close(descriptor)
+
+
+def _is_held(descriptor: int, kind: int) -> bool:
+    """Whether the process of a file lives; else the lock is taken until the descriptor is closed."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
     return False
 
 
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
+def clear() -> None:
+    """Remove what processes that are gone have left."""
+    for path, descriptor in _open_files(os.O_RDWR):
+        if not _is_held(descriptor, fcntl.LOCK_EX):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def is_healthy() -> bool:
     """Whether there is a process, and each has touched its file lately. Files of processes that are gone do not count."""
-    prefix = _beat_files()
-    ages = []
-    for path in prefix.parent.glob(f"{prefix.name}*.beat"):
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            os.kill(int(path.stem.removeprefix(prefix.name)), 0)
-            ages.append(time.time() - path.stat().st_mtime)
+    ages = [
+        time.time() - os.fstat(descriptor).st_mtime
+        for _, descriptor in _open_files(os.O_RDONLY)
+        if _is_held(descriptor, fcntl.LOCK_SH)
+    ]
     return bool(ages) and max(ages) < BEAT_MISSED_S

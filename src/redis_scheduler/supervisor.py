@@ -119,7 +119,7 @@ class Supervisor:
             self._signal(signal.SIGTERM)
         code = await child.wait()
         self._children.discard(child)
-        health.forget(child.pid)
+        health.clear()
         if not stop.is_set() or code not in (0, -signal.SIGTERM):
             logger.warning("process-died", extra={"fields": {"pid": child.pid, **_ending(code)}})
 

@@ -1,6 +1,7 @@
 """The start: bad settings are one clear line each; a Redis that is not there yet is waited for."""
 
 import dataclasses
+import os
 import socket
 import subprocess
 import sys
@@ -98,6 +99,36 @@ def test_a_taken_port_is_one_clear_line(processes: str, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr == (
         f"redis-scheduler: PORT={port}: in use on 127.0.0.1 by another program; choose another port\n"
+    )
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_without_a_temporary_folder_it_runs_and_says_what_the_health_check_will_say(
+    processes: str, redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    (temporary / f"redis-scheduler-{os.geteuid()}").touch()  # where its folder should be
+    variables = {"REDIS_URL": redis_url, "TMPDIR": str(temporary), "PROCESSES": processes}
+    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+        await deliver_one(client, receiver)
+        writers = {event.get("process") for event in process.events("beat-failed")}
+        assert len(process.events("beat-failed")) == len(writers)
+        assert "health check will say no" in process.events("beat-failed")[0]["effect"]
+        assert run("health", TMPDIR=str(temporary)).returncode == 1
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_data_folder_that_others_can_write_is_one_clear_line(processes: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "token").write_text("a-token-that-another-knows\n")
+    result = run("--port", "0", DATA_DIR=str(folder), PROCESSES=processes)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"redis-scheduler: DATA_DIR {folder} cannot be used (others can write to {folder} (mode 0777): "
+        "chmod go-w it, or name a new folder inside it), or set another DATA_DIR\n"
     )
 
 

@@ -231,7 +231,7 @@ async def test_all_in_one_each_process_serves_the_port(tmp_path: Path, receiver:
 
 def beat_files(folder: Path) -> list[Path]:
     """What the processes have touched, by which the health check judges."""
-    return list(folder.glob("redis-scheduler-*.beat"))
+    return list(folder.rglob("*.beat"))
 
 
 async def test_a_supervisor_whose_processes_die_young_is_not_healthy(
@@ -249,7 +249,7 @@ async def test_a_supervisor_whose_processes_die_young_is_not_healthy(
         assert process.events("process-died")[0]["exit"] == 1
         assert "WRONGTYPE" in process.events("died")[0]["traceback"]
         # The file is not touched any more: a time later, it is too old.
-        os.utime(next(path for path in beat_files(tmp_path) if f"-{process.process.pid}." in path.name), (0, 0))
+        os.utime(next(path for path in beat_files(tmp_path) if path.name.startswith(f"{process.process.pid}-")), (0, 0))
         enough = 2 * (math.ceil(BEAT_INTERVAL_S / RESTART_S) + 1)
         await wait_until(
             lambda: len(process.events("process-died")) > enough, "it might have been touched", timeout_s=30
