@@ -114,6 +114,7 @@ encode_failure = msgspec.json.Encoder().encode
 class Info(msgspec.Struct, frozen=True):
     """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339).
 
+    has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
     error: only where the record cannot be read, so that webhook, ttl, due and type are not known.
     """
 
@@ -125,6 +126,7 @@ class Info(msgspec.Struct, frozen=True):
     state: str
     due: str | None
     type: str
+    has_data: bool | UnsetType = UNSET
     last_failure: Raw | UnsetType = UNSET
     error: str | UnsetType = UNSET
 
@@ -144,5 +146,9 @@ def raw_or_null(data: bytes | None) -> Raw:
     return NULL if data is None else Raw(data)
 
 
-encode_answer = msgspec.json.Encoder().encode
-"""Any answer of the API to JSON bytes."""
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def encode_answer(content: object) -> bytes:
+    """Return any answer of the API as JSON that ends its line."""
+    return _encode_lines((content,))

@@ -69,7 +69,7 @@ NO_TTLS: list[Any] = [-1, -0.001, 1e300, "5", True, False, None, [], {}, 10**30,
         *[({"webhook": f"http://{host}/"}, "webhook") for host in NO_HOSTS],
         *[({"ttl": ttl}, "ttl") for ttl in NO_TTLS],
         ({"color": "red"}, "color"),
-        ({"x\r\nX-Evil: 1": 1}, "unknown field"),
+        ({"x\r\nX-Evil: 1": 1}, "unknown field; known: webhook, ttl, data"),
     ],
 )
 async def test_a_bad_field_is_named(api: Client, raw: redis.asyncio.Redis, change: dict[str, Any], said: str) -> None:
@@ -362,6 +362,38 @@ async def test_a_parameter_that_would_be_passed_over_is_refused(
     assert (await api.stats())["running_schedules"] == 1
 
 
+async def test_a_field_in_the_query_is_told_where_it_belongs(api: Client, raw: redis.asyncio.Redis) -> None:
+    for path, known in (("/schedule?ttl=5", "type"), ("/schedule?webhook=x&type=y", "type"), ("/purge?data=1", "none")):
+        name = path.partition("?")[2].partition("=")[0]
+        said = f"{name}: is not a parameter here; it is a field of the body; known: {known}"
+        assert await refused(api, raw, "POST", path, json=GOOD) == (400, said)
+
+
+async def test_what_was_given_is_told_up_to_a_length(api: Client, raw: redis.asyncio.Redis) -> None:
+    for query, said in (
+        ("type=%0d", 'type: must be at most 100 printable characters, got "\\r"'),
+        (f"type={'ü' * 101}", f'type: must be at most 100 printable characters, got "{"ü" * 60}…"'),
+        (f"{'n' * 101}=1", f"{'n' * 60}…: is not a parameter here; known: type"),
+    ):
+        assert await refused(api, raw, "POST", f"/schedule?{query}", json=GOOD) == (400, said)
+    assert (await refused(api, raw, "GET", "/schedules?limit=0"))[1].endswith('from 1 to 10000, got "0"')
+    headers = {"Content-Type": "text/plain; " + "x" * 100}
+    _, said = await refused(api, raw, "POST", "/schedule", data="{}", headers=headers)
+    assert said == f'Content-Type: must be application/json, in UTF-8, got "text/plain; {"x" * 48}…"'
+    _, said = await refused(api, raw, "POST", "/schedule", data="{}", headers=JSON | {"Content-Encoding": "gzip"})
+    assert said == 'Content-Encoding: must be identity, got "gzip"'
+
+
+async def test_a_field_that_is_given_twice_changes_nothing(api: Client, raw: redis.asyncio.Redis) -> None:
+    body = b'{"webhook":"http://127.0.0.1:9/","ttl":60,"\\u0074tl":5}'
+    assert await refused(api, raw, "POST", "/schedule", data=body, headers=JSON) == (400, "ttl: is given twice")
+    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
+    before = await raw_get(api, f"/schedule/{key}")
+    options: dict[str, Any] = {"data": b'{"data":1,"data":1}', "headers": JSON}
+    assert await refused(api, raw, "PATCH", f"/schedule/{key}", **options) == (400, "data: is given twice")
+    assert await raw_get(api, f"/schedule/{key}") == before
+
+
 async def test_a_405_names_every_method_of_the_path(api: Client) -> None:
     for path, methods in (
         ("/schedule/x", {"GET", "HEAD", "PATCH", "DELETE"}),
@@ -369,6 +401,8 @@ async def test_a_405_names_every_method_of_the_path(api: Client) -> None:
     ):
         async with api.session.put(api.url + path, headers=api.headers) as response:
             assert set(response.headers["Allow"].split(", ")) == methods
+            said = (await response.json())["error"]
+        assert said == f"This path does not take PUT, but {response.headers['Allow']}"
 
 
 async def test_the_token_is_in_no_log(api_process: Process, api: Client) -> None:

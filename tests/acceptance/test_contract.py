@@ -62,6 +62,32 @@ async def test_data_is_shown_byte_for_byte(api: Client) -> None:
             assert data in await response.text()
 
 
+async def test_data_that_is_absent_and_null_are_told_apart(api: Client) -> None:
+    keys_of = {"absent": await api.schedule(WEBHOOK, 60), "null": await api.schedule(WEBHOOK, 60, data=None)}
+    keys_of["given"] = await api.schedule(WEBHOOK, 60, data=0)
+    _, listed = await api.call("GET", "/schedules")
+    by_key = {task["info"]["key"]: task for task in listed["data"]}
+    for name, shown in (("absent", (None, False)), ("null", (None, True)), ("given", (0, True))):
+        task = (await api.call("GET", f"/schedule/{keys_of[name]}"))[1]["data"]
+        assert (task["data"], task["info"]["has_data"]) == shown
+        assert by_key[keys_of[name]] == task
+    await api.call("PATCH", f"/schedule/{keys_of['absent']}", json={"data": None})
+    assert (await api.call("GET", f"/schedule/{keys_of['absent']}"))[1]["data"]["info"]["has_data"] is True
+
+
+async def test_half_a_surrogate_pair_in_data_is_kept_and_shown(api: Client) -> None:
+    data = b'{"cut":"\\ud83d","\\udc00":[1]}'
+    body = b'{"webhook":"%s","ttl":60,"data":%s}' % (WEBHOOK.encode(), data)
+    headers = {"Content-Type": "application/json"}
+    _, content = await api.call("POST", "/schedule", data=body, headers=headers)
+    await api.call("PATCH", f"/schedule/{content['key']}", data=b'{"ttl":50}', headers=headers)
+    key = await api.schedule(WEBHOOK, 60)
+    assert (await api.call("PATCH", f"/schedule/{key}", data=b'{"data":%s}' % data, headers=headers))[0] == 200
+    for path, count in ((f"/schedule/{content['key']}", 1), (f"/schedule/{key}", 1), ("/schedules", 2)):
+        async with api.session.get(api.url + path, headers=api.headers) as response:
+            assert (await response.read()).count(data) == count
+
+
 async def test_an_update_changes_what_is_given_and_keeps_the_rest(api: Client) -> None:
     key = await api.schedule(WEBHOOK, 60, data=[1])
     _, before = await api.call("GET", f"/schedule/{key}")

@@ -68,7 +68,7 @@ async def test_the_time_is_each_request_s_own(port: int) -> None:
         await asyncio.sleep(0.2)
         writer.write(BODY)
         async with asyncio.timeout(10):
-            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+            assert (await reader.readuntil(b"}\n")).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
 
@@ -108,7 +108,7 @@ async def test_after_a_request_that_was_refused_early_the_next_has_its_time(
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
-    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
+    assert (await reader.readuntil(b"}\n")).startswith(b"HTTP/1.1 401 ")
     writer.write(BODY)
     await asyncio.sleep(0.05)
     writer.write(after)
@@ -119,7 +119,7 @@ async def test_after_a_request_that_was_refused_early_the_next_has_its_time(
 async def test_heads_without_end_are_cut_off_after_a_request_that_was_refused_early(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
-    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
+    assert (await reader.readuntil(b"}\n")).startswith(b"HTTP/1.1 401 ")
     writer.write(BODY)
     await asyncio.sleep(0.05)
     writer.write(b"GET /stats HTTP/1.1\r\n")
@@ -142,7 +142,7 @@ async def test_the_head_of_an_answer_does_not_wait_where_no_body_follows(port: i
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 ")
             if method == b"GET":
-                assert b'"status":200' in await reader.readuntil(b"}")
+                assert b'"status":200' in await reader.readuntil(b"}\n")
     writer.close()
 
 
@@ -153,7 +153,7 @@ async def test_who_waits_for_100_continue_gets_it_and_then_the_answer(port: int)
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(BODY)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-        assert b'"status":200' in await reader.readuntil(b"}")
+        assert b'"status":200' in await reader.readuntil(b"}\n")
     writer.close()
 
 
@@ -164,5 +164,5 @@ async def test_answers_to_requests_that_came_at_once_come_in_their_order(port: i
         for _ in range(3):
             for said in (b'"due"', b"running"):
                 await reader.readuntil(b"\r\n\r\n")
-                assert said in await reader.readuntil(b"}")
+                assert said in await reader.readuntil(b"}\n")
     writer.close()

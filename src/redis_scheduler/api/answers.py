@@ -52,17 +52,11 @@ def _whole_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-_HTTP_ERRORS = {
-    404: "There is nothing at this path",
-    405: "This path does not take this method",
-}
-
-
 def answer_to(error: Exception, path: str) -> Response:
     """Return what a client is told of an error; one of the program is logged."""
     match error:
         case HTTPException():
-            return failure(error.status_code, _HTTP_ERRORS.get(error.status_code, error.detail), error.headers)
+            return failure(error.status_code, error.detail, error.headers)
         case InvalidRequest():
             return failure(400, str(error))
         case TaskNotFound():

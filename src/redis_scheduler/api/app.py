@@ -202,8 +202,9 @@ class _Endpoint:
         if responder is not None:
             return responder
         if not self._by_method:
-            raise HTTPException(404)
-        raise HTTPException(405, headers={"Allow": ", ".join(self._by_method)})
+            raise HTTPException(404, "There is nothing at this path")
+        taken = ", ".join(self._by_method)
+        raise HTTPException(405, f"This path does not take {method}, but {taken}", {"Allow": taken})
 
 
 def _change(stored: Stored, wanted: UpdateRequest) -> Change:
@@ -227,6 +228,7 @@ def _view(stored: Stored) -> TaskView:
         state=stored.state,
         due=None if is_unreadable else rfc3339(record.due),
         type=record.type or keys.DEFAULT_TYPE,
+        has_data=UNSET if is_unreadable else record.data is not None,
         last_failure=UNSET if stored.failure is None else Raw(stored.failure),
         error=UNREADABLE_ERROR if is_unreadable else UNSET,
     )

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from yarl import URL
 
 from redis_scheduler import keys
+from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
 from redis_scheduler.models import ScheduleRequest, UpdateRequest
 from redis_scheduler.settings import TEN_YEARS_S
@@ -28,7 +29,7 @@ WEBHOOKS_KNOWN = 1_000
 
 TYPE_LENGTH = 100
 
-Body = TypeVar("Body")
+Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -42,9 +43,10 @@ async def read_body(request: Request, limit: int) -> bytes:
         elif name == b"content-encoding":
             encoding = value
     if content_type and content_type != b"application/json" and not _is_json(content_type):
-        raise HTTPException(415, "Content-Type: must be application/json, in UTF-8")
+        got = quoted(content_type.decode("latin-1"))
+        raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
     if encoding and encoding.lower() != b"identity":
-        raise HTTPException(415, "Content-Encoding: must be identity")
+        raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
     # The server has checked that the length is a number.
     is_too_large = bool(length) and int(length) > limit
     body, has_more = b"", True
@@ -72,18 +74,41 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
     if not body:
         raise InvalidRequest("The body is empty: it must be a JSON object")
     try:
-        # `data` is passed on as it is, so its text is checked here: JSON is UTF-8 (RFC 8259, section 8.1).
-        body.decode()
-        decoded = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The body is not as it must be: {_plain(str(error))}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The body is not JSON: {_plain(str(error))}") from error
+        try:
+            # `data` is passed on as it is, so its text is checked here: JSON is UTF-8 (RFC 8259, section 8.1).
+            body.decode()
+            decoded = decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            decoded = examined(body, decoder.type)
+        else:
+            if _may_repeat(body, decoded):
+                decoded = examined(body, decoder.type)
     except RecursionError as error:
         raise InvalidRequest(_TOO_DEEP) from error
     if body.count(b"[") + body.count(b"{") > NESTING_LIMIT and _depth(body) > NESTING_LIMIT:
         raise InvalidRequest(_TOO_DEEP)
     return decoded
+
+
+_REPEATING_BYTES = len('{"webhook":"","ttl":1,"ttl":1,"data":}')
+"""The smallest body of all three members in which one is given twice, less webhook and data."""
+
+
+def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
+    """Whether a member may be given twice: the decoder takes the last one without a word.
+
+    Cheap, since it is asked of every body: by the length, else by the quotes, of which each member's name has two.
+    """
+    webhook, data, has_ttl = request.webhook or "", request.data or b"", request.ttl is not msgspec.UNSET
+    if webhook and data and has_ttl and len(body) < len(webhook) + len(data) + _REPEATING_BYTES:
+        return False
+    end = len(body) - 1
+    if body.endswith(data, 0, end):  # most often it is the last member
+        quotes = body.count(b'"', 0, end - len(data))
+    else:
+        quotes = body.count(b'"') - bytes(data).count(b'"')
+    names = (request.webhook is not msgspec.UNSET) * 2 + bool(data) + has_ttl
+    return quotes != 2 * names
 
 
 _TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
@@ -96,11 +121,6 @@ def _depth(body: bytes) -> int:
     """Return how deep valid JSON is nested: an opening bracket counts 2, a closing one 0, less 1 for each."""
     brackets = _STRING.sub(b"", body).translate(_BRACKETS, _OTHERS)
     return max(map(operator.sub, accumulate(brackets), count(1)), default=0)
-
-
-def _plain(text: str) -> str:
-    """A message that may repeat what the client sent: bounded."""
-    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
@@ -130,39 +150,61 @@ def update_request(body: bytes) -> UpdateRequest:
 def check_ttl(ttl: float) -> None:
     """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
     if not 0 <= ttl <= TEN_YEARS_S:
-        raise InvalidRequest(f"ttl: must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)")
+        raise InvalidRequest(f"ttl: {RULES['ttl']}, got {bounded(str(ttl))}")
 
 
 def check_webhook(webhook: str) -> None:
-    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password."""
+    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password.
+
+    The error repeats the part that is wrong, not the whole: a URL may hold a secret.
+    """
     # Here, so that what is remembered is bounded in size too.
     is_too_long = len(webhook) > WEBHOOK_LENGTH
-    if problem := f"must be at most {WEBHOOK_LENGTH} characters" if is_too_long else _problem(webhook):
+    if (
+        problem := f"must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}"
+        if is_too_long
+        else _problem(webhook)
+    ):
         raise InvalidRequest(f"webhook: {problem}")
+
+
+_BAD_HOST = "must have a host name or address that can exist"
 
 
 @lru_cache(WEBHOOKS_KNOWN)
 def _problem(webhook: str) -> str:
     """Return what is wrong with a webhook, or nothing."""
+    if not webhook.isprintable() or " " in webhook:
+        return _character_problem(webhook)
+    if "@" in re.split(r"[/?#]", webhook.partition("//")[2], maxsplit=1)[0]:
+        return "must not hold a user or password"
     try:
         parts = urlsplit(webhook)
-        return _webhook_problem(webhook, parts) or _host_problem(URL(webhook).raw_host or "", parts)
-    except ValueError as error:
-        return f"is not a URL: {_plain(str(error))}"
+        return _webhook_problem(parts) or _host_problem(URL(webhook).raw_host or "", parts)
+    except ValueError:  # its text may be the whole URL
+        return _BAD_HOST
 
 
-def _webhook_problem(webhook: str, parts: SplitResult) -> str:
-    if not webhook.isprintable() or " " in webhook:
-        return "must not hold spaces or control characters"
+def _character_problem(webhook: str) -> str:
+    number, character = next((n, c) for n, c in enumerate(webhook, 1) if c == " " or not c.isprintable())
+    what = (
+        "half a surrogate pair (half an emoji)" if "\ud800" <= character <= "\udfff" else "spaces or control characters"
+    )
+    return f"must not hold {what}, got {character!a} as character {number}"
+
+
+def _webhook_problem(parts: SplitResult) -> str:
     if parts.scheme not in ("http", "https"):
-        return "must be an absolute http or https URL"
-    if "@" in parts.netloc:
-        return "must not hold a user or password"
+        got = f"the scheme {quoted(parts.scheme)}" if parts.scheme else "no scheme"
+        return f"{RULES['webhook']}, got {got}"
     if not parts.hostname:
         return "must have a host"
-    if parts.port == 0:  # a port beyond 65,535, or one that is no number, is a ValueError
-        return "must have a port from 1 to 65535"
-    return ""
+    port = parts.netloc.rpartition("]")[2].rpartition(":")[2]
+    try:
+        is_port = parts.port != 0
+    except ValueError:  # beyond 65,535, or no number
+        is_port = False
+    return "" if is_port else f"must have a port from 1 to 65535, got {quoted(port)}"
 
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -172,10 +214,21 @@ def _host_problem(host: str, parts: SplitResult) -> str:
     """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
     labels = host.removesuffix(".").split(".")
     if ":" in host or labels[-1].isdigit():
-        ip_address(host)  # raises ValueError
-        return ""
-    is_name = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
-    return "" if is_name else "must have a host name or address that can exist"
+        is_host = _is_address(host)
+    else:
+        is_host = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
+    return "" if is_host else f"{_BAD_HOST}, got {quoted(host)}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+_FIELDS = ScheduleRequest.__struct_fields__
 
 
 def parameters(request: Request, *names: str) -> dict[str, str]:
@@ -189,7 +242,10 @@ def parameters(request: Request, *names: str) -> dict[str, str]:
         raise InvalidRequest("The query is not percent-encoded UTF-8") from error
     for name, value in pairs:
         if name not in names:
-            raise InvalidRequest(f"{_plain(name)}: is not a parameter here; known: {', '.join(names) or 'none'}")
+            instead = "it is a field of the body; " if name in _FIELDS else ""
+            raise InvalidRequest(
+                f"{bounded(name)}: is not a parameter here; {instead}known: {', '.join(names) or 'none'}"
+            )
         if name in found or not value:
             raise InvalidRequest(f"{name}: must be given once, and not empty")
         found[name] = value
@@ -200,7 +256,7 @@ def type_name(given: dict[str, str]) -> str | None:
     """Return the checked `type`, None where it is not given. Raises InvalidRequest."""
     name = given.get("type")
     if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
-        raise InvalidRequest(f"type: must be at most {TYPE_LENGTH} printable characters")
+        raise InvalidRequest(f"type: must be at most {TYPE_LENGTH} printable characters, got {quoted(name)}")
     return name
 
 
@@ -208,7 +264,7 @@ def page_limit(given: dict[str, str]) -> int:
     """Return the checked `limit`. Raises InvalidRequest."""
     text = given.get("limit", str(PAGE_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= PAGE_LIMIT):
-        raise InvalidRequest(f"limit: must be a whole number from 1 to {PAGE_LIMIT}")
+        raise InvalidRequest(f"limit: must be a whole number from 1 to {PAGE_LIMIT}, got {quoted(text)}")
     return int(text)
 
 

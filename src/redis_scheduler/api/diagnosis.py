@@ -1,0 +1,162 @@
+"""What is wrong with a body, in the API's own words. Asked only where the decoder failed, or may have passed over a fault.
+
+Here each member is read by itself, and half a surrogate pair is taken, which JSON's grammar has (RFC 8259, section 8.2)
+and the decoder refuses: a body with nothing wrong is returned as the decoder would have returned it.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.settings import TEN_YEARS_S
+
+Body = TypeVar("Body")
+T = TypeVar("T")
+
+SHOWN_LENGTH = 60
+"""Characters of what a client sent that an error repeats."""
+
+RULES = {
+    "webhook": "must be an absolute http or https URL",
+    "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
+}
+
+_HINTS = {
+    "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
+    "there are no points in time: give `ttl`, the seconds from now": """at date datetime deliverat due dueat eta executeat
+        expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time timestamp when""",
+    "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
+    "tasks do not repeat: schedule the next one when one arrives": """cron cronexpression every frequency interval period
+        recurrence recurring repeat repeatevery rrule schedule timezone tz""",
+    "a task has no request of its own: a delivery is a POST with the service's headers": """contenttype cookies header headers
+        httpheaders httpmethod method query verb""",
+    "the address is `webhook`": "callback callbackurl destination endpoint href link target targeturl to uri url webhookurl",
+    "the content is `data`": "args arguments body content event input json kwargs message parameters params payload",
+    "the service makes the key, and answers with it": """deduplicationid id idempotencykey jobid key messageid name taskid
+        uuid""",
+    "retries and time-outs are settings of the service (RETRIES, RETRY_TIME, TIMEOUT)": """attempts backoff concurrency
+        maxattempts maxretries retries retry retrycount retrydelay retrypolicy retrytime timeout""",
+    "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
+    "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
+    "the address is `webhook`, in lower case": "webhook",
+    "the delay is `ttl`, in lower case": "ttl",
+    "the content is `data`, in lower case": "data",
+}
+"""What to do instead, by names that other schedulers' bodies have, in lower case and less their `_` and `-`."""
+
+_HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split()}
+
+
+class _Name(str):
+    """The name of a member, which is checked as soon as it is read."""
+
+    __slots__ = ()
+
+
+def examined(body: bytes, shape: type[Body]) -> Body:
+    """Return the body as an object of `shape`. Raises InvalidRequest with the first fault, RecursionError where it is too deep."""
+    known = {field.name: field.required for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
+    names: list[str] = []
+
+    def take(_kind: type[_Name], name: str) -> _Name:
+        if name not in known:
+            raise InvalidRequest(_unknown(name, known))
+        if name in names:
+            raise InvalidRequest(f"{name}: is given twice")
+        names.append(name)
+        return _Name(name)
+
+    found = {
+        str(name): _value(name, bytes(text).decode())
+        for name, text in _read(body, msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take)).items()
+    }
+    for name, is_required in known.items():
+        if is_required and name not in found:
+            raise InvalidRequest(f"{name}: is missing; it {RULES[name]}")
+    return shape(**found)
+
+
+def bounded(text: str) -> str:
+    """Return the beginning of what a client sent."""
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
+
+
+def quoted(text: str) -> str:
+    """Return the beginning of a text that a client sent, in quotes, control characters escaped."""
+    return json.dumps(bounded(text), ensure_ascii=False)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    hint = _HINT_OF.get(name.lower().replace("_", "").replace("-", ""))
+    instead = f"{hint}; " if hint else ""
+    return f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
+
+
+def _value(name: str, text: str) -> Any:
+    match name:
+        case "webhook" if text.startswith('"'):
+            return json.loads(text)
+        case "ttl" if text[0] in "-0123456789":
+            seconds = float(text)
+            if 0 <= seconds <= TEN_YEARS_S:
+                return int(text) if text.isdigit() else seconds
+        case "data":
+            return msgspec.Raw(text.encode())
+    raise InvalidRequest(f"{name}: {RULES[name]}, got {_given(text)}")
+
+
+def _given(text: str) -> str:
+    """Return what a valid JSON text is, as an error shows it."""
+    return {"{": "an object", "[": "an array"}.get(text[0]) or bounded(text)
+
+
+def _read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return what is decoded, its raw parts as they stand in the body. Raises InvalidRequest where it is not JSON."""
+    _check_encoding(body)
+    # The decoder sees another character for each half of a pair, and its raw parts are views: they become what they were.
+    buffer = bytearray(_SURROGATE.sub(rb"\\ufffd", body))
+    try:
+        text = body.strip(_SPACES)
+        if not text.startswith(b"{"):
+            msgspec.json.decode(buffer, type=msgspec.Raw)
+            raise InvalidRequest(f"The body must be a JSON object, got {_given(text.decode())}")
+        decoded = decoder.decode(buffer)
+    except msgspec.DecodeError as error:
+        _refuse(body, str(error))
+    buffer[:] = body
+    return decoded
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_SPACES = b" \t\n\r"
+_MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
+_NO_NUMBER = re.compile(rb"NaN|Infinity")
+
+
+def _refuse(body: bytes, message: str) -> NoReturn:
+    """Raise InvalidRequest by what the decoder says of a body that is not JSON."""
+    malformed = _MALFORMED.fullmatch(message)
+    if malformed is None:
+        raise InvalidRequest("The body is not JSON: it ends too early")
+    at = int(malformed[2])
+    number = _NO_NUMBER.match(body, at)
+    what = f"{number[0].decode()} is no number in it" if number else malformed[1]
+    line, column = body.count(b"\n", 0, at) + 1, at - body.rfind(b"\n", 0, at)
+    raise InvalidRequest(f"The body is not JSON: {what}, at line {line}, column {column}")
+
+
+def _check_encoding(body: bytes) -> None:
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise InvalidRequest("The body is not JSON: it begins with a byte order mark (BOM), which must be left out")
+    # In UTF-16 and UTF-32 the first character, which is an ASCII one, has a byte of 0.
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:2]:
+        raise InvalidRequest("The body is not JSON: it is UTF-16 or UTF-32, and must be UTF-8")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        where = f"its byte {error.start + 1} (0x{body[error.start]:02x})"
+        raise InvalidRequest(f"The body is not JSON: it is not UTF-8, by {where}") from error

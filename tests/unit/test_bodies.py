@@ -1,0 +1,309 @@
+"""Bodies: each fault is told in the API's own words, with what was given; what JSON allows is taken byte for byte."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from redis_scheduler.api.requests import schedule_request, update_request
+from redis_scheduler.errors import InvalidRequest
+
+URL = "http://127.0.0.1:9/"
+TTL_RULE = "ttl: must be a number of seconds from 0 to 315360000 (ten years)"
+WEBHOOK_RULE = "webhook: must be an absolute http or https URL"
+KNOWN = "known: webhook, ttl, data"
+
+
+def said_of(body: bytes, update: bool = False) -> str:
+    """Return what is said of a body that must be refused."""
+    with pytest.raises(InvalidRequest) as caught:
+        (update_request if update else schedule_request)(body)
+    said = str(caught.value)
+    json.dumps(said).encode()
+    said.encode()  # it can be sent
+    assert len(said) < 400
+    return said
+
+
+def body_of(**texts: str) -> bytes:
+    """A body of members whose values are JSON texts."""
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}").encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ('"5m"', '"5m"'),
+        ('"5"', '"5"'),
+        ('""', '""'),
+        ("true", "true"),
+        ("false", "false"),
+        ("null", "null"),
+        ("[5]", "an array"),
+        ('{"seconds":5}', "an object"),
+        ("-1", "-1"),
+        ("-0.001", "-0.001"),
+        ("315360001", "315360001"),
+        ("1" + "0" * 30, "1" + "0" * 30),
+        ("1e300", "1e+300"),
+        ("1e400", "1e400"),
+        ("9" * 5000, "9" * 60 + "…"),
+        ('"' + "x" * 500 + '"', '"' + "x" * 59 + "…"),
+        ('"\\ud83d"', '"\\ud83d"'),
+        ('"ü"', '"ü"'),
+    ],
+)
+@pytest.mark.parametrize("update", [False, True])
+def test_a_ttl_that_is_none_is_told_with_the_rule_and_what_was_given(text: str, got: str, update: bool) -> None:
+    body = body_of(webhook=f'"{URL}"', ttl=text)
+    assert said_of(body, update) == f"{TTL_RULE}, got {got}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("5", f"{WEBHOOK_RULE}, got 5"),
+        ("null", f"{WEBHOOK_RULE}, got null"),
+        ("true", f"{WEBHOOK_RULE}, got true"),
+        ("[]", f"{WEBHOOK_RULE}, got an array"),
+        ('{"url":"x"}', f"{WEBHOOK_RULE}, got an object"),
+        ('""', f"{WEBHOOK_RULE}, got no scheme"),
+        ('"example.com/hook"', f"{WEBHOOK_RULE}, got no scheme"),
+        ('"localhost:9000/hook"', f'{WEBHOOK_RULE}, got the scheme "localhost"'),
+        ('"ftp://h/"', f'{WEBHOOK_RULE}, got the scheme "ftp"'),
+        ('"http://h/a b"', "webhook: must not hold spaces or control characters, got ' ' as character 11"),
+        ('"http://h/\\n"', "webhook: must not hold spaces or control characters, got '\\n' as character 10"),
+        (
+            '"http://h/\\ud83d"',
+            "webhook: must not hold half a surrogate pair (half an emoji), got '\\ud83d' as character 10",
+        ),
+        (
+            '"http://\\udc00h/"',
+            "webhook: must not hold half a surrogate pair (half an emoji), got '\\udc00' as character 8",
+        ),
+        (f'"http://h/{"a" * 5000}"', "webhook: must be at most 4096 characters, got 5009"),
+        ('"http://user:hidden@h/"', "webhook: must not hold a user or password"),
+        ('"http://user:hid℀den@h/"', "webhook: must not hold a user or password"),
+        ('"http://hidden@h:x/"', "webhook: must not hold a user or password"),
+        ('"http:///path"', "webhook: must have a host"),
+        ('"http://h:0/"', 'webhook: must have a port from 1 to 65535, got "0"'),
+        ('"http://h:65536/"', 'webhook: must have a port from 1 to 65535, got "65536"'),
+        ('"http://h:x/"', 'webhook: must have a port from 1 to 65535, got "x"'),
+        ('"http://127.1/"', 'webhook: must have a host name or address that can exist, got "127.1"'),
+        ('"http://[::1/"', "webhook: must have a host name or address that can exist"),
+        ('"http://a℀b/"', "webhook: must have a host name or address that can exist"),
+        (f'"http://{"a" * 300}/"', f'webhook: must have a host name or address that can exist, got "{"a" * 60}…"'),
+    ],
+)
+@pytest.mark.parametrize("update", [False, True])
+def test_a_webhook_that_is_none_is_told_with_the_part_that_is_wrong(text: str, said: str, update: bool) -> None:
+    found = said_of(body_of(webhook=text, ttl="1"), update)
+    assert found == said
+    assert "hidden" not in found
+
+
+def test_a_missing_field_is_told_with_its_rule() -> None:
+    assert said_of(b"{}") == "webhook: is missing; it must be an absolute http or https URL"
+    assert said_of(body_of(webhook=f'"{URL}"')) == (
+        "ttl: is missing; it must be a number of seconds from 0 to 315360000 (ten years)"
+    )
+    assert said_of(body_of(ttl="1", data="{}")).startswith("webhook: is missing")
+    assert said_of(b"{}", update=True) == "The body names nothing to change: give webhook, ttl or data"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("type", "?type="),
+        *[(name, "`ttl`") for name in ("at", "run_at", "delay", "delaySeconds", "countdown", "TTL", "not_before")],
+        *[(name, "do not repeat") for name in ("cron", "repeat", "interval")],
+        *[(name, "of its own") for name in ("headers", "method")],
+        *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
+        *[(name, "`data`") for name in ("payload", "body", "message")],
+        *[(name, "RETRIES") for name in ("retries", "max_retries", "timeout")],
+        *[(name, "the service makes") for name in ("key", "id")],
+        *[(name, "Authorization") for name in ("token", "api_key")],
+    ],
+)
+@pytest.mark.parametrize("update", [False, True])
+def test_an_unknown_field_names_the_known_ones_and_where_its_meaning_is(name: str, hint: str, update: bool) -> None:
+    said = said_of(body_of(webhook=f'"{URL}"', ttl="1", **{name: '"hidden"'}), update)
+    assert said.startswith(f"{name}: is an unknown field; ")
+    assert hint in said
+    assert said.endswith(KNOWN)
+    assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("color", "color"),
+        ("", '""'),
+        ("\\ud83d", "�"),
+        ("x\\r\\nX-Evil: 1", "x\\r\\nX-Evil: 1"),
+        ("n" * 500, "n" * 60 + "…"),
+        ("ü", "ü"),
+    ],
+)
+def test_an_unknown_field_of_any_name_is_told(name: str, shown: str) -> None:
+    assert said_of(body_of(webhook=f'"{URL}"', ttl="1", **{name: "1"})) == f"{shown}: is an unknown field; {KNOWN}"
+
+
+PAIRS = [
+    (f'"webhook":"{URL}"', '"webhook":"http://other/"'),
+    (f'"webhook":"{URL}"', f'"webhook":"{URL}"'),
+    ('"ttl":1', '"ttl":1'),
+    ('"ttl":1', '"\\u0074tl":2'),
+    ('"\\u0074tl":1', '"\\u0074t\\u006c":2'),
+    ('"data":1', '"data":1'),
+    ('"data":""', '"d\\u0061ta":"\\""'),
+    ('"data":null', '"data":{"a":[1,"\\\\"]}'),
+    ('"data":{"data":1}', '"data":{"data":1}'),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+@pytest.mark.parametrize("between", [",", " ,\n "])
+@pytest.mark.parametrize("last", ["", ',"webhook":"http://h/a\\u0022b\\u0022"', ',"data":" \\" "'])
+def test_a_field_given_twice_is_refused(first: str, second: str, between: str, last: str) -> None:
+    name = json.loads("{" + second + "}").popitem()[0]
+    others = {"webhook": f'"webhook":"{URL}"', "ttl": '"ttl":1'}
+    given_names = {name, *json.loads("{" + last.removeprefix(",") + "}")}
+    rest = "".join(f"{between}{text}" for field, text in others.items() if field not in given_names)
+    if name in json.loads("{" + last.removeprefix(",") + "}"):
+        last = ""
+        rest = "".join(f"{between}{text}" for field, text in others.items() if field != name)
+    for members in (first + between + second + rest + last, first + rest + last + between + second):
+        assert said_of(("{" + members + "}").encode()) == f"{name}: is given twice"
+        assert said_of(("{ " + members + " }").encode(), update=True) == f"{name}: is given twice"
+
+
+def test_what_stands_twice_inside_data_is_the_receivers_matter() -> None:
+    data = b'{"ttl":1,"ttl":1,"data":{"webhook":1,"webhook":1}}'
+    for body in (b'{"data":%s,"ttl":1,"webhook":"http://h/"}', b'{"webhook":"http://h/","ttl":1,"data":%s}'):
+        assert bytes(schedule_request(body % data).data) == data  # type: ignore[arg-type]  # it is given
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\xef\xbb\xbf{}", "The body is not JSON: it begins with a byte order mark (BOM), which must be left out"),
+        *[
+            (text.encode(encoding), "The body is not JSON: it is UTF-16 or UTF-32, and must be UTF-8")
+            for text in ('{"ttl":1}', '"x"', "{}")
+            for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+        ],
+        (b'{"data":"\xff"}', "The body is not JSON: it is not UTF-8, by its byte 10 (0xff)"),
+        (b'{"data":"\xed\xa0\xbd"}', "The body is not JSON: it is not UTF-8, by its byte 10 (0xed)"),
+        (b"ttl=5&webhook=x", "The body is not JSON: invalid character, at line 1, column 2"),
+        (b'{"ttl":1,}', "The body is not JSON: trailing comma in object, at line 1, column 10"),
+        (b'{"ttl":1', "The body is not JSON: it ends too early"),
+        (b"{'ttl':1}", "The body is not JSON: object keys must be strings, at line 1, column 2"),
+        (b'{"data":"\n"}', "The body is not JSON: invalid character, at line 1, column 10"),
+        (b'{"data":"x', "The body is not JSON: it ends too early"),
+        (b'{"ttl":1}{}', "The body is not JSON: trailing characters, at line 1, column 1"),
+        (b'{\n "ttl":\n\n NaN}', "The body is not JSON: NaN is no number in it, at line 4, column 2"),
+        (b'{"ttl":-Infinity}', "The body is not JSON: Infinity is no number in it, at line 1, column 9"),
+        (b'{"data":[1,NaN]}', "The body is not JSON: NaN is no number in it, at line 1, column 12"),
+        (b'{"ttl":01}', "The body is not JSON: invalid number, at line 1, column 9"),
+        (b'{"data":"\\ud83d","ttl":.5}', "The body is not JSON: invalid character, at line 1, column 24"),
+        (b"[]", "The body must be a JSON object, got an array"),
+        (b"[{}]", "The body must be a JSON object, got an array"),
+        (b" 5 ", "The body must be a JSON object, got 5"),
+        (b'"text"', 'The body must be a JSON object, got "text"'),
+        (b"null", "The body must be a JSON object, got null"),
+        (b'"' + b"x" * 1000 + b'"', 'The body must be a JSON object, got "' + "x" * 59 + "…"),
+        (b'"\\ud83d"', 'The body must be a JSON object, got "\\ud83d"'),
+        (b"", "The body is empty: it must be a JSON object"),
+        (b"[" * 100_000, "The body is nested more than 128 levels deep"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_told_as_what_it_is(body: bytes, said: str) -> None:
+    for update in (False, True):
+        assert said_of(body, update).startswith(said)
+
+
+DATA = [
+    '"\\ud83d\\ude00"',
+    '{"text":"cut \\ud83d"}',
+    '"cut \\ud83d and on"',
+    '"\\ude00"',
+    '["\\uD83D\\uD83D",  "\\udfff", 1e400, 12345678901234567890123 ]',
+    '{"\\ud83d":1,"\\ud83d":2}',
+    '"\\\\ud83d"',
+    '"\\\\\\ud83d"',
+    "9" * 5000 + ".5",
+]
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(
+    "body",
+    ['{"webhook":"http://h/","ttl":1.5,"data":%s}', '{ "data" :\t%s\n, "ttl":1.5, "w\\u0065bhook":"http:\\/\\/h/" } '],
+)
+def test_data_with_half_a_surrogate_pair_is_taken_as_it_is(data: str, body: str) -> None:
+    text = (body % data).encode()
+    for wanted in (schedule_request(text), update_request(text)):
+        assert (wanted.webhook, wanted.ttl) == ("http://h/", 1.5)
+        assert bytes(wanted.data) == data.encode()  # type: ignore[arg-type]  # it is given
+
+
+def test_data_that_is_absent_is_not_null() -> None:
+    assert schedule_request(body_of(webhook=f'"{URL}"', ttl="1")).data is UNSET
+    assert bytes(schedule_request(body_of(webhook=f'"{URL}"', ttl="1", data="null")).data) == b"null"  # type: ignore[arg-type]
+
+
+def test_a_webhook_with_quotes_is_taken() -> None:
+    for escape in ('\\"', "\\u0022"):
+        body = body_of(webhook=f'"http://h/a{escape}b{escape}"', ttl="1", data='"x\\"y"')
+        assert schedule_request(body).webhook == 'http://h/a"b"'
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["webhook", "ttl", "data", "color", "Data"]), VALUES | st.sampled_from([URL, 5])),
+        max_size=5,
+    ),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:  ")]),
+    st.booleans(),
+)
+def test_any_object_is_taken_as_it_is_or_refused_in_own_words(
+    members: list[tuple[str, Any]], separators: tuple[str, str], is_ascii: bool
+) -> None:
+    comma, colon = separators
+    texts = [(name, json.dumps(value, ensure_ascii=is_ascii)) for name, value in members]
+    body = "{" + comma.join(f'"{name}"{colon}{text}' for name, text in texts) + "}"
+    try:
+        encoded = body.encode()
+    except UnicodeEncodeError:
+        return  # a text with half a pair that is not escaped is no UTF-8
+    names = [name for name, _ in members]
+    found = dict(texts)
+    ttl = json.loads(found.get("ttl", "null"))
+    is_good = (
+        set(names) <= {"webhook", "ttl", "data"}
+        and len(names) == len(set(names))
+        and found.get("webhook") == json.dumps(URL)
+        and isinstance(ttl, int | float)
+        and not isinstance(ttl, bool)
+        and 0 <= ttl <= 315_360_000
+    )
+    if is_good:
+        wanted = schedule_request(encoded)
+        assert (wanted.webhook, wanted.ttl) == (URL, ttl)
+        assert (wanted.data is UNSET) == ("data" not in found)
+        assert wanted.data is UNSET or bytes(wanted.data) == found["data"].encode()
+    else:
+        said = said_of(encoded)
+        assert said.split(":")[0] in {"webhook", "ttl", "data", "color", "Data"}
+        assert "`$" not in said
