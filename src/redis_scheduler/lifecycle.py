@@ -238,7 +238,7 @@ class Service:
         store = Store(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
-            async with Deliverer(life.token, settings.timeout) as deliverer:
+            async with Deliverer(life.token, settings.timeout, resends=settings.retries != 0) as deliverer:
                 reader = QueueReader(client, self._name)
                 worker = Worker(store, reader, deliverer, policy, life.outage, settings.concurrency)
                 async with asyncio.TaskGroup() as tasks:

@@ -213,6 +213,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 def _host_problem(host: str, parts: SplitResult) -> str:
     """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
     labels = host.removesuffix(".").split(".")
+    if "%" in host and ":" in host:
+        return f"must have an address without a zone, which only one machine knows, got {quoted(host)}"
     if ":" in host or labels[-1].isdigit():
         is_host = _is_address(host)
     else:

@@ -1,0 +1,226 @@
+"""One HTTP/1.1 connection to a receiver, with one request under way at a time. delivery.py sends on it; pool.py keeps it.
+
+The status decides what an answer means. So what the parser refuses behind a valid status line, and what is longer than the
+limits below, ends the answer with that status, and the connection with it. Only an answer that broke off has none.
+"""
+
+import asyncio
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+ANSWER_BYTES = 65_536
+"""Bytes of a body that are read: more ends the answer."""
+
+FRAME_BYTES = 65_536
+"""Bytes of an answer that are not its body: interim answers, head, and what stands between chunks."""
+
+INTERIM_MOST = 16
+"""Interim answers (100, 102, 103) before the answer: each costs as much time as a whole one."""
+
+PIECE_BYTES = 8_192
+"""What is parsed before the limits are looked at again: some milliseconds at the most."""
+
+SWITCHING_PROTOCOLS = 101
+"""The only interim status that is an answer."""
+
+
+NO_HTTP = "the answer is not HTTP"
+
+
+class AnswerError(Exception):
+    """What came is no answer; the text says why, and repeats nothing of it."""
+
+
+class ConnectionClosed(AnswerError):
+    """The receiver closed the connection before it answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was closed before the answer")
+
+
+class Connection(asyncio.Protocol):
+    """A connection as the event loop drives it. The methods named `on_…` are the parser's callbacks."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.opened_at = self.idle_since = time.monotonic()
+        self.status: int | None = None
+        """Of the answer to the last request, from the moment its head is whole."""
+        self.received = 0
+        """Bytes that came since the last request was sent."""
+        self.is_reusable = False
+        """Whether the answer ended as it said, with nothing behind it, and the receiver did not say that it will close."""
+        self.on_lost: Callable[[Connection], None] | None = None
+        """Called when it is lost; the pool's, while it is idle."""
+        self._answer: asyncio.Future[int] | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._unread: select.poll | None = None
+        self._interim = self._body_bytes = 0
+        self._keeps_alive = self._is_delimited = False
+        """Whether the receiver keeps the connection; whether the head says where the body ends; else the end of the connection does."""
+
+    def send(self, request: bytes) -> asyncio.Future[int]:
+        """Send a request; return the status to come, which is there when the answer has ended.
+
+        Raises ConnectionClosed where nothing was sent. Awaiting raises AnswerError, or OSError where the connection broke.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionClosed
+        self.status, self.is_reusable, self._is_delimited = None, False, False
+        self.received = self._interim = self._body_bytes = 0
+        self._parser = parser = httptools.HttpResponseParser(self)
+        # What old servers send without meaning harm.
+        parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self._answer
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent: nothing has come since the last answer, not even a close.
+
+        The socket is asked too: the event loop may not have looked yet.
+        """
+        if self.transport is None or self.transport.is_closing():
+            return False
+        if self._unread is None:
+            self._unread = select.poll()
+            self._unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._unread.poll(0)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the request has not been taken yet."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the answer has ended well."""
+        answer = self._answer
+        return answer is not None and answer.done() and not answer.cancelled() and answer.exception() is None
+
+    def close_in_order(self, within_s: float) -> None:
+        """Close when the rest of the request is sent, or cut it off then."""
+        if self.transport is not None:
+            self.transport.close()
+            asyncio.get_running_loop().call_later(within_s, self.transport.abort)
+
+    def abort(self) -> None:
+        """Close at once. In order, it would wait for a receiver that does not take the rest of the request."""
+        self._parser = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # The event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, piece by piece, up to the end of the answer."""
+        parser = self._parser
+        for first in range(0, len(data), PIECE_BYTES):
+            if self._is_answered or parser is None:
+                # It answers nothing that was asked: a second answer, or the 408 with which proxies close.
+                self.is_reusable = False
+                self.abort()
+                return
+            piece = data[first : first + PIECE_BYTES]
+            self.received += len(piece)
+            try:
+                parser.feed_data(piece)
+            except httptools.HttpParserInvalidStatusError:
+                # The parser has the digits that it read, though they are no status.
+                self._fail(AnswerError(NO_HTTP))
+                self.abort()
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self._cut_off(parser, AnswerError(NO_HTTP))
+            else:
+                if self.received - self._body_bytes > FRAME_BYTES or self._interim > INTERIM_MOST:
+                    self._cut_off(parser, AnswerError("the answer does not end"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the answer: well where only the end of the connection could end it."""
+        self.transport = self._parser = None
+        self.is_reusable = False
+        if self.status is not None and not self._is_delimited:
+            self._end()
+        elif self.status is not None and exc is None:
+            self._fail(AnswerError("the answer broke off, or is not as its headers say"))
+        else:
+            self._fail(exc or ConnectionClosed())
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+    def _cut_off(self, parser: httptools.HttpResponseParser, error: AnswerError) -> None:
+        """End the connection, and the answer with the status that it began with; with the error where it has none."""
+        status = parser.get_status_code()
+        if self._is_answered:
+            pass  # what was refused stands behind it
+        elif status >= 200:
+            self.status = status
+            self._end()
+        else:
+            self._fail(error)
+        self.is_reusable = False
+        self.abort()
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether nothing is waited for."""
+        return self._answer is None or self._answer.done()
+
+    def _end(self) -> None:
+        if self._answer is not None and self.status is not None and not self._answer.done():
+            self._answer.set_result(self.status)
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    # The parser
+
+    def on_message_begin(self) -> None:
+        """Notice what stands behind the answer."""
+        if self._is_answered:
+            self.is_reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Learn whether the head says where the body ends."""
+        name = name.strip().lower()
+        if name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
+            self._is_delimited = True
+
+    def on_headers_complete(self) -> None:
+        """Learn the status."""
+        if self._is_answered:
+            return
+        parser = cast(httptools.HttpResponseParser, self._parser)
+        status = parser.get_status_code()
+        if status >= 200 or status == SWITCHING_PROTOCOLS:
+            self.status = status
+            self._keeps_alive = parser.should_keep_alive()
+        else:
+            self._interim += 1
+            self._is_delimited = False
+
+    def on_body(self, body: bytes) -> None:
+        """Count the body, and end the answer where it is too long to be read."""
+        self._body_bytes += len(body)
+        if self._body_bytes >= ANSWER_BYTES:
+            self._end()
+
+    def on_message_complete(self) -> None:
+        """End the answer, unless it was an interim one."""
+        if self.status is not None and not self._is_answered:
+            self.is_reusable = self._keeps_alive
+            self._end()
