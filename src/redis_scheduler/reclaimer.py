@@ -5,15 +5,31 @@ this process has slots for.
 """
 
 import asyncio
+import logging
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.store import Store
 from redis_scheduler.worker import Worker
 
+logger = logging.getLogger(__name__)
+
+CLOCK_STEP_MS = 1_000
+"""A step of Redis' clock, either way, that a worker acts on: smaller ones end no lease."""
+
+LOST_LINE_INTERVAL_S = 1.0
+"""Between two lines of the log that tell of lost workers: what they held comes back in many steps."""
+
 RETIRE_INTERVAL_S = 600.0
 RETIRE_IDLE_MS = 3_600_000
 """A consumer idle an hour with nothing pending is gone; workers look every ten minutes."""
+
+_SET_BACK = (
+    "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
+)
+_SET_FORWARD = "Redis' clock was set forward: what is due by it comes now"
 
 
 class Reclaimer:
@@ -24,6 +40,8 @@ class Reclaimer:
         self._worker = worker
         self._outage = outage
         self._retire_from = 0.0
+        self._lost: Counter[str] = Counter()
+        self._tell_lost_from = 0.0
 
     async def run_once(self) -> float:
         """Take one step of the sweep; return the seconds until the next is due."""
@@ -33,9 +51,34 @@ class Reclaimer:
             self._retire_from = now + RETIRE_INTERVAL_S
         # Without a slot it tells the others that it lives, and takes nothing.
         with self._worker.intake.may_bring_claims():
-            entries, wait_s = await self._store.reclaim(self._worker.reclaimable_slots)
-            await self._worker.intake.take(entries)
-        return wait_s
+            sweep = await self._store.reclaim(self._worker.reclaimable_slots)
+            self._note_lost(sweep.lost)
+            await self._worker.intake.take(sweep.entries)
+        if abs(sweep.clock_step_ms) > CLOCK_STEP_MS:
+            await self._meet_step(sweep.clock_step_ms)
+        if sweep.must_rewind:
+            step_ms, _ = await self._store.rewind(self._worker.retry_delay_ms)
+            if step_ms:
+                logger.warning("clock-set-back", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_BACK}})
+        return sweep.wait_s
+
+    async def _meet_step(self, step_ms: float) -> None:
+        """Redis' clock was set: a blocked claim counts its time by it, and so do leases, which others take once they are over."""
+        if step_ms > 0:
+            logger.warning("clock-set-forward", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_FORWARD}})
+            await self._worker.renew()
+        else:
+            await self._worker.claim_anew()
+
+    def _note_lost(self, lost: Mapping[str, int]) -> None:
+        """Tell of lost workers, and how many tasks came back of each: once a second at most."""
+        self._lost.update(lost)
+        now = time.monotonic()
+        if self._lost and now >= self._tell_lost_from:
+            self._tell_lost_from = now + LOST_LINE_INTERVAL_S
+            for name, count in self._lost.items():
+                logger.warning("worker-lost", extra={"fields": {"worker": name, "tasks": count}})
+            self._lost.clear()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set."""

@@ -39,6 +39,9 @@ LOST_WORKERS_MOST = 5
 SWEEP_VOID_AFTER_MS = 500
 """A reclaim that reaches Redis later than this was stuck on the way, while leases may have run out: it is void."""
 
+CLOCK_STEP_LEAST_MS = 100
+"""A step back of Redis' clock that is looked after: as long as between two sweeps, by whose times it is told."""
+
 BATCH_LIMIT = 200
 """Tasks a script call takes: about a millisecond of Redis."""
 
@@ -120,6 +123,22 @@ class Promotion:
     claims: list[Claim] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Sweep:
+    """What a step of the sweep brought, and the seconds until the next is due.
+
+    `lost`: how many entries came back of each worker that was lost. `must_rewind`: Redis' clock was set back, and `rewind` is
+    to be called. `clock_step_ms`: by how much Redis' clock has surely gone forward, or back (below zero), beside this
+    machine's since the step before.
+    """
+
+    entries: list[Entry]
+    wait_s: float
+    lost: dict[str, int] = field(default_factory=dict)
+    must_rewind: bool = False
+    clock_step_ms: float = 0
+
+
 class _Types:
     """The types named in a call: each index goes to KEYS once, each task names it by its number (0: the default)."""
 
@@ -144,7 +163,20 @@ def _scripts(*names: str) -> dict[str, Script]:
 
 SCRIPTS = _scripts(
     *("schedule", "update", "cancel", "purge", "replay"),
-    *("promote", "settle", "retry", "defer", "bury", "release", "load", "renew", "reclaim", "retire", "entry"),
+    *(
+        "promote",
+        "settle",
+        "retry",
+        "defer",
+        "bury",
+        "release",
+        "load",
+        "renew",
+        "reclaim",
+        "rewind",
+        "retire",
+        "entry",
+    ),
 )
 
 
@@ -160,7 +192,8 @@ class Store:
         self.name = name
         """The writer's id and the consumer's name: new for every process, so that a restart is never mistaken."""
         self._batch_numbers: dict[str, int] = {}
-        self._clock_offset_ms: float | None = None
+        self._clock_offset_ms: tuple[float, float] | None = None
+        """What Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
     async def _run(self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         return await self.client.script(SCRIPTS[verb], redis_keys, arguments)
@@ -360,6 +393,7 @@ class Store:
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.SWEEP],
             [
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
+                CLOCK_STEP_LEAST_MS,
                 *arguments,
             ],
         )
@@ -405,27 +439,58 @@ class Store:
         )
         return answer
 
-    async def reclaim(self, limit: int) -> tuple[list[Entry], float]:
-        """Take one step of the sweep; return what was taken, and the seconds until the next step is due.
+    async def reclaim(self, limit: int) -> Sweep:
+        """Take one step of the sweep.
 
         A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
         """
-        if self._clock_offset_ms is None:
-            self._clock_offset_ms = redis_ms(await self.client.command("TIME")) - time.monotonic() * 1000
-        void_after_ms = round(time.monotonic() * 1000 + self._clock_offset_ms + SWEEP_VOID_AFTER_MS)
-        taken, wait_ms, now_ms = await self._run(
+        offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
+        asked_ms = _monotonic_ms()
+        void_after_ms = round(asked_ms + offset_ms + SWEEP_VOID_AFTER_MS)
+        taken, wait_ms, now_ms, must_rewind, lost = await self._run(
             "reclaim",
             [keys.QUEUE, keys.ENTRIES, keys.SWEEP],
             [
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
                 *(WINDOW_MS - LEASE_MS, void_after_ms),
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
-                LOST_WORKERS_MOST,
+                *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS),
             ],
         )
-        self._clock_offset_ms = now_ms - time.monotonic() * 1000
         rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-        return [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows], wait_ms / 1000
+        return Sweep(
+            [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows],
+            wait_ms / 1000,
+            {name.decode(errors="replace"): count for name, count in zip(lost[::2], lost[1::2], strict=True)},
+            bool(must_rewind),
+            self._clock_step_ms(asked_ms, now_ms),
+        )
+
+    async def _time_ms(self) -> int:
+        return redis_ms(await self.client.command("TIME"))
+
+    def _clock_step_ms(self, asked_ms: float, now_ms: int) -> float:
+        """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last done."""
+        at_least, at_most = offset_ms = _clock_offset_ms(asked_ms, now_ms)
+        before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
+        return max(0, at_least - before[1]) + min(0, at_most - before[0])
+
+    async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
+        """After a step back of Redis' clock, set a part right of what would wait for it to catch up: leases start again, and
+        what was deferred comes earlier by the step.
+
+        Returns the step in ms (in the first part, else 0) and of how many it was. What may have been deferred since, by a
+        retry's delay, is left.
+        """
+        step_ms, count, _ = await self._run(
+            "rewind",
+            [keys.QUEUE, keys.DUE, keys.TASKS, keys.SWEEP, keys.BELL],
+            [
+                *(keys.GROUP, keys.WAITING, WINDOW_MS - LEASE_MS),
+                *(retry_delay_ms, WINDOW_MS, BATCH_LIMIT, LOAD_BYTES),
+            ],
+        )
+        return step_ms, count
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""
@@ -445,6 +510,16 @@ class Store:
         """Delete consumers with nothing pending that were idle so long; return how many."""
         count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only])
         return count
+
+
+def _monotonic_ms() -> float:
+    return time.monotonic() * 1000
+
+
+def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
+    """Return what Redis' clock is ahead of this machine's monotonic one, by an answer that has just come: at least, at most."""
+    # It is told in whole ms.
+    return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
 def redis_ms(time_answer: Sequence[bytes]) -> int:

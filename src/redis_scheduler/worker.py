@@ -91,6 +91,15 @@ class Worker:
             return 0
         return max(self.free_slots, int(not self._slots.waiting))
 
+    @property
+    def retry_delay_ms(self) -> int:
+        """Between the end of a failed attempt and the next."""
+        return self._policy.delay_ms
+
+    async def claim_anew(self) -> None:
+        """End a claim that is blocked in Redis; the next begins at once."""
+        await self._reader.unblock()
+
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and begin at once what of it there is room for here."""
         recoveries, asked_at = self.intake.recoveries, asyncio.get_running_loop().time()

@@ -79,7 +79,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
     await raw.hset(keys.FAILURES, key, '1 {"error":"by another"}')
     await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
-    reclaimed, _ = await store.reclaim(10)
+    reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [key]
     await worker.intake.take(reclaimed)
     receiver.may_answer.set()
@@ -100,7 +100,7 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
     assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
     await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
-    reclaimed, _ = await store.reclaim(10)
+    reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
     await worker.write_outcomes()
     await wait_until(lambda: len(receiver.arrivals) == 2, "the retry is delivered, and waits for no renewal", 2)

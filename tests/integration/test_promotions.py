@@ -17,7 +17,7 @@ from redis_scheduler.intake import RECOVERY_PAUSE_S
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store
+from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store, Sweep
 from redis_scheduler.worker import COURTESY_S, Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
@@ -382,7 +382,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: Store) -> None:
     reclaim = store.reclaim
 
-    async def watched_reclaim(limit: int) -> tuple[list[Entry], float]:
+    async def watched_reclaim(limit: int) -> Sweep:
         assert not worker.intake.no_claims_coming.is_set()
         return await reclaim(limit)
 

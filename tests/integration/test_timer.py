@@ -14,7 +14,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Promotion, Store
+from redis_scheduler.store import Promotion, Store, Sweep
 from redis_scheduler.timer import Timer
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule
@@ -108,7 +108,7 @@ async def test_it_stops_at_once_runs_again_and_honours_cancellation(
     kind: str, client: RedisClient, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timer, "LONGEST_SLEEP_S", 60.0)
-    monkeypatch.setattr(store, "reclaim", AsyncMock(return_value=([], 60.0)))
+    monkeypatch.setattr(store, "reclaim", AsyncMock(return_value=Sweep([], 60.0)))
     made = make_timer(client, store) if kind == "timer" else Reclaimer(store, worker, Outage())
     run: Callable[[asyncio.Event], Awaitable[None]] = made.run
     for _ in range(2):

@@ -62,7 +62,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     worker.start(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
     await raw.xclaim(keys.QUEUE, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
-    reclaimed, _ = await store.reclaim(10)
+    reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [claims[0].key]
     await worker.intake.take(reclaimed)
     receiver.may_answer.set()
@@ -123,7 +123,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
         await raw.xclaim(
             keys.QUEUE, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
         )
-    reclaimed, _ = await store.reclaim(10)
+    reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
     stop = asyncio.Event()
     stop.set()

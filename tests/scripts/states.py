@@ -9,7 +9,7 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.models import decode_record, record_tail
-from redis_scheduler.store import SWEEP_HOLD_MS, WINDOW_MS, Change, Claim, Failed, NewTask, Store, redis_ms
+from redis_scheduler.store import SWEEP_HOLD_MS, WINDOW_MS, Change, Claim, Entry, Failed, NewTask, Store, redis_ms
 from tests.support.waiting import wait_until
 
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
@@ -90,8 +90,14 @@ async def claimed(store: Store, limit: int) -> list[Claim]:
 async def reclaimed(store: Store, limit: int = 100) -> list[Claim]:
     """Make the next step of the sweep now, whenever it is due."""
     await plan_sweep(store)
-    entries, _ = await store.reclaim(limit)
+    entries = (await store.reclaim(limit)).entries
     return (await store.load(entries))[0]
+
+
+async def swept(store: Store, limit: int) -> tuple[list[Entry], float]:
+    """Make a step of the sweep if it is due; return what it brought, and the seconds until the next."""
+    sweep = await store.reclaim(limit)
+    return sweep.entries, sweep.wait_s
 
 
 async def leave_gap(store: Store) -> None:

@@ -61,7 +61,7 @@ async def test_only_the_consumer_that_is_named_is_deleted(
 @pytest.mark.parametrize("only", ["worker-a", "waiting"])
 async def test_naming_a_consumer_does_not_loosen_the_rules(only: str, store: Store, raw: redis.asyncio.Redis) -> None:
     task = await retriable(store)
-    [claim], _ = await store.reclaim(1)
+    [claim] = (await store.reclaim(1)).entries
     assert (claim.key, await consumers(raw)) == (task.key, {"worker-a", "waiting"})
     before = await dump(raw)
     assert await store.retire(0, only) == 0

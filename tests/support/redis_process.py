@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -27,8 +29,9 @@ def free_port() -> int:
 class RedisProcess:
     """An append-only server (everysec) in a folder; its data outlives `stop` and `kill`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(exist_ok=True)
+        self._environment = dict(os.environ) | dict(environment)
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,6 +50,7 @@ class RedisProcess:
                     *(binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)),
                     *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
                 ],
+                env=self._environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -83,9 +87,11 @@ class RedisProcess:
 
 
 @asynccontextmanager
-async def redis_process(folder: Path) -> AsyncIterator[RedisProcess]:
-    """Run a server until the end of the block."""
-    server = RedisProcess(folder)
+async def redis_process(
+    folder: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[RedisProcess]:
+    """Run a server until the end of the block, with these variables beside those of this process."""
+    server = RedisProcess(folder, environment)
     try:
         await server.start()
         yield server

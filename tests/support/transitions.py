@@ -418,7 +418,7 @@ class Example:
         for _ in range(REPEATS_MOST):
             now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", keys.SWEEP, "cursor")
             await ask(self.raw, "HSET", keys.SWEEP, "next_ms", now_ms, "seen_ms", now_ms - 1)
-            entries, _ = await self.stores[worker].reclaim(limit)
+            entries = (await self.stores[worker].reclaim(limit)).entries
             # A step that a loaded machine held up is void.
             if int(await ask(self.raw, "HGET", keys.SWEEP, "seen_ms")) >= now_ms:
                 break

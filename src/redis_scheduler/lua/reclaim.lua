@@ -10,26 +10,30 @@
 --        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
 --        hold (ms): after a gap as long in the sweeps (an outage, all workers down), what others hold is left to them for
 --        as long, to be settled or renewed first; else an outage longer than the lease would double all in flight,
---        claims of a last chance
--- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms}.
+--        claims of a last chance, least step back of the clock that is one (ms)
+-- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
+--        1 if leases and what was deferred are to be rewound after a step of the clock, {consumer that was lost, entries taken of it, …}}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
---        also what this consumer has in flight, once.
+--        also what this consumer has in flight, once. After a step back of the clock all that waits,
+--        once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
---- include clock
+--- include clock step
 local queue, entries, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])
 local waiting_interval_ms, idle_interval_ms, step_interval_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local hold_ms, last_claims = tonumber(ARGV[11]), tonumber(ARGV[12])
+local hold_ms, last_claims, least_step_ms = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 
-local function others_hold_entries()
+-- How many entries each other worker holds.
+local function held_by_others()
+  local counts = {}
   for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
     if row[1] ~= consumer and row[1] ~= waiting then
-      return true
+      counts[row[1]] = tonumber(row[2])
     end
   end
-  return false
+  return counts
 end
 
 -- Asked of Redis and not of the worker, who may not know yet what an answer lost on the way brought. By the idle time
@@ -43,29 +47,33 @@ local function most_claims_in_flight()
 end
 
 local now = now_ms(math.floor)
-local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms')
+notice_step(queue, group, waiting, window_ms, sweep, now, least_step_ms)
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'clock_ms', 'step_ms')
 local wait_ms, seen_ms = tonumber(state[2] or 0) - now, tonumber(state[4])
+local clock_ms = string.format('%.0f', math.max(now, tonumber(state[5] or 0)))
 if now > void_after_ms then
-  return {{}, waiting_interval_ms, now}
+  return {{}, waiting_interval_ms, now, 0, {}}
 end
-if seen_ms and now - seen_ms > hold_ms and others_hold_entries() then
+if seen_ms and now - seen_ms > hold_ms and next(held_by_others()) then
   redis.call('HDEL', sweep, 'cursor')
   local held_until_ms = string.format('%.0f', now + hold_ms)
-  redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms, 'seen_ms', held_until_ms)
-  return {{}, hold_ms, now}
+  redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms, 'seen_ms', held_until_ms,
+    'clock_ms', clock_ms)
+  return {{}, hold_ms, now, 0, {}}
 end
 if limit == 0 then
   redis.call('HDEL', sweep, 'seen_ms')
-  redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now))
-  return {{}, waiting_interval_ms, now}
+  redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
+  return {{}, waiting_interval_ms, now, 0, {}}
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
 wait_ms = math.max(wait_ms, tonumber(state[3] or 0) - now)
--- Further away than any interval: the clock was set back; sweep now.
+-- Further away than any interval: foreign hands set it; sweep now.
 if wait_ms > 0 and wait_ms <= hold_ms then
-  return {{}, wait_ms, now}
+  return {{}, wait_ms, now, 0, {}}
 end
 
+local held_before = held_by_others()
 local cursor, ids, looked_at = state[1] or '0-0', {}, 0
 repeat
   local wanted = limit - #ids
@@ -76,6 +84,15 @@ repeat
   end
   looked_at = looked_at + 10 * wanted
 until cursor == '0-0' or #ids >= limit or looked_at >= 1000
+
+local lost = {}
+local held_after = #ids > 0 and held_by_others() or held_before
+for name, count in pairs(held_before) do
+  if count > (held_after[name] or 0) then
+    lost[#lost + 1] = name
+    lost[#lost + 1] = count - (held_after[name] or 0)
+  end
+end
 
 local taken, most_claims = {}, nil
 for _, id in ipairs(ids) do
@@ -114,5 +131,9 @@ elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
 else
   wait_ms = idle_interval_ms
 end
-redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms), 'seen_ms', string.format('%.0f', now))
-return {taken, wait_ms, now}
+if state[6] then
+  wait_ms = math.min(wait_ms, step_interval_ms)
+end
+redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms),
+  'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
+return {taken, wait_ms, now, state[6] and 1 or 0, lost}

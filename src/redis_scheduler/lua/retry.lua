@@ -2,14 +2,17 @@
 -- it exactly when the delay is over. The window carries the delay, since Redis clamps a time in the future.
 -- KEYS   queue, entries, failures, counters, sweep
 -- ARGV   group, consumer, waiting consumer, window (ms), most that may wait, interval of sweeps while anything waits (ms),
+--        least step back of the clock that is one (ms),
 --        then per task: entry id, key, attempts seen at the claim, delay (ms, at most the window), failure (JSON)
 -- Returns per task 1 parked, 0 fenced, 2 too many wait already: nothing done, defer it.
 -- Twice  the recorded attempts have moved and the owner is another: 0.
--- Full   XCLAIM is the first write.
---- include clock fence
+-- Full   XCLAIM or HDEL is the first write.
+--- include clock fence step
 local queue, entries, failures, counters, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most, interval_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
+local now = now_ms(math.floor)
+notice_step(queue, group, waiting, window_ms, sweep, now, tonumber(ARGV[7]))
 
 local waiting_count = 0
 for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
@@ -19,7 +22,7 @@ for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
 end
 
 local answer, parked = {}, 0
-for i = 7, #ARGV, 5 do
+for i = 8, #ARGV, 5 do
   local id, key, attempts, idle_ms = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), window_ms - ARGV[i + 3]
   if not holds(queue, entries, failures, group, consumer, id, key, attempts) then
     answer[#answer + 1] = 0
@@ -35,7 +38,7 @@ for i = 7, #ARGV, 5 do
 end
 if parked > 0 then
   redis.call('HINCRBY', counters, 'failed', parked)
-  local soon_ms = now_ms(math.floor) + interval_ms
+  local soon_ms = now + interval_ms
   if soon_ms < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', soon_ms))
   end

@@ -1,0 +1,48 @@
+-- A step back of Redis' clock, told by the greatest time that a sweep has seen. What is pending by the clock as it was would
+-- stay so until the clock has caught up: its idle time is below zero. Here the delays of what waits go on where they were,
+-- told by delivery times, which only XINFO shows; leases, and what is in `due`, are left to `rewind`. No delay ends early,
+-- since the step was at least as large as it is told. It is noticed before anything is parked by the clock as it is: so all
+-- that waits is by the clock as it was.
+local function value_of(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      return fields[i + 1]
+    end
+  end
+end
+
+-- What waits behind the first 2,000 waits for another window at most.
+local function set_delays_right(queue, group, waiting, window_ms, now, step_ms)
+  local function park(id, idle_ms)
+    idle_ms = math.max(0, math.min(window_ms, idle_ms))
+    redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', idle_ms, 'JUSTID')
+  end
+
+  for _, info in ipairs(value_of(redis.call('XINFO', 'STREAM', queue, 'FULL', 'COUNT', 2000), 'groups')) do
+    for _, consumer in ipairs(value_of(info, 'name') == group and value_of(info, 'consumers') or {}) do
+      local rows = value_of(consumer, 'name') == waiting and value_of(consumer, 'pending') or {}
+      for _, row in ipairs(rows) do
+        park(row[1], now + step_ms - row[2])
+      end
+      if #rows == 2000 then
+        for _, row in ipairs(redis.call('XPENDING', queue, group, '(' .. rows[2000][1], '+', 20000, waiting)) do
+          park(row[1], row[3])
+        end
+      end
+    end
+  end
+end
+
+local function notice_step(queue, group, waiting, window_ms, sweep, now, least_ms)
+  local step_ms = (tonumber(redis.call('HGET', sweep, 'clock_ms') or 0) or 0) - now
+  if step_ms < least_ms then
+    return
+  end
+  -- Without the group this fails here, before any write.
+  redis.call('XPENDING', queue, group)
+  -- A removal first, so that a full Redis does not refuse what follows.
+  redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
+  set_delays_right(queue, group, waiting, tonumber(window_ms), now, step_ms)
+  redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', step_ms),
+    'rewind_from_ms', string.format('%.0f', now + step_ms))
+end

@@ -1,0 +1,159 @@
+"""Redis' own clock is set, back or forward, while the service runs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from aiohttp import web
+
+from redis_scheduler import keys
+from redis_scheduler.store import SWEEP_HOLD_MS
+from redis_scheduler.worker import RENEW_INTERVAL_S
+from tests.chaos.attempts import Attempts
+from tests.chaos.checker import Checker
+from tests.chaos.figures import Figures, Spread, scaled
+from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S, pending
+from tests.chaos.recovery import said_since
+from tests.support.audit import audited
+from tests.support.clock import SettableClock
+from tests.support.redis_process import RedisProcess, redis_process
+from tests.support.waiting import wait_until
+
+STEP_S = 600.0
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> SettableClock:
+    """Redis' clock: ten minutes ahead, as after a wrong start."""
+    return SettableClock(tmp_path, STEP_S)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, clock: SettableClock) -> AsyncIterator[RedisProcess]:
+    """An empty Redis with that clock."""
+    async with redis_process(tmp_path / "redis", clock.environment) as process, audited(process.url):
+        yield process
+
+
+async def assert_ahead(raw: redis.asyncio.Redis, clock: SettableClock) -> None:
+    """Redis' clock is what it was set to, or the test would say nothing."""
+    seconds, _ = await raw.time()
+    assert seconds == pytest.approx(time.time() + clock.ahead_s, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("retry_time_s", "place"),
+    [
+        pytest.param(
+            WINDOW_S / 2,
+            "waiting",
+            marks=pytest.mark.case("19c", "Redis' clock set back by ten minutes: retries, leases"),
+        ),
+        pytest.param(
+            WINDOW_S + 1,
+            "due",
+            marks=[
+                pytest.mark.case("19d", "Redis' clock set back by ten minutes: deferred retries, leases"),
+                pytest.mark.full,
+            ],
+        ),
+    ],
+)
+async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for(
+    retry_time_s: float,
+    place: str,
+    checker: Checker,
+    clock: SettableClock,
+    raw: redis.asyncio.Redis,
+    figures: Figures,
+) -> None:
+    """One worker dies in the same moment, with deliveries in flight."""
+    count, held_count = scaled(1_500 if place == "due" else 900, 60), 40
+    is_open = asyncio.Event()
+    attempts = Attempts(failures=lambda number: int(number < count))
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        if request.path == "/held":
+            await is_open.wait()
+        return await attempts(request)
+
+    checker.receiver.behaviour = behave
+    checker.clock_ahead_s = STEP_S
+    api = await checker.start("api")
+    killed, living = [
+        await checker.start("worker", RETRY_TIME=f"{retry_time_s}", CONCURRENCY="100", **SHORTENED) for _ in range(2)
+    ]
+    await assert_ahead(raw, clock)
+    await checker.load(api, count)
+    held = await checker.load(api, held_count, webhook=checker.receiver.url + "held")
+    in_flight = {task.key for task in held}
+
+    async def all_stand_there() -> bool:
+        rows = await pending(raw)
+        parked = {key for key, row in rows.items() if row["consumer"] == keys.WAITING.encode()}
+        deferred = await raw.zcard(keys.DUE)
+        return in_flight <= rows.keys() - parked and (len(parked) if place == "waiting" else deferred) == count
+
+    await wait_until(all_stand_there, f"all that fails stands in {place}, and all that is held is in flight", 30)
+    owners = {key: row["consumer"].decode() for key, row in (await pending(raw)).items() if key in in_flight}
+    await checker.kill(killed)
+    lost = {key for key, owner in owners.items() if f"-{killed.process.pid}-" in owner}
+    assert 0 < len(lost) < held_count
+
+    stepped_at = time.time()
+    clock.set(0)
+    checker.clock_ahead_s = 0
+    is_open.set()
+    await assert_ahead(raw, clock)
+    await checker.load(api, 100, ttl=0.5)
+    await checker.drained(retry_time_s + LEASE_S + 10)
+
+    arrivals = checker.arrivals()
+    numbers = {task.number for task in held if task.key in lost}
+    once = {number: found for number, found in arrivals.items() if number not in numbers}
+    retries = attempts.assert_each_once_and_none_early(once, retry_time_s)
+    leases = Spread.of(found[-1].at - stepped_at for number, found in arrivals.items() if number in numbers)
+    figures.note(retries=count, retries_late_s=retries, lost_in_delivery=len(lost), their_leases_s=leases)
+    [line] = [event for event in said_since([living], stepped_at) if event["event"] == "clock-set-back"]
+    # By the last sweep before it.
+    assert STEP_S - 1.5 < line["by_s"] <= STEP_S
+    said = {event["event"] for event in said_since([living], stepped_at)}
+    assert said == {"clock-set-back", "worker-lost"}, "no outage, most of all"
+    verdict = await checker.verdict()
+    assert verdict.duplicated == len(lost)
+    assert verdict.lateness.most < 1
+    assert retries.most < 1.5
+    assert leases.most < LEASE_S + 5
+
+
+@pytest.mark.case("19e", "Redis' clock set forward by ten minutes: what is in delivery")
+@pytest.mark.full
+async def test_no_living_worker_loses_a_lease_when_the_clock_is_set_forward(
+    checker: Checker, clock: SettableClock, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    clock.set(0)
+    checker.receiver.may_answer.clear()
+    api = await checker.start("api")
+    workers = [await checker.start("worker", CONCURRENCY="100", TIMEOUT="60") for _ in range(3)]
+    await assert_ahead(raw, clock)
+    await checker.load(api, 200)
+    await wait_until(lambda: len(checker.receiver.arrivals) == 200, "all are in delivery")
+    stepped_at = time.time()
+    clock.set(STEP_S)
+    checker.clock_ahead_s = STEP_S
+    await assert_ahead(raw, clock)
+    # Two renewals on, and the sweeps that are held meanwhile.
+    await checker.load(api, 20, ttl=2 * RENEW_INTERVAL_S + SWEEP_HOLD_MS / 1000)
+    await wait_until(lambda: len(checker.receiver.arrivals) >= 220, "the last are in delivery", 30)
+    checker.receiver.may_answer.set()
+    await checker.drained()
+    for worker in workers:
+        [line] = said_since([worker], stepped_at)
+        assert line["event"] == "clock-set-forward"
+        assert line["by_s"] == pytest.approx(STEP_S, abs=1)
+    figures.note(posts=len(checker.receiver.arrivals))
+    verdict = await checker.verdict()
+    assert verdict.duplicated == 0

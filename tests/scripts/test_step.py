@@ -1,0 +1,249 @@
+"""A step back of Redis' clock: what a sweep and a retry do about it, and the rewind of what was deferred.
+
+The greatest time seen is set ahead instead: to the scripts a clock that was set back looks the same.
+"""
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler import store as store_module
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS, Failed, Store, redis_ms
+from tests.scripts.states import (
+    State,
+    Task,
+    ask,
+    claimed,
+    deferred,
+    due_ms,
+    dump,
+    failed,
+    in_delivery,
+    in_due,
+    new_task,
+    plan_sweep,
+    reclaimed,
+    set_idle,
+    state_of,
+    swept,
+    waiting,
+    waits_ms,
+)
+
+STEP_MS = 20_000
+
+
+@pytest.fixture
+def other(client: RedisClient) -> Store:
+    """Another worker's transitions."""
+    return Store(client, "worker-b")
+
+
+async def set_back(store: Store, step_ms: int = STEP_MS) -> int:
+    """Have a sweep, and the clock set back after it; return Redis' ms."""
+    await reclaimed(store)
+    now_ms = redis_ms(await store.client.command("TIME"))
+    await store.client.command("HSET", keys.SWEEP, "clock_ms", now_ms + step_ms)
+    return now_ms
+
+
+async def rewound(store: Store, delay_ms: int = 1_000) -> tuple[int, int]:
+    """Rewind to the end; return the step, which only the first call tells, and how many were moved."""
+    step_ms, moved = await store.rewind(delay_ms)
+    while await ask(store.client._redis, "HEXISTS", keys.SWEEP, "step_ms"):
+        again_ms, more = await store.rewind(delay_ms)
+        assert again_ms == 0
+        moved += more
+    assert await store.rewind(delay_ms) == (0, 0)
+    return step_ms, moved
+
+
+@pytest.mark.parametrize("by", ["reclaim", "reclaim without a slot", "retry"])
+async def test_a_retry_goes_on_where_it_was(by: str, store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    parked, soon = await waiting(store, delay_ms=50_000), await waiting(store, delay_ms=10_000)
+    failing = await in_delivery(other)
+    await set_back(store)
+    if by == "retry":
+        assert await other.retry(failed(failing, delay_ms=5_000)) == [1]
+        # By the clock as it is.
+        assert 4_000 < await waits_ms(raw, failing.claim) <= 5_000
+    else:
+        await other.reclaim(0 if by == "reclaim without a slot" else 10)
+    assert 28_000 < await waits_ms(raw, parked.claim) <= 30_000
+    assert await state_of(raw, parked.key) == State("waiting", attempts=1, owner=keys.WAITING)
+    if by != "reclaim":
+        assert await waits_ms(raw, soon.claim) <= 0
+        assert [claim.key for claim in await reclaimed(other)] == [soon.key]
+    else:
+        assert (await state_of(raw, soon.key)).owner == other.name, "its delay was over, so the same step took it"
+
+
+async def test_leases_start_again_whoever_holds_them(
+    store: Store, other: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, others, just_claimed = await in_delivery(store), await in_delivery(other), await in_delivery(other)
+    await set_idle(raw, WINDOW_MS - LEASE_MS - STEP_MS, mine.claim)
+    await set_idle(raw, 0, others.claim, just_claimed.claim, owner=other.name)
+    await set_back(store)
+    await store.reclaim(10)
+    assert (await rewound(store))[1] == 3
+    for task, owner in ((mine, store), (others, other), (just_claimed, other)):
+        assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+        assert await state_of(raw, task.key) == State("in delivery", owner=owner.name, claims=1)
+
+
+async def test_leases_start_again_in_parts_and_what_is_leased_is_left(store: Store, raw: redis.asyncio.Redis) -> None:
+    for _ in range(3):
+        await store.schedule([new_task(0) for _ in range(200)])
+    claims = [claim for _ in range(3) for claim in await claimed(store, 200)]
+    leased = claims.pop(250)
+    await set_idle(raw, 0, *claims)
+    await set_idle(raw, WINDOW_MS - 2_000, leased)
+    await set_back(store)
+    await store.reclaim(0)
+    assert [(await store.rewind(1_000))[1] for _ in range(4)] == [200, 199, 200, 0]
+    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    assert min(row[2] for row in rows) >= WINDOW_MS - LEASE_MS
+    assert await waits_ms(raw, leased) <= 2_000
+
+
+async def test_more_than_are_told_of_wait_no_longer_than_the_window(store: Store, raw: redis.asyncio.Redis) -> None:
+    tasks = 2_200
+    for _ in range(tasks // 200):
+        await store.schedule([new_task(0) for _ in range(200)])
+    claims = [claim for _ in range(tasks // 200) for claim in await claimed(store, 200)]
+    await set_idle(raw, 10_000, *claims, owner=keys.WAITING)
+    await set_back(store)
+    await store.reclaim(0)
+    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    assert {row[1] for row in rows} == {keys.WAITING.encode()}
+    idle_ms = [row[2] for row in rows]
+    assert min(idle_ms[:2_000]) > 29_000
+    assert all(10_000 <= idle < 20_000 for idle in idle_ms[2_000:])
+
+
+async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    parked = await waiting(store, delay_ms=50_000)
+    now_ms = await set_back(store)
+    assert (await store.reclaim(10)).must_rewind
+    assert now_ms <= int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) < now_ms + 5_000
+    step_ms, moved = await rewound(store)
+    assert step_ms == pytest.approx(STEP_MS, abs=1_000)
+    assert moved == 0
+    before = await dump(raw)
+    await plan_sweep(store)
+    sweep = await other.reclaim(10)
+    assert (sweep.entries, sweep.must_rewind) == ([], False)
+    assert 28_000 < await waits_ms(raw, parked.claim) <= 30_000
+    assert (await dump(raw)).keys() == before.keys()
+
+
+async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis.asyncio.Redis) -> None:
+    parked = await waiting(store, delay_ms=50_000)
+    now_ms = await set_back(store, CLOCK_STEP_LEAST_MS - 20)
+    await plan_sweep(store)
+    assert not (await store.reclaim(10)).must_rewind
+    assert await waits_ms(raw, parked.claim) > 49_000
+    # The greatest time stays, so that many small ones are told as what they come to.
+    assert int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) >= now_ms + CLOCK_STEP_LEAST_MS - 20
+
+
+async def test_after_a_step_back_nothing_is_held_by_a_gap_in_the_sweeps(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    released = await in_delivery(other)
+    await in_delivery(store)
+    now_ms = await set_back(store)
+    await ask(raw, "HSET", keys.SWEEP, "held_until_ms", now_ms + STEP_MS, "next_ms", now_ms + STEP_MS)
+    await other.release([released.claim])
+    assert [entry.key for entry in (await swept(other, 10))[0]] == [released.key]
+
+
+async def test_what_was_deferred_comes_by_the_step_earlier_and_what_was_scheduled_does_not(
+    store: Store, other: Store, raw: redis.asyncio.Redis
+) -> None:
+    retried = await deferred(store)
+    surplus = await in_delivery(store)
+    await store.defer([Failed(surplus.claim, b"", 40_000, counts=False)])
+    scheduled = await in_due(store)
+    await ask(raw, "ZADD", keys.DUE, await at_ms(raw, 45_000), scheduled.key)
+    await as_due(raw, scheduled)
+    before = [await due_ms(raw, task.key) for task in (retried, surplus, scheduled)]
+    await set_back(store)
+    await other.reclaim(10)
+    step_ms, moved = await rewound(other)
+    assert step_ms == pytest.approx(STEP_MS, abs=1_000)
+    assert moved == 2
+    after = [await due_ms(raw, task.key) for task in (retried, surplus, scheduled)]
+    assert [was - now for was, now in zip(before, after, strict=True) if was and now] == [step_ms, step_ms, 0]
+
+
+async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
+    before_step = await deferred(store)
+    since = await in_delivery(store)
+    await set_back(store)
+    await other.reclaim(10)
+    await store.defer(failed(since, delay_ms=30_000))
+    until_ms = await due_ms(raw, since.key)
+    assert (await rewound(other, 30_000))[1] == 1
+    assert await due_ms(raw, since.key) == until_ms
+    assert await ask(raw, "ZSCORE", keys.DUE, before_step.key) is not None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 200])
+async def test_each_is_moved_once_however_the_rewind_is_parted(
+    limit: int, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what is moved stays behind the time from which the rewind looks."""
+    monkeypatch.setattr(store_module, "BATCH_LIMIT", limit)
+    tasks = [await in_delivery(store) for _ in range(7)]
+    for number, task in enumerate(tasks):
+        # Two of them at the same time.
+        await store.defer(failed(task, delay_ms=21_000 + 6_000 * (number // 2)))
+    kept = [await in_due(store) for _ in range(3)]
+    for number, task in enumerate(kept):
+        await ask(raw, "ZADD", keys.DUE, await at_ms(raw, 24_000 + 9_000 * number), task.key)
+        await as_due(raw, task)
+    before = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
+    await set_back(store, 8_000)
+    await store.reclaim(10)
+    step_ms, moved = await rewound(store, 10_000)
+    assert moved == 7
+    after = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
+    moves = [was - now for was, now in zip(before, after, strict=True) if was and now]
+    assert moves == [step_ms] * 7 + [0] * 3
+
+
+async def test_a_rewind_reads_about_as_many_bytes_as_it_may(
+    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LOAD_BYTES", 1)
+    for _ in range(3):
+        await deferred(store)
+    await set_back(store)
+    await store.reclaim(10)
+    assert [(await store.rewind(1_000))[1] for _ in range(5)] == [0, 1, 1, 1, 0]
+
+
+async def test_the_bell_is_rung_when_what_was_moved_is_next(store: Store, raw: redis.asyncio.Redis) -> None:
+    await in_due(store)
+    await deferred(store)
+    await set_back(store)
+    await store.reclaim(10)
+    async with raw.pubsub() as subscription:
+        await subscription.subscribe(keys.BELL)
+        await subscription.get_message(timeout=1)
+        assert (await rewound(store))[1] == 1
+        assert await subscription.get_message(timeout=1) is not None
+
+
+async def at_ms(raw: redis.asyncio.Redis, in_ms: int) -> int:
+    return redis_ms(await ask(raw, "TIME")) + in_ms
+
+
+async def as_due(raw: redis.asyncio.Redis, task: Task) -> None:
+    """Make the record's due time that of the place."""
+    record = await ask(raw, "HGET", keys.TASKS, task.key)
+    _, _, rest = record.partition(b",")
+    await ask(raw, "HSET", keys.TASKS, task.key, b'{"due":%d,' % (await due_ms(raw, task.key) or 0) + rest)
