@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from redis_scheduler import __version__
+from redis_scheduler import __version__, streams
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.settings import ALL, API, WORKER, Settings, load
 
@@ -77,6 +77,8 @@ def _parser() -> _Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    streams.open_closed()
+    streams.never_wait("stderr")
     try:
         return _main(arguments)
     except KeyboardInterrupt:  # before the service listens for signals
@@ -111,10 +113,12 @@ def _run(role: str, settings: Settings) -> int:
     from redis_scheduler.lifecycle import Service, begun, run_process
     from redis_scheduler.supervisor import Supervisor
 
+    streams.never_wait("stdout")
     logs.configure(settings.log_level, settings.log_format)
 
     async def run() -> None:
         async with begun(role, settings) as life:
-            await (Service(life) if settings.processes == 1 else Supervisor(life)).run()
+            if not life.stop.is_set():
+                await (Service(life) if settings.processes == 1 else Supervisor(life)).run()
 
     return run_process(run())

@@ -1,9 +1,9 @@
 """The life of a process: start order, signals, drain.
 
 Start: the embedded Redis (if there is none), the port, then API, worker, timer and reclaimer. A Redis that is not there
-yet is waited for. Stop, on SIGTERM or SIGINT: at once nothing is accepted, claimed, promoted or swept any more; what is
-in flight finishes within SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis stops. A second
-signal skips the wait. A task that dies stops the process, with its error.
+yet is waited for. Stop, on any signal that would end the process: at once nothing is accepted, claimed, promoted or swept
+any more; what is in flight finishes within SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis
+stops. A second signal skips the wait. A task that dies stops the process, with its error.
 
 `begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose children
 run a Service each.
@@ -50,6 +50,12 @@ GC_THRESHOLD = 20_000
 Not where deliveries are made: what failed attempts leave behind would come to 50 MB with receivers that send endlessly.
 """
 
+ENDING = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU),
+)
+"""The signals that would end a process at once, its deliveries under way, and leave its Redis behind."""
+
 WORKER_TIMEOUT_S = 3.0
 """One send of a worker; two and a back-off fit into a lease."""
 
@@ -82,6 +88,7 @@ class Life:
         """Set when what is in flight is no longer waited for."""
         self.is_well: Callable[[], bool] = lambda: True
         """Whether the process may say that it is healthy."""
+        self._was_asked = False
 
     def end(self, at_once: bool) -> None:
         """Ask for the stop, and that nothing is waited for if `at_once`."""
@@ -90,10 +97,21 @@ class Life:
             self.hurry.set()
 
     def on_signal(self, number: int) -> None:
-        """Stop; the second time, at once."""
-        again = self.stop.is_set()
+        """Stop; the second time, at once.
+
+        SIGHUP does not count: a terminal that is closed sends it several times, and a service manager after SIGTERM.
+        """
+        again = self._was_asked and number != signal.SIGHUP
+        self._was_asked = self._was_asked or number != signal.SIGHUP
         logger.info("stopping", extra={"fields": {"signal": signal.Signals(number).name, "at_once": again}})
         self.end(again)
+
+    def listen_for_signals(self) -> None:
+        """Stop in order on every signal that ends a process. One that was ignored at the start stays so, as under nohup."""
+        for number in ENDING:
+            # In the background of a script SIGINT is ignored, too; whoever sends it here means this process.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, self.on_signal, number)
 
 
 def run_process(main: Coroutine[Any, Any, None]) -> int:
@@ -114,30 +132,33 @@ async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
     for hazard in hazards(settings):
         logger.warning("hazard", extra={"fields": {"warning": hazard}})
     life = Life(role, settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, life.on_signal, number)
+    life.listen_for_signals()
     life.token = settings.api_auth or kept_token(settings.data_dir)
     life.listener = listen(settings.listen_host, settings.port) if role != WORKER else None
     with life.listener or contextlib.nullcontext():
         # From the first: the embedded Redis may have much to load.
-        async with health.beating(lambda: life.is_well()), _redis_url(settings) as life.redis_url:
-            _announce(life)
+        async with health.beating(lambda: life.is_well()), _redis_url(life) as life.redis_url:
+            if not life.stop.is_set():
+                _announce(life)
             yield life
     logger.info("stopped", extra={"fields": {}})
 
 
 @contextlib.asynccontextmanager
-async def _redis_url(settings: Settings) -> AsyncIterator[str]:
-    """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this."""
-    if settings.redis_url:
-        yield settings.redis_url
+async def _redis_url(life: Life) -> AsyncIterator[str]:
+    """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this.
+
+    A stop that comes while that one loads its data ends it; the life is over then.
+    """
+    if life.settings.redis_url:
+        yield life.settings.redis_url
         return
-    server = EmbeddedServer(settings.data_dir)
-    await server.start()
-    fields = {"server": server.description, "data": str(settings.data_dir.absolute())}
-    logger.info("embedded-redis", extra={"fields": fields})
+    server = EmbeddedServer(life.settings.data_dir)
     ended = asyncio.Event()
     try:
+        if await _finished(server.start(), life.stop):
+            fields = {"server": server.description, "data": str(life.settings.data_dir.absolute())}
+            logger.info("embedded-redis", extra={"fields": fields})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run(ended), name="embedded-redis")
             try:
@@ -146,6 +167,21 @@ async def _redis_url(settings: Settings) -> AsyncIterator[str]:
                 ended.set()
     finally:
         await server.stop()
+
+
+async def _finished(step: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Run a step to its end; give it up, and return False, when `stop` is set before. Raises the step's error."""
+    task, waiter = asyncio.create_task(step), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return not task.cancelled()
+    finally:
+        waiter.cancel()
+        task.cancel()
 
 
 def _announce(life: Life) -> None:

@@ -7,8 +7,9 @@ from which each child accepts. `python -m redis_scheduler.supervisor` is a child
 - A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even if
   it was killed, and the child stops as on SIGTERM: none goes on unseen.
 - A child has a session of its own, so that the Ctrl-C of a terminal reaches it once, through the supervisor.
-- SIGTERM asks a child to stop, however often it comes; SIGINT asks for haste. A service manager may signal every process
-  besides the supervisor (systemd does), which must cost no delivery the time it has to finish.
+- SIGTERM asks a child to stop, however often it comes, and so does all else that would end it; SIGINT asks for haste. A
+  service manager may signal every process besides the supervisor (systemd does), which must cost no delivery the time it
+  has to finish.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 
-from redis_scheduler import health, logs
-from redis_scheduler.lifecycle import Life, Service, meet_redis, run_process
+from redis_scheduler import health, logs, streams
+from redis_scheduler.lifecycle import ENDING, Life, Service, meet_redis, run_process
 from redis_scheduler.outage import stop_or_interval
 from redis_scheduler.settings import Settings, load, variables
 
@@ -135,8 +136,8 @@ def _ending(code: int) -> dict[str, int | str]:
 async def _run_child(role: str, settings: Settings, listener: socket.socket | None) -> None:
     life = Life(role, settings, listener)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, life.end, False)
-    loop.add_signal_handler(signal.SIGINT, life.end, True)
+    for number in ENDING:
+        loop.add_signal_handler(number, life.end, number == signal.SIGINT)
 
     def on_end_of_file() -> None:
         loop.remove_reader(sys.stdin)
@@ -150,6 +151,8 @@ async def _run_child(role: str, settings: Settings, listener: socket.socket | No
 
 def main(role: str, listener: str | None = None) -> int:
     """Run a child, whose settings are its environment's; return its exit code."""
+    for name in ("stdout", "stderr"):
+        streams.never_wait(name)
     settings = load(role)
     logs.configure(settings.log_level, settings.log_format, os.getpid())
     return run_process(_run_child(role, settings, socket.socket(fileno=int(listener)) if listener else None))

@@ -1,0 +1,387 @@
+"""What surrounds a process: its signals, its terminal, its standard streams. None of them costs a delivery or leaves a Redis."""
+# ruff: noqa: ASYNC220, ASYNC240  (a process that is started here is waited for elsewhere)
+
+import asyncio
+import contextlib
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from redis_scheduler.lifecycle import ENDING
+from tests.acceptance.test_supervisor import children, in_delivery
+from tests.support.receiver import Receiver
+from tests.support.redis_process import free_port
+from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.waiting import wait_until
+
+COMMAND = f"{shlex.quote(sys.executable)} -W error -m redis_scheduler"
+PROCESSES = pytest.mark.parametrize("processes", ["1", "2"])
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@asynccontextmanager
+async def shell(
+    script: str,
+    folder: Path,
+    variables: dict[str, str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> AsyncIterator[tuple[subprocess.Popen[bytes], Client]]:
+    """Run a service by a line of shell, and see it answer; whatever it started has ended by itself at the end."""
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    settings = {"API_AUTH": TOKEN, "DATA_DIR": str(folder / "data"), "PORT": str(port), "HOST": "127.0.0.1"}
+    process = subprocess.Popen(
+        ["sh", "-c", script],
+        env=os.environ | settings | variables,
+        start_new_session=True,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+    )
+    family: list[psutil.Process] = []
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, f"http://127.0.0.1:{port}")
+
+            async def serves() -> bool:
+                with contextlib.suppress(aiohttp.ClientError):
+                    return (await client.call("GET", "/stats"))[0] == 200
+                return False
+
+            await wait_until(serves, "it serves", 40, every_s=0.05)
+            family += [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            yield process, client
+            await asyncio.to_thread(process.wait, 20)
+            await wait_until(lambda: not alive(family), f"nothing is left: {family}")
+    finally:
+        for each in alive(family or [psutil.Process(process.pid)] if process.poll() is None else family):
+            each.kill()
+        process.wait()
+
+
+def service_in(process: subprocess.Popen[bytes]) -> psutil.Process:
+    """The command's process: what the shell became, or the child that it waits for."""
+    own = psutil.Process(process.pid)
+    return own if "redis_scheduler" in own.cmdline() else own.children()[0]
+
+
+# Signals
+
+
+@pytest.mark.parametrize("numbers", [ENDING[:4], ENDING[4:]])
+async def test_every_signal_that_ends_a_process_ends_it_in_order(
+    numbers: tuple[signal.Signals, ...], tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.may_answer.clear()
+
+    async def end_by(number: signal.Signals) -> None:
+        folder = tmp_path / number.name
+        folder.mkdir()
+        async with serving(folder) as process, client_of(process) as client:
+            await client.schedule(receiver.url)
+            family = psutil.Process(process.process.pid).children(recursive=True)
+            assert family, "the private Redis"
+            await asyncio.wait_for(all_in_delivery.wait(), 30)
+            process.signal(number)
+            await wait_until(lambda: process.events("stopping"), f"it heeds {number.name}")
+            all_stopping.release()
+            assert await process.ended() == 0
+            assert [event["signal"] for event in process.events("stopping")] == [number.name]
+            assert process.events("stopped")
+            assert not process.events("released")
+            assert alive(family) == []
+
+    all_in_delivery, all_stopping = asyncio.Event(), asyncio.Semaphore(0)
+    async with asyncio.TaskGroup() as tasks:
+        for number in numbers:
+            tasks.create_task(end_by(number))
+        await wait_until(lambda: receiver.in_flight == len(numbers), "all are in delivery", 30)
+        all_in_delivery.set()
+        for _ in numbers:
+            await all_stopping.acquire()
+        receiver.may_answer.set()
+    assert len(receiver.arrivals) == len(numbers)
+
+
+async def test_a_hangup_does_not_count_as_the_second_signal(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    """A terminal that is closed sends several, and a service manager sends one after SIGTERM."""
+    receiver.may_answer.clear()
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
+        await in_delivery(client, receiver, 1)
+        sent = [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP]
+        for count, number in enumerate(sent, 1):
+            process.signal(number)
+            await wait_until(lambda: len(process.events("stopping")) == count, "it heeds it")  # noqa: B023
+        assert not any(event["at_once"] for event in process.events("stopping"))
+        assert process.process.poll() is None
+        receiver.may_answer.set()
+        assert await process.ended() == 0
+    assert len(receiver.arrivals) == 1
+
+
+async def test_each_of_several_processes_ends_in_order_whichever_signal_it_gets(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.may_answer.clear()
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, PROCESSES="2", CONCURRENCY="11") as process,
+        client_of(process) as client,
+    ):
+        await in_delivery(client, receiver, 20)  # one host may have ten of eleven slots: both processes are full
+        for child, number in zip(await children(process), (signal.SIGHUP, signal.SIGQUIT), strict=True):
+            child.send_signal(number)
+        await wait_until(lambda: len(process.events("draining")) == 2, "both drain")
+        receiver.may_answer.set()
+        await wait_until(lambda: len(process.events("process-started")) == 4, "both are replaced", 30)
+        assert [event["exit"] for event in process.events("process-died")] == [0, 0]
+        await client.drained()
+    assert len(receiver.arrivals) == 20
+
+
+@PROCESSES
+async def test_under_nohup_it_outlives_the_hangup(processes: str, tmp_path: Path, receiver: Receiver) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        script = f"exec nohup {COMMAND}"
+        async with shell(script, tmp_path, {"PROCESSES": processes}, stdout=log.fileno(), stderr=log.fileno()) as (
+            process,
+            client,
+        ):
+            process.send_signal(signal.SIGHUP)
+            await client.schedule(receiver.url)
+            await client.drained()
+            assert process.poll() is None
+            process.terminate()
+        assert process.returncode == 0
+
+
+async def test_a_stop_while_the_private_redis_loads_its_data_is_heeded(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(0o700)
+    script = "for i = 1, 3e10 do end"  # minutes
+    (data / "appendonly.aof").write_text(f"*3\r\n$4\r\nEVAL\r\n${len(script)}\r\n{script}\r\n$1\r\n0\r\n")
+    process = Process(tmp_path, API_AUTH=TOKEN)
+    try:
+        log = data / "redis.log"
+        await wait_until(lambda: log.exists() and b"initialized" in log.read_bytes(), "Redis loads", 20)
+        family = psutil.Process(process.process.pid).children(recursive=True)
+        process.signal(signal.SIGTERM)
+        assert await process.ended() == 0
+        assert process.events("stopped")
+        assert not process.events("started")
+        assert alive(family) == []
+    finally:
+        await process.stop()
+
+
+# The terminal
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal: the side of who sits before it, and the side of the programs."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    for descriptor in (ours, theirs):
+        with contextlib.suppress(OSError):  # the test has closed it
+            os.close(descriptor)
+
+
+TAKE_TERMINAL = (
+    f"{shlex.quote(sys.executable)} -c 'import fcntl, os, sys, termios;"
+    " fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])'"
+)
+"""The session's leader makes its standard input the terminal of the session, then becomes what is behind this."""
+
+
+@PROCESSES
+@pytest.mark.parametrize("leader", ["the service", "a shell"])
+async def test_a_closed_terminal_stops_in_order_and_leaves_no_redis(
+    leader: str, processes: str, terminal: tuple[int, int], tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.may_answer.clear()
+    ours, theirs = terminal
+    command = COMMAND if leader == "the service" else f"sh -c {shlex.quote(f'{COMMAND}; true')}"
+    # What the shell leaves when it dies is not its child any more; the end of `shell` waits for all the same.
+    async with shell(
+        f"exec {TAKE_TERMINAL} {command}",
+        tmp_path,
+        {"PROCESSES": processes},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as (process, client):
+        service = service_in(process)
+        await in_delivery(client, receiver, 1)
+        os.close(theirs)
+        os.close(ours)
+        await wait_until(lambda: refused(client), "it accepts nothing any more")
+        assert alive([service])
+        receiver.may_answer.set()
+        await wait_until(lambda: not alive([service]), "it has ended", 20)
+    assert len(receiver.arrivals) == 1
+
+
+async def refused(client: Client) -> bool:
+    try:
+        await asyncio.wait_for(client.call("GET", "/"), 1)
+    except aiohttp.ClientConnectorError:
+        return True
+    except (aiohttp.ClientError, TimeoutError):
+        pass
+    return False
+
+
+@PROCESSES
+async def test_a_terminal_that_is_stopped_stops_nothing(
+    processes: str, terminal: tuple[int, int], tmp_path: Path, receiver: Receiver
+) -> None:
+    ours, theirs = terminal
+    os.write(ours, b"\x13")  # Ctrl-S
+    async with shell(
+        f"exec {COMMAND}", tmp_path, {"PROCESSES": processes}, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as (process, client):
+        for _ in range(20):
+            await client.schedule(receiver.url)
+        await client.drained()
+        process.terminate()
+    assert process.returncode == 0
+    assert len(receiver.arrivals) == 20
+
+
+@PROCESSES
+async def test_a_terminal_that_stops_who_writes_from_the_background_stops_nothing(
+    processes: str, terminal: tuple[int, int], tmp_path: Path, receiver: Receiver
+) -> None:
+    _, theirs = terminal
+    script = f"set -m; stty tostop; {COMMAND} & trap 'kill $!; wait $!; exit $?' TERM; wait $!"
+    command = f"exec {TAKE_TERMINAL} sh -c {shlex.quote(script)}"
+    async with shell(command, tmp_path, {"PROCESSES": processes}, stdin=theirs, stdout=theirs, stderr=theirs) as (
+        process,
+        client,
+    ):
+        await client.schedule(receiver.url)
+        await client.drained()
+        process.terminate()
+    assert process.returncode == 0
+
+
+# The standard streams
+
+
+@PROCESSES
+@pytest.mark.parametrize("closings", [["<&-", ">&-", "2>&-"], ["<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]])
+async def test_streams_that_are_closed_at_the_start_harm_nothing(
+    closings: list[str], processes: str, tmp_path: Path, receiver: Receiver
+) -> None:
+
+    async def serve(number: int, closing: str) -> None:
+        folder = tmp_path / str(number)
+        script = f"exec {COMMAND} {closing}"
+        async with shell(script, folder, {"PROCESSES": processes}, stderr=subprocess.DEVNULL) as (process, client):
+            await client.schedule(receiver.url, data=number)
+            await client.drained()
+            process.terminate()
+        assert (closing, process.returncode) == (closing, 0)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number, closing in enumerate(closings):
+            tasks.create_task(serve(number, closing))
+    assert sorted(int(arrival.body) for arrival in receiver.arrivals) == list(range(len(closings)))
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes no byte more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65_536)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@PROCESSES
+@pytest.mark.parametrize("token", [TOKEN, ""], ids=["a token", "no token"])
+async def test_a_log_that_nobody_reads_stops_nothing(
+    token: str, processes: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    reader, writer = full_pipe()
+    variables = {"PROCESSES": processes, "API_AUTH": token}
+    (tmp_path / "data").mkdir(0o700)
+    (tmp_path / "data" / "token").write_text(f"{TOKEN}\n")
+    async with shell(f"exec {COMMAND}", tmp_path, variables, stdout=writer, stderr=writer) as (process, client):
+        await client.schedule(receiver.url)
+        await client.drained()
+        process.terminate()
+    assert process.returncode == 0
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_a_log_whose_reader_is_gone_stops_nothing(tmp_path: Path, receiver: Receiver) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with shell(f"exec {COMMAND}", tmp_path, {"PROCESSES": "2"}, stdout=writer, stderr=writer) as (
+        process,
+        client,
+    ):
+        await client.schedule(receiver.url)
+        await client.drained()
+        process.terminate()
+    assert process.returncode == 0
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--bogus"], 2), (["--port", "x"], 2), (["--data-dir", "/dev/null"], 1)]
+)
+def test_an_error_that_nobody_reads_ends_the_command_all_the_same(arguments: list[str], code: int) -> None:
+    reader, writer = full_pipe()
+    done = subprocess.run([*shlex.split(COMMAND), *arguments], stdout=writer, stderr=writer, timeout=20)
+    assert done.returncode == code
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_the_last_lines_come_before_the_end(redis_url: str, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN, "PORT": "0", "RETRIES": "nonsense"}
+    for environment, last in (
+        (settings, b"must be a whole number"),
+        (settings | {"RETRIES": ""}, b'"event":"stopped"}'),
+    ):
+        process = subprocess.Popen(shlex.split(COMMAND), env=os.environ | environment, stderr=writer)
+        lines = bytearray()
+
+        def has_said(text: bytes, lines: bytearray = lines) -> bool:
+            os.set_blocking(reader, False)
+            with contextlib.suppress(BlockingIOError):
+                lines.extend(os.read(reader, 65_536))
+            return text in lines
+
+        if not environment["RETRIES"]:
+            await wait_until(lambda: has_said(b'"event":"started"'), "it has started", 20)
+            process.terminate()
+        await asyncio.to_thread(process.wait, 20)
+        assert has_said(last), lines
+    os.close(reader)
+    os.close(writer)
