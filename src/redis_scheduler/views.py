@@ -30,17 +30,17 @@ CONFIGURATION = (
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
 
-PAGE_BYTES = 16 * 1_048_576
-"""A page ends early when its records are larger than this together."""
+PAGE_BYTES = 8 * 1_048_576
+"""A page ends before the task with which its answer would be larger than this, if it is not the first."""
+
+INFO_BYTES = 200
+"""Most that an answer says of a task beyond its record and its last failure."""
 
 CHUNK_LIMIT = 500
 """Tasks a call looks at: about a millisecond of Redis."""
 
 READ_BYTES = 1_048_576
 """About how much one call of the script reads: a millisecond of Redis."""
-
-FIRST_READ_LIMIT = 50
-"""Tasks the first round trip of a page reads, before their size is known."""
 
 ENTERED = ("scheduled", "replayed")
 ENDED = ("delivered", "died", "cancelled", "purged", "lost")
@@ -114,20 +114,22 @@ class Views:
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | None]:
         """Return what is stored of each key, None for those that do not exist."""
-        places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
         found: list[Stored | None] = []
         while len(found) < len(task_keys):
-            part = task_keys[len(found) :]
-            now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, *part])
-            # A script that has read enough leaves the rest to the next call.
-            rows = zip(part, *(columns[number::7] for number in range(7)), strict=False)
-            found += [None if row[1] is None else _stored(now_ms, *row) for row in rows]
+            found += await self._read(task_keys[len(found) :])
         return found
+
+    async def _read(self, task_keys: Sequence[str]) -> list[Stored | None]:
+        """Return what is stored of the first keys: as many as one call reads, one at least."""
+        places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
+        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, *task_keys])
+        rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=False)
+        return [None if row[1] is None else _stored(now_ms, *row) for row in rows]
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
 
-        The cost grows with the page, not with the number of tasks. What moves while pages are read may be missed or
+        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. What moves while pages are read may be missed or
         met twice. Only tasks of the default type are filtered while reading, so a page of them may be short.
         Raises InvalidRequest for a cursor that is not one of ours.
         """
@@ -137,20 +139,21 @@ class Views:
             self._sorted(keys.type_index(type_name or ""), position or ("type",)) if has_index else self._all(position)
         )
         page: list[Stored] = []
-        seen, size, step = 0, 0, FIRST_READ_LIMIT
+        seen, size = 0, 0
         last: Position = ()
         async for chunk in walk:
             while chunk:
-                if seen == limit or size > PAGE_BYTES:
+                if seen == limit:
                     return Page(page, _encode_cursor(last))
-                part, chunk = chunk[: min(step, limit - seen)], chunk[min(step, limit - seen) :]
-                for task in await self.tasks([position[-1] for position in part]):
+                tasks = await self._read([position[-1] for position in chunk[: limit - seen]])
+                for position, task in zip(chunk, tasks, strict=False):
                     if task and task.state != "dead" and type_name in (None, task.record.type or keys.DEFAULT_TYPE):
+                        size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
+                        if page and size > PAGE_BYTES:
+                            return Page(page, _encode_cursor(last))
                         page.append(task)
-                        size += len(task.raw)
-                seen, last = seen + len(part), part[-1]
-                # Small records are read in larger steps, so that one step never reads far beyond the page's bytes.
-                step = min(CHUNK_LIMIT, max(1, FIRST_READ_LIMIT, PAGE_BYTES // 4 * len(page) // (size + 1)))
+                    seen, last = seen + 1, position
+                chunk = chunk[len(tasks) :]
         return Page(page, None)
 
     async def _all(self, position: Position) -> AsyncIterator[list[Position]]:

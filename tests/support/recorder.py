@@ -1,38 +1,52 @@
 """The service's HTTP server with an application behind it that keeps what it was given, and echoes its path."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler.api.server import create_server, listen
+from redis_scheduler.api.protocol import JsonHttpProtocol
+from redis_scheduler.api.server import ApiServer, create_server, listen
 
 
 @dataclass
 class Recorder:
-    """The application. A request to /refused is answered before its body is read."""
+    """The application. A request to /refused is answered before its body is read; the answer to /large is so large."""
 
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Method, path and body of each request whose body came whole."""
     begun: list[str] = field(default_factory=list)
     """The path of each request."""
     headers: list[list[tuple[bytes, bytes]]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Requests to /waits are answered once it is set."""
+    large: bytes = b""
     port: int = 0
+    server: ApiServer = field(init=False)
+
+    @property
+    def connections(self) -> list[JsonHttpProtocol]:
+        """The server's side of each connection."""
+        return [at for at in self.server.server_state.connections if isinstance(at, JsonHttpProtocol)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.begun.append(scope["path"])
+        path = scope["path"]
+        self.begun.append(path)
         self.headers.append(list(scope["headers"]))
-        body, has_more = b"", scope["path"] != "/refused"
+        body, has_more = b"", path != "/refused"
         while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message["body"]
             has_more = message["more_body"]
-        self.requests.append((scope["method"], scope["path"], body))
-        echo = scope["path"].encode()
+        if path == "/waits":
+            await self.gate.wait()
+        self.requests.append((scope["method"], path, body))
+        echo = self.large if path == "/large" else path.encode()
         await send(
             {
                 "type": "http.response.start",
@@ -44,17 +58,20 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
-    """Serve a recorder until the end of the block."""
+async def recording(send_buffer: int = 0) -> AsyncIterator[Recorder]:
+    """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in bytes."""
     recorder = Recorder()
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = listen("127.0.0.1", 0)
+    if send_buffer:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     recorder.port = listener.getsockname()[1]
-    running = create_server(recorder, grace_s=1)
+    recorder.server = create_server(recorder, grace_s=1)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(running.run_until(stop, hurry, listener))
+        tasks.create_task(recorder.server.run_until(stop, hurry, listener))
         try:
             yield recorder
         finally:
+            recorder.gate.set()
             stop.set()
             hurry.set()

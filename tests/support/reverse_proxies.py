@@ -2,11 +2,11 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.support.redis_process import free_port
 from tests.support.waiting import wait_until
 
 NGINX = """
@@ -96,7 +96,7 @@ def _path(name: str) -> str | None:
 @asynccontextmanager
 async def reverse_proxy(kind: str, folder: Path, port: int) -> AsyncIterator[int]:
     """Run a proxy before 127.0.0.1:`port` until the end of the block; yield its port. `folder` exists and is its own."""
-    own_port = _free_port()
+    own_port = free_port()
     name, *arguments = PROXIES[kind](folder, port, own_port)
     with (folder / "output.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(_path(name) or name, *arguments, stdout=log, stderr=log)
@@ -117,10 +117,3 @@ async def reverse_proxy(kind: str, folder: Path, port: int) -> AsyncIterator[int
         if process.returncode is None:
             process.terminate()
             await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as at:
-        at.bind(("127.0.0.1", 0))
-        port: int = at.getsockname()[1]
-        return port

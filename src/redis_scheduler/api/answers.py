@@ -1,7 +1,7 @@
 """Answers: JSON with `status`, always; and the mapping of every error to one."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -9,13 +9,17 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
 from redis_scheduler.models import encode_answer
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 1
+RETRY_AFTER = {"Retry-After": "1"}
+"""Of a 503: seconds."""
+
+PIECE_BYTES = 65_536
 
 SECONDS_KNOWN = 1_000
 """Seconds whose text is kept: many tasks are due in the same ones."""
@@ -34,6 +38,25 @@ class _JsonResponse(Response):
 def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON answer: status, then the content."""
     return _JsonResponse(encode_answer({"status": status, **content}), status, headers)
+
+
+class LargeAnswer(_JsonResponse):
+    """A 200 that is sent piece by piece, as its client reads. `on_sent` is called once nobody waits for the rest."""
+
+    def __init__(self, content: Mapping[str, Any], on_sent: Callable[[], None]) -> None:
+        super().__init__(encode_answer({"status": 200, **content}))
+        self._on_sent = on_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it
+        """Send it; the connection takes no piece while more than 64 KiB wait in it."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            for start in range(0, len(self.body), PIECE_BYTES):
+                end = start + PIECE_BYTES
+                has_more = end < len(self.body)
+                await send({"type": "http.response.body", "body": self.body[start:end], "more_body": has_more})
+        finally:
+            self._on_sent()
 
 
 def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -63,7 +86,7 @@ def answer_to(error: Exception, path: str) -> Response:
             return failure(404, str(error))
         case StoreUnavailable():
             logger.debug("refused", extra={"fields": {"path": path, "error": str(error)}})
-            return failure(503, "Redis cannot be reached; try again", {"Retry-After": str(RETRY_AFTER_S)})
+            return failure(503, "Redis cannot be reached; try again", RETRY_AFTER)
         case StoreFull():
             return failure(507, str(error))
         case ClientDisconnect():

@@ -5,18 +5,29 @@ Answers are JSON also where no application makes them. The invariants, for whoev
 - The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
 - Each request gets one answer at most, and answers come in the order of their requests.
 - Nothing is parsed after a refusal, nor after a request that closes the connection.
+- What a connection holds is bounded: one read of 256 kB at most that is not parsed, 16 parsed requests that wait, and the
+  answer to one; and for how long, if its client does not read.
 """
 
 import asyncio
 from http import HTTPStatus
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from redis_scheduler.models import encode_answer
 
 HEAD_BYTES = 65_536
 """Most of a request's line and headers; the parser itself sets no limit."""
+
+HEAD_FIELDS = 256
+"""Most headers of a request: each costs more memory than it has bytes."""
+
+HEAD_END = b"\r\n\r\n"
+
+WAITING_REQUESTS = 16
+"""Requests of one connection that are parsed while an earlier one is answered."""
 
 HEAD_TIMEOUT_S = 30
 """How long a connection may take to bring the head of a request it has begun, or of its first."""
@@ -28,8 +39,27 @@ DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
 
+UNREAD_TIMEOUT_S = 30
+"""How long a client may leave its answers unread."""
+
+READ_BYTES = 65_536
+"""What a client must read of its answers within that time, or all of them."""
+
+
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which resumes reading with every answer, and each time an application asks for a body."""
+
+    is_held = False
+    """Whether reading stays paused, since requests wait."""
+
+    def resume_reading(self) -> None:
+        """Read on, unless it is held."""
+        if not self.is_held:
+            super().resume_reading()
 
 
 class JsonHttpProtocol(HttpToolsProtocol):
@@ -39,9 +69,15 @@ class JsonHttpProtocol(HttpToolsProtocol):
     and its client might never see the answer.
     """
 
+    flow: _Flow
     _unreported_bytes = 0
     """What came since the parser last had something to say: the head that is coming, or a part of it."""
     _discarded_bytes = 0
+    _unparsed = b""
+    """What came behind as many requests as may wait."""
+    _unread_bytes = 0
+    """Most that was unread since the client last read as much as it must."""
+    _read_at = 0.0
     _is_over = False
     """Whether nothing more of this connection is parsed."""
     _last_words = b""
@@ -52,13 +88,31 @@ class JsonHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._read_at = self.loop.time()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._end_head()
         self._end_body()
+        self._unparsed = b""
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        """Write on: the client has read."""
+        self._read_at = self.loop.time()
+        super().resume_writing()
+
+    def abort_if_unread(self, now: float) -> None:
+        """End the connection where its client has not read its answers for too long. Called from time to time."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread <= self._unread_bytes - READ_BYTES:
+            self._unread_bytes, self._read_at = unread, now
+        else:
+            self._unread_bytes = max(self._unread_bytes, unread)
+            if now - self._read_at > UNREAD_TIMEOUT_S:
+                self.transport.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -82,10 +136,45 @@ class JsonHttpProtocol(HttpToolsProtocol):
         self._refuse(408, f"The body did not come within {BODY_TIMEOUT_S} s")
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and count what no application reads: a head without end is refused, a refused body is cut off."""
-        if self._is_over:
-            return
+        """Parse what may wait, and keep the rest."""
         self._unset_keepalive_if_required()
+        self._take(self._unparsed + data if self._unparsed else data)
+
+    def _take(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size and not self._is_over:
+            end = self._end_of_piece(data, at)
+            if end == at:
+                break
+            self._parse(data if end - at == size else memoryview(data)[at:end])
+            at = end
+        self._unparsed = b"" if self._is_over else data[at:]
+        if self.pipeline:
+            self.flow.is_held = True
+            self.flow.pause_reading()
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and self.cycle.more_body:
+            if not self.pipeline:
+                self._await_body()
+        elif self._unreported_bytes:
+            self._await_head()
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Return up to where to parse: each head has its end, so the ends bound the requests that a piece may bring."""
+        room = WAITING_REQUESTS - len(self.pipeline)
+        if len(data) - start <= HEAD_BYTES and data.count(HEAD_END, start) < room:
+            return len(data)
+        end, most = start, min(len(data), start + HEAD_BYTES)
+        for _ in range(room - 1):  # one more may have begun before the piece
+            found = data.find(HEAD_END, end, most)
+            if found < 0:
+                return most
+            end = found + len(HEAD_END)
+        return end
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse, and count what no application reads: a head without end is refused, a refused body is cut off."""
         self._unreported_bytes += len(data)
         if self._unreported_bytes > HEAD_BYTES + len(data):
             self._refuse(400, f"The request's head is larger than {HEAD_BYTES} bytes")
@@ -93,39 +182,41 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_complete:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > DISCARDED_BYTES:
+                self._is_over = True
                 self.transport.close()
                 return
-        self._parse(data)
-        if self.transport.is_closing():
-            return
-        if self.cycle is not None and self.cycle.more_body:
-            self._await_body()
-        elif self._unreported_bytes:
-            self._await_head()
-
-    def _parse(self, data: bytes | memoryview) -> None:
         try:
-            while True:
-                try:
-                    self.parser.feed_data(data)
-                except httptools.HttpParserUpgrade as offer:
-                    # It takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same
-                    # head without it goes to a new parser, and so does what follows.
-                    data = memoryview(data)[offer.args[0] :]
-                    head = self._head_without_offer()
-                    self.parser = httptools.HttpRequestParser(self)
-                    # As uvicorn's own: what comes behind a request that closes is passed over.
-                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                    self.parser.feed_data(head)
-                else:
-                    return
-        except httptools.HttpParserError as error:
+            self._feed(data)
+            if self._unreported_bytes:
+                self._check_fields()
+        except (httptools.HttpParserError, _Refused) as error:
+            refusal = error if isinstance(error, _Refused) else error.__context__
             if self.cycle is not None and not self.cycle.keep_alive and not self.cycle.more_body:
                 self._is_over = True  # it came behind a request that closes the connection
-            elif isinstance(error.__context__, _Refused):
-                self._refuse(400, str(error.__context__))
+            elif isinstance(refusal, _Refused):
+                self._refuse(400, str(refusal))
             else:
                 self._refuse(400, "The request is not valid HTTP/1.1")
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                # It takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same head
+                # without it goes to a new parser, and so does what follows.
+                data = memoryview(data)[offer.args[0] :]
+                head = self._head_without_offer()
+                self.parser = httptools.HttpRequestParser(self)
+                # As uvicorn's own: what comes behind a request that closes is passed over.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _check_fields(self) -> None:
+        if self.headers and len(self.headers) > HEAD_FIELDS:
+            raise _Refused(f"The request has more than {HEAD_FIELDS} headers")
 
     def _head_without_offer(self) -> bytes:
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
@@ -141,10 +232,12 @@ class JsonHttpProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused("CONNECT: this service is no proxy")
             return  # it comes again without the offer
+        self._check_fields()
         self._end_head()
         super().on_headers_complete()
-        # Trailers follow here, which are no headers: else one would authorise the request.
-        self.headers = []
+        # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
+        self.headers, self.url = [], b""
+        self.scope = None  # type: ignore[assignment]  # as uvicorn begins
 
     def on_chunk_header(self) -> None:
         """Count anew."""
@@ -170,13 +263,25 @@ class JsonHttpProtocol(HttpToolsProtocol):
             if self.cycle.response_complete:
                 self.transport.close()
         if self.cycle.response_complete:
+            self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
             self._await_head()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
         super().on_response_complete()
-        if self._is_over and not self.pipeline and (self.cycle.response_complete or self.cycle.disconnected):
+        if self.flow.is_held and not self.pipeline and not self.transport.is_closing():
+            self.flow.is_held = False
+            if self._unparsed:
+                self._unset_keepalive_if_required()
+            self._take(self._unparsed)
+            self.flow.resume_reading()
+        cycle = self.cycle
+        if self.pipeline or not (cycle.response_complete or cycle.disconnected):
+            return
+        if self._is_over:
             self._end()
+        elif not cycle.more_body:
+            self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
         """Keep the connection for the answers to what came whole."""
@@ -224,5 +329,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
             self._end()
 
     def _end(self) -> None:
+        if self.transport.is_closing():
+            return
         self.transport.write(self._last_words)
         self.transport.close()

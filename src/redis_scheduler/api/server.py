@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from redis_scheduler.api import protocol
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.errors import StartError
 
@@ -42,6 +43,7 @@ class ApiServer(uvicorn.Server):
 
         async with asyncio.TaskGroup() as tasks:
             exiter = tasks.create_task(exit_on_stop(), name="api-stop")
+            watcher = tasks.create_task(self._watch_connections(), name="api-watch")
             try:
                 await self.serve([listener])
             finally:
@@ -49,6 +51,15 @@ class ApiServer(uvicorn.Server):
                 for server in self.servers:
                     server.close()
             exiter.cancel()
+            watcher.cancel()
+
+    async def _watch_connections(self) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(protocol.UNREAD_TIMEOUT_S / 6)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, JsonHttpProtocol):
+                    connection.abort_if_unread(now())
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,301 @@
+"""What a connection may hold of the service: requests that wait, answers that nobody reads, heads, bodies, pages."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.api import app, protocol, server
+from redis_scheduler.models import record_tail
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import NewTask, Store
+from redis_scheduler.views import PAGE_BYTES
+from tests.support.receiver import Receiver
+from tests.support.recorder import Recorder, recording
+from tests.support.service import client_of, serving
+from tests.support.waiting import wait_until
+
+TOKEN = "test-token"
+SMALL = b"GET /one HTTP/1.1\r\n\r\n"
+
+
+@pytest.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    async with recording(send_buffer=4_096) as running:
+        yield running
+
+
+def connect(port: int, receive_buffer: int = 4_096) -> socket.socket:
+    """Return a connection that takes little of what its client has not read."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    return client
+
+
+async def push(client: socket.socket, data: bytes) -> None:
+    """Send as much as goes through, for as long as the connection lives."""
+    with contextlib.suppress(OSError):
+        await asyncio.get_running_loop().sock_sendall(client, data)
+
+
+def held(at: protocol.JsonHttpProtocol) -> int:
+    """Bytes that a connection keeps unparsed."""
+    return len(at._unparsed)
+
+
+async def test_few_requests_wait_in_a_connection(recorder: Recorder) -> None:
+    client = connect(recorder.port)
+    sending = asyncio.create_task(push(client, b"GET /waits HTTP/1.1\r\n\r\n" + SMALL * 1_000_000))
+    try:
+        await wait_until(lambda: recorder.connections and recorder.connections[0].pipeline, "requests wait")
+        for _ in range(50):
+            await asyncio.sleep(0.005)
+            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+            assert held(recorder.connections[0]) <= 300_000
+        assert not sending.done(), "the rest stays with the client"
+        recorder.gate.set()
+        for _ in range(200):  # its answers are not read: that holds up the requests, too
+            await asyncio.sleep(0.005)
+            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+            assert held(recorder.connections[0]) <= 300_000
+        assert not sending.done()
+    finally:
+        sending.cancel()
+        client.close()
+
+
+async def test_bodies_that_are_asked_for_let_no_more_in(recorder: Recorder) -> None:
+    """An application that asks for a body made uvicorn read on, while others waited."""
+    client = connect(recorder.port)
+    request = b"POST /one HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
+    sending = asyncio.create_task(push(client, request * 100_000))
+    most = 0
+    try:
+        await wait_until(lambda: recorder.connections, "connected")
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            most = max(most, held(recorder.connections[0]))
+            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+        assert 0 < most <= 300_000
+    finally:
+        sending.cancel()
+        client.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\r\n\r\n" * 3, b"y" * 70_000])
+async def test_all_that_waited_are_answered_in_their_order(recorder: Recorder, body: bytes) -> None:
+    count = 3_000 if len(body) < 100 else 30
+    wire = b"".join(b"POST /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (at, len(body), body) for at in range(count))
+    reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+    writer.write(wire)
+    async with asyncio.timeout(20):
+        for number in range(count):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(f"/{number}")) == f"/{number}".encode(), head
+    writer.close()
+    assert recorder.requests == [("POST", f"/{number}", body) for number in range(count)]
+
+
+@pytest.mark.parametrize("request_", [b"GET /large HTTP/1.1\r\n\r\n", b"GET /large HTTP/1.0\r\n\r\n", SMALL * 3_000])
+async def test_a_connection_whose_answers_are_not_read_is_aborted(
+    recorder: Recorder, request_: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.6)
+    recorder.large = b"x" * 1_000_000
+    async with recording(send_buffer=4_096) as watched:
+        watched.large = recorder.large
+        client = connect(watched.port)
+        await push(client, request_)
+        await wait_until(lambda: watched.begun, "begun")
+        await wait_until(lambda: not watched.connections, "aborted", timeout_s=5)
+        client.close()
+
+
+async def test_a_connection_whose_answers_are_read_slowly_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(protocol, "READ_BYTES", 10_000)
+    async with recording(send_buffer=4_096) as watched:
+        watched.large = b"x" * 300_000
+        client = connect(watched.port)
+        await push(client, b"GET /large HTTP/1.0\r\n\r\n")
+        answer = b""
+        while piece := await asyncio.get_running_loop().sock_recv(client, 10_000):
+            answer += piece
+            await asyncio.sleep(0.06)  # 100,000 bytes in 0.6 s, and 1.8 s for all
+        assert answer.endswith(watched.large)
+        client.close()
+
+
+async def test_a_head_of_very_many_fields_is_refused(recorder: Recorder) -> None:
+    for fields, status in ((protocol.HEAD_FIELDS, b" 200 "), (protocol.HEAD_FIELDS + 1, b" 400 "), (20_000, b" 400 ")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+        writer.write(b"GET /one HTTP/1.1\r\n" + b"a:\r\n" * fields + (b"\r\n" if fields < 20_000 else b""))
+        assert status in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+
+
+async def test_trailers_and_extensions_of_chunks_have_an_end(recorder: Recorder) -> None:
+    head = b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for endless in (b"0\r\n" + b"X-Trailer: y\r\n" * 40_000, b"0\r\nX: " + b"y" * 500_000, b"5;" + b"x" * 500_000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+        writer.write(head + endless)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert b" 400 " in (await reader.read() or b" 400 ")
+        writer.close()
+    assert recorder.requests == []
+
+
+async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Recorder) -> None:
+    process, clients = psutil.Process(), []
+    requests = [
+        b"POST /refused HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
+        b"GET /refused HTTP/1.1\r\n" + b"X: %s\r\n\r\n" % (b"y" * 60_000),
+    ]
+    rss = process.memory_info().rss
+    for request in requests * 150:
+        reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+        writer.write(request)
+        await writer.drain()
+        await reader.readuntil(b"/refused")
+        clients.append(writer)
+    await wait_until(lambda: all(at.cycle is None for at in recorder.connections), "all bodies have come")
+    assert len(recorder.connections) == len(clients)
+    assert process.memory_info().rss - rss < 15_000_000, "of 39 MB that were sent"
+    for writer in clients:
+        writer.close()
+
+
+# Pages
+
+
+@pytest.fixture
+async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """The port of an API whose clients must read within a second and a half."""
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 1.5)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    listener = server.listen("127.0.0.1", 0)
+    running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576), grace_s=1)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(running.run_until(stop, hurry, listener))
+        yield listener.getsockname()[1]
+        stop.set()
+        hurry.set()
+
+
+async def fill(store: Store, sizes: list[int]) -> list[str]:
+    """Schedule tasks of so many bytes; return their keys, in the order of their times."""
+    made = []
+    for number, size in enumerate(sizes):
+        data = json.dumps("x" * size).encode()
+        ttl_ms = 3_600_000 + number
+        task = NewTask(keys.new_task_key(), ttl_ms, record_tail("http://127.0.0.1:9/", 3_600, None, data), None)
+        await store.schedule([task])
+        made.append(task.key)
+    return made
+
+
+async def page(port: int, cursor: str | None = None) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    query = f"?cursor={cursor}" if cursor else ""
+    writer.write(f"GET /schedules{query} HTTP/1.0\r\nAuthorization: {TOKEN}\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[900_000] * 20, [10 * 1_048_576, 10, 9 * 1_048_576, 10], [7_000_000, 1_300_000, 10], [1_000] * 700],
+    ids=["large ones", "some larger than a page", "just too large together", "small ones"],
+)
+async def test_a_page_ends_before_it_is_too_large(api: int, store: Store, sizes: list[int]) -> None:
+    made = await fill(store, sizes)
+    found: list[str] = []
+    cursor = None
+    while True:
+        status, body = await page(api, cursor)
+        content = json.loads(body)
+        assert status == 200
+        assert len(body) <= PAGE_BYTES or len(content["data"]) == 1
+        found += [task["info"]["key"] for task in content["data"]]
+        cursor = content["next"]
+        if cursor is None:
+            break
+        assert content["data"], "each page goes on"
+    assert found == made
+
+
+async def test_pages_share_what_they_may_hold(api: int, store: Store) -> None:
+    await fill(store, [900_000] * 9)
+    request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+    unread = [connect(api) for _ in range(app.PAGES_AT_ONCE)]
+    for client in unread:
+        await push(client, request)
+
+    async def is_refused() -> bool:
+        status, body = await page(api)
+        return status == 503 and b"pages" in body
+
+    await wait_until(is_refused, "no more pages at once")
+    # Those that nobody reads are aborted, and others can have pages again.
+    await wait_until(lambda: _has_page(api), "pages again", timeout_s=10)
+    for client in unread:
+        client.close()
+
+
+async def _has_page(port: int) -> bool:
+    return (await page(port))[0] == 200
+
+
+async def test_a_page_whose_client_is_gone_gives_back_its_part(
+    api: int, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    await fill(store, [900_000] * 3)
+    request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+    for _ in range(3 * app.PAGES_AT_ONCE):
+        client = connect(api)
+        await push(client, request)
+        client.close()
+    assert (await page(api))[0] == 200
+
+
+# The whole service, as strangers may try it
+
+
+async def test_requests_of_strangers_who_read_nothing_cost_little(
+    tmp_path: Path, redis_url: str, receiver: Receiver
+) -> None:
+    """Five connections, each with 3 MB of the smallest requests: 1.8 GB it was, and a delivery 72 s late."""
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
+        port = int(client.url.rpartition(":")[2])
+        await client.schedule(receiver.url)
+        await client.drained()
+        service = psutil.Process(process.process.pid)
+        before = service.memory_info().rss
+        clients = [connect(port, receive_buffer=1_000_000) for _ in range(5)]
+        requests = b"GET / HTTP/1.1\r\n\r\n" * (3_000_000 // 18)
+        sending = [asyncio.create_task(push(client, requests)) for client in clients]
+        try:
+            for _ in range(10):
+                asked_at = time.monotonic()
+                key = await client.schedule(receiver.url)
+                await wait_until(lambda: key in {at.key for at in receiver.arrivals}, "delivered", timeout_s=5)  # noqa: B023
+                assert time.monotonic() - asked_at < 5
+                assert service.memory_info().rss - before < 40_000_000
+        finally:
+            for task in sending:
+                task.cancel()
+            for at in clients:
+                at.close()
