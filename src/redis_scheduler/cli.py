@@ -36,11 +36,16 @@ def _options(*names: str) -> _Parser:
         if names and setting.name not in names:
             continue
         about = setting.metadata
+        help_text = f"{about['help']} [{about['variable']}; default {about['default']}]"
+        if not about["is_public"]:
+            title = f"{about['variable']}, which is no option: a command line is public"
+            options.add_argument_group(title, help_text)
+            continue
         group.add_argument(
             f"--{setting.name.replace('_', '-')}",
             dest=setting.name,
             metavar=about["variable"],
-            help=f"{about['help']} [{about['variable']}; default {about['default']}]".replace("%", "%%"),
+            help=help_text.replace("%", "%%"),
         )
     return options
 
@@ -85,8 +90,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+_NO_OPTION = (
+    "--api-auth: refused, since every user of this machine can read it in the list of processes; "
+    "set API_AUTH, or API_AUTH_FILE to a file that holds it"
+)
+
+
 def _main(arguments: Sequence[str] | None) -> int:
-    options = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    # Before they are parsed: what the parser says of an option that it does not know may repeat the token.
+    if any(argument.partition("=")[0].replace("_", "-") == "--api-auth" for argument in given):
+        parser.exit(EXIT_SETTINGS, f"redis-scheduler: {_NO_OPTION}\n")
+    options = vars(parser.parse_args(given))
     role = options.pop("role") or ALL
     if role == "health":
         from redis_scheduler.health import is_healthy

@@ -16,8 +16,10 @@ import logging
 import os
 import resource
 import secrets
+import shlex
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -129,11 +131,11 @@ def run_process(main: Coroutine[Any, Any, None]) -> int:
 @contextlib.asynccontextmanager
 async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
     """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
-    for hazard in hazards(settings):
-        logger.warning("hazard", extra={"fields": {"warning": hazard}})
     life = Life(role, settings)
     life.listen_for_signals()
     life.token = settings.api_auth or kept_token(settings.data_dir)
+    for hazard in hazards(settings, life.token, listens=role != WORKER):
+        logger.warning("hazard", extra={"fields": {"warning": hazard}})
     life.listener = listen(settings.listen_host, settings.port) if role != WORKER else None
     with life.listener or contextlib.nullcontext():
         # From the first: the embedded Redis may have much to load.
@@ -194,16 +196,26 @@ def _announce(life: Life) -> None:
     host, port = life.listener.getsockname()[:2]
     logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
     if life.role == ALL and not life.settings.api_auth:
-        # The one place where a token is shown: it was made here, for whoever reads this.
         address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # shown, not bound
         shown = f"[{address}]" if ":" in address else address
-        print(_CURL.format(address=f"{shown}:{port}", token=life.token), flush=True)  # noqa: T201  # the command's output
+        print(_CURL.format(address=f"{shown}:{port}", header=_authorization(life)), flush=True)  # noqa: T201  # the command's output
+
+
+def _authorization(life: Life) -> str:
+    """Return the header as a shell takes it: with the token where a person reads it, who has just started the service.
+
+    What is no terminal is kept, and read by others: a container's log, a file.
+    """
+    if sys.stdout.isatty():
+        return f"'Authorization: {life.token}'"
+    file = shlex.quote(str(life.settings.data_dir.absolute() / "token"))
+    return f'"Authorization: $(cat {file})"'
 
 
 _CURL = """
 Schedule a webhook in 5 seconds:
 
-  curl -X POST http://{address}/schedule -H 'Authorization: {token}' -H 'Content-Type: application/json' \\
+  curl -X POST http://{address}/schedule -H {header} -H 'Content-Type: application/json' \\
     -d '{{"webhook": "http://127.0.0.1:9000/", "ttl": 5, "data": {{"hello": "world"}}}}'
 """
 

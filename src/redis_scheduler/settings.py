@@ -1,7 +1,8 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
 `load` reads options first, then the environment (an empty variable is an unset one), then the defaults, and raises
-SettingsError with one line a problem. The result is frozen.
+SettingsError with one line a problem. The result is frozen. A secret may also stand in a file that a variable names, and its
+text is in no error; the token is no option, since a command line is public.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,12 @@ ALL, API, WORKER = "all", "api", "worker"
 ROLES = (ALL, API, WORKER)
 
 TEN_YEARS_S = 10 * 365 * 86_400
+
+SECRET_BYTES = 65_536
+"""Most that is read of a file that holds a secret."""
+
+TOKEN_LENGTH = 16
+"""Characters of a token that nobody can guess, if they are random ones: some 95 bits."""
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -80,10 +88,26 @@ def _token(text: str) -> str:
     return text
 
 
-def _option(variable: str, default: Any, parse: Callable[[str], Any], help_text: str, shown: str = "") -> Any:
+def _option(
+    variable: str,
+    default: Any,
+    parse: Callable[[str], Any],
+    help_text: str,
+    shown: str = "",
+    is_secret: bool = False,
+    is_public: bool = True,
+) -> Any:
+    """Declare a setting. A secret may stand in a file; one that is not public is no option of the command line."""
     return field(
         default=default,
-        metadata={"variable": variable, "parse": parse, "help": help_text, "default": shown or f"{default}"},
+        metadata={
+            "variable": variable,
+            "parse": parse,
+            "help": f"{help_text}; or {variable}_FILE, a file that holds it" if is_secret else help_text,
+            "default": shown or f"{default}",
+            "is_secret": is_secret,
+            "is_public": is_public,
+        },
     )
 
 
@@ -97,6 +121,7 @@ class Settings:
         _redis_url,
         "Redis or Valkey to use: redis://, rediss:// or unix://",
         "none: a private Redis is started in DATA_DIR",
+        is_secret=True,
     )
     api_auth: str | None = _option(
         "API_AUTH",
@@ -104,6 +129,8 @@ class Settings:
         _token,
         "token that API requests must carry, and that deliveries carry",
         "none: a token is made and kept in DATA_DIR",
+        is_secret=True,
+        is_public=False,
     )
     port: int = _option("PORT", 8080, _integer(0, 65_535), "port of the API; 0 takes a free one")
     host: str | None = _option(
@@ -161,20 +188,16 @@ def load(
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in dataclasses.fields(Settings):
-        variable = setting.metadata["variable"]
-        text = options.get(setting.name)
-        text = environment.get(variable, "") if text is None else text
-        if not text:
-            continue
         try:
-            values[setting.name] = setting.metadata["parse"](text)
+            value = _value(setting.metadata, options.get(setting.name), environment)
         except ValueError as error:
-            # The text of a secret setting is not repeated.
-            shown = "" if setting.name in ("redis_url", "api_auth") else f"={text[:60]}"
-            problems.append(f"{variable}{shown}: {error}")
+            problems.append(str(error))
+        else:
+            if value is not None:
+                values[setting.name] = value
     if role != ALL:
         problems += [
-            f"{variable}: must be set for `redis-scheduler {role}`"
+            f"{variable}: must be set for `redis-scheduler {role}`, or {variable}_FILE"
             for name, variable in (("redis_url", "REDIS_URL"), ("api_auth", "API_AUTH"))
             if name not in values and not any(problem.startswith(variable) for problem in problems)
         ]
@@ -183,18 +206,72 @@ def load(
     return Settings(**values)
 
 
+def _value(about: Mapping[str, Any], option: str | None, environment: Mapping[str, str]) -> Any:
+    """Return the value that is given for a setting, None where none is. Raises ValueError, whose text is the whole line."""
+    variable = about["variable"]
+    text = environment.get(variable, "") if option is None else option
+    path = environment.get(f"{variable}_FILE", "") if about["is_secret"] and option is None else ""
+    if path and text:
+        raise ValueError(f"{variable} and {variable}_FILE: only one of them may be set")
+    label = f"{variable}_FILE={path}" if path else variable if about["is_secret"] else f"{variable}={text[:60]}"
+    try:
+        text = _secret(path) if path else text
+        return about["parse"](text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+def _secret(path: str) -> str:
+    """Return what a file holds, less the end of its line."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(SECRET_BYTES + 1)
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError("must be UTF-8 text") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if len(content) > SECRET_BYTES:
+        raise ValueError(f"is larger than {SECRET_BYTES} bytes")
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
 def variables(settings: Settings) -> dict[str, str]:
     """Return the variables from which `load` makes the same settings."""
-    values = {setting.metadata["variable"]: getattr(settings, setting.name) for setting in dataclasses.fields(settings)}
-    return {variable: "" if value is None else str(value) for variable, value in values.items()}
+    found = {}
+    for setting in dataclasses.fields(settings):
+        variable, value = setting.metadata["variable"], getattr(settings, setting.name)
+        found[variable] = "" if value is None else str(value)
+        if setting.metadata["is_secret"]:
+            found[f"{variable}_FILE"] = ""
+    return found
 
 
-def hazards(settings: Settings) -> list[str]:
-    """Return a warning for each pair of settings that is allowed but works against its user."""
+def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[str]:
+    """Return a warning for each pair of settings that is allowed but works against its user.
+
+    `token` is the one in use, also where it was made; `listens`: whether the process has an API.
+    """
     found = []
     if settings.shutdown_grace < settings.timeout:
         found.append(
             f"SHUTDOWN_GRACE={settings.shutdown_grace:g} is shorter than TIMEOUT={settings.timeout:g}: "
             "a delivery that is cut off by a stop is made again"
         )
+    if listens and len(token) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
+        found.append(
+            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host}: whoever "
+            "can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
+        )
     return found
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; a name may stand for any address, but for localhost."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

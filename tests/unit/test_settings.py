@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from redis_scheduler import cli
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards, load, variables
 
@@ -71,6 +72,81 @@ def test_each_role_may_run_as_several_processes(role: str) -> None:
     assert load(role, {}, environment).processes == 64
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+def test_a_secret_may_stand_in_a_file(ending: str, tmp_path: Path) -> None:
+    environment = {}
+    for name, secret in (("API_AUTH", "a-token"), ("REDIS_URL", "redis://h")):
+        (tmp_path / name).write_text(secret + ending, newline="")
+        environment[f"{name}_FILE"] = str(tmp_path / name)
+    settings = load(API, {}, environment)
+    assert (settings.api_auth, settings.redis_url) == ("a-token", "redis://h")
+    # A child of the supervisor has the variables of both.
+    assert load(API, {}, environment | variables(settings)) == settings
+    assert load(API, {"redis_url": "redis://other"}, environment).redis_url == "redis://other"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"two words\n", "must be visible ASCII characters without spaces"),
+        (b"one\ntwo\n", "must be visible ASCII characters without spaces"),
+        ("schlüssel".encode(), "must be visible ASCII characters without spaces"),
+        (b"\xff\xfe", "must be UTF-8 text"),
+        (b"x" * 70_000, "is larger than 65536 bytes"),
+    ],
+)
+@pytest.mark.parametrize("role", [ALL, API, WORKER])
+def test_a_file_that_holds_no_secret_is_one_line(role: str, content: bytes | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load(role, {}, {"API_AUTH_FILE": str(file), "REDIS_URL": "redis://h"})
+    assert caught.value.problems == [f"API_AUTH_FILE={file}: {said}"]
+
+
+def test_a_folder_and_an_endless_file_are_no_secrets(tmp_path: Path) -> None:
+    for path, said in ((tmp_path, "cannot be read: Is a directory"), ("/dev/zero", "is larger than 65536 bytes")):
+        with pytest.raises(SettingsError) as caught:
+            load(ALL, {}, {"API_AUTH_FILE": str(path)})
+        assert caught.value.problems == [f"API_AUTH_FILE={path}: {said}"]
+
+
+def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
+    for name in ("API_AUTH", "REDIS_URL"):
+        with pytest.raises(SettingsError) as caught:
+            load(ALL, {}, {name: "x", f"{name}_FILE": str(tmp_path)})
+        assert caught.value.problems == [f"{name} and {name}_FILE: only one of them may be set"]
+
+
+def test_a_redis_url_in_a_file_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://:hidden@h:port")
+    with pytest.raises(SettingsError) as caught:
+        load(ALL, {}, {"REDIS_URL_FILE": str(tmp_path / "url")})
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("role", [(), ("api",), ("worker",), ("doctor",), ("health",)])
+@pytest.mark.parametrize(
+    "option", [("--api-auth", "hidden"), ("--api-auth=hidden",), ("--api_auth", "hidden"), ("--api-auth",)]
+)
+def test_a_token_is_no_option(
+    role: tuple[str, ...], option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ((*role, *option), (*option, *role)):
+        with pytest.raises(SystemExit) as caught:
+            cli._main(arguments)
+        assert caught.value.code == 2
+        assert capsys.readouterr() == (
+            "",
+            "redis-scheduler: --api-auth: refused, since every user of this machine can read it in the list of "
+            "processes; set API_AUTH, or API_AUTH_FILE to a file that holds it\n",
+        )
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load(ALL, {}, {}).port = 1  # type: ignore[misc]  # that is the test
@@ -79,3 +155,28 @@ def test_settings_are_frozen() -> None:
 def test_a_grace_shorter_than_a_delivery_is_a_hazard() -> None:
     assert hazards(Settings()) == []
     assert "SHUTDOWN_GRACE=5" in hazards(Settings(shutdown_grace=5))[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "is_hazard"),
+    [
+        (None, "x" * 15, True),
+        (None, "x" * 16, False),
+        ("0.0.0.0", "", True),
+        ("::", "x", True),
+        ("10.0.0.1", "x", True),
+        ("::ffff:10.0.0.1", "x", True),
+        ("scheduler.internal", "x", True),
+        ("127.0.0.1", "x", False),
+        ("127.9.9.9", "x", False),
+        ("::1", "x", False),
+        ("::ffff:127.0.0.1", "x", False),
+        ("localhost", "x", False),
+        ("LOCALHOST.", "x", False),
+    ],
+)
+def test_a_short_token_on_a_public_address_is_a_hazard(host: str | None, token: str, is_hazard: bool) -> None:
+    settings = Settings(host=host, api_auth=token)
+    found = hazards(settings, token, listens=True)
+    assert [hazard.startswith("API_AUTH is shorter than 16 characters") for hazard in found] == [True] * is_hazard
+    assert hazards(settings, token, listens=False) == []
