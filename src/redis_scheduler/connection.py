@@ -16,6 +16,9 @@ import httptools
 ANSWER_BYTES = 65_536
 """Bytes of a body that are read: more ends the answer."""
 
+KEPT_BYTES = 1_024
+"""Bytes of a body that are kept, where the answer is no success: the log shows its beginning."""
+
 FRAME_BYTES = 65_536
 """Bytes of an answer that are not its body: interim answers, head, and what stands between chunks."""
 
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         """Of the answer to the last request, from the moment its head is whole."""
         self.received = 0
         """Bytes that came since the last request was sent."""
+        self.body_start = b""
+        """Of an answer that is no success."""
         self.is_reusable = False
         """Whether the answer ended as it said, with nothing behind it, and the receiver did not say that it will close."""
         self.on_lost: Callable[[Connection], None] | None = None
@@ -73,6 +78,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionClosed
         self.status, self.is_reusable, self._is_delimited = None, False, False
         self.received = self._interim = self._body_bytes = 0
+        self.body_start = b""
         self._parser = parser = httptools.HttpResponseParser(self)
         # What old servers send without meaning harm.
         parser.set_dangerous_leniencies(
@@ -215,6 +221,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and end the answer where it is too long to be read."""
+        if self._body_bytes < KEPT_BYTES and self.status is not None and self.status >= 300:
+            self.body_start += body[: KEPT_BYTES - self._body_bytes]
         self._body_bytes += len(body)
         if self._body_bytes >= ANSWER_BYTES:
             self._end()

@@ -18,7 +18,7 @@ import aiohttp
 
 from redis_scheduler import __version__
 from redis_scheduler.connection import AnswerError, Connection, ConnectionClosed
-from redis_scheduler.logs import location
+from redis_scheduler.logs import excerpt, location
 from redis_scheduler.pool import Pool
 from redis_scheduler.request import Origin, Requests
 from redis_scheduler.store import Claim
@@ -47,13 +47,14 @@ REST_OF_REQUEST_S = 4.0
 class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
-    `is_local`: the fault is this machine's, out of sockets or memory; no request was made, and it counts as no attempt.
+    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, out of sockets or memory; no request was made, and it counts as no attempt.
     """
 
     error: str | None
     status: int | None
     elapsed_ms: int
     is_local: bool = False
+    answer: bytes = b""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -75,6 +76,7 @@ class Deliverer:
     """
 
     def __init__(self, token: str, timeout_s: float, resends: bool = False) -> None:
+        self._token = token
         self._timeout_s = timeout_s
         self._resends = resends
         self._resent = 0
@@ -122,8 +124,12 @@ class Deliverer:
         finally:
             if connection is not None:
                 self._give_back(origin, connection)
-        status = connection.status if connection is not None else None
-        return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local)
+        status, answer = (connection.status, connection.body_start) if connection is not None else (None, b"")
+        return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local, answer)
+
+    def excerpt(self, answer: bytes) -> str:
+        """Return how an answer begins, as it may be logged: without the token, should the receiver have sent it back."""
+        return excerpt(answer, self._token)
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
         """Send on a connection that was kept. False where it is to be sent once more: the connection was closed, it seems,

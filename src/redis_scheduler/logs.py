@@ -1,16 +1,19 @@
 """Logs: one event a line, with fields; JSON for machines, text for a person at a terminal.
 
 Call `logger.info("retry", extra={"fields": {"key": key, "attempt": 2}})`: the message is the event's name. Nothing
-secret, no payloads; URLs without their query (`location`).
+secret, no payloads; URLs without their query (`location`), of answers only how they begin (`excerpt`).
 """
 
+import html
 import logging
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -21,6 +24,40 @@ def location(url: str) -> str:
     """The URL as it may be logged: scheme, host, port and path; no credentials, query or fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+EXCERPT_LENGTH = 200
+"""Characters of a text from outside that a line shows."""
+
+SECRET_LENGTH = 256
+"""Characters by which a secret is known."""
+
+
+def excerpt(content: bytes, secret: str) -> str:
+    """Return how a text from outside begins, as it may be logged: on one line, nothing in it that a terminal would obey, and
+    without the secret, also where JSON, HTML or a URL has escaped it."""
+    text = _forms_of(secret).sub("***", content.decode(errors="replace"))
+    text = " ".join(text.split())[:EXCERPT_LENGTH]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+@lru_cache(1)
+def _forms_of(secret: str) -> re.Pattern[str]:
+    forms = {secret, secret.replace("/", "\\/"), html.escape(secret), quote(secret, safe="")} - {""}
+    # Of a very long one the end may be cut off.
+    patterns = [re.escape(form[:SECRET_LENGTH]) + (r"\S*" if len(form) > SECRET_LENGTH else "") for form in forms]
+    return re.compile("|".join(patterns) or "(?!)")
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time of this machine's clock as text, in UTC."""
+    whole, milliseconds = divmod(int(seconds * 1000), 1000)
+    return f"{_whole_second(whole)}.{milliseconds:03d}Z"
+
+
+@lru_cache(16)
+def _whole_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -37,9 +74,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for one record."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         line = {
-            "at": at,
+            "at": rfc3339(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage().strip(),

@@ -76,7 +76,7 @@ class Reclaimer:
         now = time.monotonic()
         if self._lost and now >= self._tell_lost_from:
             self._tell_lost_from = now + LOST_LINE_INTERVAL_S
-            for name, count in self._lost.items():
+            for name, count in sorted(self._lost.items()):
                 logger.warning("worker-lost", extra={"fields": {"worker": name, "tasks": count}})
             self._lost.clear()
 

@@ -27,6 +27,10 @@ class Policy:
             return Step.BURY
         return Step.RETRY if self.delay_ms <= WINDOW_MS else Step.DEFER
 
+    def attempts_left(self, attempts: int) -> int | None:
+        """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
+        return None if self.retries < 0 else max(0, self.retries - attempts)
+
 
 def is_poison(claims: int) -> bool:
     """Whether a task is not to be tried again: the claims before this one all ended with their worker."""

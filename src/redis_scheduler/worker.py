@@ -12,13 +12,15 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Iterable
 
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.intake import Intake
-from redis_scheduler.logs import location
+from redis_scheduler.keys import DEFAULT_TYPE
+from redis_scheduler.logs import location, rfc3339
 from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.outcomes import GATHER_S, Outcomes
@@ -234,8 +236,17 @@ class Worker:
         self._outcomes.fail(step, failed)
         level = logging.WARNING if step is Step.BURY else logging.INFO
         if logger.isEnabledFor(level):
-            fields = _fields(failed.claim, outcome) | {"error": error}
-            logger.log(level, step.value, extra={"fields": fields})
+            logger.log(level, step.value, extra={"fields": self._failure_fields(step, failed, error, outcome)})
+
+    def _failure_fields(self, step: Step, failed: Failed, error: str, outcome: Outcome | None) -> dict[str, object]:
+        claim = failed.claim
+        fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": error}
+        if outcome is not None and outcome.answer:
+            fields["answer"] = self._deliverer.excerpt(outcome.answer)
+        if step is not Step.BURY:
+            fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
+            fields["next"] = rfc3339(time.time() + failed.delay_ms / 1000)
+        return fields
 
     # Claiming
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, location
+from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, excerpt, location, rfc3339
 
 
 def record(fields: dict[str, object], error: Exception | None = None) -> logging.LogRecord:
@@ -45,6 +45,42 @@ def test_an_error_brings_its_traceback_into_the_same_line() -> None:
 
 def test_a_url_is_logged_without_credentials_and_query() -> None:
     assert location("https://user:secret@host:8/path?token=secret#x") == "https://host:8/path"
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b"", ""),
+        (b"plain", "plain"),
+        ("ä 😀".encode(), "ä 😀"),
+        (b"a\r\n\t b\x0b\x0cc\xc2\xa0d", "a b c d"),
+        (b"\x1b[2J\x00\x7f", "\ufffd[2J\ufffd\ufffd"),
+        ("\x9b31m\u202e\u200b".encode(), "\ufffd31m\ufffd\ufffd"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"x" * 500, "x" * 200),
+        ("😀".encode() * 500, "😀" * 200),
+        (b" " * 4_000 + b"late", "late"),
+        (b"<b>a/b&amp;c</b> a/b&c a\\/b&c a%2Fb%26c a/b", "<b>***</b> *** *** *** a/b"),
+        (b"x" * 195 + b"a/b&c", "x" * 195 + "***"),
+        (b"x" * 198 + b"a/b&c", "x" * 198 + "**"),
+    ],
+)
+def test_what_a_receiver_sent_is_shown_without_harm(content: bytes, shown: str) -> None:
+    assert excerpt(content, "a/b&c") == shown
+    line = TextFormatter().format(record({"answer": excerpt(content, "a/b&c")}))
+    assert line.isprintable()
+
+
+def test_a_secret_longer_than_what_is_kept_is_hidden_too() -> None:
+    assert excerpt(b"its " + b"0123456789" * 100, "0123456789" * 200) == "its ***"
+
+
+def test_without_a_secret_nothing_is_hidden() -> None:
+    assert excerpt(b"ab", "") == "ab"
+
+
+def test_a_time_is_told_in_utc_to_the_millisecond() -> None:
+    assert rfc3339(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
 
 
 def logged(log_format: str | None, process: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
@@ -31,6 +32,8 @@ from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.stats import statistics
 from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
 from redis_scheduler.views import Stored, Views
+
+logger = logging.getLogger(__name__)
 
 UPDATE_TRIES = 20
 """Times that an update reads again because another process changed the record first."""
@@ -155,8 +158,16 @@ class Api:
         """POST /purge, DELETE /schedules: delete every task."""
         # A filter would be a wish for less than that.
         requests.parameters(request)
+        fields: dict[str, object] = {"client": request.client.host if request.client else None}
         async with self._purge_turns.taken():
-            return answer({"data": await self._store.purge()})
+            try:
+                count = await self._store.purge()
+            except StoreUnavailable:
+                # Applied, perhaps: who misses tasks shall find why.
+                logger.warning("purge-unanswered", extra={"fields": fields})
+                raise
+        logger.warning("purged", extra={"fields": {"tasks": count, **fields}})
+        return answer({"data": count})
 
     async def stats(self, request: Request) -> Response:
         """GET /stats: the ledger and the machine."""
