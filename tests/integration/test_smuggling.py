@@ -255,6 +255,33 @@ def test_a_trailer_that_says_close_closes_and_leaves_nobody_waiting(runner: asyn
                 assert b"connection: close" in answers or path == b"/refused" or not answers
 
 
+def test_trailers_are_no_headers(runner: asyncio.Runner, recorder: Recorder) -> None:
+    head = b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire = head + b"0\r\nAuthorization: x\r\nContent-Type: y\r\nExpect: 100-continue\r\n\r\n"
+    for cuts in (set(), {len(head)}, {len(head) + 10}):
+        answers = runner.run(send(recorder, wire + Message("/two", b"", (), 0).wire, cuts))
+        assert recorder.headers == [[(b"transfer-encoding", b"chunked")], [(b"content-length", b"0")]]
+        assert statuses(answers) == [b"200", b"200"]
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /tw", b"POST /two HTTP/1.1\r\nContent-Length: 5\r\n\r\nx"])
+def test_who_closes_his_side_gets_the_answers_to_what_was_whole(
+    runner: asyncio.Runner, recorder: Recorder, behind: bytes
+) -> None:
+    wire = b"GET /waits HTTP/1.1\r\n\r\n" + Message("/one", b"abc", (), 0).wire + behind
+    recorder.gate.clear()
+
+    async def exchange() -> bytes:
+        sending = asyncio.create_task(send(recorder, wire, set()))
+        await asyncio.sleep(0.05)  # the end of its side has come by then
+        recorder.gate.set()
+        return await sending
+
+    answers = runner.run(exchange())
+    assert statuses(answers) == [b"200", b"200"]
+    assert recorder.requests == [("GET", "/waits", b""), ("POST", "/one", b"abc")]
+
+
 # Through a proxy
 
 
@@ -317,6 +344,15 @@ async def test_strangers_behind_a_proxy_turn_no_request_into_another(
         async with session.get(f"{url}/schedules?limit=1000", headers=headers) as response:
             page = await response.json()
     assert {found["info"]["key"] for found in page["data"]} == scheduled
+
+
+async def test_a_token_in_a_trailer_authorises_nothing(service: int) -> None:
+    for path in (b"/purge", b"/stats"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", service)
+        writer.write(b"POST " + path + b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        writer.write(b"Authorization: " + TOKEN.encode() + b"\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 401 ")
+        writer.close()
 
 
 JAVA = Path(__file__).parents[1] / "support" / "Schedules.java"

@@ -1,6 +1,8 @@
 """Bodies: each fault is told in the API's own words, with what was given; what JSON allows is taken byte for byte."""
 
+import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from redis_scheduler.api import requests
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 
@@ -307,3 +310,67 @@ def test_any_object_is_taken_as_it_is_or_refused_in_own_words(
         said = said_of(encoded)
         assert said.split(":")[0] in {"webhook", "ttl", "data", "color", "Data"}
         assert "`$" not in said
+
+
+def deepest(value: object) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(deepest, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+TEXTS = st.text(st.sampled_from('[]{}"\\\n,:a\u00e9'), max_size=8)
+DEEP_VALUES = st.recursive(
+    TEXTS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=30
+)
+
+
+@given(value=DEEP_VALUES, limit=st.integers(0, 6), size=st.integers(2, 20), ascii_only=st.booleans())
+def test_nesting_is_what_it_is_wherever_a_body_is_cut(value: object, limit: int, size: int, ascii_only: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests, "NESTING_LIMIT", limit)
+        patch.setattr(requests, "SLICE_BYTES", size)
+        patch.setattr(requests, "BLOCK_BYTES", 2)
+        body = json.dumps(value, ensure_ascii=ascii_only).encode()
+        try:
+            asyncio.run(requests.check_nesting(body))
+            is_too_deep = False
+        except InvalidRequest:
+            is_too_deep = True
+    assert is_too_deep == (deepest(value) > limit)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'"' + b"[" * 1_000_000 + b'"',
+        b'["' + b"[" * 1_000_000 + b'"]',
+        b'["' + b"\\\\" * 500_000 + b'",' + b"[]," * 200 + b"1]",
+        b"[" + b'"a",' * 250_000 + b"[]," * 200 + b"1]",
+        b"[" + b"[]," * 333_000 + b"1]",
+        b"[" + b"[" * 100 + b"[]," * 300_000 + b"1" + b"]" * 100 + b"]",
+        b"[" + (b"[" * 120 + b"]" * 120 + b",") * 4_000 + b"1]",
+        b'["",' + b'[["["],["["]],' * 70_000 + b"1]",
+    ],
+    ids=["one text", "a text in a list", "escapes", "texts", "empty lists", "empty lists far in", "deep lists", "both"],
+)
+async def test_no_body_holds_up_the_service_by_its_brackets(data: bytes) -> None:
+    """It took 0.65 s for a megabyte of them in a text."""
+    body = b'{"webhook":"http://h/","ttl":1,"data":' + data + b"}"
+    pauses: list[float] = []
+
+    async def look() -> None:
+        while True:
+            # CPU time: other programs may hold the processor meanwhile.
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            pauses.append(time.thread_time() - began)
+
+    looker = asyncio.create_task(look())
+    await asyncio.sleep(0)
+    began = time.thread_time()
+    await requests.check_nesting(body)
+    took_s = time.thread_time() - began
+    await asyncio.sleep(0)
+    looker.cancel()
+    assert max(pauses) < 0.05
+    assert took_s < 0.4

@@ -78,7 +78,9 @@ class Api:
     async def schedule(self, request: Request) -> Response:
         """POST /schedule?type=: enter a task."""
         type_name = requests.type_name(requests.parameters(request, "type"))
-        wanted = requests.schedule_request(await requests.read_body(request, self._max_body))
+        body = await requests.read_body(request, self._max_body)
+        wanted = requests.schedule_request(body)
+        await requests.check_nesting(body)
         if type_name == keys.DEFAULT_TYPE:
             type_name = None
         data = None if wanted.data is UNSET else bytes(wanted.data)
@@ -116,7 +118,9 @@ class Api:
         """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""
         requests.parameters(request)
         key = requests.task_key(request)
-        wanted = requests.update_request(await requests.read_body(request, self._max_body))
+        body = await requests.read_body(request, self._max_body)
+        wanted = requests.update_request(body)
+        await requests.check_nesting(body)
         # Here one after another, so that only other processes can be first.
         async with self._update_turns.setdefault(key, _Turns()).taken():
             return await self._update_one(key, wanted)

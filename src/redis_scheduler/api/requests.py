@@ -1,10 +1,10 @@
 """What clients send: bodies and parameters, each checked once, with a sentence that says what is wrong and where."""
 
-import operator
+import asyncio
 import re
 from functools import lru_cache
 from ipaddress import ip_address
-from itertools import accumulate, count
+from itertools import accumulate
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -49,18 +49,19 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
     # The server has checked that the length is a number.
     is_too_large = bool(length) and int(length) > limit
-    body, has_more = b"", True
+    pieces: list[bytes] = []
+    size, has_more = 0, True
     while has_more and not is_too_large:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        piece = message.get("body", b"")
-        body = body + piece if body else piece
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
         has_more = message.get("more_body", False)
-        is_too_large = len(body) > limit
+        is_too_large = size > limit
     if is_too_large:
         raise HTTPException(413, f"The body is larger than {limit} bytes")
-    return body
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _is_json(content_type: bytes) -> bool:
@@ -85,8 +86,6 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
                 decoded = examined(body, decoder.type)
     except RecursionError as error:
         raise InvalidRequest(_TOO_DEEP) from error
-    if body.count(b"[") + body.count(b"{") > NESTING_LIMIT and _depth(body) > NESTING_LIMIT:
-        raise InvalidRequest(_TOO_DEEP)
     return decoded
 
 
@@ -112,15 +111,50 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
 
 
 _TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_BRACKETS = bytes.maketrans(b"[{]}", b"\2\2\0\0")
-_OTHERS = bytes(set(range(256)) - set(b"[{]}"))
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[{]}"'))
+_STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
+"""An opening bracket is a step down, a closing one a step up: -1, as a signed byte."""
+
+SLICE_BYTES = 65_536
+"""How much of a body is looked at in one go: the rest of the service waits for so long."""
+
+BLOCK_BYTES = 128
+"""Brackets that are counted, and walked only where so many could be too deep."""
 
 
-def _depth(body: bytes) -> int:
-    """Return how deep valid JSON is nested: an opening bracket counts 2, a closing one 0, less 1 for each."""
-    brackets = _STRING.sub(b"", body).translate(_BRACKETS, _OTHERS)
-    return max(map(operator.sub, accumulate(brackets), count(1)), default=0)
+async def check_nesting(body: bytes) -> None:
+    """Raise InvalidRequest where valid JSON is nested too deep."""
+    brackets = start = 0
+    while brackets <= NESTING_LIMIT:
+        if start >= len(body):
+            return
+        end = start + SLICE_BYTES
+        brackets += body.count(b"[", start, end) + body.count(b"{", start, end)
+        start = end
+    depth = start = inside = 0
+    while start < len(body):
+        piece = body[start : start + SLICE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece = piece[:-1]  # an escape is not cut in two
+        start += len(piece)
+        unescaped = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        # Where one string ends and the next begins, nothing is lost by making one of them.
+        parts = unescaped.translate(None, _NO_STRUCTURE).replace(b'""', b"").split(b'"')
+        depth = _walk(b"".join(parts[inside::2]).translate(_STEPS), depth)
+        inside = (inside + len(parts) - 1) % 2
+        if start < len(body):
+            await asyncio.sleep(0)
+
+
+def _walk(steps: bytes, depth: int) -> int:
+    """Return how deep these steps end. Raises InvalidRequest where they come too deep."""
+    for start in range(0, len(steps), BLOCK_BYTES):
+        block = steps[start : start + BLOCK_BYTES]
+        opening = block.count(1)
+        if depth + opening > NESTING_LIMIT and depth + max(accumulate(memoryview(block).cast("b"))) > NESTING_LIMIT:
+            raise InvalidRequest(_TOO_DEEP)
+        depth += 2 * opening - len(block)
+    return depth
 
 
 _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
