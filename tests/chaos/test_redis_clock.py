@@ -125,7 +125,8 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     verdict = await checker.verdict()
     assert verdict.duplicated == len(lost)
     assert verdict.lateness.most < 1
-    assert retries.most < 1.5
+    # A second by which the step may be told too small, where only deferred tasks wait; and the rush of all at once.
+    assert retries.most < 2.5
     assert leases.most < LEASE_S + 5
 
 
@@ -151,7 +152,9 @@ async def test_no_living_worker_loses_a_lease_when_the_clock_is_set_forward(
     checker.receiver.may_answer.set()
     await checker.drained()
     for worker in workers:
-        [line] = said_since([worker], stepped_at)
+        lines = said_since([worker], stepped_at)
+        assert len(lines) == 1, lines
+        [line] = lines
         assert line["event"] == "clock-set-forward"
         assert line["by_s"] == pytest.approx(STEP_S, abs=1)
     figures.note(posts=len(checker.receiver.arrivals))
