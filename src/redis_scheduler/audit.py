@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from redis_scheduler import keys
-from redis_scheduler.models import UNREADABLE, read_record
+from redis_scheduler.models import UNREADABLE, Record, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
 from redis_scheduler.views import ENDED, ENTERED
 
@@ -182,8 +182,8 @@ class _Walk:
         yield [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
         cursor: bytes | str = "0"
         while True:
-            cursor, heads = await self._heads(cursor, self._records.limit)
-            yield [_task(key, head) for key, head in heads if head is not None]
+            cursor, records = await self._read(cursor, self._records.limit)
+            yield [_task(key, record) for key, record in records if record is not None]
             if cursor == b"0":
                 break
         for command, place in (
@@ -208,12 +208,20 @@ class _Walk:
             step.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
 
-    async def _heads(
+    async def _read(
         self, cursor: bytes | str, count: int | str, task_keys: Sequence[bytes] = ()
-    ) -> tuple[bytes, list[tuple[bytes, bytes | None]]]:
+    ) -> tuple[bytes, list[tuple[bytes, Record | None]]]:
+        """Read records, less their data, of the tasks named or of the next ones of a scan; None where there is none."""
         next_cursor, *columns = await self._client.script(_HEADS, [keys.TASKS], [HEAD_BYTES, cursor, count, *task_keys])
         self._records.note(len(columns) // 3, sum(columns[2::3]))
-        return next_cursor, list(zip(columns[::3], columns[1::3], strict=True))
+        records: list[tuple[bytes, Record | None]] = []
+        for key, head in zip(columns[::3], columns[1::3], strict=True):
+            record = None if head is None else read_record(head)
+            # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
+            if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, key)):
+                record = read_record(whole)
+            records.append((key, record))
+        return next_cursor, records
 
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
@@ -228,19 +236,17 @@ class _Walk:
             members = pairs[::2]
             while members:
                 part, members = members[: self._records.limit], members[self._records.limit :]
-                _, heads = await self._heads("", "", part)
-                yield [_listed(key, head, name) for key, head in heads]
+                _, records = await self._read("", "", part)
+                yield [_listed(key, record, name) for key, record in records]
 
 
-def _task(key: bytes, head: bytes) -> _Suspect:
-    decoded = read_record(head)
-    if decoded is UNREADABLE:
+def _task(key: bytes, record: Record) -> _Suspect:
+    if record is UNREADABLE:
         return _Suspect("unreadable", key)
-    return _Suspect("task", key, decoded.due, decoded.type)
+    return _Suspect("task", key, record.due, record.type)
 
 
-def _listed(key: bytes, head: bytes | None, name: str) -> _Suspect:
+def _listed(key: bytes, record: Record | None, name: str) -> _Suspect:
     # A type is given at the schedule and never changes; where it is not known the script asks only if the task is there.
-    known = _task(key, head) if head is not None else None
-    is_foreign = known is not None and known.what == "task" and known.type != name
+    is_foreign = record is not None and record is not UNREADABLE and record.type != name
     return _Suspect("foreign" if is_foreign else "listed", key, type=name)

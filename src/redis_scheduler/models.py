@@ -2,10 +2,12 @@
 
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
-and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large.
+and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version that
+adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker.
 """
 
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,19 +15,27 @@ from msgspec import UNSET, Raw, UnsetType
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body."""
+    """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body.
+
+    `unknown`: a member that only a newer version can have written. Such a task is not delivered without it, but left to a
+    worker that knows it; webhook, ttl and type are empty where they could not be read.
+    """
 
     due: int
     webhook: str
     ttl: int | float
     type: str | None = None
     data: bytes | None = None
+    unknown: str | None = None
 
 
 UNREADABLE = Record(0, "", 0)
 """Stands for a record that cannot be read: foreign hands wrote it, and the task can only be buried or deleted."""
 
 UNREADABLE_ERROR = "unreadable record"
+
+MEMBER_LENGTH = 60
+"""Characters that are shown of an unknown member's name."""
 
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that can be written."""
@@ -37,12 +47,14 @@ class _Head(msgspec.Struct, omit_defaults=True):
     type: str | None = None
 
 
-class _StoredHead(_Head):
+class _StoredHead(_Head, forbid_unknown_fields=True):
     due: int = 0
 
 
 _encode_head = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(_StoredHead).decode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_KNOWN = {"due", "webhook", "ttl", "type", "data"}
 _DATA_MEMBER = b',"data":'
 
 
@@ -70,8 +82,43 @@ def read_record(stored: bytes) -> Record:
         record = decode_record(stored)
         is_possible = 0 <= record.due <= LAST_MS and urlsplit(record.webhook).netloc
     except (ValueError, RecursionError):
-        return UNREADABLE
+        return _newer_record(stored) or UNREADABLE
     return record if is_possible else UNREADABLE
+
+
+def _newer_record(stored: bytes) -> Record | None:
+    """Return what can be read of a record with a member that this version does not know; None where it has none."""
+    # Less its data, where that is nothing that can be parsed.
+    for text in (stored, stored.partition(_DATA_MEMBER)[0] + b"}"):
+        try:
+            members = _decode_members(text)
+            due = msgspec.json.decode(members["due"], type=int)
+        except (ValueError, KeyError, RecursionError):
+            continue
+        unknown = next((name for name in members if name not in _KNOWN), None)
+        if unknown is None or not 0 <= due <= LAST_MS:
+            return None
+        webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)
+        data = bytes(members["data"]) if "data" in members else None
+        return Record(due, webhook or "", ttl or 0, type_name, data, unknown)
+    return None
+
+
+_KINDS: tuple[tuple[str, Any], ...] = (("webhook", str), ("ttl", int | float), ("type", str))
+
+
+def _value(members: dict[str, Raw], name: str, kind: Any) -> Any:
+    """Return a member, None where it is not there or of another kind."""
+    try:
+        return msgspec.json.decode(members[name], type=kind)
+    except (ValueError, KeyError):
+        return None
+
+
+def newer_error(unknown: str) -> str:
+    """Say of a record that it has a member which only a newer version can have written. The name is foreign text."""
+    name = unknown[:MEMBER_LENGTH] if unknown.isprintable() else ascii(unknown[:MEMBER_LENGTH])
+    return f"written by a newer version: its member {name} is not known here"
 
 
 def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
@@ -115,7 +162,8 @@ class Info(msgspec.Struct, frozen=True):
     """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339).
 
     has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
-    error: only where the record cannot be read, so that webhook, ttl, due and type are not known.
+    error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a newer
+    version wrote it.
     """
 
     key: str

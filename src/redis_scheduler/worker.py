@@ -21,7 +21,7 @@ from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.intake import Intake
 from redis_scheduler.keys import DEFAULT_TYPE
 from redis_scheduler.logs import location, rfc3339
-from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure
+from redis_scheduler.models import UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure, newer_error
 from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.outcomes import GATHER_S, Outcomes
 from redis_scheduler.retry import Policy, Step, is_poison
@@ -47,6 +47,12 @@ PROMOTED_SHARE = 10
 
 PROMOTED_MOST = 50
 """Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
+
+NEWER_DELAY_MS = 30_000
+"""How long a task waits that a newer version wrote, until a worker claims it again: one that is newer, perhaps."""
+
+UNKNOWN_TOLD_MOST = 20
+"""Names of unknown members that the log tells of: foreign hands may write any number."""
 
 FINAL_WRITES_S = 3.0
 """How long a stopping worker tries to write its last outcomes; without them another delivers again."""
@@ -77,6 +83,8 @@ class Worker:
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
         self._renewed_at = asyncio.get_running_loop().time()
+        self._unknown_told: set[str] = set()
+        """Members of records that the log has told of."""
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
         self.intake = Intake(store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency)
@@ -141,6 +149,8 @@ class Worker:
             self._in_flight[claim.id] = claim
             if claim.record is UNREADABLE:
                 self._bury(claim, UNREADABLE_ERROR)
+            elif claim.record.unknown is not None:
+                self._leave_to_newer(claim, claim.record.unknown)
             elif is_poison(claim.claims):
                 self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
             elif self._is_stopping:
@@ -148,6 +158,14 @@ class Worker:
             else:
                 self._slots.add(claim)
         self._fill_slots()
+
+    def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
+        """Defer a task that a newer version wrote, without an attempt: delivered here, it would lack what it does not know."""
+        self._outcomes.fail(Step.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
+        if unknown not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
+            self._unknown_told.add(unknown)
+            fields = {"key": claim.key, "error": newer_error(unknown), "again_in_s": NEWER_DELAY_MS // 1000}
+            logger.warning("left-to-newer", extra={"fields": fields})
 
     def _bury(self, claim: Claim, error: str) -> None:
         """Bury a task without an attempt."""

@@ -262,6 +262,35 @@ async def test_a_task_whose_record_cannot_be_read_is_shown_as_such_and_can_be_de
     assert await raw.zrem(keys.type_index("mail"), key) == 1
 
 
+async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
+    api: Client, raw: redis.asyncio.Redis
+) -> None:
+    key = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
+    record: bytes = await raw.execute_command("HGET", keys.TASKS, key)
+    newer = record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":')
+    await raw.hset(keys.TASKS, key, newer)
+    for path in (f"/schedule/{key}", "/schedules?type=mail"):
+        status, content = await api.call("GET", path)
+        [task] = content["data"] if path.startswith("/schedules") else [content["data"]]
+        assert status == 200
+        info = task["info"]
+        assert (info["webhook"], info["ttl"], info["type"], info["state"]) == (WEBHOOK, 600, "mail", "scheduled")
+        assert info["error"] == "written by a newer version: its member headers is not known here"
+        assert task["data"] == {"n": 1}
+    for body in ({"ttl": 1}, {"data": 2}, {"webhook": WEBHOOK}):
+        status, content = await api.call("PATCH", f"/schedule/{key}", json=body)
+        assert status == 409
+        assert content["error"].startswith("The task was written by a newer version: its member headers is not known")
+    assert await raw.hget(keys.TASKS, key) == newer
+    # The audit at the end finds nothing of it, nor of the one that stays.
+    other = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
+    record = await raw.execute_command("HGET", keys.TASKS, other)
+    await raw.hset(keys.TASKS, other, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+    status, content = await api.call("DELETE", f"/schedule/{key}")
+    assert (status, content["data"]) == (200, "cancelled")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
+
+
 async def test_counters_that_are_no_numbers_are_shown_as_0(api: Client, raw: redis.asyncio.Redis) -> None:
     await raw.hset(keys.COUNTERS, "delivered", "many")
     assert (await api.stats())["counters"]["delivered"] == 0

@@ -9,8 +9,8 @@ import redis.asyncio
 from redis_scheduler import blocking, keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, Store
-from redis_scheduler.worker import Worker
+from redis_scheduler.store import LEASE_MS, WINDOW_MS, Store, redis_ms
+from redis_scheduler.worker import NEWER_DELAY_MS, Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
@@ -182,3 +182,38 @@ async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_deliver
     assert await raw.hget(keys.FAILURES, unreadable) == b'0 {"error":"unreadable record","elapsed_ms":0}'
     assert await raw.hget(keys.COUNTERS, "failed") == b"0"
     assert await store.cancel([(unreadable, None)]) == "C"
+
+
+async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_attempt(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where it failed before, and waits for its retry."""
+    *newer, sound = await schedule(store, receiver.url, 4)
+    for key in newer:
+        record: bytes = await store.client.command("HGET", keys.TASKS, key)
+        await raw.hset(keys.TASKS, key, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+    await raw.hset(keys.FAILURES, newer[0], '1 {"error":"answered 500","elapsed_ms":1}')
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_until(worker, stop))
+        await settled(raw, 1)
+
+        async def are_deferred() -> bool:
+            return await raw.zcard(keys.DUE) == 3
+
+        await wait_until(are_deferred, "they are deferred")
+        stop.set()
+    assert receiver.times_by_key == {sound: 1}
+    for key in newer:
+        until_ms = await raw.zscore(keys.DUE, key)
+        assert until_ms is not None
+        assert NEWER_DELAY_MS / 2 < until_ms - redis_ms(await store.client.command("TIME")) <= NEWER_DELAY_MS
+    assert await raw.hgetall(keys.FAILURES) == {newer[0].encode(): b'1 {"error":"answered 500","elapsed_ms":1}'}
+    assert not int(await raw.hget(keys.COUNTERS, "failed") or 0)
+    # One line for all of them.
+    [line] = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "left-to-newer"]
+    assert line["error"] == "written by a newer version: its member headers is not known here"
+    # A newer worker's record is as it was.
+    record = await store.client.command("HGET", keys.TASKS, newer[0])
+    assert record.endswith(b'"data":"c"},"data":1}')
+    assert await store.cancel([(key, None) for key in newer]) == "CCC"

@@ -73,8 +73,12 @@ class SettableClock:
 
     def set(self, ahead_s: float) -> None:
         """Set the clock so many seconds ahead of the right time, at once."""
-        with self._file.open("r+b") as file, mmap.mmap(file.fileno(), 8) as mapped, memoryview(mapped) as view:
+        with (
+            self._file.open("r+b") as file,
+            mmap.mmap(file.fileno(), 8) as mapped,
+            memoryview(mapped) as view,
+            view.cast("q") as number,
+        ):
             # In one store, so that nobody reads half of it.
-            with view.cast("q") as number:
-                number[0] = round(ahead_s * 1_000_000)
+            number[0] = round(ahead_s * 1_000_000)
         self.ahead_s = ahead_s

@@ -2,7 +2,7 @@
 
 import pytest
 
-from redis_scheduler.models import decode_record, record_tail
+from redis_scheduler.models import UNREADABLE, Record, decode_record, newer_error, read_record, record_tail
 
 
 def stored(webhook: str, ttl: float, type_name: str | None, data: bytes | None) -> bytes:
@@ -39,3 +39,66 @@ def test_a_whole_delay_stays_whole() -> None:
 
 def test_a_small_record_is_near_ninety_bytes() -> None:
     assert len(stored("http://127.0.0.1:9000/", 3600, None, b'{"n":1}')) < 95
+
+
+NEWER = {
+    "behind the others": (
+        b'"webhook":"http://host/","ttl":5,"type":"mail","retries":3',
+        Record(7, "http://host/", 5, "mail"),
+    ),
+    "before the others": (b'"retries":{"most":3},"webhook":"http://host/","ttl":0.5', Record(7, "http://host/", 0.5)),
+    "in place of the others": (b'"at":"2030-01-01T00:00:00Z"', Record(7, "", 0)),
+    "beside others of another kind": (b'"at":1,"webhook":["http://host/"],"ttl":null,"type":3', Record(7, "", 0)),
+}
+
+
+@pytest.mark.parametrize("data", [None, b"null", b'{"data":1,"x":",\\"data\\":"}', b"[" * 60 + b"]" * 60])
+@pytest.mark.parametrize("name", NEWER)
+def test_a_record_with_a_member_of_a_newer_version_is_told_from_one_that_is_none(name: str, data: bytes | None) -> None:
+    members, known = NEWER[name]
+    record = read_record(b'{"due":7,' + members + (b',"data":' + data if data is not None else b"") + b"}")
+    assert (record.due, record.webhook, record.ttl, record.type) == (known.due, known.webhook, known.ttl, known.type)
+    assert record.data == data
+    assert record.unknown in ("retries", "at")
+
+
+def test_a_member_named_data_within_another_does_not_hide_that_it_is_newer() -> None:
+    stored = b'{"due":7,"head":90,"webhook":"http://host/","ttl":5,"headers":{"a":"b","data":"c"},"data":{"n":1},"z":0}'
+    record = read_record(stored)
+    assert (record.unknown, record.webhook, record.data) == ("head", "http://host/", b'{"n":1}')
+
+
+def test_data_that_cannot_be_parsed_does_not_hide_that_it_is_newer() -> None:
+    record = read_record(
+        b'{"due":7,"webhook":"http://host/","ttl":5,"z":0,"data":' + b"[" * 9_999 + b"]" * 9_999 + b"}"
+    )
+    assert (record.unknown, record.data) == ("z", None)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"[1]",
+        b'"text"',
+        b'{"due":7}',
+        b'{"due":7,"webhook":"http://host/"}',
+        b'{"due":7,"webhook":1,"ttl":1}',
+        b'{"webhook":"http://host/","ttl":5,"z":0}',
+        b'{"due":"7","webhook":"http://host/","ttl":5,"z":0}',
+        b'{"due":-1,"webhook":"http://host/","ttl":5,"z":0}',
+        b'{"due":7,"webhook":"http://host/","ttl":5,"z":',
+        b'{"z":' + b"[" * 9_999 + b"]" * 9_999 + b',"due":7}',
+        b'{"due":7,"webhook":"http://host/","ttl":5,"z":\xff}',
+    ],
+)
+def test_what_is_no_record_of_any_version_is_unreadable(stored: bytes) -> None:
+    assert read_record(stored) is UNREADABLE
+
+
+def test_the_name_of_an_unknown_member_is_shown_without_harm() -> None:
+    assert newer_error("headers") == "written by a newer version: its member headers is not known here"
+    assert newer_error("\x1b[2J" + "x" * 1_000).isprintable()
+    assert len(newer_error("\x9b" * 1_000)) < 400

@@ -25,6 +25,7 @@ from redis_scheduler.models import (
     Info,
     TaskView,
     UpdateRequest,
+    newer_error,
     raw_or_null,
     record_tail,
 )
@@ -132,6 +133,8 @@ class Api:
                 raise TaskNotFound
             if stored.record is UNREADABLE:
                 raise InvalidRequest("The task's record cannot be read: it can only be deleted")
+            if stored.record.unknown is not None:
+                raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
             change = _change(stored, wanted)
             now_ms, letter = await self._update.submit(change)
             if letter == "X":
@@ -249,6 +252,7 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
 
 def _view(stored: Stored) -> TaskView:
     record, is_unreadable = stored.record, stored.record is UNREADABLE
+    error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
     info = Info(
         key=stored.key,
         ttl=record.ttl,
@@ -260,7 +264,7 @@ def _view(stored: Stored) -> TaskView:
         type=record.type or keys.DEFAULT_TYPE,
         has_data=UNSET if is_unreadable else record.data is not None,
         last_failure=UNSET if stored.failure is None else Raw(stored.failure),
-        error=UNREADABLE_ERROR if is_unreadable else UNSET,
+        error=UNSET if error is None else error,
     )
     return TaskView(info, raw_or_null(record.data))
 
