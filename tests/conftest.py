@@ -1,6 +1,8 @@
 """Fixtures: a real Redis for the session, emptied for each test and audited after it; a receiver; a store."""
 
-from collections.abc import AsyncIterator, Iterator
+import os
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,41 @@ import redis.asyncio
 
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
+from tests.support import parallel
 from tests.support.audit import audited
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, running
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
+    # The many processes that the tests start compile the sources once.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return parallel.process_count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_is_alone)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with parallel.room(item.config, _is_alone(item)):
+        return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A temporary folder for this run alone: the health check looks at every service that has one in common with it."""
+    os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp", numbered=False))
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -1,6 +1,7 @@
 """Fixtures of the fault suite: a Redis of its own for each case, a proxy before it, the checker; and the table of figures."""
 
 from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from tests.support.proxy import Proxy, proxying
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, redis_process
 
-ROWS = pytest.StashKey[list[Figures]]()
 OWN = pytest.StashKey[Figures]()
+ROW = "row of the fault suite"
+rows: list[Figures] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
     config.addinivalue_line("markers", "case(number, title): a case of the fault suite")
     config.addinivalue_line("markers", "full: runs only with the full numbers (make chaos)")
 
@@ -36,7 +37,6 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
     marker = request.node.get_closest_marker("case")
     row = Figures(str(marker.args[0]), marker.args[1])
     request.node.stash[OWN] = row
-    request.config.stash[ROWS].append(row)
     yield row
     print(f"case {row.case}, {row.title}: {'; '.join(row.notes)}")
 
@@ -48,11 +48,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         row.seconds += report.duration
         if report.when == "call" or report.failed:
             row.verdict = report.outcome
+        if report.when == "teardown":
+            # A report reaches the process that prints the table, whichever one ran the case.
+            report.user_properties.append((ROW, asdict(row)))
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash[ROWS]
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    rows.extend(Figures(**row) for name, row in report.user_properties if name == ROW and isinstance(row, dict))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if rows:
         terminalreporter.section("fault suite")
         for line in table(rows):

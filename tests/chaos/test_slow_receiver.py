@@ -26,6 +26,7 @@ def slots_held(worker: Process, receivers: list[Receiver]) -> int:
     return sum(at.status == psutil.CONN_ESTABLISHED and at.raddr.port in ports for at in connections if at.raddr)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("hosts", "tasks_each", "concurrency", "steady_per_s"),
     [

@@ -201,6 +201,7 @@ def held_off_ms(pid: int) -> float:
         return 0
 
 
+@pytest.mark.alone
 @pytest.mark.case("3", "ten timers on one due set")
 async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures

@@ -1,0 +1,57 @@
+"""Tests of how the suite itself runs in several processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SUITE = """
+import json, os, tempfile, time
+from pathlib import Path
+import pytest
+
+def take_part(kind, request):
+    begun = time.monotonic()
+    time.sleep(0.05)
+    line = json.dumps([kind, begun, time.monotonic(), os.environ.get("PYTEST_XDIST_WORKER"), tempfile.gettempdir()])
+    with Path("times").open("a") as file:
+        file.write(line + "\\n")
+
+@pytest.mark.alone
+@pytest.mark.parametrize("number", range(6))
+def test_alone(number, request):
+    take_part("alone", request)
+
+@pytest.mark.parametrize("number", range(24))
+def test_beside(number, request):
+    take_part("beside", request)
+"""
+
+
+def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").touch()  # else it would look for the project's settings
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--numprocesses=3", "--maxschedchunk=1"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*command, f"--basetemp={tmp_path}/of", "--strict-markers", "test_suite.py"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "30 passed" in done.stdout, done.stdout + done.stderr
+    assert "[100%]" in done.stdout, "the progress shows"
+    ran = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
+    # Each process has a temporary folder of its own.
+    assert len({folder for *_, folder in ran}) == len({process for *_, process, _ in ran}) == 3
+    alone, beside = ([one for one in ran if one[0] == kind] for kind in ("alone", "beside"))
+    assert any(overlap(one, other) for one in beside for other in beside if one is not other)
+    assert not any(overlap(one, other) for one in alone for other in ran if one is not other)
+
+
+def overlap(one: list[float], other: list[float]) -> bool:
+    return one[1] < other[2] and other[1] < one[2]
