@@ -15,12 +15,14 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from redis_scheduler import __version__
 from redis_scheduler.connection import AnswerError, Connection, ConnectionClosed
 from redis_scheduler.logs import excerpt, location
 from redis_scheduler.pool import Pool
 from redis_scheduler.request import Origin, Requests
+from redis_scheduler.resolver import Resolver
 from redis_scheduler.store import Claim
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,23 @@ class Outcome:
     answer: bytes = b""
 
 
+class _Names(AbstractResolver):
+    """A resolver as the connector wants it."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name. Raises OSError."""
+        addresses = await self._resolver.addresses(host)
+        return [ResolveResult(hostname=host, host=at, port=port, family=family, proto=0, flags=0) for at in addresses]
+
+    async def close(self) -> None:
+        """Nothing is to close here."""
+
+
 class _Connector(aiohttp.TCPConnector):
     """Opens connections; they are kept in a pool of our own."""
 
@@ -84,10 +103,12 @@ class Deliverer:
             f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: redis-scheduler/{__version__}\r\n"
         )
         self._pool = Pool()
+        self._resolver: Resolver
         self._connector: _Connector
 
     async def __aenter__(self) -> Self:
-        self._connector = _Connector()
+        self._resolver = Resolver()
+        self._connector = _Connector(resolver=_Names(self._resolver))
         return self
 
     async def __aexit__(
@@ -95,6 +116,7 @@ class Deliverer:
     ) -> None:
         await self._pool.aclose()
         await self._connector.close()
+        await self._resolver.close()
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""

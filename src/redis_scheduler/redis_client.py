@@ -26,6 +26,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis_scheduler import keys
 from redis_scheduler.errors import NotPermitted, StoreFull, StoreUnavailable
 from redis_scheduler.outage import Outage
+from redis_scheduler.redis_address import AddressedConnection
+from redis_scheduler.resolver import Resolver
 
 logger = logging.getLogger(__name__)
 
@@ -129,11 +131,13 @@ class RedisClient:
         self._outage = outage or Outage()
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever: a send may have been applied all the same."""
+        self._resolver = Resolver()
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
         """Return a client of the library: RESP2 answers as they come, no resends, no callbacks."""
-        keepalive = {} if self.url.startswith("unix:") else {"socket_keepalive": True}
+        is_unix = self.url.startswith("unix:")
+        keepalive = {} if is_unix else {"socket_keepalive": True}
         client = redis.asyncio.Redis.from_url(
             self.url,
             **keepalive,
@@ -145,13 +149,15 @@ class RedisClient:
             driver_info=None,
         )
         pool = client.connection_pool
-        pool.connection_class = type("Connection", (_LeanConnection, pool.connection_class), {})
+        mixed_in = (_LeanConnection,) if is_unix else (_LeanConnection, AddressedConnection)
+        pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": self._resolver})
         client.response_callbacks.clear()
         return client
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._redis.aclose()
+        await self._resolver.close()
 
     async def command(self, *arguments: Argument) -> Any:
         """Send one command that is safe to send twice."""

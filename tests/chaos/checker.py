@@ -94,6 +94,8 @@ class Checker:
         self.figures = figures
         self.sent: dict[int, Sent] = {}
         self.processes: list[Process] = []
+        self.prefix: list[str] = []
+        """A command that starts the processes, in surroundings of their own."""
         self.clock_ahead_s = 0.0
         """How far Redis' clock, by which a task is due, is ahead of the one here."""
         self._folder = folder
@@ -105,7 +107,7 @@ class Checker:
     def launch(self, *arguments: str, **variables: str) -> Process:
         """Start a process without waiting for it; REDIS_URL is the server's unless it is given."""
         settings = {"REDIS_URL": self.redis_url, "API_AUTH": TOKEN} | variables
-        process = Process(self._folder, *arguments, **settings)
+        process = Process(self._folder, *arguments, prefix=self.prefix, **settings)
         self.processes.append(process)
         return process
 
@@ -137,12 +139,12 @@ class Checker:
         ttl: float | Callable[[int], float] = 0,
         clients: int = 8,
         rate: float | None = None,
-        webhook: str | None = None,
+        webhook: str | Callable[[int], str] | None = None,
         padding: int = 0,
     ) -> list[Sent]:
         """Schedule `count` tasks from several clients at once, at most `rate` a second in all; keep every outcome.
 
-        Task i has the delay `ttl(i)`, and its number (unique in the run) as its data, with so many bytes of padding.
+        Task i has the delay `ttl(i)`, goes to `webhook(i)`, and its number (unique in the run) as its data, with so many bytes of padding.
         Returns what was sent, in order.
         """
         port = (await api.started())["port"]
@@ -158,7 +160,8 @@ class Checker:
                         await asyncio.sleep(max(0, started + (number - first) / rate - time.monotonic()))
                     delay = ttl(number - first) if callable(ttl) else ttl
                     data = {"n": number} | ({"padding": "x" * padding} if padding else {})
-                    body = {"webhook": webhook or self.receiver.url, "ttl": delay, "data": data}
+                    url = webhook(number - first) if callable(webhook) else webhook or self.receiver.url
+                    body = {"webhook": url, "ttl": delay, "data": data}
                     # Kept before it is sent: it may arrive before its answer.
                     outcome = self.sent[number] = Sent(number, None)
                     sent.append(outcome)

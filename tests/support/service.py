@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,20 @@ TOKEN = "test-token"
 class Process:
     """One `redis-scheduler` process, or one of another module with the same log. Its log is read as events."""
 
-    def __init__(self, folder: Path, *arguments: str, module: str = "redis_scheduler", **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        module: str = "redis_scheduler",
+        prefix: Sequence[str] = (),
+        **variables: str,
+    ) -> None:
         number = len(list(folder.glob("service-*.log")))
         self.log_path = folder / f"service-{number}.log"
         environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", module, *arguments],
+                [*prefix, sys.executable, "-W", "error", "-m", module, *arguments],
                 env=environment | {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables,
                 stdout=log,
                 stderr=log,

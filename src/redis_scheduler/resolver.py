@@ -1,0 +1,186 @@
+"""Looks names up without a thread for each: a name whose server is silent holds up no other.
+
+The system's look-up blocks a thread, so a few silent names take all that the event loop has. c-ares asks for any number of
+names at once, as /etc/hosts and /etc/resolv.conf say. Other sources of the system (nsswitch.conf: mDNS, the machine's own
+name) it does not have: where there are any, the system is asked for what c-ares does not find, in a few threads.
+
+Each Resolver stands for itself: nothing that is looked up with one delays another.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import aiodns
+import pycares
+
+LOOK_UP_S = 5.0
+"""How long a look-up may take in all."""
+
+TRY_S = 1.0
+TRIES = 5
+"""How long a name server is waited for before the next one is asked, or it again: twice as long each round.
+
+Where answers used to come faster c-ares waits less at first, 0.25 s at the least: the tries are enough for LOOK_UP_S then, too.
+"""
+
+FAILURE_S = 1.0
+"""How long a look-up that failed is not made again."""
+
+CHANNEL_S = 60.0
+"""How long c-ares is used before it begins anew: what it knows of names, name servers and files is no older."""
+
+LOOK_UPS_MOST = 10_000
+"""Look-ups under way at once; of those that failed, so many are remembered."""
+
+SYSTEM_MOST = 8
+"""Look-ups by the system at once: each holds a thread."""
+
+NSSWITCH = Path("/etc/nsswitch.conf")
+_OWN_SOURCES = {"files", "dns"}
+
+
+class LookUpNotBegun(OSError):
+    """This machine has no room for another look-up; nothing was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOBUFS, "too many names are being looked up")
+
+
+class NotFound(OSError):
+    """The name has no address, or its name servers did not say one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None, text)
+
+
+class Resolver:
+    """Looks names up, each once at a time, within one event loop. `options` are c-ares' own."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = {"timeout": TRY_S, "tries": TRIES} | options
+        self._channel: aiodns.DNSResolver | None = None
+        self._channel_ends_at = 0.0
+        self._asks_system = False
+        self._looking: dict[str, asyncio.Task[list[str]]] = {}
+        self._failures: dict[str, tuple[float, str]] = {}
+        """Until when they hold, and what was said."""
+        self._system_threads = asyncio.Semaphore(SYSTEM_MOST)
+
+    async def addresses(self, host: str) -> list[str]:
+        """Return the addresses of a name, the best first. Raises NotFound, or another OSError for this machine's faults."""
+        with suppress(ValueError):
+            return [str(ip_address(host))]
+        until, text = self._failures.get(host, (0.0, ""))
+        if time.monotonic() < until:
+            raise NotFound(text)
+        look_up = self._looking.get(host)
+        if look_up is None:
+            if len(self._looking) >= LOOK_UPS_MOST:
+                raise LookUpNotBegun
+            look_up = self._looking[host] = asyncio.create_task(self._look_up(host))
+            look_up.add_done_callback(lambda task: self._on_looked_up(host, task))
+        # Others may wait for it, too.
+        return await asyncio.shield(look_up)
+
+    def _on_looked_up(self, host: str, look_up: "asyncio.Task[list[str]]") -> None:
+        del self._looking[host]
+        self._failures.pop(host, None)
+        error = None if look_up.cancelled() else look_up.exception()
+        if isinstance(error, NotFound):
+            if len(self._failures) >= LOOK_UPS_MOST:
+                self._failures.clear()
+            self._failures[host] = (time.monotonic() + FAILURE_S, str(error.strerror))
+
+    async def _look_up(self, host: str) -> list[str]:
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                addresses, text = await self._asked_of_name_servers(host)
+        except TimeoutError:
+            raise NotFound(f"no name server answered within {LOOK_UP_S:g} s") from None
+        if not addresses and self._asks_system:
+            addresses = await self._asked_of_system(host)
+        if not addresses:
+            raise NotFound(text)
+        return addresses
+
+    async def _asked_of_name_servers(self, host: str) -> tuple[list[str], str]:
+        """Return the addresses; or none, and why. Raises TimeoutError."""
+        try:
+            channel = self._channel_of_now()
+            found = await channel.getaddrinfo(host, type=socket.SOCK_STREAM)
+        except pycares.AresError as error:
+            raise LookUpNotBegun from error
+        except aiodns.error.DNSError as error:
+            number, text = error.args
+            if number == aiodns.error.ARES_ETIMEOUT:
+                raise TimeoutError from None
+            # It does not tell a machine that is out of sockets from name servers that refuse. The system does.
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+            return [], text
+        return [node.addr[0].decode() for node in found.nodes], "no address"
+
+    def _channel_of_now(self) -> aiodns.DNSResolver:
+        now = time.monotonic()
+        if self._channel is None or now >= self._channel_ends_at:
+            # Look-ups under way hold the one before, until they end.
+            self._channel, self._channel_ends_at = aiodns.DNSResolver(**self._options), now + CHANNEL_S
+            self._asks_system = _has_other_sources()
+        return self._channel
+
+    async def _asked_of_system(self, host: str) -> list[str]:
+        """Return the addresses that the system finds within the time of a look-up."""
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                await self._system_threads.acquire()
+        except TimeoutError:
+            raise LookUpNotBegun from None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[str]] = loop.create_future()
+
+        def tell(addresses: list[str]) -> None:
+            self._system_threads.release()
+            if not answer.done():
+                answer.set_result(addresses)
+
+        def ask() -> None:
+            addresses: list[str] = []
+            with suppress(OSError, UnicodeError):
+                addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, addresses)
+
+        # A daemon: the process does not wait for it at its end, as it does for an executor's threads.
+        threading.Thread(target=ask, name=f"look-up-{host}", daemon=True).start()
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                return await answer
+        except TimeoutError:
+            return []
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for look_up in self._looking.values():
+            look_up.cancel()
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def _has_other_sources() -> bool:
+    """Whether the system knows sources of names that c-ares does not."""
+    if sys.platform == "darwin":
+        return True
+    try:
+        text = NSSWITCH.read_text()
+    except (OSError, UnicodeError):
+        return False
+    line = re.search(r"^\s*hosts:([^#\n]*)", text, re.MULTILINE)
+    return line is not None and not set(re.sub(r"\[.*?\]", " ", line[1]).split()) <= _OWN_SOURCES

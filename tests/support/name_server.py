@@ -1,0 +1,90 @@
+"""A name server of the tests: answers as it is told, over UDP and TCP, or not at all. Real packets, no library."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+NO_SUCH_NAME, SERVER_FAILURE, TRUNCATED = "no such name", "server failure", "truncated"
+_CODES = {NO_SUCH_NAME: 3, SERVER_FAILURE: 2}
+_KINDS = {1: "A", 28: "AAAA"}
+
+Answer = Callable[[str, str], list[str] | str | None]
+"""By name and kind (A or AAAA): addresses, one of the texts above, or None for silence. TRUNCATED holds for UDP alone."""
+
+
+@dataclass
+class NameServer:
+    """`answer` may be changed while it runs."""
+
+    answer: Answer
+    port: int = 0
+    ttl_s: int = 1
+    asked: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def times_asked(self, name: str, kind: str = "A") -> int:
+        return sum(1 for _, asked, its_kind in self.asked if (asked, its_kind) == (name, kind))
+
+    def reply(self, query: bytes, has_room: bool) -> bytes | None:
+        """Return the reply to a query, None for silence; without room, answers that ask for it are cut."""
+        labels, at = [], 12
+        while query[at]:
+            labels.append(query[at + 1 : at + 1 + query[at]].decode())
+            at += 1 + query[at]
+        kind = _KINDS.get(int.from_bytes(query[at + 1 : at + 3], "big"), "?")
+        name = ".".join(labels).lower()
+        self.asked.append((time.monotonic(), name, kind))
+        found = self.answer(name, kind)
+        if found is None:
+            return None
+        is_cut = found == TRUNCATED and not has_room
+        addresses = found if isinstance(found, list) else ["127.0.0.1"] if found == TRUNCATED and kind == "A" else []
+        if is_cut:
+            addresses = []
+        code = _CODES.get(found, 0) if isinstance(found, str) else 0
+        flags = bytes([0x81 | (2 if is_cut else 0), 0x80 | code])
+        reply = query[:2] + flags + b"\0\1" + len(addresses).to_bytes(2, "big") + b"\0\0\0\0" + query[12 : at + 5]
+        for address in addresses:
+            packed = socket.inet_pton(socket.AF_INET if kind == "A" else socket.AF_INET6, address)
+            reply += b"\xc0\x0c" + query[at + 1 : at + 3] + b"\0\1" + self.ttl_s.to_bytes(4, "big")
+            reply += len(packed).to_bytes(2, "big") + packed
+        return reply
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, server: NameServer) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        if (reply := self._server.reply(data, has_room=False)) is not None:
+            self._transport.sendto(reply, addr)
+
+
+@asynccontextmanager
+async def naming(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[NameServer]:
+    """Run a name server until the end of the block."""
+    server = NameServer(answer)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        if (reply := server.reply(query, has_room=True)) is not None:
+            writer.write(len(reply).to_bytes(2, "big") + reply)
+        writer.close()
+
+    streams = await asyncio.start_server(serve, host, port)
+    server.port = streams.sockets[0].getsockname()[1]
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: _Datagrams(server), (host, server.port)
+    )
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
+    try:
+        yield server
+    finally:
+        transport.close()
+        streams.close()
