@@ -3,9 +3,12 @@
 #   docker build -t redis-scheduler .
 #   docker run -p 8080:8080 -v redis-scheduler:/data -e API_AUTH=a-secret-token --stop-timeout 30 redis-scheduler
 #
-# - API_AUTH is wanted: without it the service listens on 127.0.0.1 only, which in a container nobody can reach.
+# - API_AUTH is wanted: without it the service listens on 127.0.0.1 only, which in a container nobody can reach. The log
+#   says so.
 # - The private Redis keeps its data in /data: name the volume, or it goes with the container. A folder of the host
-#   that is mounted there must belong to uid 10001.
+#   that is mounted there must belong to uid 10001, and only that user may write to it; the log says what to mend. Where
+#   a volume belongs to another user, as in Kubernetes, set DATA_DIR to a new folder in it, such as /data/scheduler.
+# - A webhook on the host itself is http://host.docker.internal:PORT/ with --add-host host.docker.internal:host-gateway.
 # - `docker stop` waits 10 seconds by itself, less than SHUTDOWN_GRACE and the private Redis may take: --stop-timeout 30.
 
 FROM python:3.13-slim AS build
@@ -29,7 +32,8 @@ RUN apt-get update \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin scheduler \
  && install -d -o scheduler -g scheduler -m 700 /data
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH DATA_DIR=/data
+# By the last one the service knows that nobody outside reaches its loopback.
+ENV PATH=/venv/bin:$PATH DATA_DIR=/data REDIS_SCHEDULER_IMAGE=1
 # The official image has no bytecode of the standard library, and the service's user cannot write it: compiled here, once,
 # is what the service imports. Else every start and every health check would compile it again.
 RUN python -c "import redis_scheduler.lifecycle, redis_scheduler.cli, uvloop" && redis-scheduler --version

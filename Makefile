@@ -33,7 +33,7 @@ install: $(VENV)/.service ## Install the service into .venv
 
 run: install ## Start the service on a private Redis, and print a curl line to paste
 	@echo "Starting the service; Ctrl-C stops it"
-	@LOG_LEVEL=$${LOG_LEVEL:-debug} exec $(BIN)/redis-scheduler
+	@LOG_LEVEL=$${LOG_LEVEL:-debug} RETRY_TIME=$${RETRY_TIME:-5} exec $(BIN)/redis-scheduler
 
 test: $(VENV)/.development ## Run the test suite on private Redis servers (4 minutes)
 	@echo "Running the tests"

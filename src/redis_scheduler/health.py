@@ -32,9 +32,9 @@ TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # a private folder i
 
 def _folders() -> list[Path]:
     """The folders that may hold the files of this user, best first: the same for the service and for the check."""
-    chosen = Path(os.environ.get("TMPDIR") or "-")
-    roots = [chosen] if chosen.is_dir() else [Path(root) for root in TEMPORARY]
-    return [root / f"redis-scheduler-{os.geteuid()}" for root in roots if root.is_dir()]
+    chosen = os.environ.get("TMPDIR", "")
+    roots = (chosen,) if os.access(chosen, os.X_OK) else TEMPORARY
+    return [Path(root, f"redis-scheduler-{os.geteuid()}") for root in roots if os.access(root, os.X_OK)]
 
 
 @contextlib.asynccontextmanager

@@ -196,7 +196,10 @@ def _announce(life: Life) -> None:
     host, port = life.listener.getsockname()[:2]
     logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
     if life.role == ALL and not life.settings.api_auth:
-        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # shown, not bound
+        if host == LOOPBACK and os.environ.get(IMAGE_MARK):
+            logger.warning("hazard", extra={"fields": {"warning": _UNREACHABLE}})
+            return
+        address = LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104  # shown, not bound
         shown = f"[{address}]" if ":" in address else address
         print(_CURL.format(address=f"{shown}:{port}", header=_authorization(life)), flush=True)  # noqa: T201  # the command's output
 
@@ -210,6 +213,17 @@ def _authorization(life: Life) -> str:
         return f"'Authorization: {life.token}'"
     file = shlex.quote(str(life.settings.data_dir.absolute() / "token"))
     return f'"Authorization: $(cat {file})"'
+
+
+LOOPBACK = "127.0.0.1"
+
+IMAGE_MARK = "REDIS_SCHEDULER_IMAGE"
+"""A variable of the image: the loopback is then a container's own."""
+
+_UNREACHABLE = (
+    "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set API_AUTH to "
+    "a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
+)
 
 
 _CURL = """

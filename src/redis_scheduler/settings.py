@@ -172,8 +172,8 @@ class Settings:
 
     @property
     def listen_host(self) -> str:
-        """The address to listen on: HOST, or loopback when the token is one we made ourselves."""
-        return self.host or ("0.0.0.0" if self.api_auth else "127.0.0.1")  # noqa: S104  # the contract's default
+        """The address to listen on: HOST, or loopback when the token is one we made ourselves, or else all interfaces."""
+        return self.host or ("::" if self.api_auth else "127.0.0.1")
 
 
 def load(
@@ -262,7 +262,7 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
         )
     if listens and len(token) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
         found.append(
-            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host}: whoever "
+            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where whoever "
             "can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
         )
     return found

@@ -1,7 +1,9 @@
 """The start: bad settings are one clear line each; a Redis that is not there yet is waited for."""
 
+import asyncio
 import dataclasses
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import redis.asyncio
 from redis_scheduler import __version__
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
+from tests.support import without_ipv6
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
@@ -28,6 +31,14 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -202,10 +213,62 @@ async def test_without_a_token_one_is_made_and_kept(tmp_path: Path, receiver: Re
         await process.stop()
 
 
-async def test_with_a_token_it_listens_on_all_interfaces(tmp_path: Path) -> None:
-    async with serving(tmp_path) as process:
-        assert (await process.started())["host"] == "0.0.0.0"
+async def test_in_the_image_without_a_token_it_says_what_to_set_instead(tmp_path: Path) -> None:
+    process = Process(tmp_path, REDIS_SCHEDULER_IMAGE="1")
+    try:
+        await process.started()
+        (hazard,) = await wait_until(lambda: process.events("hazard"), "it warns")
+        assert "which nobody outside this container reaches: set API_AUTH" in hazard["warning"]
+        assert "-e API_AUTH=..." in hazard["warning"]
+        await process.stop()
+        assert "curl" not in process.log
+    finally:
+        await process.stop()
+
+
+async def reaches(host: str, port: int) -> bool:
+    """Whether a connection to an address is accepted."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "reached"),
+    [
+        ("", "::", {"127.0.0.1", "::1"}),
+        ("::", "::", {"127.0.0.1", "::1"}),
+        ("0.0.0.0", "0.0.0.0", {"127.0.0.1"}),
+        ("127.0.0.1", "127.0.0.1", {"127.0.0.1"}),
+        ("::1", "::1", {"::1"}),
+        ("localhost", "127.0.0.1", {"127.0.0.1"}),
+    ],
+)
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+async def test_with_a_token_it_listens_on_all_interfaces_unless_it_is_told_where(
+    host: str, shown: str, reached: set[str], redis_url: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "api", HOST=host, REDIS_URL=redis_url) as process:
+        started = await process.started()
+        assert started["host"] == shown
+        assert {at for at in ("127.0.0.1", "::1") if await reaches(at, started["port"])} == reached
         assert TOKEN not in process.log
+
+
+@pytest.mark.skipif(platform.machine() not in without_ipv6.SOCKET, reason="needs Linux on x86-64 or arm64")
+@pytest.mark.parametrize("host", ["", "::"])
+async def test_without_ipv6_all_interfaces_are_those_of_ipv4(host: str, redis_url: str, tmp_path: Path) -> None:
+    variables = {"HOST": host, "REDIS_URL": redis_url, "API_AUTH": TOKEN}
+    process = Process(tmp_path, "redis_scheduler", "api", module="tests.support.without_ipv6", **variables)
+    try:
+        started = await process.started()
+        assert started["host"] == "0.0.0.0"
+        assert await reaches("127.0.0.1", started["port"])
+    finally:
+        await process.stop()
 
 
 @pytest.mark.parametrize(

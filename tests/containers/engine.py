@@ -18,12 +18,12 @@ STOP_GRACE_S = 30
 """What compose.yaml gives a container to stop, and the Dockerfile advises."""
 
 
-def run(*command: str, timeout_s: float = 60, environment: Mapping[str, str] | None = None) -> str:
+def run(*command: str, timeout_s: float = 60, environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> str:
     """Run a command that must succeed; return what it printed."""
     done = subprocess.run(
         command,
         env=environment,
-        cwd=ROOT,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -140,13 +140,14 @@ def _compose_command() -> tuple[str, ...]:
 class Compose:
     """The services of compose.yaml under a project name of their own."""
 
-    def __init__(self, project: str, **variables: str) -> None:
+    def __init__(self, project: str, folder: Path = ROOT, **variables: str) -> None:
         self.project = project
+        self._folder = folder
         self._environment = dict(os.environ) | variables
 
     def __call__(self, *arguments: str, timeout_s: float = 110) -> str:
         command = (*_compose_command(), "--file", "compose.yaml", "--project-name", self.project)
-        return run(*command, *arguments, timeout_s=timeout_s, environment=self._environment)
+        return run(*command, *arguments, timeout_s=timeout_s, environment=self._environment, folder=self._folder)
 
     def containers(self, service: str) -> list[Container]:
         """The containers of a service."""

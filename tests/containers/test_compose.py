@@ -1,16 +1,21 @@
 """compose.yaml: API, two workers and Redis apart, as `docker compose up --scale worker=2` starts them."""
 
 import asyncio
+import contextlib
+import re
+import shutil
 import socket
+import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.containers.conftest import answering, gate_on
-from tests.containers.engine import Compose, docker
+from tests.containers.engine import ROOT, Compose, docker
 from tests.support.service import TOKEN, Client
 from tests.support.waiting import wait_until
 
@@ -24,6 +29,17 @@ def _free_port() -> int:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    for _ in range(100):
+        first = _free_port()
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
+            for port in range(first, first + count):
+                probes.enter_context(socket.create_server(("", port)))
+            return first
+    raise AssertionError("no free ports in a row")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +69,74 @@ async def _client(stack: Compose, session: aiohttp.ClientSession) -> Client:
 def test_without_a_token_compose_says_what_to_set() -> None:
     with pytest.raises(AssertionError, match="set API_AUTH to a secret token"):
         Compose("redis-scheduler-config", API_AUTH="")("config")
+
+
+LINE = re.compile(r"^#? *(sed \"s/.*\.env\.example > \.env)\b", re.MULTILINE)
+"""The line that makes `.env`."""
+
+
+def test_the_documented_line_makes_settings_with_a_token_for_every_command(tmp_path: Path) -> None:
+    for name in ("compose.yaml", ".env.example"):
+        shutil.copy(ROOT / name, tmp_path)
+    documented = {text for name in ("README.md", "compose.yaml", ".env.example") for text in LINE.findall(read(name))}
+    (line,) = documented
+    tokens = set()
+    for _ in range(2):
+        subprocess.run(line, shell=True, cwd=tmp_path, check=True)
+        (token,) = re.findall(r"^API_AUTH=(.*)$", (tmp_path / ".env").read_text(), re.MULTILINE)
+        tokens.add(token)
+        assert len(token) == 48
+        compose = Compose(f"redis-scheduler-{uuid.uuid4().hex[:8]}", tmp_path)
+        for command in (["ps"], ["logs"], ["down"]):
+            compose(*command)
+        assert token in compose("config")
+    assert len(tokens) == 2
+
+
+def test_every_variable_of_compose_is_in_the_example() -> None:
+    named = set(re.findall(r"\$\{([A-Z_]+)", read("compose.yaml")))
+    assert set(re.findall(r"^([A-Z_]+)=", read(".env.example"), re.MULTILINE)) == named
+
+
+def test_the_settings_are_not_committed() -> None:
+    assert ".env" in read(".gitignore").splitlines()
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+async def test_a_webhook_of_the_machine_itself_is_reached_by_its_name(stack: Compose) -> None:
+    """As a receiver on the machine would be: it listens on all interfaces, and the container knows its name."""
+    (worker, *_) = stack.containers("worker")
+    with socket.create_server(("", 0)) as listener:
+        listener.settimeout(20)
+        port = listener.getsockname()[1]
+        async with aiohttp.ClientSession() as session:
+            client = await _client(stack, session)
+            await client.schedule(f"http://host.docker.internal:{port}/", data={"n": 1})
+            connection, _ = await asyncio.to_thread(listener.accept)
+            with connection:
+                assert (await asyncio.to_thread(connection.recv, 65_536)).startswith(b"POST / HTTP/1.1")
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await client.drained()
+    assert worker.state["Running"]
+
+
+async def test_two_apis_take_a_port_each_of_a_range(image: str) -> None:
+    first = _free_ports(2)
+    compose = Compose(
+        f"redis-scheduler-{uuid.uuid4().hex[:8]}", API_AUTH=TOKEN, PORT=f"{first}-{first + 1}", TIMEOUT="100"
+    )
+    try:
+        compose("up", "--detach", "--scale", "api=2", "--scale", "worker=0")
+        apis = compose.containers("api")
+        assert {int(api.url().rpartition(":")[2]) for api in apis} == {first, first + 1}
+        async with aiohttp.ClientSession() as session:
+            for api in apis:
+                await answering(api, api.url(), session)
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
 
 
 def test_redis_keeps_its_data_and_is_not_published(stack: Compose) -> None:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 import redis_scheduler
+from redis_scheduler.health import BEAT_MISSED_S
 from tests.containers.conftest import answering, gate_on
 from tests.containers.engine import STOP_GRACE_S, docker, running, volume
 from tests.support.service import TOKEN, Client
@@ -61,15 +62,60 @@ async def test_the_default_command_serves_on_the_port_that_is_set(image: str) ->
             assert (await Client(session, url).call("GET", "/"))[1]["data"] == "Scheduler service is running."
 
 
-async def test_without_a_token_it_makes_one_and_only_the_container_reaches_it(image: str) -> None:
+async def test_without_a_token_only_the_container_reaches_it_and_the_log_says_what_to_set(image: str) -> None:
     with running(image) as container:
         await container.started()
-        await container.logged("curl -X POST http://127.0.0.1:8080/schedule")
+        await container.logged("nobody outside this container reaches: set API_AUTH")
         fetch = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:8080').read().decode())"
         assert json.loads(container.python(fetch))["status"] == 200
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.ClientError):
                 await session.get(container.url())
+        assert "curl" not in container.log
+
+
+@pytest.mark.parametrize(("owner", "bits", "said"), [(0, 0o755, "chown 10001"), (10_001, 0o777, "chmod go-w")])
+def test_a_folder_of_the_host_that_is_not_its_own_is_one_line_that_says_what_to_do(
+    owner: int, bits: int, said: str, image: str
+) -> None:
+    with volume() as name:
+        options = ("--user", "0", "--volume", f"{name}:/data", "--entrypoint", "sh")
+        # Into an empty volume the engine would copy what the image has there, its owner too.
+        script = f"touch /data/file; chown {owner} /data; chmod {bits:o} /data"
+        with running(image, "-c", script, options=options) as container:
+            docker("wait", container.id)
+        with running(image, options=(*WITH_TOKEN, "--volume", f"{name}:/data")) as container:
+            docker("wait", container.id)
+            assert container.state["ExitCode"] == 1
+            (line,) = [line for line in container.log.splitlines() if not line.startswith("{")]
+            assert line.startswith("redis-scheduler: DATA_DIR /data cannot be used (")
+            assert said in line
+
+
+@pytest.mark.parametrize("ends", ["restart", "kill"])
+async def test_a_container_that_is_started_again_is_healthy_again(ends: str, image: str) -> None:
+    """Its file system is as it was, and its process ids begin at 1 again: what beat before has another's id by now."""
+    with running(image, options=(*WITH_TOKEN, *OFTEN, "--env", "PROCESSES=3")) as container:
+        await container.healthy()
+        if ends == "restart":
+            docker("restart", "-t", "0", container.id)
+        else:
+            docker("kill", container.id)
+            docker("start", container.id)
+        await container.started(times=2)
+        await container.healthy()
+        await asyncio.sleep(BEAT_MISSED_S + 3)  # until what was left would count as missed
+        assert container.state["Health"]["Status"] == "healthy"
+        files = "import pathlib; print(len(list(pathlib.Path('/tmp/redis-scheduler-10001').iterdir())))"
+        assert container.python(files) == "4"
+
+
+@pytest.mark.parametrize("role", ["", "worker"])
+async def test_without_a_file_system_that_can_be_written_it_is_healthy_all_the_same(image: str, role: str) -> None:
+    options = (*WITH_TOKEN, *OFTEN, "--read-only", "--env", "REDIS_URL=redis://127.0.0.1:1/0")
+    with running(image, *filter(None, [role]), options=options) as container:
+        await container.started()
+        await container.healthy()
 
 
 async def test_the_all_in_one_service_is_healthy_until_its_loop_stands_still(image: str) -> None:

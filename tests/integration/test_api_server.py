@@ -5,6 +5,8 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
@@ -166,3 +168,24 @@ async def test_answers_to_requests_that_came_at_once_come_in_their_order(port: i
                 await reader.readuntil(b"\r\n\r\n")
                 assert said in await reader.readuntil(b"}\n")
     writer.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_a_client_has_the_address_that_it_has_on_its_own_network(address: str) -> None:
+    """All interfaces are one socket of IPv6; to that, IPv4 addresses are `::ffff:` and the address."""
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"][0])
+        await Response()(scope, receive, send)
+
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    listener = server.listen("::", 0)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.create_server(app, grace_s=1).run_until(stop, hurry, listener))
+        reader, writer = await asyncio.open_connection(address, listener.getsockname()[1])
+        writer.write(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        stop.set()
+    assert seen == [address]

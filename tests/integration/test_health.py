@@ -210,3 +210,33 @@ async def test_another_place_is_taken_where_the_first_cannot_be(
         await healthy()
         assert len(files(second)) == 1
     assert files(second) == []
+
+
+@pytest.mark.parametrize("place", ["", "is not there"])
+async def test_a_temporary_folder_that_is_not_there_is_passed_over(
+    place: str, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", place and str(tmp_path / place))
+    monkeypatch.setattr(health, "TEMPORARY", (str(temporary),))
+    async with health.beating():
+        await healthy()
+        assert len(files(temporary)) == 1
+
+
+@AS_ROOT
+def test_a_working_folder_that_cannot_be_entered_harms_nothing(temporary: Path, tmp_path: Path) -> None:
+    """As in a container whose working folder is a tmpfs of root's."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    script = f"""
+import os, sys
+from redis_scheduler import health
+os.chdir({str(inner)!r})
+os.chmod({str(inner)!r}, 0)
+os.setgid(12345); os.setuid(12345)
+for place in ("", "-", "not/there", {str(inner)!r} + "/x"):
+    os.environ["TMPDIR"] = place
+    health.clear()
+    assert not health.is_healthy()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)

@@ -49,7 +49,7 @@ def test_a_wrong_url_is_not_told_twice() -> None:
 
 @pytest.mark.parametrize(
     ("host", "token", "listens_on"),
-    [(None, None, "127.0.0.1"), (None, "t", "0.0.0.0"), ("10.0.0.1", "t", "10.0.0.1"), ("::1", None, "::1")],
+    [(None, None, "127.0.0.1"), (None, "t", "::"), ("10.0.0.1", "t", "10.0.0.1"), ("::1", None, "::1")],
 )
 def test_without_a_token_it_listens_on_the_loopback(host: str | None, token: str | None, listens_on: str) -> None:
     assert Settings(host=host, api_auth=token).listen_host == listens_on

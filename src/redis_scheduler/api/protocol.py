@@ -88,6 +88,9 @@ class JsonHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a request."""
         super().connection_made(transport)
+        if self.client is not None:
+            # The log shows it as its own network does; to a socket for IPv6 and IPv4 it is ::ffff:192.0.2.1.
+            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self.flow = _Flow(transport)
         self._read_at = self.loop.time()
         self._await_head()

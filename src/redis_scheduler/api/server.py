@@ -62,22 +62,44 @@ class ApiServer(uvicorn.Server):
                     connection.abort_if_unread(now())
 
 
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket. Raises StartError where the port is taken or the address is not of this machine."""
+    """Return a listening socket. `::` takes IPv4 as well, and that alone where the machine has no IPv6.
+
+    A name is listened on at its first IPv4 address, if it has one: what `localhost` comes to differs between machines.
+    Raises StartError where the port is taken or the address is not of this machine.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Until a port listens, a second service may bind it too.
-        listener.listen(BACKLOG)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        try:
+            listener = _listen_at(family, address)
+        except OSError as error:
+            if address[0] != "::" or error.errno not in NO_IPV6:
+                raise
+            listener = _listen_at(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104  # what was asked for
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"PORT={port}: in use on {host} by another program; choose another port") from error
         raise StartError(f"HOST={host} PORT={port}: cannot listen there: {error.strerror or error}") from error
-    listener.setblocking(False)
+    return listener
+
+
+def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+        # Until a port listens, a second service may bind it too.
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
