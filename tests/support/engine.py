@@ -4,7 +4,7 @@
     workers 20  so many whole workers, each a consumer with timer and reclaimer
     worker …    the service itself, as `redis-scheduler worker …`
 
-LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS and RETIRE_INTERVAL_S shorten what the product has as constants, so that a case need
+LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S and BUFFER_BYTES shorten what the product has as constants, so that a case need
 not wait for it; a lease is still renewed three times.
 """
 
@@ -16,7 +16,7 @@ import sys
 
 import uvloop
 
-from redis_scheduler import cli, intake, logs, reclaimer, retry, settings, store, worker
+from redis_scheduler import cli, intake, logs, reclaimer, retry, settings, store, streams, worker
 from redis_scheduler.blocking import Bell
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.outage import Outage
@@ -38,6 +38,8 @@ def _shorten() -> None:
         vars(retry)["WINDOW_MS"] = window_ms
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         reclaimer.RETIRE_IDLE_MS = idle_ms
+    if buffer_bytes := int(os.environ.get("BUFFER_BYTES", "0")):
+        streams.BUFFER_BYTES = buffer_bytes
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):
         reclaimer.RETIRE_INTERVAL_S = interval_s
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 
@@ -33,7 +33,7 @@ class Process:
         number = len(list(folder.glob("service-*.log")))
         self.log_path = folder / f"service-{number}.log"
         environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-        with self.log_path.open("wb") as log:
+        with self.open_log() as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-W", "error", "-m", module, *arguments],
                 env=environment | {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables,
@@ -41,6 +41,10 @@ class Process:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+
+    def open_log(self) -> BinaryIO:
+        """Open what the process writes its log to."""
+        return self.log_path.open("wb")
 
     @property
     def log(self) -> str:
