@@ -27,7 +27,7 @@ import uvloop
 
 from redis_scheduler import __version__, health, stats
 from redis_scheduler.api.app import create_app
-from redis_scheduler.api.server import create_server, listen
+from redis_scheduler.api.server import CONNECTIONS, create_server, listen
 from redis_scheduler.blocking import Bell, QueueReader
 from redis_scheduler.delivery import Deliverer
 from redis_scheduler.embedded import EmbeddedServer, kept_token
@@ -62,11 +62,29 @@ WORKER_TIMEOUT_S = 3.0
 """One send of a worker; two and a back-off fit into a lease."""
 
 
+FILES_OF_ITS_OWN = 64
+"""What an API has open besides its clients' connections: to Redis, logs, libraries that are loaded."""
+
+
 def _raise_file_limit() -> None:
     """Allow as many sockets as the system lets this process have: a connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _connections(role: str, wanted: int | None) -> int:
+    """Return how many connections the API takes: clients must leave room for deliveries."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted or CONNECTIONS
+    room = max(1, files - FILES_OF_ITS_OWN if role == API else files // 2)
+    if wanted is not None and wanted > room:
+        warning = (
+            f"API_CONNECTIONS={wanted} is more than the limit of open files allows; it is {room} (ulimit -n: {files})"
+        )
+        logger.warning("hazard", extra={"fields": {"warning": warning}})
+    return min(wanted or CONNECTIONS, room)
 
 
 def process_name() -> str:
@@ -288,7 +306,8 @@ class Service:
         client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
         try:
             app = create_app(client, self._name, life.token, settings.max_body)
-            server = create_server(app, settings.shutdown_grace)
+            connections = _connections(life.role, settings.api_connections)
+            server = create_server(app, settings.shutdown_grace, connections)
             await server.run_until(life.stop, life.hurry, listener)
         finally:
             await client.aclose()

@@ -153,6 +153,13 @@ class Settings:
         "PROCESSES", 1, _integer(1, 64), "processes of the role, under one supervisor that replaces what dies"
     )
     max_body: int = _option("MAX_BODY", 1_048_576, _integer(1, 256 * 1_048_576), "bytes of a request body")
+    api_connections: int | None = _option(
+        "API_CONNECTIONS",
+        None,
+        _integer(4, 1_000_000),
+        "connections to the API at once, per process; at most half the limit of open files where deliveries are made too",
+        "10000, or as many as the limit of open files allows",
+    )
     shutdown_grace: float = _option(
         "SHUTDOWN_GRACE", 15, _seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

@@ -181,8 +181,8 @@ async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Re
 
 @pytest.fixture
 async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """The port of an API whose clients must read within a second and a half."""
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 1.5)
+    """The port of an API that looks every half second for clients that do not read."""
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 3)
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
     running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576), grace_s=1)
@@ -237,7 +237,8 @@ async def test_a_page_ends_before_it_is_too_large(api: int, store: Store, sizes:
     assert found == made
 
 
-async def test_pages_share_what_they_may_hold(api: int, store: Store) -> None:
+async def test_pages_share_what_they_may_hold(api: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 12)
     await fill(store, [900_000] * 9)
     request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
     unread = [connect(api) for _ in range(app.PAGES_AT_ONCE)]
@@ -250,7 +251,8 @@ async def test_pages_share_what_they_may_hold(api: int, store: Store) -> None:
 
     await wait_until(is_refused, "no more pages at once")
     # Those that nobody reads are aborted, and others can have pages again.
-    await wait_until(lambda: _has_page(api), "pages again", timeout_s=10)
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.5)
+    await wait_until(lambda: _has_page(api), "pages again", timeout_s=20)
     for client in unread:
         client.close()
 

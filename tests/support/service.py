@@ -136,9 +136,11 @@ async def client_of(process: Process, token: str = TOKEN) -> AsyncIterator[Clien
 
 
 @asynccontextmanager
-async def serving(folder: Path, *arguments: str, **variables: str) -> AsyncIterator[Process]:
+async def serving(
+    folder: Path, *arguments: str, prefix: Sequence[str] = (), **variables: str
+) -> AsyncIterator[Process]:
     """Run the service until the end of the block."""
-    process = Process(folder, *arguments, **({"API_AUTH": TOKEN} | variables))
+    process = Process(folder, *arguments, prefix=prefix, **({"API_AUTH": TOKEN} | variables))
     try:
         await process.started()
         yield process

@@ -6,6 +6,7 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from redis_scheduler.api.admission import BECOME_KNOWN
 from redis_scheduler.api.answers import failure
 
 logger = logging.getLogger(__name__)
@@ -55,11 +56,14 @@ class TokenGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and not self._is_open(scope) and not self._is_authorised(scope):
-            self._refusals.note(scope)
-            refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
-            await refusal(scope, receive, send)
-            return
+        if scope["type"] == "http" and not self._is_open(scope):
+            if not self._is_authorised(scope):
+                self._refusals.note(scope)
+                refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
+                await refusal(scope, receive, send)
+                return
+            if become_known := scope.get("state", {}).get(BECOME_KNOWN):
+                become_known()
         await self._app(scope, receive, send)
 
     @staticmethod

@@ -15,7 +15,9 @@ from http import HTTPStatus
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from redis_scheduler.api.admission import BECOME_KNOWN, Admission
 from redis_scheduler.models import encode_answer
 
 HEAD_BYTES = 65_536
@@ -46,6 +48,14 @@ READ_BYTES = 65_536
 """What a client must read of its answers within that time, or all of them."""
 
 
+class ConnectionState(ServerState):
+    """What the connections of a server share."""
+
+    def __init__(self, admission: Admission) -> None:
+        super().__init__()
+        self.admission = admission
+
+
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
 
@@ -70,6 +80,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
     """
 
     flow: _Flow
+    server_state: ConnectionState
     _unreported_bytes = 0
     """What came since the parser last had something to say: the head that is coming, or a part of it."""
     _discarded_bytes = 0
@@ -80,6 +91,9 @@ class JsonHttpProtocol(HttpToolsProtocol):
     _read_at = 0.0
     _is_over = False
     """Whether nothing more of this connection is parsed."""
+    _is_stranger = True
+    """Whether no request has carried the token."""
+    _address = b""
     _last_words = b""
     """A refusal that waits for the answers before it."""
     _head_timer: asyncio.TimerHandle | None = None
@@ -94,13 +108,29 @@ class JsonHttpProtocol(HttpToolsProtocol):
         self.flow = _Flow(transport)
         self._read_at = self.loop.time()
         self._await_head()
+        self._address = self.server_state.admission.admit(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._end_head()
         self._end_body()
         self._unparsed = b""
+        self.server_state.admission.forget(self, self._address)
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_over = True
+        self.transport.abort()
+
+    def _become_known(self) -> None:
+        self._is_stranger = False
+        self.server_state.admission.know(self, self._address)
 
     def resume_writing(self) -> None:
         """Write on: the client has read."""
@@ -115,7 +145,7 @@ class JsonHttpProtocol(HttpToolsProtocol):
         else:
             self._unread_bytes = max(self._unread_bytes, unread)
             if now - self._read_at > UNREAD_TIMEOUT_S:
-                self.transport.abort()
+                self.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -237,6 +267,8 @@ class JsonHttpProtocol(HttpToolsProtocol):
             return  # it comes again without the offer
         self._check_fields()
         self._end_head()
+        if self._is_stranger:
+            self.scope["state"][BECOME_KNOWN] = self._become_known
         super().on_headers_complete()
         # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
         self.headers, self.url = [], b""

@@ -11,7 +11,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from redis_scheduler.api import protocol
-from redis_scheduler.api.protocol import JsonHttpProtocol
+from redis_scheduler.api.admission import Admission
+from redis_scheduler.api.protocol import ConnectionState, JsonHttpProtocol
 from redis_scheduler.errors import StartError
 
 KEEPALIVE_S = 75
@@ -19,12 +20,16 @@ KEEPALIVE_S = 75
 
 BACKLOG = 2_048
 
+CONNECTIONS = 10_000
+"""Connections at once, where nothing else is said: some 100 MB while they are idle."""
+
 
 class ApiServer(uvicorn.Server):
     """A server that leaves the signals to the life cycle."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
         super().__init__(config)
+        self.server_state = ConnectionState(admission)
         self.servers: list[asyncio.base_events.Server] = []
 
     @contextlib.contextmanager
@@ -103,8 +108,8 @@ def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
-def create_server(app: ASGIApp, grace_s: float) -> ApiServer:
-    """Return the server for an application; `grace_s` bounds its stop."""
+def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS) -> ApiServer:
+    """Return the server for an application, of so many connections at once; `grace_s` bounds its stop."""
     options: dict[str, Any] = {
         "http": JsonHttpProtocol,
         "ws": "none",
@@ -117,4 +122,4 @@ def create_server(app: ASGIApp, grace_s: float) -> ApiServer:
         "timeout_keep_alive": KEEPALIVE_S,
         "timeout_graceful_shutdown": max(1, round(grace_s)),
     }
-    return ApiServer(uvicorn.Config(app, **options))
+    return ApiServer(uvicorn.Config(app, **options), Admission(connections))
