@@ -29,7 +29,7 @@ RETIRE_IDLE_MS = 3_600_000
 _SET_BACK = (
     "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
 )
-_SET_FORWARD = "Redis' clock was set forward: what is due by it comes now"
+_SET_FORWARD = "Redis' clock was set forward, or this machine stood still: what is due by that clock comes now"
 
 
 class Reclaimer:
@@ -51,7 +51,7 @@ class Reclaimer:
             self._retire_from = now + RETIRE_INTERVAL_S
         # Without a slot it tells the others that it lives, and takes nothing.
         with self._worker.intake.may_bring_claims():
-            sweep = await self._store.reclaim(self._worker.reclaimable_slots)
+            sweep = await self._store.reclaim(self._worker.reclaimable_slots, self._worker.retry_delay_ms)
             self._note_lost(sweep.lost)
             await self._worker.intake.take(sweep.entries)
         if abs(sweep.clock_step_ms) > CLOCK_STEP_MS:

@@ -439,10 +439,11 @@ class Store:
         )
         return answer
 
-    async def reclaim(self, limit: int) -> Sweep:
+    async def reclaim(self, limit: int, retry_delay_ms: int = WINDOW_MS) -> Sweep:
         """Take one step of the sweep.
 
         A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
+        After a step back of Redis' clock nothing waits longer for its retry than `retry_delay_ms`.
         """
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
@@ -454,7 +455,7 @@ class Store:
                 *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
                 *(WINDOW_MS - LEASE_MS, void_after_ms),
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
-                *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS),
+                *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS, min(retry_delay_ms, WINDOW_MS)),
             ],
         )
         rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)

@@ -382,9 +382,9 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: Store) -> None:
     reclaim = store.reclaim
 
-    async def watched_reclaim(limit: int) -> Sweep:
+    async def watched_reclaim(limit: int, retry_delay_ms: int) -> Sweep:
         assert not worker.intake.no_claims_coming.is_set()
-        return await reclaim(limit)
+        return await reclaim(limit, retry_delay_ms)
 
     with patch.object(store, "reclaim", watched_reclaim):
         await Reclaimer(store, worker, Outage()).run_once()

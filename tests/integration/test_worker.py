@@ -217,3 +217,27 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     record = await store.client.command("HGET", keys.TASKS, newer[0])
     assert record.endswith(b'"data":"c"},"data":1}')
     assert await store.cancel([(key, None) for key in newer]) == "CCC"
+
+
+async def test_a_claim_that_is_blocked_ends_when_it_is_to_begin_anew(
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis counts a blocked call's time by its wall clock: after a step back it would wait for it to catch up."""
+    monkeypatch.setattr(blocking, "BLOCK_MS", 600_000)
+    stop = asyncio.Event()
+
+    async def claims() -> int:
+        stats = await raw.info("commandstats")
+        is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
+        return int(stats["cmdstat_xreadgroup"]["calls"]) if is_blocked else 0
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run_until(worker, stop))
+        before = await wait_until(claims, "the claim is blocked")
+        await worker.claim_anew()
+
+        async def is_blocked_again() -> bool:
+            return await claims() > before
+
+        await wait_until(is_blocked_again, "another claim is blocked", 3)
+        stop.set()

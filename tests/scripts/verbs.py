@@ -89,7 +89,7 @@ VERBS: dict[str, Verb] = {
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),
     "reclaim after a step": Verb(
         _retriable_after_a_step,
-        lambda store, task: store.reclaim(10),
+        lambda store, task: store.reclaim(10, 10_000),
         REDELIVERED,
         State("queued", attempts=1),
     ),

@@ -10,7 +10,8 @@
 --        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
 --        hold (ms): after a gap as long in the sweeps (an outage, all workers down), what others hold is left to them for
 --        as long, to be settled or renewed first; else an outage longer than the lease would double all in flight,
---        claims of a last chance, least step back of the clock that is one (ms)
+--        claims of a last chance, least step back of the clock that is one (ms),
+--        longest delay of what waits (ms)
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound after a step of the clock, {consumer that was lost, entries taken of it, …}}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
@@ -47,10 +48,9 @@ local function most_claims_in_flight()
 end
 
 local now = now_ms(math.floor)
-notice_step(queue, group, waiting, window_ms, sweep, now, least_step_ms)
-local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'clock_ms', 'step_ms')
-local wait_ms, seen_ms = tonumber(state[2] or 0) - now, tonumber(state[4])
-local clock_ms = string.format('%.0f', math.max(now, tonumber(state[5] or 0)))
+local clock_ms = notice_step(queue, group, waiting, window_ms, tonumber(ARGV[14]), sweep, now, least_step_ms)
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
+local wait_ms, seen_ms, must_rewind = tonumber(state[2] or 0) - now, tonumber(state[4]), state[5] and 1 or 0
 if now > void_after_ms then
   return {{}, waiting_interval_ms, now, 0, {}}
 end
@@ -64,7 +64,7 @@ end
 if limit == 0 then
   redis.call('HDEL', sweep, 'seen_ms')
   redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
-  return {{}, waiting_interval_ms, now, 0, {}}
+  return {{}, waiting_interval_ms, now, must_rewind, {}}
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
 wait_ms = math.max(wait_ms, tonumber(state[3] or 0) - now)
@@ -131,9 +131,9 @@ elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
 else
   wait_ms = idle_interval_ms
 end
-if state[6] then
+if must_rewind == 1 then
   wait_ms = math.min(wait_ms, step_interval_ms)
 end
 redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms),
   'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
-return {taken, wait_ms, now, state[6] and 1 or 0, lost}
+return {taken, wait_ms, now, must_rewind, lost}

@@ -12,7 +12,11 @@ local queue, entries, failures, counters, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most, interval_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms(math.floor)
-notice_step(queue, group, waiting, window_ms, sweep, now, tonumber(ARGV[7]))
+local longest_ms = 0
+for i = 11, #ARGV, 5 do
+  longest_ms = math.max(longest_ms, ARGV[i])
+end
+local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, tonumber(ARGV[7]))
 
 local waiting_count = 0
 for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
@@ -38,6 +42,7 @@ for i = 8, #ARGV, 5 do
 end
 if parked > 0 then
   redis.call('HINCRBY', counters, 'failed', parked)
+  redis.call('HSET', sweep, 'clock_ms', clock_ms)
   local soon_ms = now + interval_ms
   if soon_ms < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', soon_ms))

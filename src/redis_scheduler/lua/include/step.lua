@@ -1,4 +1,4 @@
--- A step back of Redis' clock, told by the greatest time that a sweep has seen. What is pending by the clock as it was would
+-- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen. What is pending by the clock as it was would
 -- stay so until the clock has caught up: its idle time is below zero. Here the delays of what waits go on where they were,
 -- told by delivery times, which only XINFO shows; leases, and what is in `due`, are left to `rewind`. No delay ends early,
 -- since the step was at least as large as it is told. It is noticed before anything is parked by the clock as it is: so all
@@ -11,38 +11,49 @@ local function value_of(fields, name)
   end
 end
 
--- What waits behind the first 2,000 waits for another window at most.
-local function set_delays_right(queue, group, waiting, window_ms, now, step_ms)
+-- A delivery time in the future is by the clock as it was. One in the past is too, unless the server was started with the
+-- clock as it is: then it read delivery times in the future as its own present. Where that may be, what waits waits for
+-- `delay_ms` more at most: no retry has a longer delay. So does what waits behind the first 2,000.
+local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now, step_ms)
   local function park(id, idle_ms)
     idle_ms = math.max(0, math.min(window_ms, idle_ms))
     redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', idle_ms, 'JUSTID')
   end
 
+  local parked_at_ms = window_ms - delay_ms
   for _, info in ipairs(value_of(redis.call('XINFO', 'STREAM', queue, 'FULL', 'COUNT', 2000), 'groups')) do
     for _, consumer in ipairs(value_of(info, 'name') == group and value_of(info, 'consumers') or {}) do
       local rows = value_of(consumer, 'name') == waiting and value_of(consumer, 'pending') or {}
       for _, row in ipairs(rows) do
-        park(row[1], now + step_ms - row[2])
+        local idle_ms = now - row[2]
+        if idle_ms < 0 or step_ms <= parked_at_ms then
+          park(row[1], idle_ms + step_ms)
+        else
+          park(row[1], math.max(idle_ms, parked_at_ms))
+        end
       end
       if #rows == 2000 then
         for _, row in ipairs(redis.call('XPENDING', queue, group, '(' .. rows[2000][1], '+', 20000, waiting)) do
-          park(row[1], row[3])
+          park(row[1], math.max(row[3], parked_at_ms))
         end
       end
     end
   end
 end
 
-local function notice_step(queue, group, waiting, window_ms, sweep, now, least_ms)
-  local step_ms = (tonumber(redis.call('HGET', sweep, 'clock_ms') or 0) or 0) - now
+-- Returns the greatest time seen, as text.
+local function notice_step(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms)
+  local greatest_ms = tonumber(redis.call('HGET', sweep, 'clock_ms') or 0) or 0
+  local step_ms = greatest_ms - now
   if step_ms < least_ms then
-    return
+    return string.format('%.0f', math.max(greatest_ms, now))
   end
   -- Without the group this fails here, before any write.
   redis.call('XPENDING', queue, group)
   -- A removal first, so that a full Redis does not refuse what follows.
   redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
-  set_delays_right(queue, group, waiting, tonumber(window_ms), now, step_ms)
+  set_delays_right(queue, group, waiting, tonumber(window_ms), delay_ms, now, step_ms)
   redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', step_ms),
     'rewind_from_ms', string.format('%.0f', now + step_ms))
+  return string.format('%.0f', now)
 end
