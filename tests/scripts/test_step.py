@@ -105,6 +105,22 @@ async def test_where_the_server_may_have_started_since_a_retry_waits_for_another
     assert waits_after_ms - 1_000 < await waits_ms(raw, parked.claim) <= waits_after_ms + 200
 
 
+async def test_a_user_who_may_not_ask_for_delivery_times_waits_for_another_delay_at_most(
+    store: Store, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    parked = await waiting(store)
+    await set_back(store)
+    await set_idle(raw, 0, parked.claim, owner=keys.WAITING)
+    await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", "-xinfo")
+    limited = RedisClient(client.url.replace("://", "://limited:password@"), 3)
+    try:
+        await Store(limited, store.name).reclaim(0, RETRY_DELAY_MS)
+    finally:
+        await limited.aclose()
+        await ask(raw, "ACL", "DELUSER", "limited")
+    assert RETRY_DELAY_MS - 1_000 < await waits_ms(raw, parked.claim) <= RETRY_DELAY_MS
+
+
 async def test_a_retry_keeps_the_greatest_time_where_no_sweep_has_seen_it(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:

@@ -20,23 +20,25 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
     redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', idle_ms, 'JUSTID')
   end
 
-  local parked_at_ms = window_ms - delay_ms
-  for _, info in ipairs(value_of(redis.call('XINFO', 'STREAM', queue, 'FULL', 'COUNT', 2000), 'groups')) do
+  local parked_at_ms, told, last_id = window_ms - delay_ms, 0, nil
+  -- Who may not ask goes without.
+  local stream = redis.pcall('XINFO', 'STREAM', queue, 'FULL', 'COUNT', 2000)
+  for _, info in ipairs(stream.err and {} or value_of(stream, 'groups')) do
     for _, consumer in ipairs(value_of(info, 'name') == group and value_of(info, 'consumers') or {}) do
-      local rows = value_of(consumer, 'name') == waiting and value_of(consumer, 'pending') or {}
-      for _, row in ipairs(rows) do
+      for _, row in ipairs(value_of(consumer, 'name') == waiting and value_of(consumer, 'pending') or {}) do
         local idle_ms = now - row[2]
         if idle_ms < 0 or step_ms <= parked_at_ms then
           park(row[1], idle_ms + step_ms)
         else
           park(row[1], math.max(idle_ms, parked_at_ms))
         end
+        told, last_id = told + 1, row[1]
       end
-      if #rows == 2000 then
-        for _, row in ipairs(redis.call('XPENDING', queue, group, '(' .. rows[2000][1], '+', 20000, waiting)) do
-          park(row[1], math.max(row[3], parked_at_ms))
-        end
-      end
+    end
+  end
+  if stream.err or told == 2000 then
+    for _, row in ipairs(redis.call('XPENDING', queue, group, last_id and '(' .. last_id or '-', '+', 20000, waiting)) do
+      park(row[1], math.max(row[3], parked_at_ms))
     end
   end
 end
