@@ -141,13 +141,15 @@ class Checker:
         rate: float | None = None,
         webhook: str | Callable[[int], str] | None = None,
         padding: int = 0,
+        port: int | None = None,
     ) -> list[Sent]:
         """Schedule `count` tasks from several clients at once, at most `rate` a second in all; keep every outcome.
 
         Task i has the delay `ttl(i)`, goes to `webhook(i)`, and its number (unique in the run) as its data, with so many bytes of padding.
+        `port` is that of a proxy before the API.
         Returns what was sent, in order.
         """
-        port = (await api.started())["port"]
+        port = port or (await api.started())["port"]
         first, self._numbers = self._numbers, self._numbers + count
         remaining = iter(range(first, first + count))
         started = time.monotonic()

@@ -22,6 +22,7 @@ from redis_scheduler.api.app import create_app
 from redis_scheduler.redis_client import RedisClient
 from tests.support.recorder import Recorder, recording
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
+from tests.support.smuggling import send_as_stranger, smuggling_pair, smuggling_requests
 
 TOKEN = "test-token"
 
@@ -298,31 +299,6 @@ async def service(client: RedisClient) -> AsyncIterator[int]:
         hurry.set()
 
 
-def stranger_requests(gap: int) -> list[bytes]:
-    """Requests without a token, each of which may leave something behind on a connection that others use after it."""
-    purge = b"POST /purge HTTP/1.1\r\nX-Swallows: "
-    deficit = b"x\r\nUpgrade: " + b"y" * gap + b"\r\n"
-    bodies = [deficit, b"z" * gap + purge, purge * 3, b"0\r\n\r\n" + purge, b"\r\n\r\n" + purge]
-    offers = [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"Connection: upgrade\r\nUPGRADE: a\r\nUpgrade: b\r\n"]
-    framed = []
-    for body in bodies:
-        for offer in offers:
-            length = b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-            chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-            framed += [b"POST / HTTP/1.1\r\nHost: x\r\n" + offer + rest for rest in (length, chunks)]
-    return framed
-
-
-async def send_as_stranger(port: int, request: bytes) -> None:
-    """Send it, and wait for an answer: the proxy has then given the connection back."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    with contextlib.suppress(TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-        async with asyncio.timeout(2):
-            await reader.readuntil(b"\r\n\r\n")
-    writer.close()
-
-
 @pytest.mark.parametrize("kind", PROXIES)
 async def test_strangers_behind_a_proxy_turn_no_request_into_another(
     kind: str, service: int, tmp_path: Path, client: RedisClient
@@ -334,12 +310,13 @@ async def test_strangers_behind_a_proxy_turn_no_request_into_another(
     scheduled: set[str] = set()
     async with reverse_proxy(kind, tmp_path, service) as port, aiohttp.ClientSession() as session:
         url = f"http://127.0.0.1:{port}"
-        for gap in (0, 20, 60):
-            for request in stranger_requests(gap):
-                await send_as_stranger(port, request)
+        for gap in (0, 20, 60, 300):
+            for sent in [*((request,) for request in smuggling_requests(gap)), smuggling_pair(gap)]:
+                for request in sent:
+                    await send_as_stranger(port, request)
                 async with session.post(f"{url}/schedule", json=task, headers=headers) as response:
                     answer = await response.json()
-                    assert response.status == 200, (request, answer)
+                    assert response.status == 200, (sent, answer)
                     scheduled.add(answer["key"])
         async with session.get(f"{url}/schedules?limit=1000", headers=headers) as response:
             page = await response.json()
