@@ -87,8 +87,8 @@ class Pool:
 
     def give_back(self, key: Key, connection: Connection) -> None:
         """Keep a connection whose answer has ended, or close it."""
-        now = connection.idle_since = time.monotonic()
-        if not connection.is_reusable or now - connection.opened_at > AGE_MOST_S or len(self._idle) >= IDLE_MOST:
+        connection.idle_since = time.monotonic()
+        if not connection.is_reusable or len(self._idle) >= IDLE_MOST:
             connection.abort()
             return
         host = self._idle[connection] = self._host(key)

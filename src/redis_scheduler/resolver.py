@@ -44,6 +44,7 @@ LOOK_UPS_MOST = 10_000
 SYSTEM_MOST = 8
 """Look-ups by the system at once: each holds a thread."""
 
+RESOLV_CONF = Path("/etc/resolv.conf")
 NSSWITCH = Path("/etc/nsswitch.conf")
 _OWN_SOURCES = {"files", "dns"}
 
@@ -69,6 +70,7 @@ class Resolver:
         self._options = {"timeout": TRY_S, "tries": TRIES} | options
         self._channel: aiodns.DNSResolver | None = None
         self._channel_ends_at = 0.0
+        self._name_servers_are_of = 0
         self._asks_system = False
         self._looking: dict[str, asyncio.Task[list[str]]] = {}
         self._failures: dict[str, tuple[float, str]] = {}
@@ -129,10 +131,13 @@ class Resolver:
         return [node.addr[0].decode() for node in found.nodes], "no address"
 
     def _channel_of_now(self) -> aiodns.DNSResolver:
-        now = time.monotonic()
-        if self._channel is None or now >= self._channel_ends_at:
+        now, written_at = time.monotonic(), _written_at(RESOLV_CONF)
+        # c-ares watches the folder, where a container's file, which is mounted, never changes.
+        has_changed = written_at != self._name_servers_are_of
+        if self._channel is None or now >= self._channel_ends_at or has_changed:
             # Look-ups under way hold the one before, until they end.
             self._channel, self._channel_ends_at = aiodns.DNSResolver(**self._options), now + CHANNEL_S
+            self._name_servers_are_of = written_at
             self._asks_system = _has_other_sources()
         return self._channel
 
@@ -172,6 +177,14 @@ class Resolver:
             look_up.cancel()
         if self._channel is not None:
             await self._channel.close()
+
+
+def _written_at(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _has_other_sources() -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from redis_scheduler.delivery import Deliverer, Outcome
+from redis_scheduler.pool import REST_S
 from tests.support.raw_receiver import OK, answering, claim_of, says
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -58,6 +59,7 @@ ENDED_BY_A_CLOSE = {
     "HTTP/1.0 without a length": b"HTTP/1.0 200 OK\r\n\r\nbody",
     "another transfer coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nbody",
     "no length and no body": b"HTTP/1.1 200\r\n\r\n",
+    "a length in an interim answer alone": b"HTTP/1.1 103 Early\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody",
 }
 
 FAILURES = {
@@ -98,6 +100,26 @@ async def test_the_end_of_the_connection_ends_a_body_without_a_length(name: str)
     async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
         outcome = await deliverer.attempt(claim_of(receiver.url))
         assert (outcome.error, outcome.status) == (None, 200)
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 9", "content-length : 9", "Transfer-Encoding: gzip, Chunked"])
+async def test_an_answer_that_breaks_off_is_a_failure(header: str) -> None:
+    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        writer.write(HEAD + header.encode() + b"\r\n\r\n3\r\nok")
+        writer.close()
+
+    async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
+        outcome = await deliverer.attempt(claim_of(receiver.url))
+        assert (outcome.error, outcome.status) == ("the answer broke off, or is not as its headers say", 200)
+
+
+@pytest.mark.parametrize("behind", [OK, OK[:1], b"x"])
+async def test_what_stands_behind_an_answer_ends_the_connection(behind: bytes) -> None:
+    async with answering(says(OK + behind)) as receiver, Deliverer("token", 5) as deliverer:
+        for _ in range(3):
+            assert (await deliverer.attempt(claim_of(receiver.url))).error is None
+            await asyncio.sleep(2 * REST_S)
+        assert receiver.connections == 3
 
 
 @pytest.mark.parametrize("name", FAILURES)

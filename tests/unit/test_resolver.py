@@ -120,12 +120,14 @@ async def test_names_that_hang_hold_up_no_other(count: int) -> None:
                 # The server of the tests is no fast one: it would lose packets.
                 await asyncio.sleep(0.02)
         await wait_until(lambda: server.times_asked(f"silent{count - 1}.example"), "all are asked for")
-        latest = 0.0
-        for number in range(20):
+        took_s = []
+        for number in range(21):
             started = time.monotonic()
             assert await resolver.addresses(f"good{number}.example")
-            latest = max(latest, time.monotonic() - started)
-        assert latest < 1
+            took_s.append(time.monotonic() - started)
+        # A packet that the server of the tests lost is sent again after a second.
+        assert sorted(took_s)[10] < 0.5
+        assert max(took_s) < 2.5
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()
@@ -170,6 +172,23 @@ async def test_a_name_that_has_moved_is_followed_whatever_its_ttl(monkeypatch: p
         assert await resolver.addresses("moving.example") == ["127.0.0.1"]
         address = "127.0.0.2"
         await asyncio.sleep(0.3)
+        assert await resolver.addresses("moving.example") == ["127.0.0.2"]
+
+
+async def test_name_servers_that_change_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What c-ares knew is forgotten when resolv.conf is written anew, in place, as container engines do."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.1\n")
+    monkeypatch.setattr(module, "RESOLV_CONF", conf)
+    async with naming(lambda name, kind: [address] if kind == "A" else []) as server, resolving(server) as resolver:
+        server.ttl_s = 3_600
+        address = "127.0.0.1"
+        assert await resolver.addresses("moving.example") == ["127.0.0.1"]
+        address = "127.0.0.2"
+        assert await resolver.addresses("moving.example") == ["127.0.0.1"]
+        conf.write_text("nameserver 127.0.0.2\n")
+        assert await resolver.addresses("moving.example") == ["127.0.0.2"]
+        conf.unlink()
         assert await resolver.addresses("moving.example") == ["127.0.0.2"]
 
 
