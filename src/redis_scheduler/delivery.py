@@ -35,6 +35,7 @@ ERROR_LENGTH = 200
 
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
+INSTANCE_HEADER = "Schedule-Instance"
 
 LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, socket.EAI_SYSTEM}
 
@@ -99,9 +100,10 @@ class Deliverer:
         self._timeout_s = timeout_s
         self._resends = resends
         self._resent = 0
-        self._requests = Requests(
+        self._headers = (
             f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: redis-scheduler/{__version__}\r\n"
         )
+        self._requests = Requests(self._headers)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: _Connector
@@ -117,6 +119,10 @@ class Deliverer:
         await self._pool.aclose()
         await self._connector.close()
         await self._resolver.close()
+
+    def carry(self, instance: str) -> None:
+        """Let each request from now on carry the id of the deployment."""
+        self._requests = Requests(f"{self._headers}{INSTANCE_HEADER}: {instance}\r\n")
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""

@@ -41,6 +41,9 @@ a worker was last heard of, and until when a gap in that holds the sweep. clock_
 seen;
 step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind of DUE stands."""
 
+INSTANCE = f"{SHARD}:instance"
+"""STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
+
 BELL = f"{SHARD}:bell"
 """Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""
 

@@ -30,6 +30,7 @@ from redis_scheduler.api.app import create_app
 from redis_scheduler.api.server import CONNECTIONS, create_server, listen
 from redis_scheduler.blocking import Bell, QueueReader
 from redis_scheduler.delivery import Deliverer
+from redis_scheduler.deployment import Deployment
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
@@ -103,6 +104,7 @@ class Life:
         self.token = settings.api_auth or ""
         """Both are filled in where the settings left them open, once the life has begun."""
         self.outage = Outage()
+        self.deployment = Deployment()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
         """Set when what is in flight is no longer waited for."""
@@ -189,7 +191,7 @@ async def _redis_url(life: Life) -> AsyncIterator[str]:
         await server.stop()
 
 
-async def _finished(step: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+async def _finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
     """Run a step to its end; give it up, and return False, when `stop` is set before. Raises the step's error."""
     task, waiter = asyncio.create_task(step), asyncio.create_task(stop.wait())
     try:
@@ -295,17 +297,26 @@ class Service:
         _raise_file_limit()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(meet_redis(life, warns=not is_supervised), name="meet-redis")
+            tasks.create_task(self._join(), name="deployment")
             if life.listener is not None:
                 stats.prime()
                 tasks.create_task(self._run_api(life.listener), name="api")
             if life.role != API:
                 tasks.create_task(self.run_worker(), name="worker")
 
+    async def _join(self) -> None:
+        life = self._life
+        client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+        try:
+            await life.deployment.run(client, life.outage, life.stop)
+        finally:
+            await client.aclose()
+
     async def _run_api(self, listener: socket.socket) -> None:
         life, settings = self._life, self._life.settings
         client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
         try:
-            app = create_app(client, self._name, life.token, settings.max_body)
+            app = create_app(client, self._name, life.token, settings.max_body, life.deployment, life.stop.is_set)
             connections = _connections(life.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections)
             await server.run_until(life.stop, life.hurry, listener)
@@ -315,11 +326,15 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the end of the life."""
         life, settings = self._life, self._life.settings
+        # No delivery without the id, and without Redis there is none anyway.
+        if not await _finished(life.deployment.joined.wait(), life.stop):
+            return
         client = RedisClient(life.redis_url, WORKER_TIMEOUT_S, life.outage)
         store = Store(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
             async with Deliverer(life.token, settings.timeout, resends=settings.retries != 0) as deliverer:
+                life.deployment.tell(deliverer.carry)
                 reader = QueueReader(client, self._name)
                 worker = Worker(store, reader, deliverer, policy, life.outage, settings.concurrency)
                 async with asyncio.TaskGroup() as tasks:

@@ -29,6 +29,9 @@ class Outage:
         self.is_away = False
         self.has_seen_group = False
         """Met once, the group is missing only where somebody took it away."""
+        self.changed = asyncio.Event()
+        """Set where another Redis may answer than before, or the same one without what it had."""
+        self.changed.set()
 
     def begin(self, error: Exception) -> None:
         """Note that Redis is away."""
@@ -40,6 +43,7 @@ class Outage:
         """Note that Redis is there."""
         if self.is_away:
             self.is_away = False
+            self.changed.set()
             logger.warning("redis-back", extra={"fields": {}})
 
     async def ride(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:

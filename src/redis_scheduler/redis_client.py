@@ -249,3 +249,4 @@ class RedisClient:
             else:
                 logger.info("group-created", extra={"fields": fields})
         self._outage.has_seen_group = True
+        self._outage.changed.set()

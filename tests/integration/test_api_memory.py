@@ -14,6 +14,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.api import app, protocol, server
+from redis_scheduler.deployment import Deployment
 from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import NewTask, Store
@@ -185,7 +186,7 @@ async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 3)
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576), grace_s=1)
+    running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576, Deployment()), grace_s=1)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))
         yield listener.getsockname()[1]
@@ -277,7 +278,7 @@ async def test_a_large_body_is_put_together_once(client: RedisClient) -> None:
     """Put together with each packet anew, 64 MiB took 10 s of the service's time."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(app.create_app(client, "writer", TOKEN, 256 * 1_048_576), grace_s=1)
+    running = server.create_server(app.create_app(client, "writer", TOKEN, 256 * 1_048_576, Deployment()), grace_s=1)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
+from redis_scheduler.deployment import Deployment
 from redis_scheduler.redis_client import RedisClient
 
 TOKEN = "test-token"
@@ -22,7 +23,7 @@ async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr(protocol, "BODY_TIMEOUT_S", 0.5)
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(create_app(client, "writer", TOKEN, 1_000), grace_s=1)
+    running = server.create_server(create_app(client, "writer", TOKEN, 1_000, Deployment()), grace_s=1)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))
         yield listener.getsockname()[1]

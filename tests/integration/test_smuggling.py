@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from redis_scheduler.api import server
 from redis_scheduler.api.app import create_app
+from redis_scheduler.deployment import Deployment
 from redis_scheduler.redis_client import RedisClient
 from tests.support.recorder import Recorder, recording
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
@@ -291,7 +292,7 @@ async def service(client: RedisClient) -> AsyncIterator[int]:
     """The port of the API."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(create_app(client, "writer", TOKEN, 1_048_576), grace_s=1)
+    running = server.create_server(create_app(client, "writer", TOKEN, 1_048_576, Deployment()), grace_s=1)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))
         yield listener.getsockname()[1]

@@ -67,7 +67,7 @@ async def _run_workers(options: settings.Settings, count: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
     async with asyncio.TaskGroup() as tasks:
         for life in lives:
-            tasks.create_task(Service(life).run_worker(), name="worker")
+            tasks.create_task(Service(life).run(is_supervised=True), name="worker")
         logger.info("started", extra={"fields": {"workers": count}})
 
 

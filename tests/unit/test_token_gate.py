@@ -18,7 +18,12 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-async def asked(gate: auth.TokenGate, address: str | None, *authorization: bytes) -> int:
+async def is_own(_instances: list[bytes]) -> bool:
+    """Nobody asks: no request carries the header."""
+    raise AssertionError
+
+
+async def asked(gate: auth.Gate, address: str | None, *authorization: bytes) -> int:
     """Ask for /stats; return the status of the answer."""
     sent: list[Message] = []
 
@@ -44,7 +49,7 @@ async def test_refused_requests_are_counted_and_logged_at_a_bounded_rate(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "REFUSALS_INTERVAL_S", 0.1)
-    gate = auth.TokenGate(application, TOKEN.decode())
+    gate = auth.Gate(application, TOKEN.decode(), is_own)
 
     def told() -> list[dict[str, Any]]:
         return [record.__dict__["fields"] for record in caplog.records if record.message == "refused"]

@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from redis_scheduler import keys
 from redis_scheduler.api import requests
 from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
-from redis_scheduler.api.auth import TokenGate
+from redis_scheduler.api.auth import Gate
+from redis_scheduler.api.probes import Probes
 from redis_scheduler.batcher import Batcher
+from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.models import (
     UNREADABLE,
@@ -269,9 +271,17 @@ def _view(stored: Stored) -> TaskView:
     return TaskView(info, raw_or_null(record.data))
 
 
-def create_app(client: RedisClient, name: str, token: str, max_body: int) -> ASGIApp:
+def create_app(
+    client: RedisClient,
+    name: str,
+    token: str,
+    max_body: int,
+    deployment: Deployment,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> ASGIApp:
     """Return the application. `name` is this process's id as a writer, new at every start."""
     api = Api(client, name, max_body)
+    probes = Probes(client, deployment, is_stopping)
     endpoints = {
         "/schedule": _Endpoint(POST=api.schedule),
         "/schedule/{key}": _Endpoint(GET=api.get, PATCH=api.update, DELETE=api.cancel),
@@ -279,7 +289,9 @@ def create_app(client: RedisClient, name: str, token: str, max_body: int) -> ASG
         "/stats": _Endpoint(GET=api.stats),
         "/purge": _Endpoint(POST=api.purge),
         "/": _Endpoint(GET=api.root),
+        "/healthz": _Endpoint(GET=probes.health),
+        "/readyz": _Endpoint(GET=probes.readiness),
     }
     routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     # A path is itself or unknown: a redirect would answer without JSON.
-    return TokenGate(Router(routes, redirect_slashes=False, default=_Endpoint()), token)
+    return Gate(Router(routes, redirect_slashes=False, default=_Endpoint()), token, probes.is_own)

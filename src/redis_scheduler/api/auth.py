@@ -1,16 +1,26 @@
-"""Who may ask: the token in `Authorization`, bare or behind `Bearer`, compared as bytes in constant time."""
+"""Who may ask: the token in `Authorization`, bare or behind `Bearer`, compared as bytes in constant time; no own delivery."""
 
 import asyncio
 import hmac
 import logging
+from collections.abc import Awaitable, Callable
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import BECOME_KNOWN
-from redis_scheduler.api.answers import failure
+from redis_scheduler.api.answers import answer_to, failure
+from redis_scheduler.errors import SchedulerError
 
 logger = logging.getLogger(__name__)
 
+OPEN = {(path, method) for path in ("/", "/healthz", "/readyz") for method in ("GET", "HEAD")}
+"""What is answered without the token."""
+
+INSTANCE_HEADER = b"schedule-instance"
+"""As it comes here: the server writes names of headers in lower case."""
+
+_OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the scheduler that delivers it"
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
 
 
@@ -46,32 +56,46 @@ class _Refusals:
             asyncio.get_running_loop().call_later(REFUSALS_INTERVAL_S, self._tell)
 
 
-class TokenGate:
-    """Lets requests through that carry the token, and GET / without one; answers 401 to all others, unread."""
+class Gate:
+    """Lets requests through that carry the token, and those without one that OPEN names; answers the others unread.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    401 where the token is missing or wrong; 403 where `is_own` says that a task of this deployment brought the request: a task
+    cannot drive the scheduler that delivers it.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, is_own: Callable[[list[bytes]], Awaitable[bool]]) -> None:
         self._app = app
         self._token = token.encode()
+        self._is_own = is_own
         self._refusals = _Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and not self._is_open(scope):
-            if not self._is_authorised(scope):
-                self._refusals.note(scope)
-                refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
-                await refusal(scope, receive, send)
-                return
-            if become_known := scope.get("state", {}).get(BECOME_KNOWN):
-                become_known()
-        await self._app(scope, receive, send)
+        tokens, instances = [], []
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                tokens.append(value)
+            elif name == INSTANCE_HEADER:
+                instances.append(value)
+        refusal: ASGIApp | None = None
+        has_token = self._is_authorised(tokens)
+        if has_token and (become_known := scope.get("state", {}).get(BECOME_KNOWN)):
+            become_known()
+        if not has_token and (scope["path"], scope["method"]) not in OPEN:
+            self._refusals.note(scope)
+            refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
+        elif instances:
+            refusal = await self._refusal_of_own(instances, scope["path"])
+        await (refusal or self._app)(scope, receive, send)
 
-    @staticmethod
-    def _is_open(scope: Scope) -> bool:
-        return scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
+    async def _refusal_of_own(self, instances: list[bytes], path: str) -> Response | None:
+        try:
+            is_own = await self._is_own(instances)
+        except SchedulerError as error:
+            return answer_to(error, path)
+        return failure(403, _OWN) if is_own else None
 
-    def _is_authorised(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
+    def _is_authorised(self, given: list[bytes]) -> bool:
         # Two of them are refused: what stands before this service may have looked at the other.
         if len(given) != 1:
             return False

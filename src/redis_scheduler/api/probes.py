@@ -1,0 +1,55 @@
+"""What a process is asked of itself: whether it lives, whether it is ready, whether a request is a delivery of its own."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api.answers import answer, failure
+from redis_scheduler.deployment import Deployment
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.redis_client import RedisClient
+
+READY_WITHIN_S = 1.5
+"""How long a Redis that hangs is waited for: whoever asks has a time-out of a few seconds."""
+
+
+class Probes:
+    """The two probes, and the question of the gate. Redis is asked as `Deployment.refresh` says, whoever asks how often."""
+
+    def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
+        self._client = client
+        self._deployment = deployment
+        self._is_stopping = is_stopping
+
+    async def health(self, _request: Request) -> Response:
+        """GET /healthz: open to all. That it answers says it: the event loop lives."""
+        return answer({"data": "ok"})
+
+    async def readiness(self, _request: Request) -> Response:
+        """GET /readyz: open to all, so it does not tell why: whether Redis answers, and the process does not stop."""
+        try:
+            if not self._is_stopping():
+                async with asyncio.timeout(READY_WITHIN_S):
+                    await self._deployment.refresh(self._client)
+                return answer({"data": "ok"})
+        except (StoreUnavailable, StoreFull, TimeoutError):
+            pass
+        return failure(503, "Not ready")
+
+    async def is_own(self, instances: list[bytes]) -> bool:
+        """Whether one of the ids in these headers is the deployment's own. Raises StoreUnavailable while it is not known."""
+        if self._names_own(instances):
+            return True
+        # Redis may have been flushed since: whoever joined first then has made a new id.
+        await self._deployment.refresh(self._client)
+        return self._names_own(instances)
+
+    def _names_own(self, instances: list[bytes]) -> bool:
+        own = self._deployment.id.encode()
+        # A proxy may put several headers into one.
+        return own != b"" and any(
+            hmac.compare_digest(part.strip(), own) for given in instances for part in given.split(b",")
+        )

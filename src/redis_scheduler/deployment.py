@@ -1,0 +1,81 @@
+"""The deployment: all processes on one Redis. It has an id, which Redis keeps.
+
+Each delivery carries the id, and the API refuses a request that carries its own: so no task can drive the scheduler that
+delivers it, such as with the webhook `…/purge`. The id is no secret, since every receiver is told it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from redis_scheduler import keys
+from redis_scheduler.outage import Outage
+from redis_scheduler.redis_client import RedisClient, Script
+
+FRESH_S = 0.2
+"""How long an answer of Redis holds: whoever asks how often, Redis is asked five times a second at the most."""
+
+_JOIN = Script("join")
+
+
+class Deployment:
+    """What this process knows of its deployment."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        """Empty until Redis has told it."""
+        self.joined = asyncio.Event()
+        self._on_change: Callable[[str], None] = lambda _: None
+        self._asking: asyncio.Task[None] | None = None
+        self._fresh_until = 0.0
+
+    def tell(self, on_change: Callable[[str], None]) -> None:
+        """Call `on_change` with the id: now if it is known, and whenever it is another one."""
+        self._on_change = on_change
+        if self.id:
+            on_change(self.id)
+
+    async def join(self, client: RedisClient) -> None:
+        """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises StoreUnavailable."""
+        kept = (await client.script(_JOIN, [keys.INSTANCE], [self.id or secrets.token_hex(16)])).decode()
+        if kept != self.id:
+            self.id = kept
+            self._on_change(kept)
+        self.joined.set()
+
+    async def refresh(self, client: RedisClient) -> None:
+        """Join again, unless that was just done; who asks meanwhile waits for the same answer. Raises StoreUnavailable.
+
+        So it says also whether Redis answers, within two time-outs of the client.
+        """
+        if self._asking is None or self._asking.done():
+            if time.monotonic() < self._fresh_until:
+                return
+            self._asking = asyncio.create_task(self._ask(client), name="deployment-refresh")
+            # Its error is for whoever waits for it; nobody may.
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # Not ended with a request that waits for it.
+        await asyncio.shield(self._asking)
+
+    async def _ask(self, client: RedisClient) -> None:
+        self._fresh_until = 0.0
+        await self.join(client)
+        self._fresh_until = time.monotonic() + FRESH_S
+
+    async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event) -> None:
+        """Join at the start, and again whenever another Redis may answer than before, or the same one with less in it."""
+
+        async def join() -> None:
+            await outage.changed.wait()
+            outage.changed.clear()
+            try:
+                await self.join(client)
+            except BaseException:
+                outage.changed.set()
+                raise
+
+        async with asyncio.TaskGroup() as tasks:
+            joining = tasks.create_task(outage.ride(stop, join), name="deployment-join")
+            await stop.wait()
+            joining.cancel()

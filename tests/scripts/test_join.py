@@ -1,0 +1,79 @@
+"""join: all processes on one Redis agree on one id, whatever stands in its place."""
+
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.deployment import Deployment
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import Store
+from tests.scripts.states import ask
+
+ID = "0123456789abcdef" * 2
+
+
+async def test_the_first_process_makes_the_id_and_all_others_take_it(client: RedisClient) -> None:
+    deployments = [Deployment() for _ in range(3)]
+    for deployment in deployments:
+        await deployment.join(client)
+    [made] = {deployment.id for deployment in deployments}
+    assert len(made) == 32
+    assert await client.command("GET", keys.INSTANCE) == made.encode()
+
+
+async def test_a_redis_that_was_emptied_gets_the_same_id_again(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    deployment = Deployment()
+    await deployment.join(client)
+    before = deployment.id
+    await ask(raw, "FLUSHALL")
+    await deployment.join(client)
+    assert (deployment.id, await client.command("GET", keys.INSTANCE)) == (before, before.encode())
+
+
+async def test_another_id_is_taken_and_told(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    deployment, told = Deployment(), list[str]()
+    deployment.tell(told.append)
+    await deployment.join(client)
+    await deployment.join(client)
+    await ask(raw, "SET", keys.INSTANCE, ID)
+    await deployment.join(client)
+    assert told == [told[0], ID]
+    deployment.tell(told.append)
+    assert told[2:] == [ID]
+
+
+async def test_what_foreign_hands_put_there_never_comes_into_a_header(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    deployment = Deployment()
+    await deployment.join(client)
+    before = deployment.id
+    for command in (
+        ("SET", keys.INSTANCE, "x\r\nAuthorization: other"),
+        ("SET", keys.INSTANCE, ""),
+        ("SET", keys.INSTANCE, ID.upper()),
+        ("SET", keys.INSTANCE, ID[1:]),
+        ("SET", keys.INSTANCE, f"{ID}0"),
+        ("HSET", keys.INSTANCE, "field", "value"),
+        ("RPUSH", keys.INSTANCE, ID),
+    ):
+        await ask(raw, "DEL", keys.INSTANCE)
+        await ask(raw, *command)
+        await deployment.join(client)
+        assert (deployment.id, await client.command("GET", keys.INSTANCE)) == (before, before.encode())
+
+
+async def test_a_full_redis_takes_an_id(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await ask(raw, "CONFIG", "SET", "maxmemory", 1)
+    try:
+        deployment = Deployment()
+        await deployment.join(client)
+        assert await client.command("GET", keys.INSTANCE) == deployment.id.encode()
+    finally:
+        await ask(raw, "CONFIG", "SET", "maxmemory", 0)
+
+
+async def test_a_purge_keeps_the_id(client: RedisClient, store: Store) -> None:
+    deployment = Deployment()
+    await deployment.join(client)
+    await store.purge()
+    assert await client.command("GET", keys.INSTANCE) == deployment.id.encode()
