@@ -16,16 +16,15 @@ import logging
 import os
 import resource
 import secrets
-import shlex
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import uvloop
 
-from redis_scheduler import __version__, health, stats
+from redis_scheduler import health, stats
+from redis_scheduler.announcement import announce
 from redis_scheduler.api.app import create_app
 from redis_scheduler.api.server import CONNECTIONS, create_server, listen
 from redis_scheduler.blocking import Bell, QueueReader
@@ -36,7 +35,7 @@ from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.retry import Policy
-from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
+from redis_scheduler.settings import API, WORKER, Settings, hazards
 from redis_scheduler.store import Store
 from redis_scheduler.timer import Timer
 from redis_scheduler.views import Views
@@ -161,7 +160,7 @@ async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
         # From the first: the embedded Redis may have much to load.
         async with health.beating(lambda: life.is_well()), _redis_url(life) as life.redis_url:
             if not life.stop.is_set():
-                _announce(life)
+                announce(role, settings, life.token, life.listener)
             yield life
     logger.info("stopped", extra={"fields": {}})
 
@@ -204,54 +203,6 @@ async def _finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> b
     finally:
         waiter.cancel()
         task.cancel()
-
-
-def _announce(life: Life) -> None:
-    fields: dict[str, object] = {"version": __version__, "role": life.role}
-    if life.settings.processes > 1:
-        fields["processes"] = life.settings.processes
-    if life.listener is None:
-        logger.info("started", extra={"fields": fields})
-        return
-    host, port = life.listener.getsockname()[:2]
-    logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
-    if life.role == ALL and not life.settings.api_auth:
-        if host == LOOPBACK and os.environ.get(IMAGE_MARK):
-            logger.warning("hazard", extra={"fields": {"warning": _UNREACHABLE}})
-            return
-        address = LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104  # shown, not bound
-        shown = f"[{address}]" if ":" in address else address
-        print(_CURL.format(address=f"{shown}:{port}", header=_authorization(life)), flush=True)  # noqa: T201  # the command's output
-
-
-def _authorization(life: Life) -> str:
-    """Return the header as a shell takes it: with the token where a person reads it, who has just started the service.
-
-    What is no terminal is kept, and read by others: a container's log, a file.
-    """
-    if sys.stdout.isatty():
-        return f"'Authorization: {life.token}'"
-    file = shlex.quote(str(life.settings.data_dir.absolute() / "token"))
-    return f'"Authorization: $(cat {file})"'
-
-
-LOOPBACK = "127.0.0.1"
-
-IMAGE_MARK = "REDIS_SCHEDULER_IMAGE"
-"""A variable of the image: the loopback is then a container's own."""
-
-_UNREACHABLE = (
-    "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set API_AUTH to "
-    "a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
-)
-
-
-_CURL = """
-Schedule a webhook in 5 seconds:
-
-  curl -X POST http://{address}/schedule -H {header} -H 'Content-Type: application/json' \\
-    -d '{{"webhook": "http://127.0.0.1:9000/", "ttl": 5, "data": {{"hello": "world"}}}}'
-"""
 
 
 async def meet_redis(life: Life, warns: bool) -> None:
