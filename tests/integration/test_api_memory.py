@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.api import app, protocol, server
+from redis_scheduler.api import app, bounds, protocol, server
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
@@ -61,13 +61,13 @@ async def test_few_requests_wait_in_a_connection(recorder: Recorder) -> None:
         await wait_until(lambda: recorder.connections and recorder.connections[0].pipeline, "requests wait")
         for _ in range(50):
             await asyncio.sleep(0.005)
-            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
             assert held(recorder.connections[0]) <= 300_000
         assert not sending.done(), "the rest stays with the client"
         recorder.gate.set()
         for _ in range(200):  # its answers are not read: that holds up the requests, too
             await asyncio.sleep(0.005)
-            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
             assert held(recorder.connections[0]) <= 300_000
         assert not sending.done()
     finally:
@@ -86,7 +86,7 @@ async def test_bodies_that_are_asked_for_let_no_more_in(recorder: Recorder) -> N
         for _ in range(200):
             await asyncio.sleep(0.005)
             most = max(most, held(recorder.connections[0]))
-            assert len(recorder.connections[0].pipeline) <= protocol.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
         assert 0 < most <= 300_000
     finally:
         sending.cancel()
@@ -111,7 +111,7 @@ async def test_all_that_waited_are_answered_in_their_order(recorder: Recorder, b
 async def test_a_connection_whose_answers_are_not_read_is_aborted(
     recorder: Recorder, request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.6)
     recorder.large = b"x" * 1_000_000
     async with recording(send_buffer=4_096) as watched:
         watched.large = recorder.large
@@ -123,8 +123,8 @@ async def test_a_connection_whose_answers_are_not_read_is_aborted(
 
 
 async def test_a_connection_whose_answers_are_read_slowly_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.6)
-    monkeypatch.setattr(protocol, "READ_BYTES", 10_000)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(bounds, "READ_BYTES", 10_000)
     async with recording(send_buffer=4_096) as watched:
         watched.large = b"x" * 300_000
         client = connect(watched.port)
@@ -143,6 +143,66 @@ async def test_a_head_of_very_many_fields_is_refused(recorder: Recorder) -> None
         writer.write(b"GET /one HTTP/1.1\r\n" + b"a:\r\n" * fields + (b"\r\n" if fields < 20_000 else b""))
         assert status in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
+
+
+async def test_all_connections_together_hold_little_of_requests(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "HELD_BYTES", 500_000)
+    state = recorder.server.server_state
+    assert isinstance(state, bounds.ConnectionState)
+    usual_reader, usual = await asyncio.open_connection("127.0.0.1", recorder.port)
+    usual.write(b"GET /one HTTP/1.1\r\nX: " + b"y" * 1_000)
+    clients = [connect(recorder.port, receive_buffer=100_000) for _ in range(40)]
+    waits = b"GET /waits HTTP/1.1\r\n\r\n"
+    for number, client in enumerate(clients):
+        large = b"GET /one HTTP/1.1\r\nX: " + b"y" * 50_000
+        await push(client, [large, waits + (large + b"\r\n\r\n") * 3, waits + SMALL * 10_000][number % 3])
+    for _ in range(50):
+        await asyncio.sleep(0.01)
+        assert sum(at._held_bytes for at in recorder.connections) <= state.held_bytes <= 800_000
+    await wait_until(lambda: 1 < len(recorder.connections) < 30, "some are aborted")
+    recorder.gate.set()
+    usual.write(b"\r\n\r\n")
+    assert await asyncio.wait_for(usual_reader.readline(), 5) == b"HTTP/1.1 200 OK\r\n"
+    usual.close()
+    for client in clients:
+        client.close()
+    await wait_until(lambda: state.held_bytes == 0, "nothing is held")
+
+
+async def test_a_usual_head_is_taken_also_where_others_hold_all(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "HELD_BYTES", 0)
+    for size, answer in ((1_000, b"HTTP/1.1 200 OK\r\n"), (20_000, b"")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+        writer.write(b"GET /one HTTP/1.1\r\nX: " + b"y" * size)
+        await wait_until(lambda: not recorder.connections or recorder.connections[0]._held_bytes, "it came")
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"\r\n\r\n")
+            assert await asyncio.wait_for(reader.readline(), 5) == answer
+        writer.close()
+        await wait_until(lambda: not recorder.connections, "closed")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1\r\nConnection: close"])
+async def test_who_sends_a_body_that_is_refused_sees_the_answer_also_where_it_closes(
+    recorder: Recorder, version: str
+) -> None:
+    """A connection that was closed before the body had come was reset, and a proxy answered 502."""
+    size = 5_000_000
+    reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+    writer.write(f"POST /refused HTTP/{version}\r\nContent-Length: {size}\r\n\r\n".encode())
+    for _ in range(size // 50_000):
+        await asyncio.sleep(0.001)
+        writer.write(b"x" * 50_000)
+        await writer.drain()
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b"/refused")
+    writer.close()
 
 
 async def test_trailers_and_extensions_of_chunks_have_an_end(recorder: Recorder) -> None:
@@ -183,7 +243,7 @@ async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Re
 @pytest.fixture
 async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """The port of an API that looks every half second for clients that do not read."""
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 3)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 3)
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
     running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576, Deployment()), grace_s=1)
@@ -239,7 +299,7 @@ async def test_a_page_ends_before_it_is_too_large(api: int, store: Store, sizes:
 
 
 async def test_pages_share_what_they_may_hold(api: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 12)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 12)
     await fill(store, [900_000] * 9)
     request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
     unread = [connect(api) for _ in range(app.PAGES_AT_ONCE)]
@@ -252,7 +312,7 @@ async def test_pages_share_what_they_may_hold(api: int, store: Store, monkeypatc
 
     await wait_until(is_refused, "no more pages at once")
     # Those that nobody reads are aborted, and others can have pages again.
-    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.5)
     await wait_until(lambda: _has_page(api), "pages again", timeout_s=20)
     for client in unread:
         client.close()

@@ -5,31 +5,20 @@ Answers are JSON also where no application makes them. The invariants, for whoev
 - The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
 - Each request gets one answer at most, and answers come in the order of their requests.
 - Nothing is parsed after a refusal, nor after a request that closes the connection.
-- What a connection holds is bounded: one read of 256 kB at most that is not parsed, 16 parsed requests that wait, and the
-  answer to one; and for how long, if its client does not read.
+- What it holds is bounded: bounds.py.
 """
 
 import asyncio
 from http import HTTPStatus
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from redis_scheduler.api.admission import BECOME_KNOWN, Admission
+from redis_scheduler.api.admission import BECOME_KNOWN
+from redis_scheduler.api.bounds import HEAD_BYTES, BoundedProtocol
 from redis_scheduler.models import encode_answer
-
-HEAD_BYTES = 65_536
-"""Most of a request's line and headers; the parser itself sets no limit."""
 
 HEAD_FIELDS = 256
 """Most headers of a request: each costs more memory than it has bytes."""
-
-HEAD_END = b"\r\n\r\n"
-
-WAITING_REQUESTS = 16
-"""Requests of one connection that are parsed while an earlier one is answered."""
 
 HEAD_TIMEOUT_S = 30
 """How long a connection may take to bring the head of a request it has begun, or of its first."""
@@ -41,56 +30,35 @@ DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
 
-UNREAD_TIMEOUT_S = 30
-"""How long a client may leave its answers unread."""
-
-READ_BYTES = 65_536
-"""What a client must read of its answers within that time, or all of them."""
-
-
-class ConnectionState(ServerState):
-    """What the connections of a server share."""
-
-    def __init__(self, admission: Admission) -> None:
-        super().__init__()
-        self.admission = admission
-
-
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
 
 
-class _Flow(FlowControl):
-    """uvicorn's, which resumes reading with every answer, and each time an application asks for a body."""
+class _Lingering:
+    """The transport of an answer that closes the connection: it stays open until the request's body has come.
 
-    is_held = False
-    """Whether reading stays paused, since requests wait."""
+    To close before would reset it, and who is still sending, as a proxy does, might never see the answer.
+    """
 
-    def resume_reading(self) -> None:
-        """Read on, unless it is held."""
-        if not self.is_held:
-            super().resume_reading()
+    def __init__(self, connection: "JsonHttpProtocol") -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        """Close, or leave that to the end of the body, or of the time that it has."""
+        if not self._connection.cycle.more_body:
+            self._connection.transport.close()
 
 
-class JsonHttpProtocol(HttpToolsProtocol):
+class JsonHttpProtocol(BoundedProtocol):
     """One connection.
 
     The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
     and its client might never see the answer.
     """
 
-    flow: _Flow
-    server_state: ConnectionState
-    _unreported_bytes = 0
-    """What came since the parser last had something to say: the head that is coming, or a part of it."""
     _discarded_bytes = 0
-    _unparsed = b""
-    """What came behind as many requests as may wait."""
-    _unread_bytes = 0
-    """Most that was unread since the client last read as much as it must."""
-    _read_at = 0.0
-    _is_over = False
-    """Whether nothing more of this connection is parsed."""
     _is_stranger = True
     """Whether no request has carried the token."""
     _address = b""
@@ -105,8 +73,6 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if self.client is not None:
             # The log shows it as its own network does; to a socket for IPv6 and IPv4 it is ::ffff:192.0.2.1.
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
-        self.flow = _Flow(transport)
-        self._read_at = self.loop.time()
         self._await_head()
         self._address = self.server_state.admission.admit(self, self.client[0] if self.client else "")
 
@@ -114,7 +80,6 @@ class JsonHttpProtocol(HttpToolsProtocol):
         """Wait for nothing any more."""
         self._end_head()
         self._end_body()
-        self._unparsed = b""
         self.server_state.admission.forget(self, self._address)
         super().connection_lost(exc)
 
@@ -123,29 +88,9 @@ class JsonHttpProtocol(HttpToolsProtocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def abort(self) -> None:
-        """Close at once."""
-        self._is_over = True
-        self.transport.abort()
-
     def _become_known(self) -> None:
         self._is_stranger = False
         self.server_state.admission.know(self, self._address)
-
-    def resume_writing(self) -> None:
-        """Write on: the client has read."""
-        self._read_at = self.loop.time()
-        super().resume_writing()
-
-    def abort_if_unread(self, now: float) -> None:
-        """End the connection where its client has not read its answers for too long. Called from time to time."""
-        unread = self.transport.get_write_buffer_size()
-        if not unread or unread <= self._unread_bytes - READ_BYTES:
-            self._unread_bytes, self._read_at = unread, now
-        else:
-            self._unread_bytes = max(self._unread_bytes, unread)
-            if now - self._read_at > UNREAD_TIMEOUT_S:
-                self.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -168,43 +113,12 @@ class JsonHttpProtocol(HttpToolsProtocol):
     def _give_up_body(self) -> None:
         self._refuse(408, f"The body did not come within {BODY_TIMEOUT_S} s")
 
-    def data_received(self, data: bytes) -> None:
-        """Parse what may wait, and keep the rest."""
-        self._unset_keepalive_if_required()
-        self._take(self._unparsed + data if self._unparsed else data)
-
-    def _take(self, data: bytes) -> None:
-        at, size = 0, len(data)
-        while at < size and not self._is_over:
-            end = self._end_of_piece(data, at)
-            if end == at:
-                break
-            self._parse(data if end - at == size else memoryview(data)[at:end])
-            at = end
-        self._unparsed = b"" if self._is_over else data[at:]
-        if self.pipeline:
-            self.flow.is_held = True
-            self.flow.pause_reading()
-        if self.transport.is_closing():
-            return
+    def _await_more(self) -> None:
         if self.cycle is not None and self.cycle.more_body:
             if not self.pipeline:
                 self._await_body()
         elif self._unreported_bytes:
             self._await_head()
-
-    def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Return up to where to parse: each head has its end, so the ends bound the requests that a piece may bring."""
-        room = WAITING_REQUESTS - len(self.pipeline)
-        if len(data) - start <= HEAD_BYTES and data.count(HEAD_END, start) < room:
-            return len(data)
-        end, most = start, min(len(data), start + HEAD_BYTES)
-        for _ in range(room - 1):  # one more may have begun before the piece
-            found = data.find(HEAD_END, end, most)
-            if found < 0:
-                return most
-            end = found + len(HEAD_END)
-        return end
 
     def _parse(self, data: bytes | memoryview) -> None:
         """Parse, and count what no application reads: a head without end is refused, a refused body is cut off."""
@@ -270,6 +184,8 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if self._is_stranger:
             self.scope["state"][BECOME_KNOWN] = self._become_known
         super().on_headers_complete()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = _Lingering(self)
         # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
@@ -295,21 +211,15 @@ class JsonHttpProtocol(HttpToolsProtocol):
         if self.headers and not self.parser.should_keep_alive():
             # A trailer says `close`: the parser passes over what follows, so nobody should wait for an answer to it.
             self.cycle.keep_alive = False
-            if self.cycle.response_complete:
-                self.transport.close()
         if self.cycle.response_complete:
+            if not self.cycle.keep_alive:
+                self.transport.close()
             self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
             self._await_head()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
         super().on_response_complete()
-        if self.flow.is_held and not self.pipeline and not self.transport.is_closing():
-            self.flow.is_held = False
-            if self._unparsed:
-                self._unset_keepalive_if_required()
-            self._take(self._unparsed)
-            self.flow.resume_reading()
         cycle = self.cycle
         if self.pipeline or not (cycle.response_complete or cycle.disconnected):
             return

@@ -10,9 +10,10 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from redis_scheduler.api import protocol
+from redis_scheduler.api import bounds
 from redis_scheduler.api.admission import Admission
-from redis_scheduler.api.protocol import ConnectionState, JsonHttpProtocol
+from redis_scheduler.api.bounds import ConnectionState
+from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.errors import StartError
 
 KEEPALIVE_S = 75
@@ -61,7 +62,7 @@ class ApiServer(uvicorn.Server):
     async def _watch_connections(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(protocol.UNREAD_TIMEOUT_S / 6)
+            await asyncio.sleep(bounds.UNREAD_TIMEOUT_S / 6)
             for connection in list(self.server_state.connections):
                 if isinstance(connection, JsonHttpProtocol):
                     connection.abort_if_unread(now())

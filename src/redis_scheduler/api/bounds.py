@@ -1,0 +1,173 @@
+"""What a connection of the HTTP server may hold: what its client sends too fast, and what its client does not read.
+
+uvicorn parses all that comes, and keeps each request and each answer. Here requests wait as bytes, at most 256 kB, which is
+one read, and nothing more is read meanwhile: the rest stays with the client. All connections share a bound for what they
+hold of requests; and one whose client does not read its answers is aborted.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from redis_scheduler.api.admission import Admission
+
+HEAD_BYTES = 65_536
+"""Most of a request's line and headers; the parser itself sets no limit."""
+
+HEAD_END = b"\r\n\r\n"
+
+WAITING_REQUESTS = 16
+"""Requests of one connection that are parsed while an earlier one is answered."""
+
+WAITING_BYTES = 16_384
+"""No more requests are parsed once those that wait have so many bytes."""
+
+HELD_BYTES = 64 * 1_048_576
+"""What all connections together may hold: heads that are coming, requests that wait. A connection that adds is aborted."""
+
+HELD_FREELY_BYTES = 4_096
+"""But not one that holds no more than this: the head of a usual request."""
+
+UNREAD_TIMEOUT_S = 30
+"""How long a client may leave its answers unread."""
+
+READ_BYTES = 65_536
+"""What a client must read of its answers within that time, or all of them."""
+
+
+class ConnectionState(ServerState):
+    """What the connections of a server share."""
+
+    def __init__(self, admission: Admission) -> None:
+        super().__init__()
+        self.admission = admission
+        self.held_bytes = 0
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which resumes reading with every answer, and each time an application asks for a body."""
+
+    is_held = False
+    """Whether reading stays paused, since requests wait."""
+
+    def resume_reading(self) -> None:
+        """Read on, unless it is held."""
+        if not self.is_held:
+            super().resume_reading()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with these bounds. What is a request is left to those who build on it."""
+
+    flow: _Flow
+    server_state: ConnectionState
+    _unreported_bytes = 0
+    """What came since the parser last had something to say: the head that is coming, or a part of it."""
+    _unparsed = b""
+    """What came behind as many requests as may wait."""
+    _waiting_bytes = 0
+    """What was parsed while requests waited."""
+    _held_bytes = 0
+    """What this connection has in the sum of all."""
+    _unread_bytes = 0
+    """Most that was unread since the client last read as much as it must."""
+    _read_at = 0.0
+    _is_over = False
+    """Whether nothing more of this connection is parsed."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._read_at = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hold nothing any more."""
+        self._unparsed = b""
+        self._hold(0)
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._is_over = True
+        self.transport.abort()
+
+    def resume_writing(self) -> None:
+        """Write on: the client has read."""
+        self._read_at = self.loop.time()
+        super().resume_writing()
+
+    def abort_if_unread(self, now: float) -> None:
+        """End the connection where its client has not read its answers for too long. Called from time to time."""
+        unread = self.transport.get_write_buffer_size()
+        if not unread or unread <= self._unread_bytes - READ_BYTES:
+            self._unread_bytes, self._read_at = unread, now
+        else:
+            self._unread_bytes = max(self._unread_bytes, unread)
+            if now - self._read_at > UNREAD_TIMEOUT_S:
+                self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what may wait, and keep the rest."""
+        self._unset_keepalive_if_required()
+        self._take(self._unparsed + data if self._unparsed else data)
+
+    def _take(self, data: bytes) -> None:
+        at, size = 0, len(data)
+        while at < size and not self._is_over:
+            end = self._end_of_piece(data, at)
+            if end == at:
+                break
+            self._parse(data if end - at == size else memoryview(data)[at:end])
+            if self.pipeline:
+                self._waiting_bytes += end - at
+            at = end
+        self._unparsed = b"" if self._is_over else data[at:]
+        held = len(self._unparsed) + self._unreported_bytes + self._waiting_bytes
+        if held != self._held_bytes:
+            self._hold(held)
+        if self.pipeline:
+            self.flow.is_held = True
+            self.flow.pause_reading()
+        if not self.transport.is_closing():
+            self._await_more()
+
+    def _hold(self, held: int) -> None:
+        self.server_state.held_bytes += held - self._held_bytes
+        self._held_bytes = held
+        if self.server_state.held_bytes > HELD_BYTES and held > HELD_FREELY_BYTES:
+            self.abort()
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Return up to where to parse: each head has its end, so the ends bound the requests that a piece may bring."""
+        room = WAITING_REQUESTS - len(self.pipeline) if self._waiting_bytes < WAITING_BYTES else 0
+        if len(data) - start <= HEAD_BYTES and data.count(HEAD_END, start) < room:
+            return len(data)
+        end, most = start, min(len(data), start + HEAD_BYTES)
+        for _ in range(room - 1):  # one more may have begun before the piece
+            found = data.find(HEAD_END, end, most)
+            if found < 0:
+                return most
+            end = found + len(HEAD_END)
+        return end
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request."""
+        super().on_response_complete()
+        if self.flow.is_held and not self.pipeline and not self.transport.is_closing():
+            self.flow.is_held = False
+            self._waiting_bytes = 0
+            if self._unparsed:
+                self._unset_keepalive_if_required()
+            self._take(self._unparsed)
+            self.flow.resume_reading()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse a piece, and count it in `_unreported_bytes`."""
+        raise NotImplementedError
+
+    def _await_more(self) -> None:
+        """Bound the time of what has begun to come."""
+        raise NotImplementedError
