@@ -213,13 +213,14 @@ async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis
     assert int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) >= now_ms + CLOCK_STEP_LEAST_MS - 20
 
 
+@pytest.mark.parametrize("step_ms", [2_000, STEP_MS])
 async def test_after_a_step_back_nothing_is_held_by_a_gap_in_the_sweeps(
-    store: Store, other: Store, raw: redis.asyncio.Redis
+    step_ms: int, store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     released = await in_delivery(other)
     await in_delivery(store)
-    now_ms = await set_back(store)
-    await ask(raw, "HSET", keys.SWEEP, "held_until_ms", now_ms + STEP_MS, "next_ms", now_ms + STEP_MS)
+    now_ms = await set_back(store, step_ms)
+    await ask(raw, "HSET", keys.SWEEP, "held_until_ms", now_ms + step_ms, "next_ms", now_ms + step_ms)
     await other.release([released.claim])
     assert [entry.key for entry in (await swept(other, 10))[0]] == [released.key]
 
@@ -255,11 +256,12 @@ async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Sto
     assert await ask(raw, "ZSCORE", keys.DUE, before_step.key) is not None
 
 
+@pytest.mark.parametrize("step_ms", [8_000, 20_000])
 @pytest.mark.parametrize("limit", [1, 2, 3, 200])
 async def test_each_is_moved_once_however_the_rewind_is_parted(
-    limit: int, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+    limit: int, step_ms: int, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where what is moved stays behind the time from which the rewind looks."""
+    """Whether what is moved stays behind the time from which the rewind looks, or not."""
     monkeypatch.setattr(store_module, "BATCH_LIMIT", limit)
     tasks = [await in_delivery(store) for _ in range(7)]
     for number, task in enumerate(tasks):
@@ -270,13 +272,13 @@ async def test_each_is_moved_once_however_the_rewind_is_parted(
         await ask(raw, "ZADD", keys.DUE, await at_ms(raw, 24_000 + 9_000 * number), task.key)
         await as_due(raw, task)
     before = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
-    await set_back(store, 8_000)
+    await set_back(store, step_ms)
     await store.reclaim(10)
-    step_ms, moved = await rewound(store, 10_000)
+    by_ms, moved = await rewound(store, 10_000)
     assert moved == 7
     after = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
     moves = [was - now for was, now in zip(before, after, strict=True) if was and now]
-    assert moves == [step_ms] * 7 + [0] * 3
+    assert moves == [by_ms] * 7 + [0] * 3
 
 
 async def test_a_rewind_reads_about_as_many_bytes_as_it_may(
