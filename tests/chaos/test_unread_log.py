@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 RATE = 200
 RETRY_TIME_S = 0.5
-BUFFER_BYTES = scaled(262_144, 32_768)
+BUFFER_BYTES = scaled(262_144, 16_384)
 """Instead of 1 MiB, so that the case need not wait until that is full."""
 
 
@@ -67,7 +67,7 @@ async def test_a_log_that_nobody_reads_costs_nothing_but_its_lines(
     reader, writer = pipe
     attempts = Attempts(failures=lambda number: number % 2)
     checker.receiver.behaviour = attempts
-    count = RATE * scaled(30, 5)
+    count = RATE * scaled(30, 3)
     variables = {"REDIS_URL": checker.redis_url, "RETRY_TIME": f"{RETRY_TIME_S:g}"}
 
     async def come(api: Process) -> tuple[Spread, Spread]:
