@@ -1,14 +1,13 @@
 """What waits in Redis, each on a connection of its own that other calls cannot hold up: the queue's reader, and the bell."""
 
-import contextlib
 from collections.abc import Callable
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from redis_scheduler import keys
-from redis_scheduler.errors import NotPermitted
-from redis_scheduler.redis_client import RedisClient, translated
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.refusal import is_no_group, translated
 from redis_scheduler.store import Entry, entry_of
 
 BLOCK_MS = 2_000
@@ -30,29 +29,46 @@ class QueueReader:
         Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
         answer told of (Store.pending lists them).
         """
+        await self._client.meet()
         try:
             if self._redis is None:
                 self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
-                self._connection_id = await self._redis.execute_command("CLIENT", "ID")
+                self._connection_id = await self._own_id(self._redis)
             answer = await self._redis.execute_command(
                 *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit),
                 *(("BLOCK", BLOCK_MS) if may_wait else ()),
                 *("STREAMS", keys.QUEUE, ">"),
             )
         except (RedisError, OSError) as error:
-            if "NOGROUP" in str(error):
-                await self._client.create_group()
+            if is_no_group(error):
+                await self._make_group()
                 return []
             await self.aclose()
-            raise translated(error) from error
+            raise self._client.lost(error) from error
         return [entry_of(entry) for entry in answer[0][1]] if answer else []
+
+    async def _make_group(self) -> None:
+        try:
+            await self._client.resending(self._client.create_group)
+        except BaseException:
+            # A server that has become a replica ends the connections of those who were blocked.
+            await self.aclose()
+            raise
+
+    @staticmethod
+    async def _own_id(connection: redis.asyncio.Redis) -> int | None:
+        """Return what CLIENT UNBLOCK calls a connection, None where Redis does not say so."""
+        try:
+            number: int = await connection.execute_command("CLIENT", "ID")
+        except ResponseError:
+            return None
+        return number
 
     async def unblock(self) -> None:
         """Make a blocked claim answer at once, with what it has, its connection kept."""
         if self._connection_id is not None:
-            # A user who may not: the claim ends by itself within BLOCK_MS.
-            with contextlib.suppress(NotPermitted):
-                await self._client.command("CLIENT", "UNBLOCK", self._connection_id)
+            # Where Redis refuses it the claim ends by itself within BLOCK_MS.
+            await self._client.optional("CLIENT", "UNBLOCK", self._connection_id)
 
     async def aclose(self) -> None:
         """Close the connection; the next claim opens a new one."""

@@ -31,8 +31,8 @@ class StoreUnavailable(SchedulerError):
     """Redis cannot be reached, or does not serve now; the outcome of a write under way is unknown."""
 
 
-class NotPermitted(StoreUnavailable):
-    """The Redis user may not run a command that the service needs."""
+class StoreRefused(StoreUnavailable):
+    """Redis answered a call by refusing it: it lacks the command, may not write, or the user may not call it."""
 
 
 class StoreFull(SchedulerError):

@@ -91,3 +91,20 @@ _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 def is_task_key(text: str) -> bool:
     """Whether the text can be a task's key at all; what cannot is answered without asking Redis."""
     return 0 < len(text) <= KEY_LENGTH and _KEY_CHARACTERS.issuperset(text)
+
+
+CHECKED = (
+    TASKS,
+    DUE,
+    QUEUE,
+    ENTRIES,
+    FAILURES,
+    DEAD,
+    COUNTERS,
+    TYPES,
+    SWEEP,
+    BELL,
+    writer("", "check"),
+    type_index(""),
+)
+"""A key of each kind, on which the client tries what the service needs; the last two are nobody's."""

@@ -2,15 +2,21 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.refusal import kind_of
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 1.0
 """Loops are back within a second of Redis, so that leases are renewed before the sweeps' hold is over."""
+
+NOTE_INTERVAL_S = 3_600.0
+"""Between two lines that say the same of calls that Redis refuses."""
 
 
 async def stop_or_interval(stop: asyncio.Event, seconds: float) -> None:
@@ -27,24 +33,40 @@ class Outage:
 
     def __init__(self) -> None:
         self.is_away = False
+        self.must_check = True
+        """Whether the next call must see first that Redis serves all that the service needs: at the start, and after each
+        error, since another server may answer, or another user's rights hold, than before. Only that ends an outage."""
         self.has_seen_group = False
         """Met once, the group is missing only where somebody took it away."""
         self.changed = asyncio.Event()
         """Set where another Redis may answer than before, or the same one without what it had."""
         self.changed.set()
+        self._kinds: set[str] = set()
+        self._noted_at: dict[str, float] = {}
 
     def begin(self, error: Exception) -> None:
-        """Note that Redis is away."""
-        if not self.is_away:
-            self.is_away = True
+        """Note that Redis is away, or serves nobody, or not this service; a line for each kind of error."""
+        self.is_away = self.must_check = True
+        kind = kind_of(error)
+        if kind not in self._kinds:
+            self._kinds.add(kind)
             logger.warning("redis-away", extra={"fields": {"error": str(error)}})
 
     def end(self) -> None:
-        """Note that Redis is there."""
+        """Note that Redis serves all that the service needs."""
+        self.must_check = False
         if self.is_away:
             self.is_away = False
             self.changed.set()
+            self._kinds.clear()
             logger.warning("redis-back", extra={"fields": {}})
+
+    def note(self, error: Exception) -> None:
+        """Note that Redis refused one call while it serves others; a line for each kind of error, at most one an hour."""
+        kind, now = kind_of(error), time.monotonic()
+        if not self.is_away and now - self._noted_at.get(kind, -math.inf) >= NOTE_INTERVAL_S:
+            self._noted_at[kind] = now
+            logger.warning("redis-refused", extra={"fields": {"error": str(error)}})
 
     async def ride(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:
         """Call `step` again and again until `stop` is set, backing off while Redis is away."""
@@ -53,9 +75,11 @@ class Outage:
             try:
                 await step()
             except (StoreUnavailable, StoreFull) as error:
-                self.begin(error)
+                if isinstance(error, StoreFull | StoreRefused):
+                    self.note(error)
+                else:
+                    self.begin(error)
                 await stop_or_interval(stop, backoff_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
             else:
-                self.end()
                 backoff_s = BACKOFF_FIRST_S

@@ -20,13 +20,13 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, NoScriptError, OutOfMemoryError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from redis_scheduler import keys
-from redis_scheduler.errors import NotPermitted, StoreFull, StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_address import AddressedConnection
+from redis_scheduler.refusal import is_elsewhere, is_lost, is_no_group, refused_calls, translated
 from redis_scheduler.resolver import Resolver
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,7 @@ class Script:
         return (_LUA / "include" / f"{name}.lua").read_text()
 
 
-# Redis serves nobody, or no writes, for now. Inside a script, 6.2 wraps these in a message of its own.
-_AWAY = re.compile(
-    r"\b(LOADING|BUSY|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS|UNBLOCKED)\b"
-)
-
+_CHECK = Script("check")
 
 _GROUP_LOST = (
     "Redis was flushed, or the queue's consumer group destroyed: the group is made anew, and the service goes on. "
@@ -66,28 +62,6 @@ _GROUP_LOST = (
 
 WRITE_BUFFER_BYTES = 65_536
 """What may stand unsent in a connection before a sender waits for it: asyncio's own limit."""
-
-LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
-
-
-def is_no_group(error: Exception) -> bool:
-    """Whether the queue's consumer group is missing: never made, flushed or destroyed."""
-    return isinstance(error, ResponseError) and "NOGROUP" in str(error)
-
-
-def translated(error: Exception) -> Exception:
-    """Return the error of ours that says what this one means; the error itself if it is a fault of the program."""
-    if isinstance(error, InvalidResponse):
-        return StoreUnavailable("Redis is not available: what answers there does not speak its protocol")
-    # The library cuts a code that it knows off the text, and keeps it apart.
-    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
-    if "NOPERM" in text:
-        return NotPermitted(text)
-    if isinstance(error, LOST_CONNECTION) or _AWAY.search(text):
-        return StoreUnavailable(f"Redis is not available: {text}")
-    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
-        return StoreFull()
-    return error
 
 
 class _LeanConnection(AbstractConnection):
@@ -128,7 +102,7 @@ class RedisClient:
     def __init__(self, url: str, timeout_s: float, outage: Outage | None = None) -> None:
         self.url = url
         self.timeout_s = timeout_s
-        self._outage = outage or Outage()
+        self.outage = outage or Outage()
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever: a send may have been applied all the same."""
         self._resolver = Resolver()
@@ -176,39 +150,103 @@ class RedisClient:
         finally:
             await pool.release(connection)
 
-    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run a script: by its digest, or by its text where the server has lost it."""
+    async def optional(self, *arguments: Argument) -> Any:
+        """Send a command that the service can do without; None where Redis refuses it."""
 
         async def send() -> Any:
             try:
-                return await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+                return await self._execute(*arguments)
+            except ResponseError:
+                return None
 
         return await self.resending(send)
+
+    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script: by its digest, or by its text where the server has lost it."""
+        return await self.resending(lambda: self._evaluate(script, keys, arguments))
+
+    async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        try:
+            return await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
 
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
         """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.
 
-        Raises StoreUnavailable, after two time-outs at the latest, StoreFull, or the library's error where the fault
-        is ours.
+        After an error, and at the start, only once Redis serves all that the service needs: no script is left half
+        applied by a command that is missing. Raises StoreUnavailable, after two time-outs at the latest (StoreRefused
+        where Redis says no), or StoreFull.
         """
+        has_checked = False
         try:
             async with asyncio.timeout(2 * self.timeout_s):
-                answer = await self._resending(send)
+                if self.outage.must_check:
+                    await self._check()
+                try:
+                    return await self._resending(send)
+                except StoreRefused as error:
+                    # All that the service needs, or this call alone?
+                    await self._check()
+                    has_checked = True
+                    self.outage.note(error)
+                    raise
         except TimeoutError as error:
             self.lost_answers += 1
             away = StoreUnavailable("Redis is not available: no answer in time")
-            self._outage.begin(away)
+            self.outage.begin(away)
             raise away from error
         except StoreUnavailable as error:
-            if not isinstance(error, NotPermitted):
-                self._outage.begin(error)
+            if not has_checked:
+                self.outage.begin(error)
                 # The address may lead to another server by now, as after a failover; these connections do not.
                 await self._drop_idle_connections()
             raise
-        self._outage.end()
+
+    async def meet(self) -> None:
+        """See, if it is not known, that Redis serves all that the service needs. Raises as `resending` does."""
+        if self.outage.must_check:
+            await self.resending(self._nothing)
+
+    async def _nothing(self) -> None:
+        pass
+
+    async def _check(self) -> None:
+        """See that Redis serves all that the service needs: then no outage is any more. Raises StoreRefused, or as a call."""
+        try:
+            answer = await self._resending(self._send_check)
+        except StoreRefused as error:
+            refused: str | None = str(error)
+        else:
+            texts = [text.decode(errors="replace") for text in answer]
+            refused = refused_calls(list(zip(texts[::3], texts[1::3], texts[2::3], strict=True)))
+        if refused:
+            raise StoreRefused(refused + (await self._place() if is_elsewhere(refused) else ""))
+        self.outage.end()
+
+    async def _send_check(self) -> list[bytes]:
+        # Where the script is known to Redis it would not be asked for, but for the next one it is.
+        await self._execute("EVAL", "return 1", 0)
+        answer: list[bytes] = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP])
         return answer
+
+    async def _place(self) -> str:
+        """Return what else than a master of its own REDIS_URL leads to, where Redis says so."""
+        with contextlib.suppress(RedisError, OSError):
+            match await self._execute("ROLE"):
+                case [b"sentinel", *_]:
+                    return "; this is a Sentinel: REDIS_URL must name the Redis that it watches"
+                case [b"slave", bytes(host), port, *_]:
+                    return f"; this is a replica of {host.decode()}:{port}"
+        return ""
+
+    def lost(self, error: Exception) -> StoreUnavailable | StoreFull:
+        """Return what an error means that another connection has met; the next call looks first what Redis serves."""
+        meaning = translated(error)
+        self.outage.must_check = True
+        if not isinstance(meaning, StoreRefused | StoreFull):
+            self.outage.begin(meaning)
+        return meaning
 
     async def _drop_idle_connections(self) -> None:
         pool = self._redis.connection_pool
@@ -227,9 +265,8 @@ class RedisClient:
                     has_created_group = True
                     await self.create_group()
                     continue
-                is_lost = isinstance(error, LOST_CONNECTION)
-                self.lost_answers += is_lost
-                if not is_lost or has_lost_connection:
+                self.lost_answers += is_lost(error)
+                if not is_lost(error) or has_lost_connection:
                     raise translated(error) from error
                 has_lost_connection = True
 
@@ -244,9 +281,9 @@ class RedisClient:
             raise translated(error) from error
         else:
             fields = {"queue": keys.QUEUE, "group": keys.GROUP}
-            if self._outage.has_seen_group:
+            if self.outage.has_seen_group:
                 logger.warning("group-lost", extra={"fields": fields | {"warning": _GROUP_LOST}})
             else:
                 logger.info("group-created", extra={"fields": fields})
-        self._outage.has_seen_group = True
-        self._outage.changed.set()
+        self.outage.has_seen_group = True
+        self.outage.changed.set()

@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable
 
 from redis_scheduler.alarm import Alarm
 from redis_scheduler.blocking import Bell
-from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.errors import StoreRefused, StoreUnavailable
 from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
 from redis_scheduler.store import BATCH_LIMIT, Promotion
 
 LONGEST_SLEEP_S = 1.0
+
+BELL_REFUSED_S = 60.0
+"""Until a user who may not hear the bell asks again."""
 
 
 class Timer:
@@ -59,6 +62,10 @@ class Timer:
         while not stop.is_set():
             try:
                 await self._bell.listen(self._wake.set)
+            except StoreRefused as error:
+                # It can be done without: the timer looks once a second.
+                self._outage.note(error)
+                await stop_or_interval(stop, BELL_REFUSED_S)
             except StoreUnavailable:
                 # The timer's own calls say so in the log; until then it looks once a second.
                 await stop_or_interval(stop, BACKOFF_MOST_S)

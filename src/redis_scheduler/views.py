@@ -5,27 +5,26 @@ A state is where the key stands: in DUE scheduled or deferred, in ENTRIES queued
 
 import base64
 import binascii
-import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from redis.exceptions import ResponseError
-
 from redis_scheduler import keys
-from redis_scheduler.errors import InvalidRequest, NotPermitted
+from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.models import UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
-
-OLDEST_SERVER = (6, 2)
-"""The first with XAUTOCLAIM."""
 
 CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
     ("appendonly", "yes", "a crash of Redis loses what was scheduled since its last snapshot"),
 )
 """What should be set, and what it means when it is not: see RELIABILITY.md."""
+
+BELL_REFUSED = (
+    f"the user in REDIS_URL may not PUBLISH to {keys.BELL}: a task that is due within a second of its schedule may be "
+    "that late; see the smallest ACL in RELIABILITY.md"
+)
 
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
@@ -87,7 +86,8 @@ class Ledger:
     waiting: int
     dead: int
     counters: dict[str, int]
-    redis_keys: int
+    redis_keys: int | None
+    """Keys in the whole database; None where the user may not ask."""
 
     @property
     def running(self) -> int:
@@ -191,25 +191,32 @@ class Views:
                 name.decode(errors="replace"): _count(count)
                 for name, count in zip(counters[::2], counters[1::2], strict=True)
             },
-            redis_keys=await self.client.command("DBSIZE"),
+            redis_keys=await self.client.optional("DBSIZE"),
         )
 
     async def configuration_warnings(self) -> list[str]:
-        """Return what of the server's version and configuration may lose tasks or stop the service.
+        """Return what of the server's configuration and the user's rights may lose tasks or delay them.
 
         What the user may not ask, as on managed servers, is taken to be right.
         """
-        warnings = []
-        with contextlib.suppress(NotPermitted, ResponseError):
-            info: bytes = await self.client.command("INFO", "server")
-            version = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)["redis_version"]
-            if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
-                warnings.append(f"Redis {version} is too old: XAUTOCLAIM came with 6.2")
-        for setting, right, meaning in CONFIGURATION:
-            with contextlib.suppress(NotPermitted, ResponseError):
-                answer = await self.client.command("CONFIG", "GET", setting)
-                if answer and answer[1].decode() != right:
-                    warnings.append(f"{setting} is {answer[1].decode()}: {meaning}; set it to {right}")
+        # Not CONFIG, which is closed on managed servers.
+        answer: bytes = await self.client.optional("INFO") or b""
+        info = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
+        found = {
+            "maxmemory-policy": info.get("maxmemory_policy"),
+            "appendonly": {"0": "no", "1": "yes"}.get(info.get("aof_enabled", "")),
+        }
+        warnings = [
+            f"{setting} is {found[setting]}: {meaning}; set it to {right}"
+            for setting, right, meaning in CONFIGURATION
+            if found[setting] not in (None, right)
+        ]
+        if info.get("role") == "slave":
+            warnings.append(
+                "this is a replica that takes writes: what it is given is lost when it follows its master again"
+            )
+        if await self.client.optional("PUBLISH", keys.BELL, "") is None:
+            warnings.append(BELL_REFUSED)
         return warnings
 
 

@@ -12,6 +12,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
+from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
@@ -159,17 +160,13 @@ async def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, re
         await client.drained()
 
 
-async def test_a_background_task_that_dies_stops_the_process_with_its_error(
-    redis_url: str, tmp_path: Path, raw: redis.asyncio.Redis
-) -> None:
-    await raw.set(keys.SWEEP, "no hash")
-    process = Process(tmp_path, REDIS_URL=redis_url, API_AUTH=TOKEN)
+async def test_a_background_task_that_dies_stops_the_process_with_its_error(redis_url: str, tmp_path: Path) -> None:
+    process = Process(tmp_path, "faulty", module=MODULE, REDIS_URL=redis_url, API_AUTH=TOKEN)
     try:
         assert await process.ended() == 1
-        assert "WRONGTYPE" in process.events("died")[0]["traceback"]
+        assert "ZeroDivisionError" in process.events("died")[0]["traceback"]
     finally:
         await process.stop()
-        await raw.delete(keys.SWEEP)
 
 
 async def test_a_stop_does_not_wait_for_a_body_that_does_not_come(redis_url: str, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
 from redis_scheduler.health import BEAT_INTERVAL_S
 from redis_scheduler.supervisor import END_S, RESTART_S
 from tests.acceptance.test_start import run
@@ -234,9 +233,15 @@ def beat_files(folder: Path) -> list[Path]:
     return list(folder.rglob("*.beat"))
 
 
-async def test_a_supervisor_whose_processes_die_young_is_not_healthy(
-    redis_url: str, tmp_path: Path, raw: redis.asyncio.Redis
-) -> None:
+async def die_young(process: Process) -> None:
+    """Kill every process of a supervisor as soon as both run."""
+    while True:
+        for child in await children(process):
+            child.kill()
+        await asyncio.sleep(0.01)
+
+
+async def test_a_supervisor_whose_processes_die_young_is_not_healthy(redis_url: str, tmp_path: Path) -> None:
     environment = {"TMPDIR": str(tmp_path)}
 
     def is_healthy() -> bool:
@@ -244,10 +249,9 @@ async def test_a_supervisor_whose_processes_die_young_is_not_healthy(
 
     async with serving(tmp_path, REDIS_URL=redis_url, **VARIABLES, **environment) as process:
         await wait_until(lambda: asyncio.to_thread(is_healthy), "it is healthy")
-        await raw.set(keys.SWEEP, "no hash")
+        dying = asyncio.create_task(die_young(process))
         await wait_until(lambda: process.events("process-died"), "they die", timeout_s=20)
-        assert process.events("process-died")[0]["exit"] == 1
-        assert "WRONGTYPE" in process.events("died")[0]["traceback"]
+        assert process.events("process-died")[0]["signal"] == "SIGKILL"
         # The file is not touched any more: a time later, it is too old.
         os.utime(next(path for path in beat_files(tmp_path) if path.name.startswith(f"{process.process.pid}-")), (0, 0))
         enough = 2 * (math.ceil(BEAT_INTERVAL_S / RESTART_S) + 1)
@@ -255,6 +259,6 @@ async def test_a_supervisor_whose_processes_die_young_is_not_healthy(
             lambda: len(process.events("process-died")) > enough, "it might have been touched", timeout_s=30
         )
         assert not await asyncio.to_thread(is_healthy)
-        await raw.delete(keys.SWEEP)
+        dying.cancel()
         await children(process)
     assert beat_files(tmp_path) == []

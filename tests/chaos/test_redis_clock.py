@@ -34,7 +34,7 @@ def clock(tmp_path: Path) -> SettableClock:
 @pytest.fixture
 async def server(tmp_path: Path, clock: SettableClock) -> AsyncIterator[RedisProcess]:
     """An empty Redis with that clock."""
-    async with redis_process(tmp_path / "redis", clock.environment) as process, audited(process.url):
+    async with redis_process(tmp_path / "redis", environment=clock.environment) as process, audited(process.url):
         yield process
 
 

@@ -1,6 +1,8 @@
 """The connections to Redis, on the event loop of the service."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,56 @@ def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_
                 await client.aclose()
 
     uvloop.run(send_much())
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The URL, with a password, of a server that has one answer to everything, and ends the connection with it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://user:hidden@127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak its protocol"),
+        (b"\x15\x03\x03\x00\x02\x02\x0a", "where it speaks TLS, REDIS_URL begins with rediss://"),
+        (b"-ERR Protocol error: unauthenticated multibulk length\r\n", "REDIS_URL lacks the password"),
+        (b"-NOAUTH Authentication required.\r\n", "REDIS_URL lacks the password"),
+        (b"-DENIED Redis is running in protected mode because" + b" x" * 500 + b"\r\n", "give it a password"),
+        (b"-ERR max number of clients reached\r\n", "raise its maxclients"),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "LOADING Redis is loading"),
+        (b"-ERR DB index is out of range\r\n", "DB index is out of range"),
+        (b"-ERR unknown command 'AUTH', with args beginning with: 'user' 'hidden' \r\n", "was renamed"),
+        (b"-MOVED 12872 10.0.0.7:7001\r\n", "slot 12872, where the service has its keys, is kept by 10.0.0.7:7001"),
+        (b"-ASK 12872 10.0.0.7:7001\r\n", "is on its way to 10.0.0.7:7001; REDIS_URL must name that node"),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", "CLUSTERDOWN Hash slot not served"),
+        (b"-CROSSSLOT Keys in request don't hash to the same slot\r\n", "CROSSSLOT"),
+        (b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n", "TRYAGAIN"),
+        (b"-SOMETHING nobody has seen before\r\n", "SOMETHING nobody has seen before"),
+        (b"", "Redis is not available: "),
+    ],
+)
+async def test_whatever_answers_there_is_one_short_line_without_the_password(answer: bytes, said: str) -> None:
+    async with answering(answer) as url:
+        client = RedisClient(url, 1)
+        try:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await client.command("PING")
+                line = str(caught.value)
+                assert said in line
+                assert "hidden" not in line
+                assert "\n" not in line
+                assert len(line) < 600
+            assert client.outage.is_away
+        finally:
+            await client.aclose()

@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 from unittest.mock import AsyncMock, patch
 
 import pytest
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from redis_scheduler import keys, timer
 from redis_scheduler.blocking import Bell
@@ -14,7 +16,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Promotion, Store, Sweep
+from redis_scheduler.store import Store, Sweep
 from redis_scheduler.timer import Timer
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule
@@ -23,8 +25,8 @@ from tests.support.waiting import wait_until
 WEBHOOK = "http://127.0.0.1:9/"
 
 
-def make_timer(client: RedisClient, store: Store, outage: Outage | None = None) -> Timer:
-    return Timer(store.promote, Bell(client), outage or Outage())
+def make_timer(client: RedisClient, store: Store) -> Timer:
+    return Timer(store.promote, Bell(client), client.outage)
 
 
 async def queued(raw: redis.asyncio.Redis, count: int) -> None:
@@ -84,18 +86,19 @@ async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
     client: RedisClient, store: Store, raw: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop, calls = asyncio.Event(), 0
-    promote = store.promote
+    execute = client._execute
 
-    async def flaky() -> Promotion:
+    async def flaky(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls <= 3:
-            raise StoreUnavailable
-        return await promote()
+        if calls <= 6:
+            raise RedisConnectionError
+        return await execute(*arguments)
 
-    with patch.object(store, "promote", flaky):
+    with patch.object(client, "_execute", flaky):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(make_timer(client, store).run(stop))
+            await wait_until(lambda: calls > 6, "Redis is there again")
             await schedule(store, WEBHOOK, ttl_ms=20)
             await queued(raw, 1)
             stop.set()

@@ -111,7 +111,7 @@ async def test_a_user_who_may_not_ask_for_delivery_times_waits_for_another_delay
     parked = await waiting(store)
     await set_back(store)
     await set_idle(raw, 0, parked.claim, owner=keys.WAITING)
-    await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", "-xinfo")
+    await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", "-xinfo", "+xinfo|consumers")
     limited = RedisClient(client.url.replace("://", "://limited:password@"), 3)
     try:
         await Store(limited, store.name).reclaim(0, RETRY_DELAY_MS)

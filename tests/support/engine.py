@@ -2,6 +2,7 @@
 
     timers 5    so many timers, and nothing else
     workers 20  so many whole workers, each a consumer with timer and reclaimer
+    faulty …    the service itself, whose sweep meets a fault of the program
     worker …    the service itself, as `redis-scheduler worker …`
 
 LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S and BUFFER_BYTES shorten what the product has as constants, so that a case need
@@ -19,7 +20,6 @@ import uvloop
 from redis_scheduler import cli, intake, logs, reclaimer, retry, settings, store, streams, worker
 from redis_scheduler.blocking import Bell
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
-from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.timer import Timer
 
@@ -50,7 +50,7 @@ async def _run_timers(url: str, count: int) -> None:
     clients = [RedisClient(url, WORKER_TIMEOUT_S) for _ in range(count)]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
-            timer = Timer(store.Store(client, process_name()).promote, Bell(client), Outage())
+            timer = Timer(store.Store(client, process_name()).promote, Bell(client), client.outage)
             tasks.create_task(timer.run(stop), name="timer")
         logger.info("started", extra={"fields": {"timers": count}})
     for client in clients:
@@ -71,9 +71,16 @@ async def _run_workers(options: settings.Settings, count: int) -> None:
         logger.info("started", extra={"fields": {"workers": count}})
 
 
+async def _fault(self: reclaimer.Reclaimer) -> float:
+    raise ZeroDivisionError
+
+
 def main(part: str, *arguments: str) -> int:
     """Run one part until SIGTERM; return the exit code."""
     _shorten()
+    if part == "faulty":
+        reclaimer.Reclaimer.run_once = _fault  # type: ignore[method-assign]  # a fault of the program
+        return cli.main(arguments)
     if part not in ("timers", "workers"):
         return cli.main([part, *arguments])
     options = settings.load(settings.WORKER)

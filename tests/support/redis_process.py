@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -31,14 +32,34 @@ def free_port() -> int:
             return port
 
 
+def _output(*arguments: str) -> str:
+    binary = choose(candidates(), None).path
+    assert binary is not None
+    return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=10, check=False).stdout
+
+
+def server_version() -> tuple[int, ...]:
+    """Return the version of the server that a RedisProcess runs."""
+    return tuple(map(int, re.findall(r"v=(\d+)\.(\d+)", _output("--version"))[0]))
+
+
+def speaks_tls() -> bool:
+    """Whether that server was built with TLS: else it does not know the option and ends."""
+    return "Bad directive" not in _output("--tls-port", "0", "--port", "0", "--tls-auth-clients", "wrong")
+
+
 class RedisProcess:
     """An append-only server (everysec) in a folder; its data outlives `stop` and `kill`."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         folder.mkdir(exist_ok=True)
+        self.options = options
+        """More of its command line, from the next start on."""
+        self.command: tuple[str, ...] = ()
+        """All of its command line, where it is something else than a plain server."""
         self._environment = dict(os.environ) | dict(environment)
         self.port = free_port()
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,12 +70,9 @@ class RedisProcess:
         """Start it, and return when it serves."""
         binary = choose(candidates(), None).path
         assert binary is not None
-        with (self._folder / "redis.log").open("ab") as log:
+        with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  # it outlives this call
-                [
-                    *(binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder)),
-                    *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
-                ],
+                [binary, *(self.command or self._plain)],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -71,6 +89,14 @@ class RedisProcess:
             await wait_until(serves, "Redis serves", 30)
         finally:
             await client.aclose()
+
+    @property
+    def _plain(self) -> tuple[str, ...]:
+        return (
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *self.options,
+        )
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -93,10 +119,10 @@ class RedisProcess:
 
 @asynccontextmanager
 async def redis_process(
-    folder: Path, environment: Mapping[str, str] = MappingProxyType({})
+    folder: Path, *options: str, environment: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[RedisProcess]:
     """Run a server until the end of the block, with these variables beside those of this process."""
-    server = RedisProcess(folder, environment)
+    server = RedisProcess(folder, *options, environment=environment)
     try:
         await server.start()
         yield server

@@ -2,10 +2,9 @@
 
 import pytest
 from redis._parsers.base import BaseParser
-from redis.exceptions import ResponseError
 
-from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.redis_client import translated
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.refusal import translated
 
 WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
 AWAY = [
@@ -33,7 +32,7 @@ def test_a_full_redis_is_full(form: str) -> None:
     assert isinstance(translated(BaseParser.parse_error(form.format(FULL))), StoreFull)
 
 
-def test_what_is_a_fault_of_ours_stays_what_it_is() -> None:
-    error = BaseParser.parse_error("ERR wrong number of arguments for 'hset' command")
-    assert isinstance(error, ResponseError)
-    assert translated(error) is error
+def test_an_answer_that_nobody_knows_is_a_refusal_that_repeats_it() -> None:
+    meaning = translated(BaseParser.parse_error("ERR something new"))
+    assert isinstance(meaning, StoreRefused)
+    assert str(meaning) == "Redis refuses a call: ERR something new"

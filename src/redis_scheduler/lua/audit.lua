@@ -102,7 +102,8 @@ local function look_at_task(what, key, due_ms, index, name)
 
   local is_listed = not index or redis.call('ZSCORE', index, key) and redis.call('SISMEMBER', types, name) == 1
   if kept ~= 'dead' and not is_listed and repairs_fault('not listed', name) then
-    add_to_type(types, index, name, key, due_ms)
+    redis.call('ZADD', index, due_ms, key)
+    redis.call('SADD', types, name)
   end
 end
 

@@ -1,4 +1,5 @@
--- The bell wakes the timers when a task is due before all others. Read the head first, ring after the write.
+-- The bell wakes the timers when a task is due before all others. Read the head first, ring after the write. Where the
+-- user may not ring it, timers look once a second: nothing is left half done for it.
 local function head_ms(due)
   local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   return head[2] and tonumber(head[2]) or math.huge
@@ -6,6 +7,6 @@ end
 
 local function ring(bell, head_before_ms, earliest_ms)
   if earliest_ms < head_before_ms then
-    redis.call('PUBLISH', bell, '')
+    redis.pcall('PUBLISH', bell, '')
   end
 end

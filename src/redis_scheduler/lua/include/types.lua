@@ -1,12 +1,13 @@
 -- The index of a type other than the default: a ZSET by due time, and the type's name in the set of names while it has tasks.
+-- Only lists by type need it: where a foreign key has its name, the task goes on without.
 local function add_to_type(types, index, name, key, due_ms)
-  redis.call('ZADD', index, due_ms, key)
-  redis.call('SADD', types, name)
+  redis.pcall('ZADD', index, due_ms, key)
+  redis.pcall('SADD', types, name)
 end
 
 local function remove_from_type(types, index, name, key)
-  redis.call('ZREM', index, key)
-  if redis.call('EXISTS', index) == 0 then
-    redis.call('SREM', types, name)
+  redis.pcall('ZREM', index, key)
+  if redis.pcall('EXISTS', index) == 0 then
+    redis.pcall('SREM', types, name)
   end
 end

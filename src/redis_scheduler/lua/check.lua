@@ -1,0 +1,54 @@
+-- check: try every command that the service needs, on the keys that it needs it for, so that one which the server lacks, or
+-- the user may not call, is known before another script is left half applied by it. It leaves nothing: what would write is
+-- called with an argument that Redis refuses only after it has looked at permission, role, disk and the type of the key.
+-- KEYS   tasks, due, queue, entries, failures, dead, counters, types, sweep, bell, a writer, the index of a type
+-- ARGV   group
+-- Returns per call that was answered by an error: command, key, error. Most are the errors asked for.
+-- Twice  nothing was changed.
+-- Full   what grows is refused, as any error; a full Redis is not what is looked for.
+local tasks, due, queue, entries, failures, dead, counters, types, sweep, _, writer, index = unpack(KEYS)
+local group, nothing = ARGV[1], 'x'
+
+local calls = {
+  {'TIME'},
+  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer},
+  {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
+  {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
+  {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},
+  {'ZRANGEBYSCORE', due, 0, 0}, {'ZRANK', due, nothing}, {'ZSCORE', due, nothing},
+  {'ZADD', index, nothing, nothing}, {'ZREM', index, ''}, {'EXISTS', index},
+  {'ZADD', dead, nothing, nothing}, {'ZREM', dead, ''},
+  {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
+  {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
+  {'HSET', sweep, nothing, '', nothing}, {'HDEL', sweep, ''}, {'HMGET', sweep, nothing},
+  {'HINCRBY', counters, nothing, nothing}, {'HDEL', counters, ''}, {'HGETALL', counters},
+  {'SCARD', types}, {'SRANDMEMBER', types, 1},
+  {'XGROUP', 'CREATE', queue, group, nothing}, {'XGROUP', 'DELCONSUMER', queue, group, ''},
+  {'XADD', queue, nothing, 'key', ''}, {'XDEL', queue, nothing}, {'XACK', queue, group, nothing},
+  {'XREADGROUP', 'GROUP', group, nothing, 'COUNT', nothing, 'STREAMS', queue, '>'},
+  {'XPENDING', queue, group}, {'XCLAIM', queue, group, nothing, 0, nothing, 'JUSTID'},
+  {'XAUTOCLAIM', queue, group, nothing, nothing, '0-0'},
+  {'XLEN', queue}, {'XRANGE', queue, '-', '-'}, {'XINFO', 'CONSUMERS', queue, group},
+}
+
+local answer = {}
+local function is_answered(call)
+  local reply = redis.pcall(unpack(call))
+  local is_error = type(reply) == 'table' and reply.err ~= nil
+  if is_error then
+    local has_subcommand = call[1] == 'XGROUP' or call[1] == 'XINFO'
+    answer[#answer + 1] = has_subcommand and call[1] .. ' ' .. call[2] or call[1]
+    answer[#answer + 1] = has_subcommand and call[3] or call[2] or ''
+    answer[#answer + 1] = reply.err
+  end
+  return not is_error
+end
+
+for _, call in ipairs(calls) do
+  is_answered(call)
+end
+-- No wrong argument keeps this one from writing.
+if is_answered({'SREM', types, ''}) and is_answered({'SADD', types, ''}) then
+  redis.call('SREM', types, '')
+end
+return answer

@@ -1,0 +1,112 @@
+"""What an error of Redis means: one of our own errors, in one line that says what to do.
+
+No answer of Redis ends a process: one that is not known is a refusal like any other, and says itself what it is.
+"""
+
+import re
+
+from redis.exceptions import AskError, AuthenticationError, InvalidResponse, MovedError, OutOfMemoryError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+
+LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
+
+TEXT_MOST = 300
+"""Characters of an error that are repeated: that of the protected mode is a page."""
+
+ADVICE = (
+    (r"NOAUTH|unauthenticated", "REDIS_URL lacks the password: redis://user:password@host:6379/0"),
+    (r"WRONGPASS|invalid password", "the user name or the password in REDIS_URL is wrong"),
+    (r"max number of clients", "raise its maxclients, or find who holds its connections"),
+    (r"DENIED", "let Redis listen for others: give it a password, and REDIS_URL too"),
+    (r"READONLY", "REDIS_URL must name the master"),
+    (r"MISCONF", "Redis cannot save to its disk"),
+    (
+        r"WRONGTYPE",
+        "a key of a foreign program has one of this service's names: give the service a database of its own",
+    ),
+    (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
+    (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
+    (r"unknown command", "the server is older than 6.2, or the command was renamed: the service needs it by its name"),
+    (r"NOPERM", "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md"),
+)
+"""What to do about an error that says this."""
+
+_NOT_PERMITTED = re.compile(r"NOPERM|can't (run|access|publish)|no permissions?|ACL failure", re.IGNORECASE)
+_UNKNOWN = re.compile(r"unknown (redis )?command", re.IGNORECASE)
+_CODE = re.compile(r"\b[A-Z]{3,}\b")
+# Behind it stand the arguments: of AUTH that is the password.
+_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
+_REFUSAL = re.compile(
+    r"\b(WRONGTYPE|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|CROSSSLOT)\b"
+)
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection ended before the answer came. A refused password ends it by an answer."""
+    return isinstance(error, LOST_CONNECTION) and not isinstance(error, AuthenticationError)
+
+
+def is_no_group(error: Exception) -> bool:
+    """Whether the queue's consumer group is missing, or has gone while it was waited for: flushed or destroyed."""
+    return isinstance(error, ResponseError) and re.search(r"NOGROUP|UNBLOCKED", str(error)) is not None
+
+
+def is_elsewhere(text: str) -> bool:
+    """Whether this may come of an address that leads to another kind of server: a replica, a Sentinel."""
+    return re.search(r"READONLY|MASTERDOWN|unknown command", text) is not None
+
+
+def kind_of(error: Exception) -> str:
+    """Return what is the same in two errors that are one for an operator: the advice for them, or the code that Redis gives."""
+    code = _CODE.search(str(error))
+    return f"{type(error).__name__} {_advice(str(error)) or (code[0] if code else '')}"
+
+
+def _advice(text: str) -> str | None:
+    return next((advice for pattern, advice in ADVICE if re.search(pattern, text)), None)
+
+
+def translated(error: Exception) -> StoreUnavailable | StoreFull:
+    """Return the error of ours that says what this one of the library or the system means, and what to do."""
+    if isinstance(error, InvalidResponse):
+        return StoreUnavailable(
+            "Redis is not available: what answers there does not speak its protocol; where it speaks TLS, REDIS_URL "
+            "begins with rediss://"
+        )
+    if isinstance(error, MovedError | AskError):
+        code, what = ("ASK", "is on its way to") if type(error) is AskError else ("MOVED", "is kept by")
+        return StoreRefused(
+            f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the service has its "
+            f"keys, {what} {error.host}:{error.port}; REDIS_URL must name that node"
+        )
+    # The library cuts a code that it knows off the text, and keeps it apart.
+    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
+    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
+        return StoreFull()
+    if is_lost(error):
+        return StoreUnavailable(f"Redis is not available: {advised(text)}")
+    return StoreRefused(f"Redis refuses a call: {advised(text)}")
+
+
+def advised(text: str) -> str:
+    """Return an error's text in one line, and what to do about it."""
+    text = _ARGUMENTS.sub("", " ".join(text.split()))
+    text = text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}…"
+    advice = _advice(text)
+    return f"{text}; {advice}" if advice else text
+
+
+def refused_calls(rows: list[tuple[str, str, str]]) -> str | None:
+    """Return what of a check's rows (command, key, error) keeps the service from working, None if nothing does."""
+    for _, key, error in rows:
+        if _REFUSAL.search(error):
+            return f"Redis refuses the service: {advised(f'{key}: {error}' if 'WRONGTYPE' in error else error)}"
+    found = []
+    for code, pattern in (("unknown command", _UNKNOWN), ("NOPERM for", _NOT_PERMITTED)):
+        commands = {command: None for command, _, error in rows if pattern.search(error)}
+        if commands:
+            found.append(advised(f"{code} {', '.join(commands)}"))
+    return f"Redis refuses the service: {'; '.join(found)}" if found else None
