@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from redis_scheduler import keys
+from redis_scheduler import keys, redis_url
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_address import AddressedConnection
@@ -77,8 +77,7 @@ class _LeanConnection(AbstractConnection):
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
-        # Whoever asks for health checks in REDIS_URL gets them, and the library's way to send.
-        writer = None if self.health_check_interval else self._writer
+        writer = self._writer
         try:
             if writer is not None and writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
                 writer.writelines(command)
@@ -113,7 +112,7 @@ class RedisClient:
         is_unix = self.url.startswith("unix:")
         keepalive = {} if is_unix else {"socket_keepalive": True}
         client = redis.asyncio.Redis.from_url(
-            self.url,
+            redis_url.parse(self.url),
             **keepalive,
             protocol=2,
             single_connection_client=single_connection,

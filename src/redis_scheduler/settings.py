@@ -8,14 +8,13 @@ text is in no error; the token is no option, since a command line is public.
 import dataclasses
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from redis_scheduler import redis_url
 from redis_scheduler.errors import SettingsError
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -66,19 +65,21 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 
 def _redis_url(text: str) -> str:
+    url = redis_url.parse(text)
     # Here, so that the command's help, version and health check need not load the client.
     from redis.asyncio import ConnectionPool
+    from redis.asyncio.connection import SSLConnection
 
+    # Without the library's message: it may hold the password.
     try:
-        parts = urlsplit(text)
-        ConnectionPool.from_url(text).make_connection()
-        # The library takes another path for database 0, and no path for a socket of no name.
-        is_valid = bool(re.fullmatch(r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?", parts.path))
+        connection = ConnectionPool.from_url(url).make_connection()
     except Exception:  # the library raises whatever a bad part made it raise
-        is_valid = False
-    if not is_valid:
-        # Without the text, and without the library's message: both may hold the password.
-        raise ValueError("must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock")
+        raise ValueError("an option of the URL has a value that it cannot have") from None
+    if isinstance(connection, SSLConnection):
+        try:
+            connection.ssl_context.get()
+        except Exception:  # of a file, of OpenSSL, or of a password
+            raise ValueError("the files or values of its ssl_ options cannot be used for TLS") from None
     return text
 
 
@@ -262,6 +263,8 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
     `token` is the one in use, also where it was made; `listens`: whether the process has an API.
     """
     found = []
+    if names := redis_url.overridden(settings.redis_url or ""):
+        found.append(f"REDIS_URL: without effect, since the service sets them itself: {', '.join(names)}")
     if settings.shutdown_grace < settings.timeout:
         found.append(
             f"SHUTDOWN_GRACE={settings.shutdown_grace:g} is shorter than TIMEOUT={settings.timeout:g}: "

@@ -11,12 +11,15 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.redis_client import RedisClient
 from tests.support.audit import audited
 from tests.support.receiver import Receiver
-from tests.support.redis_process import RedisProcess, free_port, redis_process, server_version
+from tests.support.redis_process import RedisProcess, free_port, redis_process, server_version, speaks_tls
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 
+CERTIFICATES = Path(__file__).parents[1] / "support/certificates"
 PASSWORD = "hidden-one"
 _GUIDE = (Path(__file__).parents[2] / "RELIABILITY.md").read_text()
 _ACL = _GUIDE.partition("ACL SETUSER scheduler ")[2].partition("```")[0].replace("\\\n", "").split()
@@ -409,3 +412,43 @@ async def test_a_foreign_key_in_the_place_of_a_type_costs_only_its_list(tmp_path
         assert not running.worker.events("redis-away")
         await at.call("DEL", keys.type_index("mail"))
         await at.call("SREM", keys.TYPES, "mail")
+
+
+async def test_options_of_other_programs_in_the_url_do_no_harm(tmp_path: Path, receiver: Receiver) -> None:
+    others = (
+        "decode_responses=True&protocol=3&socket_timeout=0.5&max_connections=1&encoding=latin-1&health_check_interval=1"
+    )
+    async with surroundings(tmp_path) as at:
+        await at.call("ACL", "SETUSER", "a@b", *SMALLEST_ACL, "+select", "+client|setname", ">p/w:?#")
+        url = f"redis://a%40b:p%2Fw%3A%3F%23@127.0.0.1:{at.server.port}/2?client_name=shop&{others}"
+        async with pair(tmp_path, url) as (running, client):
+            await serves(client, receiver)
+            clients = await at.admin.client_list()
+            assert {(row["db"], row["user"]) for row in clients if row["name"] == "shop"} == {("2", "a@b")}
+            for process in running.processes:
+                hazards = [event["warning"] for event in process.events("hazard")]
+                assert any(
+                    "decode_responses, encoding, health_check_interval, max_connections" in text for text in hazards
+                )
+                assert not process.events("redis-away")
+        await at.call("ACL", "DELUSER", "a@b")
+
+
+@pytest.mark.parametrize("options", [f"ssl_ca_certs={CERTIFICATES}/test-authority.pem", "ssl_cert_reqs=CERT_NONE"])
+async def test_tls_is_checked_as_the_url_says(options: str, tmp_path: Path, receiver: Receiver) -> None:
+    port = free_port()
+    tls = ("--tls-cert-file", f"{CERTIFICATES}/test-localhost.pem", "--tls-key-file", f"{CERTIFICATES}/test-key.pem")
+    if not speaks_tls():
+        pytest.skip("the server was built without TLS")
+    async with surroundings(tmp_path, "--tls-port", str(port), *tls, "--tls-auth-clients", "no") as at:
+        async with pair(tmp_path, f"rediss://app:{PASSWORD}@localhost:{port}/0?{options}") as (_, client):
+            await serves(client, receiver)
+        for url, said in (
+            (f"rediss://localhost:{port}/0", "see ssl_ca_certs, ssl_check_hostname"),
+            (f"redis://localhost:{port}/0", "Redis is not available: "),
+            (f"rediss://localhost:{at.server.port}/0?{options}", "Redis is not available: "),
+        ):
+            refused = RedisClient(url, 1)
+            with pytest.raises(StoreUnavailable, match=said):
+                await refused.command("PING")
+            await refused.aclose()

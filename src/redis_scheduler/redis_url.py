@@ -1,0 +1,81 @@
+"""REDIS_URL: which options behind its question mark hold, which the service sets itself, and which are refused by name."""
+
+import re
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+HELD = {
+    *("db", "username", "password", "client_name"),
+    *("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+    *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
+    *("ssl_include_verify_flags", "ssl_exclude_verify_flags"),
+}
+"""Options that say where Redis is, who asks, and what of TLS is checked."""
+
+OWN = {
+    *("decode_responses", "encoding", "encoding_errors", "protocol", "legacy_responses"),
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_read_size", "timeout"),
+    *(
+        "retry_on_timeout",
+        "retry_on_error",
+        "retry",
+        "max_connections",
+        "health_check_interval",
+        "single_connection_client",
+    ),
+}
+"""Options for other programs that share the URL: how answers are read, time-outs, resends and connections are the service's."""
+
+_CERT_REQS = ("none", "optional", "required")
+
+
+def parse(text: str) -> str:
+    """Return the URL as the library is to be given it: with the options that hold.
+
+    Raises ValueError that names the option, and never repeats what may be a secret.
+    """
+    try:
+        parts = urlsplit(text)
+        options = parse_qsl(parts.query, keep_blank_values=True)
+        port = parts.port
+    except ValueError:
+        raise ValueError(_FORM) from None
+    # The library takes another path for database 0, no path for a socket of no name, and what stands behind # for nothing.
+    path = r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?"
+    if (
+        parts.scheme not in ("redis", "rediss", "unix")
+        or not re.fullmatch(path, parts.path)
+        or parts.fragment
+        or port == 0
+    ):
+        raise ValueError(_FORM)
+    held = {name: _value(name, value, parts.scheme) for name, value in options if name not in OWN}
+    address = text.partition("?")[0]
+    return f"{address}?{urlencode(held)}" if held else address
+
+
+def overridden(text: str) -> list[str]:
+    """Return the options of a URL that do not hold, since the service sets them itself."""
+    return sorted({name for name, _ in parse_qsl(urlsplit(text).query, keep_blank_values=True)} & OWN)
+
+
+_FORM = (
+    "must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock, with special characters of user name "
+    "and password percent-encoded"
+)
+
+
+def _value(name: str, value: str, scheme: str) -> str:
+    if name not in HELD:
+        raise ValueError(f"the option {name[:60]} is not known; known are {', '.join(sorted(HELD))}")
+    if name.startswith("ssl_") and scheme != "rediss":
+        raise ValueError(f"the option {name} is for rediss:// only")
+    if not value:
+        raise ValueError(f"the option {name} is empty")
+    if name == "db" and not value.isdecimal():
+        raise ValueError("the option db must be the number of a database")
+    if name == "ssl_cert_reqs":
+        # Celery and Python call them CERT_NONE, CERT_OPTIONAL and CERT_REQUIRED.
+        value = value.lower().removeprefix("cert_")
+        if value not in _CERT_REQS:
+            raise ValueError(f"the option ssl_cert_reqs must be one of {', '.join(_CERT_REQS)}")
+    return value
