@@ -211,6 +211,7 @@ async def meet_redis(life: Life, warns: bool) -> None:
     done = asyncio.Event()
 
     async def check() -> None:
+        await client.meet()
         # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
         await client.create_group()
         for warning in await Views(client).configuration_warnings() if warns else ():

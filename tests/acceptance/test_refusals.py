@@ -244,6 +244,7 @@ async def test_what_redis_refuses_at_the_start_is_one_line_and_503_until_it_is_r
         await case.do(at)
         async with pair(tmp_path, at.url) as (running, client):
             await refuses(running, client, receiver, case, at_start=True)
+            assert set(await at.admin.keys()) <= {keys.SWEEP.encode()}
             await case.undo(at)
             await serves(client, receiver, BACK_S)
             await wait_until(lambda: running.back() == [1, 1], "both say that it is back")
