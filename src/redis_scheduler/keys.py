@@ -44,6 +44,9 @@ step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, a
 INSTANCE = f"{SHARD}:instance"
 """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
 
+TOKEN_MARK = f"{SHARD}:token"
+"""STRING '<salt>:<hash> <host>': a mark of the token of the process that started last, and its machine; not the token."""
+
 BELL = f"{SHARD}:bell"
 """Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""
 
