@@ -1,66 +1,57 @@
 """The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and HTTP.
 
-One receiver must not hold every slot. A host may take one more only while it holds fewer than SHARE times the free ones
-(dynamic thresholds, Choudhury and Hahne, 1998): a host alone comes to 8/9 of them. The last tenth is for hosts that hold
-few and are not slow, so that any number of slow ones leave it to the others. What may not begin stands in its host's line,
-and the lines take turns.
+No host may hold every slot, nor may many together that hang. A host may take one more only while it holds fewer than SHARE
+times the free ones (dynamic thresholds, Choudhury and Hahne, 1998); and so may all hosts together of which the same is
+known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for those that were so
+within a second: whatever hangs, and however many, these find one.
 
-A line moves fast where deliveries are short. Where they are not, all that is claimed would come to stand in that line and
-keep others from being claimed; so the line of a slow host is surplus: it goes back to Redis, to come again at a pace that
-its slots can hardly take, and that costs Redis little. A host is slow when in TURN_S fewer of its deliveries ended within
-TURN_S than it holds slots.
+A delivery that ends before its second turn was in time. A host is well when one was, and slow while more of its deliveries
+run for longer than were in time in a turn.
+
+What may not begin stands in its host's line, and the lines take turns. A line that does not move would keep others from
+being claimed; so it is surplus: it goes back to Redis, to come again at a pace that the slots can hardly take, and that
+costs Redis little.
 """
 
 import logging
 import math
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
+from redis_scheduler.hosts import Host, Hosts, Kind
 from redis_scheduler.store import Claim
 
 logger = logging.getLogger(__name__)
 
 SHARE = 8
-"""Slots that a host may hold for each free one."""
+"""Slots that a host, or all hosts of a kind, may hold for each free one."""
 
 LAST_SHARE = 10
-"""One slot in so many is for hosts that hold few and are not slow."""
+"""One slot in so many is for hosts that hold few."""
+
+KEPT_SHARE = 20
+"""One slot in so many is for hosts that are well, and half of these for those that were lately."""
+
+FEW = 8
+"""With fewer slots not each kind of hosts can have one of its own."""
 
 TURN_S = 0.25
-"""How long what waits may stand in a line until its host is judged; no slow host has four turns a second."""
+"""The least length of a turn: no slow host has four turns a second."""
+
+LATELY_S = 1.0
 
 RETURNS_PER_SLOT_S = 5
 """Surplus of a host that comes back a second for each slot it holds: more than a slow one can take."""
 
 RETURNS_LEAST_S = 100
+"""Of all hosts together that hold none, or one for each slot; and however large it is:"""
+
 RETURN_BYTES_S = 10_000_000
-"""However few it holds; and however large they are."""
 
 RETURN_STEP_S = 0.1
 """Surplus comes back in steps of this, so that a step is one batch."""
 
 WELL_AGAIN = 1.5
-
-JUDGED_FOR_S = 60.0
-"""A host that was not judged for so long is taken to be well."""
-
-HOSTS_MOST = 10_000
-"""Hosts that are remembered; beyond, those with nothing here are forgotten."""
-
-
-@dataclass(slots=True)
-class _Host:
-    name: str
-    running: int = 0
-    line: deque[Claim] = field(default_factory=deque)
-    window_from: float = 0
-    short: int = 0
-    """Deliveries that ended within TURN_S, since `window_from`."""
-    is_slow: bool = False
-    judged_at: float = 0
-    returns_at: float = 0
-    """When the last of its surplus comes back."""
 
 
 class Slots:
@@ -68,18 +59,40 @@ class Slots:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._last_share = max(1, concurrency // LAST_SHARE)
-        self._hosts: dict[str, _Host] = {}
-        self._lines: deque[_Host] = deque()
+        self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
+        self._kept = concurrency // KEPT_SHARE or int(concurrency > 3)
+        self._hosts = Hosts()
+        self._held = [0 for _ in Kind]
+        """Slots that the hosts of each kind hold."""
+        self._lines: deque[Host] = deque()
         """Hosts with a line, the next to be served first."""
+        self._now = -math.inf
+        self._turn = 0
+        self._begun: dict[str, Host] = {}
+        self._begun_before: dict[str, Host] = {}
+        self._overdue: dict[str, Host] = {}
+        """What runs, by entry: since this turn, since the last, and for longer."""
+        self._excused: dict[str, Host] = {}
+        self._recovering: set[Host] = set()
+        """Slow hosts with a delivery in time in this turn."""
+        self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
+        self._returns_at = self._bytes_return_at = 0.0
         self.running = 0
-        self._running_slow = 0
-        self.waiting = 0
-        """Claims that stand in a line."""
+        self._in_line = 0
         self.ended = 0
         """Deliveries that have ended, since ever."""
         self.turns = 0
         """Slots that come free while a claim is under way: so many may stand in line for them."""
+
+    @property
+    def stuck(self) -> int:
+        """Claims in line that slow hosts keep from beginning, and that cannot go back."""
+        return sum(len(host.line) for host in self._lines if host.kind is Kind.DOUBTFUL)
+
+    @property
+    def waiting(self) -> int:
+        """Claims that stand in line for a slot, but for those that are stuck: these hold up no others."""
+        return self._in_line - self.stuck
 
     @property
     def free(self) -> int:
@@ -88,45 +101,77 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots to keep for what is reclaimed: a ninth, one at least; none of one or two.
+        """Slots that claims leave to what is reclaimed, and the other way round: a ninth, one at least; none of one or two.
 
         So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they leave.
         """
-        shared = self._concurrency - (self._running_slow if self.is_crowded else 0)
+        shared = self._concurrency - (self._held[Kind.DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
     @property
     def is_crowded(self) -> bool:
         """Whether few slots are free and slow hosts hold some: what is claimed for them may only have to go back.
 
-        The last tenth is not for slow hosts; few is twice that, so that one delivery that ends does not change it at once.
+        Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
         few = max(2, 2 * self._concurrency // LAST_SHARE)
-        return self._running_slow > 0 and self._concurrency - self.running <= few
+        return self._held[Kind.DOUBTFUL] > 0 and self._concurrency - self.running <= few
 
     @property
     def has_surplus(self) -> bool:
-        """Whether the line of a slow host must go back."""
-        return any(host.is_slow for host in self._lines)
+        """Whether a line must go back."""
+        return bool(self._lines) and bool(self._surplus_hosts())
 
-    def _may_begin(self, host: _Host) -> bool:
+    def _surplus_hosts(self) -> list[Host]:
+        """Return whose line goes back: that of a slow host, and of those that wait for no delivery that may end in time all
+        but a few. Where slow hosts crowd the slots, these few are what does wait for one, of a host not known to be well."""
+        room = self._concurrency - self.running if self.is_crowded else max(1, self.reserve)
+        found = []
+        for host in self._lines:
+            is_tried = not host.is_slow and host.running > host.overdue
+            if (is_tried and (host.kind is Kind.WELL or not self.is_crowded)) or self._is_well_lately(host):
+                continue
+            if not host.is_slow and (is_tried or not self.is_crowded):
+                room -= len(host.line)
+                if room >= 0:
+                    continue
+            found.append(host)
+        return found
+
+    def _is_well_lately(self, host: Host) -> bool:
+        return host.kind is Kind.WELL and self._now - host.well_at < LATELY_S
+
+    def _may_begin(self, host: Host) -> bool:
         free = self._concurrency - self.running
-        if free <= self._last_share and self._concurrency > 1:
-            return not host.is_slow and host.running < max(1, free // 2)
-        return host.running < SHARE * free
+        if host.running >= (SHARE * free if free > self._last_share else max(1, free // 2)):
+            return False
+        if host.kind is Kind.WELL:
+            return free > self._kept // 2 or self._is_well_lately(host)
+        room = SHARE * (free - self._kept - self._left_by(host))
+        if host.kind is Kind.ASKED_FOR and free > max(1, self._kept // 2):
+            room = max(1, room)
+        return self._held[host.kind] < room
 
-    def add(self, claim: Claim) -> None:
+    def _left_by(self, host: Host) -> int:
+        """Return how many slots more a host leaves that is not well, so that there is one to find out about a new one: two,
+        if it holds some or is slow; one, if nothing tells of steady work."""
+        if self._concurrency < FEW:
+            return int(host.is_slow and self._concurrency > 1)
+        return 2 if host.running or host.is_slow else int(host.kind is not Kind.ASKED_FOR)
+
+    def add(self, claim: Claim, now: float) -> None:
         """Let a claim stand in its host's line."""
-        name = host_of(claim.record.webhook)
-        host = self._hosts.get(name)
-        if host is None:
-            if len(self._hosts) >= HOSTS_MOST:
-                self._hosts = {name: host for name, host in self._hosts.items() if host.running or host.line}
-            host = self._hosts[name] = _Host(name)
+        self._now = now
+        host = self._hosts.of(claim.record.webhook)
         if not host.line:
             self._lines.append(host)
         host.line.append(claim)
-        self.waiting += 1
+        self._in_line += 1
+        if host.kind is Kind.NEW and len(host.line) > 1:
+            self._become(host, Kind.ASKED_FOR)
+        elif now < host.back_from and host.kind is Kind.DOUBTFUL and not host.is_slow:
+            # It is not what is away, since that comes later.
+            self._become(host, Kind.ASKED_FOR)
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
@@ -136,21 +181,73 @@ class Slots:
             if host.line:
                 self._lines.append(host)
             if claim is not None:
+                self._begun[claim.id] = host
+                self._held[host.kind] += 1
                 host.running += 1
                 self.running += 1
-                self._running_slow += host.is_slow
-                self.waiting -= 1
+                self._in_line -= 1
                 return claim
         return None
 
-    def end(self, claim: Claim, elapsed_s: float) -> None:
+    def excuse(self, claim: Claim) -> None:
+        """From now on it is not its receiver that keeps a claim in its slot."""
+        host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
+        if host is None:
+            host = self._overdue.pop(claim.id)
+            host.overdue -= 1
+        self._excused[claim.id] = host
+
+    def end(self, claim: Claim) -> None:
         """Free the slot of a claim that was begun."""
-        host = self._hosts[host_of(claim.record.webhook)]
+        host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
+        if host is not None:
+            host.in_time = host.in_time + 1 if host.turn == self._turn else 1
+            host.turn, host.well_at = self._turn, self._now
+            if host.is_slow:
+                self._recovering.add(host)
+            elif host.kind is not Kind.WELL:
+                self._become(host, Kind.WELL)
+        elif claim.id in self._excused:
+            host = self._excused.pop(claim.id)
+        else:
+            host = self._overdue.pop(claim.id)
+            host.overdue -= 1
+        self._held[host.kind] -= 1
         host.running -= 1
-        host.short += elapsed_s <= TURN_S
         self.running -= 1
-        self._running_slow -= host.is_slow
         self.ended += 1
+
+    def turn(self, now: float) -> None:
+        """Begin a turn, and judge the hosts. Call it every TURN_S while anything runs or waits, and never sooner: a process
+        that stood still has made no receiver slow."""
+        self._now = now
+        for host in self._begun_before.values():
+            host.overdue += 1
+        self._overdue |= self._begun_before
+        self._begun_before, self._begun = self._begun, {}
+        for host in {*self._overdue.values(), *self._recovering}:
+            in_time = host.in_time if host.turn == self._turn else 0
+            # Well again with half as much more, so that one on the edge does not change all the time.
+            lags = in_time < host.overdue * (WELL_AGAIN if host.is_slow else 1)
+            # One that was well may stand still for a turn.
+            self._judge(host, lags and (host.kind is not Kind.WELL or host.lagged == self._turn - 1))
+            host.lagged = self._turn if lags else host.lagged
+        self._recovering.clear()
+        self._turn += 1
+
+    def _judge(self, host: Host, is_slow: bool) -> None:
+        if is_slow == host.is_slow:
+            return
+        host.is_slow = is_slow
+        self._become(host, Kind.DOUBTFUL if is_slow else Kind.WELL)
+        if host.is_told and not is_slow:
+            host.is_told = False
+            logger.warning("receiver-recovered", extra={"fields": {"host": host.name, "in_flight": host.running}})
+
+    def _become(self, host: Host, kind: Kind) -> None:
+        self._held[host.kind] -= host.running
+        self._held[kind] += host.running
+        host.kind = kind
 
     def remove(self, ids: Collection[str]) -> list[Claim]:
         """Take the claims of these entries out of the lines, and return them."""
@@ -162,37 +259,32 @@ class Slots:
 
     def surplus(self, now: float) -> list[tuple[Claim, float]]:
         """Take out what must not wait here, with the seconds until it is to come back."""
+        self._now = now
         found = []
-        for host in self._lines:
-            self._judge(host, now)
-            interval_s = 1 / max(RETURNS_LEAST_S, RETURNS_PER_SLOT_S * host.running)
-            for claim in host.line if host.is_slow else ():
-                # In a new entry it would not be known how many workers it has lost.
-                if claim.claims > 1:
-                    continue
-                sending_s = len(claim.record.data or b"") / RETURN_BYTES_S
-                host.returns_at = max(host.returns_at + max(interval_s, sending_s), now + TURN_S)
-                found.append((claim, math.ceil((host.returns_at - now) / RETURN_STEP_S) * RETURN_STEP_S))
+        for host in self._surplus_hosts():
+            # In a new entry it would not be known how many workers it has lost.
+            found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.claims == 1]
+            self._become(host, Kind.DOUBTFUL)
+            # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
+            if host.is_slow and host.running and not host.is_told:
+                host.is_told = True
+                logger.warning("receiver-slow", extra={"fields": {"host": host.name, "in_flight": host.running}})
         self._leave([claim for claim, _ in found])
         return found
 
-    def _judge(self, host: _Host, now: float) -> None:
-        """Judge a host that has a line by a window of one turn, or two; in a longer one it had none."""
-        window_s = now - host.window_from
-        if window_s < TURN_S:
-            return
-        was_slow = host.is_slow
-        if window_s <= 2 * TURN_S:
-            # Well again with half as much more, so that one on the edge does not change all the time.
-            host.is_slow, host.judged_at = host.short < host.running * (WELL_AGAIN if was_slow else 1), now
-        elif now - host.judged_at > JUDGED_FOR_S:
-            host.is_slow = False
-        host.window_from, host.short = now, 0
-        if host.is_slow == was_slow:
-            return
-        self._running_slow += host.running if host.is_slow else -host.running
-        event = "receiver-slow" if host.is_slow else "receiver-recovered"
-        logger.warning(event, extra={"fields": {"host": host.name, "in_flight": host.running}})
+    def _return_s(self, host: Host, claim: Claim) -> float:
+        earliest = self._now + TURN_S
+        if host.running:
+            returns_at = host.returns_at = max(host.returns_at + 1 / (RETURNS_PER_SLOT_S * host.running), earliest)
+        else:
+            returns_at = self._returns_at = max(self._returns_at + self._return_interval_s, earliest)
+        sending_s = len(claim.record.data or b"") / RETURN_BYTES_S
+        self._bytes_return_at = max(self._bytes_return_at, self._now) + sending_s
+        in_s = math.ceil((max(returns_at, self._bytes_return_at) - self._now) / RETURN_STEP_S) * RETURN_STEP_S
+        if self._now > host.back_until + TURN_S:
+            host.back_from = self._now + in_s
+        host.back_until = max(host.back_until, self._now + in_s)
+        return in_s
 
     def _leave(self, claims: list[Claim]) -> list[Claim]:
         gone = {claim.id for claim in claims}
@@ -200,13 +292,5 @@ class Slots:
             for host in self._lines:
                 host.line = deque(claim for claim in host.line if claim.id not in gone)
             self._lines = deque(host for host in self._lines if host.line)
-            self.waiting -= len(claims)
+            self._in_line -= len(claims)
         return claims
-
-
-def host_of(webhook: str) -> str:
-    """Return host and port of a URL that was checked when it was scheduled."""
-    authority = webhook.split("/", 3)[2]
-    if "?" in authority or "#" in authority:
-        authority = authority.replace("#", "?").partition("?")[0]
-    return authority.lower()

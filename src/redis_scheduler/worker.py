@@ -11,7 +11,6 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Iterable
 
@@ -76,7 +75,7 @@ class Worker:
         self._in_flight: dict[str, Claim] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._outcomes = Outcomes(store, self._on_written)
-        self._look_again: asyncio.TimerHandle | None = None
+        self._next_turn: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot or a load has ended, a turn is over, or outcomes were written."""
         self._is_stopping = False
@@ -96,10 +95,14 @@ class Worker:
 
     @property
     def reclaimable_slots(self) -> int:
-        """Entries that the sweep may take: the free slots. Where no line stands, one may wait."""
+        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no line
+        stands, one may wait."""
         if self._is_stopping or not self._is_leased:
             return 0
-        return max(self.free_slots, int(not self._slots.waiting))
+        slots, free = self._slots, self._slots.free
+        wanted = max(free - slots.reserve, min(free, slots.reserve), int(not slots.waiting))
+        # What lost its worker comes by no other way; of what is stuck there must not be ever more.
+        return min(wanted, self._concurrency - slots.stuck)
 
     @property
     def retry_delay_ms(self) -> int:
@@ -143,6 +146,7 @@ class Worker:
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
+        now = asyncio.get_running_loop().time()
         for claim in claims:
             if claim.id in self._in_flight:
                 continue
@@ -156,7 +160,7 @@ class Worker:
             elif self._is_stopping:
                 self._outcomes.give_back([claim])
             else:
-                self._slots.add(claim)
+                self._slots.add(claim, now)
         self._fill_slots()
 
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
@@ -189,20 +193,20 @@ class Worker:
         return self._slots.begin() if self._is_leased and not self._is_stopping else None
 
     def _look_at_lines(self) -> None:
-        if self._slots.has_surplus:
+        if self._slots.has_surplus and self._is_leased:
             self._give_way()
-        if self._slots.waiting and self._look_again is None and not self._is_stopping:
-            self._look_again = asyncio.get_running_loop().call_later(TURN_S, self._on_look_again)
+        if self._next_turn is None and (self._slots.running or self._slots.waiting) and not self._is_stopping:
+            self._next_turn = asyncio.get_running_loop().call_later(TURN_S, self._on_turn)
 
     def _give_way(self) -> None:
-        """Send back what waits for a slow receiver."""
+        """Send back what must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._passed += 1
             self._outcomes.fail(Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False))
 
-    def _on_look_again(self) -> None:
-        self._look_again = None
-        self._give_way()
+    def _on_turn(self) -> None:
+        self._next_turn = None
+        self._slots.turn(asyncio.get_running_loop().time())
         self._fill_slots()
         self._may_have_room.set()
 
@@ -222,17 +226,16 @@ class Worker:
                 self._running[following.id] = task
 
     async def _deliver(self, claim: Claim) -> None:
-        elapsed_s = math.inf
         try:
             outcome = await self._deliverer.attempt(claim)
-            elapsed_s = outcome.elapsed_ms / 1000
             if outcome.is_local:
+                self._slots.excuse(claim)
                 logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
                 # In its slot, so that a machine out of sockets is not asked for more at once.
                 await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
         finally:
             del self._running[claim.id]
-            self._slots.end(claim, elapsed_s)
+            self._slots.end(claim)
         if outcome.error is None:
             self._outcomes.deliver(claim)
             if logger.isEnabledFor(logging.DEBUG):

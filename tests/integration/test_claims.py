@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys, slots
+from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
@@ -138,7 +138,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slots, "TURN_S", 60)
+    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)

@@ -28,6 +28,7 @@ from tests.support.waiting import wait_until
 CONCURRENCY = 100
 SHARE = 10
 ONE_HOST_MOST = CONCURRENCY - CONCURRENCY // 9
+SLOW_ONES = 83
 
 
 @pytest.fixture
@@ -93,8 +94,9 @@ async def waits(raw: redis.asyncio.Redis) -> bool:
 
 
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)
     receiver.may_answer.clear()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -149,10 +151,15 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
         receiving() as quick,
         asyncio.TaskGroup() as tasks,
     ):
-        # One more than it may have: it is judged when something waits for it.
-        await schedule(store, receiver.url, ONE_HOST_MOST + 1)
+        # Few enough that none of them goes back, and so many that less than a fifth is free when three have ended.
+        await schedule(store, receiver.url, SLOW_ONES)
         tasks.create_task(worker.run(stop, asyncio.Event(), 0))
-        await wait_until(lambda: worker._slots.is_crowded and not worker._slots.waiting, "the line has gone back")
+        await wait_until(lambda: receiver.in_flight == SLOW_ONES and worker._slots.is_crowded, "it is found to be slow")
+
+        async def waits_no_more() -> bool:
+            return not await waits(raw)
+
+        await wait_until(waits_no_more, "what waited in Redis before that has come to its end")
         for _ in range(3):
             # What ends makes room for one, which others may have too.
             await end_one()

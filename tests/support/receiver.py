@@ -1,6 +1,7 @@
 """A real HTTP receiver of webhooks: keeps every arrival, answers as it is told."""
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -73,14 +74,26 @@ class Receiver:
             self.in_flight -= 1
 
 
+def _every_loopback_address() -> socket.socket:
+    """Return a socket that hears every address of 127.0.0.0/8, and nothing from outside."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    listener.bind(("0.0.0.0", 0))  # the loopback's device only
+    return listener
+
+
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """Run a receiver on a free port of the loopback."""
+async def receiving(everywhere: bool = False) -> AsyncIterator[Receiver]:
+    """Run a receiver on a free port of the loopback: of 127.0.0.1, or `everywhere` from 127.0.0.0 to 127.255.255.255."""
     receiver = Receiver()
     receiver.may_answer.set()
     runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    site = (
+        web.SockSite(runner, _every_loopback_address(), backlog=1024)
+        if everywhere
+        else web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    )
     await site.start()
     receiver.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
     try:

@@ -21,3 +21,12 @@ def test_a_webhook_is_checked_once() -> None:
         with pytest.raises(InvalidRequest, match="must be an absolute"):
             requests.check_webhook("ftp://host/")
     assert requests._problem.cache_info().misses == 2
+
+
+@pytest.mark.parametrize("host", ["host", "127.0.0.1", "[::1]", "bücher.example", "01.example"])
+@pytest.mark.parametrize("port", ["080", "0080", "00", "08443"])
+def test_a_port_has_no_leading_zeros(host: str, port: str) -> None:
+    with pytest.raises(InvalidRequest, match=f'port from 1 to 65535, without leading zeros, got "{port}"'):
+        requests.check_webhook(f"http://{host}:{port}/")
+    requests.check_webhook(f"http://{host}:{port.lstrip('0') or 80}/")
+    requests.check_webhook(f"http://{host}/0:{port}?:{port}")

@@ -233,12 +233,13 @@ def _webhook_problem(parts: SplitResult) -> str:
         return f"{RULES['webhook']}, got {got}"
     if not parts.hostname:
         return "must have a host"
-    port = parts.netloc.rpartition("]")[2].rpartition(":")[2]
+    _, colon, port = parts.netloc.rpartition("]")[2].rpartition(":")
     try:
-        is_port = parts.port != 0
+        # One spelling, so that no receiver passes for several.
+        is_port = parts.port != 0 and not (colon and port.startswith("0"))
     except ValueError:  # beyond 65,535, or no number
         is_port = False
-    return "" if is_port else f"must have a port from 1 to 65535, got {quoted(port)}"
+    return "" if is_port else f"must have a port from 1 to 65535, without leading zeros, got {quoted(port)}"
 
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")

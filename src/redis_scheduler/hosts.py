@@ -1,0 +1,105 @@
+"""The hosts of receivers: one name for every spelling, and what a worker knows of each. slots.py decides by it."""
+
+import contextlib
+import ipaddress
+import math
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+
+from yarl import URL
+
+from redis_scheduler.store import Claim
+
+HOSTS_MOST = 10_000
+"""Hosts that are remembered, besides those with something here; and spellings."""
+
+
+class Kind(IntEnum):
+    """What is known of a host."""
+
+    WELL = 0
+    NEW = 1
+    ASKED_FOR = 2
+    """Nothing, but that more than one task came for it: it may have steady work."""
+    DOUBTFUL = 3
+    """It is slow; or its line went back, and nothing is known since."""
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """A host, what of it is here, and what its deliveries have told. The slots keep it so."""
+
+    name: str
+    kind: Kind = Kind.NEW
+    is_slow: bool = False
+    is_told: bool = False
+    """Whether the log says that it is slow."""
+    running: int = 0
+    overdue: int = 0
+    """Deliveries that are in their second turn, or later."""
+    in_time: int = 0
+    turn: int = 0
+    """How many were in time in this turn."""
+    lagged: int = -1
+    """The last turn with more overdue."""
+    well_at: float = -math.inf
+    """When a delivery last was in time."""
+    line: deque[Claim] = field(default_factory=deque)
+    returns_at: float = 0
+    """When the last of its surplus comes back, while it holds slots."""
+    back_from: float = -math.inf
+    back_until: float = -math.inf
+    """From when until when comes back what it has away."""
+
+
+class Hosts:
+    """The hosts that something came for lately."""
+
+    def __init__(self) -> None:
+        self._newer: dict[str, Host] = {}
+        self._older: dict[str, Host] = {}
+
+    def of(self, webhook: str) -> Host:
+        """Return the host of a webhook: the same one while anything of it is here."""
+        name = host_of(webhook)
+        host = self._newer.get(name)
+        if host is None:
+            if len(self._newer) >= HOSTS_MOST // 2:
+                # Those are forgotten that nothing came for since the last time.
+                in_use = {name: host for name, host in self._older.items() if host.running or host.line}
+                self._older, self._newer = in_use | self._newer, {}
+            known = self._older.pop(name, None)
+            host = self._newer[name] = known or Host(name)
+        return host
+
+
+def host_of(webhook: str) -> str:
+    """Return host and port of a URL that was checked when it was scheduled: the same for every spelling of them."""
+    scheme, _, authority, *_ = webhook.split("/", 3)
+    if "?" in authority or "#" in authority:
+        authority = authority.replace("#", "?").partition("?")[0]
+    return _canonical(scheme, authority)
+
+
+@lru_cache(HOSTS_MOST)
+def _canonical(scheme: str, authority: str) -> str:
+    try:
+        url = URL(f"{scheme}//{authority}")
+    except ValueError:  # a record that foreign hands wrote
+        return authority.lower()
+    host = _address((url.raw_host or "").removesuffix("."))
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def _address(host: str) -> str:
+    """Return an address in the one way to write it; a name as it is."""
+    with contextlib.suppress(OSError):
+        # As the resolver reads it: 127.1 and 0x7f000001 are addresses too.
+        return socket.inet_ntoa(socket.inet_aton(host))
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv6Address(host)
+        return str(address.ipv4_mapped or address)
+    return host
