@@ -43,8 +43,9 @@ class Host:
     in_time: int = 0
     turn: int = 0
     """How many were in time in this turn."""
+    lags_from: int = 0
     lagged: int = -1
-    """The last turn with more overdue."""
+    """The turns, from the first in a row to the last, with more overdue than in time."""
     well_at: float = -math.inf
     """When a delivery last was in time."""
     line: deque[Claim] = field(default_factory=deque)
@@ -78,10 +79,11 @@ class Hosts:
 
 def host_of(webhook: str) -> str:
     """Return host and port of a URL that was checked when it was scheduled: the same for every spelling of them."""
-    scheme, _, authority, *_ = webhook.split("/", 3)
+    parts = webhook.split("/", 3)
+    authority = parts[2]
     if "?" in authority or "#" in authority:
         authority = authority.replace("#", "?").partition("?")[0]
-    return _canonical(scheme, authority)
+    return _canonical(parts[0], authority)
 
 
 @lru_cache(HOSTS_MOST)

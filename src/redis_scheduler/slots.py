@@ -40,8 +40,12 @@ TURN_S = 0.25
 
 LATELY_S = 1.0
 
+PATIENCE = 4
+"""Turns in a row that a host may lag which was well."""
+
 RETURNS_PER_SLOT_S = 5
-"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take."""
+"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as it
+did in time, if that was lately: it may only have stood still."""
 
 RETURNS_LEAST_S = 100
 """Of all hosts together that hold none, or one for each slot; and however large it is:"""
@@ -52,6 +56,8 @@ RETURN_STEP_S = 0.1
 """Surplus comes back in steps of this, so that a step is one batch."""
 
 WELL_AGAIN = 1.5
+
+WELL, NEW, ASKED_FOR, DOUBTFUL = Kind
 
 
 class Slots:
@@ -87,7 +93,7 @@ class Slots:
     @property
     def stuck(self) -> int:
         """Claims in line that slow hosts keep from beginning, and that cannot go back."""
-        return sum(len(host.line) for host in self._lines if host.kind is Kind.DOUBTFUL)
+        return sum(len(host.line) for host in self._lines if host.kind is DOUBTFUL)
 
     @property
     def waiting(self) -> int:
@@ -105,7 +111,7 @@ class Slots:
 
         So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they leave.
         """
-        shared = self._concurrency - (self._held[Kind.DOUBTFUL] if self.is_crowded else 0)
+        shared = self._concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
     @property
@@ -115,7 +121,7 @@ class Slots:
         Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
         few = max(2, 2 * self._concurrency // LAST_SHARE)
-        return self._held[Kind.DOUBTFUL] > 0 and self._concurrency - self.running <= few
+        return self._held[DOUBTFUL] > 0 and self._concurrency - self.running <= few
 
     @property
     def has_surplus(self) -> bool:
@@ -129,7 +135,7 @@ class Slots:
         found = []
         for host in self._lines:
             is_tried = not host.is_slow and host.running > host.overdue
-            if (is_tried and (host.kind is Kind.WELL or not self.is_crowded)) or self._is_well_lately(host):
+            if (is_tried and (host.kind is WELL or not self.is_crowded)) or self._is_well_lately(host):
                 continue
             if not host.is_slow and (is_tried or not self.is_crowded):
                 room -= len(host.line)
@@ -139,16 +145,16 @@ class Slots:
         return found
 
     def _is_well_lately(self, host: Host) -> bool:
-        return host.kind is Kind.WELL and self._now - host.well_at < LATELY_S
+        return host.kind is WELL and self._now - host.well_at < LATELY_S
 
     def _may_begin(self, host: Host) -> bool:
         free = self._concurrency - self.running
         if host.running >= (SHARE * free if free > self._last_share else max(1, free // 2)):
             return False
-        if host.kind is Kind.WELL:
+        if host.kind is WELL:
             return free > self._kept // 2 or self._is_well_lately(host)
         room = SHARE * (free - self._kept - self._left_by(host))
-        if host.kind is Kind.ASKED_FOR and free > max(1, self._kept // 2):
+        if host.kind is ASKED_FOR and free > max(1, self._kept // 2):
             room = max(1, room)
         return self._held[host.kind] < room
 
@@ -157,7 +163,7 @@ class Slots:
         if it holds some or is slow; one, if nothing tells of steady work."""
         if self._concurrency < FEW:
             return int(host.is_slow and self._concurrency > 1)
-        return 2 if host.running or host.is_slow else int(host.kind is not Kind.ASKED_FOR)
+        return 2 if host.running or host.is_slow else int(host.kind is not ASKED_FOR)
 
     def add(self, claim: Claim, now: float) -> None:
         """Let a claim stand in its host's line."""
@@ -167,11 +173,11 @@ class Slots:
             self._lines.append(host)
         host.line.append(claim)
         self._in_line += 1
-        if host.kind is Kind.NEW and len(host.line) > 1:
-            self._become(host, Kind.ASKED_FOR)
-        elif now < host.back_from and host.kind is Kind.DOUBTFUL and not host.is_slow:
+        if host.kind is NEW and len(host.line) > 1:
+            self._become(host, ASKED_FOR)
+        elif now < host.back_from and host.kind is DOUBTFUL and not host.is_slow:
             # It is not what is away, since that comes later.
-            self._become(host, Kind.ASKED_FOR)
+            self._become(host, ASKED_FOR)
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
@@ -205,8 +211,8 @@ class Slots:
             host.turn, host.well_at = self._turn, self._now
             if host.is_slow:
                 self._recovering.add(host)
-            elif host.kind is not Kind.WELL:
-                self._become(host, Kind.WELL)
+            elif host.kind is not WELL:
+                self._become(host, WELL)
         elif claim.id in self._excused:
             host = self._excused.pop(claim.id)
         else:
@@ -229,9 +235,12 @@ class Slots:
             in_time = host.in_time if host.turn == self._turn else 0
             # Well again with half as much more, so that one on the edge does not change all the time.
             lags = in_time < host.overdue * (WELL_AGAIN if host.is_slow else 1)
-            # One that was well may stand still for a turn.
-            self._judge(host, lags and (host.kind is not Kind.WELL or host.lagged == self._turn - 1))
+            if lags and host.lagged != self._turn - 1:
+                host.lags_from = self._turn
             host.lagged = self._turn if lags else host.lagged
+            # One that was well may stand still for a while.
+            patience = PATIENCE if host.kind is WELL else 1
+            self._judge(host, lags and self._turn - host.lags_from >= patience - 1)
         self._recovering.clear()
         self._turn += 1
 
@@ -239,7 +248,7 @@ class Slots:
         if is_slow == host.is_slow:
             return
         host.is_slow = is_slow
-        self._become(host, Kind.DOUBTFUL if is_slow else Kind.WELL)
+        self._become(host, DOUBTFUL if is_slow else WELL)
         if host.is_told and not is_slow:
             host.is_told = False
             logger.warning("receiver-recovered", extra={"fields": {"host": host.name, "in_flight": host.running}})
@@ -264,7 +273,7 @@ class Slots:
         for host in self._surplus_hosts():
             # In a new entry it would not be known how many workers it has lost.
             found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.claims == 1]
-            self._become(host, Kind.DOUBTFUL)
+            self._become(host, DOUBTFUL)
             # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
             if host.is_slow and host.running and not host.is_told:
                 host.is_told = True
@@ -275,7 +284,9 @@ class Slots:
     def _return_s(self, host: Host, claim: Claim) -> float:
         earliest = self._now + TURN_S
         if host.running:
-            returns_at = host.returns_at = max(host.returns_at + 1 / (RETURNS_PER_SLOT_S * host.running), earliest)
+            was_in_time = 2 * host.in_time / TURN_S if self._turn - host.turn < 3 * PATIENCE else 0
+            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time)
+            returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)
         else:
             returns_at = self._returns_at = max(self._returns_at + self._return_interval_s, earliest)
         sending_s = len(claim.record.data or b"") / RETURN_BYTES_S

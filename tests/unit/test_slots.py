@@ -8,7 +8,7 @@ import pytest
 
 from redis_scheduler.hosts import host_of
 from redis_scheduler.models import Record
-from redis_scheduler.slots import RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
+from redis_scheduler.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
 from redis_scheduler.store import Claim
 
 NUMBERS = count(1)
@@ -257,14 +257,40 @@ def test_a_host_whose_delivery_ends_before_its_second_turn_is_well(turns: int) -
     assert len(begin(slots, 90)) == 80
 
 
-def test_a_well_host_is_slow_once_more_hangs_than_ends_for_two_turns() -> None:
+def test_a_well_host_is_slow_once_it_has_lagged_for_a_second() -> None:
     slots = Slots(90)
     make_well(slots, "slow")
     begin(slots, 90)
-    now = turn(slots, 2)
+    now = turn(slots, PATIENCE)
     assert slots.surplus(now) == []
     now = turn(slots, 1, now)
     assert len(slots.surplus(now)) == 10
+
+
+def test_a_well_host_that_lags_now_and_then_stays_well() -> None:
+    slots, now = Slots(90), NOW
+    make_well(slots, "fast")
+    for _ in range(5):
+        running = begin(slots, 5, "fast", now)
+        now = turn(slots, PATIENCE, now)
+        end(slots, running)
+        make_well(slots, "fast", now=now)
+        now = turn(slots, 1, now)
+        assert not slots._hosts.of("http://fast").is_slow
+
+
+def test_what_a_host_that_stood_still_sends_back_comes_as_fast_as_it_was() -> None:
+    slots, now = Slots(200), NOW
+    for _ in range(2):
+        for _ in range(25):
+            make_well(slots, "fast", now=now)
+        now = turn(slots, 1, now)
+    running = begin(slots, 20, "fast", now)
+    now = turn(slots, PATIENCE + 1, now)
+    end(slots, running[1:])
+    _, now = hang(slots, now=now)
+    begin(slots, 100, "fast", now)
+    assert 0.5 < max(delay_s for _, delay_s in slots.surplus(now)) <= 1
 
 
 def test_a_host_of_which_few_deliveries_hang_stays_well() -> None:
