@@ -147,8 +147,7 @@ class Deliverer:
         except Exception as problem:  # whatever a receiver or a URL can bring about is a failed attempt
             error = _described(problem)
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
-            # It leads back to this claim, which with all its data would stay until the next collection of garbage.
-            problem.__traceback__ = None
+            _let_go(problem)
         finally:
             if connection is not None:
                 self._give_back(origin, connection)
@@ -176,7 +175,7 @@ class Deliverer:
             fields = {"key": claim.key, "attempt": claim.attempts + 1, "error": _described(problem)}
             fields |= {"webhook": location(claim.record.webhook), "resent": self._resent}
             logger.info("resent", extra={"fields": fields})
-            problem.__traceback__ = None
+            _let_go(problem)
             return False
         return True
 
@@ -192,6 +191,15 @@ def _whole(head: str, claim: Claim) -> bytes:
     body = claim.record.data or b""
     end = f"{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"
     return b"".join((head.encode(), end.encode(), body))
+
+
+def _let_go(problem: BaseException) -> None:
+    """Drop the frames that an error, and those behind it, lead back to: among them is the claim's, which with all its data would
+    stay until the next collection of garbage."""
+    behind: BaseException | None = problem
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
 
 
 def _described(problem: Exception) -> str:
