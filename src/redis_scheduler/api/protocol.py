@@ -30,6 +30,9 @@ DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
 
+_TOO_MANY_FIELDS = f"The request has more than {HEAD_FIELDS} headers"
+
+
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
 
@@ -134,16 +137,16 @@ class JsonHttpProtocol(BoundedProtocol):
                 return
         try:
             self._feed(data)
-            if self._unreported_bytes:
-                self._check_fields()
-        except (httptools.HttpParserError, _Refused) as error:
-            refusal = error if isinstance(error, _Refused) else error.__context__
+        except httptools.HttpParserError as error:
+            refusal = error.__context__
             if self.cycle is not None and not self.cycle.keep_alive and not self.cycle.more_body:
                 self._is_over = True  # it came behind a request that closes the connection
             elif isinstance(refusal, _Refused):
                 self._refuse(400, str(refusal))
             else:
                 self._refuse(400, "The request is not valid HTTP/1.1")
+        if self._unreported_bytes and self.headers and len(self.headers) > HEAD_FIELDS:
+            self._refuse(400, _TOO_MANY_FIELDS)
 
     def _feed(self, data: bytes | memoryview) -> None:
         while True:
@@ -161,10 +164,6 @@ class JsonHttpProtocol(BoundedProtocol):
             else:
                 return
 
-    def _check_fields(self) -> None:
-        if self.headers and len(self.headers) > HEAD_FIELDS:
-            raise _Refused(f"The request has more than {HEAD_FIELDS} headers")
-
     def _head_without_offer(self) -> bytes:
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [b"%s: %s" % field for field in self.headers if field[0] != b"upgrade"]
@@ -179,7 +178,8 @@ class JsonHttpProtocol(BoundedProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused("CONNECT: this service is no proxy")
             return  # it comes again without the offer
-        self._check_fields()
+        if len(self.headers) > HEAD_FIELDS:
+            raise _Refused(_TOO_MANY_FIELDS)
         self._end_head()
         if self._is_stranger:
             self.scope["state"][BECOME_KNOWN] = self._become_known
