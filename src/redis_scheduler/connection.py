@@ -19,8 +19,11 @@ ANSWER_BYTES = 65_536
 KEPT_BYTES = 1_024
 """Bytes of a body that are kept, where the answer is no success: the log shows its beginning."""
 
-FRAME_BYTES = 65_536
-"""Bytes of an answer that are not its body: interim answers, head, and what stands between chunks."""
+HEAD_BYTES = 65_536
+"""Bytes of a head, with the interim answers before it."""
+
+FRAME_BYTES = 16_384
+"""Bytes between the parts of a body: chunks of a byte cost as much time as large ones."""
 
 INTERIM_MOST = 16
 """Interim answers (100, 102, 103) before the answer: each costs as much time as a whole one."""
@@ -65,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._unread: select.poll | None = None
-        self._interim = self._body_bytes = 0
+        self._interim = self._body_bytes = self._frame_bytes = 0
         self._keeps_alive = self._is_delimited = False
         """Whether the receiver keeps the connection; whether the head says where the body ends; else the end of the connection does."""
 
@@ -77,7 +80,7 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             raise ConnectionClosed
         self.status, self.is_reusable, self._is_delimited = None, False, False
-        self.received = self._interim = self._body_bytes = 0
+        self.received = self._interim = self._body_bytes = self._frame_bytes = 0
         self.body_start = b""
         self._parser = parser = httptools.HttpResponseParser(self)
         # What old servers send without meaning harm.
@@ -142,6 +145,7 @@ class Connection(asyncio.Protocol):
                 return
             piece = data[first : first + PIECE_BYTES]
             self.received += len(piece)
+            has_head, body_bytes = self.status is not None, self._body_bytes
             try:
                 parser.feed_data(piece)
             except httptools.HttpParserInvalidStatusError:
@@ -151,7 +155,10 @@ class Connection(asyncio.Protocol):
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 self._cut_off(parser, AnswerError(NO_HTTP))
             else:
-                if self.received - self._body_bytes > FRAME_BYTES or self._interim > INTERIM_MOST:
+                if has_head:
+                    self._frame_bytes += len(piece) - (self._body_bytes - body_bytes)
+                is_too_long = self._frame_bytes > FRAME_BYTES if has_head else self._is_head_too_long
+                if is_too_long:
                     self._cut_off(parser, AnswerError("the answer does not end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,6 +173,10 @@ class Connection(asyncio.Protocol):
             self._fail(exc or ConnectionClosed())
         if self.on_lost is not None:
             self.on_lost(self)
+
+    @property
+    def _is_head_too_long(self) -> bool:
+        return self.received - self._body_bytes > HEAD_BYTES or self._interim > INTERIM_MOST
 
     def _cut_off(self, parser: httptools.HttpResponseParser, error: AnswerError) -> None:
         """End the connection, and the answer with the status that it began with; with the error where it has none."""

@@ -164,7 +164,11 @@ class Resolver:
                 loop.call_soon_threadsafe(tell, addresses)
 
         # A daemon: the process does not wait for it at its end, as it does for an executor's threads.
-        threading.Thread(target=ask, name=f"look-up-{host}", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name=f"look-up-{host}", daemon=True).start()
+        except RuntimeError as error:  # the system allows no more
+            self._system_threads.release()
+            raise LookUpNotBegun from error
         try:
             async with asyncio.timeout(LOOK_UP_S):
                 return await answer
