@@ -106,6 +106,7 @@ def thousand(case: str, hosts: int, retry_time_s: int, steady_per_s: int, steady
     return pytest.param(hosts, retry_time_s, steady_per_s, steady_s, marks=marks[: 1 if case == "16c" else 2])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("hosts", "retry_time_s", "steady_per_s", "steady_s"),
     [

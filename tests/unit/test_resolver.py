@@ -110,6 +110,7 @@ async def test_a_lost_packet_and_a_silent_half_cost_a_second() -> None:
         assert time.monotonic() - started < 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("count", [8, 1_000, 3_000])
 async def test_names_that_hang_hold_up_no_other(count: int) -> None:
     async with naming(answer) as server, resolving(server) as resolver:
