@@ -130,23 +130,26 @@ async def database(tmp_path: Path) -> AsyncIterator[RedisProcess]:
 
 
 async def test_after_a_flush_all_processes_agree_again(tmp_path: Path, database: RedisProcess) -> None:
-    """The API alone is there at the flush, so that a worker that comes later makes a new id."""
+    """The API alone is there at the flush, after which another process comes first, with another id."""
     variables = {"REDIS_URL": database.url, "RETRIES": "0", "HOST": "127.0.0.1"}
-    raw = redis.asyncio.Redis.from_url(database.url, protocol=2)
-    async with serving(tmp_path, "api", **variables) as api, client_of(api) as client:
-        before = await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id")
-        await raw.flushall()
+    async with (
+        redis.asyncio.Redis.from_url(database.url, protocol=2) as raw,
+        serving(tmp_path, "api", **variables) as api,
+        client_of(api) as client,
+    ):
+        await wait_until(lambda: raw.exists(keys.INSTANCE), "there is an id")
+        async with raw.pipeline(transaction=True) as at_once:
+            at_once.flushall()
+            at_once.set(keys.INSTANCE, OTHER)
+            await at_once.execute()
         async with serving(tmp_path, "worker", **variables):
-            after = await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id again")
-            assert before != after
             stays = await client.schedule("http://127.0.0.1:9/", 3600)
             key = await client.schedule(f"{client.url}/purge")
             await wait_until(lambda: raw.zscore(keys.DEAD, key), "it is a dead letter")
             assert (await client.call("GET", f"/schedule/{stays}"))[0] == 200
             # The worker is there at this one, and puts its id back.
             await raw.flushall()
-            assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == after
-    await raw.aclose()
+            assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == OTHER.encode()
 
 
 async def test_after_an_outage_a_worker_carries_the_id_that_redis_has_then(
