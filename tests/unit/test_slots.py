@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from redis_scheduler.hosts import host_of
+from redis_scheduler.hosts import Kind, host_of
 from redis_scheduler.models import Record
 from redis_scheduler.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
 from redis_scheduler.store import Claim
@@ -218,6 +218,21 @@ def test_what_comes_back_is_no_steady_work() -> None:
         assert begin(slots, 1, "away", now) == []
         [(_, in_s)] = slots.surplus(now)
         now += in_s + 0.01
+
+
+def test_what_comes_back_one_by_one_is_no_steady_work() -> None:
+    slots = Slots(200)
+    _, now = hang(slots)
+    for number in range(100):
+        begin(slots, 1, f"new-{number}", now)
+        slots.surplus(now)
+    slots._hosts.of("http://away").kind = Kind.DOUBTFUL
+    assert begin(slots, 5, "away", now) == []
+    away = [in_s for _, in_s in slots.surplus(now)]
+    assert len(away) == 5
+    for in_s in away:
+        assert begin(slots, 1, "away", now + in_s) == []
+        slots.surplus(now + in_s)
 
 
 def test_what_hangs_leaves_slots_to_what_is_new() -> None:
