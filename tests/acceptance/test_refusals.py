@@ -259,6 +259,10 @@ async def test_what_is_optional_is_done_without(rules: list[str], tmp_path: Path
         await at.acl("+@all", *rules)
         async with pair(tmp_path, at.url) as (running, client):
             await serves(client, receiver)
+            # It becomes the head of `due`, and would ring the bell.
+            head = await client.schedule(receiver.url, 100)
+            assert (await client.stats())["ledger_balanced"]
+            assert (await client.call("DELETE", f"/schedule/{head}"))[1]["data"] == "cancelled"
             receiver.status = 500
             key = await client.schedule(receiver.url)
 
