@@ -112,6 +112,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what may wait, and keep the rest."""
         self._unset_keepalive_if_required()
+        is_held = self._held_bytes or self.pipeline or self._is_over
+        if not is_held and len(data) <= HEAD_BYTES and data.count(HEAD_END) < WAITING_REQUESTS:
+            # The usual case needs no more than this.
+            self._parse(data)
+            if not (self._unreported_bytes or self.pipeline or (self.cycle is not None and self.cycle.more_body)):
+                return
+            data = b""
         self._take(self._unparsed + data if self._unparsed else data)
 
     def _take(self, data: bytes) -> None:
