@@ -11,6 +11,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.audit import audit
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
 from tests.support.audit import audited
@@ -25,6 +26,9 @@ _GUIDE = (Path(__file__).parents[2] / "RELIABILITY.md").read_text()
 _ACL = _GUIDE.partition("ACL SETUSER scheduler ")[2].partition("```")[0].replace("\\\n", "").split()
 SMALLEST_ACL = tuple(rule.replace(">password", f">{PASSWORD}") for rule in _ACL)
 """What RELIABILITY.md says that the service needs."""
+
+DOCTORS = tuple(_GUIDE.partition("` | `redis-scheduler doctor` |")[0].rpartition("`")[2].split())
+"""And what it says that the doctor needs besides."""
 
 Break = Callable[["Surroundings"], Awaitable[object]]
 
@@ -288,6 +292,21 @@ async def test_what_is_optional_is_done_without(rules: list[str], tmp_path: Path
             [refused] = running.worker.events("redis-refused")
             assert "NOPERM" in refused["error"]
             assert running.live
+
+
+async def test_the_doctor_needs_no_more_rights_than_the_guide_says(tmp_path: Path, receiver: Receiver) -> None:
+    async with surroundings(tmp_path) as at, pair(tmp_path, at.url) as (running, client):
+        await serves(client, receiver)
+        task = {"webhook": receiver.url, "ttl": 100}
+        assert (await client.call("POST", "/schedule?type=mail", json=task))[0] == 200
+        await at.acl(*DOCTORS)
+        doctor = RedisClient(at.url, 5.0)
+        try:
+            for repairs in (False, True):
+                assert [finding.text async for finding in audit(doctor, repairs)] == []
+        finally:
+            await doctor.aclose()
+        assert running.live
 
 
 @pytest.mark.parametrize("command", ["XAUTOCLAIM", "EVALSHA", "HSTRLEN", "AUTH"])
