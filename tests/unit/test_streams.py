@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,10 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
+def _unread_bytes(reader: int) -> int:
+    return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def read_lines(reader: int, output: Output) -> list[bytes]:
     """Read all that is still to come."""
     os.set_blocking(reader, False)
@@ -58,8 +63,11 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_and_what_it_lost_is_counted(
 ) -> None:
     reader, writer = pipe
     output = Output(writer)
-    count = 2 * BUFFER_BYTES // len(LINE % 0)
-    for number in range(count):
+    count, first = 2 * BUFFER_BYTES // len(LINE % 0), 1_000
+    for number in range(first):
+        output.write(LINE % number)
+    until(lambda: _unread_bytes(reader) > 60_000, "the pipe is full")
+    for number in range(first, count):
         output.write(LINE % number)
     assert output._waiting_bytes < BUFFER_BYTES + len(LINE % 0)
     assert caplog.records == []
