@@ -13,7 +13,15 @@ from pathlib import Path
 # What opening a link, a folder, a socket or a pipe without a reader fails with (EMLINK: FreeBSD's word for a link).
 _NO_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO)
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+def _others_write(found: os.stat_result) -> bool:
+    """Whether others can write to it. The groups of this process are not others.
+
+    Kubernetes gives all in a volume to the group `fsGroup`, which the process is in, to read and write at each mount.
+    """
+    if found.st_gid in (os.getegid(), *os.getgroups()):
+        return bool(found.st_mode & stat.S_IWOTH)
+    return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 class NotPrivate(OSError):
@@ -23,7 +31,8 @@ class NotPrivate(OSError):
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it that are missing, for this user alone; one that is there must be so.
 
-    Raises NotPrivate where it, or a link that leads to it, is another's, or where others can write to it.
+    It may be root's, as a mounted volume is. Raises NotPrivate where it, or a link that leads to it, is another's, or
+    where others can write to it.
     """
     umask = os.umask(0o077)
     try:
@@ -33,9 +42,9 @@ def make_folder(path: Path) -> None:
     user, link, found = os.geteuid(), path.lstat(), path.stat()
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in (user, 0):
         raise NotPrivate(f"{path} is a link that belongs to uid {link.st_uid}: name the folder itself")
-    if found.st_uid != user:
+    if found.st_uid not in (user, 0):
         raise NotPrivate(f"{path} belongs to uid {found.st_uid}, and this process runs as uid {user}: chown {user} it")
-    if found.st_mode & _OTHERS_WRITE:
+    if _others_write(found):
         mode = stat.S_IMODE(found.st_mode)
         raise NotPrivate(f"others can write to {path} (mode {mode:04o}): chmod go-w it, or name a new folder inside it")
 
@@ -71,7 +80,7 @@ def _require_own(path: Path, found: os.stat_result) -> None:
         fault = f"belongs to uid {found.st_uid}"
     elif found.st_nlink > 1:
         fault = "has a second name, a hard link"
-    elif found.st_mode & _OTHERS_WRITE:
+    elif _others_write(found):
         fault = f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
     else:
         return

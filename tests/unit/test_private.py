@@ -2,7 +2,10 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -46,15 +49,25 @@ def test_what_is_made_is_private_whatever_the_umask(umask: int, tmp_path: Path) 
     assert os.umask(umask) == umask
 
 
-@pytest.mark.parametrize("bits", [0o770, 0o707, 0o777, 0o1777, 0o2775])
+@AS_ROOT
+@pytest.mark.parametrize("bits", [0o770, 0o2775])
+def test_a_folder_that_a_strange_group_can_write_is_refused(bits: int, folder: Path) -> None:
+    os.chown(folder, -1, OTHER)
+    folder.chmod(bits)
+    with pytest.raises(NotPrivate, match=rf"others can write to {folder} \(mode {bits:04o}\): chmod go-w it"):
+        make_folder(folder)
+
+
+@pytest.mark.parametrize("bits", [0o707, 0o777, 0o1777, 0o2777])
 def test_a_folder_that_others_can_write_is_refused(bits: int, folder: Path) -> None:
     folder.chmod(bits)
     with pytest.raises(NotPrivate, match=rf"others can write to {folder} \(mode {bits:04o}\): chmod go-w it"):
         make_folder(folder)
 
 
-@pytest.mark.parametrize("bits", [0o700, 0o755])
+@pytest.mark.parametrize("bits", [0o700, 0o755, 0o770, 0o2775])
 def test_a_folder_that_others_can_only_read_is_taken(bits: int, folder: Path) -> None:
+    os.chown(folder, -1, os.getegid())
     folder.chmod(bits)
     make_folder(folder)
 
@@ -100,6 +113,10 @@ def plant(path: Path, what: str) -> Path:
         case "a file that others can write":
             path.write_text("planted-token\n")
             path.chmod(0o606)
+        case "a file that a strange group can write":
+            path.write_text("planted-token\n")
+            os.chown(path, -1, OTHER)
+            path.chmod(0o660)
         case "a file of another user":
             path.write_text("planted-token\n")
             path.chmod(0o600)
@@ -114,6 +131,7 @@ PLANTED = [
     "a pipe",
     "a folder",
     "a file that others can write",
+    pytest.param("a file that a strange group can write", marks=AS_ROOT),
     pytest.param("a file of another user", marks=AS_ROOT),
 ]
 
@@ -137,7 +155,7 @@ def test_a_planted_token_is_refused(what: str, folder: Path) -> None:
         kept_token(folder)
 
 
-@pytest.mark.parametrize("bits", [0o777, 0o1777, 0o770])
+@pytest.mark.parametrize("bits", [0o777, 0o1777])
 def test_a_token_in_a_folder_that_others_can_write_is_refused(bits: int, folder: Path) -> None:
     (folder / "token").write_text("planted-token\n")
     (folder / "token").chmod(0o600)
@@ -151,3 +169,35 @@ def test_a_token_that_others_could_read_is_theirs_no_more(folder: Path) -> None:
     (folder / "token").chmod(0o644)
     assert kept_token(folder) == "my-own-token"
     assert mode(folder / "token") == 0o600
+
+
+def drop_rights() -> None:
+    """Become another user, in the group OTHER besides its own, as a container with `fsGroup: OTHER` runs."""
+    os.setgroups([OTHER])
+    os.setgid(OTHER + 1)
+    os.setuid(OTHER + 1)
+
+
+def mount(volume: Path) -> None:
+    """Do to a volume what Kubernetes does at each mount: all of it is the group's, to read and write; owners stay."""
+    for path in (volume, *volume.rglob("*")):
+        os.chown(path, -1, OTHER)
+        path.chmod(path.stat().st_mode | (0o2070 if path.is_dir() else 0o060))
+
+
+@AS_ROOT
+@pytest.mark.parametrize("name", ["", "data"], ids=["in the volume", "in a folder of the volume"])
+def test_a_token_in_a_kubernetes_volume_outlives_each_mount(name: str) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as above,  # not in tmp_path, which root alone may enter
+        ProcessPoolExecutor(1, get_context("fork"), initializer=drop_rights) as another,
+    ):
+        Path(above).chmod(0o755)
+        volume = Path(above, "volume")
+        volume.mkdir()
+        tokens = []
+        for _ in range(3):
+            mount(volume)
+            tokens.append(another.submit(kept_token, volume / name).result())
+        assert len(set(tokens)) == 1
+        assert (volume / name / "token").stat().st_uid == OTHER + 1
