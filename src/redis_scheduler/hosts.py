@@ -98,7 +98,7 @@ def _canonical(scheme: str, authority: str) -> str:
 
 def _address(host: str) -> str:
     """Return an address in the one way to write it; a name as it is."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         # As the resolver reads it: 127.1 and 0x7f000001 are addresses too.
         return socket.inet_ntoa(socket.inet_aton(host))
     with contextlib.suppress(ValueError):

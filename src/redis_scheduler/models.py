@@ -80,7 +80,11 @@ def read_record(stored: bytes) -> Record:
     """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
     try:
         record = decode_record(stored)
-        is_possible = 0 <= record.due <= LAST_MS and urlsplit(record.webhook).netloc
+        webhook = record.webhook
+        # The API takes none with a control character, which could end a line of the request's head, or with a space.
+        is_possible = (
+            0 <= record.due <= LAST_MS and urlsplit(webhook).netloc and webhook.isprintable() and " " not in webhook
+        )
     except (ValueError, RecursionError):
         return _newer_record(stored) or UNREADABLE
     return record if is_possible else UNREADABLE

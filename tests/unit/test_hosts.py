@@ -49,3 +49,10 @@ def test_hosts_are_told_apart() -> None:
 def test_a_host_is_named_as_it_is_reached() -> None:
     assert host_of("http://Example.com/x") == "example.com:80"
     assert host_of("https://[::1]/x") == "[::1]:443"
+
+
+@pytest.mark.parametrize(
+    "webhook", ["http://\0/", "http://a\0b:80/", "http://\ud800/", "http://\r\n/", "http:///", "http://%00/"]
+)
+def test_a_host_that_is_none_is_a_host_like_any_other(webhook: str) -> None:
+    assert host_of(webhook)

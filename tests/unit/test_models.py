@@ -102,3 +102,15 @@ def test_the_name_of_an_unknown_member_is_shown_without_harm() -> None:
     assert newer_error("headers") == "written by a newer version: its member headers is not known here"
     assert newer_error("\x1b[2J" + "x" * 1_000).isprintable()
     assert len(newer_error("\x9b" * 1_000)) < 400
+
+
+@pytest.mark.parametrize("character", ["\0", "\r\n", "\n", "\t", " ", "\x7f", "\u2028", "\u00a0"])
+@pytest.mark.parametrize(
+    "place", ["http://{}/", "http://host{}/", "http://host/{}x", "http://host/x{}", "http://host/?{}"]
+)
+def test_a_webhook_that_could_end_a_line_of_the_request_is_unreadable(place: str, character: str) -> None:
+    assert read_record(stored(place.format(character), 5, None, None)) is UNREADABLE
+
+
+def test_a_webhook_of_other_letters_is_read() -> None:
+    assert read_record(stored("http://bücher.example/日本", 5, None, None)).webhook == "http://bücher.example/日本"
