@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import hiredis
 import redis.asyncio
@@ -20,7 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 from redis_scheduler import keys, redis_url
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
@@ -225,9 +225,12 @@ class RedisClient:
 
     async def _send_check(self) -> list[bytes]:
         # Where the script is known to Redis it would not be asked for, but for the next one it is.
-        await self._execute("EVAL", "return 1", 0)
-        answer: list[bytes] = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP])
-        return answer
+        one = await self._execute("EVAL", "return 1", 0)
+        answer = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP])
+        is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
+        if one != 1 or not is_table:
+            raise InvalidResponse("not what a script returns")
+        return cast(list[bytes], answer)
 
     async def _place(self) -> str:
         """Return what else than a master of its own REDIS_URL leads to, where Redis says so."""
@@ -236,7 +239,7 @@ class RedisClient:
                 case [b"sentinel", *_]:
                     return "; this is a Sentinel: REDIS_URL must name the Redis that it watches"
                 case [b"slave", bytes(host), port, *_]:
-                    return f"; this is a replica of {host.decode()}:{port}"
+                    return f"; this is a replica of {host.decode(errors='replace')}:{port}"
         return ""
 
     def lost(self, error: Exception) -> StoreUnavailable | StoreFull:

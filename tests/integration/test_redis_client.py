@@ -116,3 +116,38 @@ async def test_whatever_answers_there_is_one_short_line_without_the_password(ans
             assert client.outage.is_away
         finally:
             await client.aclose()
+
+
+@asynccontextmanager
+async def answering_each(answer: bytes) -> AsyncIterator[str]:
+    """The URL of a server that takes every command for the same one."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"+OK\r\n", b"+PONG\r\n", b"$-1\r\n", b"$0\r\n\r\n", b"*-1\r\n", b"*0\r\n", b":0\r\n", b":1\r\n", b":7\r\n"),
+        *(b"*1\r\n*0\r\n", b"*3\r\n:1\r\n:2\r\n:3\r\n", b"*1\r\n+OK\r\n", b"*3\r\n*0\r\n$-1\r\n-ERR no\r\n"),
+        b"*3\r\n+a\r\n+b\r\n+c\r\n",
+    ],
+)
+async def test_a_server_whose_answers_have_another_shape_is_no_redis(answer: bytes) -> None:
+    async with answering_each(answer) as url:
+        client = RedisClient(url, 1)
+        try:
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match="does not speak its protocol"):
+                    await client.command("PING")
+            assert client.outage.is_away
+        finally:
+            await client.aclose()
