@@ -102,7 +102,7 @@ class Worker:
         slots, free = self._slots, self._slots.free
         wanted = max(free - slots.reserve, min(free, slots.reserve), int(not slots.waiting))
         # What lost its worker comes by no other way; of what is stuck there must not be ever more.
-        return min(wanted, self._concurrency - slots.stuck)
+        return max(0, min(wanted, self._concurrency - slots.stuck))
 
     @property
     def retry_delay_ms(self) -> int:

@@ -250,3 +250,10 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
             can_write.set()
             await wait_until(lambda: receiver.times_by_key[key], "it goes on")
             stop.set()
+
+
+async def test_where_more_is_stuck_than_there_are_slots_the_sweep_takes_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(worker._slots), "stuck", CONCURRENCY + 1)
+    assert worker.reclaimable_slots == 0
