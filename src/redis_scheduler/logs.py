@@ -32,18 +32,38 @@ EXCERPT_LENGTH = 200
 SECRET_LENGTH = 256
 """Characters by which a secret is known."""
 
+BEGINNING_LENGTH = 4
+"""Characters of a secret's beginning that are hidden at the end of a text."""
+
 
 def excerpt(content: bytes, secret: str) -> str:
     """Return how a text from outside begins, as it may be logged: on one line, nothing in it that a terminal would obey, and
-    without the secret, also where JSON, HTML or a URL has escaped it."""
-    text = _forms_of(secret).sub("***", content.decode(errors="replace"))
+    without the secret, also where JSON, HTML or a URL has escaped it, or where the text was cut within it."""
+    text = _without_beginning(_pattern_of(secret).sub("***", content.decode(errors="replace")), secret)
     text = " ".join(text.split())[:EXCERPT_LENGTH]
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
+def _without_beginning(text: str, secret: str) -> str:
+    """Return a text less what it ends with, where a form of the secret begins so; three letters tell nothing."""
+    whole = text.rstrip("\ufffd")  # of a letter that was cut
+    for form in _forms_of(secret):
+        start = whole.find(form[:BEGINNING_LENGTH], max(0, len(whole) - len(form)))
+        while start >= 0:
+            if form.startswith(whole[start:]):
+                return f"{whole[:start]}***"
+            start = whole.find(form[:BEGINNING_LENGTH], start + 1)
+    return text
+
+
 @lru_cache(1)
-def _forms_of(secret: str) -> re.Pattern[str]:
-    forms = {secret, secret.replace("/", "\\/"), html.escape(secret), quote(secret, safe="")} - {""}
+def _forms_of(secret: str) -> tuple[str, ...]:
+    return tuple({secret, secret.replace("/", "\\/"), html.escape(secret), quote(secret, safe="")} - {""})
+
+
+@lru_cache(1)
+def _pattern_of(secret: str) -> re.Pattern[str]:
+    forms = _forms_of(secret)
     # Of a very long one the end may be cut off.
     patterns = [re.escape(form[:SECRET_LENGTH]) + (r"\S*" if len(form) > SECRET_LENGTH else "") for form in forms]
     return re.compile("|".join(patterns) or "(?!)")

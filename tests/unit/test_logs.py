@@ -71,6 +71,21 @@ def test_what_a_receiver_sent_is_shown_without_harm(content: bytes, shown: str) 
     assert line.isprintable()
 
 
+@pytest.mark.parametrize(
+    "form", ["a/b&cü<dd>eé", "a\\/b&cü<dd>eé", "a/b&amp;cü&lt;dd&gt;eé", "a%2Fb%26c%C3%BC%3Cdd%3Ee%C3%A9"]
+)
+@pytest.mark.parametrize("before", [b" " * 1_018, b"a/b", b"its a/", b""])
+def test_a_secret_within_which_a_text_was_cut_is_hidden(before: bytes, form: str) -> None:
+    for cut in range(len(form.encode()) + 1):
+        shown = excerpt(before + form.encode()[:cut], "a/b&cü<dd>eé")
+        assert shown.removeprefix(before.decode().strip()) in ("", form[:1], form[:2], form[:3], "***")
+
+
+def test_what_a_text_ends_with_is_kept_where_no_secret_begins_so() -> None:
+    assert excerpt(b"no room", "mister") == "no room"
+    assert excerpt(b"mister no ", "misters") == "mister no"
+
+
 def test_a_secret_longer_than_what_is_kept_is_hidden_too() -> None:
     assert excerpt(b"its " + b"0123456789" * 100, "0123456789" * 200) == "its ***"
 
