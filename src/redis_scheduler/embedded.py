@@ -29,6 +29,7 @@ import psutil
 from redis_scheduler import private
 from redis_scheduler.errors import FolderInUse, StartError
 from redis_scheduler.server_binary import Server, candidates, choose, identify
+from redis_scheduler.settings import SECRET_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +38,26 @@ STOP_S = 10.0  # for a server to flush its file and leave, before SIGKILL
 WATCH_S = 0.25  # between two looks at the running server
 RESTART_S = 1.0  # at least, from one start of a dying server to the next
 VERSION_FILE = "redis-version"  # in the folder, from before the first server is started in it
+VERSION_BYTES = 1_024  # more than any version has
 SOCKET_PATH_LIMIT = 103  # bytes: macOS has 103, Linux 107, and Redis cuts a longer path off without a word
+
+
+def _kept_version(path: Path) -> Server:
+    try:
+        with os.fdopen(private.open_file(path, os.O_RDONLY), "rb") as file:
+            written_by = identify(file.read(VERSION_BYTES))
+    except private.NotPrivate:  # which would advise to remove it
+        written_by = None
+    if written_by is None:
+        rule = "must be a file of this user that holds what last wrote this folder, such as 'redis 7.0.15'"
+        raise StartError(f"{path} {rule}: mend it")
+    return written_by
 
 
 def _select(folder: Path) -> Server:
     """Choose the server for the folder and write its version there, whole or not at all."""
     kept = folder / VERSION_FILE
-    written_by = identify(kept.read_bytes()) if kept.exists() else None
-    if written_by is None and kept.exists():
-        raise StartError(f"{kept} must hold what last wrote this folder, such as 'redis 7.0.15': mend it")
+    written_by = _kept_version(kept) if os.path.lexists(kept) else None
     server = choose(candidates(), written_by)
     if server != written_by:
         draft = folder / "redis-version.new"
@@ -275,7 +287,10 @@ def kept_token(data_dir: Path) -> str:
         private.make_folder(data_dir)
         with os.fdopen(private.open_file(path, os.O_RDWR), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
-            token = file.read().strip()
+            token = file.read(SECRET_BYTES + 1)
+            if len(token) > SECRET_BYTES:
+                raise StartError(f"{path} is larger than {SECRET_BYTES} bytes: mend it, or delete it for a new token")
+            token = token.strip()
             if not token:
                 token = secrets.token_urlsafe(24).encode()
                 file.write(token + b"\n")

@@ -229,10 +229,17 @@ def _value(about: Mapping[str, Any], option: str | None, environment: Mapping[st
         raise ValueError(f"{label}: {error}") from error
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; what waits for a writer, a pipe without one, is empty instead."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def _secret(path: str) -> str:
     """Return what a file holds, less the end of its line."""
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(SECRET_BYTES + 1)
         text = content.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:

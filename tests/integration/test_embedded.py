@@ -367,8 +367,29 @@ async def test_a_folder_of_a_newer_server_is_refused_and_stays_as_it_is(folder: 
     assert server.description in str(refused.value)
     assert (folder / "redis-version").read_text() == newer
     (folder / "redis-version").write_text("")
-    with pytest.raises(StartError, match="redis-version must hold"):
+    with pytest.raises(StartError, match=r"redis-version must be a file .* mend it"):
         await EmbeddedServer(folder).start()
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a link", "a link to nothing", "an endless file"])
+async def test_a_version_that_is_no_file_of_ones_own_is_refused_at_once(what: str, folder: Path) -> None:
+    folder.mkdir(0o700)
+    note, elsewhere = folder / "redis-version", folder.with_name("elsewhere")
+    match what:
+        case "a pipe":
+            os.mkfifo(note)
+        case "a link":
+            elsewhere.write_text("redis 6.2.0")
+            note.symlink_to(elsewhere)
+        case "a link to nothing":
+            note.symlink_to(elsewhere)
+        case "an endless file":
+            note.touch()
+            os.truncate(note, 1 << 40)
+    async with asyncio.timeout(10):
+        with pytest.raises(StartError, match=r"redis-version must be a file .* mend it"):
+            await EmbeddedServer(folder).start()
+    assert os.path.lexists(note)
 
 
 async def test_the_version_is_noted_when_a_newer_server_takes_the_folder(folder: Path) -> None:

@@ -49,3 +49,10 @@ def test_an_empty_token_file_gets_a_token_and_a_spoilt_one_is_refused(folder: Pa
         (folder / "token").write_bytes(spoilt)
         with pytest.raises(StartError, match="mend it, or delete it"):
             kept_token(folder)
+
+
+def test_a_huge_token_is_one_line_and_is_not_read_whole(folder: Path) -> None:
+    kept_token(folder)
+    os.truncate(folder / "token", 1 << 40)
+    with pytest.raises(StartError, match="/token is larger than 65536 bytes: mend it, or delete it"):
+        kept_token(folder)

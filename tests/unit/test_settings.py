@@ -1,6 +1,9 @@
 """Settings: options before variables before defaults; an empty variable is an unset one."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,16 @@ def test_a_folder_and_an_endless_file_are_no_secrets(tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as caught:
             load(ALL, {}, {"API_AUTH_FILE": str(path)})
         assert caught.value.problems == [f"API_AUTH_FILE={path}: {said}"]
+
+
+def test_a_pipe_is_waited_for_only_where_somebody_writes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="is empty"):
+        load(ALL, {}, {"API_AUTH_FILE": str(tmp_path / "pipe")})
+    script = 'exec 3< <(sleep 0.2; echo a-token); API_AUTH_FILE=/dev/fd/3 exec "$0" -c "$1"'
+    code = "from redis_scheduler.settings import load; print(load('all').api_auth)"
+    command = ["bash", "-c", script, sys.executable, code]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "a-token\n"
 
 
 def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
