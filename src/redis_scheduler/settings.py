@@ -89,6 +89,23 @@ def _token(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        host.encode("idna")  # as the look-up of the name will
+    except UnicodeError:
+        raise ValueError("must be an address or the name of a host") from None
+    return host
+
+
+def _folder(text: str) -> Path:
+    try:
+        text.encode()
+    except UnicodeError:
+        raise ValueError("must be UTF-8 text") from None  # logs, which are UTF-8, name it
+    return Path(text)
+
+
 def _option(
     variable: str,
     default: Any,
@@ -135,7 +152,7 @@ class Settings:
     )
     port: int = _option("PORT", 8080, _integer(0, 65_535), "port of the API; 0 takes a free one")
     host: str | None = _option(
-        "HOST", None, str, "address to listen on", "127.0.0.1 without API_AUTH, all interfaces with it"
+        "HOST", None, _host, "address to listen on", "127.0.0.1 without API_AUTH, all interfaces with it"
     )
     retries: int = _option(
         "RETRIES",
@@ -167,7 +184,7 @@ class Settings:
     data_dir: Path = _option(
         "DATA_DIR",
         Path("./redis-scheduler-data"),
-        Path,
+        _folder,
         "folder of the embedded Redis",
         "./redis-scheduler-data",
     )

@@ -128,6 +128,24 @@ def test_a_pipe_is_waited_for_only_where_somebody_writes(tmp_path: Path) -> None
     assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "a-token\n"
 
 
+@pytest.mark.parametrize("name", ["a..b", "." * 3, "x" * 64, "h\udcff"])
+def test_a_host_that_cannot_be_one_is_one_line(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ALL, {}, {"HOST": name})
+    assert caught.value.problems == [f"HOST={name[:60]}: must be an address or the name of a host"]
+
+
+def test_an_address_may_stand_in_brackets() -> None:
+    for given, host in (("[::1]", "::1"), ("::1", "::1"), ("[fe80::1%lo]", "fe80::1%lo"), ("localhost.", "localhost.")):
+        assert load(ALL, {}, {"HOST": given}).listen_host == host
+
+
+def test_a_folder_that_no_log_can_name_is_one_line() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ALL, {}, {"DATA_DIR": "/tmp/x\udcff"})
+    assert caught.value.problems == ["DATA_DIR=/tmp/x\udcff: must be UTF-8 text"]
+
+
 def test_a_secret_comes_from_one_place(tmp_path: Path) -> None:
     for name in ("API_AUTH", "REDIS_URL"):
         with pytest.raises(SettingsError) as caught:
