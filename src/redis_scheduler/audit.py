@@ -165,7 +165,7 @@ async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool
 
 def _finding(kind: str, subject: bytes | str, where: str, repairs: bool) -> Finding:
     fault = FAULTS[kind]
-    name = subject if isinstance(subject, str) else subject.decode(errors="replace")
+    name = (subject.encode(errors="surrogateescape") if isinstance(subject, str) else subject).decode(errors="replace")
     repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
     return Finding(kind, name, f"{fault.subject} {name} {fault.wrong.replace('{where}', where)}{repair}")
 
@@ -198,7 +198,7 @@ class _Walk:
             yield [_Suspect("pending", entry_id) for entry_id in ids]
         async for names in self._scan("SSCAN", keys.TYPES, _Step()):
             for name in names:
-                async for suspects in self._of_type(name.decode(errors="replace")):
+                async for suspects in self._of_type(keys.text_of(name)):
                     yield suspects
 
     async def _scan(self, command: str, name: str, step: _Step) -> AsyncIterator[list[bytes]]:

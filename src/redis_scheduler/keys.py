@@ -61,6 +61,11 @@ DEFAULT_TYPE = "default"
 KEY_LENGTH = 22
 
 
+def text_of(name: bytes) -> str:
+    """Return a key, or a type, that Redis answered. What is no UTF-8, from foreign hands, goes back there as it came."""
+    return name.decode(errors="surrogateescape")
+
+
 def type_index(name: str) -> str:
     """ZSET key → due ms: the tasks of one type, still to be delivered. The default type has none."""
     return f"{SHARD}:type:{name}"

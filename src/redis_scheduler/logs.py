@@ -5,6 +5,7 @@ secret, no payloads; URLs without their query (`location`), of answers only how 
 """
 
 import html
+import json
 import logging
 import re
 import sys
@@ -17,7 +18,14 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode_text = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def _encode(content: Any) -> bytes:
+    try:
+        return _encode_text(content)
+    except UnicodeEncodeError:  # a key from foreign hands that is no UTF-8
+        return json.dumps(content, default=str).encode()
 
 
 def location(url: str) -> str:

@@ -73,7 +73,10 @@ class _LeanConnection(AbstractConnection):
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return a command as it is sent."""
-        return [hiredis.pack_command(args)]
+        try:
+            return [hiredis.pack_command(args)]
+        except UnicodeEncodeError:  # see keys.text_of
+            return [hiredis.pack_command(tuple(map(_bytes_of, args)))]  # type: ignore[arg-type]
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
@@ -89,6 +92,10 @@ class _LeanConnection(AbstractConnection):
             # RuntimeError: uvloop's, of a connection that was reset while it was idle.
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"Connection lost: {error}") from error
+
+
+def _bytes_of(argument: Argument) -> Argument:
+    return argument.encode(errors="surrogateescape") if isinstance(argument, str) else argument
 
 
 class RedisClient:

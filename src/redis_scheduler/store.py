@@ -298,7 +298,7 @@ class Store:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
         deleted = 0
         while True:
-            names = [name.decode() for name in await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT)]
+            names = [keys.text_of(name) for name in await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT)]
             answer = await self._write(
                 "purge",
                 [
@@ -324,7 +324,7 @@ class Store:
             [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
         )
         found = [
-            _claim(Entry(entry_id.decode(), key.decode()), record, failure)
+            _claim(Entry(entry_id.decode(), keys.text_of(key)), record, failure)
             for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
         ]
         return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
@@ -460,7 +460,7 @@ class Store:
         )
         rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
         return Sweep(
-            [Entry(entry_id.decode(), key.decode(), claims) for entry_id, key, claims in rows],
+            [Entry(entry_id.decode(), keys.text_of(key), claims) for entry_id, key, claims in rows],
             wait_ms / 1000,
             {name.decode(errors="replace"): count for name, count in zip(lost[::2], lost[1::2], strict=True)},
             bool(must_rewind),
@@ -504,7 +504,7 @@ class Store:
             task_keys = await self._run("entry", [keys.QUEUE], [entry_id for entry_id, _ in part])
             for (entry_id, claims), key in zip(part, task_keys, strict=True):
                 if key is not None:
-                    entries.append(Entry(entry_id.decode(), key.decode(), claims))
+                    entries.append(Entry(entry_id.decode(), keys.text_of(key), claims))
         return entries
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
@@ -541,4 +541,4 @@ def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
 def entry_of(wire: Any) -> Entry:
     """Return an entry of the queue as Redis answers it."""
     entry_id, fields = wire
-    return Entry(entry_id.decode(), fields[1].decode())
+    return Entry(entry_id.decode(), keys.text_of(fields[1]))

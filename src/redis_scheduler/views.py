@@ -5,8 +5,9 @@ A state is where the key stands: in DUE scheduled or deferred, in ENTRIES queued
 
 import base64
 import binascii
+import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 from redis_scheduler import keys
@@ -161,20 +162,20 @@ class Views:
         if not position or position[0] == "queue":
             start = f"({position[1]}" if position else "-"
             while entries := await self.client.command("XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT):
-                chunk: list[Position] = [("queue", at.decode(), fields[1].decode()) for at, fields in entries]
-                yield chunk
+                yield _positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = f"({entries[-1][0].decode()}"
             position = ("due",)
         async for chunk in self._sorted(keys.DUE, position):
             yield chunk
 
     async def _sorted(self, index: str, position: Position) -> AsyncIterator[list[Position]]:
-        place, score, member = position if len(position) == 3 else (position[0], "", "")
+        place = position[0]
+        score: str | bytes
+        member: str | bytes
+        _, score, member = position if len(position) == 3 else (place, "", "")
         while answer := await self.client.script(_PAGE, [index], [score, member, CHUNK_LIMIT]):
-            pairs = zip(answer[::2], answer[1::2], strict=True)
-            chunk: list[Position] = [(place, at.decode(), key.decode()) for key, at in pairs]
-            yield chunk
-            _, score, member = chunk[-1]
+            yield _positions(place, zip(answer[1::2], answer[::2], strict=True))
+            member, score = answer[-2:]
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
@@ -218,6 +219,15 @@ class Views:
         if await self.client.optional("PUBLISH", keys.BELL, "") is None:
             warnings.append(BELL_REFUSED)
         return warnings
+
+
+def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:
+    """Return where keys stand, less those that no answer can name: no UTF-8, from foreign hands."""
+    positions: list[Position] = []
+    for at, key in pairs:
+        with contextlib.suppress(UnicodeDecodeError):
+            positions.append((place, at.decode(), key.decode()))
+    return positions
 
 
 def _stored(

@@ -1,0 +1,64 @@
+"""Keys that foreign hands left in the service's own places, which are no text: nothing of the service ends by them."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from redis_scheduler import keys
+from tests.support.receiver import Receiver
+from tests.support.service import TOKEN, client_of, serving
+from tests.support.waiting import wait_until
+
+FOREIGN = b"\xff\xfe\0"
+
+
+def doctor(url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "redis_scheduler", "doctor", "--repair"]
+    environment = {"PATH": "/usr/bin:/bin", "REDIS_URL": url}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_a_key_that_is_no_text_harms_no_other_task(
+    redis_url: str, raw: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN, "RETRIES": "1", "RETRY_TIME": "1"}
+    record = b'{"due":1,"webhook":"' + receiver.url.encode() + b'","ttl":0,"type":"mail"}'
+    async with (
+        serving(tmp_path, "api", **settings) as api,
+        serving(tmp_path, "worker", **settings) as worker,
+        client_of(api) as client,
+    ):
+        await client.schedule(receiver.url)
+        await wait_until(lambda: len(receiver.arrivals) == 1, "the worker delivers")
+        late = await client.schedule(receiver.url, 600, "/schedule?type=mail")
+        # In the queue without a task; due without a record; due with one; due later, and in the index of a type.
+        await raw.xadd(keys.QUEUE, {"key": FOREIGN})
+        await raw.hset(keys.TASKS, FOREIGN + b"1", record)
+        await raw.hset(keys.TASKS, FOREIGN + b"2", record)
+        await raw.zadd(keys.DUE, {FOREIGN: 1, FOREIGN + b"1": 1, FOREIGN + b"2": 4_000_000_000_000})
+        await raw.zadd(keys.type_index("mail"), {FOREIGN + b"2": 4_000_000_000_000})
+        await raw.sadd(keys.TYPES, FOREIGN)
+        for path in ("/schedules", "/schedules?limit=1", "/schedules?type=mail", "/stats"):
+            status, answer = await client.call("GET", path)
+            assert status == 200, answer
+            assert path == "/stats" or [task["info"]["key"] for task in answer["data"]] == [late]
+        for ttl in (0, 0.1, 0):
+            await client.schedule(receiver.url, ttl)
+        await wait_until(lambda: len(receiver.arrivals) == 4, "the healthy ones are delivered")
+
+        async def is_buried() -> bool:
+            return await raw.zscore(keys.DEAD, FOREIGN + b"1") is not None
+
+        await wait_until(is_buried, "what no header can name is a dead letter", timeout_s=20)
+        assert worker.process.poll() is None
+        assert api.process.poll() is None
+        for process in (api, worker):
+            assert "Traceback" not in process.log
+            assert not process.events("failed")
+    result = await asyncio.to_thread(doctor, redis_url)
+    assert result.returncode == 0, result
+    assert await raw.zscore(keys.DUE, FOREIGN) is None
+    assert not await raw.sismember(keys.TYPES, FOREIGN)
+    assert await raw.xlen(keys.QUEUE) == 0
