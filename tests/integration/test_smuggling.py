@@ -244,17 +244,36 @@ def test_nothing_is_parsed_after_a_request_that_closes(
             assert statuses(answers) in ([b"200"], [])
 
 
-def test_a_trailer_that_says_close_closes_and_leaves_nobody_waiting(runner: asyncio.Runner, recorder: Recorder) -> None:
+def test_a_trailer_has_no_say_over_the_connection(runner: asyncio.Runner, recorder: Recorder) -> None:
+    """The answer may have gone out before it came, and a proxy have lent the connection to the next client."""
     offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
-    for path in (b"/one", b"/refused"):
-        for fields in (b"", offer):
-            head = b"POST " + path + b" HTTP/1.1\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
-            trailer = b"0\r\nConnection: close\r\n\r\n"
-            for cuts in (set(), {len(head)}, {len(head + trailer)}):
-                answers = runner.run(send(recorder, head + trailer + SMUGGLED, cuts, closes=False))
-                assert recorder.begun == [path.decode()]
-                assert statuses(answers) in ([b"200"], [])
-                assert b"connection: close" in answers or path == b"/refused" or not answers
+    trailer = b"0\r\nConnection: close\r\n\r\n"
+    for path, fields in itertools.product((b"/one", b"/refused"), (b"", offer)):
+        head = b"POST " + path + b" HTTP/1.1\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
+        wire = (head + trailer) * 2 + Message("/two", b"abc", (), 0).wire
+        length = len(head + trailer)
+        for cuts in (set(), {len(head)}, {length}, {len(head), length}, set(range(len(wire)))):
+            answers = runner.run(send(recorder, wire, cuts))
+            assert recorder.begun == [path.decode()] * 2 + ["/two"]
+            assert statuses(answers) == [b"200"] * 3
+            assert b"connection: close" not in answers
+
+
+@pytest.mark.parametrize("version", [b"1.1\r\nConnection: close", b"1.0", b"1.0\r\nConnection: keep-alive"])
+@pytest.mark.parametrize("trailer", [b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n"])
+def test_nothing_is_parsed_after_the_body_of_a_request_that_closes(
+    runner: asyncio.Runner, recorder: Recorder, version: bytes, trailer: bytes
+) -> None:
+    first = b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n"
+    for path, before in itertools.product((b"/one", b"/refused"), (b"", first)):
+        head = b"POST " + path + b" HTTP/" + version + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        end = b"0\r\n" + trailer + b"\r\n"
+        for behind in (SMUGGLED, b"\0\0\0"):
+            at = len(before + head)
+            for cuts in (set(), {at}, {at, at + len(end)}):
+                answers = runner.run(send(recorder, before + head + end + behind, cuts, closes=False))
+                assert recorder.begun == ["/one"] * bool(before) + [path.decode()]
+                assert statuses(answers) in ([b"200"] * len(recorder.begun), [b"200"], [])
 
 
 def test_trailers_are_no_headers(runner: asyncio.Runner, recorder: Recorder) -> None:
@@ -322,6 +341,23 @@ async def test_strangers_behind_a_proxy_turn_no_request_into_another(
         async with session.get(f"{url}/schedules?limit=1000", headers=headers) as response:
             page = await response.json()
     assert {found["info"]["key"] for found in page["data"]} == scheduled
+
+
+async def test_a_trailer_after_an_early_answer_leaves_the_connection_to_the_next(service: int) -> None:
+    for is_later in (False, True):
+        reader, writer = await asyncio.open_connection("127.0.0.1", service)
+        writer.write(b"POST /schedule HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" not in head
+        next_one = b"GET /healthz HTTP/1.1\r\n\r\n"
+        writer.write(b"0\r\nConnection: close\r\n\r\n" + (b"" if is_later else next_one))
+        if is_later:
+            await writer.drain()
+            await asyncio.sleep(0.05)  # it comes in a packet of its own
+            writer.write(next_one)
+        assert await asyncio.wait_for(reader.readuntil(b"HTTP/1.1 200 "), 5)
+        writer.close()
 
 
 async def test_a_token_in_a_trailer_authorises_nothing(service: int) -> None:

@@ -208,12 +208,15 @@ class JsonHttpProtocol(BoundedProtocol):
         # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
         self.cycle.more_body = False
         self.cycle.message_event.set()
-        if self.headers and not self.parser.should_keep_alive():
-            # A trailer says `close`: the parser passes over what follows, so nobody should wait for an answer to it.
-            self.cycle.keep_alive = False
+        if self.headers:
+            self.headers = []
+            if not self.parser.should_keep_alive():
+                # A trailer says `close`, but the answer may have gone out: the parser takes what follows all the same.
+                self.parser.set_dangerous_leniencies(lenient_keep_alive=True)
         if self.cycle.response_complete:
             if not self.cycle.keep_alive:
-                self.transport.close()
+                self.transport.close()  # the cycle stays: it says that nothing more is a request
+                return
             self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
             self._await_head()
 
