@@ -47,8 +47,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
     if encoding and encoding.lower() != b"identity":
         raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
-    # The server has checked that the length is a number.
-    is_too_large = bool(length) and int(length) > limit
+    # The server has checked that the length is a number of 64 bits; its leading zeros may be more than int() takes.
+    is_too_large = int(b"0" + length.lstrip(b"0")) > limit
     pieces: list[bytes] = []
     size, has_more = 0, True
     while has_more and not is_too_large:
