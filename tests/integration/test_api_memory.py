@@ -171,6 +171,19 @@ async def test_all_connections_together_hold_little_of_requests(
     await wait_until(lambda: state.held_bytes == 0, "nothing is held")
 
 
+async def test_a_pipeline_that_comes_in_one_packet_is_counted(recorder: Recorder) -> None:
+    state = recorder.server.server_state
+    assert isinstance(state, bounds.ConnectionState)
+    packet = b"GET /waits HTTP/1.1\r\n\r\n" + (b"GET /one HTTP/1.1\r\nX: " + b"y" * 1_000 + b"\r\n\r\n") * 14
+    _, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+    writer.write(packet)
+    await wait_until(lambda: recorder.connections and len(recorder.connections[0].pipeline) == 14, "they wait")
+    assert state.held_bytes == len(packet)
+    recorder.gate.set()
+    await wait_until(lambda: state.held_bytes == 0, "nothing is held")
+    writer.close()
+
+
 async def test_a_usual_head_is_taken_also_where_others_hold_all(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse(data)
             if not (self._unreported_bytes or self.pipeline or (self.cycle is not None and self.cycle.more_body)):
                 return
+            if self.pipeline:
+                self._waiting_bytes += len(data)
             data = b""
         self._take(self._unparsed + data if self._unparsed else data)
 
