@@ -184,6 +184,20 @@ async def test_a_pipeline_that_comes_in_one_packet_is_counted(recorder: Recorder
     writer.close()
 
 
+async def test_fields_that_are_coming_count_as_what_they_cost(recorder: Recorder) -> None:
+    state = recorder.server.server_state
+    assert isinstance(state, bounds.ConnectionState)
+    reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+    for begin in (b"GET /one HTTP/1.1\r\n", b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"):
+        writer.write(begin + b"a: b\r\n" * 250)
+        await wait_until(lambda: state.held_bytes > 240 * bounds.FIELD_BYTES, "counted")
+        writer.write(b"\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"/one"), 5)
+        await wait_until(lambda: state.held_bytes == 0, "nothing is held")
+        assert not recorder.connections[0].headers
+    writer.close()
+
+
 async def test_a_usual_head_is_taken_also_where_others_hold_all(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,9 @@ WAITING_REQUESTS = 16
 WAITING_BYTES = 16_384
 """No more requests are parsed once those that wait have so many bytes."""
 
+FIELD_BYTES = 150
+"""What a header costs beside its bytes, about: the objects of a pair, a name and a value."""
+
 HELD_BYTES = 64 * 1_048_576
 """What all connections together may hold: heads that are coming, requests that wait. A connection that adds is aborted."""
 
@@ -134,7 +137,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._waiting_bytes += end - at
             at = end
         self._unparsed = b"" if self._is_over else data[at:]
-        held = len(self._unparsed) + self._unreported_bytes + self._waiting_bytes
+        held = (
+            len(self._unparsed) + self._unreported_bytes + self._waiting_bytes + FIELD_BYTES * len(self.headers or ())
+        )
         if held != self._held_bytes:
             self._hold(held)
         if self.pipeline:
