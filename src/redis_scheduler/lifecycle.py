@@ -18,6 +18,7 @@ import resource
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -53,11 +54,23 @@ GC_THRESHOLD = 20_000
 Not where deliveries are made: what failed attempts leave behind would come to 50 MB with receivers that send endlessly.
 """
 
-ENDING = (
+ENDING: tuple[int, ...] = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
-    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGVTALRM, signal.SIGPROF),
+    # Linux has more that end a process; systemd, as one, stops a container with SIGRTMIN+3.
+    *(getattr(signal, name) for name in ("SIGIO", "SIGPWR", "SIGSTKFLT") if sys.platform == "linux"),
+    *(range(signal.SIGRTMIN, signal.SIGRTMAX + 1) if sys.platform == "linux" else ()),
 )
 """The signals that would end a process at once, its deliveries under way, and leave its Redis behind."""
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; of the real-time ones only the first and the last have one of their own."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
 
 WORKER_TIMEOUT_S = 3.0
 """One send of a worker; two and a back-off fit into a lease."""
@@ -125,7 +138,7 @@ class Life:
         """
         again = self._was_asked and number != signal.SIGHUP
         self._was_asked = self._was_asked or number != signal.SIGHUP
-        logger.info("stopping", extra={"fields": {"signal": signal.Signals(number).name, "at_once": again}})
+        logger.info("stopping", extra={"fields": {"signal": signal_name(number), "at_once": again}})
         self.end(again)
 
     def listen_for_signals(self) -> None:

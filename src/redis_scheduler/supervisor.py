@@ -24,7 +24,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 
 from redis_scheduler import health, logs, streams
-from redis_scheduler.lifecycle import ENDING, Life, Service, meet_redis, run_process
+from redis_scheduler.lifecycle import ENDING, Life, Service, meet_redis, run_process, signal_name
 from redis_scheduler.outage import stop_or_interval
 from redis_scheduler.settings import Settings, load, variables
 
@@ -129,7 +129,7 @@ def _ending(code: int) -> dict[str, int | str]:
     if code >= 0:
         return {"exit": code}
     with contextlib.suppress(ValueError):
-        return {"signal": signal.Signals(-code).name}
+        return {"signal": signal_name(-code)}
     return {"signal": -code}  # one that has no name
 
 

@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,13 +17,14 @@ import aiohttp
 import psutil
 import pytest
 
-from redis_scheduler.lifecycle import ENDING
+from redis_scheduler.lifecycle import ENDING, signal_name
 from tests.acceptance.test_supervisor import children, in_delivery
 from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has these signals, and /proc")
 COMMAND = f"{shlex.quote(sys.executable)} -W error -m redis_scheduler"
 PROCESSES = pytest.mark.parametrize("processes", ["1", "2"])
 
@@ -84,14 +85,40 @@ def service_in(process: subprocess.Popen[bytes]) -> psutil.Process:
 # Signals
 
 
-@pytest.mark.parametrize("numbers", [ENDING[:4], ENDING[4:]])
+@ON_LINUX
+async def test_no_signal_ends_a_process_at_once_but_for_a_fault(redis_url: str, tmp_path: Path) -> None:
+    left_alone = {signal.SIGKILL, signal.SIGABRT, signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE}
+    left_alone |= {signal.SIGSEGV, signal.SIGSYS}  # faults of the program itself
+    left_alone |= {
+        signal.SIGSTOP,
+        signal.SIGTSTP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCONT,
+    }  # none ends a process
+    left_alone |= {signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH}  # nor do these
+    async with serving(tmp_path, REDIS_URL=redis_url) as process:
+        status = Path(f"/proc/{process.process.pid}/status").read_text()
+        held = 0
+        for line in status.splitlines():
+            if line.startswith(("SigCgt:", "SigIgn:")):
+                held |= int(line.split()[1], 16)
+    assert [number for number in signal.valid_signals() - left_alone if not held >> (number - 1) & 1] == []
+
+
+RARE = ("SIGPWR", "SIGIO", "SIGRTMIN", "SIGRTMAX")
+
+
+@pytest.mark.parametrize(
+    "numbers", [ENDING[:4], ENDING[4:8], pytest.param([getattr(signal, name, 0) for name in RARE], marks=ON_LINUX)]
+)
 async def test_every_signal_that_ends_a_process_ends_it_in_order(
-    numbers: tuple[signal.Signals, ...], tmp_path: Path, receiver: Receiver
+    numbers: Sequence[int], tmp_path: Path, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
 
-    async def end_by(number: signal.Signals) -> None:
-        folder = tmp_path / number.name
+    async def end_by(number: int) -> None:
+        folder = tmp_path / f"{number}"
         folder.mkdir()
         async with serving(folder) as process, client_of(process) as client:
             await client.schedule(receiver.url)
@@ -99,10 +126,10 @@ async def test_every_signal_that_ends_a_process_ends_it_in_order(
             assert family, "the private Redis"
             await asyncio.wait_for(all_in_delivery.wait(), 30)
             process.signal(number)
-            await wait_until(lambda: process.events("stopping"), f"it heeds {number.name}")
+            await wait_until(lambda: process.events("stopping"), f"it heeds signal {number}")
             all_stopping.release()
             assert await process.ended() == 0
-            assert [event["signal"] for event in process.events("stopping")] == [number.name]
+            assert [event["signal"] for event in process.events("stopping")] == [signal_name(number)]
             assert process.events("stopped")
             assert not process.events("released")
             assert alive(family) == []
