@@ -107,7 +107,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
     receiver.may_answer.clear()
     async with (
         serving(tmp_path, "api", REDIS_URL=redis_url) as api,
-        serving(tmp_path, "worker", REDIS_URL=redis_url, CONCURRENCY="10") as worker,
+        serving(tmp_path, "worker", REDIS_URL=redis_url, CONCURRENCY="13") as worker,
         client_of(api) as client,
     ):
         await schedule_many(client, receiver.url, 30)
