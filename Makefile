@@ -13,7 +13,8 @@ PEERS := benchmarks/peers
 # Half as many processes again as cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
 # What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
-SELECTION := tests/unit tests/scripts tests/acceptance tests/integration/test_embedded.py tests/integration/test_suite.py
+SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py delivery.py) \
+  tests/integration/test_embedded.py tests/integration/test_suite.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-selection test-all check release-check format lint types bench bench-peers chaos containers-test clean
