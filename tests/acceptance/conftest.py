@@ -21,8 +21,13 @@ def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
         async with redis.asyncio.Redis.from_url(redis_server) as raw:
             await raw.flushall()
             process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="9000")
-            # Its first contact writes the group; whatever it writes from then on was asked for.
-            await wait_until(lambda: raw.exists(keys.QUEUE), "the API has met Redis", timeout_s=20)
+            # Its first contact writes the group, and its start a mark; whatever it writes from then on was asked for.
+            written = (keys.QUEUE, keys.TOKEN_MARK)
+
+            async def has_met_redis() -> bool:
+                return bool(await raw.exists(*written) == len(written))
+
+            await wait_until(has_met_redis, "the API has met Redis", timeout_s=20)
         return process
 
     process = asyncio.run(start())
