@@ -18,7 +18,6 @@ from redis_scheduler import redis_url
 from redis_scheduler.errors import SettingsError
 
 ALL, API, WORKER = "all", "api", "worker"
-ROLES = (ALL, API, WORKER)
 
 TEN_YEARS_S = 10 * 365 * 86_400
 
