@@ -1,7 +1,6 @@
 """compose.yaml: API, two workers and Redis apart, as `docker compose up --scale worker=2` starts them."""
 
 import asyncio
-import contextlib
 import re
 import shutil
 import socket
@@ -16,30 +15,13 @@ import pytest
 
 from tests.containers.conftest import answering, gate_on
 from tests.containers.engine import ROOT, Compose, docker
+from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client
 from tests.support.waiting import wait_until
 
 CONCURRENCY = 20
 TASKS = 200
 LEASE_S = 15
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
-    for _ in range(100):
-        first = _free_port()
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
-            for port in range(first, first + count):
-                probes.enter_context(socket.create_server(("", port)))
-            return first
-    raise AssertionError("no free ports in a row")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +31,7 @@ def stack() -> Iterator[Compose]:
     compose = Compose(
         f"redis-scheduler-{uuid.uuid4().hex[:8]}",
         API_AUTH=TOKEN,
-        PORT=str(_free_port()),
+        PORT=str(free_port()),
         CONCURRENCY=str(CONCURRENCY),
         TIMEOUT="100",
     )
@@ -124,7 +106,7 @@ async def test_a_webhook_of_the_machine_itself_is_reached_by_its_name(stack: Com
 
 
 async def test_two_apis_take_a_port_each_of_a_range(image: str) -> None:
-    first = _free_ports(2)
+    first = free_port(2)
     compose = Compose(
         f"redis-scheduler-{uuid.uuid4().hex[:8]}", API_AUTH=TOKEN, PORT=f"{first}-{first + 1}", TIMEOUT="100"
     )

@@ -1,12 +1,16 @@
-"""Tests of how the suite itself runs: in several processes, and where no server is to be had."""
+"""Tests of how the suite itself runs: in several processes, with servers and ports of its own, and where it cannot."""
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.redis_process import BUS, free_port, redis_process
 
 SUITE = """
 import json, os, tempfile, time
@@ -87,3 +91,20 @@ def test_without_any_server_one_line_says_which_package_to_install(started: str,
     lines = [line for line in done.stderr.splitlines() if line]
     assert len(lines) == 1
     assert "no Redis server here to embed: install redis-server or valkey-server" in lines[0]
+
+
+@pytest.mark.parametrize("offset", [0, BUS, 1, 1 + BUS])
+def test_a_port_is_free_with_those_behind_it_and_with_their_ports_for_the_bus(
+    offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_over, free = free_port(2), free_port(2)
+    with socket.create_server(("127.0.0.1", passed_over + offset)):
+        numbers = iter([passed_over, free])
+        monkeypatch.setattr(random, "randrange", lambda *_: next(numbers))
+        assert free_port(2) == free
+
+
+async def test_a_server_that_cannot_start_is_said_at_once_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"the server ended:(.|\n)*no-such-option"):
+        async with redis_process(tmp_path / "redis", "--no-such-option", "1"):
+            pass

@@ -14,22 +14,29 @@ from pathlib import Path
 from types import MappingProxyType
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from redis_scheduler.server_binary import candidates, choose
 from tests.support.waiting import wait_until
 
+BUS = 10_000
+"""How far above its port a node of a cluster listens to the other nodes."""
 
-def free_port() -> int:
-    """Return a port of the loopback that nothing listens on.
 
-    It is below those that the system gives to connections: one of these would be taken again before it is used.
+def free_port(count: int = 1) -> int:
+    """Return the first of `count` ports in a row that nothing listens on, on any address; nor on their ports for the bus.
+
+    All of them are below those that the system gives to connections: one of these would be taken again before it is used.
     """
     while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        first = random.randrange(15_000, 22_000)
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                for number in (port, port + BUS):
+                    probes.enter_context(socket.socket()).bind(("", number))
+            return first
 
 
 def _output(*arguments: str) -> str:
@@ -78,9 +85,11 @@ class RedisProcess:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        client = redis.asyncio.Redis(port=self.port, protocol=2)
+        client = redis.asyncio.Redis(port=self.port, protocol=2, retry=Retry(NoBackoff(), 0))
 
         async def serves() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, f"the server ended:\n{self._last_lines()}"
             with contextlib.suppress(RedisError, OSError):
                 return bool(await client.ping())
             return False
@@ -89,6 +98,9 @@ class RedisProcess:
             await wait_until(serves, "Redis serves", 30)
         finally:
             await client.aclose()
+
+    def _last_lines(self) -> str:
+        return "\n".join((self.folder / "redis.log").read_text(errors="replace").splitlines()[-10:])
 
     @property
     def _plain(self) -> tuple[str, ...]:
