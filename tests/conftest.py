@@ -14,6 +14,7 @@ from redis_scheduler.server_binary import candidates, choose
 from redis_scheduler.store import Store
 from tests.support import parallel
 from tests.support.audit import audited
+from tests.support.leftovers import ended_with_this_process
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, put_asked_server_first, running
 
@@ -59,9 +60,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.fixture(scope="session", autouse=True)
-def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A temporary folder for this run alone: the health check looks at every service that has one in common with it."""
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp", numbered=False))
+    with ended_with_this_process(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -1,16 +1,20 @@
 """Tests of how the suite itself runs: in several processes, with servers and ports of its own, and where it cannot."""
 
+import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.redis_process import BUS, free_port, redis_process
+from tests.support.waiting import wait_until
 
 SUITE = """
 import json, os, tempfile, time
@@ -108,3 +112,42 @@ async def test_a_server_that_cannot_start_is_said_at_once_with_its_last_words(tm
     with pytest.raises(AssertionError, match=r"the server ended:(.|\n)*no-such-option"):
         async with redis_process(tmp_path / "redis", "--no-such-option", "1"):
             pass
+
+
+KILLED = """
+import subprocess, sys, time
+
+def test_waits(redis_server, tmp_path):
+    service = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+    (tmp_path / "ready").touch()
+    time.sleep(100)
+"""
+
+
+async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(KILLED)
+    (tmp_path / "pytest.ini").touch()
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--numprocesses=1", f"--basetemp={tmp_path}/of"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    with (tmp_path / "log").open("wb") as log:
+        run = subprocess.Popen(  # noqa: ASYNC220  # it is killed below
+            [*command, "test_suite.py"],
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        await wait_until(lambda: list(tmp_path.rglob("ready")), "its test has a server and a service", 30)
+        family = psutil.Process(run.pid).children(recursive=True)
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+
+    def is_left(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    assert len(family) > 2
+    await wait_until(lambda: not any(map(is_left, family)), f"all of them have ended: {family}", 30)
