@@ -1,13 +1,16 @@
 """How many connections the API takes at once, and which of them it closes for a new one.
 
-A connection is a stranger's until a request on it has carried the token. Strangers give way: where there is no room, the
-oldest of the address that has the most is closed, an idle one first. So whoever opens many closes his own, and who brings
-the token with the first request finds room for as long as that request takes. Only where all are known is a new one refused.
+A connection is a stranger's until a request on it has carried the token. Strangers give way: where there is no room, one of
+the address that has the most is closed, the oldest idle one. (Where its first few are all busy, the oldest.) So whoever opens
+many closes his own, and who brings the token with the first request finds room for as long as that request takes. Only where
+all are known is a new one refused.
 """
 
 import asyncio
 import logging
 import socket
+from collections import OrderedDict
+from itertools import islice
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -17,6 +20,9 @@ STRANGERS_SHARE = 4
 
 BECOME_KNOWN = "become_known"
 """Under this name a request's ASGI state has what is called once it carries the token."""
+
+LOOKED_AT = 16
+"""So many of an address' oldest connections are looked at for an idle one."""
 
 FULL_INTERVAL_S = 10.0
 """Between two lines of the log about connections that were closed or refused."""
@@ -33,6 +39,61 @@ class Connection(Protocol):
         """Close it at once."""
 
 
+class _Strangers:
+    """The connections of strangers by address, and the addresses by how many they have: no question walks over all.
+
+    Ordered dictionaries, since to find the first key of a plain one takes the longer, the more before it were removed.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, OrderedDict[Connection, None]] = {}
+        self._with: dict[int, OrderedDict[bytes, None]] = {}
+        """Addresses that have so many connections; none is empty."""
+        self._most = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def count(self, address: bytes) -> int:
+        """Return how many an address has."""
+        return len(self._of.get(address, ()))
+
+    def add(self, connection: Connection, address: bytes) -> None:
+        """Add one, as the newest of its address."""
+        connections = self._of.setdefault(address, OrderedDict())
+        connections[connection] = None
+        self._move(address, len(connections) - 1, len(connections))
+
+    def discard(self, connection: Connection, address: bytes) -> None:
+        """Remove one, if it is there."""
+        connections = self._of.get(address)
+        if connections and connection in connections:
+            del connections[connection]
+            self._move(address, len(connections) + 1, len(connections))
+            if not connections:
+                del self._of[address]
+
+    def _move(self, address: bytes, before: int, now: int) -> None:
+        if before:
+            del self._with[before][address]
+            if not self._with[before]:
+                del self._with[before]
+        if now:
+            self._with.setdefault(now, OrderedDict())[address] = None
+        # By one at a time: where nobody has the most any more, this address has one less.
+        if now > self._most or self._most not in self._with:
+            self._most = now
+
+    def address_with_most(self) -> bytes:
+        """Return the address that has the most connections; of several the one that came to so many first."""
+        return next(iter(self._with[self._most]))
+
+    def oldest_of(self, address: bytes) -> Connection:
+        """Return the oldest idle connection of an address; the oldest of all where the first few are busy."""
+        oldest = list(islice(self._of[address], LOOKED_AT))
+        return next((at for at in oldest if at.is_idle), oldest[0])
+
+
 class Admission:
     """Counts the connections of a process, and keeps the strangers' by address, the oldest first."""
 
@@ -40,14 +101,14 @@ class Admission:
         self._limit = limit
         self._limit_of_address = max(1, limit // STRANGERS_SHARE)
         self._admitted: set[Connection] = set()
-        self._strangers: dict[bytes, dict[Connection, None]] = {}
+        self._strangers = _Strangers()
         self._closed = self._refused = 0
         self._told_at = float("-inf")
 
     def admit(self, connection: Connection, host: str) -> bytes:
         """Take a connection of a stranger, or abort it. Return its address, for `forget` and `know`."""
         address = network(host)
-        if len(self._strangers.get(address, ())) >= self._limit_of_address:
+        if self._strangers.count(address) >= self._limit_of_address:
             self._close_one_of(address)
         if len(self._admitted) >= self._limit:
             if not self._strangers:
@@ -55,17 +116,14 @@ class Admission:
                 self._tell()
                 connection.abort()
                 return address
-            self._close_one_of(max(self._strangers, key=lambda at: len(self._strangers[at])))
+            self._close_one_of(self._strangers.address_with_most())
         self._admitted.add(connection)
-        self._strangers.setdefault(address, {})[connection] = None
+        self._strangers.add(connection, address)
         return address
 
     def know(self, connection: Connection, address: bytes) -> None:
         """Note that the connection has carried the token: it is closed for no other."""
-        strangers = self._strangers.get(address, {})
-        strangers.pop(connection, None)
-        if not strangers:
-            self._strangers.pop(address, None)
+        self._strangers.discard(connection, address)
 
     def forget(self, connection: Connection, address: bytes) -> None:
         """Note that the connection has ended."""
@@ -73,8 +131,7 @@ class Admission:
         self.know(connection, address)
 
     def _close_one_of(self, address: bytes) -> None:
-        strangers = self._strangers[address]
-        oldest = next((at for at in strangers if at.is_idle), next(iter(strangers)))
+        oldest = self._strangers.oldest_of(address)
         self.forget(oldest, address)
         self._closed += 1
         self._tell()
