@@ -36,6 +36,9 @@ PAGE_BYTES = 8 * 1_048_576
 INFO_BYTES = 200
 """Most that an answer says of a task beyond its record and its last failure."""
 
+KEY_BYTES = 1_000
+"""Most of a key that is listed. The service's own have 22; a cursor, which holds one, must fit into a request's head."""
+
 CHUNK_LIMIT = 500
 """Tasks a call looks at: about a millisecond of Redis."""
 
@@ -130,8 +133,9 @@ class Views:
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
 
-        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. What moves while pages are read may be missed or
-        met twice. Only tasks of the default type are filtered while reading, so a page of them may be short.
+        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. What moves while
+        pages are read may be missed or met twice. Only tasks of the default type are filtered while reading, so a page of
+        them may be short.
         Raises InvalidRequest for a cursor that is not one of ours.
         """
         has_index = type_name is not None and type_name != keys.DEFAULT_TYPE
@@ -222,11 +226,12 @@ class Views:
 
 
 def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:
-    """Return where keys stand, less those that no answer can name: no UTF-8, from foreign hands."""
+    """Return where keys stand, less those from foreign hands that no answer or cursor can name: no UTF-8, or too long."""
     positions: list[Position] = []
     for at, key in pairs:
-        with contextlib.suppress(UnicodeDecodeError):
-            positions.append((place, at.decode(), key.decode()))
+        if len(key) <= KEY_BYTES:
+            with contextlib.suppress(UnicodeDecodeError):
+                positions.append((place, at.decode(), key.decode()))
     return positions
 
 
@@ -271,18 +276,19 @@ def _encode_cursor(position: Position) -> str:
     return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
 
 
-_TIME = re.compile(r"[0-9]{1,16}")
-_POSITION = {"queue": re.compile(r"[0-9]{1,19}-[0-9]{1,19}"), "due": _TIME, "type": _TIME}
+# Foreign hands may have set any score, and any key: what a cursor was made of is taken back.
+_SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
+_POSITION = {"queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"), "due": _SCORE, "type": _SCORE}
 
 
 def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
     if cursor is None:
         return ()
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         text = ""
-    match text.split(" "):
-        case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and keys.is_task_key(key):
+    match text.split(" ", 2):
+        case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
             return (place, at, key)
     raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")

@@ -152,3 +152,42 @@ async def test_a_page_larger_than_a_read_is_whole(store: Store) -> None:
     [first, second, last] = await pages(Views(store.client), 550)
     assert (len(first), len(second), len(last)) == (550, 550, 100)
     assert {*first, *second, *last} == {task.key for task in tasks}
+
+
+FOREIGN_KEYS = ["é", "a b", " ", "  x ", "", "-", "a" * 23, "x" * 1_000, "\U0001f600" * 3, "a\n\0b", "due 5 x"]
+
+
+@pytest.mark.parametrize("place", ["due", "type"])
+@pytest.mark.parametrize("score", ["1", "1.5", "-3", "inf", "-inf", "1e300", "1e-7", "12345678901234567890", "0.1"])
+async def test_every_cursor_that_is_given_is_taken_back(
+    place: str, score: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    """Keys and scores of foreign hands are no tasks, but the list goes on behind them."""
+    type_name = None if place == "due" else "mail"
+    task = new_task(60_000, type_name)
+    await store.schedule([task])
+    index = keys.DUE if place == "due" else keys.type_index("mail")
+    for key in FOREIGN_KEYS:
+        await ask(raw, "ZADD", index, score, key)
+    for limit in (1, 2, 100):
+        found = await pages(Views(store.client), limit, type_name)
+        assert [key for page in found for key in page] == [task.key]
+    await ask(raw, "ZREM", index, *FOREIGN_KEYS)
+
+
+async def test_a_cursor_is_taken_back_behind_any_entry_of_the_queue(store: Store, raw: redis.asyncio.Redis) -> None:
+    first = await queued(store)
+    added = [await ask(raw, "XADD", keys.QUEUE, "*", "key", key) for key in FOREIGN_KEYS]
+    added.append(await ask(raw, "XADD", keys.QUEUE, f"{2**64 - 1}-5", "key", "é"))
+    found = await pages(Views(store.client), 1)
+    assert [key for page in found for key in page] == [first.key]
+    await ask(raw, "XDEL", keys.QUEUE, *added)
+
+
+async def test_a_key_too_long_for_a_cursor_is_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await in_due(store)
+    await ask(raw, "ZADD", keys.DUE, 1, "x" * 100_000, 1, "y" * 1_001)
+    for limit in (1, 100):
+        found = await pages(Views(store.client), limit)
+        assert [key for page in found for key in page] == [task.key]
+    await ask(raw, "ZREM", keys.DUE, "x" * 100_000, "y" * 1_001)

@@ -17,7 +17,7 @@ local function is_at_or_before(one, other)
 end
 
 local start = 0
-if member ~= '' then
+if score ~= '' then  -- a member may be '', from foreign hands
   if redis.call('ZSCORE', index, member) == score then
     start = redis.call('ZRANK', index, member) + 1
   else
