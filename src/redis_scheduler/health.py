@@ -6,6 +6,9 @@ would mend nothing.
 A process holds a lock on its file, which the system drops with the process, however it ends. So a file that was left
 behind is told from a live one whatever has got its process id since: another program, a thread, or, in a container that
 was restarted, the service itself. The files stand in a folder of this user alone (private.py).
+
+A file's time of change is that of the monotonic clock, which all processes of a machine share: nobody sets that one, and it
+stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says.
 """
 
 import asyncio
@@ -69,6 +72,11 @@ async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
         file.remove()
 
 
+def _stamp(descriptor: int) -> None:
+    now_ns = time.monotonic_ns()
+    os.utime(descriptor, ns=(now_ns, now_ns))
+
+
 class _BeatFile:
     """The file of this process, locked, in the first folder that takes it."""
 
@@ -83,7 +91,7 @@ class _BeatFile:
         if self._descriptor is None:
             self._make()
         else:
-            os.utime(self._descriptor)
+            _stamp(self._descriptor)
 
     def _make(self) -> None:
         refusals = []
@@ -92,6 +100,7 @@ class _BeatFile:
             try:
                 private.make_folder(folder)
                 self._descriptor = private.open_file(self._path, os.O_RDWR | os.O_EXCL)
+                _stamp(self._descriptor)  # before the lock, with which the file begins to count
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 self.remove()
@@ -141,9 +150,9 @@ def clear() -> None:
 
 def is_healthy() -> bool:
     """Whether there is a process, and each has touched its file lately. Files of processes that are gone do not count."""
-    ages = [
-        time.time() - os.fstat(descriptor).st_mtime
+    ages_ns = [
+        abs(time.monotonic_ns() - os.fstat(descriptor).st_mtime_ns)
         for _, descriptor in _open_files(os.O_RDONLY)
         if _is_held(descriptor, fcntl.LOCK_SH)
     ]
-    return bool(ages) and max(ages) < BEAT_MISSED_S
+    return bool(ages_ns) and max(ages_ns) < BEAT_MISSED_S * 1e9

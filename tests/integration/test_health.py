@@ -3,16 +3,19 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from redis_scheduler import health
+from tests.support.clock import SettableClock
 from tests.support.waiting import wait_until
 
 BEATING = """
@@ -48,10 +51,16 @@ def files(temporary: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def beating_process(umask: int = 0o022) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def beating_process(
+    umask: int = 0o022, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     """Run a process that beats; it ends in order with the block, unless it was ended before."""
     process = subprocess.Popen(
-        [sys.executable, "-c", BEATING], stdin=subprocess.PIPE, umask=umask, stderr=subprocess.PIPE
+        [sys.executable, "-c", BEATING],
+        stdin=subprocess.PIPE,
+        umask=umask,
+        stderr=subprocess.PIPE,
+        env=os.environ | dict(environment or {}),
     )
     try:
         yield process
@@ -124,6 +133,35 @@ async def test_a_process_that_stands_still_is_not_healthy(temporary: Path) -> No
         (its,) = [path for path in files(temporary) if path.name.startswith(f"{stands_still.pid}-")]
         os.utime(its, (0, 0))
         assert not health.is_healthy()
+
+
+@pytest.mark.parametrize("ahead_s", [-86_400, 86_400])
+async def test_a_step_of_the_wall_clock_makes_nobody_healthy_or_unhealthy(
+    ahead_s: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall_clock = time.time
+    monkeypatch.setattr(health, "BEAT_MISSED_S", 3.0)
+    async with beating_process() as process:
+        await healthy()
+        monkeypatch.setattr(time, "time", lambda: wall_clock() + ahead_s)
+        assert health.is_healthy()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await healthy(False)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        await healthy()
+
+
+async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(temporary: Path, tmp_path: Path) -> None:
+    clock = SettableClock(tmp_path, ahead_s=3_600)
+    check = "import sys; from redis_scheduler import health; sys.exit(not health.is_healthy())"
+    async with beating_process(environment=clock.environment):
+        await healthy()
+        for ahead_s in (3_600, -86_400, 86_400):
+            clock.set(ahead_s)
+            checking = subprocess.Popen([sys.executable, "-c", check], env=os.environ | clock.environment)
+            assert checking.wait(20) == 0
 
 
 async def test_a_file_that_somebody_removed_is_made_again(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
