@@ -91,6 +91,25 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
     return StoreRefused(f"Redis refuses a call: {advised(text)}")
 
 
+_CODES = re.compile(
+    r"\b(NOAUTH|WRONGPASS|NOPERM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|CROSSSLOT|WRONGTYPE|"
+    r"DENIED|BUSY|unknown command)\b"
+)
+
+
+def told(error: StoreUnavailable | StoreFull) -> str:
+    """Return what a client is told of the error. Never its text, which may name servers, users and keys: the log has that."""
+    text = str(error)
+    if re.search(r"\bLOADING\b|loading the dataset", text):
+        return "Redis is loading its data"
+    if "max number of clients" in text:
+        return "Redis takes no more connections"
+    if isinstance(error, StoreRefused):
+        code = _CODES.search(text)
+        return f"Redis refuses what the service asks{f' ({code[0]})' if code else ''}: the service's log says why"
+    return "Redis cannot be reached"
+
+
 def advised(text: str) -> str:
     """Return an error's text in one line, and what to do about it."""
     text = _ARGUMENTS.sub("", " ".join(text.split()))

@@ -208,6 +208,11 @@ async def refuses(running: Pair, client: Client, receiver: Receiver, case: Case,
     async def ask() -> None:
         answered, content = await client.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0.01})
         assert answered == status, content
+        if status == 503:
+            told = content["error"]
+            assert told.startswith(("Redis refuses what the service asks", "Redis takes no more connections")), told
+            assert told.endswith("; try again")
+            assert not any(secret in told for secret in (PASSWORD, "scheduler", "127.0.0.1", "{rs:0}"))
         assert (await client.call("GET", "/stats"))[0] == status
 
     await ask()

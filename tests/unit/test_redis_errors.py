@@ -4,7 +4,7 @@ import pytest
 from redis._parsers.base import BaseParser
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.refusal import translated
+from redis_scheduler.refusal import refused_calls, told, translated
 
 WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
 AWAY = [
@@ -36,3 +36,40 @@ def test_an_answer_that_nobody_knows_is_a_refusal_that_repeats_it() -> None:
     meaning = translated(BaseParser.parse_error("ERR something new"))
     assert isinstance(meaning, StoreRefused)
     assert str(meaning) == "Redis refuses a call: ERR something new"
+
+
+@pytest.mark.parametrize("form", ["{}", WRAPPED])
+@pytest.mark.parametrize("answer", AWAY)
+def test_a_client_is_told_what_redis_refuses_and_nothing_of_it_besides(answer: str, form: str) -> None:
+    said = told(translated(BaseParser.parse_error(form.format(answer))))
+    code = answer.partition(" ")[0]
+    if code == "LOADING":
+        assert said == "Redis is loading its data"
+    else:
+        assert said == f"Redis refuses what the service asks ({code}): the service's log says why"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "WRONGPASS invalid username-password pair for SECRET",
+        "NOPERM User SECRET has no permissions to access the 'SECRET:9' key",
+        "MOVED 3999 SECRET:6379",
+        "ASK 3999 SECRET:6379",
+        "ERR unknown command 'SECRET', with args beginning with: 'SECRET'",
+        "ERR SECRET",
+        "SECRET",
+        "DENIED Redis is running in protected mode because SECRET",
+    ],
+)
+def test_a_client_is_told_no_name_user_or_key(answer: str) -> None:
+    said = told(translated(BaseParser.parse_error(answer)))
+    assert said.startswith("Redis refuses what the service asks")
+    assert "SECRET" not in said
+
+
+def test_a_client_is_told_that_redis_is_not_there_where_it_did_not_answer() -> None:
+    for error in (ConnectionError("SECRET:6379 NOPERM"), TimeoutError("SECRET")):
+        assert told(translated(error)) == "Redis cannot be reached"
+    refused = refused_calls([("SET", "{rs:0}:x", "NOPERM User SECRET has no permissions")])
+    assert told(StoreRefused(refused)) == "Redis refuses what the service asks (NOPERM): the service's log says why"

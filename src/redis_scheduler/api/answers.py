@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
 from redis_scheduler.models import encode_answer
+from redis_scheduler.refusal import told
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def answer_to(error: Exception, path: str) -> Response:
             return failure(404, str(error))
         case StoreUnavailable():
             logger.debug("refused", extra={"fields": {"path": path, "error": str(error)}})
-            return failure(503, "Redis cannot be reached; try again", RETRY_AFTER)
+            return failure(503, f"{told(error)}; try again", RETRY_AFTER)
         case StoreFull():
             return failure(507, str(error))
         case ClientDisconnect():

@@ -149,7 +149,7 @@ class Api:
                 due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
                 found = "in delivery" if letter == "D" else "updated"
                 return answer({"data": key, "key": key, "due": rfc3339(due_ms), "found": found})
-        raise StoreUnavailable("The task is changed by others all the time")
+        raise HTTPException(503, "The task is changed by others all the time; try again", RETRY_AFTER)
 
     async def cancel(self, request: Request) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
@@ -189,25 +189,26 @@ class _Turns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._failures = 0
+        self._failure: StoreUnavailable | None = None
+        """The latest."""
 
     @contextlib.asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Hold the turn; StoreUnavailable when those before took too long, or found Redis away."""
-        failures_before = self._failures
+        """Hold the turn; 503 when those before took too long, StoreUnavailable when one of them found Redis away."""
+        failure_before = self._failure
         try:
             async with asyncio.timeout(QUEUED_S):
                 await self._lock.acquire()
         except TimeoutError as error:
-            raise StoreUnavailable("Redis is not available: too many wait for it") from error
-        if self._failures != failures_before:
+            raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
+        if self._failure is not failure_before and self._failure is not None:
             # Its client has waited for one time-out, and is spared another.
             self._lock.release()
-            raise StoreUnavailable("Redis is not available: the request before found it away")
+            raise type(self._failure)(str(self._failure))
         try:
             yield
-        except StoreUnavailable:
-            self._failures += 1
+        except StoreUnavailable as failure:
+            self._failure = failure.with_traceback(None)
             raise
         finally:
             self._lock.release()
