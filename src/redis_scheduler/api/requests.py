@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from yarl import URL
 
 from redis_scheduler import keys
-from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
+from redis_scheduler.api.diagnosis import RULES, WEBHOOK_LENGTH, bounded, examined, quoted
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
 from redis_scheduler.models import ScheduleRequest, UpdateRequest
 from redis_scheduler.settings import TEN_YEARS_S
@@ -23,7 +23,6 @@ from redis_scheduler.views import PAGE_LIMIT
 NESTING_LIMIT = 128
 """Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""
 
-WEBHOOK_LENGTH = 4_096
 WEBHOOKS_KNOWN = 1_000
 """Webhooks that were checked lately, which are not checked again."""
 
