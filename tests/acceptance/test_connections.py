@@ -68,7 +68,7 @@ def taken(process: Process) -> int:
     return sum(at.laddr.port == port and bool(at.raddr) for at in psutil.Process(process.process.pid).net_connections())
 
 
-@pytest.mark.parametrize("begins", [b"", b"GET / HT", ROOT, b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"])
+@pytest.mark.parametrize("begins", [b"", b"GET / HT", ROOT, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"])
 async def test_idle_strangers_leave_connections_to_clients_and_deliveries(
     begins: bytes, tmp_path: Path, redis_url: str, receiver: Receiver, clients: list[socket.socket]
 ) -> None:

@@ -20,6 +20,7 @@ class Recorder:
     """Method, path and body of each request whose body came whole."""
     begun: list[str] = field(default_factory=list)
     """The path of each request."""
+    queries: list[bytes] = field(default_factory=list)
     headers: list[list[tuple[bytes, bytes]]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Requests to /waits are answered once it is set."""
@@ -35,6 +36,7 @@ class Recorder:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         self.begun.append(path)
+        self.queries.append(scope["query_string"])
         self.headers.append(list(scope["headers"]))
         body, has_more = b"", path != "/refused"
         while has_more:

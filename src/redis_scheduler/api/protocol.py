@@ -9,6 +9,7 @@ Answers are JSON also where no application makes them. The invariants, for whoev
 """
 
 import asyncio
+import re
 from http import HTTPStatus
 
 import httptools
@@ -29,6 +30,12 @@ BODY_TIMEOUT_S = 30
 DISCARDED_BYTES = 16 * 1_048_576
 """Most that is read of a body after its request was refused."""
 
+
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?")
+"""Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port."""
+
+_WITHOUT_HOST = ("1.0", "0.9")
+"""Versions of HTTP that do without."""
 
 _TOO_MANY_FIELDS = f"The request has more than {HEAD_FIELDS} headers"
 
@@ -62,6 +69,9 @@ class JsonHttpProtocol(BoundedProtocol):
     """
 
     _discarded_bytes = 0
+    _host_count = 0
+    _host = _valid_host = b""
+    """Of the request that is coming, and of one before it, which was looked at."""
     _is_stranger = True
     """Whether no request has carried the token."""
     _address = b""
@@ -153,16 +163,17 @@ class JsonHttpProtocol(BoundedProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as offer:
-                # It takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same head
-                # without it goes to a new parser, and so does what follows.
-                data = memoryview(data)[offer.args[0] :]
-                head = self._head_without_offer()
-                self.parser = httptools.HttpRequestParser(self)
-                # As uvicorn's own: what comes behind a request that closes is passed over.
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                self.parser.feed_data(head)
+                end = offer.args[0]
             else:
                 return
+            # The parser takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same head
+            # without it goes to a new parser, and so does what follows.
+            data = memoryview(data)[end:]
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            # As uvicorn's own: what comes behind a request that closes is passed over.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(head)
 
     def _head_without_offer(self) -> bytes:
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
@@ -180,6 +191,10 @@ class JsonHttpProtocol(BoundedProtocol):
             return  # it comes again without the offer
         if len(self.headers) > HEAD_FIELDS:
             raise _Refused(_TOO_MANY_FIELDS)
+        if self._host_count != 1 or self._host != self._valid_host:
+            self._check_host()
+        if self.url[:1] != b"/":
+            self.url = _with_path(self.url)
         self._end_head()
         if self._is_stranger:
             self.scope["state"][BECOME_KNOWN] = self._become_known
@@ -189,6 +204,27 @@ class JsonHttpProtocol(BoundedProtocol):
         # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, or a trailer."""
+        name = name.lower()
+        if name == b"host":
+            self._host_count += 1
+            self._host = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def _check_host(self) -> None:
+        """Refuse what a server must (RFC 9112, section 3.2): two servers might take such a request for one to different hosts."""
+        if self._host_count > 1:
+            raise _Refused("Host: must be given once")
+        if self._host_count:
+            if not _HOST.fullmatch(self._host.rstrip(b" \t")):
+                raise _Refused("Host: must be a host name or address, and a port if it is not the usual one")
+            self._valid_host = self._host
+        elif self.parser.get_http_version() not in _WITHOUT_HOST:
+            raise _Refused("Host: is missing")
 
     def on_chunk_header(self) -> None:
         """Count anew."""
@@ -201,6 +237,7 @@ class JsonHttpProtocol(BoundedProtocol):
 
     def on_message_complete(self) -> None:
         """Wait no longer: the body is there."""
+        self._host_count = 0
         if self.parser.should_upgrade():
             return
         self._unreported_bytes = 0
@@ -281,3 +318,9 @@ class JsonHttpProtocol(BoundedProtocol):
             return
         self.transport.write(self._last_words)
         self.transport.close()
+
+
+def _with_path(target: bytes) -> bytes:
+    """Return a request's target with the path that it means. Raises the parser's error for what is no target."""
+    found = httptools.parse_url(target)
+    return target if found.path is not None else b"/?" + found.query if found.query else b"/"
