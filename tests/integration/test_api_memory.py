@@ -25,7 +25,7 @@ from tests.support.service import client_of, serving
 from tests.support.waiting import wait_until
 
 TOKEN = "test-token"
-SMALL = b"GET /one HTTP/1.1\r\n\r\n"
+SMALL = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def held(at: protocol.JsonHttpProtocol) -> int:
 
 async def test_few_requests_wait_in_a_connection(recorder: Recorder) -> None:
     client = connect(recorder.port)
-    sending = asyncio.create_task(push(client, b"GET /waits HTTP/1.1\r\n\r\n" + SMALL * 1_000_000))
+    sending = asyncio.create_task(push(client, b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n" + SMALL * 1_000_000))
     try:
         await wait_until(lambda: recorder.connections and recorder.connections[0].pipeline, "requests wait")
         for _ in range(50):
@@ -78,7 +78,7 @@ async def test_few_requests_wait_in_a_connection(recorder: Recorder) -> None:
 async def test_bodies_that_are_asked_for_let_no_more_in(recorder: Recorder) -> None:
     """An application that asks for a body made uvicorn read on, while others waited."""
     client = connect(recorder.port)
-    request = b"POST /one HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"
+    request = b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
     sending = asyncio.create_task(push(client, request * 100_000))
     most = 0
     try:
@@ -96,7 +96,9 @@ async def test_bodies_that_are_asked_for_let_no_more_in(recorder: Recorder) -> N
 @pytest.mark.parametrize("body", [b"", b"x", b"\r\n\r\n" * 3, b"y" * 70_000])
 async def test_all_that_waited_are_answered_in_their_order(recorder: Recorder, body: bytes) -> None:
     count = 3_000 if len(body) < 100 else 30
-    wire = b"".join(b"POST /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (at, len(body), body) for at in range(count))
+    wire = b"".join(
+        b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (at, len(body), body) for at in range(count)
+    )
     reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
     writer.write(wire)
     async with asyncio.timeout(20):
@@ -107,7 +109,9 @@ async def test_all_that_waited_are_answered_in_their_order(recorder: Recorder, b
     assert recorder.requests == [("POST", f"/{number}", body) for number in range(count)]
 
 
-@pytest.mark.parametrize("request_", [b"GET /large HTTP/1.1\r\n\r\n", b"GET /large HTTP/1.0\r\n\r\n", SMALL * 3_000])
+@pytest.mark.parametrize(
+    "request_", [b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /large HTTP/1.0\r\n\r\n", SMALL * 3_000]
+)
 async def test_a_connection_whose_answers_are_not_read_is_aborted(
     recorder: Recorder, request_: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +144,9 @@ async def test_a_connection_whose_answers_are_read_slowly_is_kept(monkeypatch: p
 async def test_a_head_of_very_many_fields_is_refused(recorder: Recorder) -> None:
     for fields, status in ((protocol.HEAD_FIELDS, b" 200 "), (protocol.HEAD_FIELDS + 1, b" 400 "), (20_000, b" 400 ")):
         reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
-        writer.write(b"GET /one HTTP/1.1\r\n" + b"a:\r\n" * fields + (b"\r\n" if fields < 20_000 else b""))
+        writer.write(
+            b"GET /one HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * (fields - 1) + (b"\r\n" if fields < 20_000 else b"")
+        )
         assert status in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
 
@@ -152,11 +158,11 @@ async def test_all_connections_together_hold_little_of_requests(
     state = recorder.server.server_state
     assert isinstance(state, bounds.ConnectionState)
     usual_reader, usual = await asyncio.open_connection("127.0.0.1", recorder.port)
-    usual.write(b"GET /one HTTP/1.1\r\nX: " + b"y" * 1_000)
+    usual.write(b"GET /one HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000)
     clients = [connect(recorder.port, receive_buffer=100_000) for _ in range(40)]
-    waits = b"GET /waits HTTP/1.1\r\n\r\n"
+    waits = b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n"
     for number, client in enumerate(clients):
-        large = b"GET /one HTTP/1.1\r\nX: " + b"y" * 50_000
+        large = b"GET /one HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 50_000
         await push(client, [large, waits + (large + b"\r\n\r\n") * 3, waits + SMALL * 10_000][number % 3])
     for _ in range(50):
         await asyncio.sleep(0.01)
@@ -174,7 +180,10 @@ async def test_all_connections_together_hold_little_of_requests(
 async def test_a_pipeline_that_comes_in_one_packet_is_counted(recorder: Recorder) -> None:
     state = recorder.server.server_state
     assert isinstance(state, bounds.ConnectionState)
-    packet = b"GET /waits HTTP/1.1\r\n\r\n" + (b"GET /one HTTP/1.1\r\nX: " + b"y" * 1_000 + b"\r\n\r\n") * 14
+    packet = (
+        b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n"
+        + (b"GET /one HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000 + b"\r\n\r\n") * 14
+    )
     _, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
     writer.write(packet)
     await wait_until(lambda: recorder.connections and len(recorder.connections[0].pipeline) == 14, "they wait")
@@ -188,7 +197,10 @@ async def test_fields_that_are_coming_count_as_what_they_cost(recorder: Recorder
     state = recorder.server.server_state
     assert isinstance(state, bounds.ConnectionState)
     reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
-    for begin in (b"GET /one HTTP/1.1\r\n", b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"):
+    for begin in (
+        b"GET /one HTTP/1.1\r\nHost: x\r\n",
+        b"POST /one HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    ):
         writer.write(begin + b"a: b\r\n" * 250)
         await wait_until(lambda: state.held_bytes > 240 * bounds.FIELD_BYTES, "counted")
         writer.write(b"\r\n")
@@ -204,7 +216,7 @@ async def test_a_usual_head_is_taken_also_where_others_hold_all(
     monkeypatch.setattr(bounds, "HELD_BYTES", 0)
     for size, answer in ((1_000, b"HTTP/1.1 200 OK\r\n"), (20_000, b"")):
         reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
-        writer.write(b"GET /one HTTP/1.1\r\nX: " + b"y" * size)
+        writer.write(b"GET /one HTTP/1.1\r\nHost: x\r\nX: " + b"y" * size)
         await wait_until(lambda: not recorder.connections or recorder.connections[0]._held_bytes, "it came")
         with contextlib.suppress(ConnectionError):
             writer.write(b"\r\n\r\n")
@@ -213,7 +225,7 @@ async def test_a_usual_head_is_taken_also_where_others_hold_all(
         await wait_until(lambda: not recorder.connections, "closed")
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1\r\nConnection: close"])
+@pytest.mark.parametrize("version", ["1.0", "1.1\r\nHost: x\r\nConnection: close"])
 async def test_who_sends_a_body_that_is_refused_sees_the_answer_also_where_it_closes(
     recorder: Recorder, version: str
 ) -> None:
@@ -233,7 +245,7 @@ async def test_who_sends_a_body_that_is_refused_sees_the_answer_also_where_it_cl
 
 
 async def test_trailers_and_extensions_of_chunks_have_an_end(recorder: Recorder) -> None:
-    head = b"POST /one HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /one HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     for endless in (b"0\r\n" + b"X-Trailer: y\r\n" * 40_000, b"0\r\nX: " + b"y" * 500_000, b"5;" + b"x" * 500_000):
         reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
         writer.write(head + endless)
@@ -247,8 +259,8 @@ async def test_trailers_and_extensions_of_chunks_have_an_end(recorder: Recorder)
 async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Recorder) -> None:
     process, clients = psutil.Process(), []
     requests = [
-        b"POST /refused HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
-        b"GET /refused HTTP/1.1\r\n" + b"X: %s\r\n\r\n" % (b"y" * 60_000),
+        b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000,
+        b"GET /refused HTTP/1.1\r\nHost: x\r\n" + b"X: %s\r\n\r\n" % (b"y" * 60_000),
     ]
     rss = process.memory_info().rss
     for request in requests * 150:
@@ -328,7 +340,7 @@ async def test_a_page_ends_before_it_is_too_large(api: int, store: Store, sizes:
 async def test_pages_share_what_they_may_hold(api: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 12)
     await fill(store, [900_000] * 9)
-    request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+    request = f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
     unread = [connect(api) for _ in range(app.PAGES_AT_ONCE)]
     for client in unread:
         await push(client, request)
@@ -353,7 +365,7 @@ async def test_a_page_whose_client_is_gone_gives_back_its_part(
     api: int, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     await fill(store, [900_000] * 3)
-    request = f"GET /schedules HTTP/1.1\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+    request = f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
     for _ in range(3 * app.PAGES_AT_ONCE):
         client = connect(api)
         await push(client, request)
@@ -397,7 +409,7 @@ async def test_requests_of_strangers_who_read_nothing_cost_little(
         service = psutil.Process(process.process.pid)
         before = service.memory_info().rss
         clients = [connect(port, receive_buffer=1_000_000) for _ in range(5)]
-        requests = b"GET / HTTP/1.1\r\n\r\n" * (3_000_000 // 18)
+        requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * (3_000_000 // 27)
         sending = [asyncio.create_task(push(client, requests)) for client in clients]
         try:
             for _ in range(10):

@@ -25,6 +25,9 @@ class Recorder:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Requests to /waits are answered once it is set."""
     large: bytes = b""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it, and the server stops; `ended` is set once it has."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     server: ApiServer = field(init=False)
 
@@ -63,17 +66,22 @@ class Recorder:
 async def recording(send_buffer: int = 0) -> AsyncIterator[Recorder]:
     """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in bytes."""
     recorder = Recorder()
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    hurry = asyncio.Event()
     listener = listen("127.0.0.1", 0)
     if send_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     recorder.port = listener.getsockname()[1]
     recorder.server = create_server(recorder, grace_s=1)
+
+    async def serve() -> None:
+        await recorder.server.run_until(recorder.stop, hurry, listener)
+        recorder.ended.set()
+
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(recorder.server.run_until(stop, hurry, listener))
+        tasks.create_task(serve())
         try:
             yield recorder
         finally:
             recorder.gate.set()
-            stop.set()
+            recorder.stop.set()
             hurry.set()

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 STRANGERS_SHARE = 4
 """One address without the token may have a quarter of all connections. (A proxy's are one address.)"""
 
-BECOME_KNOWN = "become_known"
-"""Under this name a request's ASGI state has what is called once it carries the token."""
+CONNECTION = "connection"
+"""Under this name a request's ASGI state has its connection."""
 
 LOOKED_AT = 16
 """So many of an address' oldest connections are looked at for an idle one."""

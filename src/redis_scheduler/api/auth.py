@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redis_scheduler.api.admission import BECOME_KNOWN
+from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, failure
 from redis_scheduler.errors import SchedulerError
 
@@ -79,12 +79,14 @@ class Gate:
                 instances.append(value)
         refusal: ASGIApp | None = None
         has_token = self._is_authorised(tokens)
-        if has_token and (become_known := scope.get("state", {}).get(BECOME_KNOWN)):
-            become_known()
-        if not has_token and (scope["path"], scope["method"]) not in OPEN:
+        if has_token:
+            connection = scope.get("state", {}).get(CONNECTION)
+            if connection is not None and connection.is_stranger:
+                connection.become_known()
+        elif (scope["path"], scope["method"]) not in OPEN:
             self._refusals.note(scope)
             refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
-        elif instances:
+        if instances and refusal is None:
             refusal = await self._refusal_of_own(instances, scope["path"])
         await (refusal or self._app)(scope, receive, send)
 

@@ -47,6 +47,8 @@ class ConnectionState(ServerState):
         super().__init__()
         self.admission = admission
         self.held_bytes = 0
+        self.is_stopping = False
+        """Whether each answer is the last of its connection."""
 
 
 class _Flow(FlowControl):
@@ -57,8 +59,9 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, unless it is held."""
-        if not self.is_held:
-            super().resume_reading()
+        if self.read_paused and not self.is_held:
+            self.read_paused = False
+            self._transport.resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -114,8 +117,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what may wait, and keep the rest."""
-        self._unset_keepalive_if_required()
-        is_held = self._held_bytes or self.pipeline or self._is_over
+        if self._is_over:
+            self._drop(len(data))
+            return
+        is_held = self._held_bytes or self.pipeline
         if not is_held and len(data) <= HEAD_BYTES and data.count(HEAD_END) < WAITING_REQUESTS:
             # The usual case needs no more than this.
             self._parse(data)
@@ -137,15 +142,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._waiting_bytes += end - at
             at = end
         self._unparsed = b"" if self._is_over else data[at:]
-        held = (
-            len(self._unparsed) + self._unreported_bytes + self._waiting_bytes + FIELD_BYTES * len(self.headers or ())
-        )
+        held = 0
+        if not self._is_over:
+            coming = self._unreported_bytes + FIELD_BYTES * len(self.headers or ())
+            held = len(self._unparsed) + self._waiting_bytes + coming
         if held != self._held_bytes:
             self._hold(held)
         if self.pipeline:
             self.flow.is_held = True
             self.flow.pause_reading()
-        if not self.transport.is_closing():
+        if not (self._is_over or self.transport.is_closing()):
             self._await_more()
 
     def _hold(self, held: int) -> None:
@@ -167,16 +173,12 @@ class BoundedProtocol(HttpToolsProtocol):
             end = found + len(HEAD_END)
         return end
 
-    def on_response_complete(self) -> None:
-        """Go on with the next request."""
-        super().on_response_complete()
-        if self.flow.is_held and not self.pipeline and not self.transport.is_closing():
-            self.flow.is_held = False
-            self._waiting_bytes = 0
-            if self._unparsed:
-                self._unset_keepalive_if_required()
-            self._take(self._unparsed)
-            self.flow.resume_reading()
+    def _read_on(self) -> None:
+        """Go on with what was kept, once no request waits any more."""
+        self.flow.is_held = False
+        self._waiting_bytes = 0
+        self._take(self._unparsed)
+        self.flow.resume_reading()
 
     def _parse(self, data: bytes | memoryview) -> None:
         """Parse a piece, and count it in `_unreported_bytes`."""
@@ -184,4 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_more(self) -> None:
         """Bound the time of what has begun to come."""
+        raise NotImplementedError
+
+    def _drop(self, size: int) -> None:
+        """Count what came where nothing more is parsed."""
         raise NotImplementedError

@@ -4,8 +4,10 @@ Answers are JSON also where no application makes them. The invariants, for whoev
 
 - The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
 - Each request gets one answer at most, and answers come in the order of their requests.
-- Nothing is parsed after a refusal, nor after a request that closes the connection.
+- Nothing is parsed after a refusal, nor after a request that closes the connection. How it ends: closing.py.
 - What it holds is bounded: bounds.py.
+
+What runs for every request replaces uvicorn's own methods instead of calling them: a third of the server's time went there.
 """
 
 import asyncio
@@ -13,9 +15,11 @@ import re
 from http import HTTPStatus
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
-from redis_scheduler.api.admission import BECOME_KNOWN
-from redis_scheduler.api.bounds import HEAD_BYTES, BoundedProtocol
+from redis_scheduler.api.admission import CONNECTION
+from redis_scheduler.api.bounds import HEAD_BYTES
+from redis_scheduler.api.closing import DROPPED_BYTES, ClosingProtocol
 from redis_scheduler.models import encode_answer
 
 HEAD_FIELDS = 256
@@ -26,10 +30,6 @@ HEAD_TIMEOUT_S = 30
 
 BODY_TIMEOUT_S = 30
 """How long a client may take to bring the body of a request."""
-
-DISCARDED_BYTES = 16 * 1_048_576
-"""Most that is read of a body after its request was refused."""
-
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?")
 """Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port."""
@@ -44,36 +44,19 @@ class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
 
 
-class _Lingering:
-    """The transport of an answer that closes the connection: it stays open until the request's body has come.
-
-    To close before would reset it, and who is still sending, as a proxy does, might never see the answer.
-    """
-
-    def __init__(self, connection: "JsonHttpProtocol") -> None:
-        self._connection = connection
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-
-    def close(self) -> None:
-        """Close, or leave that to the end of the body, or of the time that it has."""
-        if not self._connection.cycle.more_body:
-            self._connection.transport.close()
-
-
-class JsonHttpProtocol(BoundedProtocol):
+class JsonHttpProtocol(ClosingProtocol):
     """One connection.
 
     The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
     and its client might never see the answer.
     """
 
+    is_stranger = True
     _discarded_bytes = 0
     _host_count = 0
     _host = _valid_host = b""
     """Of the request that is coming, and of one before it, which was looked at."""
-    _is_stranger = True
-    """Whether no request has carried the token."""
+    _idle_since = 0.0
     _address = b""
     _last_words = b""
     """A refusal that waits for the answers before it."""
@@ -87,6 +70,7 @@ class JsonHttpProtocol(BoundedProtocol):
             # The log shows it as its own network does; to a socket for IPv6 and IPv4 it is ::ffff:192.0.2.1.
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self._await_head()
+        self.app_state = {CONNECTION: self}  # each request's state is a copy
         self._address = self.server_state.admission.admit(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,15 +79,28 @@ class JsonHttpProtocol(BoundedProtocol):
         self._end_body()
         self.server_state.admission.forget(self, self._address)
         super().connection_lost(exc)
+        # No circle is left to the collection of garbage.
+        self.app_state = {}
+        self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _become_known(self) -> None:
-        self._is_stranger = False
+    def become_known(self) -> None:
+        """Note that a request has carried the token."""
+        self.is_stranger = False
         self.server_state.admission.know(self, self._address)
+
+    def close_if_idle(self, now: float) -> None:
+        """Close the connection where its client has asked for nothing for too long. Called from time to time.
+
+        A timer for each request, which uvicorn has, cost a microsecond.
+        """
+        is_idle = self.cycle is None and self._head_timer is None
+        if is_idle and now - self._idle_since > self.timeout_keep_alive:
+            self.transport.close()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -141,7 +138,7 @@ class JsonHttpProtocol(BoundedProtocol):
             return
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_complete:
             self._discarded_bytes += len(data)
-            if self._discarded_bytes > DISCARDED_BYTES:
+            if self._discarded_bytes > DROPPED_BYTES:
                 self._is_over = True
                 self.transport.close()
                 return
@@ -196,11 +193,9 @@ class JsonHttpProtocol(BoundedProtocol):
         if self.url[:1] != b"/":
             self.url = _with_path(self.url)
         self._end_head()
-        if self._is_stranger:
-            self.scope["state"][BECOME_KNOWN] = self._become_known
         super().on_headers_complete()
-        if not self.cycle.keep_alive:
-            self.cycle.transport = _Lingering(self)
+        if not self.cycle.keep_alive or self.server_state.is_stopping:
+            self.close_with_answer()
         # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
@@ -231,9 +226,14 @@ class JsonHttpProtocol(BoundedProtocol):
         self._unreported_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Count anew, and keep the body."""
+        """Count anew, and keep the body, unless its request is answered already."""
         self._unreported_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """Wait no longer: the body is there."""
@@ -241,7 +241,8 @@ class JsonHttpProtocol(BoundedProtocol):
         if self.parser.should_upgrade():
             return
         self._unreported_bytes = 0
-        self._end_body()
+        if self._body_timer is not None:
+            self._end_body()
         # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
         self.cycle.more_body = False
         self.cycle.message_event.set()
@@ -251,27 +252,31 @@ class JsonHttpProtocol(BoundedProtocol):
                 # A trailer says `close`, but the answer may have gone out: the parser takes what follows all the same.
                 self.parser.set_dangerous_leniencies(lenient_keep_alive=True)
         if self.cycle.response_complete:
-            if not self.cycle.keep_alive:
-                self.transport.close()  # the cycle stays: it says that nothing more is a request
-                return
             self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
             self._await_head()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
-        super().on_response_complete()
+        if not self.transport.is_closing():
+            if self.flow.read_paused:
+                self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            if self.flow.is_held and not self.pipeline:
+                self._read_on()
         cycle = self.cycle
-        if self.pipeline or not (cycle.response_complete or cycle.disconnected):
+        if cycle is None or self.pipeline or not (cycle.response_complete or cycle.disconnected):
             return
         if self._is_over:
             self._end()
         elif not cycle.more_body:
             self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
+            self._idle_since = self.loop.time()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
         """Keep the connection for the answers to what came whole."""
-        self._is_over = True
-        return self._give_up_request()
+        self._is_over = self._has_client_ended = True
+        return self._dropping_since is None and self._give_up_request()
 
     def _give_up_request(self) -> bool:
         """Tell the application that no more comes of a request whose body has begun; return whether others are due."""
@@ -285,13 +290,22 @@ class JsonHttpProtocol(BoundedProtocol):
         self.pipeline.popleft()  # the latest
         return True
 
+    def announce_stop(self) -> None:
+        """Let the answer to the latest request be the last. One that has begun says nothing of it; an idle connection waits."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.close_with_answer()
+
     def shutdown(self) -> None:
         """Let a request under way be answered; one whose body has not come yet is not waited for."""
         cycle = self.cycle
-        if cycle is None or cycle.response_started or not cycle.more_body:
-            super().shutdown()
-            return
-        self._refuse(503, "The service is stopping; try again")
+        if cycle is None:
+            self.transport.close()
+        elif cycle.response_complete:
+            self.close_in_steps()
+        elif cycle.response_started or not cycle.more_body:
+            self.close_with_answer()
+        else:
+            self._refuse(503, "The service is stopping; try again")
 
     def _refuse(self, status: int, error: str) -> None:
         """Answer the request that is coming, after those before it, and close. What comes after it is not looked at."""
@@ -301,7 +315,11 @@ class JsonHttpProtocol(BoundedProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_started:
-            self.transport.close()  # another answer would be taken for that to another request
+            # Another answer would be taken for that to another request.
+            if self.cycle.response_complete:
+                self.close_in_steps()
+            else:
+                self.transport.close()
             return
         body = encode_answer({"status": status, "error": error})
         retry = "retry-after: 1\r\n" if status == 503 else ""
@@ -314,10 +332,10 @@ class JsonHttpProtocol(BoundedProtocol):
             self._end()
 
     def _end(self) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._dropping_since is not None:
             return
         self.transport.write(self._last_words)
-        self.transport.close()
+        self.close_in_steps()
 
 
 def _with_path(target: bytes) -> bytes:

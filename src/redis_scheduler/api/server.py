@@ -19,6 +19,15 @@ from redis_scheduler.errors import StartError
 KEEPALIVE_S = 75
 """How long an idle connection of a client is kept."""
 
+WATCH_S = 5.0
+"""Between two looks for connections that are idle, or whose answers nobody reads."""
+
+STOPPING_S = 1.0
+"""How long a process that stops waits for the last requests of who keeps a connection; until then its port is open."""
+
+LOOKS = 50
+"""So often it is looked meanwhile whether anybody does."""
+
 BACKLOG = 2_048
 
 CONNECTIONS = 10_000
@@ -27,6 +36,8 @@ CONNECTIONS = 10_000
 
 class ApiServer(uvicorn.Server):
     """A server that leaves the signals to the life cycle."""
+
+    server_state: ConnectionState
 
     def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
         super().__init__(config)
@@ -59,13 +70,31 @@ class ApiServer(uvicorn.Server):
             exiter.cancel()
             watcher.cancel()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let clients know before the port is closed: each answer is the last of its connection, and probes are told.
+
+        To close idle connections at once would meet the requests that are just coming on them. Where nobody keeps a
+        connection, nobody is waited for.
+        """
+        self.server_state.is_stopping = True
+        connections = self.server_state.connections
+        for connection in list(connections):
+            if isinstance(connection, JsonHttpProtocol):
+                connection.announce_stop()
+        for _ in range(LOOKS):
+            if not connections or self.force_exit:
+                break
+            await asyncio.sleep(STOPPING_S / LOOKS)
+        await super().shutdown(sockets)
+
     async def _watch_connections(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(bounds.UNREAD_TIMEOUT_S / 6)
+            await asyncio.sleep(min(WATCH_S, bounds.UNREAD_TIMEOUT_S / 6))
             for connection in list(self.server_state.connections):
                 if isinstance(connection, JsonHttpProtocol):
                     connection.abort_if_unread(now())
+                    connection.close_if_idle(now())
 
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)

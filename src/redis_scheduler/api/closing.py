@@ -1,0 +1,86 @@
+"""How a connection of the HTTP server ends: so that its client sees the last answer, and within a bounded time.
+
+A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the answer. So
+after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that nothing more
+follows; then what it still sends is read and dropped, until it closes its side too.
+"""
+
+import asyncio
+
+from redis_scheduler.api.bounds import BoundedProtocol
+
+SILENT_S = 2.0
+"""A client that sends nothing for so long has had time to read: the connection is closed."""
+
+DROPPING_S = 30.0
+"""How long a client may go on sending after the last answer: as long as for a body."""
+
+DROPPED_BYTES = 16 * 1_048_576
+"""Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""
+
+
+class _Transport:
+    """The transport of an answer that closes its connection."""
+
+    def __init__(self, connection: "ClosingProtocol") -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        """Close in two steps."""
+        self._connection.close_in_steps()
+
+
+class ClosingProtocol(BoundedProtocol):
+    """A connection that ends in this way."""
+
+    _has_client_ended = False
+    """Whether the client has closed its side."""
+    _dropped_bytes = _dropped_bytes_seen = 0
+    _dropping_since: float | None = None
+    _silence_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+        super().connection_lost(exc)
+
+    def close_with_answer(self) -> None:
+        """Let the answer to the latest request be the last."""
+        self.cycle.keep_alive = False
+        self.cycle.transport = _Transport(self)  # type: ignore[assignment]  # all that an answer needs of one
+
+    def close_in_steps(self) -> None:
+        """Say that nothing more follows, and drop what still comes. Nothing may be written after this."""
+        if self.transport.is_closing() or self._dropping_since is not None:
+            return
+        self._is_over = True
+        if self._has_client_ended:
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._dropping_since = self.loop.time()
+        self._unparsed, self.headers, self.url = b"", [], b""
+        self._hold(0)
+        self.flow.is_held = False
+        self.flow.resume_reading()
+        self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        is_silent = self._dropped_bytes == self._dropped_bytes_seen
+        self._dropped_bytes_seen = self._dropped_bytes
+        if is_silent or self.loop.time() - (self._dropping_since or 0) > DROPPING_S:
+            self.transport.close()
+        else:
+            self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
+
+    def _drop(self, size: int) -> None:
+        """Count what came after the last request. While answers are due it is left to the client."""
+        if self._dropping_since is None:
+            self.flow.is_held = True
+            self.flow.pause_reading()
+        self._dropped_bytes += size
+        if self._dropped_bytes > DROPPED_BYTES:
+            self.transport.close()

@@ -1,0 +1,175 @@
+"""How connections to the API end: the client sees the last answer whatever it still sends, and keeps nothing open for long."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from redis_scheduler.api import closing, server
+from tests.support.recorder import Recorder, recording
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    async with recording() as running:
+        yield running
+
+
+def send_all_then_read(port: int, data: bytes, piece: int = 0) -> bytes:
+    """Send as a client that looks for no answer until it has sent everything; return all that comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        for start in range(0, len(data), piece or len(data)):
+            client.sendall(data[start : start + (piece or len(data))])
+        answer = b""
+        while read := client.recv(65_536):
+            answer += read
+        return answer
+
+
+REFUSED_EARLY = {
+    "a target without end": (b"GET /" + b"a" * 3_000_000, b" 400 "),
+    "headers without end": (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 3_000_000, b" 400 "),
+    "very many headers": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 500_000, b" 400 "),
+    "what is no HTTP": (b"hello\r\n\r\n" + b"a" * 3_000_000, b" 400 "),
+    "no host": (b"POST / HTTP/1.1\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000, b" 400 "),
+    "chunks that are none": (
+        b"POST /one HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"z" * 3_000_000,
+        b" 400 ",
+    ),
+    "a body nobody wants, and a close": (
+        b"POST /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000,
+        b" 200 ",
+    ),
+    "a body nobody wants, by HTTP/1.0": (
+        b"POST /refused HTTP/1.0\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000,
+        b" 200 ",
+    ),
+    "bytes behind the last request": (b"GET /one HTTP/1.0\r\n\r\n" + b"\0" * 3_000_000, b" 200 "),
+    "requests behind the last one": (
+        b"GET /one HTTP/1.0\r\n\r\n" + b"GET /two HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000,
+        b" 200 ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_EARLY)
+async def test_a_client_that_is_still_sending_sees_the_answer(name: str, recorder: Recorder) -> None:
+    data, status = REFUSED_EARLY[name]
+    for piece in (0, 1_000):
+        answer = await asyncio.to_thread(send_all_then_read, recorder.port, data, piece)
+        assert status in answer.partition(b"\r\n")[0]
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in answer
+    await wait_until(lambda: not recorder.connections, "closed")
+    assert recorder.server.server_state.held_bytes == 0
+
+
+async def test_the_answers_that_are_due_come_before_a_refusal_and_nothing_is_read_meanwhile(recorder: Recorder) -> None:
+    waits = b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n"
+    sending = asyncio.create_task(asyncio.to_thread(send_all_then_read, recorder.port, waits + b"\0" * 10_000_000))
+    await wait_until(lambda: recorder.begun, "begun")
+    await asyncio.sleep(0.3)
+    assert recorder.connections[0]._dropped_bytes < 1_000_000
+    recorder.gate.set()
+    answers = await sending
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 400 " in answers
+
+
+async def test_who_does_not_close_its_side_is_closed_soon(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "SILENT_S", 0.2)
+    for request in (b"hello\r\n\r\n", b"POST /refused HTTP/1.0\r\nContent-Length: 9\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+        writer.write(request)
+        began = time.monotonic()
+        assert await asyncio.wait_for(reader.read(), 5)
+        await wait_until(lambda: not recorder.connections, "closed")
+        assert time.monotonic() - began < 3
+        writer.close()
+
+
+@pytest.mark.parametrize(("limit", "value"), [("DROPPED_BYTES", 300_000), ("DROPPING_S", 0.5)])
+async def test_who_sends_without_end_is_cut_off(
+    limit: str, value: float, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "SILENT_S", 0.1)
+    monkeypatch.setattr(closing, limit, value)
+    _reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
+    writer.write(b"hello\r\n\r\n")
+    began = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() - began < 10:
+            writer.write(b"x" * 1_000)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+    assert time.monotonic() - began < 5
+    assert not recorder.connections
+    writer.close()
+
+
+async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEPALIVE_S", 0.3)
+    monkeypatch.setattr(server, "WATCH_S", 0.05)
+    async with recording() as watched:
+        reader, writer = await asyncio.open_connection("127.0.0.1", watched.port)
+        for _ in range(8):  # longer in all than an idle one is kept
+            writer.write(b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"/one"), 5)
+            await asyncio.sleep(0.1)
+        writer.write(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.6)
+        watched.gate.set()
+        await asyncio.wait_for(reader.readuntil(b"/waits"), 5)
+        assert await asyncio.wait_for(reader.read(), 5) == b"", "closed"
+        writer.close()
+
+
+# A stop
+
+
+KEPT = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_who_keeps_a_connection_is_told_of_a_stop_by_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle connection was closed at once, and with it the request that was on its way."""
+    monkeypatch.setattr(server, "STOPPING_S", 5)
+    async with recording() as stopping:
+        connections = [await asyncio.open_connection("127.0.0.1", stopping.port) for _ in range(3)]
+        for reader, writer in connections[:2]:
+            writer.write(KEPT)
+            assert b"close" not in await asyncio.wait_for(reader.readuntil(b"/one"), 5)
+        connections[2][1].write(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wait_until(lambda: "/waits" in stopping.begun, "begun")
+        stopping.stop.set()
+        await wait_until(lambda: stopping.server.server_state.is_stopping, "it stops")
+        late = await asyncio.open_connection("127.0.0.1", stopping.port)
+        stopping.gate.set()
+        for reader, writer in [connections[0], connections[2], late]:
+            if (reader, writer) != connections[2]:
+                writer.write(KEPT)
+            answer = await asyncio.wait_for(reader.read(), 5)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"connection: close\r\n" in answer
+            writer.close()
+        connections[1][1].close()
+        began = time.monotonic()
+        await asyncio.wait_for(stopping.ended.wait(), 10)
+        assert time.monotonic() - began < 2, "nobody keeps a connection any more"
+
+
+async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STOPPING_S", 0.5)
+    async with recording() as stopping:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stopping.port)
+        writer.write(KEPT)
+        await asyncio.wait_for(reader.readuntil(b"/one"), 5)
+        began = time.monotonic()
+        stopping.stop.set()
+        await asyncio.wait_for(stopping.ended.wait(), 10)
+        assert 0.4 < time.monotonic() - began < 3
+        assert await reader.read() == b""
+        writer.close()
