@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.api import app, bounds, protocol, server
+from redis_scheduler.api import app, bounds, pages, protocol, server
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
@@ -337,24 +337,73 @@ async def test_a_page_ends_before_it_is_too_large(api: int, store: Store, sizes:
     assert found == made
 
 
-async def test_pages_share_what_they_may_hold(api: int, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 12)
+def ask_for_page(port: int, receive_buffer: int = 4_096) -> tuple[socket.socket, bytes]:
+    """Return a connection, and what to push into it."""
+    return connect(
+        port, receive_buffer
+    ), f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
+
+
+async def test_slow_readers_keep_nobody_from_pages(
+    api: int, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Eight that read just enough kept everybody else from pages for an hour."""
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 60)
+    monkeypatch.setattr(pages, "READER_S", 1_000)
     await fill(store, [900_000] * 9)
-    request = f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
-    unread = [connect(api) for _ in range(app.PAGES_AT_ONCE)]
-    for client in unread:
+    slow = [ask_for_page(api) for _ in range(pages.PAGES_BYTES // PAGE_BYTES + 2)]
+    for client, request in slow:
         await push(client, request)
 
     async def is_refused() -> bool:
         status, body = await page(api)
         return status == 503 and b"pages" in body
 
-    await wait_until(is_refused, "no more pages at once")
-    # Those that nobody reads are aborted, and others can have pages again.
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.5)
-    await wait_until(lambda: _has_page(api), "pages again", timeout_s=20)
-    for client in unread:
+    await wait_until(is_refused, "no room")
+    monkeypatch.setattr(pages, "READER_S", 1.0)
+    for _ in range(5):
+        status, body = await page(api)
+        assert status == 200
+        assert len(body) > 8_000_000
+    cut_off = [record for record in caplog.records if record.getMessage() == "page-cut-off"]
+    assert 0 < len(cut_off) <= len(slow)
+    for client, _ in slow:
         client.close()
+
+
+async def test_a_slow_reader_has_its_time_where_nobody_waits_for_room(
+    api: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "READER_S", 0.1)
+    await fill(store, [900_000] * 3)
+    client, request = ask_for_page(api, 100_000)
+    await push(client, request)
+    answer = b""
+    while b'"next"' not in answer[-100:]:
+        answer += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 100_000), 5)
+        await asyncio.sleep(0.02)
+    assert len(answer) > 2_700_000
+    client.close()
+
+
+async def test_all_pages_together_hold_little(tmp_path: Path, redis_url: str, store: Store) -> None:
+    """With forty that nobody reads it was 200 MB."""
+    await fill(store, [90_000] * 100)
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as process, client_of(process) as client:
+        port = int(client.url.rpartition(":")[2])
+        await client.stats()
+        service = psutil.Process(process.process.pid)
+        before = most = service.memory_info().rss
+        asked = [ask_for_page(port) for _ in range(40)]
+        for at, request in asked:
+            await push(at, request)
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            most = max(most, service.memory_info().rss)
+        print("pages, MB:", (most - before) / 1e6)
+        assert most - before < 1.3 * pages.PAGES_BYTES
+        for at, _ in asked:
+            at.close()
 
 
 async def _has_page(port: int) -> bool:
@@ -366,11 +415,11 @@ async def test_a_page_whose_client_is_gone_gives_back_its_part(
 ) -> None:
     await fill(store, [900_000] * 3)
     request = f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
-    for _ in range(3 * app.PAGES_AT_ONCE):
+    for _ in range(30):
         client = connect(api)
         await push(client, request)
         client.close()
-    assert (await page(api))[0] == 200
+    await wait_until(lambda: _has_page(api), "room for a page")
 
 
 async def test_a_large_body_is_put_together_once(client: RedisClient) -> None:

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler import keys
 from redis_scheduler.api import requests
+from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
 from redis_scheduler.api.auth import Gate
+from redis_scheduler.api.pages import PageRoom
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.batcher import Batcher
 from redis_scheduler.deployment import Deployment
@@ -42,10 +44,7 @@ UPDATE_TRIES = 20
 """Times that an update reads again because another process changed the record first."""
 
 QUEUED_S = 2.0
-"""How long updates of one task, purges, and pages wait for one another: as long as for Redis."""
-
-PAGES_AT_ONCE = 8
-"""Pages of at most 8 MiB that are read and sent at once, until their clients have them: these share 64 MiB."""
+"""How long updates of one task, and purges, wait for one another: as long as for Redis."""
 
 FOUND = {"C": "cancelled", "D": "in delivery"}
 
@@ -58,7 +57,7 @@ class Api:
         self._store = Store(client, name)
         self._views = Views(client)
         self._purge_turns = _Turns()
-        self._page_turns = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._page_room = PageRoom()
         self._update_turns: WeakValueDictionary[str, _Turns] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
@@ -104,18 +103,16 @@ class Api:
         """GET /schedules?type=&limit=&cursor=: what is still to be delivered."""
         given = requests.parameters(request, "type", "limit", "cursor")
         limit, type_name = requests.page_limit(given), requests.type_name(given)
-        try:
-            async with asyncio.timeout(QUEUED_S):
-                await self._page_turns.acquire()
-        except TimeoutError as error:
-            raise HTTPException(503, "Too many pages are on their way; try again", RETRY_AFTER) from error
+        room = await self._page_room.enter(request.scope.get("state", {}).get(CONNECTION))
         try:
             page = await self._views.page(limit, given.get("cursor"), type_name)
             content = {"data": [_view(stored) for stored in page.tasks], "next": page.next}
-            return LargeAnswer(content, on_sent=self._page_turns.release)
+            found = LargeAnswer(content, on_sent=room.leave)
+            room.begin(len(found.body))
         except BaseException:
-            self._page_turns.release()
+            room.leave()
             raise
+        return found
 
     async def update(self, request: Request) -> Response:
         """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""

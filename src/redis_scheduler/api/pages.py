@@ -1,0 +1,103 @@
+"""The room for pages of the list: what all of them hold together, and which gives way where that is not enough.
+
+A page is read and put together in memory, and stays there until its client has read it. Where there is no room for another,
+the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as long as they
+like while nobody else wants a page, and keep nobody from one.
+"""
+
+import asyncio
+import logging
+
+from starlette.exceptions import HTTPException
+
+from redis_scheduler.api.admission import Connection
+from redis_scheduler.api.answers import RETRY_AFTER
+from redis_scheduler.outage import stop_or_interval
+from redis_scheduler.views import PAGE_BYTES
+
+logger = logging.getLogger(__name__)
+
+PAGES_BYTES = 64 * 1_048_576
+"""What all pages hold. (One with a task that is larger than a page is read all the same.)"""
+
+READING_BYTES = 3 * PAGE_BYTES
+"""What a page holds until it is put together: its records, their parts, its answer."""
+
+READER_S = 10.0
+"""How long a client has for a page that others wait for."""
+
+ROOM_WITHIN_S = 2.0
+"""How long a request waits for room: as long as for Redis."""
+
+
+class Page:
+    """What one page holds, until `leave`."""
+
+    def __init__(self, room: "PageRoom", size: int, connection: Connection | None) -> None:
+        self._room = room
+        self._connection = connection
+        self._began_at = 0.0
+        self.size = size
+
+    def begin(self, size: int) -> None:
+        """Note that the page is read: it has so many bytes, and is on its way to its client."""
+        self._room.resize(self, size)
+        self._began_at = asyncio.get_running_loop().time()
+        self._room.sending[self] = None
+
+    def leave(self) -> None:
+        """Give the room back; again, nothing."""
+        self._room.resize(self, 0)
+        self._room.sending.pop(self, None)
+
+    def left_s(self) -> float:
+        """Return how many seconds its client has left."""
+        return self._began_at + READER_S - asyncio.get_running_loop().time()
+
+    def cut_off(self) -> None:
+        """Close the connection, and give the room back."""
+        logger.warning(
+            "page-cut-off", extra={"fields": {"bytes": self.size, "seconds": round(READER_S - self.left_s(), 1)}}
+        )
+        self.leave()
+        if self._connection is not None:
+            self._connection.abort()
+
+
+class PageRoom:
+    """Gives room to pages, in the order in which it is asked for."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._turn = asyncio.Lock()
+        self._has_changed = asyncio.Event()
+        self.sending: dict[Page, None] = {}
+        """Pages that are on their way, the oldest first."""
+
+    async def enter(self, connection: Connection | None) -> Page:
+        """Take room to read a page. Raises a 503 where none comes free in time."""
+        try:
+            async with asyncio.timeout(ROOM_WITHIN_S), self._turn:
+                while self._held and self._held + READING_BYTES > PAGES_BYTES:
+                    self._has_changed.clear()
+                    await stop_or_interval(self._has_changed, self._cut_off_oldest())
+        except TimeoutError as error:
+            raise HTTPException(503, "Too many pages are on their way; try again", RETRY_AFTER) from error
+        page = Page(self, 0, connection)
+        self.resize(page, READING_BYTES)
+        return page
+
+    def _cut_off_oldest(self) -> float:
+        """Cut off the oldest page if its client has had its time; return in how many seconds to look again."""
+        oldest = next(iter(self.sending), None)
+        if oldest is None:
+            return ROOM_WITHIN_S
+        if (left_s := oldest.left_s()) <= 0:
+            oldest.cut_off()
+        return max(0, left_s)
+
+    def resize(self, page: Page, size: int) -> None:
+        """Let a page hold so much from now on."""
+        self._held += size - page.size
+        page.size = size
+        self._has_changed.set()
