@@ -16,6 +16,7 @@ import threading
 import time
 from contextlib import suppress
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ LOOK_UPS_MOST = 10_000
 
 SYSTEM_MOST = 8
 """Look-ups by the system at once: each holds a thread."""
+
+THREAD_WITHIN_S = 0.1
+"""How long a look-up waits for one of them: an attempt that waits until its own time is over would be burnt."""
+
+ADDRESSES_MOST = 16
+"""Addresses of a name that are tried; one answer may hold thousands."""
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 NSSWITCH = Path("/etc/nsswitch.conf")
@@ -128,7 +135,7 @@ class Resolver:
             # It does not tell a machine that is out of sockets from name servers that refuse. The system does.
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
             return [], text
-        return [node.addr[0].decode() for node in found.nodes], "no address"
+        return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], "no address"
 
     def _channel_of_now(self) -> aiodns.DNSResolver:
         now, written_at = time.monotonic(), _written_at(RESOLV_CONF)
@@ -142,9 +149,9 @@ class Resolver:
         return self._channel
 
     async def _asked_of_system(self, host: str) -> list[str]:
-        """Return the addresses that the system finds within the time of a look-up."""
+        """Return the addresses that the system finds within the time of a look-up. Raises LookUpNotBegun."""
         try:
-            async with asyncio.timeout(LOOK_UP_S):
+            async with asyncio.timeout(THREAD_WITHIN_S):
                 await self._system_threads.acquire()
         except TimeoutError:
             raise LookUpNotBegun from None
@@ -159,7 +166,8 @@ class Resolver:
         def ask() -> None:
             addresses: list[str] = []
             with suppress(OSError, UnicodeError):
-                addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+                found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                addresses = [str(info[4][0]) for info in found[:ADDRESSES_MOST]]
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(tell, addresses)
 
