@@ -39,6 +39,7 @@ WATCH_S = 0.25  # between two looks at the running server
 RESTART_S = 1.0  # at least, from one start of a dying server to the next
 VERSION_FILE = "redis-version"  # in the folder, from before the first server is started in it
 VERSION_BYTES = 1_024  # more than any version has
+LOG_TAIL_BYTES = 65_536  # that are looked at for the last line of the server's log
 SOCKET_PATH_LIMIT = 103  # bytes: macOS has 103, Linux 107, and Redis cuts a longer path off without a word
 
 
@@ -145,7 +146,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """What a client connects to; good before `start`, and the same after a restart."""
-        return f"unix://{quote(str(self._socket))}"
+        return f"unix://{quote(os.fsencode(self._socket))}"
 
     @property
     def has_data(self) -> bool:
@@ -269,7 +270,9 @@ class EmbeddedServer:
     def _last_log_line(self) -> str:
         """The last thing the server said since it was started, without its prefix of pid and time."""
         try:
-            lines = self._log.read_text(errors="replace").splitlines()
+            with self._log.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                lines = file.read(LOG_TAIL_BYTES).decode(errors="replace").splitlines()
         except OSError as error:
             return f"its log cannot be read ({error})"
         last = next((line for line in reversed(lines) if line.strip()), f"see {self._log}")

@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import hiredis
 import redis.asyncio
@@ -129,6 +131,9 @@ class RedisClient:
             driver_info=None,
         )
         pool = client.connection_pool
+        if is_unix:
+            # The library takes what is no UTF-8 in the name of a folder for another character.
+            pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(self.url).path))
         mixed_in = (_LeanConnection,) if is_unix else (_LeanConnection, AddressedConnection)
         pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": self._resolver})
         client.response_callbacks.clear()

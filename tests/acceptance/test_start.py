@@ -143,6 +143,19 @@ def test_a_data_folder_that_others_can_write_is_one_clear_line(processes: str, t
     )
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_in_a_folder_whose_name_is_no_utf8_it_serves(processes: str, tmp_path: Path, receiver: Receiver) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    prefix = ("env", "-C", str(folder), "-u", "DATA_DIR")
+    async with serving(tmp_path, prefix=prefix, PROCESSES=processes) as process, client_of(process) as client:
+        await deliver_one(client, receiver)
+        [event] = process.events("embedded-redis")
+        assert event["data"].endswith("redis-scheduler-data")
+    assert (folder / "redis-scheduler-data" / "redis.sock").parent.is_dir()
+    assert process.process.returncode == 0
+
+
 async def test_a_second_service_on_a_data_folder_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path):
         result = run("--port", "0", DATA_DIR=str(tmp_path / "data"))

@@ -26,6 +26,7 @@ import redis_scheduler
 from redis_scheduler import embedded
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.errors import StartError
+from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import Server, candidates
 from tests.support.waiting import wait_until
 
@@ -164,6 +165,16 @@ async def test_the_server_is_set_up_for_durable_private_use(folder: Path) -> Non
 async def test_a_folder_with_a_strange_name_serves(folder: Path) -> None:
     async with started(folder / "a \"b\" 'c' %41?#é☃") as server:
         assert await ask(server.url, "PING")
+        assert len(embedded._servers_on(server._socket)) == 1
+
+
+async def test_a_folder_whose_name_is_no_utf8_serves(folder: Path) -> None:
+    async with started(folder / os.fsdecode(b"a\xff%FFb")) as server:
+        client = RedisClient(server.url, 3)
+        try:
+            assert await client.command("PING") == b"PONG"
+        finally:
+            await client.aclose()
         assert len(embedded._servers_on(server._socket)) == 1
 
 
@@ -307,6 +318,16 @@ async def test_a_server_that_exits_at_start_is_reported_with_its_last_words_and_
     (folder / "redis.sock").rmdir()
     async with started(folder):
         pass
+
+
+async def test_of_a_long_log_only_the_end_is_read(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    server = EmbeddedServer(folder)
+    with server._log.open("wb") as log:
+        log.truncate(1 << 40)  # a hole: a terabyte in memory would end the test
+        log.seek(0, os.SEEK_END)
+        log.write(b"\n1:M 01 Jan 2026 00:00:00.000 # the last \xff words\n\n")
+    assert server._last_log_line() == "the last \ufffd words"
 
 
 async def test_a_server_that_never_answers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
