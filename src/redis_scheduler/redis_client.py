@@ -28,6 +28,7 @@ from redis_scheduler import keys, redis_url
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_address import AddressedConnection
+from redis_scheduler.redis_answer import BoundedParser
 from redis_scheduler.refusal import is_elsewhere, is_lost, is_no_group, refused_calls, translated
 from redis_scheduler.resolver import Resolver
 
@@ -124,6 +125,7 @@ class RedisClient:
             redis_url.parse(self.url),
             **keepalive,
             protocol=2,
+            parser_class=BoundedParser,
             single_connection_client=single_connection,
             socket_timeout=timeout_s,
             socket_connect_timeout=min(timeout_s, self.timeout_s),

@@ -1,0 +1,120 @@
+"""Reads answers of Redis, and bounds what one of them may take of the memory, whatever it is that answers.
+
+The library reads on until an answer is whole. An answer that does not end, or says that it is enormous, would take all the
+memory until the call's time is over. One that is larger than any of ours ends the connection here.
+"""
+
+import asyncio
+import re
+from typing import Any, cast
+
+from redis._parsers import _AsyncHiredisParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse
+
+UNSCANNED_BYTES = 1_048_576
+"""Of an answer that are read before it is looked at: it costs the usual ones nothing."""
+
+LINE_BYTES = 65_536
+"""Of a line: a status, an error, a number."""
+
+BULK_BYTES = 270_532_608
+"""Of a value: a record with the largest body that MAX_BODY allows, and 2 MiB for its webhook."""
+
+ANSWER_BYTES = BULK_BYTES + 16 * UNSCANNED_BYTES
+"""Of a whole answer: scripts read about 1 MiB and one record; lists by id are smaller."""
+
+ELEMENTS_MOST = 1_000_000
+"""Values and lists in an answer: the smallest take 14 times their bytes."""
+
+
+_LONG_COUNT = re.compile(rb"\*[0-9]{7}")
+"""What the head of a list with more looks like: hiredis makes room for all of them when it reads that."""
+
+_COUNT_BYTES = 12
+
+
+def _has_long_count(data: bytes) -> bool:
+    # To look for a byte costs a fiftieth of the pattern.
+    return b"*" in data and _LONG_COUNT.search(data) is not None
+
+
+class _Scan:
+    """Follows an answer from value to value."""
+
+    def __init__(self) -> None:
+        self._line = b""
+        self._skip = 0
+        self._bytes = self._elements = 0
+
+    def feed(self, data: bytes) -> None:
+        """Go on. Raises InvalidResponse where the answer is too large."""
+        self._bytes += len(data)
+        at = 0
+        while at < len(data):
+            if self._skip:
+                step = min(self._skip, len(data) - at)
+                self._skip -= step
+                at += step
+                continue
+            end = data.find(b"\n", at) + 1 or len(data)
+            self._line += data[at:end]
+            at = end
+            if len(self._line) > LINE_BYTES:
+                raise InvalidResponse("a line of the answer does not end")
+            if self._line.endswith(b"\n"):
+                self._count(self._line)
+                self._line = b""
+        if self._bytes > ANSWER_BYTES or self._elements > ELEMENTS_MOST:
+            raise InvalidResponse("the answer is too large")
+
+    def _count(self, line: bytes) -> None:
+        self._elements += 1
+        if line[:1] in (b"$", b"*"):
+            try:
+                announced = int(line[1:])
+            except ValueError:
+                raise InvalidResponse("no length") from None
+            if announced > (BULK_BYTES if line[:1] == b"$" else ELEMENTS_MOST):
+                raise InvalidResponse("the answer is too large")
+            if line[:1] == b"$" and announced >= 0:
+                self._skip = announced + 2
+
+
+class BoundedParser(_AsyncHiredisParser):
+    """The library's parser of RESP2, with bounds."""
+
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002
+        """Return an answer, as bytes; an error of Redis as an exception.
+
+        Raises ConnectionError, or InvalidResponse where the answer is too large.
+        """
+        if not self._connected:
+            raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
+        reader, stream = cast(Any, self._reader), cast(asyncio.StreamReader, self._stream)
+        # Of a message that came behind another its first bytes have been read before: nothing to follow it by.
+        begun_before = reader.has_data()
+        scan: _Scan | None = None
+        unscanned: list[bytes] = []
+        end, size = b"", 0
+        while (response := reader.gets(False)) is NOT_ENOUGH_DATA:
+            data = await stream.read(self._read_size)
+            if not data:
+                raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
+            is_suspect = _has_long_count(data) or (end and _has_long_count(end + data[:_COUNT_BYTES]))
+            # A count may be cut in pieces.
+            end = (end + data)[-_COUNT_BYTES:] if len(data) < _COUNT_BYTES else data[-_COUNT_BYTES:]
+            unscanned.append(data)
+            size += len(data)
+            if is_suspect or scan or size > UNSCANNED_BYTES:
+                if begun_before:
+                    raise InvalidResponse("the message is too large")
+                scan = scan or _Scan()
+                scan.feed(b"".join(unscanned))
+                unscanned.clear()
+            reader.feed(data)
+        if isinstance(response, RedisConnectionError):
+            raise response
+        return response

@@ -1,0 +1,134 @@
+"""What one answer of Redis, or of what pretends to be one, may take of the memory."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.redis_answer import ELEMENTS_MOST, UNSCANNED_BYTES
+from redis_scheduler.redis_client import RedisClient
+from tests.support.waiting import wait_until
+
+MEGABYTE = 1_048_576
+FLOOD_BYTES = 120 * MEGABYTE
+GROWTH_MOST_KB = 40_000
+
+FLOODS: dict[str, tuple[bytes, bytes]] = {
+    "a status": (b"+", b"a" * 65_536),
+    "an error": (b"-ERR ", b"a" * 65_536),
+    "a number": (b":", b"1" * 65_536),
+    "a length": (b"$", b"1" * 65_536),
+    "a count": (b"*", b"1" * 65_536),
+    "a line in a list": (b"*2\r\n$1\r\nx\r\n+", b"a" * 65_536),
+    "an enormous value": (b"$500000000\r\n", b"x" * 65_536),
+    "an enormous value in a list": (b"*1\r\n*2\r\n:1\r\n$500000000\r\n", b"x" * 65_536),
+    "an enormous list": (b"*4294967295\r\n", b":1\r\n" * 16_384),
+    "a list of empty lists": (b"*100000000\r\n", b"*0\r\n" * 16_384),
+    "a list of numbers": (f"*{ELEMENTS_MOST}\r\n".encode() * 2, b":1\r\n" * 16_384),
+    "lists in lists": (b"", b"*1\r\n" * 16_384),
+    "enormous lists in lists": (b"", b"*4294967295\r\n" * 5_000),
+    "no protocol": (b"", b"\0" * 65_536),
+    "a length that is none": (b"*2\r\n$1\r\nx\r\n$x\r\n", b"x" * 65_536),
+}
+
+CLIENT = """
+import asyncio, resource, sys
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.redis_client import RedisClient
+
+async def main():
+    client = RedisClient(sys.argv[1], 2)
+    client.outage.must_check = False
+    await asyncio.sleep(0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        await client.command("PING")
+    except StoreUnavailable as error:
+        print(error, file=sys.stderr)
+    await client.aclose()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def answering(*parts: bytes, piece: bytes = b"") -> AsyncIterator[str]:
+    """The URL of a server that answers everything with these, each in a packet of its own, and with the piece again and again."""
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await reader.read(65_536)
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.002)
+            for _ in range(FLOOD_BYTES // len(piece) if piece else 0):
+                writer.write(piece)
+                await writer.drain()
+            await reader.read(65_536)
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+            serving.discard(asyncio.current_task())
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        await wait_until(lambda: not serving, "the connections are closed")
+
+
+@pytest.mark.parametrize("what", FLOODS)
+async def test_no_answer_takes_the_memory(what: str) -> None:
+    async with answering(FLOODS[what][0], piece=FLOODS[what][1]) as url:
+        command = [sys.executable, "-c", CLIENT, url]
+        ended = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < GROWTH_MOST_KB
+    assert ended.stderr.count("Redis is not available: ") == 1, ended.stderr
+
+
+@pytest.mark.parametrize(
+    "head", [b"*4294967295\r\n", b"*1\r\n*4294967295\r\n", b"*2\r\n$9\r\n*99999999\r\n*4294967295\r\n"]
+)
+async def test_an_enormous_list_is_noticed_however_its_head_is_cut(head: bytes) -> None:
+    cuts = [[head[:cut], head[cut:]] for cut in range(1, len(head))]
+    for parts in (*cuts, [head[at : at + 1] for at in range(len(head))]):
+        async with answering(*parts) as url:
+            client = RedisClient(url, 2)
+            client.outage.must_check = False
+            with pytest.raises(StoreUnavailable, match="does not speak its protocol"):
+                await client.command("PING")
+            await client.aclose()
+
+
+@pytest.mark.parametrize("size", [0, 1, UNSCANNED_BYTES - 100, UNSCANNED_BYTES, 20 * MEGABYTE])
+async def test_large_answers_of_redis_come_whole(size: int, client: RedisClient) -> None:
+    for value in (b"x" * size, b"\r\n" * (size // 2), b"$1\r\n" * (size // 4)):
+        assert await client.command("ECHO", value) == value
+        script = "local found = {} for i = 1, 5 do found[2 * i - 1] = ARGV[1] found[2 * i] = {i} end return found"
+        assert await client.command("EVAL", script, 0, value) == [
+            item for number in range(1, 6) for item in (value, [number])
+        ]
+
+
+async def test_a_long_list_comes_whole(client: RedisClient) -> None:
+    script = "local found = {} for i = 1, 100000 do found[i] = i end return found"
+    assert await client.command("EVAL", script, 0) == list(range(1, 100_001))
+
+
+async def test_an_answer_that_is_too_large_ends_the_connection(client: RedisClient) -> None:
+    script = f"local found = {{}} for i = 1, {ELEMENTS_MOST + 1} do found[i] = 0 end return found"
+    with pytest.raises(StoreUnavailable):
+        await client.command("EVAL", script, 0)
+    assert await client.command("ECHO", "next") == b"next"
