@@ -29,7 +29,7 @@ from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_address import AddressedConnection
 from redis_scheduler.redis_answer import BoundedParser
-from redis_scheduler.refusal import is_elsewhere, is_lost, is_no_group, refused_calls, translated
+from redis_scheduler.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
 from redis_scheduler.resolver import Resolver
 
 logger = logging.getLogger(__name__)
@@ -180,9 +180,13 @@ class RedisClient:
 
     async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         try:
-            return await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+            try:
+                return await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+        except ResponseError as error:
+            name_command(error, script.text)
+            raise
 
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
         """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.

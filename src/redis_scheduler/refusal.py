@@ -16,6 +16,9 @@ LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 TEXT_MOST = 300
 """Characters of an error that are repeated: that of the protected mode is a page."""
 
+_NO_RIGHT = r"NOPERM|(?i:can't (run|access|publish)|no permissions?|ACL failure)"
+"""As Redis 6.2, 7.0 and those that follow say it, outside of scripts and in them."""
+
 ADVICE = (
     (r"NOAUTH|unauthenticated", "REDIS_URL lacks the password: redis://user:password@host:6379/0"),
     (r"WRONGPASS|invalid password", "the user name or the password in REDIS_URL is wrong"),
@@ -30,12 +33,14 @@ ADVICE = (
     (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
     (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
     (r"unknown command", "the server is older than 6.2, or the command was renamed: the service needs it by its name"),
-    (r"NOPERM", "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md"),
+    (_NO_RIGHT, "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md"),
 )
 """What to do about an error that says this."""
 
-_NOT_PERMITTED = re.compile(r"NOPERM|can't (run|access|publish)|no permissions?|ACL failure", re.IGNORECASE)
+_NOT_PERMITTED = re.compile(_NO_RIGHT)
 _UNKNOWN = re.compile(r"unknown (redis )?command", re.IGNORECASE)
+_LINE = re.compile(r"user_script: ?([0-9]+)")
+_CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
 _CODE = re.compile(r"\b[A-Z]{3,}\b")
 # Behind it stand the arguments: of AUTH that is the password.
 _ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
@@ -67,6 +72,14 @@ def kind_of(error: Exception) -> str:
 
 def _advice(text: str) -> str | None:
     return next((advice for pattern, advice in ADVICE if re.search(pattern, text)), None)
+
+
+def name_command(error: ResponseError, script: str) -> None:
+    """Put the command in front of an error of a script that may not call it: most servers tell no more than the line."""
+    text = str(error)
+    line = _LINE.search(text) if _NOT_PERMITTED.search(text) or _UNKNOWN.search(text) else None
+    if line and (called := _CALL.findall(script.splitlines()[int(line[1]) - 1])):
+        error.args = (f"{' or '.join(called)}: {text}",)
 
 
 def translated(error: Exception) -> StoreUnavailable | StoreFull:

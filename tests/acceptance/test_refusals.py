@@ -259,7 +259,19 @@ async def test_what_redis_refuses_at_the_start_is_one_line_and_503_until_it_is_r
             await wait_until(lambda: running.back() == [1, 1], "both say that it is back")
 
 
-OPTIONAL = ("info", "config", "dbsize", "client", "subscribe", "publish", "ping", "role", "select", "hscan")
+OPTIONAL = (
+    "info",
+    "config",
+    "hrandfield",
+    "dbsize",
+    "client",
+    "subscribe",
+    "publish",
+    "ping",
+    "role",
+    "select",
+    "hscan",
+)
 
 
 @pytest.mark.parametrize("rules", [[f"-{command}" for command in OPTIONAL], ["resetchannels"]])
@@ -312,6 +324,29 @@ async def test_the_doctor_needs_no_more_rights_than_the_guide_says(tmp_path: Pat
         finally:
             await doctor.aclose()
         assert running.live
+
+
+@pytest.mark.parametrize("missing", DOCTORS)
+async def test_the_doctor_names_the_command_that_it_may_not_call(missing: str, tmp_path: Path) -> None:
+    async with surroundings(tmp_path) as at:
+        doctor = RedisClient(at.url, 5.0)
+        try:
+            await doctor.create_group()
+            # Listed, so that all is looked at.
+            await at.call("HSET", keys.TASKS, "task", '{"due":1,"webhook":"http://a/","ttl":1,"type":"mail"}')
+            await at.call("ZADD", keys.DUE, 1, "task")
+            await at.call("ZADD", keys.type_index("mail"), 1, "task")
+            await at.call("SADD", keys.TYPES, "mail")
+            await at.acl(*DOCTORS, missing.replace("+", "-"))
+            with pytest.raises(StoreUnavailable) as raised:
+                async for _ in audit(doctor):
+                    pass
+        finally:
+            await doctor.aclose()
+        await at.call("FLUSHALL")
+    line = str(raised.value)
+    assert missing[1:] in line.lower()
+    assert "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md" in line
 
 
 @pytest.mark.parametrize("command", ["XAUTOCLAIM", "EVALSHA", "HSTRLEN", "AUTH"])
