@@ -6,6 +6,7 @@ so that a resend is not applied twice: await one call of each verb at a time. Th
 id, owner, attempts), and may be sent twice as they are.
 """
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
+
+logger = logging.getLogger(__name__)
 
 WINDOW_MS = 60_000
 """W, the min-idle of XAUTOCLAIM. A retry parks with the idle time W - delay."""
@@ -50,6 +53,11 @@ LOAD_BYTES = 1_048_576
 
 PROMOTED_BYTES = 65_536
 """Of records claimed with one promotion, and one record: more is left to the claims that wait for it."""
+
+RECORD_MISSING = (
+    "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
+    "`redis-scheduler doctor` tells whether there is more"
+)
 
 WRITER_EXPIRY_S = 3_600
 """How long a writer's last batch number is kept after it; resends come within seconds."""
@@ -334,7 +342,8 @@ class Store:
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
         """Lease entries that are pending for this consumer, and read the tasks of the first: about LOAD_BYTES, one at least.
 
-        Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at.
+        Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at. Tasks
+        without a record are counted as lost, and told of in the log.
         """
         if not entries:
             return [], 0
@@ -342,9 +351,14 @@ class Store:
         by_id = sorted(ids, key=_id_order)
         answer = await self._run(
             "load",
-            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
+            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS],
             [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
         )
+        lost = [entry.key for entry, what in zip(entries, answer[1::2], strict=False) if what == 1]
+        if lost:
+            logger.warning(
+                "record-missing", extra={"fields": {"tasks": len(lost), "key": lost[0], "error": RECORD_MISSING}}
+            )
         loaded = [
             _claim(entry, record, failure)
             for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False)

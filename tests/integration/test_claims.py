@@ -172,6 +172,24 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
     assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
 
 
+async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of(
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    # More than a recovery looks for.
+    for _ in range(3):
+        for key in await schedule(store, receiver.url, 150):
+            await raw.hdel(keys.TASKS, key)
+    expected = await schedule(store, receiver.url, 1)
+    await claimed(client, store.name, 451)
+    for _ in range(3):
+        await worker.intake.recover()
+    await wait_until(lambda: list(receiver.times_by_key) == expected, "it is delivered")
+    await stopped(worker)
+    assert await pending(raw) == []
+    assert await raw.hget(keys.COUNTERS, "lost") == b"450"
+    assert await raw.xinfo_consumers(keys.QUEUE, keys.GROUP) == []
+
+
 async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
     worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:

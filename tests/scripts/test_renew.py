@@ -13,13 +13,16 @@ from tests.scripts.states import (
     WEBHOOK,
     ask,
     claimed,
+    counters,
     dump,
     entry_of,
     in_delivery,
     new_task,
     reclaimed,
+    redelivered,
     set_idle,
     state_of,
+    traces,
     waits_ms,
 )
 
@@ -76,6 +79,24 @@ async def test_a_load_leases_what_was_claimed_and_leaves_out_what_is_gone(
     for claim in loaded:
         assert await waits_ms(raw, claim) > LEASE_MS - 1_000
         assert await entry_of(raw, claim.key) == claim.id
+
+
+async def test_a_load_takes_out_what_has_no_record_and_counts_it_as_lost(
+    store: Store, raw: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = [await redelivered(store), await in_delivery(store), await in_delivery(store)]
+    await ask(raw, "HDEL", keys.TASKS, tasks[0].key, tasks[2].key)
+    entries = [Entry(task.claim.id, task.key) for task in tasks]
+    with caplog.at_level("WARNING"):
+        assert await store.load(entries) == ([tasks[1].claim], 3)
+    [line] = caplog.records
+    assert (line.message, line.fields["tasks"], line.fields["key"]) == ("record-missing", 2, tasks[0].key)  # type: ignore[attr-defined]
+    assert [entry.id for entry in await store.pending(10)] == [tasks[1].claim.id]
+    for task in (tasks[0], tasks[2]):
+        assert await traces(raw, task) == []
+    assert (await counters(raw))["lost"] == 2
+    assert await store.load(entries) == ([tasks[1].claim], 3)
+    assert (await counters(raw))["lost"] == 2
 
 
 async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(

@@ -1,13 +1,15 @@
 -- load: lease entries that were claimed, and read the tasks of the first of them: as many as there is room for, one at least.
--- KEYS   queue, entries, tasks, failures
+-- KEYS   queue, entries, tasks, failures, counters
 -- ARGV   group, consumer, idle time that the lease starts at (ms), lowest id, highest id, room (bytes of records),
 --        then the entry ids, at most a few hundred, then their task keys in the same order
 -- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any more,
---        or not the task's: cancelled, updated or taken over since.
---        An entry that is this consumer's and no task's is taken out.
+--        or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record.
+--        An entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted as
+--        lost: nothing could end it here, and each recovery would list it again.
 -- Twice  the lease starts again.
+-- Full   XCLAIM is the first write.
 --- include lease renewal
-local queue, entries, tasks, failures = unpack(KEYS)
+local queue, entries, tasks, failures, counters = unpack(KEYS)
 local group, consumer, idle_ms, lowest, highest = unpack(ARGV, 1, 5)
 local room = tonumber(ARGV[6])
 local count = (#ARGV - 6) / 2
@@ -28,12 +30,18 @@ for i, id in ipairs(ids) do
   if room < 0 and i > 1 then
     break
   end
+  local is_lost = is_loaded and not record
   answer[#answer + 1] = record
-  answer[#answer + 1] = record and failed[i]
-  if is_held[id] and not is_loaded then
-    -- No task's: foreign hands left it. Pending here it would be listed again and again.
+  answer[#answer + 1] = record and failed[i] or is_lost and 1
+  if is_held[id] and not record then
+    -- What foreign hands left, or took away: pending here it would be listed again and again.
     redis.call('XACK', queue, group, id)
     redis.call('XDEL', queue, id)
+  end
+  if is_lost then
+    redis.call('HDEL', entries, keys[i])
+    redis.call('HDEL', failures, keys[i])
+    redis.call('HINCRBY', counters, 'lost', 1)
   end
 end
 return answer
