@@ -4,11 +4,13 @@ All keys are walked in bounded steps, and all that is met is looked at by a scri
 examined as it runs, and what merely moves is never taken for a fault. Called by doctor.py, and after each test on Redis.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis_scheduler import keys
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.models import UNREADABLE, Record, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
 from redis_scheduler.views import ENDED, ENTERED
@@ -16,11 +18,16 @@ from redis_scheduler.views import ENDED, ENTERED
 LOOK_LIMIT = 100
 """Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""
 
+SAMPLE_LIMIT = 10
+"""Of each place, what a start looks at."""
+
 STEP_BYTES = 1_048_576
 """About how much one step of the walk looks through: a millisecond of Redis."""
 
 HEAD_BYTES = 65_536
 """Of a record without its data: more than the longest webhook comes to. One that is longer cannot be read."""
+
+_MARK = re.compile(rb"[0-9a-f]+:[0-9a-f]+ ")
 
 _AUDIT, _BALANCE, _HEADS = Script("audit"), Script("balance"), Script("heads")
 
@@ -67,6 +74,9 @@ FAULTS = {
     "empty type": _Fault("type", "is named but has no task", "removed"),
     "no number": _Fault(
         "counter", "is not a number: what should be counted fails", "set to 0, and the ledger closed by what is `lost`"
+    ),
+    "foreign key": _Fault(
+        "key", "holds what this service did not write: a foreign program has one of its names; move one of the two", ""
     ),
     "unreadable record": _Fault(
         "task",
@@ -120,13 +130,56 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
     walk = _Walk(client)
     found = set()
     async for suspects in walk.suspects():
-        for start in range(0, len(suspects), LOOK_LIMIT):
-            part = suspects[start : start + LOOK_LIMIT]
-            for number, kind, where in await _look(client, part, repairs):
-                finding = _finding(kind, part[number - 1].subject, where, repairs)
-                if finding not in found:
-                    found.add(finding)
-                    yield finding
+        for finding in await _faults(client, suspects, repairs):
+            if finding not in found:
+                found.add(finding)
+                yield finding
+    if await holds_no_mark(client):
+        yield _finding("foreign key", keys.TOKEN_MARK, "", repairs)
+
+
+async def sample(client: RedisClient) -> list[Finding]:
+    """Look at a few of what stands in each place, as a start does, and change nothing; return the faults.
+
+    It is a millisecond of Redis. What the user in REDIS_URL may not ask is left out.
+    """
+
+    async def some(*command: Argument) -> list[bytes]:
+        return await client.optional(*command) or []
+
+    suspects = [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
+    for key, record in await _Walk(client).records(await some("HRANDFIELD", keys.TASKS, SAMPLE_LIMIT)):
+        # Without its type: that is asked for by a command which only the doctor needs.
+        suspects += [_task(key, record)._replace(type=None)] if record is not None else []
+    for place in (keys.ENTRIES, keys.FAILURES):
+        suspects += [_Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
+    for place in (keys.DUE, keys.DEAD):
+        for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
+            suspects += [_Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
+    entries: list[Any] = await some("XRANGE", keys.QUEUE, "-", "+", "COUNT", SAMPLE_LIMIT)
+    suspects += [_Suspect("entry", entry_id) for entry_id, _ in entries]
+    types = [keys.text_of(name) for name in await some("SRANDMEMBER", keys.TYPES, SAMPLE_LIMIT)]
+    suspects += [_Suspect("type", name, type=name) for name in types]
+    found = await _faults(client, suspects, repairs=False)
+    if await holds_no_mark(client):
+        found.append(_finding("foreign key", keys.TOKEN_MARK, "", repairs=False))
+    return list(dict.fromkeys(found))
+
+
+async def holds_no_mark(client: RedisClient) -> bool:
+    """Whether other hands wrote what stands in the place of the mark that a start leaves."""
+    found = await client.optional("GET", keys.TOKEN_MARK)
+    return found is not None and _MARK.match(found) is None
+
+
+async def _faults(client: RedisClient, suspects: Sequence[_Suspect], repairs: bool) -> list[Finding]:
+    found = []
+    for start in range(0, len(suspects), LOOK_LIMIT):
+        part = suspects[start : start + LOOK_LIMIT]
+        for number, kind, where in await _look(client, part, repairs):
+            subject = keys.type_index(where) if kind == "foreign key" else part[number - 1].subject
+            found.append(_finding(kind, subject, where, repairs))
+    return found
 
 
 async def balance(client: RedisClient) -> int:
@@ -230,14 +283,22 @@ class _Walk:
             yield [row[0] for row in rows]
             start = f"({rows[-1][0].decode()}"
 
+    async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
+        """Read records, less their data; None where there is none."""
+        return (await self._read("", "", task_keys))[1]
+
     async def _of_type(self, name: str) -> AsyncIterator[list[_Suspect]]:
         yield [_Suspect("type", name, type=name)]
-        async for pairs in self._scan("ZSCAN", keys.type_index(name), _Step()):
-            members = pairs[::2]
-            while members:
-                part, members = members[: self._records.limit], members[self._records.limit :]
-                _, records = await self._read("", "", part)
-                yield [_listed(key, record, name) for key, record in records]
+        try:
+            async for pairs in self._scan("ZSCAN", keys.type_index(name), _Step()):
+                members = pairs[::2]
+                while members:
+                    part, members = members[: self._records.limit], members[self._records.limit :]
+                    yield [_listed(key, record, name) for key, record in await self.records(part)]
+        except StoreRefused as error:
+            # A foreign key: told of by the look at the type.
+            if "WRONGTYPE" not in str(error):
+                raise
 
 
 def _task(key: bytes, record: Record) -> _Suspect:

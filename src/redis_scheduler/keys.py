@@ -37,9 +37,9 @@ TYPES = f"{SHARD}:types"
 
 SWEEP = f"{SHARD}:sweep"
 """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due, when
-a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that a sweep or a retry has
-seen;
-step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind of DUE stands."""
+a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that a sweep or a
+retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind of DUE
+stands."""
 
 INSTANCE = f"{SHARD}:instance"
 """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
@@ -111,6 +111,8 @@ CHECKED = (
     COUNTERS,
     TYPES,
     SWEEP,
+    INSTANCE,
+    TOKEN_MARK,
     BELL,
     writer("", "check"),
     type_index(""),

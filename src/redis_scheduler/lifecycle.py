@@ -32,7 +32,7 @@ from redis_scheduler.blocking import Bell, QueueReader
 from redis_scheduler.delivery import Deliverer
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.embedded import EmbeddedServer, kept_token
-from redis_scheduler.neighbour import stranger
+from redis_scheduler.neighbour import neighbours
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
@@ -219,13 +219,6 @@ async def _finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> b
         task.cancel()
 
 
-_STRANGER = (
-    "the last process that started on this Redis database, on {host}, had another API_AUTH. If that was not changed since, two "
-    "deployments share the database, and each delivers the other's tasks with its own token: give each a database of its own "
-    "(redis://host:6379/1)"
-)
-
-
 async def meet_redis(life: Life, warns: bool) -> None:
     """Once Redis serves, make the group; if `warns`, say what of its configuration, or of its users, may harm its user."""
     client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
@@ -238,8 +231,8 @@ async def meet_redis(life: Life, warns: bool) -> None:
         for warning in await Views(client).configuration_warnings() if warns else ():
             logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
         # A private Redis has no neighbours.
-        if warns and life.settings.redis_url and (host := await stranger(client, life.token)):
-            logger.warning("hazard", extra={"fields": {"warning": _STRANGER.format(host=host)}})
+        for warning in await neighbours(client, life.token) if warns and life.settings.redis_url else ():
+            logger.warning("hazard", extra={"fields": {"warning": warning}})
         done.set()
 
     async def give_up_on_stop() -> None:

@@ -1,29 +1,60 @@
-"""Whether another deployment uses the same database: each would deliver the other's tasks, with its own token.
+"""Whether others use the same database: another deployment, since each would deliver the other's tasks, with its own token; or
+a program that has keys of the same names.
 
 Whoever starts leaves a mark of its token in Redis, and looks at the one that was there. The mark is a salted hash: it
 says whether a token is the same, and nothing of what it is.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import secrets
 import socket
 
 from redis_scheduler import keys
+from redis_scheduler.audit import Finding, holds_no_mark, sample
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.refusal import TEXT_MOST
 
 ROUNDS = 20_000
 """About 10 ms a token: no start waits for it, and who reads the mark tries no words by the million."""
 
 _SALT_BYTES, _MARK_BYTES = 16, 16
 
+_STRANGER = (
+    "the last process that started on this Redis database, on {host}, had another API_AUTH. If that was not changed since, two "
+    "deployments share the database, and each delivers the other's tasks with its own token: give each a database of its own "
+    "(redis://host:6379/1)"
+)
+
+_NOT_OURS = (
+    "Redis holds under this service's names what it did not write, or what other hands have changed: {first}{more}; "
+    "`redis-scheduler doctor` looks at all of it"
+)
+
+
+async def neighbours(client: RedisClient, token: str) -> list[str]:
+    """Say what shows that others use this database, too: another deployment, or a foreign program."""
+    warnings = [_STRANGER.format(host=host)] if (host := await stranger(client, token)) else []
+    faults: list[Finding] = []
+    with contextlib.suppress(StoreRefused):  # it can be done without
+        faults = await sample(client)
+    if faults:
+        more = f", and {len(faults) - 1} more in a sample" if len(faults) > 1 else ""
+        warnings.append(_NOT_OURS.format(first=faults[0].text[:TEXT_MOST], more=more))
+    return warnings
+
 
 async def stranger(client: RedisClient, token: str) -> str | None:
     """Leave this deployment's mark; return the name of the machine where a process with another token started last.
 
     None where the last one had this token, where there was none, or where Redis refuses it: this can be done without.
+    What is no mark is left as it is.
     """
+    if await holds_no_mark(client):
+        return None
     mark = await asyncio.to_thread(_mark, token, secrets.token_hex(_SALT_BYTES))
     found = await client.optional("SET", keys.TOKEN_MARK, f"{mark} {socket.gethostname()}", "GET")
     last, _, host = (found or b"").decode(errors="replace").partition(" ")

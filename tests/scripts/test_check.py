@@ -47,12 +47,12 @@ async def test_it_leaves_nothing(is_empty: bool, redis_url: str, store: Store, r
     await client.aclose()
 
 
-@pytest.mark.parametrize("key", [*keys.CHECKED[:9]])
+@pytest.mark.parametrize("key", [key for key in keys.CHECKED[:-2] if key != keys.BELL])
 async def test_a_foreign_key_is_named_before_anything_is_written(
     key: str, redis_url: str, raw: redis.asyncio.Redis
 ) -> None:
     await raw.flushall()
-    await raw.set(key, "foreign")
+    await raw.rpush(key, "foreign")
     client = RedisClient(redis_url, 3)
     with pytest.raises(StoreRefused, match=f"{re.escape(key)}: WRONGTYPE .* foreign program"):
         await Store(client, "worker-a").purge()

@@ -1,9 +1,13 @@
 """join: all processes on one Redis agree on one id, whatever stands in its place."""
 
+import re
+
+import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.deployment import Deployment
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Store
 from tests.scripts.states import ask
@@ -41,12 +45,9 @@ async def test_another_id_is_taken_and_told(client: RedisClient, raw: redis.asyn
     assert told[2:] == [ID]
 
 
-async def test_what_foreign_hands_put_there_never_comes_into_a_header(
+async def test_what_foreign_hands_put_there_is_told_of_and_neither_taken_nor_deleted(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
-    deployment = Deployment()
-    await deployment.join(client)
-    before = deployment.id
     for command in (
         ("SET", keys.INSTANCE, "x\r\nAuthorization: other"),
         ("SET", keys.INSTANCE, ""),
@@ -56,10 +57,19 @@ async def test_what_foreign_hands_put_there_never_comes_into_a_header(
         ("HSET", keys.INSTANCE, "field", "value"),
         ("RPUSH", keys.INSTANCE, ID),
     ):
+        deployment = Deployment()
+        await deployment.join(client)
+        before = deployment.id
         await ask(raw, "DEL", keys.INSTANCE)
         await ask(raw, *command)
+        held = await ask(raw, "DUMP", keys.INSTANCE)
+        for _ in range(2):
+            with pytest.raises(StoreRefused, match=f"{re.escape(keys.INSTANCE)}: WRONGTYPE .* foreign program"):
+                await deployment.join(client)
+        assert (deployment.id, await ask(raw, "DUMP", keys.INSTANCE)) == (before, held)
+        await ask(raw, "DEL", keys.INSTANCE)
         await deployment.join(client)
-        assert (deployment.id, await client.command("GET", keys.INSTANCE)) == (before, before.encode())
+        assert await client.command("GET", keys.INSTANCE) == before.encode()
 
 
 async def test_a_full_redis_takes_an_id(client: RedisClient, raw: redis.asyncio.Redis) -> None:

@@ -6,6 +6,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.audit import audit
 from redis_scheduler.store import Store
 from redis_scheduler.views import Views
 from tests.scripts import states
@@ -107,6 +108,20 @@ async def test_a_purge_empties_every_index(store: Store, raw: redis.asyncio.Redi
         await in_due(store, name)
     assert await store.purge() == 4
     assert await typed_keys(raw) == {}
+
+
+async def test_a_foreign_key_in_the_place_of_an_index_is_told_of_and_outlives_all(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    await ask(raw, "SET", keys.type_index("mail"), "foreign")
+    for make, _ in LISTED.values():
+        await make(store, "mail")
+    for repairs in (False, True):
+        [finding] = [finding async for finding in audit(store.client, repairs)]
+        assert (finding.kind, finding.subject) == ("foreign key", keys.type_index("mail"))
+    assert await store.purge() == len(LISTED)
+    assert await ask(raw, "GET", keys.type_index("mail")) == b"foreign"
+    assert await ask(raw, "SMEMBERS", keys.TYPES) == []
 
 
 async def test_a_list_by_type_shows_that_type_only(store: Store) -> None:

@@ -11,7 +11,7 @@
 -- Twice  what was repaired is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing is
 --        written.
---- include types bell
+--- include types bell fields
 local tasks, due, queue, entries, failures, dead, types, bell, counters = unpack(KEYS, 1, 9)
 local group, repairs, type_count = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 
@@ -116,8 +116,15 @@ local function look_at_listed(what, key, index, name)
   end
 end
 
+local function is_foreign(index)
+  return type(redis.pcall('ZCARD', index)) ~= 'number'
+end
+
 local function look_at_type(index, name)
-  if redis.call('EXISTS', index) == 0 and redis.call('SISMEMBER', types, name) == 1
+  if is_foreign(index) then
+    -- Nothing is repaired: it is not ours.
+    repairs_fault('foreign key', name)
+  elseif redis.call('EXISTS', index) == 0 and redis.call('SISMEMBER', types, name) == 1
     and repairs_fault('empty type', '') then
     redis.call('SREM', types, name)
   end
@@ -132,14 +139,6 @@ local function is_behind(id, other)
     part, other_part = sequence, other_sequence
   end
   return #part > #other_part or #part == #other_part and part > other_part
-end
-
-local function value_of(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then
-      return fields[i + 1]
-    end
-  end
 end
 
 -- The id up to which entries were given to consumers; read once a call.
@@ -209,7 +208,8 @@ end
 for i = 4 + type_count, #ARGV, 4 do
   local what, subject, due_ms, type_number = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local index, name = KEYS[9 + type_number], ARGV[3 + type_number]
-  if type_number == 0 then
+  -- No list by type is served by a foreign key, and no task is to be put into one.
+  if type_number == 0 or what ~= 'type' and is_foreign(index) then
     index = nil
   end
   number = number + 1
@@ -222,7 +222,9 @@ for i = 4 + type_count, #ARGV, 4 do
   elseif what == 'type' then
     look_at_type(index, name)
   elseif what == 'listed' or what == 'foreign' then
-    look_at_listed(what, subject, index, name)
+    if index then
+      look_at_listed(what, subject, index, name)
+    end
   else
     look_at_task(what, subject, due_ms, index, name)
   end

@@ -1,17 +1,21 @@
 -- check: try every command that the service needs, on the keys that it needs it for, so that one which the server lacks, or
 -- the user may not call, is known before another script is left half applied by it. It leaves nothing: what would write is
 -- called with an argument that Redis refuses only after it has looked at permission, role, disk and the type of the key.
--- KEYS   tasks, due, queue, entries, failures, dead, counters, types, sweep, bell, a writer, the index of a type
+-- KEYS   tasks, due, queue, entries, failures, dead, counters, types, sweep, instance, token, bell, a writer, the index of a
+--        type
 -- ARGV   group
--- Returns per call that was answered by an error: command, key, error. Most are the errors asked for.
+-- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that is
+--        no id counts as one.
+-- Bounds some sixty commands, each on one member at most: 0.3 ms.
 -- Twice  nothing was changed.
 -- Full   what grows is refused, as any error; a full Redis is not what is looked for.
-local tasks, due, queue, entries, failures, dead, counters, types, sweep, _, writer, index = unpack(KEYS)
+--- include instance
+local tasks, due, queue, entries, failures, dead, counters, types, sweep, instance, token, _, writer, index = unpack(KEYS)
 local group, nothing = ARGV[1], 'x'
 
 local calls = {
   {'TIME'},
-  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer},
+  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token},
   {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
   {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
   {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},
@@ -32,20 +36,29 @@ local calls = {
 }
 
 local answer = {}
+local function add(command, key, err)
+  answer[#answer + 1] = command
+  answer[#answer + 1] = key
+  answer[#answer + 1] = err
+end
+
+-- Returns also the answer.
 local function is_answered(call)
   local reply = redis.pcall(unpack(call))
   local is_error = type(reply) == 'table' and reply.err ~= nil
   if is_error then
     local has_subcommand = call[1] == 'XGROUP' or call[1] == 'XINFO'
-    answer[#answer + 1] = has_subcommand and call[1] .. ' ' .. call[2] or call[1]
-    answer[#answer + 1] = has_subcommand and call[3] or call[2] or ''
-    answer[#answer + 1] = reply.err
+    add(has_subcommand and call[1] .. ' ' .. call[2] or call[1], has_subcommand and call[3] or call[2] or '', reply.err)
   end
-  return not is_error
+  return not is_error, reply
 end
 
 for _, call in ipairs(calls) do
   is_answered(call)
+end
+local was_read, kept = is_answered({'GET', instance})
+if was_read and kept and not is_id(kept) then
+  add('GET', instance, 'WRONGTYPE It holds no id of a deployment')
 end
 -- No wrong argument keeps this one from writing.
 if is_answered({'SREM', types, ''}) and is_answered({'SADD', types, ''}) then

@@ -1,16 +1,16 @@
 -- join: tell which deployment this Redis belongs to: by the id that it keeps, else by the one offered, which it keeps then.
 -- KEYS   instance
 -- ARGV   the id offered: 32 hexadecimal digits
--- Returns the id.
+-- Returns the id. What foreign hands put there is an error, and stays.
 -- Bounds one key.
 -- Twice  what is kept is the answer.
--- Full   UNLINK is the first write: also a Redis that was full before it had an id takes one.
+-- Full   UNLINK, of nothing, is the first write: also a Redis that was full before it had an id takes one.
+--- include instance
 local instance, offered = KEYS[1], ARGV[1]
 
--- What foreign hands put there (of another type: an error) must not come into a header.
-local kept = redis.pcall('GET', instance)
-if type(kept) == 'string' and #kept == 32 and not kept:find('[^0-9a-f]') then
-  return kept
+local kept = redis.call('GET', instance)
+if kept then
+  return is_id(kept) and kept or redis.error_reply('WRONGTYPE ' .. instance .. ' holds no id of a deployment')
 end
 redis.call('UNLINK', instance)
 redis.call('SET', instance, offered)

@@ -1,4 +1,5 @@
--- purge: delete every task. Only this service's own keys; the counters stay, the group is made anew.
+-- purge: delete every task. Only this service's own keys: one in the place of an index that is none stays, as do the counters;
+-- the group is made anew.
 -- KEYS   writer, tasks, due, queue, entries, failures, dead, counters, types, sweep, then type indexes to delete
 -- ARGV   batch number, writer's expiry (s), group, then the names of these types
 -- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.
@@ -18,7 +19,9 @@ local deleted = redis.call('HLEN', tasks)
 local purged = deleted - redis.call('ZCARD', dead)
 redis.call('UNLINK', tasks, due, queue, entries, failures, dead, sweep)
 for i = 11, #KEYS do
-  redis.call('UNLINK', KEYS[i])
+  if type(redis.pcall('ZCARD', KEYS[i])) == 'number' then
+    redis.call('UNLINK', KEYS[i])
+  end
   redis.call('SREM', types, ARGV[i - 7])
 end
 redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')

@@ -5,21 +5,23 @@
 -- another that lost its worker: what was beside a task that kills its worker has lost as many, and must not be buried
 -- with it. Whichever comes second is passed over: left claimable, its claims uncounted.
 -- KEYS   queue, entries, sweep
--- ARGV   group, consumer, waiting consumer, window (ms), limit (0: only say that this worker lives), idle time that a lease starts at (ms),
+-- ARGV   group, consumer, waiting consumer, window (ms), limit (0: only say that this worker lives),
+--        idle time that a lease starts at (ms),
 --        Redis time after which this call is void (ms): it was stuck on the way while leases ran out,
 --        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
---        hold (ms): after a gap as long in the sweeps (an outage, all workers down), what others hold is left to them for
---        as long, to be settled or renewed first; else an outage longer than the lease would double all in flight,
+--        hold (ms): after a gap of this length in the sweeps (an outage, all workers down) nobody sweeps for as long, so that
+--        others settle or renew what they hold first; else an outage longer than the lease would double all in flight,
 --        claims of a last chance, least step back of the clock that is one (ms),
 --        longest delay of what waits (ms)
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
---        1 if leases and what was deferred are to be rewound after a step of the clock, {consumer that was lost, entries taken of it, …}}.
+--        1 if leases and what was deferred are to be rewound after a step of the clock,
+--        {consumer that was lost, entries taken of it, …}}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
 --        also what this consumer has in flight, once. After a step back of the clock all that waits,
 --        once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
---- include clock step
+--- include clock fields step
 local queue, entries, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])

@@ -7,7 +7,7 @@
 -- Returns per task 1 parked, 0 fenced, 2 too many wait already: nothing done, defer it.
 -- Twice  the recorded attempts have moved and the owner is another: 0.
 -- Full   XCLAIM or HDEL is the first write.
---- include clock fence step
+--- include clock fence fields step
 local queue, entries, failures, counters, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most, interval_ms = tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -1,15 +1,8 @@
--- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen. What is pending by the clock as it was would
--- stay so until the clock has caught up: its idle time is below zero. Here the delays of what waits go on where they were,
--- told by delivery times, which only XINFO shows; leases, and what is in `due`, are left to `rewind`. No delay ends early,
--- since the step was at least as large as it is told. It is noticed before anything is parked by the clock as it is: so all
--- that waits is by the clock as it was.
-local function value_of(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then
-      return fields[i + 1]
-    end
-  end
-end
+-- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen; to be included after `fields`.
+-- What is pending by the clock as it was would stay so until the clock has caught up: its idle time is below zero. Here the
+-- delays of what waits go on where they were, told by delivery times, which only XINFO shows; leases, and what is in `due`,
+-- are left to `rewind`. No delay ends early, since the step was at least as large as it is told. It is noticed before
+-- anything is parked by the clock as it is: so all that waits is by the clock as it was.
 
 -- A delivery time in the future is by the clock as it was. One in the past is too, unless the server was started with the
 -- clock as it is: then it read delivery times in the future as its own present. Where that may be, what waits waits for
