@@ -70,7 +70,10 @@ class Connection(asyncio.Protocol):
         self._unread: select.poll | None = None
         self._interim = self._body_bytes = self._frame_bytes = 0
         self._keeps_alive = self._is_delimited = False
-        """Whether the receiver keeps the connection; whether the head says where the body ends; else the end of the connection does."""
+        """Whether the receiver keeps the connection; whether the head says where the body ends.
+
+        Where it does not, the end of the connection ends the body.
+        """
 
     def send(self, request: bytes) -> asyncio.Future[int]:
         """Send a request; return the status to come, which is there when the answer has ended.

@@ -50,7 +50,8 @@ REST_OF_REQUEST_S = 4.0
 class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
-    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, out of sockets or memory; no request was made, and it counts as no attempt.
+    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, which is out of
+    sockets or memory; no request was made, and it counts as no attempt.
     """
 
     error: str | None
@@ -194,8 +195,10 @@ def _whole(head: str, claim: Claim) -> bytes:
 
 
 def _let_go(problem: BaseException) -> None:
-    """Drop the frames that an error, and those behind it, lead back to: among them is the claim's, which with all its data would
-    stay until the next collection of garbage."""
+    """Drop the frames that an error, and those behind it, lead back to.
+
+    Among them is the claim's, which with all its data would stay until the next collection of garbage.
+    """
     behind: BaseException | None = problem
     while behind is not None:
         behind.__traceback__ = None
