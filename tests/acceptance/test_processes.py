@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
-import redis.asyncio
 
-from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
@@ -81,7 +79,7 @@ async def test_a_killed_workers_deliveries_all_arrive_within_the_lease(
 
 
 async def test_ten_workers_promote_and_deliver_each_task_once(
-    redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
+    redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
     variables = {"REDIS_URL": redis_url}
     async with contextlib.AsyncExitStack() as stack:
@@ -94,11 +92,9 @@ async def test_ten_workers_promote_and_deliver_each_task_once(
         client = await stack.enter_async_context(client_of(api))
         scheduled = await schedule_many(client, receiver.url, 1000, ttl=2)
         stats = await client.drained(timeout_s=30)
+        # However often it was promoted: a worker may send what is surplus there back to `due`, to come again.
         assert receiver.times_by_key == dict.fromkeys(scheduled, 1)
         assert (stats["counters"]["delivered"], stats["ledger_balanced"]) == (1000, True)
-        # entries-added counts what was ever promoted; servers before 7.0 do not keep it.
-        added = (await raw.xinfo_stream(keys.QUEUE)).get("entries-added", 1000)
-        assert added == 1000
 
 
 async def test_a_stop_finishes_what_is_in_flight_and_claims_no_more(
