@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from redis_scheduler import private
-from redis_scheduler.outage import stop_or_interval
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +53,8 @@ async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[N
 
 
 async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
+    from redis_scheduler.outage import stop_or_interval  # here, since the health check needs nothing of Redis' library
+
     file, has_failed = _BeatFile(), False
     try:
         while not ended.is_set():

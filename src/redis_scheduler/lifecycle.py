@@ -7,11 +7,15 @@ stops. A second signal skips the wait. A task that dies stops the process, with 
 
 `begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose children
 run a Service each.
+
+What only the API or only deliveries need is imported where it is used: uvicorn and aiohttp are half of what a start costs,
+and a supervisor, or a process of one role, does without one of them or both.
 """
 
 import asyncio
 import contextlib
 import gc
+import importlib
 import logging
 import os
 import resource
@@ -26,22 +30,17 @@ import uvloop
 
 from redis_scheduler import health, stats
 from redis_scheduler.announcement import announce
-from redis_scheduler.api.app import create_app
-from redis_scheduler.api.server import CONNECTIONS, create_server, listen
 from redis_scheduler.blocking import Bell, QueueReader
-from redis_scheduler.delivery import Deliverer
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.neighbour import neighbours
 from redis_scheduler.outage import Outage
-from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.retry import Policy
-from redis_scheduler.settings import API, WORKER, Settings, hazards
+from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
 from redis_scheduler.store import Store
 from redis_scheduler.timer import Timer
 from redis_scheduler.views import Views
-from redis_scheduler.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +88,8 @@ def _raise_file_limit() -> None:
 
 def _connections(role: str, wanted: int | None) -> int:
     """Return how many connections the API takes: clients must leave room for deliveries."""
+    from redis_scheduler.api.server import CONNECTIONS
+
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return wanted or CONNECTIONS
@@ -151,7 +152,6 @@ class Life:
 
 def run_process(main: Coroutine[Any, Any, None]) -> int:
     """Run a whole process; return its exit code. Raises StartError; the error of a task that died is logged."""
-    gc.freeze()  # what was imported stays: no collection looks at it again
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -169,7 +169,10 @@ async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
     life.token = settings.api_auth or kept_token(settings.data_dir)
     for hazard in hazards(settings, life.token, listens=role != WORKER):
         logger.warning("hazard", extra={"fields": {"warning": hazard}})
-    life.listener = listen(settings.listen_host, settings.port) if role != WORKER else None
+    if role != WORKER:
+        from redis_scheduler.api.server import listen
+
+        life.listener = listen(settings.listen_host, settings.port)
     with life.listener or contextlib.nullcontext():
         # From the first: the embedded Redis may have much to load.
         async with health.beating(lambda: life.is_well()), _redis_url(life) as life.redis_url:
@@ -248,6 +251,11 @@ async def meet_redis(life: Life, warns: bool) -> None:
         await client.aclose()
 
 
+_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery", "reclaimer", "worker")
+_PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
+"""What a role needs, and others may do without."""
+
+
 class Service:
     """What one process does in its role: the API, deliveries, or both."""
 
@@ -261,6 +269,9 @@ class Service:
         One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
         """
         life = self._life
+        for module in _PARTS[life.role]:
+            importlib.import_module(f"redis_scheduler.{module}")
+        gc.freeze()  # what was imported stays: no collection looks at it again
         if life.role == API:
             gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()
@@ -282,6 +293,9 @@ class Service:
             await client.aclose()
 
     async def _run_api(self, listener: socket.socket) -> None:
+        from redis_scheduler.api.app import create_app
+        from redis_scheduler.api.server import create_server
+
         life, settings = self._life, self._life.settings
         client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
         try:
@@ -294,6 +308,10 @@ class Service:
 
     async def run_worker(self) -> None:
         """Deliver until the end of the life."""
+        from redis_scheduler.delivery import Deliverer
+        from redis_scheduler.reclaimer import Reclaimer
+        from redis_scheduler.worker import Worker
+
         life, settings = self._life, self._life.settings
         # No delivery without the id, and without Redis there is none anyway.
         if not await _finished(life.deployment.joined.wait(), life.stop):

@@ -2,8 +2,10 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import __version__
+from redis_scheduler import __version__, keys
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
 from tests.support import without_ipv6
@@ -98,6 +100,38 @@ def test_help_explains_every_option_with_its_variable_and_default() -> None:
 
 def test_version() -> None:
     assert run("--version").stdout == f"redis-scheduler {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("starts", "does_without"),
+    [
+        ("cli.main(['health'])", "redis aiohttp uvicorn"),
+        ("cli.main(['worker', '--processes', '2'])", "aiohttp uvicorn"),
+        ("cli.main(['--processes', '2'])", "aiohttp"),
+        ("cli.main(['api'])", "aiohttp"),
+        ("cli.main(['worker'])", "uvicorn starlette"),
+    ],
+)
+async def test_a_process_imports_nothing_that_its_role_does_without(
+    starts: str, does_without: str, redis_url: str, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    """Half of what a start costs, and of what a process that only watches others holds."""
+    code = f"""
+import json, sys
+from redis_scheduler import cli
+{starts}
+print(json.dumps([name for name in {does_without.split()} if name in sys.modules]))
+"""
+    (tmp_path / "started.py").write_text(code)
+    process = Process(tmp_path, module="started", PYTHONPATH=f"{tmp_path}", REDIS_URL=redis_url, API_AUTH=TOKEN)
+    try:
+        if "health" not in starts:
+            await wait_until(lambda: raw.exists(keys.INSTANCE), "it works", 20)
+            process.signal(signal.SIGTERM)
+        await process.ended()
+    finally:
+        await process.stop()
+    assert json.loads(process.log.splitlines()[-1]) == [], process.log
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

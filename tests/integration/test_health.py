@@ -131,8 +131,10 @@ async def test_a_process_that_stands_still_is_not_healthy(temporary: Path) -> No
         await wait_until(lambda: len(files(temporary)) == 2, "both beat")
         await healthy()
         (its,) = [path for path in files(temporary) if path.name.startswith(f"{stands_still.pid}-")]
+        stands_still.send_signal(signal.SIGSTOP)
         os.utime(its, (0, 0))
         assert not health.is_healthy()
+        stands_still.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("ahead_s", [-86_400, 86_400])
