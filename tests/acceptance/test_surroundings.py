@@ -61,6 +61,7 @@ async def shell(
             client = Client(session, f"http://127.0.0.1:{port}")
 
             async def serves() -> bool:
+                assert process.poll() is None, f"it ended with {process.returncode}"
                 with contextlib.suppress(aiohttp.ClientError):
                     return (await client.call("GET", "/stats"))[0] == 200
                 return False
@@ -74,6 +75,19 @@ async def shell(
         for each in alive(family or [psutil.Process(process.pid)] if process.poll() is None else family):
             each.kill()
         process.wait()
+
+
+async def deliver_and_stop(
+    script: str, folder: Path, variables: dict[str, str], receiver: Receiver, bodies: Sequence[int], **streams: int
+) -> None:
+    """Run a service by a line of shell; see it deliver these bodies, and end in order when it is told to."""
+    async with shell(script, folder, variables, **streams) as (process, client):
+        for body in bodies:
+            await client.schedule(receiver.url, data=body)
+        await client.drained()
+        process.terminate()
+    assert (script, process.returncode) == (script, 0)
+    assert {int(arrival.body) for arrival in receiver.arrivals} >= set(bodies)
 
 
 def service_in(process: subprocess.Popen[bytes]) -> psutil.Process:
@@ -282,14 +296,8 @@ async def test_a_terminal_that_is_stopped_stops_nothing(
 ) -> None:
     ours, theirs = terminal
     os.write(ours, b"\x13")  # Ctrl-S
-    async with shell(
-        f"exec {COMMAND}", tmp_path, {"PROCESSES": processes}, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as (process, client):
-        for _ in range(20):
-            await client.schedule(receiver.url)
-        await client.drained()
-        process.terminate()
-    assert process.returncode == 0
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    await deliver_and_stop(f"exec {COMMAND}", tmp_path, {"PROCESSES": processes}, receiver, range(20), **streams)
     assert len(receiver.arrivals) == 20
 
 
@@ -300,14 +308,8 @@ async def test_a_terminal_that_stops_who_writes_from_the_background_stops_nothin
     _, theirs = terminal
     script = f"set -m; stty tostop; {COMMAND} & trap 'kill $!; wait $!; exit $?' TERM; wait $!"
     command = f"exec {TAKE_TERMINAL} sh -c {shlex.quote(script)}"
-    async with shell(command, tmp_path, {"PROCESSES": processes}, stdin=theirs, stdout=theirs, stderr=theirs) as (
-        process,
-        client,
-    ):
-        await client.schedule(receiver.url)
-        await client.drained()
-        process.terminate()
-    assert process.returncode == 0
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    await deliver_and_stop(command, tmp_path, {"PROCESSES": processes}, receiver, [1], **streams)
 
 
 # The standard streams
@@ -318,20 +320,12 @@ async def test_a_terminal_that_stops_who_writes_from_the_background_stops_nothin
 async def test_streams_that_are_closed_at_the_start_harm_nothing(
     closings: list[str], processes: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-
-    async def serve(number: int, closing: str) -> None:
-        folder = tmp_path / str(number)
-        script = f"exec {COMMAND} {closing}"
-        async with shell(script, folder, {"PROCESSES": processes}, stderr=subprocess.DEVNULL) as (process, client):
-            await client.schedule(receiver.url, data=number)
-            await client.drained()
-            process.terminate()
-        assert (closing, process.returncode) == (closing, 0)
-
     async with asyncio.TaskGroup() as tasks:
         for number, closing in enumerate(closings):
-            tasks.create_task(serve(number, closing))
-    assert sorted(int(arrival.body) for arrival in receiver.arrivals) == list(range(len(closings)))
+            script, folder, variables = f"exec {COMMAND} {closing}", tmp_path / str(number), {"PROCESSES": processes}
+            delivery = deliver_and_stop(script, folder, variables, receiver, [number], stderr=subprocess.DEVNULL)
+            tasks.create_task(delivery)
+    assert len(receiver.arrivals) == len(closings)
 
 
 def full_pipe() -> tuple[int, int]:
@@ -357,11 +351,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(
     variables = {"PROCESSES": processes, "API_AUTH": token}
     (tmp_path / "data").mkdir(0o700)
     (tmp_path / "data" / "token").write_text(f"{TOKEN}\n")
-    async with shell(f"exec {COMMAND}", tmp_path, variables, stdout=writer, stderr=writer) as (process, client):
-        await client.schedule(receiver.url)
-        await client.drained()
-        process.terminate()
-    assert process.returncode == 0
+    await deliver_and_stop(f"exec {COMMAND}", tmp_path, variables, receiver, [1], stdout=writer, stderr=writer)
     os.close(reader)
     os.close(writer)
 
@@ -369,14 +359,8 @@ async def test_a_log_that_nobody_reads_stops_nothing(
 async def test_a_log_whose_reader_is_gone_stops_nothing(tmp_path: Path, receiver: Receiver) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    async with shell(f"exec {COMMAND}", tmp_path, {"PROCESSES": "2"}, stdout=writer, stderr=writer) as (
-        process,
-        client,
-    ):
-        await client.schedule(receiver.url)
-        await client.drained()
-        process.terminate()
-    assert process.returncode == 0
+    variables = {"PROCESSES": "2"}
+    await deliver_and_stop(f"exec {COMMAND}", tmp_path, variables, receiver, [1], stdout=writer, stderr=writer)
     os.close(writer)
 
 

@@ -66,18 +66,20 @@ def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_
 
 
 @asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[str]:
-    """The URL, with a password, of a server that has one answer to everything, and ends the connection with it."""
+async def answering(answer: bytes, times: int = 1_000_000, credentials: str = "") -> AsyncIterator[str]:
+    """The URL of a server that has one answer to everything, so many times in a connection."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(answer)
-        await writer.drain()
+        for _ in range(times):
+            if not await reader.read(65_536):
+                break
+            writer.write(answer)
+            await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"redis://user:hidden@127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        yield f"redis://{credentials}127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
     ],
 )
 async def test_whatever_answers_there_is_one_short_line_without_the_password(answer: bytes, said: str) -> None:
-    async with answering(answer) as url:
+    async with answering(answer, 1, "user:hidden@") as url:
         client = RedisClient(url, 1)
         try:
             for _ in range(3):
@@ -118,21 +120,6 @@ async def test_whatever_answers_there_is_one_short_line_without_the_password(ans
             await client.aclose()
 
 
-@asynccontextmanager
-async def answering_each(answer: bytes) -> AsyncIterator[str]:
-    """The URL of a server that takes every command for the same one."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(65_536):
-            writer.write(answer)
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -142,7 +129,7 @@ async def answering_each(answer: bytes) -> AsyncIterator[str]:
     ],
 )
 async def test_a_server_whose_answers_have_another_shape_is_no_redis(answer: bytes) -> None:
-    async with answering_each(answer) as url:
+    async with answering(answer) as url:
         client = RedisClient(url, 1)
         try:
             for _ in range(3):
