@@ -71,14 +71,13 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        tokens, instances = [], []
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                tokens.append(value)
-            elif name == INSTANCE_HEADER:
-                instances.append(value)
+        headers = scope["headers"]
+        by_name = dict(headers)
+        has_token = self._is_authorised(by_name.get(b"authorization"))
+        if has_token and len(by_name) < len(headers):
+            # Two of them are refused: what stands before this service may have looked at the other.
+            has_token = [name for name, _ in headers].count(b"authorization") == 1
         refusal: ASGIApp | None = None
-        has_token = self._is_authorised(tokens)
         if has_token:
             connection = scope.get("state", {}).get(CONNECTION)
             if connection is not None and connection.is_stranger:
@@ -86,7 +85,8 @@ class Gate:
         elif (scope["path"], scope["method"]) not in OPEN:
             self._refusals.note(scope)
             refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
-        if instances and refusal is None:
+        if INSTANCE_HEADER in by_name and refusal is None:
+            instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
         await (refusal or self._app)(scope, receive, send)
 
@@ -97,9 +97,7 @@ class Gate:
             return answer_to(error, path)
         return failure(403, _OWN) if is_own else None
 
-    def _is_authorised(self, given: list[bytes]) -> bool:
-        # Two of them are refused: what stands before this service may have looked at the other.
-        if len(given) != 1:
+    def _is_authorised(self, given: bytes | None) -> bool:
+        if given is None:
             return False
-        value = given[0]
-        return hmac.compare_digest(value[7:].strip() if value[:7].lower() == b"bearer " else value, self._token)
+        return hmac.compare_digest(given[7:].strip() if given[:7].lower() == b"bearer " else given, self._token)

@@ -33,21 +33,15 @@ Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body; 413 before it is read whole, 415 for another type. The server limits the time that it may take."""
-    length = content_type = encoding = b""
-    for name, value in request.scope["headers"]:
-        if name == b"content-length":
-            length = value
-        elif name == b"content-type":
-            content_type = value
-        elif name == b"content-encoding":
-            encoding = value
+    headers = dict(request.scope["headers"])
+    content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
         got = quoted(content_type.decode("latin-1"))
         raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
     if encoding and encoding.lower() != b"identity":
         raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
     # The server has checked that the length is a number of 64 bits; its leading zeros may be more than int() takes.
-    is_too_large = int(b"0" + length.lstrip(b"0")) > limit
+    is_too_large = int(b"0" + headers.get(b"content-length", b"").lstrip(b"0")) > limit
     pieces: list[bytes] = []
     size, has_more = 0, True
     while has_more and not is_too_large:
@@ -88,24 +82,17 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
     return decoded
 
 
-_REPEATING_BYTES = len('{"webhook":"","ttl":1,"ttl":1,"data":}')
-"""The smallest body of all three members in which one is given twice, less webhook and data."""
-
-
 def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     """Whether a member may be given twice: the decoder takes the last one without a word.
 
-    Cheap, since it is asked of every body: by the length, else by the quotes, of which each member's name has two.
+    Cheap, since it is asked of every body: by the quotes, of which each member's name has two.
     """
-    webhook, data, has_ttl = request.webhook or "", request.data or b"", request.ttl is not msgspec.UNSET
-    if webhook and data and has_ttl and len(body) < len(webhook) + len(data) + _REPEATING_BYTES:
-        return False
-    end = len(body) - 1
+    data, end = request.data or b"", len(body) - 1
     if body.endswith(data, 0, end):  # most often it is the last member
         quotes = body.count(b'"', 0, end - len(data))
     else:
         quotes = body.count(b'"') - bytes(data).count(b'"')
-    names = (request.webhook is not msgspec.UNSET) * 2 + bool(data) + has_ttl
+    names = (request.webhook is not msgspec.UNSET) * 2 + bool(data) + (request.ttl is not msgspec.UNSET)
     return quotes != 2 * names
 
 
@@ -119,6 +106,11 @@ SLICE_BYTES = 65_536
 
 BLOCK_BYTES = 128
 """Brackets that are counted, and walked only where so many could be too deep."""
+
+
+def may_be_deep(body: bytes) -> bool:
+    """Whether valid JSON must be looked at by `check_nesting`: it is long, or has brackets enough."""
+    return len(body) > SLICE_BYTES or body.count(b"[") + body.count(b"{") > NESTING_LIMIT
 
 
 async def check_nesting(body: bytes) -> None:
