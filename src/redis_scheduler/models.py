@@ -7,6 +7,7 @@ adds a member puts it before `data`: so older ones notice, and leave the task to
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,9 @@ UNREADABLE_ERROR = "unreadable record"
 
 MEMBER_LENGTH = 60
 """Characters that are shown of an unknown member's name."""
+
+WEBHOOKS_KEPT, ORIGINS_KEPT = 128, 1_024
+"""Of which it is remembered that they can be webhooks, and the beginnings of some: tasks for a host are many."""
 
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that can be written."""
@@ -76,15 +80,26 @@ def decode_record(stored: bytes) -> Record:
     return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, tail[:-1] if member else None)
 
 
+@lru_cache(WEBHOOKS_KEPT)
+def _is_webhook(text: str) -> bool:
+    """Whether the API may have taken it. Raises ValueError for what is no URL at all."""
+    parts = text.split("/", 3)
+    if len(parts) < 3 or parts[1] or not _is_origin(parts[0], parts[2]):
+        return False
+    # A control character could end a line of the request's head.
+    return text.isprintable() and " " not in text
+
+
+@lru_cache(ORIGINS_KEPT)
+def _is_origin(scheme: str, authority: str) -> bool:
+    return bool(urlsplit(f"{scheme}//{authority}").netloc)
+
+
 def read_record(stored: bytes) -> Record:
     """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
     try:
         record = decode_record(stored)
-        webhook = record.webhook
-        # The API takes none with a control character, which could end a line of the request's head, or with a space.
-        is_possible = (
-            0 <= record.due <= LAST_MS and urlsplit(webhook).netloc and webhook.isprintable() and " " not in webhook
-        )
+        is_possible = 0 <= record.due <= LAST_MS and _is_webhook(record.webhook)
     except (ValueError, RecursionError):
         return _newer_record(stored) or UNREADABLE
     return record if is_possible else UNREADABLE

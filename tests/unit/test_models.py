@@ -1,6 +1,10 @@
 """Records: what is stored is what comes back, byte for byte."""
 
+from urllib.parse import urlsplit
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from redis_scheduler.models import UNREADABLE, Record, decode_record, newer_error, read_record, record_tail
 
@@ -8,6 +12,43 @@ from redis_scheduler.models import UNREADABLE, Record, decode_record, newer_erro
 def stored(webhook: str, ttl: float, type_name: str | None, data: bytes | None) -> bytes:
     """The record as a script writes it."""
     return b'{"due":1732358400123' + record_tail(webhook, ttl, type_name, data)
+
+
+_PIECES = [
+    "http:",
+    "https:",
+    "//",
+    "/",
+    "?",
+    "#",
+    "[",
+    "]",
+    "@",
+    "a",
+    ":80",
+    " ",
+    "\t",
+    "\n",
+    "\0",
+    "é",
+    "\u2100",
+    "%",
+    "::1",
+    "\\",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=8).map("".join), st.booleans())
+def test_a_record_is_read_where_its_webhook_has_a_host_and_no_character_that_the_api_refuses(
+    rest: str, is_http: bool
+) -> None:
+    webhook = "http://" + rest if is_http else rest
+    try:
+        is_possible = bool(urlsplit(webhook).netloc) and webhook.isprintable() and " " not in webhook
+    except ValueError:
+        is_possible = False
+    for _ in range(2):  # what is known is answered the same
+        assert (read_record(stored(webhook, 1, None, b"1")) is not UNREADABLE) == is_possible
 
 
 @pytest.mark.parametrize(
