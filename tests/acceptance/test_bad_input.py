@@ -375,6 +375,13 @@ async def test_a_field_in_the_query_is_told_where_it_belongs(api: Client, raw: r
         assert await refused(api, raw, "POST", path, json=GOOD) == (400, said)
 
 
+async def test_very_many_parameters_are_refused_unread(api: Client, raw: redis.asyncio.Redis) -> None:
+    for query in ("a&" * 20, "a=1&" * 10_000, "&" * 20):
+        said = "The query has more than 20 parameters; known: type, limit, cursor"
+        assert await refused(api, raw, "GET", f"/schedules?{query}") == (400, said)
+    assert (await api.call("GET", "/schedules?limit=1&" + "&" * 18))[0] == 200
+
+
 async def test_what_was_given_is_told_up_to_a_length(api: Client, raw: redis.asyncio.Redis) -> None:
     for query, said in (
         ("type=%0d", 'type: must be at most 100 printable characters, got "\\r"'),

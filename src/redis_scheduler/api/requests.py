@@ -256,6 +256,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
+PARAMETERS_MOST = 20
+"""More are refused unread: 64 KiB of them held up every other request for 46 ms."""
+
 _FIELDS = ScheduleRequest.__struct_fields__
 
 
@@ -263,6 +266,10 @@ def parameters(request: Request, *names: str) -> dict[str, str]:
     """Return the query parameters. Raises InvalidRequest for one that is unknown, empty, or given twice."""
     if not request.scope["query_string"]:
         return {}
+    if request.scope["query_string"].count(b"&") >= PARAMETERS_MOST:
+        raise InvalidRequest(
+            f"The query has more than {PARAMETERS_MOST} parameters; known: {', '.join(names) or 'none'}"
+        )
     found: dict[str, str] = {}
     try:
         pairs = parse_qsl(request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
