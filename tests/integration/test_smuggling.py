@@ -256,7 +256,19 @@ def test_a_request_of_two_hosts_or_none_is_refused(
 
 @pytest.mark.parametrize(
     "host",
-    [b"", b"x", b"a.b-c_d.", b"x:", b"x:80", b"127.0.0.1:8080", b"[::1]", b"[fe80::1]:443", b"xn--e1aybc", b"%C3%A9:1"],
+    [
+        b"",
+        b"x",
+        b"a.b-c_d.",
+        b"x:",
+        b"x:80",
+        b"127.0.0.1:8080",
+        b"[::1]",
+        b"[fe80::1]:443",
+        b"[fe80::1%eth0]",
+        b"xn--e1aybc",
+        b"%C3%A9:1",
+    ],
 )
 def test_a_host_is_taken_in_any_form_that_it_may_have(runner: asyncio.Runner, recorder: Recorder, host: bytes) -> None:
     request_ = b"GET /one HTTP/1.1\r\nHOST: " + host + b" \r\n\r\n"

@@ -31,8 +31,10 @@ HEAD_TIMEOUT_S = 30
 BODY_TIMEOUT_S = 30
 """How long a client may take to bring the body of a request."""
 
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?")
-"""Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port."""
+_HOST = re.compile(
+    rb"(\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._~%-]{1,50})?\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?"
+)
+"""Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port. Some clients leave the zone in an address."""
 
 _WITHOUT_HOST = ("1.0", "0.9")
 """Versions of HTTP that do without."""
