@@ -184,7 +184,7 @@ class Api:
 
 
 class _Turns:
-    """Requests that go one after another. When one finds Redis away, those that wait behind it fail with it."""
+    """Lets requests go one after another. When one finds Redis away, those that wait behind it fail with it."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()

@@ -1,4 +1,7 @@
-"""Who may ask: the token in `Authorization`, bare or behind `Bearer`, compared as bytes in constant time; no own delivery."""
+"""Who may ask: the request carries the token, and is no delivery of this deployment.
+
+The token stands in `Authorization`, bare or behind `Bearer`; it is compared as bytes, in constant time.
+"""
 
 import asyncio
 import hmac
@@ -31,7 +34,7 @@ REFUSALS_INTERVAL_S = 10.0
 class _Refusals:
     """Counts the requests without the token, and logs them: the first at once, then one line for an interval.
 
-    The address is that of the last one: to keep one for each would let strangers fill the memory.
+    The line has the address of the last one. To keep an address for each would let strangers fill the memory.
     """
 
     def __init__(self) -> None:
@@ -57,10 +60,10 @@ class _Refusals:
 
 
 class Gate:
-    """Lets requests through that carry the token, and those without one that OPEN names; answers the others unread.
+    """Passes on requests with the token, and those that OPEN names; refuses the others without reading their bodies.
 
-    401 where the token is missing or wrong; 403 where `is_own` says that a task of this deployment brought the request: a task
-    cannot drive the scheduler that delivers it.
+    401: the token is missing or wrong. 403: `is_own` says that the request is a delivery of this deployment, since a task cannot
+    drive the scheduler that delivers it.
     """
 
     def __init__(self, app: ASGIApp, token: str, is_own: Callable[[list[bytes]], Awaitable[bool]]) -> None:

@@ -1,8 +1,8 @@
-"""What a connection of the HTTP server may hold: what its client sends too fast, and what its client does not read.
+"""How much memory a connection of the HTTP server may hold, however fast its client sends and however slowly it reads.
 
-uvicorn parses all that comes, and keeps each request and each answer. Here requests wait as bytes, at most 256 kB, which is
-one read, and nothing more is read meanwhile: the rest stays with the client. All connections share a bound for what they
-hold of requests; and one whose client does not read its answers is aborted.
+uvicorn parses whatever comes, and keeps every request and every answer. Here at most 16 requests are parsed ahead. What came
+behind them waits as bytes: 256 kB at most, which is one read; nothing more is read meanwhile, so the rest stays with the client.
+All connections share a bound for the requests that they hold. A connection whose client does not read its answers is aborted.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ FIELD_BYTES = 150
 """What a header costs beside its bytes, about: the objects of a pair, a name and a value."""
 
 HELD_BYTES = 64 * 1_048_576
-"""What all connections together may hold: heads that are coming, requests that wait. A connection that adds is aborted."""
+"""What all connections together may hold: heads that are coming, requests that wait. Beyond it, one that adds is aborted."""
 
 HELD_FREELY_BYTES = 4_096
-"""But not one that holds no more than this: the head of a usual request."""
+"""A connection that holds no more than this, the head of a usual request, is not aborted."""
 
 UNREAD_TIMEOUT_S = 30
 """How long a client may leave its answers unread."""

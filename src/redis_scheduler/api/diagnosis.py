@@ -1,7 +1,7 @@
-"""What is wrong with a body, in the API's own words. Asked only where the decoder failed, or may have passed over a fault.
+"""What is wrong with a body, in the API's own words. Used only where the decoder failed, or may have passed over a fault.
 
-Here each member is read by itself, and half a surrogate pair is taken, which JSON's grammar has (RFC 8259, section 8.2)
-and the decoder refuses: a body with nothing wrong is returned as the decoder would have returned it.
+Each member is read by itself. Half a surrogate pair, which the decoder refuses, is taken: JSON's grammar allows it (RFC 8259,
+section 8.2). A body with nothing wrong is returned as the decoder would have returned it.
 """
 
 import json
@@ -118,8 +118,8 @@ def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
     try:
         return _read(body, body, known)
     except msgspec.DecodeError as error:
-        # Perhaps because of half a pair. Then the decoder is shown another character for each, of the same length, and for whole
-        # pairs and their neighbours (U+D000 to U+DFFF) as well: to tell them apart took 70 ms a megabyte.
+        # Perhaps because of half a pair. The decoder is shown another escape of the same length for each, and for all others from
+        # U+D000 to U+DFFF: to tell halves from whole pairs took 70 ms a megabyte.
         shown = body.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
         if shown == body:
             _refuse(body, str(error))

@@ -1,4 +1,4 @@
-"""What a process is asked of itself: whether it lives, whether it is ready, whether a request is a delivery of its own."""
+"""What a process tells of itself: that it lives, whether it is ready, whether a request is a delivery of its deployment."""
 
 import asyncio
 import hmac
@@ -17,7 +17,7 @@ READY_WITHIN_S = 1.5
 
 
 class Probes:
-    """The two probes, and the question of the gate. Redis is asked as `Deployment.refresh` says, whoever asks how often."""
+    """The two probes, and what the gate asks. However often they are asked, Redis is not asked more than `refresh` allows."""
 
     def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
         self._client = client

