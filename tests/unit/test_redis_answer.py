@@ -42,7 +42,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
 
 async def main():
-    client = RedisClient(sys.argv[1], 2)
+    client = RedisClient(sys.argv[1], 10)
     client.outage.must_check = False
     await asyncio.sleep(0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -95,7 +95,8 @@ async def test_no_answer_takes_the_memory(what: str) -> None:
         )
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) < GROWTH_MOST_KB
-    assert ended.stderr.count("Redis is not available: ") == 1, ended.stderr
+    # Not when the time of the call is over.
+    assert "does not speak its protocol" in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize(
