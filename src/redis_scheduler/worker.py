@@ -89,11 +89,6 @@ class Worker:
         self.intake = Intake(store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency)
 
     @property
-    def free_slots(self) -> int:
-        """Deliveries that could start now."""
-        return self._slots.free
-
-    @property
     def reclaimable_slots(self) -> int:
         """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no line
         stands, one may wait."""

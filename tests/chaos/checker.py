@@ -193,8 +193,11 @@ class Checker:
         """Wait until no task is left to deliver."""
 
         async def is_drained() -> bool:
-            due, queued = await self._raw.zcard(keys.DUE), await self._raw.hlen(keys.ENTRIES)
-            return due == queued == 0
+            # At one moment: between two looks a task may go from where the second looks to where the first looked.
+            async with self._raw.pipeline(transaction=True) as moment:
+                moment.zcard(keys.DUE)
+                moment.hlen(keys.ENTRIES)
+                return bool(await moment.execute() == [0, 0])
 
         await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
 

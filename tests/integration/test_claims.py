@@ -86,7 +86,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     await stopped(worker)
     assert await pending(raw) == []
     assert await raw.hget(keys.COUNTERS, "delivered") == b"1"
-    assert worker.free_slots == CONCURRENCY
+    assert worker._slots.free == CONCURRENCY
 
 
 async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_with_that_answer(
@@ -202,7 +202,7 @@ async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
     await asyncio.sleep(0.002)
     assert await reclaimer.run_once() > 0
     assert int(await raw.hget(keys.SWEEP, "seen_ms") or 0) > first
-    assert worker.free_slots == 0
+    assert worker._slots.free == 0
     receiver.may_answer.set()
     await stopped(worker)
 
@@ -230,7 +230,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     worker._renewed_at -= LEASE_MS / 1000
     await worker.intake.take([mine, gone])
     assert worker.reclaimable_slots == 0
-    assert worker.free_slots == CONCURRENCY - 2, "both stand in line"
+    assert worker._slots.free == CONCURRENCY - 2, "both stand in line"
     # While it stood still another took one, and delivered it.
     await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [gone.id], justid=True)
     await worker.renew()

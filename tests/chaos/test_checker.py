@@ -1,0 +1,42 @@
+"""The checker itself: a run is not over while a task is on its way from one place to another."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from tests.chaos.checker import Checker
+from tests.chaos.figures import Figures
+from tests.support.receiver import Receiver
+from tests.support.redis_process import RedisProcess
+
+
+async def test_a_task_that_goes_to_and_fro_is_left_to_deliver(
+    tmp_path: Path, server: RedisProcess, raw: redis.asyncio.Redis
+) -> None:
+    checker = Checker(tmp_path, server.url, raw, Receiver(), Figures())
+
+    async def move(there: str, back: str) -> None:
+        async with raw.pipeline(transaction=True) as moment:
+            moment.execute_command(*there.split())
+            moment.execute_command(*back.split())
+            await moment.execute()
+
+    async def move_always() -> None:
+        while not is_over.is_set():
+            await move(f"ZREM {keys.DUE} key", f"HSET {keys.ENTRIES} key 1-0")
+            await move(f"HDEL {keys.ENTRIES} key", f"ZADD {keys.DUE} 1 key")
+
+    await raw.zadd(keys.DUE, {"key": 1})
+    is_over = asyncio.Event()
+    moving = asyncio.create_task(move_always())
+    try:
+        with pytest.raises(AssertionError, match="all tasks delivered"):
+            await checker.drained(2)
+    finally:
+        is_over.set()
+        await moving
+        await raw.delete(keys.DUE, keys.ENTRIES)
+    await checker.drained(2)
