@@ -23,7 +23,7 @@ class Kind(IntEnum):
     WELL = 0
     NEW = 1
     ASKED_FOR = 2
-    """Nothing, but that more than one task came for it: it may have steady work."""
+    """Nothing, but that several tasks came for it: it may have steady work."""
     DOUBTFUL = 3
     """It is slow; or its line went back, and nothing is known since."""
 
@@ -51,9 +51,8 @@ class Host:
     line: deque[Claim] = field(default_factory=deque)
     returns_at: float = 0
     """When the last of its surplus comes back, while it holds slots."""
-    back_from: float = -math.inf
-    back_until: float = -math.inf
-    """From when until when comes back what it has away."""
+    key: str = ""
+    """Of the task that came last."""
 
 
 class Hosts:

@@ -40,12 +40,13 @@ TURN_S = 0.25
 
 LATELY_S = 1.0
 
-PATIENCE = 4
-"""Turns in a row that a host may lag which was well."""
+PATIENCE = 2
+"""Turns in a row that a host may lag which was well: meanwhile its line keeps others from being claimed."""
 
 RETURNS_PER_SLOT_S = 5
 """Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as it
-did in time, if that was lately: it may only have stood still."""
+did in time, if that was lately: it may only have stood still. A host that is tried has it sooner: one a second for each slot
+of the worker, 100 at least."""
 
 RETURNS_LEAST_S = 100
 """Of all hosts together that hold none, or one for each slot; and however large it is:"""
@@ -173,11 +174,10 @@ class Slots:
             self._lines.append(host)
         host.line.append(claim)
         self._in_line += 1
-        if host.kind is NEW and len(host.line) > 1:
+        if host.kind is not WELL and not host.is_slow and host.key not in ("", claim.key):
+            # What was sent back has the same key when it comes again.
             self._become(host, ASKED_FOR)
-        elif now < host.back_from and host.kind is DOUBTFUL and not host.is_slow:
-            # It is not what is away, since that comes later.
-            self._become(host, ASKED_FOR)
+        host.key = claim.key
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
@@ -284,18 +284,16 @@ class Slots:
     def _return_s(self, host: Host, claim: Claim) -> float:
         earliest = self._now + TURN_S
         if host.running:
-            was_in_time = 2 * host.in_time / TURN_S if self._turn - host.turn < 3 * PATIENCE else 0
-            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time)
+            was_in_time = 2 * host.in_time / TURN_S if self._now - host.well_at < 3 * LATELY_S else 0
+            # One that is tried is known in two turns: its line must not be away for longer.
+            tried = 0 if host.is_slow else 1 / self._return_interval_s
+            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, tried)
             returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)
         else:
             returns_at = self._returns_at = max(self._returns_at + self._return_interval_s, earliest)
         sending_s = len(claim.record.data or b"") / RETURN_BYTES_S
         self._bytes_return_at = max(self._bytes_return_at, self._now) + sending_s
-        in_s = math.ceil((max(returns_at, self._bytes_return_at) - self._now) / RETURN_STEP_S) * RETURN_STEP_S
-        if self._now > host.back_until + TURN_S:
-            host.back_from = self._now + in_s
-        host.back_until = max(host.back_until, self._now + in_s)
-        return in_s
+        return math.ceil((max(returns_at, self._bytes_return_at) - self._now) / RETURN_STEP_S) * RETURN_STEP_S
 
     def _leave(self, claims: list[Claim]) -> list[Claim]:
         gone = {claim.id for claim in claims}

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from redis_scheduler.hosts import Kind, host_of
+from redis_scheduler.hosts import host_of
 from redis_scheduler.models import Record
 from redis_scheduler.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
 from redis_scheduler.store import Claim
@@ -208,31 +208,45 @@ def test_several_tasks_of_a_new_host_tell_of_steady_work() -> None:
     assert begin(slots, 3, "fast")
 
 
-def test_what_comes_back_is_no_steady_work() -> None:
+def crowd() -> tuple[Slots, float]:
+    """Return slots that hosts crowd which hang, known or not; and what time it is."""
     slots = Slots(200)
     _, now = hang(slots)
     for number in range(100):  # some of the new ones still find a slot
         begin(slots, 1, f"new-{number}", now)
         slots.surplus(now)
+    assert slots.is_crowded
+    return slots, now
+
+
+def test_a_task_that_comes_back_is_no_steady_work() -> None:
+    slots, now = crowd()
+    away = claim("away")
     for _ in range(3):
-        assert begin(slots, 1, "away", now) == []
+        slots.add(away, now)
+        assert begun(slots) == []
         [(_, in_s)] = slots.surplus(now)
         now += in_s + 0.01
 
 
-def test_what_comes_back_one_by_one_is_no_steady_work() -> None:
-    slots = Slots(200)
-    _, now = hang(slots)
-    for number in range(100):
-        begin(slots, 1, f"new-{number}", now)
-        slots.surplus(now)
-    slots._hosts.of("http://away").kind = Kind.DOUBTFUL
-    assert begin(slots, 5, "away", now) == []
-    away = [in_s for _, in_s in slots.surplus(now)]
-    assert len(away) == 5
-    for in_s in away:
-        assert begin(slots, 1, "away", now + in_s) == []
-        slots.surplus(now + in_s)
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 5.0])
+def test_another_task_tells_of_steady_work_whenever_it_comes(after_s: float) -> None:
+    slots, now = crowd()
+    assert begin(slots, 1, "fast", now) == []
+    [(away, in_s)] = slots.surplus(now)
+    now += after_s
+    [one] = begin(slots, 1, "fast", now)
+    slots.end(one)
+    slots.add(away, now + in_s)
+    assert begun(slots) == [away]
+
+
+def test_the_line_of_a_host_that_is_tried_is_back_soon_after_it_is_known() -> None:
+    slots, now = crowd()
+    assert len(begin(slots, 50, "fast", now)) == 1
+    back = [delay_s for _, delay_s in slots.surplus(now)]
+    assert len(back) == 49
+    assert max(back) <= 2 * TURN_S + RETURN_STEP_S
 
 
 def test_what_hangs_leaves_slots_to_what_is_new() -> None:
@@ -382,12 +396,7 @@ def test_the_line_of_a_fast_host_stays() -> None:
 
 
 def test_what_waits_for_the_first_delivery_of_its_host_waits_while_there_is_room() -> None:
-    slots = Slots(200)
-    _, now = hang(slots)
-    for number in range(100):
-        begin(slots, 1, f"new-{number}", now)
-        slots.surplus(now)
-    assert slots.is_crowded
+    slots, now = crowd()
     begin(slots, 5, "asked-for", now)
     assert slots.waiting == 4
     assert slots.surplus(now) == []
