@@ -1,6 +1,7 @@
 """Fixtures: a real Redis for the session, emptied for each test and audited after it; a receiver; a store."""
 
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -26,6 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # And none reads all the certificates that the system trusts at its start, a sixth of its CPU time: those in a folder
     # are looked up when they are needed.
     os.environ["SSL_CERT_FILE"] = os.devnull
+    # In the background of a script, or under nohup, these are ignored, and whatever a test starts would ignore them, too. A
+    # handler is not inherited.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     if not parallel.is_one_of_many(config):  # these inherit PATH
         folder = tempfile.TemporaryDirectory(prefix="rs-server-")
         config.add_cleanup(folder.cleanup)

@@ -151,3 +151,31 @@ async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
 
     assert len(family) > 2
     await wait_until(lambda: not any(map(is_left, family)), f"all of them have ended: {family}", 30)
+
+
+IN_BACKGROUND = """
+import subprocess, sys
+
+def test_in_background():
+    code = "import signal as s; print(*(each.name for each in (s.SIGHUP, s.SIGINT, s.SIGQUIT) if s.getsignal(each) is s.SIG_IGN))"
+    started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert started.stdout == "\\n"
+"""
+
+
+def test_what_a_run_in_the_background_starts_ignores_no_more_signals_than_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(IN_BACKGROUND)
+    (tmp_path / "pytest.ini").touch()
+    script = "trap '' HUP INT QUIT; exec \"$@\""
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", f"--basetemp={tmp_path}/of", "test_suite.py"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *command],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
