@@ -16,7 +16,7 @@ costs Redis little.
 import logging
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from redis_scheduler.hosts import Host, Hosts, Kind
 from redis_scheduler.store import Claim
@@ -94,7 +94,7 @@ class Slots:
     @property
     def stuck(self) -> int:
         """Claims in line that slow hosts keep from beginning, and that cannot go back."""
-        return sum(len(host.line) for host in self._lines if host.kind is DOUBTFUL)
+        return sum(len(host.line) for host in self._lines if host.kind is DOUBTFUL) if self._lines else 0
 
     @property
     def waiting(self) -> int:
@@ -127,23 +127,26 @@ class Slots:
     @property
     def has_surplus(self) -> bool:
         """Whether a line must go back."""
-        return bool(self._lines) and bool(self._surplus_hosts())
+        return bool(self._lines) and any(True for _ in self._surplus_hosts())
 
-    def _surplus_hosts(self) -> list[Host]:
-        """Return whose line goes back: that of a slow host, and of those that wait for no delivery that may end in time all
+    def _surplus_hosts(self) -> Iterator[Host]:
+        """Yield whose line goes back: that of a slow host, and of those that wait for no delivery that may end in time all
         but a few. Where slow hosts crowd the slots, these few are what does wait for one, of a host not known to be well."""
-        room = self._concurrency - self.running if self.is_crowded else max(1, self.reserve)
-        found = []
+        room = None
         for host in self._lines:
             is_tried = not host.is_slow and host.running > host.overdue
-            if (is_tried and (host.kind is WELL or not self.is_crowded)) or self._is_well_lately(host):
+            if is_tried and host.kind is WELL:
                 continue
-            if not host.is_slow and (is_tried or not self.is_crowded):
+            if room is None:
+                is_crowded = self.is_crowded
+                room = self._concurrency - self.running if is_crowded else max(1, self.reserve)
+            if (is_tried and not is_crowded) or self._is_well_lately(host):
+                continue
+            if not host.is_slow and (is_tried or not is_crowded):
                 room -= len(host.line)
                 if room >= 0:
                     continue
-            found.append(host)
-        return found
+            yield host
 
     def _is_well_lately(self, host: Host) -> bool:
         return host.kind is WELL and self._now - host.well_at < LATELY_S
@@ -270,7 +273,7 @@ class Slots:
         """Take out what must not wait here, with the seconds until it is to come back."""
         self._now = now
         found = []
-        for host in self._surplus_hosts():
+        for host in list(self._surplus_hosts()):
             # In a new entry it would not be known how many workers it has lost.
             found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.claims == 1]
             self._become(host, DOUBTFUL)
