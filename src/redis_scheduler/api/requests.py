@@ -110,7 +110,8 @@ BLOCK_BYTES = 128
 
 def may_be_deep(body: bytes) -> bool:
     """Whether valid JSON must be looked at by `check_nesting`: it is long, or has brackets enough."""
-    return len(body) > SLICE_BYTES or body.count(b"[") + body.count(b"{") > NESTING_LIMIT
+    size = len(body)
+    return size > NESTING_LIMIT and (size > SLICE_BYTES or body.count(b"[") + body.count(b"{") > NESTING_LIMIT)
 
 
 async def check_nesting(body: bytes) -> None:
