@@ -126,7 +126,8 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "" if isinstance(error, private.NotPrivate) else ": make it a folder that this user can write to"
+        own = f": make it a folder that this user can write to (chown {os.geteuid()})"
+        remedy = "" if isinstance(error, private.NotPrivate) else own
         raise StartError(f"DATA_DIR {folder} cannot be used ({error}){remedy}, or set another DATA_DIR") from error
 
 

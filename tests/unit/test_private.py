@@ -201,3 +201,18 @@ def test_a_token_in_a_kubernetes_volume_outlives_each_mount(name: str) -> None:
             tokens.append(another.submit(kept_token, volume / name).result())
         assert len(set(tokens)) == 1
         assert (volume / name / "token").stat().st_uid == OTHER + 1
+
+
+@AS_ROOT
+@pytest.mark.parametrize("has_file", [False, True], ids=["new", "with a file of root's"])
+def test_a_folder_of_root_that_this_user_cannot_write_to_is_said_with_the_remedy(has_file: bool) -> None:
+    """As a folder of the host is that is mounted into a container."""
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as above,
+        ProcessPoolExecutor(1, get_context("fork"), initializer=drop_rights) as another,
+    ):
+        Path(above).chmod(0o755)
+        if has_file:
+            Path(above, "token").touch()
+        with pytest.raises(StartError, match=rf"^DATA_DIR {above} cannot be used \(.* \(chown {OTHER + 1}\), or set"):
+            another.submit(kept_token, Path(above)).result()
