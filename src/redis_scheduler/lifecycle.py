@@ -161,11 +161,23 @@ def run_process(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
+_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery", "reclaimer", "worker")
+_PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
+"""What a role needs, and others may do without."""
+
+
+def _import_parts(role: str) -> None:
+    for module in _PARTS[role]:
+        importlib.import_module(f"redis_scheduler.{module}")
+
+
 @contextlib.asynccontextmanager
 async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
     """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
     life = Life(role, settings)
     life.listen_for_signals()
+    if settings.processes == 1:
+        _import_parts(role)  # before the start is told: who waits for that looks at a process that works
     life.token = settings.api_auth or kept_token(settings.data_dir)
     for hazard in hazards(settings, life.token, listens=role != WORKER):
         logger.warning("hazard", extra={"fields": {"warning": hazard}})
@@ -251,11 +263,6 @@ async def meet_redis(life: Life, warns: bool) -> None:
         await client.aclose()
 
 
-_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery", "reclaimer", "worker")
-_PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
-"""What a role needs, and others may do without."""
-
-
 class Service:
     """What one process does in its role: the API, deliveries, or both."""
 
@@ -269,8 +276,7 @@ class Service:
         One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
         """
         life = self._life
-        for module in _PARTS[life.role]:
-            importlib.import_module(f"redis_scheduler.{module}")
+        _import_parts(life.role)
         gc.freeze()  # what was imported stays: no collection looks at it again
         if life.role == API:
             gc.set_threshold(GC_THRESHOLD)
