@@ -183,7 +183,7 @@ async def test_in_a_folder_whose_name_is_no_utf8_it_serves(processes: str, tmp_p
     # Not in tmp_path, which is too long for a socket where several processes run the tests.
     with tempfile.TemporaryDirectory(dir="/tmp") as above:
         folder = Path(above, os.fsdecode(b"caf\xe9"))
-        folder.mkdir()
+        folder.mkdir()  # noqa: ASYNC240  # it blocks nobody for long
         prefix = ("env", "-C", str(folder), "-u", "DATA_DIR")
         async with serving(tmp_path, prefix=prefix, PROCESSES=processes) as process, client_of(process) as client:
             await deliver_one(client, receiver)
