@@ -213,9 +213,9 @@ def raw_or_null(data: bytes | None) -> Raw:
     return NULL if data is None else Raw(data)
 
 
-_encode_lines = msgspec.json.Encoder().encode_lines
+_encode = msgspec.json.Encoder().encode
 
 
 def encode_answer(content: object) -> bytes:
     """Return any answer of the API as JSON that ends its line."""
-    return _encode_lines((content,))
+    return _encode(content) + b"\n"
