@@ -14,7 +14,7 @@ from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import candidates, choose
 from redis_scheduler.store import Store
 from tests.support import parallel
-from tests.support.audit import audited
+from tests.support.audit import audited, plain
 from tests.support.leftovers import ended_with_this_process
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, put_asked_server_first, running
@@ -85,15 +85,17 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 async def redis_url(redis_server: str) -> AsyncIterator[str]:
     """The URL of an empty server; what the test leaves behind is audited."""
     async with audited(redis_server) as raw:
-        await raw.flushall()
-        await raw.config_set("maxmemory", 0)
+        pipeline = raw.pipeline(transaction=False)
+        pipeline.execute_command("FLUSHALL")
+        pipeline.execute_command("CONFIG", "SET", "maxmemory", 0)
+        await pipeline.execute()
         yield redis_server
 
 
 @pytest.fixture
 async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """The library's own client, to look at keys and to seed them."""
-    client = redis.asyncio.Redis.from_url(redis_url, protocol=2)
+    client = plain(redis_url)
     yield client
     await client.aclose()
 
