@@ -84,7 +84,7 @@ async def test_ten_workers_promote_and_deliver_each_task_once(
     variables = {"REDIS_URL": redis_url}
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
-        workers = [Process(tmp_path, "worker", API_AUTH=TOKEN, **variables) for _ in range(10)]
+        workers = [Process(tmp_path, "workers", "2", module=MODULE, API_AUTH=TOKEN, **variables) for _ in range(5)]
         for worker in workers:
             stack.push_async_callback(worker.stop)
         for worker in workers:

@@ -75,14 +75,13 @@ async def deliver_with_both(supervisor: Process, client: Client, receiver: Recei
     assert {arrival.key for arrival in arrivals} == scheduled
 
 
-async def test_the_ctrl_c_of_a_terminal_reaches_the_supervisor_alone(redis_url: str, tmp_path: Path) -> None:
-    async with workers(tmp_path, redis_url) as (supervisor, _):
-        assert all(os.getsid(child.pid) == child.pid for child in await children(supervisor))
-
-
-async def test_a_process_imports_nothing_from_the_working_folder(redis_url: str, tmp_path: Path) -> None:
-    async with workers(tmp_path, redis_url) as (supervisor, _):
-        assert all("-P" in child.cmdline() for child in await children(supervisor))
+async def test_a_process_gets_no_ctrl_c_of_a_terminal_and_imports_nothing_from_the_working_folder(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "worker", REDIS_URL=redis_url, **VARIABLES) as supervisor:
+        for child in await children(supervisor):
+            assert os.getsid(child.pid) == child.pid
+            assert "-P" in child.cmdline()
 
 
 async def test_a_process_that_stands_still_is_killed_after_its_time(
