@@ -88,11 +88,12 @@ class Bell:
         # A subscriber waits as long as nobody rings; a dead peer is found by TCP's keep-alive.
         client = self._client.connect(self._client.timeout_s)
         try:
-            async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+            async with client.pubsub() as subscription:
                 await subscription.subscribe(keys.BELL)
                 while True:
                     on_ring()
-                    await subscription.get_message(timeout=None)
+                    # Not `get_message`, which fails on what is no message of a Redis.
+                    await subscription.parse_response()
         except (RedisError, OSError) as error:
             raise translated(error) from error
         finally:

@@ -12,7 +12,7 @@ from redis._parsers import _AsyncHiredisParser
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis._parsers.socket import SERVER_CLOSED_CONNECTION_ERROR
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, RedisError
 
 UNSCANNED_BYTES = 1_048_576
 """Of an answer that are read before it is looked at: it costs the usual ones nothing."""
@@ -34,6 +34,11 @@ _LONG_COUNT = re.compile(rb"\*[0-9]{7}")
 """What the head of a list with more looks like: hiredis makes room for all of them when it reads that."""
 
 _COUNT_BYTES = 12
+"""Of the longest count that hiredis takes, less its end of line."""
+
+
+class AnswerTooLarge(InvalidResponse):
+    """It may well be Redis that answers, but the service asks for nothing of that size."""
 
 
 def _has_long_count(data: bytes) -> bool:
@@ -50,7 +55,7 @@ class _Scan:
         self._bytes = self._elements = 0
 
     def feed(self, data: bytes) -> None:
-        """Go on. Raises InvalidResponse where the answer is too large."""
+        """Go on. Raises AnswerTooLarge, or InvalidResponse for what is no answer."""
         self._bytes += len(data)
         at = 0
         while at < len(data):
@@ -63,12 +68,14 @@ class _Scan:
             self._line += data[at:end]
             at = end
             if len(self._line) > LINE_BYTES:
-                raise InvalidResponse("a line of the answer does not end")
+                raise AnswerTooLarge(f"more than {LINE_BYTES} bytes in a line")
             if self._line.endswith(b"\n"):
                 self._count(self._line)
                 self._line = b""
-        if self._bytes > ANSWER_BYTES or self._elements > ELEMENTS_MOST:
-            raise InvalidResponse("the answer is too large")
+        if self._bytes > ANSWER_BYTES:
+            raise AnswerTooLarge(f"more than {ANSWER_BYTES} bytes")
+        if self._elements > ELEMENTS_MOST:
+            raise AnswerTooLarge(f"more than {ELEMENTS_MOST} values")
 
     def _count(self, line: bytes) -> None:
         self._elements += 1
@@ -77,8 +84,9 @@ class _Scan:
                 announced = int(line[1:])
             except ValueError:
                 raise InvalidResponse("no length") from None
-            if announced > (BULK_BYTES if line[:1] == b"$" else ELEMENTS_MOST):
-                raise InvalidResponse("the answer is too large")
+            most, unit = (BULK_BYTES, "bytes in a value") if line[:1] == b"$" else (ELEMENTS_MOST, "values in a list")
+            if announced > most:
+                raise AnswerTooLarge(f"more than {most} {unit}")
             if line[:1] == b"$" and announced >= 0:
                 self._skip = announced + 2
 
@@ -86,31 +94,35 @@ class _Scan:
 class BoundedParser(_AsyncHiredisParser):
     """The library's parser of RESP2, with bounds."""
 
+    _tail = b""
+    """The end of what was read, while no answer has used all of it: a count may be cut in pieces."""
+
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002
         """Return an answer, as bytes; an error of Redis as an exception.
 
-        Raises ConnectionError, or InvalidResponse where the answer is too large.
+        Raises ConnectionError, or InvalidResponse for what is no answer; of these AnswerTooLarge where it is too large.
         """
         if not self._connected:
             raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
         reader, stream = cast(Any, self._reader), cast(asyncio.StreamReader, self._stream)
         # Of a message that came behind another its first bytes have been read before: nothing to follow it by.
         begun_before = reader.has_data()
+        if not begun_before:
+            self._tail = b""
         scan: _Scan | None = None
         unscanned: list[bytes] = []
-        end, size = b"", 0
-        while (response := reader.gets(False)) is NOT_ENOUGH_DATA:
+        size = 0
+        while (response := _parsed(reader)) is NOT_ENOUGH_DATA:
             data = await stream.read(self._read_size)
             if not data:
                 raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
-            is_suspect = _has_long_count(data) or (end and _has_long_count(end + data[:_COUNT_BYTES]))
-            # A count may be cut in pieces.
-            end = (end + data)[-_COUNT_BYTES:] if len(data) < _COUNT_BYTES else data[-_COUNT_BYTES:]
+            is_suspect = _has_long_count(data) or (self._tail and _has_long_count(self._tail + data[:_COUNT_BYTES]))
+            self._tail = data[-_COUNT_BYTES:] if len(data) >= _COUNT_BYTES else (self._tail + data)[-_COUNT_BYTES:]
             unscanned.append(data)
             size += len(data)
             if is_suspect or scan or size > UNSCANNED_BYTES:
                 if begun_before:
-                    raise InvalidResponse("the message is too large")
+                    raise AnswerTooLarge("a message that nobody here sends")
                 scan = scan or _Scan()
                 scan.feed(b"".join(unscanned))
                 unscanned.clear()
@@ -118,3 +130,15 @@ class BoundedParser(_AsyncHiredisParser):
         if isinstance(response, RedisConnectionError):
             raise response
         return response
+
+
+def _parsed(reader: Any) -> Any:
+    try:
+        return reader.gets(False)
+    except RedisError:
+        raise
+    except MemoryError as error:
+        raise AnswerTooLarge("more than there is memory for") from error
+    except Exception as error:
+        # The library makes errors of their texts, and knows only the texts of Redis.
+        raise InvalidResponse("an answer that the library cannot read") from error

@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.redis_answer import AnswerTooLarge
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
@@ -39,7 +40,7 @@ ADVICE = (
 
 _NOT_PERMITTED = re.compile(_NO_RIGHT)
 _UNKNOWN = re.compile(r"unknown (redis )?command", re.IGNORECASE)
-_LINE = re.compile(r"user_script: ?([0-9]+)")
+_LINE = re.compile(r"user_script: ?([1-9][0-9]{0,3})")
 _CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
 _CODE = re.compile(r"\b[A-Z]{3,}\b")
 # Behind it stand the arguments: of AUTH that is the password.
@@ -78,12 +79,21 @@ def name_command(error: ResponseError, script: str) -> None:
     """Put the command in front of an error of a script that may not call it: most servers tell no more than the line."""
     text = str(error)
     line = _LINE.search(text) if _NOT_PERMITTED.search(text) or _UNKNOWN.search(text) else None
-    if line and (called := _CALL.findall(script.splitlines()[int(line[1]) - 1])):
+    if line is None:
+        return
+    # Another server than Redis may name a line that the script does not have.
+    number = int(line[1])
+    if called := _CALL.findall(" ".join(script.splitlines()[number - 1 : number])):
         error.args = (f"{' or '.join(called)}: {text}",)
 
 
 def translated(error: Exception) -> StoreUnavailable | StoreFull:
     """Return the error of ours that says what this one of the library or the system means, and what to do."""
+    if isinstance(error, AnswerTooLarge):
+        return StoreUnavailable(
+            f"Redis is not available: its answer is too large ({error}): what answers there is no Redis, or a foreign program "
+            "wrote what was asked for"
+        )
     if isinstance(error, InvalidResponse):
         return StoreUnavailable(
             "Redis is not available: what answers there does not speak its protocol; where it speaks TLS, REDIS_URL "
@@ -92,8 +102,8 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
     if isinstance(error, MovedError | AskError):
         code, what = ("ASK", "is on its way to") if type(error) is AskError else ("MOVED", "is kept by")
         return StoreRefused(
-            f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the service has its "
-            f"keys, {what} {error.host}:{error.port}; REDIS_URL must name that node"
+            f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the "
+            f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must name that node"
         )
     # The library cuts a code that it knows off the text, and keeps it apart.
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()

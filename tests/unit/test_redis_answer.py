@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_answer import ELEMENTS_MOST, UNSCANNED_BYTES
 from redis_scheduler.redis_client import RedisClient
@@ -35,6 +36,9 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
     "no protocol": (b"", b"\0" * 65_536),
     "a length that is none": (b"*2\r\n$1\r\nx\r\n$x\r\n", b"x" * 65_536),
 }
+
+NO_ANSWERS = {"no protocol", "a length that is none", "lists in lists"}
+"""What is no answer however large it is."""
 
 CLIENT = """
 import asyncio, resource, sys
@@ -96,11 +100,12 @@ async def test_no_answer_takes_the_memory(what: str) -> None:
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) < GROWTH_MOST_KB
     # Not when the time of the call is over.
-    assert "does not speak its protocol" in ended.stderr, ended.stderr
+    said = "does not speak its protocol" if what in NO_ANSWERS else "its answer is too large (more than "
+    assert said in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize(
-    "head", [b"*4294967295\r\n", b"*1\r\n*4294967295\r\n", b"*2\r\n$9\r\n*99999999\r\n*4294967295\r\n"]
+    "head", [b"*4294967295\r\n", b"*1\r\n*4294967295\r\n", b"*2\r\n$9\r\n*99999999\r\n*1000001\r\n"]
 )
 async def test_an_enormous_list_is_noticed_however_its_head_is_cut(head: bytes) -> None:
     cuts = [[head[:cut], head[cut:]] for cut in range(1, len(head))]
@@ -108,9 +113,85 @@ async def test_an_enormous_list_is_noticed_however_its_head_is_cut(head: bytes) 
         async with answering(*parts) as url:
             client = RedisClient(url, 2)
             client.outage.must_check = False
-            with pytest.raises(StoreUnavailable, match="does not speak its protocol"):
+            with pytest.raises(StoreUnavailable, match="more than 1000000 values in a list"):
                 await client.command("PING")
             await client.aclose()
+
+
+SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n"
+RING = b"*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$0\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [SUBSCRIBED, SUBSCRIBED + RING])
+@pytest.mark.parametrize("head", [b"*4294967295\r\n", b"*3\r\n$7\r\nmessage\r\n*1000001\r\n"])
+async def test_an_enormous_message_is_noticed_behind_another_however_its_head_is_cut(
+    before: bytes, head: bytes
+) -> None:
+    cuts = [[before + head[:cut], head[cut:]] for cut in range(len(head) + 1)]
+    for parts in (*cuts, [before, *(head[at : at + 1] for at in range(len(head)))], [before + head[:1], head[1:]]):
+        async with answering(*parts) as url:
+            client = RedisClient(url, 2)
+            with pytest.raises(StoreUnavailable, match=r"nobody here sends|values in a list"):
+                async with asyncio.timeout(5):
+                    await Bell(client).listen(lambda: None)
+            await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b":1\r\n", b"*0\r\n", b"*1\r\n:1\r\n", b"*2\r\n*0\r\n*0\r\n", b"*3\r\n$11\r\nunsubscribe\r\n*0\r\n:1\r\n"],
+)
+async def test_what_is_no_message_rings_the_bell_and_ends_nothing(answer: bytes) -> None:
+    rings = []
+    async with answering(SUBSCRIBED, answer, b"+PONG\r\n") as url:
+        client = RedisClient(url, 2)
+        listening = asyncio.create_task(Bell(client).listen(lambda: rings.append(1)))
+        await wait_until(lambda: len(rings) == 4 or listening.done(), "all of it is heard")
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+        await client.aclose()
+
+
+ILL_FORMED = [
+    b"-MOVED\r\n",
+    b"-MOVED x\r\n",
+    b"-MOVED 1 host:x\r\n",
+    b"-ASK x host:1\r\n",
+    b"*1\r\n-ASK\r\n",
+    b"%1\r\n*0\r\n:1\r\n",
+    b"!3\r\n",
+    b"*1\r\n" * 10_000,
+]
+
+
+@pytest.mark.parametrize("answer", ILL_FORMED)
+async def test_what_the_library_cannot_read_is_an_answer_of_no_redis(answer: bytes) -> None:
+    async with answering(answer) as url:
+        client = RedisClient(url, 2)
+        client.outage.must_check = False
+        with pytest.raises(StoreUnavailable, match="does not speak its protocol"):
+            await client.command("PING")
+        await client.aclose()
+
+
+async def test_an_answer_that_there_is_no_memory_for_is_too_large() -> None:
+    """Each of its lists is allowed, but not all of them have room."""
+    async with answering(f"*{ELEMENTS_MOST - 1}\r\n".encode() * 7) as url:
+        command = [sys.executable, "-c", WITHOUT_MEMORY + CLIENT, url]
+        ended = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert "its answer is too large (more than there is memory for)" in ended.stderr
+
+
+WITHOUT_MEMORY = """
+import asyncio, re, resource
+from redis_scheduler import redis_client
+held_kb = int(re.search(r"VmSize:\\s+([0-9]+)", open("/proc/self/status").read())[1])
+resource.setrlimit(resource.RLIMIT_AS, ((held_kb + 30_000) * 1024,) * 2)
+"""
 
 
 @pytest.mark.parametrize("size", [0, 1, UNSCANNED_BYTES - 100, UNSCANNED_BYTES, 20 * MEGABYTE])
@@ -130,6 +211,6 @@ async def test_a_long_list_comes_whole(client: RedisClient) -> None:
 
 async def test_an_answer_that_is_too_large_ends_the_connection(client: RedisClient) -> None:
     script = f"local found = {{}} for i = 1, {ELEMENTS_MOST + 1} do found[i] = 0 end return found"
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match=f"its answer is too large .more than {ELEMENTS_MOST} values"):
         await client.command("EVAL", script, 0)
     assert await client.command("ECHO", "next") == b"next"

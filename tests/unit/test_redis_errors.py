@@ -2,9 +2,10 @@
 
 import pytest
 from redis._parsers.base import BaseParser
+from redis.exceptions import ResponseError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.refusal import refused_calls, told, translated
+from redis_scheduler.refusal import name_command, refused_calls, told, translated
 
 WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
 AWAY = [
@@ -73,3 +74,20 @@ def test_a_client_is_told_that_redis_is_not_there_where_it_did_not_answer() -> N
         assert told(translated(error)) == "Redis cannot be reached"
     refused = refused_calls([("SET", "{rs:0}:x", "NOPERM User SECRET has no permissions")])
     assert told(StoreRefused(refused)) == "Redis refuses what the service asks (NOPERM): the service's log says why"
+
+
+SCRIPT = "-- a header\nredis.call('TIME')\nredis.call('GET', 'x')"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        *(("2", "TIME: "), (" 3", "GET: ")),
+        *((line, "") for line in ("0", "1", "-1", "4", "999", "003", "9" * 5_000, "", "x", "\u0663")),
+    ],
+)
+@pytest.mark.parametrize("text", ["NOPERM this user may not: user_script:{}: x", "ERR unknown command user_script:{}"])
+def test_a_command_is_named_by_its_line_whatever_number_stands_there(text: str, line: str, named: str) -> None:
+    error = ResponseError(text.format(line))
+    name_command(error, SCRIPT)
+    assert str(error) == named + text.format(line)
