@@ -79,7 +79,11 @@ async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> 
 
 
 async def claimed(store: Store, limit: int) -> list[Claim]:
-    """Claim that many entries, all of which must be there."""
+    """Claim that many entries, all of which must be there; and no other, where it is none."""
+    if not limit:  # the reader would wait for one
+        read = ("XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", keys.QUEUE, ">")
+        assert not await store.client.command(*read)
+        return []
     reader = QueueReader(store.client, store.name)
     claims, _ = await store.load(await reader.claim(limit))
     await reader.aclose()
