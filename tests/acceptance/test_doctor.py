@@ -1,6 +1,9 @@
 """`redis-scheduler doctor` as an operator runs it: what it prints, its exit codes, where it finds Redis; and beside load."""
 
 import asyncio
+import contextlib
+import io
+import logging
 import re
 import subprocess
 import sys
@@ -13,9 +16,11 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.audit import audit
+from redis_scheduler.doctor import examine
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.settings import ALL, load
 from redis_scheduler.store import NewTask, Store
 from redis_scheduler.views import Views
 from tests.support.receiver import Receiver
@@ -40,6 +45,18 @@ async def doctor(code: int, *arguments: str, **variables: str) -> list[str]:
     result = await asyncio.to_thread(run, *arguments, **variables)
     assert (result.returncode, result.stderr) == (code, ""), result
     return result.stdout.splitlines()
+
+
+async def examined(code: int, url: str, repairs: bool = False) -> list[str]:
+    """Examine this Redis as the command does, without a process of its own; return the lines it printed."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            is_sound = await examine(load(ALL, {"redis_url": url}, {}), repairs)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert is_sound == (code == 0), said.getvalue()
+    return said.getvalue().splitlines()
 
 
 async def refused(code: int, *arguments: str, **variables: str) -> str:
@@ -124,13 +141,13 @@ async def test_a_ledger_that_is_off_is_a_fault_of_its_own(
     redis_url: str, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     await raw.hset(keys.COUNTERS, "scheduled", "3")
-    lines = await doctor(1, REDIS_URL=redis_url)
+    lines = await examined(1, redis_url)
     assert lines[0] == "3 tasks were scheduled of which nothing is left; with --repair counted as lost"
-    lines = await doctor(0, "--repair", REDIS_URL=redis_url)
+    lines = await examined(0, redis_url, repairs=True)
     assert lines[0] == "3 tasks were scheduled of which nothing is left; counted as lost"
     assert lines[-1] == "1 fault repaired; a second look found nothing."
     await raw.hset(keys.COUNTERS, "scheduled", "2")
-    lines = await doctor(0, "--repair", REDIS_URL=redis_url)
+    lines = await examined(0, redis_url, repairs=True)
     assert lines[0] == "1 task is there that had ended, or was never scheduled; counted off those lost"
     assert ledger_of(lines)["lost"] == 2
 
@@ -142,8 +159,8 @@ async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_rep
     await store.schedule([task])
     await raw.xgroup_setid(keys.QUEUE, keys.GROUP, "$")
     await raw.hset(keys.COUNTERS, "scheduled", "one")
-    for arguments, code in (([], 1), (["--repair"], 0)):
-        lines = await doctor(code, *arguments, REDIS_URL=redis_url)
+    for repairs, code in ((False, 1), (True, 0)):
+        lines = await examined(code, redis_url, repairs)
         assert lines[0].startswith("counter scheduled ")
         assert f" of task {task.key}, but " in lines[1]
     assert ledger_of(lines) == SOUND | {"queued": 1, "lost": -1}
@@ -153,24 +170,24 @@ async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_rep
 async def test_of_many_faults_of_a_kind_only_the_first_are_printed(redis_url: str, raw: redis.asyncio.Redis) -> None:
     strays = {keys.new_task_key(): "1 {}" for _ in range(130)}
     await raw.hset(keys.FAILURES, mapping=dict.fromkeys(strays, "1 {}"))
-    lines = await doctor(1, REDIS_URL=redis_url)
+    lines = await examined(1, redis_url)
     assert [line.split()[0] for line in lines[:101]] == ["task"] * 100 + ["and"]
     assert lines[100] == "and 30 more: stray failure"
     assert lines[-1].startswith("130 faults. ")
-    assert (await doctor(0, "--repair", REDIS_URL=redis_url))[-1].startswith("130 faults repaired")
+    assert (await examined(0, redis_url, repairs=True))[-1].startswith("130 faults repaired")
 
 
 async def test_what_cannot_be_repaired_is_left_and_exits_1(redis_url: str, raw: redis.asyncio.Redis) -> None:
     await raw.hset(keys.TASKS, "unreadable", "{")
     await raw.hset(keys.COUNTERS, "scheduled", "1")
-    lines = await doctor(1, "--repair", REDIS_URL=redis_url)
+    lines = await examined(1, redis_url, repairs=True)
     assert [line.split(":")[0] for line in lines[:2]] == [
         "task unreadable has a record that cannot be read",
         "the ledger is off by 1; what is still so when no other fault is left is lost, or found again",
     ]
     assert lines[-1] == "1 fault; 1 could not be repaired."
     await raw.hdel(keys.TASKS, "unreadable")
-    await doctor(0, "--repair", REDIS_URL=redis_url)
+    await examined(0, redis_url, repairs=True)
 
 
 # Where Redis is
@@ -235,7 +252,7 @@ async def test_a_full_redis_that_refuses_a_repair_is_one_line(redis_url: str, ra
         assert "out of memory" in await refused(1, "--repair", REDIS_URL=redis_url)
     finally:
         await raw.config_set("maxmemory", 0)
-    await doctor(0, "--repair", REDIS_URL=redis_url)
+    await examined(0, redis_url, repairs=True)
 
 
 async def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
