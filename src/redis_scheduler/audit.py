@@ -7,6 +7,7 @@ examined as it runs, and what merely moves is never taken for a fault. Called by
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from redis_scheduler import keys
@@ -21,11 +22,17 @@ LOOK_LIMIT = 100
 SAMPLE_LIMIT = 10
 """Of each place, what a start looks at."""
 
+SAMPLE_BYTES = 262_144
+"""Of records that a start reads, together: a quarter of a millisecond of Redis."""
+
 STEP_BYTES = 1_048_576
 """About how much one step of the walk looks through: a millisecond of Redis."""
 
 HEAD_BYTES = 65_536
 """Of a record without its data: more than the longest webhook comes to. One that is longer cannot be read."""
+
+ANY_BYTES = 2**53
+"""Room for a record of whatever size."""
 
 _MARK = re.compile(rb"[0-9a-f]+:[0-9a-f]+ ")
 
@@ -141,16 +148,22 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
 async def sample(client: RedisClient) -> list[Finding]:
     """Look at a few of what stands in each place, as a start does, and change nothing; return the faults.
 
-    It is a millisecond of Redis. What the user in REDIS_URL may not ask is left out.
+    It is about a millisecond of Redis: records are read up to SAMPLE_BYTES together, and of a larger one only where it stands
+    is looked at. What the user in REDIS_URL may not ask is left out.
     """
 
     async def some(*command: Argument) -> list[bytes]:
         return await client.optional(*command) or []
 
     suspects = [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
-    for key, record in await _Walk(client).records(await some("HRANDFIELD", keys.TASKS, SAMPLE_LIMIT)):
-        # Without its type: that is asked for by a command which only the doctor needs.
-        suspects += [_task(key, record)._replace(type=None)] if record is not None else []
+    walk = _Walk(client)
+    _, heads = await walk.heads(await some("HRANDFIELD", keys.TASKS, SAMPLE_LIMIT), SAMPLE_BYTES)
+    for head in heads:
+        if head.is_unread:
+            suspects.append(_Suspect("task", head.key))
+        elif (record := await walk.record(head)) is not None:
+            # Without its type: that is asked for by a command which only the doctor needs.
+            suspects.append(_task(head.key, record)._replace(type=None))
     for place in (keys.ENTRIES, keys.FAILURES):
         suspects += [_Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
     for place in (keys.DUE, keys.DEAD):
@@ -223,6 +236,19 @@ def _finding(kind: str, subject: bytes | str, where: str, repairs: bool) -> Find
     return Finding(kind, name, f"{fault.subject} {name} {fault.wrong.replace('{where}', where)}{repair}")
 
 
+class _RecordHead(NamedTuple):
+    """What stands in a task's record before its data: nothing where it has none, or where there was no room for it."""
+
+    key: bytes
+    text: bytes | None
+    size_bytes: int
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether there is a record that there was no room for."""
+        return self.text is None and self.size_bytes > 0
+
+
 class _Walk:
     """One walk through all keys."""
 
@@ -235,7 +261,8 @@ class _Walk:
         yield [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
         cursor: bytes | str = "0"
         while True:
-            cursor, records = await self._read(cursor, self._records.limit)
+            cursor, heads = await self.heads((), 0, cursor, self._records.limit)
+            records = [(head.key, await self.record(head)) for head in heads]
             yield [_task(key, record) for key, record in records if record is not None]
             if cursor == b"0":
                 break
@@ -261,20 +288,27 @@ class _Walk:
             step.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
 
-    async def _read(
-        self, cursor: bytes | str, count: int | str, task_keys: Sequence[bytes] = ()
-    ) -> tuple[bytes, list[tuple[bytes, Record | None]]]:
-        """Read records, less their data, of the tasks named or of the next ones of a scan; None where there is none."""
-        next_cursor, *columns = await self._client.script(_HEADS, [keys.TASKS], [HEAD_BYTES, cursor, count, *task_keys])
+    async def heads(
+        self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
+    ) -> tuple[bytes, list[_RecordHead]]:
+        """Read records, less their data: of the tasks named, `room` bytes together at most, and of the next ones of a scan."""
+        next_cursor, *columns = await self._client.script(
+            _HEADS, [keys.TASKS], [HEAD_BYTES, room, cursor, count, *task_keys]
+        )
         self._records.note(len(columns) // 3, sum(columns[2::3]))
-        records: list[tuple[bytes, Record | None]] = []
-        for key, head in zip(columns[::3], columns[1::3], strict=True):
-            record = None if head is None else read_record(head)
-            # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
-            if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, key)):
-                record = read_record(whole)
-            records.append((key, record))
-        return next_cursor, records
+        return next_cursor, list(starmap(_RecordHead, zip(columns[::3], columns[1::3], columns[2::3], strict=True)))
+
+    async def record(self, head: _RecordHead) -> Record | None:
+        """Return what is known of a task, None where it has no record; one that there was no room for is read alone."""
+        if head.is_unread:
+            _, [head] = await self.heads([head.key], ANY_BYTES)
+        if head.text is None:
+            return None
+        record = read_record(head.text)
+        # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
+        if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, head.key)):
+            record = read_record(whole)
+        return record
 
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
@@ -285,7 +319,8 @@ class _Walk:
 
     async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
         """Read records, less their data; None where there is none."""
-        return (await self._read("", "", task_keys))[1]
+        _, heads = await self.heads(task_keys, STEP_BYTES)
+        return [(head.key, await self.record(head)) for head in heads]
 
     async def _of_type(self, name: str) -> AsyncIterator[list[_Suspect]]:
         yield [_Suspect("type", name, type=name)]

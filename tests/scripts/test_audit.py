@@ -1,6 +1,7 @@
 """The audit: every fault is found and explained, and put right when asked for; what is sound is never touched."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,11 +10,23 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.audit import FAULTS, LOOK_LIMIT, STEP_BYTES, Finding, _Step, audit, balance
+from redis_scheduler.audit import (
+    FAULTS,
+    LOOK_LIMIT,
+    SAMPLE_BYTES,
+    SAMPLE_LIMIT,
+    STEP_BYTES,
+    Finding,
+    _Step,
+    _Walk,
+    audit,
+    balance,
+    sample,
+)
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.models import UNREADABLE
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import BATCH_LIMIT, NewTask, Store
 from redis_scheduler.views import Ledger, Views
 from tests.scripts import states
@@ -383,6 +396,51 @@ async def test_large_records_make_no_large_answer(store: Store, client: RedisCli
     # HSCAN answers whole buckets, which hold more than it was asked for: no body of a task comes with them.
     assert max(answers) < 100_000
     assert len(answers) > 60 * 250_000 // (2 * STEP_BYTES), "steps are small where records are large"
+
+
+@pytest.mark.parametrize("large_bytes", [SAMPLE_BYTES, 4_000_000])
+async def test_a_start_reads_no_more_than_its_room_however_large_records_are(
+    large_bytes: int, store: Store, client: RedisClient, raw: Redis
+) -> None:
+    data = b'"' + large_bytes * b"x" + b'"'
+    tasks = [NewTask(keys.new_task_key(), 600_000, states.tail(data=data), None) for _ in range(SAMPLE_LIMIT)]
+    for task in tasks:
+        await store.schedule([task])
+    await ask(raw, "CONFIG", "RESETSTAT")
+    assert await sample(client) == []
+    stats = re.findall(rb"cmdstat_eval(?:sha)?:calls=[0-9]+,usec=([0-9]+)", await ask(raw, "INFO", "commandstats"))
+    assert sum(map(int, stats)) < 20_000, "ten records of 4 MB took 50 to 150 ms"
+    # What is too large to be read is looked at all the same.
+    await ask(raw, "ZADD", keys.DEAD, 1, *[text for task in tasks for text in (1, task.key)][1:])
+    assert by_kind(await sample(client)) == {"several places": {task.key for task in tasks}}
+    await repaired(client)
+
+
+async def test_of_records_that_are_named_as_many_are_read_as_there_is_room_for(raw: Redis) -> None:
+    sizes = [100, 101, 50, 0, 51, 50]
+    for number, size in enumerate(sizes):
+        await ask(raw, "HSET", "records", f"key{number}", size * b"x")
+    names = [f"key{number}" for number in range(len(sizes))]
+    answer = await ask(raw, "EVAL", Script("heads").text, 1, "records", 10, 200, "", "", *names, "gone")
+    heads, told = answer[2::3], answer[3::3]
+    assert told == [*sizes, 0]
+    assert heads == [10 * b"x", None, 10 * b"x", b"", None, 10 * b"x", None]
+
+
+async def test_the_audit_reads_each_of_many_large_records_of_a_type(
+    store: Store, client: RedisClient, raw: Redis
+) -> None:
+    data = b'"' + 700_000 * b"x" + b'"'
+    tasks = [NewTask(keys.new_task_key(), 600_000, states.tail(data=data, type_name="mail"), "mail") for _ in range(8)]
+    for task in tasks:
+        await store.schedule([task])
+    walk = _Walk(client)
+    records = await walk.records([task.key.encode() for task in tasks] + [b"gone"])
+    assert [(record and record.type) for _, record in records] == ["mail"] * 8 + [None]
+    await ask(raw, "ZADD", keys.type_index("other"), *[text for task in tasks for text in (1, task.key)])
+    await ask(raw, "SADD", keys.TYPES, "other")
+    assert by_kind(await found(client)) == {"wrongly listed": {task.key for task in tasks}}
+    await repaired(client)
 
 
 def test_a_small_record_before_large_ones_makes_no_large_step() -> None:

@@ -3,6 +3,7 @@
 -- KEYS   due, queue, counters
 -- ARGV   per counter of the ledger: 1 if it counts what entered, -1 if what ended; its name
 -- Returns how many were counted: 0 if the ledger was balanced.
+-- Bounds a look-up a counter of the ledger, and two.
 -- Twice  the second time the ledger is balanced.
 -- Full   the only write grows: refused.
 local due, queue, counters = unpack(KEYS)

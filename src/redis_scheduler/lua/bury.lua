@@ -3,6 +3,7 @@
 -- ARGV   group, consumer, number of types, their names, then per task: entry id, key, attempts seen at the claim,
 --        1 if an attempt failed just now (0: none was made), failure (JSON), type (its number above, or 0)
 -- Returns per task 1 buried, 0 fenced.
+-- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the entry is gone: 0.
 -- Full   XACK is the first write.
 --- include clock fence types

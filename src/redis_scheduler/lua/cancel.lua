@@ -3,6 +3,7 @@
 -- ARGV   batch number, writer's expiry (s), group, waiting consumer, number of types, their names,
 --        then per task: key, type (its number above, or 0)
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
+-- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
 --- include types writer

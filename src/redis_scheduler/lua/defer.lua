@@ -5,6 +5,7 @@
 -- ARGV   group, consumer, then per task: entry id, key, attempts seen at the claim, delay (ms),
 --        1 if an attempt failed just now (0: it waits for a slot), failure (JSON)
 -- Returns per task 1 deferred, 0 fenced.
+-- Bounds 200 tasks a call, some six commands each.
 -- Twice  the entry is gone: 0.
 -- Full   XACK is the first write.
 --- include clock fence bell

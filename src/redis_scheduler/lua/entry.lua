@@ -2,6 +2,7 @@
 -- KEYS   queue
 -- ARGV   entry ids
 -- Returns per id the task's key, or false where the entry is gone.
+-- Bounds one look-up an id.
 local queue = KEYS[1]
 
 local keys = {}

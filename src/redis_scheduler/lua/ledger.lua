@@ -2,6 +2,7 @@
 -- KEYS   due, queue, dead, counters
 -- ARGV   group, waiting consumer
 -- Returns {due, in the queue, pending, waiting, dead, {counter, value, …}}.
+-- Bounds a row a consumer, of which those that are gone are retired, and the eight counters.
 local due, queue, dead, counters = unpack(KEYS)
 local group, waiting = unpack(ARGV)
 

@@ -6,6 +6,7 @@
 --        or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record.
 --        An entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted as
 --        lost: nothing could end it here, and each recovery would list it again.
+-- Bounds 200 entries, the room and one record; a look at 10,000 pending ones.
 -- Twice  the lease starts again.
 -- Full   XCLAIM is the first write.
 --- include lease renewal

@@ -5,6 +5,7 @@
 --        room (bytes of records: once it is used up, no more is claimed)
 -- Returns {moved, us until the next is due or -1, {entry id, key, record, failure or false, ...}}.
 --        moved == limit: there may be more.
+-- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
 --        listed under the consumer's pending entries.
 -- Full   ZREM is the first write, so a full Redis does not refuse what follows.

@@ -4,6 +4,7 @@
 -- ARGV   group, bytes of records to read at most (the first is read whatever its size), then the task keys
 -- Returns {now ms, then for each task read: record, failure, due ms, died ms, 1 if in the queue, owner of the pending entry,
 --        its idle ms}; false for what is not there. Fewer tasks than asked for: ask again for the rest.
+-- Bounds the room and one record; six more look-ups a task.
 --- include clock
 local tasks, failures, entries, due, dead, queue = unpack(KEYS)
 local group, room = ARGV[1], tonumber(ARGV[2])

@@ -3,6 +3,7 @@
 -- ARGV   batch number, writer's expiry (s), number of types, their names,
 --        then per task: key, record expected, record less its due time, delay (ms), type (its number above, or 0)
 -- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
+-- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
 --- include clock types bell writer

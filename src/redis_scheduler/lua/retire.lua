@@ -3,7 +3,9 @@
 -- KEYS   queue
 -- ARGV   group, waiting consumer, least idle time (ms), the only consumer to look at ('' for all)
 -- Returns how many were deleted.
+-- Bounds a row a consumer: those that are gone are deleted here.
 -- Twice  there is nothing left to delete.
+-- Full   it only removes.
 local queue, group, waiting, idle_ms, only = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 -- Without the group this fails here: of a queue that is missing XINFO would not say that its group is.

@@ -5,6 +5,7 @@
 --        least step back of the clock that is one (ms),
 --        then per task: entry id, key, attempts seen at the claim, delay (ms, at most the window), failure (JSON)
 -- Returns per task 1 parked, 0 fenced, 2 too many wait already: nothing done, defer it.
+-- Bounds 200 tasks a call, some six commands each; setting delays right after a step of the clock, what waits: 1,000.
 -- Twice  the recorded attempts have moved and the owner is another: 0.
 -- Full   XCLAIM or HDEL is the first write.
 --- include clock fence fields step

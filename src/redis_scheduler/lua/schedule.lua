@@ -3,6 +3,7 @@
 -- ARGV   batch number, writer's expiry (s), number of types, their names,
 --        then per task: key, delay (ms), record less its due time, type (its number above, or 0)
 -- Returns '<now ms>': a task is due at now + delay. A delay of 0 goes straight to the queue.
+-- Bounds 200 tasks a call, some four commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
 --- include clock types bell writer

@@ -3,6 +3,7 @@
 -- KEYS   queue, entries, tasks, failures, counters, types, then the index of each type named
 -- ARGV   group, number of types, their names, then per task: entry id, key, type (its number above, or 0)
 -- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before.
+-- Bounds 200 tasks a call, some four commands each.
 -- Twice  the second time the entry is gone: 0, nothing is counted again.
 -- Full   XACK is the first write.
 --- include types

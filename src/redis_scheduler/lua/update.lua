@@ -8,6 +8,7 @@
 --        due time kept (ms), type (its number above, or 0)
 -- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not found,
 --        X dead and a new delay was asked for: replay it.
+-- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
 --- include clock types bell writer
