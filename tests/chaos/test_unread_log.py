@@ -96,7 +96,7 @@ async def test_a_log_that_nobody_reads_costs_nothing_but_its_lines(
     figures.note(read_schedule_s=read_took, unread_schedule_s=unread_took)
 
     # A stop is heeded, under load, and burns nothing.
-    more = 10 * RATE  # for longer than the end of a process waits for its last lines
+    more = scaled(10, 6) * RATE  # for longer than the end of a process waits for its last lines
     loading = asyncio.create_task(checker.load(api, more, ttl=0.2, rate=RATE))
     await wait_until(lambda: len(checker.sent) > 2 * count + RATE // 2, "it is under load", 30)
     stopped_at = time.monotonic()
