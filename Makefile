@@ -104,7 +104,7 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package.json
 bench-peers: $(VENV)/.development $(addprefix $(PEERS)/,.venv/celery/.installed .venv/arq/.installed node_modules/.installed) ## Measure the service beside BullMQ, Celery and arq (needs Node)
 	@$(BIN)/python -m benchmarks.peers
 
-chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (25 minutes)
+chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 tests/chaos
 
 containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
