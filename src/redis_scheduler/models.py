@@ -38,6 +38,9 @@ UNREADABLE_ERROR = "unreadable record"
 MEMBER_LENGTH = 60
 """Characters that are shown of an unknown member's name."""
 
+WEBHOOK_LENGTH = 4_096
+"""Characters of a webhook that the API takes. Of a longer one, which foreign hands wrote, nothing is remembered."""
+
 WEBHOOKS_KEPT, ORIGINS_KEPT = 128, 1_024
 """Of which it is remembered that they can be webhooks, and the beginnings of some: tasks for a host are many."""
 
@@ -80,14 +83,18 @@ def decode_record(stored: bytes) -> Record:
     return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, tail[:-1] if member else None)
 
 
-@lru_cache(WEBHOOKS_KEPT)
 def _is_webhook(text: str) -> bool:
     """Whether the API may have taken it. Raises ValueError for what is no URL at all."""
     parts = text.split("/", 3)
-    if len(parts) < 3 or parts[1] or not _is_origin(parts[0], parts[2]):
+    if len(parts) < 3 or parts[1] or len(parts[0]) + len(parts[2]) > WEBHOOK_LENGTH:
+        return False
+    if not _is_origin(parts[0], parts[2]):
         return False
     # A control character could end a line of the request's head.
     return text.isprintable() and " " not in text
+
+
+_is_known = lru_cache(WEBHOOKS_KEPT)(_is_webhook)
 
 
 @lru_cache(ORIGINS_KEPT)
@@ -99,7 +106,8 @@ def read_record(stored: bytes) -> Record:
     """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
     try:
         record = decode_record(stored)
-        is_possible = 0 <= record.due <= LAST_MS and _is_webhook(record.webhook)
+        is_webhook = _is_known if len(record.webhook) <= WEBHOOK_LENGTH else _is_webhook
+        is_possible = 0 <= record.due <= LAST_MS and is_webhook(record.webhook)
     except (ValueError, RecursionError):
         return _newer_record(stored) or UNREADABLE
     return record if is_possible else UNREADABLE

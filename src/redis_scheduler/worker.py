@@ -161,9 +161,10 @@ class Worker:
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
         """Defer a task that a newer version wrote, without an attempt: delivered here, it would lack what it does not know."""
         self._outcomes.fail(Step.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
-        if unknown not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
-            self._unknown_told.add(unknown)
-            fields = {"key": claim.key, "error": newer_error(unknown), "again_in_s": NEWER_DELAY_MS // 1000}
+        error = newer_error(unknown)
+        if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
+            self._unknown_told.add(error)
+            fields = {"key": claim.key, "error": error, "again_in_s": NEWER_DELAY_MS // 1000}
             logger.warning("left-to-newer", extra={"fields": fields})
 
     def _bury(self, claim: Claim, error: str) -> None:

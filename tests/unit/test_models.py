@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_scheduler.models import UNREADABLE, Record, decode_record, newer_error, read_record, record_tail
+from redis_scheduler import models
+from redis_scheduler.models import (
+    UNREADABLE,
+    WEBHOOK_LENGTH,
+    Record,
+    decode_record,
+    newer_error,
+    read_record,
+    record_tail,
+)
 
 
 def stored(webhook: str, ttl: float, type_name: str | None, data: bytes | None) -> bytes:
@@ -155,3 +164,29 @@ def test_a_webhook_that_could_end_a_line_of_the_request_is_unreadable(place: str
 
 def test_a_webhook_of_other_letters_is_read() -> None:
     assert read_record(stored("http://bücher.example/日本", 5, None, None)).webhook == "http://bücher.example/日本"
+
+
+LONGEST = "http://host/" + "x" * (WEBHOOK_LENGTH - 12)
+
+
+def test_a_webhook_longer_than_the_api_takes_is_read_and_not_remembered() -> None:
+    models._is_known.cache_clear()
+    for number in range(10):
+        longer = f"{LONGEST}{number}"
+        assert read_record(stored(longer, 0, None, None)) is not UNREADABLE
+    assert models._is_known.cache_info().currsize == 0
+    assert read_record(stored(LONGEST, 0, None, None)) is not UNREADABLE
+    assert models._is_known.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize("form", ["http://{}/", "http://{}", "{}://host/", "http://host?{}", "http://{}@host/"])
+def test_no_more_of_a_webhook_is_a_host_than_the_api_takes_at_all(form: str) -> None:
+    """Everything that remembers hosts is bounded by their number."""
+    models._is_origin.cache_clear()
+    slashes = form.count("/")
+    longest = form.format("x" * (WEBHOOK_LENGTH - len(form.format("")) + slashes))
+    assert read_record(stored(longest, 0, None, None)) is not UNREADABLE
+    for number in range(10):
+        longer = stored(longest.replace("x", f"x{number}", 1), 0, None, None)
+        assert read_record(longer) is UNREADABLE
+    assert models._is_origin.cache_info().currsize == 1

@@ -2,15 +2,16 @@
 
 import pytest
 
-from redis_scheduler.api import diagnosis, requests
+from redis_scheduler.api import requests
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.models import WEBHOOK_LENGTH
 
 
 def test_a_webhook_that_is_too_long_is_not_remembered() -> None:
     requests._problem.cache_clear()
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="at most 4096 characters"):
-            requests.check_webhook("http://host/" + "x" * diagnosis.WEBHOOK_LENGTH)
+            requests.check_webhook("http://host/" + "x" * WEBHOOK_LENGTH)
     assert requests._problem.cache_info().currsize == 0
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.models import WEBHOOK_LENGTH
 from redis_scheduler.settings import TEN_YEARS_S
 
 Body = TypeVar("Body")
@@ -22,7 +23,6 @@ SHOWN_LENGTH = 60
 NAME_LENGTH = 400
 """Most that is looked at of what an error repeats: more than it shows, escapes and all."""
 
-WEBHOOK_LENGTH = 4_096
 WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 """Of one whose every character is an escape, in its quotes."""
 
