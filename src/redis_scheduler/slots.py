@@ -130,8 +130,15 @@ class Slots:
         return bool(self._lines) and any(True for _ in self._surplus_hosts())
 
     def _surplus_hosts(self) -> Iterator[Host]:
-        """Yield whose line goes back: that of a slow host, and of those that wait for no delivery that may end in time all
-        but a few. Where slow hosts crowd the slots, these few are what does wait for one, of a host not known to be well."""
+        """Yield the hosts whose lines go back to `due`.
+
+        A host is tried while it is not slow and one of its deliveries may still end in time. The line of a host
+
+        - that is slow goes back;
+        - that is well, and is tried or was well within the last second, stays;
+        - that is tried stays; where slow hosts crowd the slots, only while such lines fit the free slots;
+        - that is neither stays while such lines fit the reserve; where slow hosts crowd the slots, it goes back.
+        """
         room = None
         for host in self._lines:
             is_tried = not host.is_slow and host.running > host.overdue

@@ -271,10 +271,11 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
-        # One at least, in its line if need be: a host that has none is not judged.
+        # At least one, even if it must wait in its host's line: a host of which nothing is here is never found to be slow.
         limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
         if slots.waiting <= slots.turns + slots.reserve:
-            # What a slow receiver could not take went back at once: what is behind it must not wait, while no line stands.
+            # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this time, to
+            # reach those behind them; but not while many claims wait in lines.
             limit += 2 * self._passed
         limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._outcomes.failed))
         if limit <= 0:
@@ -282,7 +283,7 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
-        # What may only have to go back from here is for others first: they may have room.
+        # This worker might only send back what it claims. So it does not wait in the queue: workers with room come first.
         may_wait = not slots.is_crowded
         self._claim_limit = limit
         try:
