@@ -89,7 +89,7 @@ async def test_a_silent_name_is_given_up_after_the_time_of_a_look_up(monkeypatch
         with pytest.raises(NotFound, match=r"no name server answered within 1\.5 s"):
             await resolver.addresses("silent.example")
         # By itself c-ares gives it up after 31 s.
-        assert 1.4 < time.monotonic() - started < 20
+        assert 1.4 < time.monotonic() - started < 4
         assert server.times_asked("silent.example")
 
 
@@ -128,8 +128,10 @@ async def test_names_that_hang_hold_up_no_other(count: int, monkeypatch: pytest.
             started = time.monotonic()
             assert await resolver.addresses(f"good{number}.example")
             took_s.append(time.monotonic() - started)
-        # A packet that the server of the tests lost is sent again after a second, and two.
-        assert sorted(took_s)[10] < 1
+        # A packet that the server of the tests lost is sent again after a second.
+        took_s.sort()
+        assert took_s[10] < 1
+        assert took_s[-3] < 3
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()
