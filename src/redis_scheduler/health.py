@@ -8,7 +8,8 @@ behind is told from a live one whatever has got its process id since: another pr
 was restarted, the service itself. The files stand in a folder of this user alone (private.py).
 
 A file's time of change is that of the monotonic clock, which all processes of a machine share: nobody sets that one, and it
-stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says.
+stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says. What removes old
+files takes these for files of 1970: one that is removed is made again at the next beat.
 """
 
 import asyncio

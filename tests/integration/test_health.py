@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,11 +169,16 @@ async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(tempo
             assert checking.wait(20) == 0
 
 
-async def test_a_file_that_somebody_removed_is_made_again(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["the file", "the folder"])
+async def test_what_somebody_removed_is_made_again(what: str, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what cleans a temporary folder by age does: by its time of change the file is from 1970."""
     monkeypatch.setattr(health, "BEAT_INTERVAL_S", 0.05)
     async with health.beating():
         await healthy()
-        files(temporary)[0].unlink()
+        (file,) = files(temporary)
+        assert file.stat().st_mtime == pytest.approx(time.monotonic(), abs=10)
+        shutil.rmtree(file.parent) if what == "the folder" else file.unlink()
+        await wait_until(lambda: {*files(temporary)} - {file}, "another file stands there")
         await healthy()
 
 
