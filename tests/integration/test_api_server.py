@@ -5,9 +5,11 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+import redis.asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from redis_scheduler import keys
 from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
 from redis_scheduler.deployment import Deployment
@@ -168,6 +170,35 @@ async def test_answers_to_requests_that_came_at_once_come_in_their_order(port: i
                 await reader.readuntil(b"\r\n\r\n")
                 assert said in await reader.readuntil(b"}\n")
     writer.close()
+
+
+CHUNKED = HEAD.replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (CHUNKED + b"ZZ\r\n", b"400"),
+        (HEAD + BODY[:5], b"408"),
+        (HEAD.replace(b"Content-Length: ", b"Content-Length: 99"), b"413"),
+        (HEAD.replace(b"Host: api", b"Host: /"), b"400"),
+    ],
+    ids=["a chunk that is none", "no body in time", "too large", "no host"],
+)
+async def test_what_is_entered_is_answered_so_whatever_comes_behind_it(
+    port: int, last: bytes, status: bytes, raw: redis.asyncio.Redis
+) -> None:
+    """The schedule before a bad request was entered, and its client told 400."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((HEAD + BODY) * 3 + last)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            key = json.loads(await reader.readuntil(b"}\n"))["key"]
+            assert await raw.hexists(keys.TASKS, key)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 " + status)
+    writer.close()
+    assert await raw.hlen(keys.TASKS) == 3
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

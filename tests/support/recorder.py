@@ -23,7 +23,7 @@ class Recorder:
     queries: list[bytes] = field(default_factory=list)
     headers: list[list[tuple[bytes, bytes]]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Requests to /waits are answered once it is set."""
+    """Requests to /waits, or to what begins so, are answered once it is set."""
     large: bytes = b""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it, and the server stops; `ended` is set once it has."""
@@ -48,7 +48,7 @@ class Recorder:
                 return
             body += message["body"]
             has_more = message["more_body"]
-        if path == "/waits":
+        if path.startswith("/waits"):
             await self.gate.wait()
         self.requests.append((scope["method"], path, body))
         echo = self.large if path == "/large" else path.encode()

@@ -260,15 +260,18 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
-        if not self.transport.is_closing():
-            if self.flow.read_paused:
-                self.flow.resume_reading()
-            if self.pipeline:
-                self._start_asgi_task(*self.pipeline.pop())
-            if self.flow.is_held and not self.pipeline:
-                self._read_on()
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        is_last = not self.pipeline
+        if not is_last:
+            self._start_asgi_task(*self.pipeline.pop())
+        if self.flow.is_held and not self.pipeline:
+            self._read_on()
+        # The latest request may be one that was given up, while the one before it has just begun.
         cycle = self.cycle
-        if cycle is None or self.pipeline or not (cycle.response_complete or cycle.disconnected):
+        if not is_last or cycle is None or not (cycle.response_complete or cycle.disconnected):
             return
         if self._is_over:
             self._end()
@@ -279,7 +282,7 @@ class JsonHttpProtocol(ClosingProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
         """Keep the connection for the answers to what came whole."""
         self._is_over = self._has_client_ended = True
-        return self._dropping_since is None and self._give_up_request()
+        return self._dropping_since is None and (bool(self._last_words) or self._give_up_request())
 
     def _give_up_request(self) -> bool:
         """Tell the application that no more comes of a request whose body has begun; return whether others are due."""
