@@ -446,14 +446,21 @@ async def test_a_trailer_after_an_early_answer_leaves_the_connection_to_the_next
         writer.close()
 
 
-@pytest.mark.parametrize("zeros", [1, 4_300, 5_000, 60_000])
-async def test_a_length_with_leading_zeros_goes_by_its_value(service: int, zeros: int) -> None:
+@pytest.mark.parametrize("blanks", [b"", b" ", b" " * 15, b"\t " * 13, b" " * 25, b" " * 5_000])
+@pytest.mark.parametrize("zeros", [0, 1, 4_300, 60_000])
+async def test_a_length_goes_by_its_value_whatever_stands_around_it(service: int, zeros: int, blanks: bytes) -> None:
     body = b'{"webhook":"http://127.0.0.1:9/","ttl":3600}'
-    for length, status in ((len(body), b" 200 "), (0, b" 400 "), (1_048_577, b" 413 "), (2**63, b" 413 ")):
+    for length, status in (
+        (len(body), b" 200 "),
+        (0, b" 400 "),
+        (1_048_577, b" 413 "),
+        (99_999_999, b" 413 "),
+        (2**63, b" 413 "),
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", service)
         digits = b"0" * zeros + b"%d" % length
-        head = b"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %s \r\n\r\n"
-        writer.write(head % (TOKEN.encode(), digits) + (body if length == len(body) else b""))
+        head = b"POST /schedule HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %s\r\n\r\n"
+        writer.write(head % (TOKEN.encode(), digits + blanks) + (body if length == len(body) else b""))
         assert status in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
 

@@ -40,9 +40,9 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
     if encoding and encoding.lower() != b"identity":
         raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
-    # The server has checked that the length is a number of 64 bits: before its last 20 digits there are zeros only, which may be
-    # more than int() takes.
-    is_too_large = int(headers.get(b"content-length", b"0")[-20:]) > limit
+    # The server has checked that the length is a number of 64 bits, perhaps with blanks behind it: before its last 20 digits
+    # there are zeros only, which may be more than int() takes.
+    is_too_large = int(headers.get(b"content-length", b"0").strip()[-20:]) > limit
     pieces: list[bytes] = []
     size, has_more = 0, True
     while has_more and not is_too_large:
