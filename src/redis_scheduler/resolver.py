@@ -4,6 +4,10 @@ The system's look-up blocks a thread, so a few silent names take all that the ev
 names at once, as /etc/hosts and /etc/resolv.conf say. Other sources of the system (nsswitch.conf: mDNS, the machine's own
 name) it does not have: where there are any, the system is asked for what c-ares does not find, in a few threads.
 
+A look-up takes what fits into a packet, addresses of a name by the hundred at the most. Of a name that sends no address in one
+the whole is asked for, up to 64 KiB by TCP, in a second channel: c-ares holds a channel's lock while it reads an answer,
+and the event loop may not wait for that one.
+
 Each Resolver stands for itself: nothing that is looked up with one delays another.
 """
 
@@ -14,9 +18,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +57,12 @@ THREAD_WITHIN_S = 0.1
 ADDRESSES_MOST = 16
 """Addresses of a name that are tried; one answer may hold thousands."""
 
+WHOLE_MOST = 32
+"""Look-ups by a channel that takes whole answers: it keeps each, up to 1 MB in memory, as long as its TTL says."""
+
+UNSORTED = 1 << 7
+"""ARES_AI_NOSORT of ares.h, which pycares does not name: c-ares opens a socket for each address that it sorts."""
+
 RESOLV_CONF = Path("/etc/resolv.conf")
 NSSWITCH = Path("/etc/nsswitch.conf")
 _OWN_SOURCES = {"files", "dns"}
@@ -74,9 +86,13 @@ class Resolver:
     """Looks names up, each once at a time, within one event loop. `options` are c-ares' own."""
 
     def __init__(self, **options: Any) -> None:
-        self._options = {"timeout": TRY_S, "tries": TRIES} | options
+        self._options: dict[str, Any] = {"timeout": TRY_S, "tries": TRIES} | options
         self._channel: aiodns.DNSResolver | None = None
         self._channel_ends_at = 0.0
+        self._whole: pycares.Channel | None = None
+        """Takes whole answers, however long. Used by this thread alone, not by the event loop's."""
+        self._whole_left = 0
+        self._whole_asker = ThreadPoolExecutor(1, "look-up-whole")
         self._name_servers_are_of = 0
         self._asks_system = False
         self._looking: dict[str, asyncio.Task[list[str]]] = {}
@@ -126,16 +142,55 @@ class Resolver:
         try:
             channel = self._channel_of_now()
             found = await channel.getaddrinfo(host, type=socket.SOCK_STREAM)
+            if not found.nodes:
+                return await self._asked_for_whole(host)
         except pycares.AresError as error:
             raise LookUpNotBegun from error
         except aiodns.error.DNSError as error:
             number, text = error.args
             if number == aiodns.error.ARES_ETIMEOUT:
                 raise TimeoutError from None
+            if number == aiodns.error.ARES_ENODATA:
+                return await self._asked_for_whole(host)
             # It does not tell a machine that is out of sockets from name servers that refuse. The system does.
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
             return [], text
-        return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], "no address"
+        return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], ""
+
+    async def _asked_for_whole(self, host: str) -> tuple[list[str], str]:
+        """Return the addresses of a name that sends none in a packet; or none, and why. Raises TimeoutError, LookUpNotBegun."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[pycares.AddrInfoResult | None, int | None]] = loop.create_future()
+
+        def tell(found: pycares.AddrInfoResult | None, number: int | None) -> None:
+            if not answer.done():
+                answer.set_result((found, number))
+
+        def on_answer(found: pycares.AddrInfoResult | None, number: int | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell, found, number)
+
+        try:
+            await loop.run_in_executor(self._whole_asker, self._ask_for_whole, host, on_answer)
+        except RuntimeError as error:  # the system allows no more threads
+            raise LookUpNotBegun from error
+        found, number = await answer
+        if number == aiodns.error.ARES_ETIMEOUT:
+            raise TimeoutError
+        if found is None or number is not None:
+            return [], str(pycares.errno.strerror(number or aiodns.error.ARES_ENODATA))
+        # Of a name with both kinds of addresses both are tried, whichever this machine can reach.
+        kinds = [
+            [node.addr[0].decode() for node in islice((n for n in found.nodes if n.family == family), ADDRESSES_MOST)]
+            for family in (socket.AF_INET, socket.AF_INET6)
+        ]
+        return [address for pair in zip_longest(*kinds) for address in pair if address][:ADDRESSES_MOST], "no address"
+
+    def _ask_for_whole(self, host: str, on_answer: Callable[..., None]) -> None:
+        if self._whole is None or not self._whole_left:
+            self._whole, self._whole_left = pycares.Channel(**self._options), WHOLE_MOST
+        self._whole_left -= 1
+        self._whole.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=UNSORTED, callback=on_answer)
 
     def _channel_of_now(self) -> aiodns.DNSResolver:
         now, written_at = time.monotonic(), _written_at(RESOLV_CONF)
@@ -143,7 +198,9 @@ class Resolver:
         has_changed = written_at != self._name_servers_are_of
         if self._channel is None or now >= self._channel_ends_at or has_changed:
             # Look-ups under way hold the one before, until they end.
-            self._channel, self._channel_ends_at = aiodns.DNSResolver(**self._options), now + CHANNEL_S
+            flags = pycares.ARES_FLAG_EDNS | pycares.ARES_FLAG_IGNTC
+            self._channel, self._channel_ends_at = aiodns.DNSResolver(**self._options, flags=flags), now + CHANNEL_S
+            self._whole_left = 0
             self._name_servers_are_of = written_at
             self._asks_system = _has_other_sources()
         return self._channel
@@ -189,6 +246,10 @@ class Resolver:
             look_up.cancel()
         if self._channel is not None:
             await self._channel.close()
+        if self._whole is not None:
+            # Not here: it waits for an answer that is being read.
+            self._whole_asker.submit(self._whole.close)
+        self._whole_asker.shutdown(wait=False)
 
 
 def _written_at(path: Path) -> int:

@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,9 @@ _KINDS = {1: "A", 28: "AAAA"}
 
 Answer = Callable[[str, str], list[str] | str | None]
 """By name and kind (A or AAAA): addresses, one of the texts above, or None for silence. TRUNCATED holds for UDP alone."""
+
+PACKET_ADDRESSES = 60
+"""Of an answer by UDP: none is sent of more, as many name servers do."""
 
 
 @dataclass
@@ -40,18 +44,16 @@ class NameServer:
         found = self.answer(name, kind)
         if found is None:
             return None
-        is_cut = found == TRUNCATED and not has_room
+        is_cut = not has_room and (found == TRUNCATED or (isinstance(found, list) and len(found) > PACKET_ADDRESSES))
         addresses = found if isinstance(found, list) else ["127.0.0.1"] if found == TRUNCATED and kind == "A" else []
         if is_cut:
             addresses = []
         code = _CODES.get(found, 0) if isinstance(found, str) else 0
         flags = bytes([0x81 | (2 if is_cut else 0), 0x80 | code])
         reply = query[:2] + flags + b"\0\1" + len(addresses).to_bytes(2, "big") + b"\0\0\0\0" + query[12 : at + 5]
-        for address in addresses:
-            packed = socket.inet_pton(socket.AF_INET if kind == "A" else socket.AF_INET6, address)
-            reply += b"\xc0\x0c" + query[at + 1 : at + 3] + b"\0\1" + self.ttl_s.to_bytes(4, "big")
-            reply += len(packed).to_bytes(2, "big") + packed
-        return reply
+        head = b"\xc0\x0c" + query[at + 1 : at + 3] + b"\0\1" + self.ttl_s.to_bytes(4, "big")
+        family, size = (socket.AF_INET, b"\0\4") if kind == "A" else (socket.AF_INET6, b"\0\x10")
+        return reply + b"".join(head + size + socket.inet_pton(family, address) for address in addresses)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -70,11 +72,15 @@ class _Datagrams(asyncio.DatagramProtocol):
 async def naming(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[NameServer]:
     """Run a name server until the end of the block."""
     server = NameServer(answer)
+    connections: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
-        if (reply := server.reply(query, has_room=True)) is not None:
-            writer.write(len(reply).to_bytes(2, "big") + reply)
+        connections.append(writer)
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+                if (reply := server.reply(query, has_room=True)) is not None:
+                    writer.write(len(reply).to_bytes(2, "big") + reply)
         writer.close()
 
     streams = await asyncio.start_server(serve, host, port)
@@ -88,3 +94,26 @@ async def naming(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> Asyn
     finally:
         transport.close()
         streams.close()
+        for writer in connections:
+            writer.close()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def naming_apart(answer: Answer) -> AsyncIterator[NameServer]:
+    """Run a name server in a thread of its own, that goes on while this one's event loop is held."""
+    begun: asyncio.Future[NameServer] = asyncio.get_running_loop().create_future()
+    loop, ended = asyncio.get_running_loop(), threading.Event()
+
+    async def serve() -> None:
+        async with naming(answer) as server:
+            loop.call_soon_threadsafe(begun.set_result, server)
+            await asyncio.to_thread(ended.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    try:
+        yield await begun
+    finally:
+        ended.set()
+        await asyncio.to_thread(thread.join)

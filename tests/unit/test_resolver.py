@@ -14,7 +14,7 @@ import pytest
 from redis_scheduler import resolver as module
 from redis_scheduler.delivery import Deliverer
 from redis_scheduler.resolver import ADDRESSES_MOST, LookUpNotBegun, NotFound, Resolver
-from tests.support.name_server import NO_SUCH_NAME, SERVER_FAILURE, TRUNCATED, NameServer, naming
+from tests.support.name_server import NO_SUCH_NAME, SERVER_FAILURE, TRUNCATED, NameServer, naming, naming_apart
 from tests.support.raw_receiver import OK, answering, claim_of, says
 from tests.support.waiting import wait_until
 
@@ -285,6 +285,50 @@ async def test_of_a_name_with_many_addresses_the_first_are_tried() -> None:
         found = await resolver.addresses("many.example")
         assert len(found) == ADDRESSES_MOST
         assert set(found) < set(many)
+
+
+MANY = {
+    "A": [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(3_900)],
+    "AAAA": [f"fd00::{number + 1:x}" for number in range(2_200)],
+}
+"""Nearly 64 KiB each: all that an answer has room for."""
+
+
+@pytest.mark.alone
+async def test_names_with_thousands_of_addresses_hold_up_neither_the_loop_nor_other_names() -> None:
+    longest_s = 0.0
+    took_s: list[float] = []
+
+    async def tick() -> None:
+        nonlocal longest_s
+        at = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            longest_s, at = max(longest_s, time.monotonic() - at), time.monotonic()
+
+    def many_or_one(name: str, kind: str) -> list[str]:
+        return MANY[kind] if name.startswith("many") else ["127.0.0.1"] if kind == "A" else []
+
+    async with naming_apart(many_or_one) as server, resolving(server) as resolver:
+        ticking = asyncio.create_task(tick())
+        large = [asyncio.create_task(resolver.addresses(f"many{number}.example")) for number in range(40)]
+        while not all(task.done() for task in large):
+            started = time.monotonic()
+            assert await resolver.addresses(f"good{len(took_s)}.example") == ["127.0.0.1"]
+            took_s.append(time.monotonic() - started)
+            await asyncio.sleep(0.01)
+        ticking.cancel()
+        found = await asyncio.gather(*large, return_exceptions=True)
+    # To sort one alone took c-ares 0.12 s.
+    assert longest_s < 0.6
+    # The server of the tests is no fast one: single names may wait for it.
+    assert sorted(took_s)[len(took_s) // 2] < 0.5
+    looked_up = [addresses for addresses in found if isinstance(addresses, list)]
+    assert len(looked_up) > 10
+    for addresses in looked_up:
+        assert len(addresses) == ADDRESSES_MOST
+        # Whichever this machine can reach.
+        assert {":" in address for address in addresses} == {True, False}
 
 
 def highest_descriptor() -> int:
