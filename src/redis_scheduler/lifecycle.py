@@ -1,9 +1,10 @@
 """The life of a process: start order, signals, drain.
 
 Start: the embedded Redis (if there is none), the port, then API, worker, timer and reclaimer. A Redis that is not there
-yet is waited for. Stop, on any signal that would end the process: at once nothing is accepted, claimed, promoted or swept
-any more; what is in flight finishes within SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis
-stops. A second signal skips the wait. A task that dies stops the process, with its error.
+yet is waited for. Stop, on any signal that would end the process: at once nothing is claimed, promoted or swept any more;
+requests are taken for up to a second more, from who keeps a connection; what is in flight finishes within SHUTDOWN_GRACE
+and is settled, the rest is released; then the embedded Redis stops. A second signal skips the wait. A task that dies stops
+the process, with its error.
 
 `begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose children
 run a Service each.

@@ -129,23 +129,32 @@ async def test_a_process_that_stops_is_not_ready(client: RedisClient) -> None:
         stop.set()
 
 
+READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 async def test_while_it_drains_nobody_is_told_that_it_is_ready(tmp_path: Path, receiver: Receiver) -> None:
     receiver.may_answer.clear()
     async with serving(tmp_path, HOST="127.0.0.1") as process, client_of(process) as client:
         await client.schedule(receiver.url)
         await wait_until(lambda: receiver.in_flight, "it is in delivery")
+        port = int(client.url.rpartition(":")[2])
+        kept, other = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for reader, writer in (kept, other):  # the other keeps the port open
+            writer.write(READYZ)
+            assert (await asyncio.wait_for(reader.readuntil(b"}\n"), 5)).startswith(b"HTTP/1.1 200 ")
         process.signal(signal.SIGTERM)
         await wait_until(lambda: process.events("stopping"), "it stops")
-
-        async def is_not_ready() -> bool:
-            try:
-                status, _ = await client.call("GET", "/readyz")
-            except aiohttp.ClientConnectionError:
-                return True
-            assert status == 503
-            return False
-
-        await wait_until(is_not_ready, "the port is closed")
+        # On a kept connection, until it is told to close; then on a new one.
+        head = b""
+        while b"connection: close" not in head:
+            kept[1].write(READYZ)
+            head = await asyncio.wait_for(kept[0].readuntil(b"}\n"), 5)
+            assert head.startswith(b"HTTP/1.1 503 ")
+        new = await asyncio.open_connection("127.0.0.1", port)
+        new[1].write(READYZ)
+        assert (await asyncio.wait_for(new[0].read(), 5)).startswith(b"HTTP/1.1 503 ")
+        for _, writer in (kept, other, new):
+            writer.close()
         assert process.process.poll() is None
         receiver.may_answer.set()
         assert await process.ended() == 0

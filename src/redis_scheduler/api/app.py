@@ -44,7 +44,7 @@ UPDATE_TRIES = 20
 """Times that an update reads again because another process changed the record first."""
 
 QUEUED_S = 2.0
-"""How long updates of one task, and purges, wait for one another: as long as for Redis."""
+"""How long an update waits for others of its task, and a purge for other purges: as long as for Redis."""
 
 FOUND = {"C": "cancelled", "D": "in delivery"}
 

@@ -10,7 +10,7 @@ import asyncio
 from redis_scheduler.api.bounds import BoundedProtocol
 
 SILENT_S = 2.0
-"""A client that sends nothing for so long has had time to read: the connection is closed."""
+"""A client that sends nothing for so long has had time to read: the connection is closed. It is looked so often."""
 
 DROPPING_S = 30.0
 """How long a client may go on sending after the last answer: as long as for a body."""

@@ -64,7 +64,10 @@ class _Name(str):
 
 
 def examined(body: bytes, shape: type[Body]) -> Body:
-    """Return the body as an object of `shape`. Raises InvalidRequest with the first fault, RecursionError where it is too deep."""
+    """Return the body as an object of `shape`.
+
+    Raises InvalidRequest with the first fault, RecursionError where it is too deep.
+    """
     known = {field.name: field.required for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
     found = {name: _value(name, text.decode()) for name, text in _members(body, known).items()}
     for name, is_required in known.items():
