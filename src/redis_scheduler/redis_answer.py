@@ -33,6 +33,11 @@ ELEMENTS_MOST = 1_000_000
 _LONG_COUNT = re.compile(rb"\*[0-9]{7}")
 """What the head of a list with more looks like: hiredis makes room for all of them when it reads that."""
 
+_LONG_RESP3_COUNT = re.compile(rb"\n[>~|%][0-9]{7}")
+
+_KINDS = frozenset(b"+-:$*")
+"""First bytes of what RESP2 has. hiredis reads RESP3 too, unasked: whatever a push, set or map there says that it holds."""
+
 _COUNT_BYTES = 12
 """Of the longest count that hiredis takes, less its end of line."""
 
@@ -43,7 +48,10 @@ class AnswerTooLarge(InvalidResponse):
 
 def _has_long_count(data: bytes) -> bool:
     # To look for a byte costs a fiftieth of the pattern.
-    return b"*" in data and _LONG_COUNT.search(data) is not None
+    if b"*" in data and _LONG_COUNT.search(data) is not None:
+        return True
+    # Within an answer, these stand at the beginning of a line.
+    return _LONG_RESP3_COUNT.search(data) is not None
 
 
 class _Scan:
@@ -79,6 +87,8 @@ class _Scan:
 
     def _count(self, line: bytes) -> None:
         self._elements += 1
+        if line[0] not in _KINDS:
+            raise InvalidResponse("no answer of RESP2")
         if line[:1] in (b"$", b"*"):
             try:
                 announced = int(line[1:])
@@ -116,6 +126,8 @@ class BoundedParser(_AsyncHiredisParser):
             data = await stream.read(self._read_size)
             if not data:
                 raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
+            if not begun_before and not size and data[0] not in _KINDS:
+                raise InvalidResponse("no answer of RESP2")
             is_suspect = _has_long_count(data) or (self._tail and _has_long_count(self._tail + data[:_COUNT_BYTES]))
             self._tail = data[-_COUNT_BYTES:] if len(data) >= _COUNT_BYTES else (self._tail + data)[-_COUNT_BYTES:]
             unscanned.append(data)

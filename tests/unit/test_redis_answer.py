@@ -33,11 +33,13 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
     "a list of numbers": (f"*{ELEMENTS_MOST}\r\n".encode() * 2, b":1\r\n" * 16_384),
     "lists in lists": (b"", b"*1\r\n" * 16_384),
     "enormous lists in lists": (b"", b"*4294967295\r\n" * 5_000),
+    "an enormous push": (b">100000000\r\n", b":1\r\n" * 16_384),
+    "an enormous map in a list": (b"*1\r\n%50000000\r\n", b":1\r\n" * 16_384),
     "no protocol": (b"", b"\0" * 65_536),
     "a length that is none": (b"*2\r\n$1\r\nx\r\n$x\r\n", b"x" * 65_536),
 }
 
-NO_ANSWERS = {"no protocol", "a length that is none", "lists in lists"}
+NO_ANSWERS = {"no protocol", "an enormous push", "an enormous map in a list", "a length that is none", "lists in lists"}
 """What is no answer however large it is."""
 
 CLIENT = """
@@ -161,6 +163,11 @@ ILL_FORMED = [
     b"*1\r\n-ASK\r\n",
     b"%1\r\n*0\r\n:1\r\n",
     b"!3\r\n",
+    b"%1\r\n*0\r\n+a",
+    *(bytes([kind]) + b"100000000\r\n" for kind in b">~|%"),
+    *(b"*2\r\n:1\r\n" + bytes([kind]) + b"100000000\r\n" for kind in b">~|%"),
+    b"%2",
+    b"_",
     b"*1\r\n" * 10_000,
 ]
 
