@@ -325,10 +325,9 @@ async def test_names_with_thousands_of_addresses_hold_up_neither_the_loop_nor_ot
     assert sorted(took_s)[len(took_s) // 2] < 0.5
     looked_up = [addresses for addresses in found if isinstance(addresses, list)]
     assert len(looked_up) > 10
-    for addresses in looked_up:
-        assert len(addresses) == ADDRESSES_MOST
-        # Whichever this machine can reach.
-        assert {":" in address for address in addresses} == {True, False}
+    assert {len(addresses) for addresses in looked_up} == {ADDRESSES_MOST}
+    # Both kinds, whichever this machine can reach. (Of a name the answer for one of them may come too late.)
+    assert any({":" in address for address in addresses} == {True, False} for addresses in looked_up)
 
 
 def highest_descriptor() -> int:
