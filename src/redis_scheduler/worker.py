@@ -386,6 +386,8 @@ class Worker:
                 break
         claimer.cancel()
         self.intake.must_recover.set()
+        # It gives its connection back, before that is closed.
+        await asyncio.wait([claimer])
         await self._reader.aclose()
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:

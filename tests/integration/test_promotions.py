@@ -386,6 +386,27 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     assert 3 <= recoveries <= (time.monotonic() - started) / RECOVERY_PAUSE_S + 2
 
 
+async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(
+    worker: Worker, client: RedisClient
+) -> None:
+    """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError there."""
+    stop, is_blocked = asyncio.Event(), asyncio.Event()
+    meet = client.meet
+
+    async def tell() -> None:
+        await meet()
+        asyncio.get_running_loop().call_later(0.2, is_blocked.set)
+
+    async def lose_answer(*_: Argument) -> Any:
+        raise StoreUnavailable
+
+    with patch.object(client, "meet", tell), patch.object(client, "optional", lose_answer):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            await is_blocked.wait()
+            stop.set()
+
+
 async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: Store) -> None:
     reclaim = store.reclaim
 
