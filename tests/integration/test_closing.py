@@ -173,3 +173,29 @@ async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may(monkeypat
         assert 0.4 < time.monotonic() - began < 3
         assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize("has_last_answer", [True, False])
+async def test_a_stop_does_not_wait_for_who_sends_without_end(
+    has_last_answer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the whole grace, for anybody without a token."""
+    monkeypatch.setattr(server, "STOPPING_S", 0.2)
+    monkeypatch.setattr(closing, "SILENT_S", 0.3)
+    async with recording(grace_s=20) as stopping:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", stopping.port)
+        if has_last_answer:
+            writer.write(b"POST /refused HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n")
+        else:
+            writer.write(b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        await wait_until(lambda: stopping.begun, "begun")
+        began = time.monotonic()
+        stopping.stop.set()
+        with contextlib.suppress(ConnectionError):
+            while not stopping.ended.is_set() and time.monotonic() - began < 15:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        await asyncio.wait_for(stopping.ended.wait(), 15)
+        assert time.monotonic() - began < 5
+        writer.close()

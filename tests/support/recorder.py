@@ -63,7 +63,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording(send_buffer: int = 0) -> AsyncIterator[Recorder]:
+async def recording(send_buffer: int = 0, grace_s: float = 1) -> AsyncIterator[Recorder]:
     """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in bytes."""
     recorder = Recorder()
     hurry = asyncio.Event()
@@ -71,7 +71,7 @@ async def recording(send_buffer: int = 0) -> AsyncIterator[Recorder]:
     if send_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     recorder.port = listener.getsockname()[1]
-    recorder.server = create_server(recorder, grace_s=1)
+    recorder.server = create_server(recorder, grace_s)
 
     async def serve() -> None:
         await recorder.server.run_until(recorder.stop, hurry, listener)

@@ -13,7 +13,7 @@ SILENT_S = 2.0
 """A client that sends nothing for so long has had time to read: the connection is closed. It is looked so often."""
 
 DROPPING_S = 30.0
-"""How long a client may go on sending after the last answer: as long as for a body."""
+"""How long a client may go on sending after the last answer: as long as for a body; at a stop, no longer than SILENT_S."""
 
 DROPPED_BYTES = 16 * 1_048_576
 """Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""
@@ -71,7 +71,9 @@ class ClosingProtocol(BoundedProtocol):
     def _close_if_silent(self) -> None:
         is_silent = self._dropped_bytes == self._dropped_bytes_seen
         self._dropped_bytes_seen = self._dropped_bytes
-        if is_silent or self.loop.time() - (self._dropping_since or 0) > DROPPING_S:
+        # A stop waits for no client that goes on sending.
+        most_s = 0 if self.server_state.is_stopping else DROPPING_S
+        if is_silent or self.loop.time() - (self._dropping_since or 0) > most_s:
             self.transport.close()
         else:
             self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
