@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -39,22 +40,26 @@ def test_beside(number, request):
 """
 
 
-def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Path) -> None:
-    (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").touch()  # else it would look for the project's settings
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--numprocesses=3", "--maxschedchunk=1"]
+def written(suite: str, folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """Write a suite of its own into a folder; return the command that runs it, and where and with what variables."""
+    (folder / "test_suite.py").write_text(suite)
+    (folder / "pytest.ini").touch()  # else it would look for the project's settings
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", f"--basetemp={folder}/of", "test_suite.py"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(
-        [*command, f"--basetemp={tmp_path}/of", "--strict-markers", "test_suite.py"],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "30 passed" in done.stdout, done.stdout + done.stderr
-    assert "[100%]" in done.stdout, "the progress shows"
+    return command, {"cwd": folder, "env": environment | {"PYTHONPATH": str(Path(__file__).parents[2])}}
+
+
+def ran_through(command: list[str], surroundings: dict[str, Any]) -> str:
+    """Run a suite to its end; return what it printed."""
+    done = subprocess.run(command, **surroundings, capture_output=True, text=True, timeout=60, check=False)
+    return str(done.stdout)
+
+
+def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Path) -> None:
+    command, surroundings = written(SUITE, tmp_path)
+    printed = ran_through([*command, "--numprocesses=3", "--maxschedchunk=1", "--strict-markers"], surroundings)
+    assert "30 passed" in printed, printed
+    assert "[100%]" in printed, "the progress shows"
     ran = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
     # Each process has a temporary folder of its own.
     assert len({folder for *_, folder in ran}) == len({process for *_, process, _ in ran}) == 3
@@ -125,17 +130,10 @@ def test_waits(redis_server, tmp_path):
 
 
 async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
-    (tmp_path / "test_suite.py").write_text(KILLED)
-    (tmp_path / "pytest.ini").touch()
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--numprocesses=1", f"--basetemp={tmp_path}/of"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command, surroundings = written(KILLED, tmp_path)
     with (tmp_path / "log").open("wb") as log:
         run = subprocess.Popen(  # noqa: ASYNC220  # it is killed below
-            [*command, "test_suite.py"],
-            cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            stdout=log,
-            stderr=log,
+            [*command, "--numprocesses=1"], **surroundings, stdout=log, stderr=log
         )
     try:
         await wait_until(lambda: list(tmp_path.rglob("ready")), "its test has a server and a service", 30)
@@ -164,18 +162,6 @@ def test_in_background():
 
 
 def test_what_a_run_in_the_background_starts_ignores_no_more_signals_than_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "test_suite.py").write_text(IN_BACKGROUND)
-    (tmp_path / "pytest.ini").touch()
-    script = "trap '' HUP INT QUIT; exec \"$@\""
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", f"--basetemp={tmp_path}/of", "test_suite.py"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(
-        ["sh", "-c", script, "sh", *command],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    command, surroundings = written(IN_BACKGROUND, tmp_path)
+    printed = ran_through(["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh", *command], surroundings)
+    assert "1 passed" in printed, printed
