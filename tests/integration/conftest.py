@@ -1,9 +1,11 @@
 """Fixtures: the engine's parts in this process, on a real Redis, posting to a real receiver."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
@@ -14,6 +16,7 @@ from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.retry import Policy
 from redis_scheduler.store import NewTask, Store
 from redis_scheduler.worker import Worker
+from tests.support.recorder import Recorder, recording
 
 CONCURRENCY = 5
 
@@ -42,3 +45,18 @@ async def schedule(store: Store, webhook: str, count: int = 1, ttl_ms: int = 0) 
     ]
     await store.schedule(tasks)
     return [task.key for task in tasks]
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """An event loop of the service's kind, for tests that are no coroutines: examples that share a server."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def recorder(runner: asyncio.Runner) -> Iterator[Recorder]:
+    """A server in the event loop of `runner`: it serves only while that runs something."""
+    serving = recording()
+    yield runner.run(serving.__aenter__())
+    runner.run(serving.__aexit__(None, None, None))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,19 +94,6 @@ class Client:
 def is_over(recorder: Recorder) -> Callable[[], bool]:
     """Return whether the server takes nothing more from the one connection."""
     return lambda: all(connection._is_over for connection in recorder.connections)
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def recorder(runner: asyncio.Runner) -> Iterator[Recorder]:
-    serving = recording()
-    yield runner.run(serving.__aenter__())
-    runner.run(serving.__aexit__(None, None, None))
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,12 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,24 +20,11 @@ from redis_scheduler.api import server
 from redis_scheduler.api.app import create_app
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.redis_client import RedisClient
-from tests.support.recorder import Recorder, recording
+from tests.support.recorder import Recorder
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
 from tests.support.smuggling import send_as_stranger, smuggling_pair, smuggling_requests
 
 TOKEN = "test-token"
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def recorder(runner: asyncio.Runner) -> Iterator[Recorder]:
-    serving = recording()
-    yield runner.run(serving.__aenter__())
-    runner.run(serving.__aexit__(None, None, None))
 
 
 async def send(recorder: Recorder, data: bytes, cuts: set[int], closes: bool = True) -> bytes:
