@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from redis_scheduler import keys
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.models import UNREADABLE, Record, read_attempts, read_record
+from redis_scheduler.models import LAST_MS, UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
 
@@ -235,6 +235,12 @@ def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Positio
     return positions
 
 
+def _time_ms(score: bytes) -> int | None:
+    """Return the time that a score says; None where foreign hands set it to what is none."""
+    time_ms = float(score)
+    return int(time_ms) if 0 <= time_ms <= LAST_MS else None
+
+
 def _stored(
     now_ms: int,
     key: str,
@@ -250,7 +256,7 @@ def _stored(
     attempts, last_failure = read_attempts(failure)
     expires_ms = None if record is UNREADABLE else record.due
     if due_ms is not None:
-        state, expires_ms = "deferred" if failure else "scheduled", int(due_ms)
+        state, expires_ms = "deferred" if failure else "scheduled", _time_ms(due_ms)
     elif died_ms is not None:
         state, expires_ms = "dead", None
     elif not is_in_queue:

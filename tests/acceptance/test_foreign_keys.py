@@ -8,7 +8,7 @@ from typing import Any
 
 from redis_scheduler import keys
 from tests.support.receiver import Receiver
-from tests.support.service import TOKEN, client_of, serving
+from tests.support.service import TOKEN, Client, client_of, serving
 from tests.support.waiting import wait_until
 
 FOREIGN = b"\xff\xfe\0"
@@ -62,3 +62,34 @@ async def test_a_key_that_is_no_text_harms_no_other_task(
     assert await raw.zscore(keys.DUE, FOREIGN) is None
     assert not await raw.sismember(keys.TYPES, FOREIGN)
     assert await raw.xlen(keys.QUEUE) == 0
+
+
+async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
+    redis_url: str, raw: Any, tmp_path: Path
+) -> None:
+    """Of foreign scores and places in the queue: the whole list was answered 500, or 503."""
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as api, client_of(api) as client:
+        healthy = await client.schedule("http://127.0.0.1:9/", 3_000)
+        for score in ("1.5", "inf", "-inf", "-1", "5e300", "1000000000000000", "9007199254740993"):
+            key = await client.schedule("http://127.0.0.1:9/", 3_000)
+            await raw.zadd(keys.DUE, {key: score})
+            await is_listed_and_shown(client, healthy, key)
+            for method, body in (("PATCH", {"ttl": 600}), ("DELETE", None)):
+                status, answer = await client.call(method, f"/schedule/{key}", json=body)
+                assert status == 200, (method, score, answer)
+        for place in ("none", "1-", "", "99999999999999999999-0"):
+            key = await client.schedule("http://127.0.0.1:9/", 3_000)
+            await raw.hset(keys.ENTRIES, key, place)
+            await is_listed_and_shown(client, healthy, key)
+            await raw.hdel(keys.ENTRIES, key)
+            assert (await client.call("DELETE", f"/schedule/{key}"))[0] == 200
+        assert "Traceback" not in api.log
+
+
+async def is_listed_and_shown(client: Client, healthy: str, key: str) -> None:
+    status, answer = await client.call("GET", "/schedules")
+    assert status == 200, answer
+    assert {task["info"]["key"] for task in answer["data"]} == {healthy, key}
+    status, answer = await client.call("GET", f"/schedule/{key}")
+    assert status == 200, answer
+    assert answer["data"]["info"]["key"] == key

@@ -17,7 +17,11 @@ for i = 3, #ARGV do
     break
   end
   local id = redis.call('HGET', entries, key)
-  local pending = id and redis.call('XPENDING', queue, group, id, id, 1)[1] or {}
+  local found = id and redis.pcall('XPENDING', queue, group, id, id, 1) or {}
+  if found.err and not string.find(found.err, 'Invalid stream ID', 1, true) then
+    return found
+  end
+  local pending = found[1] or {}  -- a place that is no id is foreign: the task stands nowhere else
   local row = {
     redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
     redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),
