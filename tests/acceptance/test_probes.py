@@ -19,6 +19,7 @@ from redis_scheduler.redis_client import RedisClient
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import Client, Process, client_of, serving
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 OK = (200, {"status": 200, "data": "ok"})
@@ -58,8 +59,6 @@ async def _is(client: Client, path: str, answer: tuple[int, object]) -> bool:
 
 async def test_while_redis_hangs_it_lives_and_is_not_ready_within_two_seconds(tmp_path: Path) -> None:
     async with with_redis(tmp_path) as (database, process, client):
-        database.signal(signal.SIGSTOP)
-        await asyncio.sleep(0.3)  # an answer of before holds as long as that
 
         async def asked() -> float:
             started = time.monotonic()
@@ -67,15 +66,16 @@ async def test_while_redis_hangs_it_lives_and_is_not_ready_within_two_seconds(tm
             return time.monotonic() - started
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client.session:
-            waits = await asyncio.gather(*(asked() for _ in range(200)))
-            assert max(waits) < 2.2
-            # All of them shared one call.
-            connections = psutil.Process(process.process.pid).net_connections()
-            assert len([one for one in connections if one.raddr and one.raddr.port == database.port]) < 12
-            started = time.monotonic()
-            assert await client.call("GET", "/healthz") == OK
-            assert time.monotonic() - started < 0.5
-            database.signal(signal.SIGCONT)
+            async with standing_still(database.pid):
+                await asyncio.sleep(0.3)  # an answer of before holds as long as that
+                waits = await asyncio.gather(*(asked() for _ in range(200)))
+                assert max(waits) < 2.2
+                # All of them shared one call.
+                connections = psutil.Process(process.process.pid).net_connections()
+                assert len([one for one in connections if one.raddr and one.raddr.port == database.port]) < 12
+                started = time.monotonic()
+                assert await client.call("GET", "/healthz") == OK
+                assert time.monotonic() - started < 0.5
             await wait_until(lambda: _is(client, "/readyz", OK), "it is ready again")
 
 

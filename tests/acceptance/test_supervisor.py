@@ -20,6 +20,7 @@ from redis_scheduler.supervisor import END_S, RESTART_S
 from tests.acceptance.test_start import run
 from tests.support.receiver import Receiver
 from tests.support.service import Client, Process, client_of, serving
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 VARIABLES = {"PROCESSES": "2", "LOG_LEVEL": "debug", "PYTHONWARNINGS": "error"}
@@ -92,9 +93,9 @@ async def test_a_process_that_stands_still_is_killed_after_its_time(
         # Both handle SIGTERM by then; before, Linux ends even a stopped process by it.
         await deliver_with_both(supervisor, client, receiver)
         both = await children(supervisor)
-        both[0].send_signal(signal.SIGSTOP)
-        supervisor.signal(signal.SIGTERM)
-        assert await supervisor.ended(END_S + 20) == 0
+        async with standing_still(both[0].pid):
+            supervisor.signal(signal.SIGTERM)
+            assert await supervisor.ended(END_S + 20) == 0
         assert [event["pid"] for event in supervisor.events("process-killed")] == [both[0].pid]
         await all_ended(both)
 
@@ -212,9 +213,8 @@ async def test_all_in_one_each_process_serves_the_port(tmp_path: Path, receiver:
         await deliver_with_both(process, client, receiver)
         processes = await children(process)
         for asleep in processes:
-            asleep.suspend()
-            await answers(client.url)
-            asleep.resume()
+            async with standing_still(asleep.pid):
+                await answers(client.url)
         processes[0].kill()
         await answers(client.url)
         await wait_until(lambda: len(process.events("process-started")) == 3, "it is replaced")

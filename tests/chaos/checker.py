@@ -126,7 +126,6 @@ class Checker:
         """End every process that was started here."""
         for process in self.processes:
             if process.process.poll() is None:
-                process.signal(signal.SIGCONT)
                 process.signal(signal.SIGTERM)
         await asyncio.gather(*(process.stop() for process in self.processes))
 

@@ -18,6 +18,7 @@ from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORT, SHORT_LEASE_S, SHORT_W
 from tests.scripts.states import counters
 from tests.support.proxy import Proxy
 from tests.support.service import Process
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 KINDS = ("fails", "fails for good", "done elsewhere", "succeeds", "hangs")
@@ -82,26 +83,24 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
     )
     assert await counters(raw) == {"scheduled": 5 * per_kind, "failed": per_kind}
 
-    first.signal(signal.SIGSTOP)
-    await checker.start("worker", **settings)
-    for kind in ("fails", "fails for good", "done elsewhere", "succeeds"):
-        script.gates[f"stopped {kind}"].set()
-    script.gates["other done elsewhere"].set()
-    await wait_until(
-        lambda: script.has_come(*alone, times=2) and script.has_come("fails for good", attempt=2, times=2),
-        "all are under way in the other worker",
-        LEASE_S + 10,
-    )
-
     async def delivered(count: int) -> bool:
         return (await counters(raw)).get("delivered") == count
 
-    await wait_until(lambda: delivered(per_kind), "the other worker has delivered a part")
-    held = await pending(raw)
-    assert len(held) == 4 * per_kind
-    reclaimed = {key for key, row in held.items() if row["times_delivered"] > 1}
+    async with standing_still(first.process.pid):
+        await checker.start("worker", **settings)
+        for kind in ("fails", "fails for good", "done elsewhere", "succeeds"):
+            script.gates[f"stopped {kind}"].set()
+        script.gates["other done elsewhere"].set()
+        await wait_until(
+            lambda: script.has_come(*alone, times=2) and script.has_come("fails for good", attempt=2, times=2),
+            "all are under way in the other worker",
+            LEASE_S + 10,
+        )
+        await wait_until(lambda: delivered(per_kind), "the other worker has delivered a part")
+        held = await pending(raw)
+        assert len(held) == 4 * per_kind
+        reclaimed = {key for key, row in held.items() if row["times_delivered"] > 1}
 
-    first.signal(signal.SIGCONT)
     await wait_until(
         lambda: (
             (len(first.events("retry")), len(first.events("bury")), len(first.events("delivered")))
@@ -168,9 +167,8 @@ class Stalled:
 
     async def stall(self) -> None:
         """Stop the worker until each lease is over, let it go on until each is begun again; count what it claimed again."""
-        self._worker.signal(signal.SIGSTOP)
-        await wait_until(self._are_over, "every lease is over", self._lease_s + 10, every_s=0.1)
-        self._worker.signal(signal.SIGCONT)
+        async with standing_still(self._worker.process.pid):
+            await wait_until(self._are_over, "every lease is over", self._lease_s + 10, every_s=0.1)
         await wait_until(self._are_renewed, "every lease was begun again")
         self.again = sum(row["times_delivered"] > 1 for row in (await pending(self._raw)).values())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from tests.chaos.recovery import BACK_WITHIN_S, calls_of, fault_under_load, said
 from tests.support.proxy import Proxy, proxying
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Client, Process, client_of
+from tests.support.standing_still import standing_still
 
 SEED = 10
 CHANCE = random.Random(SEED)
@@ -187,26 +187,17 @@ async def test_a_redis_that_stands_still_is_answered_by_503_and_ridden_out(
 ) -> None:
     """11b: the server lives, so what it has executed is answered when the link flows again; new connections open too."""
     run = await start(checker, figures, proxy.url if is_of_link else server.url)
-    hold, let_go = (
-        (proxy.stall, proxy.flow)
-        if is_of_link
-        else (lambda: server.signal(signal.SIGSTOP), lambda: server.signal(signal.SIGCONT))
-    )
     stall_s = scaled(10_000, 2_200) / 1000
     (waiting,) = await checker.load(run.api, 1, ttl=2 * stall_s)
     stopped_at = 0.0
 
     async def stall() -> float:
         nonlocal stopped_at
-        hold()
-        stopped_at = time.time()
-        try:
-            async with client_of(run.api) as client:
-                until = time.monotonic() + stall_s
-                took = await ask_in_vain(client, waiting.key)
-                await asyncio.sleep(until - time.monotonic())
-        finally:
-            let_go()
+        async with proxy.stalled() if is_of_link else standing_still(server.pid), client_of(run.api) as client:
+            stopped_at = time.time()
+            until = time.monotonic() + stall_s
+            took = await ask_in_vain(client, waiting.key)
+            await asyncio.sleep(until - time.monotonic())
         figures.note(answered_503_within_s=Spread.of(took))
         assert max(took) < ANSWERED_WITHIN_S
         return time.time()

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import random
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.engine import MODULE
 from tests.support.proxy import Proxy
 from tests.support.service import TOKEN, Process
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 SLOW_MS = 5
@@ -217,30 +217,28 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
     api = await checker.start("api")
     timers = [await checker.start("timers", "5", module=MODULE) for _ in range(2)]
     # So that all of them find all of it due.
-    for process in timers:
-        process.signal(signal.SIGSTOP)
-    measured = Measured(checker.redis_url, raw, (await raw.info("server"))["process_id"])
-    await enter(checker, count, measured)
-    assert await queued(raw) == 0
+    async with standing_still(*(process.process.pid for process in timers)):
+        measured = Measured(checker.redis_url, raw, (await raw.info("server"))["process_id"])
+        await enter(checker, count, measured)
+        assert await queued(raw) == 0
 
-    took: list[float] = []
-    is_over = asyncio.Event()
-    requests = asyncio.create_task(request_by_turns(checker, api, took, is_over))
-    await wait_until(lambda: len(took) >= 4 * CLIENTS, "the first requests have opened the connections")
-    took.clear()
-    await raw.config_set("slowlog-max-len", 100_000)
-    await raw.config_set("slowlog-log-slower-than", LOGGED_MS * 1000)
-    store = Store(measured, "eleventh")
+        took: list[float] = []
+        is_over = asyncio.Event()
+        requests = asyncio.create_task(request_by_turns(checker, api, took, is_over))
+        await wait_until(lambda: len(took) >= 4 * CLIENTS, "the first requests have opened the connections")
+        took.clear()
+        await raw.config_set("slowlog-max-len", 100_000)
+        await raw.config_set("slowlog-log-slower-than", LOGGED_MS * 1000)
+        store = Store(measured, "eleventh")
 
-    async def promote() -> None:
-        promotion = await store.promote(claims=PROMOTED_MOST)
-        await store.release(promotion.claims)
+        async def promote() -> None:
+            promotion = await store.promote(claims=PROMOTED_MOST)
+            await store.release(promotion.claims)
 
-    started = time.monotonic()
-    await promote()
-    measured.windows.clear()
-    for process in timers:
-        process.signal(signal.SIGCONT)
+        started = time.monotonic()
+        await promote()
+        measured.windows.clear()
+
     while await raw.zcard(keys.DUE) > 0:
         assert time.monotonic() - started < 30
         await promote()

@@ -28,6 +28,7 @@ from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.errors import StartError
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import Server, candidates
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 SERVICE = """
@@ -138,9 +139,9 @@ async def test_stop_may_be_called_twice_at_once_again_and_before_a_start(folder:
 
 async def test_a_server_that_does_not_heed_the_stop_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "STOP_S", 0.3)
-    async with started(folder):
-        servers_in(folder)[0].suspend()
-    assert servers_in(folder) == []
+    async with started(folder) as server, standing_still(servers_in(folder)[0].pid):
+        await server.stop()
+        assert servers_in(folder) == []
 
 
 async def test_the_server_is_set_up_for_durable_private_use(folder: Path) -> None:
@@ -249,8 +250,7 @@ async def test_a_left_server_that_does_not_heed_sigterm_is_killed(
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_S", 0.5)
     orphan = await abandoned_server(folder)
-    orphan.suspend()
-    async with started(folder) as server:
+    async with standing_still(orphan.pid), started(folder) as server:
         assert [process.pid for process in servers_in(folder)] != [orphan.pid]
         assert len(servers_in(folder)) == 1
         assert await ask(server.url, "GET", "kept") == "by the first service"

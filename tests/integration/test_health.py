@@ -1,22 +1,22 @@
 """Health: files of processes that live count, and nothing else does, whatever else stands in the temporary folder."""
-# ruff: noqa: ASYNC220, ASYNC240  (short looks at files and processes block nobody)
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC240  (short looks at files and processes block nobody)
 
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from redis_scheduler import health
 from tests.support.clock import SettableClock
+from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 BEATING = """
@@ -51,6 +51,17 @@ def files(temporary: Path) -> list[Path]:
     return list(temporary.rglob("*.beat"))
 
 
+@contextmanager
+def ended_by_a_line(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process with the block by the line that it waits for, or else by a kill: none outlives its test."""
+    with process:
+        try:
+            yield
+            process.communicate(b"\n", timeout=20)
+        finally:
+            process.kill()
+
+
 @asynccontextmanager
 async def beating_process(
     umask: int = 0o022, environment: Mapping[str, str] | None = None
@@ -63,10 +74,8 @@ async def beating_process(
         stderr=subprocess.PIPE,
         env=os.environ | dict(environment or {}),
     )
-    try:
+    with ended_by_a_line(process):
         yield process
-    finally:
-        process.communicate(b"\n", timeout=20)
 
 
 async def healthy(expected: bool = True) -> None:
@@ -134,10 +143,9 @@ async def test_a_process_that_stands_still_is_not_healthy(temporary: Path) -> No
         await wait_until(lambda: len(files(temporary)) == 2, "both beat")
         await healthy()
         (its,) = [path for path in files(temporary) if path.name.startswith(f"{stands_still.pid}-")]
-        stands_still.send_signal(signal.SIGSTOP)
-        os.utime(its, (0, 0))
-        assert not health.is_healthy()
-        stands_still.send_signal(signal.SIGCONT)
+        async with standing_still(stands_still.pid):
+            os.utime(its, (0, 0))
+            assert not health.is_healthy()
 
 
 @pytest.mark.parametrize("ahead_s", [-86_400, 86_400])
@@ -150,11 +158,8 @@ async def test_a_step_of_the_wall_clock_makes_nobody_healthy_or_unhealthy(
         await healthy()
         monkeypatch.setattr(time, "time", lambda: wall_clock() + ahead_s)
         assert health.is_healthy()
-        process.send_signal(signal.SIGSTOP)
-        try:
+        async with standing_still(process.pid):
             await healthy(False)
-        finally:
-            process.send_signal(signal.SIGCONT)
         await healthy()
 
 
@@ -165,8 +170,7 @@ async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(tempo
         await healthy()
         for ahead_s in (3_600, -86_400, 86_400):
             clock.set(ahead_s)
-            checking = subprocess.Popen([sys.executable, "-c", check], env=os.environ | clock.environment)
-            assert checking.wait(20) == 0
+            subprocess.run([sys.executable, "-c", check], env=os.environ | clock.environment, check=True, timeout=20)
 
 
 @pytest.mark.parametrize("what", ["the file", "the folder"])
@@ -197,11 +201,9 @@ import os
 os.symlink({str(victim)!r}, {str(temporary)!r} + "/redis-scheduler-{os.geteuid()}-" + str(os.getpid()) + ".beat")
 {BEATING}"""
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
-    try:
+    with ended_by_a_line(process):
         await healthy()
         (link,) = [path for path in temporary.iterdir() if path.is_symlink()]
-    finally:
-        process.communicate(b"\n", timeout=20)
     assert link.is_symlink()
     assert (victim.read_text(), victim.stat().st_mtime) == ("mine", 1)
 

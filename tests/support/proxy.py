@@ -98,12 +98,14 @@ class Proxy:
         for link in list(self._links):
             link.cut()
 
-    def stall(self) -> None:
-        """Let nothing through, with every connection open, until `flow`."""
+    @asynccontextmanager
+    async def stalled(self) -> AsyncIterator[None]:
+        """Let nothing through, with every connection open, until the end of the block."""
         self.flowing.clear()
-
-    def flow(self) -> None:
-        self.flowing.set()
+        try:
+            yield
+        finally:
+            self.flowing.set()
 
     def drop_replies(self, every: int) -> None:
         """From now on drop the reply of every so many commands, once executed, and its connection; 0 drops none."""
@@ -140,5 +142,4 @@ async def proxying(port: int) -> AsyncIterator[Proxy]:
     try:
         yield proxy
     finally:
-        proxy.flow()
         await proxy.cut()

@@ -110,9 +110,10 @@ class RedisProcess:
             *self.options,
         )
 
-    def signal(self, number: int) -> None:
+    @property
+    def pid(self) -> int:
         assert self._process is not None
-        self._process.send_signal(number)
+        return self._process.pid
 
     async def stop(self) -> None:
         """Stop it in order: what it answered is on disk."""
@@ -124,9 +125,12 @@ class RedisProcess:
 
     async def _end(self, number: int) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.signal(number)
-            self.signal(signal.SIGCONT)
-            await asyncio.to_thread(self._process.wait, 30)
+            try:
+                self._process.send_signal(number)
+                await asyncio.to_thread(self._process.wait, 30)
+            finally:
+                self._process.kill()
+                self._process.wait()
 
 
 @asynccontextmanager
