@@ -33,6 +33,9 @@ PAGE_LIMIT = 10_000
 PAGE_BYTES = 8 * 1_048_576
 """A page ends before the task with which its answer would be larger than this, if it is not the first."""
 
+ID_LAST = 2**64 - 1
+"""The last number in an entry's id."""
+
 INFO_BYTES = 200
 """Most that an answer says of a task beyond its record and its last failure."""
 
@@ -164,10 +167,12 @@ class Views:
     async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
         """Walk the queue in its order, then DUE."""
         if not position or position[0] == "queue":
-            start = f"({position[1]}" if position else "-"
-            while entries := await self.client.command("XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT):
+            start = _behind(position[1]) if position else "-"
+            while start and (
+                entries := await self.client.command("XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT)
+            ):
                 yield _positions("queue", ((at, fields[1]) for at, fields in entries))
-                start = f"({entries[-1][0].decode()}"
+                start = _behind(entries[-1][0].decode())
             position = ("due",)
         async for chunk in self._sorted(keys.DUE, position):
             yield chunk
@@ -235,6 +240,11 @@ def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Positio
     return positions
 
 
+def _behind(entry_id: str) -> str:
+    """Return where the queue goes on behind an entry; nothing behind the last id that can be, where Redis refuses to look."""
+    return "" if entry_id == f"{ID_LAST}-{ID_LAST}" else f"({entry_id}"
+
+
 def _time_ms(score: bytes) -> int | None:
     """Return the time that a score says; None where foreign hands set it to what is none."""
     time_ms = float(score)
@@ -296,5 +306,6 @@ def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
         text = ""
     match text.split(" ", 2):
         case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
-            return (place, at, key)
+            if place != "queue" or all(int(number) <= ID_LAST for number in at.split("-")):
+                return (place, at, key)
     raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")
