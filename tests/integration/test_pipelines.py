@@ -100,7 +100,7 @@ def is_over(recorder: Recorder) -> Callable[[], bool]:
 def no_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Whatever a client sends, the server has no fault to log."""
     yield
-    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
 
 
 BETWEEN = [0, 1, 2, 13, 14, 15, 40]

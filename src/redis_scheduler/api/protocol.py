@@ -15,7 +15,9 @@ import re
 from http import HTTPStatus
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.bounds import HEAD_BYTES
@@ -36,14 +38,20 @@ _HOST = re.compile(
 )
 """Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port. Some clients leave the zone in an address."""
 
-_WITHOUT_HOST = ("1.0", "0.9")
-"""Versions of HTTP that do without."""
+_VERSIONS = ("1.1", "1.0")
+"""The versions of HTTP that are served. The parser also knows 0.9, and 2.0 in the words of 1.1."""
+
+_BAD_VERSION = "The request's version must be HTTP/1.1 or HTTP/1.0"
 
 _TOO_MANY_FIELDS = f"The request has more than {HEAD_FIELDS} headers"
 
 
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
+
+    def __init__(self, error: str = "", status: int = 400) -> None:
+        super().__init__(error)
+        self.status = status
 
 
 class JsonHttpProtocol(ClosingProtocol):
@@ -62,6 +70,8 @@ class JsonHttpProtocol(ClosingProtocol):
     _address = b""
     _last_words = b""
     """A refusal that waits for the answers before it."""
+    _answering: RequestResponseCycle | None = None
+    """The request whose application was started last."""
     _head_timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
 
@@ -80,9 +90,13 @@ class JsonHttpProtocol(ClosingProtocol):
         self._end_head()
         self._end_body()
         self.server_state.admission.forget(self, self._address)
+        if self._answering is not None:
+            # Of several requests uvicorn tells the latest only; the one being answered would write to a closed connection.
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
         # No circle is left to the collection of garbage.
-        self.app_state = {}
+        self.app_state, self._answering = {}, None
         self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
 
     @property
@@ -151,7 +165,9 @@ class JsonHttpProtocol(ClosingProtocol):
             if self.cycle is not None and not self.cycle.keep_alive and not self.cycle.more_body:
                 self._is_over = True  # it came behind a request that closes the connection
             elif isinstance(refusal, _Refused):
-                self._refuse(400, str(refusal))
+                self._refuse(refusal.status, str(refusal))
+            elif str(error) == "Invalid HTTP version":
+                self._refuse(505, _BAD_VERSION)
             else:
                 self._refuse(400, "The request is not valid HTTP/1.1")
         if self._unreported_bytes and self.headers and len(self.headers) > HEAD_FIELDS:
@@ -196,6 +212,8 @@ class JsonHttpProtocol(ClosingProtocol):
             self.url = _with_path(self.url)
         self._end_head()
         super().on_headers_complete()
+        if self.scope["http_version"] != "1.1":
+            self._check_version()
         if not self.cycle.keep_alive or self.server_state.is_stopping:
             self.close_with_answer()
         # The cycle has them, and an idle connection keeps nothing. New ones for trailers: among the headers, a trailer with the
@@ -221,8 +239,19 @@ class JsonHttpProtocol(ClosingProtocol):
             if not _HOST.fullmatch(self._host.rstrip(b" \t")):
                 raise _Refused("Host: must be a host name or address, and a port if it is not the usual one")
             self._valid_host = self._host
-        elif self.parser.get_http_version() not in _WITHOUT_HOST:
+        elif self.parser.get_http_version() == "1.1":
             raise _Refused("Host: is missing")
+
+    def _check_version(self) -> None:
+        """Refuse what is no version of HTTP/1; its application was not started."""
+        if self.scope["http_version"] not in _VERSIONS:
+            raise _Refused(_BAD_VERSION, 505)
+        self.cycle.waiting_for_100_continue = False  # HTTP/1.0 has no such answer (RFC 9110, section 10.1.1)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] in _VERSIONS:
+            self._answering = cycle
+            super()._start_asgi_task(cycle, app)
 
     def on_chunk_header(self) -> None:
         """Count anew."""
@@ -244,6 +273,8 @@ class JsonHttpProtocol(ClosingProtocol):
         if self.parser.should_upgrade():
             return
         self._unreported_bytes = 0
+        if len(self.headers) > HEAD_FIELDS:
+            raise _Refused(_TOO_MANY_FIELDS)  # trailers
         if self._body_timer is not None:
             self._end_body()
         # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
@@ -290,6 +321,7 @@ class JsonHttpProtocol(ClosingProtocol):
         if cycle is None or not cycle.more_body:
             return cycle is not None and not cycle.response_complete
         cycle.disconnected = True
+        cycle.waiting_for_100_continue = False  # it may not have asked for its body yet
         cycle.message_event.set()
         if not self.pipeline:
             return False
@@ -333,9 +365,16 @@ class JsonHttpProtocol(ClosingProtocol):
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
         )
-        self._last_words = head.encode() + body
+        self._last_words = head.encode() + (b"" if self._is_head() else body)
         if not self._give_up_request():
             self._end()
+
+    def _is_head(self) -> bool:
+        """Whether the request that is coming is HEAD, whose answer has no body (RFC 9110, section 9.3.2)."""
+        if self.cycle is not None and self.cycle.more_body:
+            return bool(self.cycle.scope["method"] == "HEAD")
+        # Until the target comes, the parser names the method of the request before.
+        return bool(self.url and self.parser.get_method() == b"HEAD")
 
     def _end(self) -> None:
         if self.transport.is_closing() or self._dropping_since is not None:
