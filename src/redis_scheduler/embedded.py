@@ -28,6 +28,7 @@ import psutil
 
 from redis_scheduler import private
 from redis_scheduler.errors import FolderInUse, StartError
+from redis_scheduler.outage import stop_or_interval
 from redis_scheduler.server_binary import Server, candidates, choose, identify
 from redis_scheduler.settings import SECRET_BYTES
 
@@ -114,13 +115,6 @@ async def _first_line(socket: Path) -> bytes:
         return b""
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    return event.is_set()
-
-
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     try:
@@ -183,13 +177,13 @@ class EmbeddedServer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Start the server again whenever it dies, at most once a RESTART_S; return soon after `stop` is set."""
-        while not await _set_within(stop, WATCH_S):
+        while not await stop_or_interval(stop, WATCH_S):
             died = self._process
             if died is None or died.poll() is None:
                 continue
             fields = {"server": self.description, "exit": died.returncode, "last": self._last_log_line()}
             logger.error("embedded-died", extra={"fields": fields})
-            if await _set_within(stop, self._started_at + RESTART_S - time.monotonic()):
+            if await stop_or_interval(stop, self._started_at + RESTART_S - time.monotonic()):
                 return
             try:
                 server = await asyncio.to_thread(_select, self._folder)

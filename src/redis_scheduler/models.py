@@ -83,18 +83,18 @@ def decode_record(stored: bytes) -> Record:
     return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, tail[:-1] if member else None)
 
 
-def _is_webhook(text: str) -> bool:
-    """Whether the API may have taken it. Raises ValueError for what is no URL at all."""
-    parts = text.split("/", 3)
+def _may_be_ours(webhook: str) -> bool:
+    """Whether the API may have taken this webhook. Raises ValueError for what is no URL at all."""
+    parts = webhook.split("/", 3)
     if len(parts) < 3 or parts[1] or len(parts[0]) + len(parts[2]) > WEBHOOK_LENGTH:
         return False
     if not _is_origin(parts[0], parts[2]):
         return False
     # A control character could end a line of the request's head.
-    return text.isprintable() and " " not in text
+    return webhook.isprintable() and " " not in webhook
 
 
-_is_known = lru_cache(WEBHOOKS_KEPT)(_is_webhook)
+_may_be_ours_remembered = lru_cache(WEBHOOKS_KEPT)(_may_be_ours)
 
 
 @lru_cache(ORIGINS_KEPT)
@@ -106,8 +106,9 @@ def read_record(stored: bytes) -> Record:
     """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
     try:
         record = decode_record(stored)
-        is_webhook = _is_known if len(record.webhook) <= WEBHOOK_LENGTH else _is_webhook
-        is_possible = 0 <= record.due <= LAST_MS and is_webhook(record.webhook)
+        # What is longer than the API takes is not remembered: foreign hands could fill the memory with it.
+        look = _may_be_ours_remembered if len(record.webhook) <= WEBHOOK_LENGTH else _may_be_ours
+        is_possible = 0 <= record.due <= LAST_MS and look(record.webhook)
     except (ValueError, RecursionError):
         return _newer_record(stored) or UNREADABLE
     return record if is_possible else UNREADABLE

@@ -1,6 +1,7 @@
 """Riding out an outage: every loop of a process backs off and goes on, and the log has one line a change of state."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -19,13 +20,12 @@ NOTE_INTERVAL_S = 3_600.0
 """Between two lines that say the same of calls that Redis refuses."""
 
 
-async def stop_or_interval(stop: asyncio.Event, seconds: float) -> None:
-    """Return when `stop` is set, or after the interval."""
-    try:
+async def stop_or_interval(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait until `stop` is set, for so many seconds at most; return whether it is."""
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-    except TimeoutError:
-        pass
+    return stop.is_set()
 
 
 class Outage:

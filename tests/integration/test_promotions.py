@@ -116,8 +116,9 @@ async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring
 
 
 async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)  # before all have begun the host may not be found slow
     receiver.may_answer.clear()
     began = 0
     for _ in range(CONCURRENCY // SHARE + 2):
@@ -208,6 +209,12 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
     assert len(receiver.arrivals) == 3
 
 
+def await_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test be over before anything comes by a renewal, or by a recovery that nothing asked for."""
+    monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 600)
+    monkeypatch.setattr("redis_scheduler.intake.RECOVERY_INTERVAL_S", 600)
+
+
 async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_renewal(
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +235,8 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
         return []
 
     monkeypatch.setattr(worker._reader, "claim", claim_nothing)
-    async with asyncio.timeout(4), asyncio.TaskGroup() as tasks:
+    await_no_interval(monkeypatch)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(worker.run(stop, asyncio.Event(), 10))
         await asyncio.sleep(0.05)
         await overdue(store, receiver.url, 3)
@@ -242,8 +250,9 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
 
 
 async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_recovered(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await_no_interval(monkeypatch)
     promote = store.promote
 
     async def overtaken_promote(limit: int, claims: int) -> Promotion:
@@ -253,7 +262,7 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 
     stop = asyncio.Event()
     await overdue(store, receiver.url, 3)
-    async with asyncio.timeout(4), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
         with patch.object(store, "promote", overtaken_promote):
             await worker.promote()
@@ -269,12 +278,13 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
 
     async def late_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
+        # Only now: before, the worker is to ask for claims, however long that takes.
+        monkeypatch.setattr("redis_scheduler.worker.LEASE_MS", 90)
         await asyncio.sleep(0.1)
         worker._renewed_at = asyncio.get_running_loop().time()
         return promotion
 
     await overdue(store, receiver.url, 3)
-    monkeypatch.setattr("redis_scheduler.worker.LEASE_MS", 90)
     with patch.object(store, "promote", late_promote):
         assert len((await worker.promote()).claims) == 3
     assert worker._in_flight == {}
@@ -349,8 +359,9 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
 async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     every: int, worker: Worker, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await_no_interval(monkeypatch)
     execute = client._execute
-    calls = renewals = recoveries = 0
+    calls = renewals = recoveries = promotions = 0
     recover, renew = worker.intake.recover, worker.renew
 
     async def lose_some(*arguments: Argument) -> Any:
@@ -375,15 +386,16 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     monkeypatch.setattr(worker, "renew", counted_renew)
     monkeypatch.setattr(worker.intake, "recover", counted_recover)
     stop, started = asyncio.Event(), time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run(stop, asyncio.Event(), 10))
-        for _ in range(50):
+        while promotions < 50 or recoveries < 3:
+            promotions += 1
             with contextlib.suppress(StoreUnavailable):
                 await worker.promote()
             await asyncio.sleep(0.02)
         stop.set()
     assert renewals == 1
-    assert 3 <= recoveries <= (time.monotonic() - started) / RECOVERY_PAUSE_S + 2
+    assert recoveries <= (time.monotonic() - started) / RECOVERY_PAUSE_S + 2
 
 
 async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(
