@@ -1,8 +1,11 @@
 """Fixtures: a real Redis for the session, emptied for each test and audited after it; a receiver; a store."""
 
+import gc
 import os
 import signal
+import sys
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
@@ -62,7 +65,21 @@ def _is_alone(item: pytest.Item) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with parallel.room(item.config, _is_alone(item)):
-        return (yield)
+        ran = yield
+        _forget_failure()
+        return ran
+
+
+def _forget_failure() -> None:
+    """Drop what the error of a test that failed has kept: sockets and processes that nobody closed would fail another."""
+    was_kept = False
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):  # the runner's, for a debugger
+        if hasattr(sys, name):
+            delattr(sys, name)
+            was_kept = True
+    if was_kept:
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -131,14 +131,8 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
 
 
 async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
-    worker: Worker,
-    client: RedisClient,
-    store: Store,
-    raw: redis.asyncio.Redis,
-    receiver: Receiver,
-    monkeypatch: pytest.MonkeyPatch,
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)

@@ -32,7 +32,7 @@ SLOW_ONES = 83
 
 
 @pytest.fixture
-async def worker(client: RedisClient, store: Store) -> AsyncIterator[Worker]:
+async def worker(client: RedisClient, store: Store, no_turns: None) -> AsyncIterator[Worker]:
     """A worker that may take ten of its hundred slots with promotions."""
     async with working(client, store, CONCURRENCY) as made:
         yield made
@@ -94,9 +94,8 @@ async def waits(raw: redis.asyncio.Redis) -> bool:
 
 
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)
     receiver.may_answer.clear()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -116,9 +115,8 @@ async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring
 
 
 async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)  # before all have begun the host may not be found slow
     receiver.may_answer.clear()
     began = 0
     for _ in range(CONCURRENCY // SHARE + 2):

@@ -165,3 +165,24 @@ def test_what_a_run_in_the_background_starts_ignores_no_more_signals_than_elsewh
     command, surroundings = written(IN_BACKGROUND, tmp_path)
     printed = ran_through(["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh", *command], surroundings)
     assert "1 passed" in printed, printed
+
+
+LEAVES = """
+import gc, socket
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+def test_fails():
+    left = socket.socket()
+    assert not left
+
+def test_passes():
+    gc.collect()
+"""
+
+
+def test_what_a_failed_test_left_behind_fails_no_other(tmp_path: Path) -> None:
+    command, surroundings = written(LEAVES, tmp_path)
+    printed = ran_through(command, surroundings)
+    assert "1 failed, 1 passed" in printed, printed

@@ -136,14 +136,8 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
 
 
 async def test_a_stop_releases_what_was_claimed_and_not_begun(
-    worker: Worker,
-    client: RedisClient,
-    store: Store,
-    raw: redis.asyncio.Redis,
-    receiver: Receiver,
-    monkeypatch: pytest.MonkeyPatch,
+    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 60)
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 3)
     reader = QueueReader(client, store.name)
