@@ -60,22 +60,27 @@ async def _is(client: Client, path: str, answer: tuple[int, object]) -> bool:
 async def test_while_redis_hangs_it_lives_and_is_not_ready_within_two_seconds(tmp_path: Path) -> None:
     async with with_redis(tmp_path) as (database, process, client):
 
-        async def asked() -> float:
+        async def slowest_s(path: str, answer: tuple[int, object]) -> float:
+            """How long the last of 200 that ask at once has waited."""
             started = time.monotonic()
-            assert await client.call("GET", "/readyz") == NOT_READY
+            assert await asyncio.gather(*(client.call("GET", path) for _ in range(200))) == [answer] * 200
             return time.monotonic() - started
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client.session:
             async with standing_still(database.pid):
                 await asyncio.sleep(0.3)  # an answer of before holds as long as that
-                waits = await asyncio.gather(*(asked() for _ in range(200)))
-                assert max(waits) < 2.2
+                usual_s = await slowest_s("/healthz", OK)
+                asking = asyncio.create_task(slowest_s("/readyz", NOT_READY))
+                await asyncio.sleep(0)
+                assert await client.call("GET", "/healthz") == OK
+                assert not asking.done()
+                took_s = await asking
+                # Beside what so many cost on this machine.
+                usual_s = max(usual_s, await slowest_s("/healthz", OK))
+                assert took_s < 2 + usual_s
                 # All of them shared one call.
                 connections = psutil.Process(process.process.pid).net_connections()
                 assert len([one for one in connections if one.raddr and one.raddr.port == database.port]) < 12
-                started = time.monotonic()
-                assert await client.call("GET", "/healthz") == OK
-                assert time.monotonic() - started < 0.5
             await wait_until(lambda: _is(client, "/readyz", OK), "it is ready again")
 
 

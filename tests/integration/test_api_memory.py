@@ -122,21 +122,21 @@ async def test_a_connection_whose_answers_are_not_read_is_aborted(
         client = connect(watched.port)
         await push(client, request_)
         await wait_until(lambda: watched.begun, "begun")
-        await wait_until(lambda: not watched.connections, "aborted", timeout_s=5)
+        await wait_until(lambda: not watched.connections, "aborted", timeout_s=20)
         client.close()
 
 
 async def test_a_connection_whose_answers_are_read_slowly_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 2)
     monkeypatch.setattr(bounds, "READ_BYTES", 10_000)
     async with recording(send_buffer=4_096) as watched:
-        watched.large = b"x" * 300_000
+        watched.large = b"x" * 500_000
         client = connect(watched.port)
         await push(client, b"GET /large HTTP/1.0\r\n\r\n")
         answer = b""
         while piece := await asyncio.get_running_loop().sock_recv(client, 10_000):
             answer += piece
-            await asyncio.sleep(0.06)  # 100,000 bytes in 0.6 s, and 1.8 s for all
+            await asyncio.sleep(0.06)  # 330,000 bytes in 2 s, and 3 s for all
         assert answer.endswith(watched.large)
         client.close()
 
@@ -465,8 +465,8 @@ async def test_requests_of_strangers_who_read_nothing_cost_little(
             for _ in range(10):
                 asked_at = time.monotonic()
                 key = await client.schedule(receiver.url)
-                await wait_until(lambda: key in {at.key for at in receiver.arrivals}, "delivered", timeout_s=5)  # noqa: B023
-                assert time.monotonic() - asked_at < 5
+                await wait_until(lambda: key in {at.key for at in receiver.arrivals}, "delivered", timeout_s=20)  # noqa: B023
+                assert time.monotonic() - asked_at < 20
                 assert service.memory_info().rss - before < 40_000_000
         finally:
             for task in sending:

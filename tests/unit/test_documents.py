@@ -1,0 +1,67 @@
+"""The documents agree with what they speak of: settings, versions, targets, modules, cases."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from redis_scheduler.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def section(document: str, title: str) -> str:
+    """What stands below a title of a document, up to the next one."""
+    return text_of(document).split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_readme_names_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", section("README.md", "Settings"), re.MULTILINE)
+    defaults = {variable: default for names, default in rows for variable in re.findall(r"[A-Z_]+", names)}
+    settings = {field.metadata["variable"]: field.default for field in dataclasses.fields(Settings)}
+    assert defaults.keys() == settings.keys()
+    for variable, default in settings.items():
+        if isinstance(default, int | float):
+            assert defaults[variable] == f"{default}", variable
+
+
+def test_classifiers_readme_ci_and_image_speak_of_the_same_pythons() -> None:
+    named = set(re.findall(r"Python :: (3\.\d+)", text_of("pyproject.toml")))
+    assert len(named) > 1
+    (sentence,) = re.findall(r"is tested on Python (.*?) on Linux", text_of("README.md"))
+    assert set(re.findall(r"3\.\d+", sentence)) == named
+    (pairs,) = re.findall(r"^pairs=\((.*)\)", text_of(".ci/each"), re.MULTILINE)
+    # The last is run where it can be had.
+    assert set(re.findall(r"(3\.\d+):", pairs)) - named == {"3.14"}
+    assert set(re.findall(r"^FROM python:(3\.\d+)", text_of("Dockerfile"), re.MULTILINE)) <= named
+
+
+def test_every_target_that_a_document_names_is_one() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for name in DOCUMENTS:
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text_of(name), re.MULTILINE))
+        assert named <= targets, name
+
+
+def test_the_architecture_names_every_module() -> None:
+    table = section("ARCHITECTURE.md", "Read in this order")
+    modules = {path.name for path in (ROOT / "src/redis_scheduler").glob("*.py") if path.name[0] != "_"}
+    assert modules <= set(re.findall(r"\w+\.py", table))
+    assert set(re.findall(r"\w+\.py", table)) <= {path.name for path in (ROOT / "src").rglob("*.py")}
+
+
+def test_every_case_of_a_fault_has_its_row() -> None:
+    rows = re.findall(r"^\| (\d+[a-z]?) \|", section("RELIABILITY.md", "The cases"), re.MULTILINE)
+    sources = "".join(path.read_text() for path in (ROOT / "tests/chaos").glob("test_*.py"))
+    cases = re.findall(r"(?:case|thousand)\(\s*\"(\d+[a-z]?)\"", sources)
+    assert sorted(rows) == sorted(cases)
+
+
+def test_every_file_that_a_document_links_to_is_there() -> None:
+    for name in DOCUMENTS:
+        for target in re.findall(r"\]\(([^):#]+)[#)]", text_of(name)):
+            assert (ROOT / name).parent.joinpath(target).exists(), (name, target)
