@@ -291,6 +291,7 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
+        self._answering = None  # an idle connection keeps nothing of it
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
