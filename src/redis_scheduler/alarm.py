@@ -1,4 +1,5 @@
-"""An alarm that rings at its moment: to some microseconds by Linux' timerfd, to two milliseconds by the event loop elsewhere.
+"""An alarm that rings at its moment: to some microseconds by Linux' timerfd, to two milliseconds by the event loop
+elsewhere.
 
 The event loop's own timers count in milliseconds, rounded up twice: half of what a delivery was late.
 """

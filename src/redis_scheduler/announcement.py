@@ -17,8 +17,8 @@ IMAGE_MARK = "REDIS_SCHEDULER_IMAGE"
 """A variable of the image: the loopback is then a container's own."""
 
 UNREACHABLE = (
-    "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set API_AUTH to "
-    "a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
+    "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set "
+    "API_AUTH to a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
 )
 
 CURL = """

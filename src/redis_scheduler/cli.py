@@ -69,11 +69,11 @@ def _parser() -> _Parser:
     doctor = roles.add_parser(
         "doctor",
         help="check that every task stands in its place and is accounted for; --repair puts right what is wrong",
-        description="Checks all that Redis holds of the service: each task stands in one place, nothing is left of tasks "
-        "that are gone, and the ledger balances. Prints each fault with what it means. May be run at any time, also "
-        "while the service runs; where the private Redis of DATA_DIR does not run, it runs for as long as the check.",
-        epilog="Exit code: 0 nothing is wrong, or all of it was repaired and a second look found nothing; 1 faults were "
-        "found or are left, or Redis cannot be reached; 2 a setting is wrong.",
+        description="Checks all that Redis holds of the service: each task stands in one place, nothing is left of "
+        "tasks that are gone, and the ledger balances. Prints each fault with what it means. May be run at any time, "
+        "also while the service runs; where the private Redis of DATA_DIR does not run, it runs for as long as the check.",
+        epilog="Exit code: 0 nothing is wrong, or all of it was repaired and a second look found nothing; 1 faults "
+        "were found or are left, or Redis cannot be reached; 2 a setting is wrong.",
         parents=[_options("redis_url", "data_dir")],
     )
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")

@@ -1,7 +1,8 @@
-"""One HTTP/1.1 connection to a receiver, with one request under way at a time. delivery.py sends on it; pool.py keeps it.
+"""One HTTP/1.1 connection to a receiver, with one request under way at a time. delivery.py sends on it; pool.py keeps
+it.
 
-The status decides what an answer means. So what the parser refuses behind a valid status line, and what is longer than the
-limits below, ends the answer with that status, and the connection with it. Only an answer that broke off has none.
+The status decides what an answer means. So what the parser refuses behind a valid status line, and what is longer than
+the limits below, ends the answer with that status, and the connection with it. Only an answer that broke off has none.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class Connection(asyncio.Protocol):
         self.body_start = b""
         """Of an answer that is no success."""
         self.is_reusable = False
-        """Whether the answer ended as it said, with nothing behind it, and the receiver did not say that it will close."""
+        """Whether the answer ended as it said, with nothing behind it, and the receiver announced no close."""
         self.on_lost: Callable[[Connection], None] | None = None
         """Called when it is lost; the pool's, while it is idle."""
         self._answer: asyncio.Future[int] | None = None
@@ -78,7 +79,8 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes) -> asyncio.Future[int]:
         """Send a request; return the status to come, which is there when the answer has ended.
 
-        Raises ConnectionClosed where nothing was sent. Awaiting raises AnswerError, or OSError where the connection broke.
+        Raises ConnectionClosed where nothing was sent. Awaiting raises AnswerError, or OSError where the connection
+        broke.
         """
         if self.transport is None or self.transport.is_closing():
             raise ConnectionClosed

@@ -40,7 +40,7 @@ INSTANCE_HEADER = "Schedule-Instance"
 LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, socket.EAI_SYSTEM}
 
 RESEND_WITHIN_S = 0.1
-"""After the write: a connection that was closed before, or at that moment, breaks as soon as the packets have crossed."""
+"""After the write: a connection that was closed by then breaks as soon as the packets have crossed."""
 
 REST_OF_REQUEST_S = 4.0
 """How long the rest of a request may follow that was answered before it was sent whole."""
@@ -50,8 +50,8 @@ REST_OF_REQUEST_S = 4.0
 class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
-    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, which is out of
-    sockets or memory; no request was made, and it counts as no attempt.
+    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, which is
+    out of sockets or memory; no request was made, and it counts as no attempt.
     """
 
     error: str | None
@@ -156,12 +156,12 @@ class Deliverer:
         return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local, answer)
 
     def excerpt(self, answer: bytes) -> str:
-        """Return how an answer begins, as it may be logged: without the token, should the receiver have sent it back."""
+        """Return how an answer begins, for the log: without the token, should the receiver have sent it back."""
         return excerpt(answer, self._token)
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
-        """Send on a connection that was kept. False where it is to be sent once more: the connection was closed, it seems,
-        before the request arrived (docs/decisions/0001-kept-connections.md)."""
+        """Send on a connection that was kept. False where it is to be sent once more: the connection was closed, it
+        seems, before the request arrived (docs/decisions/0001-kept-connections.md)."""
         sent_at = time.monotonic()
         try:
             await connection.send(request)
@@ -182,7 +182,7 @@ class Deliverer:
 
     def _give_back(self, origin: Origin, connection: Connection) -> None:
         if connection.has_answered and connection.is_sending:
-            # Answered before the request was sent whole: the rest has some time to follow, but no other waits behind it.
+            # Answered before the request was sent whole: the rest has some time to follow, with no other behind it.
             connection.close_in_order(REST_OF_REQUEST_S)
         else:
             self._pool.give_back(origin.key, connection)

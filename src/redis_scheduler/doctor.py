@@ -1,6 +1,7 @@
 """The command `redis-scheduler doctor`: examines what Redis holds of the service, prints what is wrong, and repairs it.
 
-Safe at any time, also beside the running service: the audit looks and repairs at one moment, and the ledger is read at one.
+Safe at any time, also beside the running service: the audit looks and repairs at one moment, and the ledger is read at
+one.
 """
 
 import contextlib

@@ -7,9 +7,9 @@ A process holds a lock on its file, which the system drops with the process, how
 behind is told from a live one whatever has got its process id since: another program, a thread, or, in a container that
 was restarted, the service itself. The files stand in a folder of this user alone (private.py).
 
-A file's time of change is that of the monotonic clock, which all processes of a machine share: nobody sets that one, and it
-stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says. What removes old
-files takes these for files of 1970: one that is removed is made again at the next beat.
+A file's time of change is that of the monotonic clock, which all processes of a machine share: nobody sets that one,
+and it stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says. What removes
+old files takes these for files of 1970: one that is removed is made again at the next beat.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class _BeatFile:
         self._descriptor: int | None = None
 
     def touch(self) -> None:
-        """Say that the process runs; make the file where there is none, or where somebody removed it. Raises OSError."""
+        """Say that the process runs; make the file where there is none (any more). Raises OSError."""
         if self._descriptor is not None and not os.fstat(self._descriptor).st_nlink:
             self.remove()
         if self._descriptor is None:
@@ -151,7 +151,7 @@ def clear() -> None:
 
 
 def is_healthy() -> bool:
-    """Whether there is a process, and each has touched its file lately. Files of processes that are gone do not count."""
+    """Whether there is a process, and each has touched its file lately. Files of processes that ended do not count."""
     ages_ns = [
         abs(time.monotonic_ns() - os.fstat(descriptor).st_mtime_ns)
         for _, descriptor in _open_files(os.O_RDONLY)

@@ -1,5 +1,5 @@
-"""What this consumer is given, until it begins: claims, sweeps, promotions and recoveries meet here, and each entry is loaded
-and begun once. What no answer told of, since it was lost on the way, is looked for."""
+"""What this consumer is given, until it begins: claims, sweeps, promotions and recoveries meet here, and each entry is
+loaded and begun once. What no answer told of, since it was lost on the way, is looked for."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,8 @@ RECOVERY_PAUSE_S = 0.1
 class Intake:
     """Loads what this consumer was given, and hands it to `start`.
 
-    `in_flight` are the claims that have started, by entry; `running` those whose attempt is under way. `on_loaded` is called
-    whenever a load has ended. A recovery looks for `concurrency` entries and a batch.
+    `in_flight` are the claims that have started, by entry; `running` those whose attempt is under way. `on_loaded` is
+    called whenever a load has ended. A recovery looks for `concurrency` entries and a batch.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Intake:
     async def take(self, entries: Sequence[Entry]) -> None:
         """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
 
-        An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that large
-        records come through a slow link too.
+        An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that
+        large records come through a slow link too.
         """
         new = self._unknown(entries)
         # A retry that comes before the answer to its own record: it is taken once that has come.

@@ -36,16 +36,16 @@ TYPES = f"{SHARD}:types"
 """SET of the type names that have a TYPE key."""
 
 SWEEP = f"{SHARD}:sweep"
-"""HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due, when
-a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that a sweep or a
-retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind of DUE
-stands."""
+"""HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due,
+when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that a sweep
+or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind
+of DUE stands."""
 
 INSTANCE = f"{SHARD}:instance"
 """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
 
 TOKEN_MARK = f"{SHARD}:token"
-"""STRING '<salt>:<hash> <host>': a mark of the token of the process that started last, and its machine; not the token."""
+"""STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
 
 BELL = f"{SHARD}:bell"
 """Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""
@@ -62,7 +62,7 @@ KEY_LENGTH = 22
 
 
 def text_of(name: bytes) -> str:
-    """Return a key, or a type, that Redis answered. What is no UTF-8, from foreign hands, goes back there as it came."""
+    """Return a key, or a type, that Redis answered. What is no UTF-8, from foreign hands, goes back as it came."""
     return name.decode(errors="surrogateescape")
 
 
@@ -72,7 +72,7 @@ def type_index(name: str) -> str:
 
 
 def writer(writer_id: str, verb: str) -> str:
-    """STRING '<batch> <answer>', with an expiry: the last batch a writer had applied, so a resend does not run twice."""
+    """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
     return f"{SHARD}:writer:{writer_id}:{verb}"
 
 

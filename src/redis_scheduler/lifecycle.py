@@ -1,16 +1,16 @@
 """The life of a process: start order, signals, drain.
 
 Start: the embedded Redis (if there is none), the port, then API, worker, timer and reclaimer. A Redis that is not there
-yet is waited for. Stop, on any signal that would end the process: at once nothing is claimed, promoted or swept any more;
-requests are taken for up to a second more, from who keeps a connection; what is in flight finishes within SHUTDOWN_GRACE
-and is settled, the rest is released; then the embedded Redis stops. A second signal skips the wait. A task that dies stops
-the process, with its error.
+yet is waited for. Stop, on any signal that would end the process: at once nothing is claimed, promoted or swept any
+more; requests are taken for up to a second more, from who keeps a connection; what is in flight finishes within
+SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis stops. A second signal skips the wait. A
+task that dies stops the process, with its error.
 
-`begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose children
-run a Service each.
+`begun` is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose
+children run a Service each.
 
-What only the API or only deliveries need is imported where it is used: uvicorn and aiohttp are half of what a start costs,
-and a supervisor, or a process of one role, does without one of them or both.
+What only the API or only deliveries need is imported where it is used: uvicorn and aiohttp are half of what a start
+costs, and a supervisor, or a process of one role, does without one of them or both.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class Life:
         self.end(again)
 
     def listen_for_signals(self) -> None:
-        """Stop in order on every signal that ends a process. One that was ignored at the start stays so, as under nohup."""
+        """Stop in order on every signal that ends a process. One ignored at the start stays so, as under nohup."""
         for number in ENDING:
             # In the background of a script SIGINT is ignored, too; whoever sends it here means this process.
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
@@ -236,7 +236,7 @@ async def _finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> b
 
 
 async def meet_redis(life: Life, warns: bool) -> None:
-    """Once Redis serves, make the group; if `warns`, say what of its configuration, or of its users, may harm its user."""
+    """Once Redis serves, make the group; if `warns`, say what of its configuration, or in its keys, may do harm."""
     client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
     done = asyncio.Event()
 

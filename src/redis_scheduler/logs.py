@@ -45,8 +45,8 @@ BEGINNING_LENGTH = 4
 
 
 def excerpt(content: bytes, secret: str) -> str:
-    """Return how a text from outside begins, as it may be logged: on one line, nothing in it that a terminal would obey, and
-    without the secret, also where JSON, HTML or a URL has escaped it, or where the text was cut within it."""
+    """Return how a text from outside begins, as it may be logged: on one line, nothing in it that a terminal would
+    obey, and without the secret, also where JSON, HTML or a URL has escaped it, or where the text was cut within it."""
     text = _without_beginning(_pattern_of(secret).sub("***", content.decode(errors="replace")), secret)
     text = " ".join(text.split())[:EXCERPT_LENGTH]
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)

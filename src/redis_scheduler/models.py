@@ -2,8 +2,8 @@
 
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
-and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version that
-adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker.
+and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version
+that adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker.
 """
 
 import re
@@ -18,8 +18,8 @@ from msgspec import UNSET, Raw, UnsetType
 class Record(msgspec.Struct, frozen=True):
     """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body.
 
-    `unknown`: a member that only a newer version can have written. Such a task is not delivered without it, but left to a
-    worker that knows it; webhook, ttl and type are empty where they could not be read.
+    `unknown`: a member that only a newer version can have written. Such a task is not delivered without it, but left to
+    a worker that knows it; webhook, ttl and type are empty where they could not be read.
     """
 
     due: int
@@ -190,8 +190,8 @@ class Info(msgspec.Struct, frozen=True):
     """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339).
 
     has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
-    error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a newer
-    version wrote it.
+    error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a
+    newer version wrote it.
     """
 
     key: str

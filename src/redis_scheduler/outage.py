@@ -34,8 +34,9 @@ class Outage:
     def __init__(self) -> None:
         self.is_away = False
         self.must_check = True
-        """Whether the next call must see first that Redis serves all that the service needs: at the start, and after each
-        error, since another server may answer, or another user's rights hold, than before. Only that ends an outage."""
+        """Whether the next call must see first that Redis serves all that the service needs: at the start, and after
+        each error, since another server may answer, or another user's rights hold, than before. Only that ends an
+        outage."""
         self.has_seen_group = False
         """Met once, the group is missing only where somebody took it away."""
         self.changed = asyncio.Event()
@@ -62,7 +63,7 @@ class Outage:
             logger.warning("redis-back", extra={"fields": {}})
 
     def note(self, error: Exception) -> None:
-        """Note that Redis refused one call while it serves others; a line for each kind of error, at most one an hour."""
+        """Note that Redis refused one call while it serves others; one line an hour for each kind of error."""
         kind, now = kind_of(error), time.monotonic()
         if not self.is_away and now - self._noted_at.get(kind, -math.inf) >= NOTE_INTERVAL_S:
             self._noted_at[kind] = now

@@ -1,5 +1,5 @@
-"""What deliveries came to, until Redis has it. Written in batches, and again after an error: Redis' scripts fence outcomes, so
-writing one twice does nothing."""
+"""What deliveries came to, until Redis has it. Written in batches, and again after an error: Redis' scripts fence
+outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import deque

@@ -1,8 +1,8 @@
 """Idle connections to receivers, and what is learnt of how long each receiver leaves them open.
 
-A request that meets the receiver's close is lost: nobody can say whether it was read. So a connection is used again only
-where its receiver was seen to leave one open for a while, and not for longer than half the time after which it was seen to
-close one. Why these rules: docs/decisions/0001-kept-connections.md.
+A request that meets the receiver's close is lost: nobody can say whether it was read. So a connection is used again
+only where its receiver was seen to leave one open for a while, and not for longer than half the time after which it was
+seen to close one. Why these rules: docs/decisions/0001-kept-connections.md.
 """
 
 import asyncio

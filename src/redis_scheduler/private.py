@@ -1,8 +1,8 @@
 """Folders and files of this user alone: what nobody else can have planted, replaced or read.
 
-Whoever may write into DATA_DIR can give the service a token that they know, or tasks of their own; in the temporary folder,
-which everybody writes, a link can stand where a file is about to be made. So nothing is followed or believed that is not
-this user's, and what is made has its mode whatever the umask is.
+Whoever may write into DATA_DIR can give the service a token that they know, or tasks of their own; in the temporary
+folder, which everybody writes, a link can stand where a file is about to be made. So nothing is followed or believed
+that is not this user's, and what is made has its mode whatever the umask is.
 """
 
 import errno

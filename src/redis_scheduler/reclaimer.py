@@ -63,7 +63,7 @@ class Reclaimer:
         return sweep.wait_s
 
     async def _meet_step(self, step_ms: float) -> None:
-        """Redis' clock was set: a blocked claim counts its time by it, and so do leases, which others take once they are over."""
+        """Redis' clock was set: a blocked claim counts its time by it, as do leases, which others take once over."""
         if step_ms > 0:
             logger.warning("clock-set-forward", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_FORWARD}})
             await self._worker.renew()

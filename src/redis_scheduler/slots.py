@@ -1,12 +1,13 @@
-"""The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and HTTP.
+"""The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and
+HTTP.
 
-No host may hold every slot, nor may many together that hang. A host may take one more only while it holds fewer than SHARE
-times the free ones (dynamic thresholds, Choudhury and Hahne, 1998); and so may all hosts together of which the same is
-known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for those that were so
-within a second: whatever hangs, and however many, these find one.
+No host may hold every slot, nor may many together that hang. A host may take one more only while it holds fewer than
+SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998); and so may all hosts together of which the
+same is known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for those
+that were so within a second: whatever hangs, and however many, these find one.
 
-A delivery that ends before its second turn was in time. A host is well when one was, and slow while more of its deliveries
-run for longer than were in time in a turn.
+A delivery that ends before its second turn was in time. A host is well when one was, and slow while more of its
+deliveries run for longer than were in time in a turn.
 
 What may not begin stands in its host's line, and the lines take turns. A line that does not move would keep others from
 being claimed; so it is surplus: it goes back to Redis, to come again at a pace that the slots can hardly take, and that
@@ -44,9 +45,9 @@ PATIENCE = 2
 """Turns in a row that a host may lag which was well: meanwhile its line keeps others from being claimed."""
 
 RETURNS_PER_SLOT_S = 5
-"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as it
-did in time, if that was lately: it may only have stood still. A host that is tried has it sooner: one a second for each slot
-of the worker, 100 at least."""
+"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as
+it did in time, if that was lately: it may only have stood still. A host that is tried has it sooner: one a second for
+each slot of the worker, 100 at least."""
 
 RETURNS_LEAST_S = 100
 """Of all hosts together that hold none, or one for each slot; and however large it is:"""
@@ -108,9 +109,11 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots that claims leave to what is reclaimed, and the other way round: a ninth, one at least; none of one or two.
+        """Slots that claims leave to what is reclaimed, and the other way round: a ninth, one at least; none of one or
+        two.
 
-        So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they leave.
+        So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they
+        leave.
         """
         shared = self._concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
@@ -170,8 +173,8 @@ class Slots:
         return self._held[host.kind] < room
 
     def _left_by(self, host: Host) -> int:
-        """Return how many slots more a host leaves that is not well, so that there is one to find out about a new one: two,
-        if it holds some or is slow; one, if nothing tells of steady work."""
+        """Return how many slots more a host leaves that is not well, so that there is one to find out about a new one:
+        two, if it holds some or is slow; one, if nothing tells of steady work."""
         if self._concurrency < FEW:
             return int(host.is_slow and self._concurrency > 1)
         return 2 if host.running or host.is_slow else int(host.kind is not ASKED_FOR)
@@ -234,8 +237,8 @@ class Slots:
         self.ended += 1
 
     def turn(self, now: float) -> None:
-        """Begin a turn, and judge the hosts. Call it every TURN_S while anything runs or waits, and never sooner: a process
-        that stood still has made no receiver slow."""
+        """Begin a turn, and judge the hosts. Call it every TURN_S while anything runs or waits, and never sooner: a
+        process that stood still has made no receiver slow."""
         self._now = now
         for host in self._begun_before.values():
             host.overdue += 1

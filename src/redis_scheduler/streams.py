@@ -1,9 +1,9 @@
 """The standard streams of a service: open from the start, and never waited for.
 
-A pipe whose reader stands still takes 64 KiB, a terminal stopped by Ctrl-S nothing: whoever writes there then waits, and
-with it everything that the process does. So a thread does the writing, from a buffer that has a bound: what finds it full
-is dropped and counted, and the log says how much that was as soon as it flows again. Writing without blocking would not do:
-the flag is one for all who share the pipe or the terminal, the shell among them.
+A pipe whose reader stands still takes 64 KiB, a terminal stopped by Ctrl-S nothing: whoever writes there then waits,
+and with it everything that the process does. So a thread does the writing, from a buffer that has a bound: what finds
+it full is dropped and counted, and the log says how much that was as soon as it flows again. Writing without blocking
+would not do: the flag is one for all who share the pipe or the terminal, the shell among them.
 
 `redis-scheduler doctor`, `--help` and the like write as any command does: what they say is what they were asked for.
 """

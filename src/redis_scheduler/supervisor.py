@@ -1,15 +1,17 @@
-"""Several processes of a role under one: it starts them, replaces what dies, passes signals on, and does no work itself.
+"""Several processes of a role under one: it starts them, replaces what dies, passes signals on, and does no work
+itself.
 
-What they share is the supervisor's, as `begun` in lifecycle.py took it: the private Redis, the token, the listening socket,
-from which each child accepts. `python -m redis_scheduler.supervisor` is a child: a whole process with its own event loop.
+What they share is the supervisor's, as `begun` in lifecycle.py took it: the private Redis, the token, the listening
+socket, from which each child accepts. `python -m redis_scheduler.supervisor` is a child: a whole process with its own
+event loop.
 
 - A child's settings are variables: others can see a command line. It imports nothing from the working folder (-P).
-- A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even if
-  it was killed, and the child stops as on SIGTERM: none goes on unseen.
+- A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even
+  if it was killed, and the child stops as on SIGTERM: none goes on unseen.
 - A child has a session of its own, so that the Ctrl-C of a terminal reaches it once, through the supervisor.
 - SIGTERM asks a child to stop, however often it comes, and so does all else that would end it; SIGINT asks for haste. A
-  service manager may signal every process besides the supervisor (systemd does), which must cost no delivery the time it
-  has to finish.
+  service manager may signal every process besides the supervisor (systemd does), which must cost no delivery the time
+  it has to finish.
 """
 
 import asyncio
@@ -34,10 +36,10 @@ RESTART_S = 1.0
 """At least, from one start of a dying child to the next."""
 
 END_S = 10.0
-"""How long a child may take to end beyond what it was given to finish: one that stands still would be waited for for ever."""
+"""How long a child may take to end beyond what it was given to finish: one that stands still never ends by itself."""
 
 YOUNG_S = 10.0
-"""A child that did not live so long says that something is wrong; the supervisor is not healthy for as long after it."""
+"""Where a child did not live so long, something is wrong: the supervisor is not healthy for as long after it."""
 
 
 class Supervisor:

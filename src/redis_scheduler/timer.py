@@ -1,4 +1,5 @@
-"""The timer: has what is due promoted from DUE into the queue. It sleeps until the head of DUE; the bell wakes it earlier.
+"""The timer: has what is due promoted from DUE into the queue. It sleeps until the head of DUE; the bell wakes it
+earlier.
 
 Any number of timers may run: a task is moved by whichever comes first. A lost bell costs LONGEST_SLEEP_S at most.
 """

@@ -5,8 +5,8 @@
               │  └─ renewed every few seconds; released when the process stops
               └─ surplus of a slow receiver: defer
 
-A delivery is in flight from its claim until its outcome is written, and no entry is started twice in a process: one that
-comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
+A delivery is in flight from its claim until its outcome is written, and no entry is started twice in a process: one
+that comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Worker:
         self._outcomes = Outcomes(store, self._on_written)
         self._next_turn: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
-        """Set when the claim loop must look again: a slot or a load has ended, a turn is over, or outcomes were written."""
+        """Set when the claim loop must look again: a slot, a load or a turn has ended, or outcomes were written."""
         self._is_stopping = False
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
@@ -90,8 +90,8 @@ class Worker:
 
     @property
     def reclaimable_slots(self) -> int:
-        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no line
-        stands, one may wait."""
+        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no
+        line stands, one may wait."""
         if self._is_stopping or not self._is_leased:
             return 0
         slots, free = self._slots, self._slots.free
@@ -159,7 +159,7 @@ class Worker:
         self._fill_slots()
 
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
-        """Defer a task that a newer version wrote, without an attempt: delivered here, it would lack what it does not know."""
+        """Defer a task that a newer version wrote, without an attempt: what it does not know would be missing."""
         self._outcomes.fail(Step.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
         error = newer_error(unknown)
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
@@ -180,8 +180,8 @@ class Worker:
 
     @property
     def _is_leased(self) -> bool:
-        """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is renewed:
-        another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
+        """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is
+        renewed: another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
         return _is_leased_since(self._renewed_at)
 
     def _next(self) -> Claim | None:
@@ -271,11 +271,11 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
-        # At least one, even if it must wait in its host's line: a host of which nothing is here is never found to be slow.
+        # At least one, even if it must wait in its host's line: of a host that has none here nothing is ever known.
         limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
         if slots.waiting <= slots.turns + slots.reserve:
-            # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this time, to
-            # reach those behind them; but not while many claims wait in lines.
+            # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this
+            # time, to reach those behind them; but not while many claims wait in lines.
             limit += 2 * self._passed
         limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._outcomes.failed))
         if limit <= 0:
@@ -283,7 +283,7 @@ class Worker:
             await self._may_have_room.wait()
             return
         ended, self._passed = self._slots.ended, 0
-        # This worker might only send back what it claims. So it does not wait in the queue: workers with room come first.
+        # This worker might only send back what it claims. So it does not wait there: workers with room come first.
         may_wait = not slots.is_crowded
         self._claim_limit = limit
         try:
@@ -337,7 +337,7 @@ class Worker:
     # Life
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
-        """Work until `stop` is set, then finish what is in flight within the grace, or until `hurry`; release the rest."""
+        """Work until `stop`, then finish what is in flight within the grace, or until `hurry`; release the rest."""
         finished = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -1,9 +1,9 @@
 """How many connections the API takes at once, and which of them it closes for a new one.
 
-A connection is a stranger's until a request on it has carried the token. Where there is no room for a new connection, one of a
-stranger is closed: of the address that has the most, the oldest idle one (or the oldest, where the first few are busy). So a
-client that opens very many loses its own, and one that brings the token with its first request finds room for as long as that
-request takes. A new connection is refused only where all others are known.
+A connection is a stranger's until a request on it has carried the token. Where there is no room for a new connection,
+one of a stranger is closed: of the address that has the most, the oldest idle one (or the oldest, where the first few
+are busy). So a client that opens very many loses its own, and one that brings the token with its first request finds
+room for as long as that request takes. A new connection is refused only where all others are known.
 """
 
 import asyncio

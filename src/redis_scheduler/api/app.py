@@ -216,7 +216,8 @@ class _Turns:
 class _Endpoint:
     """What answers at a path, by method; without any it is no path. Every error has its answer here.
 
-    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own work.
+    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own
+    work.
     """
 
     def __init__(self, **by_method: Callable[[Request], Awaitable[Response]]) -> None:

@@ -62,8 +62,8 @@ class _Refusals:
 class Gate:
     """Passes on requests with the token, and those that OPEN names; refuses the others without reading their bodies.
 
-    401: the token is missing or wrong. 403: `is_own` says that the request is a delivery of this deployment, since a task cannot
-    drive the scheduler that delivers it.
+    401: the token is missing or wrong. 403: `is_own` says that the request is a delivery of this deployment, since a
+    task cannot drive the scheduler that delivers it.
     """
 
     def __init__(self, app: ASGIApp, token: str, is_own: Callable[[list[bytes]], Awaitable[bool]]) -> None:

@@ -1,8 +1,9 @@
 """How much memory a connection of the HTTP server may hold, however fast its client sends and however slowly it reads.
 
-uvicorn parses whatever comes, and keeps every request and every answer. Here at most 16 requests are parsed ahead. What came
-behind them waits as bytes: 256 kB at most, which is one read; nothing more is read meanwhile, so the rest stays with the client.
-All connections share a bound for the requests that they hold. A connection whose client does not read its answers is aborted.
+uvicorn parses whatever comes, and keeps every request and every answer. Here at most 16 requests are parsed ahead. What
+came behind them waits as bytes: 256 kB at most, which is one read; nothing more is read meanwhile, so the rest stays
+with the client. All connections share a bound for the requests that they hold. A connection whose client does not read
+its answers is aborted.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ FIELD_BYTES = 150
 """What a header costs beside its bytes, about: the objects of a pair, a name and a value."""
 
 HELD_BYTES = 64 * 1_048_576
-"""What all connections together may hold: heads that are coming, requests that wait. Beyond it, one that adds is aborted."""
+"""What all connections together may hold: heads that are coming, requests that wait. One that adds more is aborted."""
 
 HELD_FREELY_BYTES = 4_096
 """A connection that holds no more than this, the head of a usual request, is not aborted."""

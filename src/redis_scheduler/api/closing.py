@@ -1,8 +1,8 @@
 """How a connection of the HTTP server ends: so that its client sees the last answer, and within a bounded time.
 
-A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the answer. So
-after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that nothing more
-follows; then what it still sends is read and dropped, until it closes its side too.
+A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the
+answer. So after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that
+nothing more follows; then what it still sends is read and dropped, until it closes its side too.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ SILENT_S = 2.0
 """A client that sends nothing for so long has had time to read: the connection is closed. It is looked so often."""
 
 DROPPING_S = 30.0
-"""How long a client may go on sending after the last answer: as long as for a body; at a stop, no longer than SILENT_S."""
+"""How long a client may go on sending after the last answer: as long as for a body; at a stop, SILENT_S at most."""
 
 DROPPED_BYTES = 16 * 1_048_576
 """Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""

@@ -1,7 +1,8 @@
-"""What is wrong with a body, in the API's own words. Used only where the decoder failed, or may have passed over a fault.
+"""What is wrong with a body, in the API's own words. Used only where the decoder failed, or may have passed over a
+fault.
 
-Each member is read by itself. Half a surrogate pair, which the decoder refuses, is taken: JSON's grammar allows it (RFC 8259,
-section 8.2). A body with nothing wrong is returned as the decoder would have returned it.
+Each member is read by itself. Half a surrogate pair, which the decoder refuses, is taken: JSON's grammar allows it (RFC
+8259, section 8.2). A body with nothing wrong is returned as the decoder would have returned it.
 """
 
 import json
@@ -33,17 +34,19 @@ RULES = {
 
 _HINTS = {
     "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
-    "there are no points in time: give `ttl`, the seconds from now": """at date datetime deliverat due dueat eta executeat
-        expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time timestamp when""",
+    "there are no points in time: give `ttl`, the seconds from now": """at date datetime deliverat due dueat eta
+        executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
+        timestamp when""",
     "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
-    "tasks do not repeat: schedule the next one when one arrives": """cron cronexpression every frequency interval period
-        recurrence recurring repeat repeatevery rrule schedule timezone tz""",
-    "a task has no request of its own: a delivery is a POST with the service's headers": """contenttype cookies header headers
-        httpheaders httpmethod method query verb""",
-    "the address is `webhook`": "callback callbackurl destination endpoint href link target targeturl to uri url webhookurl",
+    "tasks do not repeat: schedule the next one when one arrives": """cron cronexpression every frequency interval
+        period recurrence recurring repeat repeatevery rrule schedule timezone tz""",
+    "a task has no request of its own: a delivery is a POST with the service's headers": """contenttype cookies header
+        headers httpheaders httpmethod method query verb""",
+    "the address is `webhook`": """callback callbackurl destination endpoint href link target targeturl to uri url
+        webhookurl""",
     "the content is `data`": "args arguments body content event input json kwargs message parameters params payload",
-    "the service makes the key, and answers with it": """deduplicationid id idempotencykey jobid key messageid name taskid
-        uuid""",
+    "the service makes the key, and answers with it": """deduplicationid id idempotencykey jobid key messageid name
+        taskid uuid""",
     "retries and time-outs are settings of the service (RETRIES, RETRY_TIME, TIMEOUT)": """attempts backoff concurrency
         maxattempts maxretries retries retry retrycount retrydelay retrypolicy retrytime timeout""",
     "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
@@ -114,15 +117,15 @@ def _given(text: str) -> str:
 
 
 def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
-    """Return the members of a body as they stand in it. Raises InvalidRequest where it is not JSON, or one is not known."""
+    """Return the members of a body as they stand in it. Raises InvalidRequest: it is not JSON, or one is not known."""
     _check_encoding(body)
     if not body.strip(_SPACES):
         raise InvalidRequest("The body is not JSON: it ends too early")
     try:
         return _read(body, body, known)
     except msgspec.DecodeError as error:
-        # Perhaps because of half a pair. The decoder is shown another escape of the same length for each, and for all others from
-        # U+D000 to U+DFFF: to tell halves from whole pairs took 70 ms a megabyte.
+        # Perhaps because of half a pair. The decoder is shown another escape of the same length for each, and for all
+        # others from U+D000 to U+DFFF: to tell halves from whole pairs took 70 ms a megabyte.
         shown = body.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
         if shown == body:
             _refuse(body, str(error))
@@ -133,7 +136,7 @@ def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
 
 
 def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
-    """Return the members of a body, which the decoder sees as `shown`. Raises InvalidRequest, or the decoder's error."""
+    """Return the members of a body; the decoder sees it as `shown`. Raises InvalidRequest, or the decoder's error."""
     names: list[str] = []
 
     def take(_kind: type[_Name], name: str) -> _Name:

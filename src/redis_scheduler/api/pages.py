@@ -1,8 +1,8 @@
 """The room for pages of the list: what all of them hold together, and which gives way where that is not enough.
 
-A page is read and put together in memory, and stays there until its client has read it. Where there is no room for another,
-the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as long as they
-like while nobody else wants a page, and keep nobody from one.
+A page is read and put together in memory, and stays there until its client has read it. Where there is no room for
+another, the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as
+long as they like while nobody else wants a page, and keep nobody from one.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a process tells of itself: that it lives, whether it is ready, whether a request is a delivery of its deployment."""
+"""What a process tells of itself: that it lives, whether it is ready, whether a request is its deployment's own."""
 
 import asyncio
 import hmac
@@ -17,7 +17,7 @@ READY_WITHIN_S = 1.5
 
 
 class Probes:
-    """The two probes, and what the gate asks. However often they are asked, Redis is not asked more than `refresh` allows."""
+    """The two probes, and what the gate asks. However often that is, Redis is asked no more than `refresh` allows."""
 
     def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
         self._client = client
@@ -40,7 +40,7 @@ class Probes:
         return failure(503, "Not ready")
 
     async def is_own(self, instances: list[bytes]) -> bool:
-        """Whether one of the ids in these headers is the deployment's own. Raises StoreUnavailable while it is not known."""
+        """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while that is not known."""
         if self._names_own(instances):
             return True
         # Redis may have been flushed since: whoever joined first then has made a new id.

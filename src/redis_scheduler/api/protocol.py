@@ -36,7 +36,7 @@ BODY_TIMEOUT_S = 30
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._~%-]{1,50})?\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?"
 )
-"""Host (RFC 9110, section 7.2): a name or an address, or nothing, and a port. Some clients leave the zone in an address."""
+"""Host (RFC 9110, section 7.2): a name, an address or nothing, and a port. Some clients leave an address its zone."""
 
 _VERSIONS = ("1.1", "1.0")
 """The versions of HTTP that are served. The parser also knows 0.9, and 2.0 in the words of 1.1."""
@@ -57,8 +57,8 @@ class _Refused(Exception):
 class JsonHttpProtocol(ClosingProtocol):
     """One connection.
 
-    The body of a request that was refused early is read on and thrown away: to close at once would reset the connection,
-    and its client might never see the answer.
+    The body of a request that was refused early is read on and thrown away: to close at once would reset the
+    connection, and its client might never see the answer.
     """
 
     is_stranger = True
@@ -91,7 +91,7 @@ class JsonHttpProtocol(ClosingProtocol):
         self._end_body()
         self.server_state.admission.forget(self, self._address)
         if self._answering is not None:
-            # Of several requests uvicorn tells the latest only; the one being answered would write to a closed connection.
+            # Of several requests uvicorn tells the latest only; the one before would write to a closed connection.
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
@@ -181,8 +181,8 @@ class JsonHttpProtocol(ClosingProtocol):
                 end = offer.args[0]
             else:
                 return
-            # The parser takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same head
-            # without it goes to a new parser, and so does what follows.
+            # The parser takes nothing behind the head for HTTP. The offer is ignored (RFC 9110, section 7.8): the same
+            # head without it goes to a new parser, and so does what follows.
             data = memoryview(data)[end:]
             head = self._head_without_offer()
             self.parser = httptools.HttpRequestParser(self)
@@ -216,8 +216,8 @@ class JsonHttpProtocol(ClosingProtocol):
             self._check_version()
         if not self.cycle.keep_alive or self.server_state.is_stopping:
             self.close_with_answer()
-        # The cycle has them, and an idle connection keeps nothing. New ones for trailers: among the headers, a trailer with the
-        # token would authorise the request.
+        # The cycle has them, and an idle connection keeps nothing. New ones for trailers: among the headers, a trailer
+        # with the token would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
 
@@ -232,7 +232,7 @@ class JsonHttpProtocol(ClosingProtocol):
         self.headers.append((name, value))
 
     def _check_host(self) -> None:
-        """Refuse what a server must (RFC 9112, section 3.2). Two servers may read different hosts out of such a request."""
+        """Refuse what a server must (RFC 9112, section 3.2): two servers may read different hosts out of it."""
         if self._host_count > 1:
             raise _Refused("Host: must be given once")
         if self._host_count:
@@ -330,7 +330,7 @@ class JsonHttpProtocol(ClosingProtocol):
         return True
 
     def announce_stop(self) -> None:
-        """Let the answer to the latest request be the last, if it has not begun; an idle connection waits for its next one."""
+        """Let the answer to the latest request be the last, if it has not begun; else that to the next."""
         if self.cycle is not None and not self.cycle.response_started:
             self.close_with_answer()
 

@@ -32,7 +32,7 @@ Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body; 413 before it is read whole, 415 for another type. The server limits the time that it may take."""
+    """Return the body; 413 before it is read whole, 415 for another type. The server limits the time that it takes."""
     headers = dict(request.scope["headers"])
     content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
@@ -40,8 +40,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
     if encoding and encoding.lower() != b"identity":
         raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
-    # The server has checked that the length is a number of 64 bits, perhaps with blanks behind it: before its last 20 digits
-    # there are zeros only, which may be more than int() takes.
+    # The server has checked that the length is a number of 64 bits, perhaps with blanks behind it: before its last 20
+    # digits there are zeros only, which may be more than int() takes.
     is_too_large = int(headers.get(b"content-length", b"0").strip()[-20:]) > limit
     pieces: list[bytes] = []
     size, has_more = 0, True

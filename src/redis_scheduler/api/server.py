@@ -50,7 +50,7 @@ class ApiServer(uvicorn.Server):
         yield
 
     async def run_until(self, stop: asyncio.Event, hurry: asyncio.Event, listener: socket.socket) -> None:
-        """Serve until `stop` is set: then close the port (see `shutdown`), answer what is under way (until `hurry`), and return."""
+        """Serve until `stop` is set: then close the port (see `shutdown`), and answer what has come, until `hurry`."""
 
         async def exit_on_stop() -> None:
             await stop.wait()
