@@ -168,8 +168,11 @@ _PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PART
 
 
 def _import_parts(role: str) -> None:
+    gc.disable()  # what is imported stays: no collection looks at it, now or later
     for module in _PARTS[role]:
         importlib.import_module(f"redis_scheduler.{module}")
+    gc.freeze()
+    gc.enable()
 
 
 @contextlib.asynccontextmanager
@@ -278,7 +281,6 @@ class Service:
         """
         life = self._life
         _import_parts(life.role)
-        gc.freeze()  # what was imported stays: no collection looks at it again
         if life.role == API:
             gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()

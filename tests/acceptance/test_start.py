@@ -123,9 +123,10 @@ async def test_a_process_imports_nothing_that_its_role_does_without(
 ) -> None:
     """Half of what a start costs, and of what a process that only watches others holds."""
     code = f"""
-import json, sys
+import gc, json, sys
 from redis_scheduler import cli
 {starts}
+assert gc.isenabled()
 print(json.dumps([name for name in {does_without.split()} if name in sys.modules]))
 """
     (tmp_path / "started.py").write_text(code)
