@@ -16,7 +16,7 @@ from redis_scheduler.errors import StartError
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import candidates, choose
 from redis_scheduler.store import Store
-from tests.support import parallel
+from tests.support import parallel, starter
 from tests.support.audit import audited, plain
 from tests.support.leftovers import ended_with_this_process
 from tests.support.receiver import Receiver, receiving
@@ -25,6 +25,7 @@ from tests.support.servers import KINDS, put_asked_server_first, running
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
+    config.addinivalue_line("markers", "whole_start: the service is started anew, since the start is what is tested")
     # The many processes that the tests start compile the sources once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # And none reads all the certificates that the system trusts at its start, a sixth of its CPU time: those in a folder
@@ -54,12 +55,27 @@ def pytest_xdist_auto_num_workers() -> int:
     return parallel.process_count()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without a look at garbage: they stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_is_alone)
 
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    starter.is_used = item.get_closest_marker("whole_start") is None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,6 +104,7 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp", numbered=False))
     with ended_with_this_process(tmp_path_factory.getbasetemp()):
         yield
+        starter.end()
 
 
 @pytest.fixture(scope="session", params=KINDS)

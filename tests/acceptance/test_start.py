@@ -23,6 +23,8 @@ from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.whole_start
+
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""

@@ -23,6 +23,8 @@ from tests.support.service import Client, Process, client_of, serving
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.whole_start
+
 VARIABLES = {"PROCESSES": "2", "LOG_LEVEL": "debug", "PYTHONWARNINGS": "error"}
 
 

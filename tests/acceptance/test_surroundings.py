@@ -24,6 +24,8 @@ from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.whole_start
+
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has these signals, and /proc")
 COMMAND = f"{shlex.quote(sys.executable)} -W error -m redis_scheduler"
 PROCESSES = pytest.mark.parametrize("processes", ["1", "2"])

@@ -24,6 +24,8 @@ from tests.support.recorder import Recorder, recording
 from tests.support.service import client_of, serving
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.whole_start
+
 TOKEN = "test-token"
 SMALL = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 

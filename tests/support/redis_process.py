@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import random
 import re
@@ -39,12 +40,18 @@ def free_port(count: int = 1) -> int:
             return first
 
 
+@functools.cache
+def _binary() -> Path:
+    path = choose(candidates(), None).path
+    assert path is not None
+    return path
+
+
 def _output(*arguments: str) -> str:
-    binary = choose(candidates(), None).path
-    assert binary is not None
-    return subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=10, check=False).stdout
+    return subprocess.run([_binary(), *arguments], capture_output=True, text=True, timeout=10, check=False).stdout
 
 
+@functools.cache
 def server_version() -> tuple[int, ...]:
     """Return the version of the server that a RedisProcess runs."""
     return tuple(map(int, re.findall(r"v=(\d+)\.(\d+)", _output("--version"))[0]))
@@ -75,11 +82,9 @@ class RedisProcess:
 
     async def start(self) -> None:
         """Start it, and return when it serves."""
-        binary = choose(candidates(), None).path
-        assert binary is not None
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220  # it outlives this call
-                [binary, *(self.command or self._plain)],
+                [_binary(), *(self.command or self._plain)],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

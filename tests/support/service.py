@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import aiohttp
 
+from tests.support import starter
 from tests.support.waiting import wait_until
 
 TOKEN = "test-token"
@@ -33,10 +34,13 @@ class Process:
         number = len(list(folder.glob("service-*.log")))
         self.log_path = folder / f"service-{number}.log"
         environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+        environment |= {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables
         with self.open_log() as log:
-            self.process = subprocess.Popen(
+            self.process = (
+                None if prefix else starter.start([module, *arguments], environment, _READ_AT_START, log.fileno())
+            ) or subprocess.Popen(
                 [*prefix, sys.executable, "-W", "error", "-m", module, *arguments],
-                env=environment | {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables,
+                env=environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -83,6 +87,11 @@ class Process:
 
 
 _VARIABLES = re.findall(r'"([A-Z_]{4,})"', (Path(__file__).parents[2] / "src/redis_scheduler/settings.py").read_text())
+_READ_AT_START = {
+    *_VARIABLES,
+    *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES"),  # of engine.py
+    *("TMPDIR", "PYTEST_CURRENT_TEST"),
+}
 
 
 class Client:

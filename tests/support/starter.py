@@ -1,0 +1,133 @@
+"""Starts the service without importing it anew, which is four fifths of a start's CPU time.
+
+A process has imported it once, and forks for each start. What runs is a whole process all the same: its id, descriptors,
+signals, variables and end are its own. A test of the start itself has the marker `whole_start`.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+REQUEST_BYTES = 200_000
+
+is_used = False
+"""Whether the test that runs now may have it so. Benchmarks measure what users start."""
+
+
+class Started:
+    """A forked process, as subprocess.Popen shows one."""
+
+    def __init__(self, status: int) -> None:
+        self._status = os.fdopen(status, "rb", buffering=0)
+        self.pid = int(self._status.readline())
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            with self._status:
+                self.returncode = int(self._status.readline())
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _starter() -> tuple[socket.socket, dict[str, str], subprocess.Popen[bytes]]:
+    """Return the starter, which ends when the socket to it is closed, and the variables that it imported the service with."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with other:
+        command = [sys.executable, "-W", "error", "-m", __name__, str(other.fileno())]
+        folder, null = Path(__file__).parents[2], subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=folder, stdin=null, stdout=null, pass_fds=[other.fileno()])
+    return own, dict(os.environ), process
+
+
+def start(run: Sequence[str], environment: Mapping[str, str], free: Container[str], output: int) -> Started | None:
+    """Run a module in this folder, with its arguments and these variables; it writes to a file that is open here.
+
+    None where more than the free variables is other than it was when the service was imported, which may have read them.
+    """
+    if sys.platform != "linux" or not is_used:
+        return None
+    requests, before, _ = _starter()
+    if any(name not in free and environment.get(name) != before.get(name) for name in {*environment, *before}):
+        return None
+    status, tells_status = os.pipe()
+    request = json.dumps([run, dict(environment), str(Path.cwd())]).encode()
+    socket.send_fds(requests, [request], [output, tells_status])
+    os.close(tells_status)
+    return Started(status)
+
+
+def end() -> None:
+    """End the starter, if there is one; what it started goes on."""
+    if _starter.cache_info().currsize:
+        requests, _, process = _starter()
+        requests.close()
+        process.wait()
+
+
+def _keep(status: int) -> None:
+    """Fork the service, and return in it; tell its id and its end, and end with it."""
+    if pid := os.fork():
+        os.write(status, b"%d\n" % pid)
+        os.write(status, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def main(descriptor: int) -> None:
+    """Fork for each request, and become what it asks for, until whoever sends them has ended."""
+    from redis_scheduler import cli, doctor, lifecycle, settings, supervisor  # noqa: F401
+
+    lifecycle._import_parts(settings.ALL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the tests and for what they run
+    requests = socket.socket(fileno=descriptor)
+    while True:
+        request, files, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 2)
+        if not request:
+            return
+        if not os.fork():
+            break
+        for file in files:
+            os.close(file)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    output, status = files
+    _keep(status)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    requests.detach()
+    os.closerange(3, 1_000)
+    run, environment, folder = json.loads(request)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = run[1:]
+    runpy.run_module(run[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
