@@ -1,7 +1,7 @@
 """Starts the service without importing it anew, which is four fifths of a start's CPU time.
 
-A process has imported it once, and forks for each start. What runs is a whole process all the same: its id, descriptors,
-signals, variables and end are its own. A test of the start itself has the marker `whole_start`.
+A process has imported it once, and forks for each start. What runs is a whole process all the same: its id,
+descriptors, signals, variables and end are its own. A test of the start itself has the marker `whole_start`.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Started:
 
 @functools.cache
 def _starter() -> tuple[socket.socket, dict[str, str], subprocess.Popen[bytes]]:
-    """Return the starter, which ends when the socket to it is closed, and the variables that it imported the service with."""
+    """Return the socket to the starter, which ends with it, and the variables that the service was imported with."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
         command = [sys.executable, "-W", "error", "-m", __name__, str(other.fileno())]
@@ -66,7 +66,7 @@ def _starter() -> tuple[socket.socket, dict[str, str], subprocess.Popen[bytes]]:
 def start(run: Sequence[str], environment: Mapping[str, str], free: Container[str], output: int) -> Started | None:
     """Run a module in this folder, with its arguments and these variables; it writes to a file that is open here.
 
-    None where more than the free variables is other than it was when the service was imported, which may have read them.
+    None where others than the free variables have changed since the service was imported, which may have read them.
     """
     if sys.platform != "linux" or not is_used:
         return None
