@@ -199,3 +199,90 @@ async def test_a_stop_does_not_wait_for_who_sends_without_end(
         await asyncio.wait_for(stopping.ended.wait(), 15)
         assert time.monotonic() - began < 5
         writer.close()
+
+
+def connect(port: int, receive_buffer: int = 4_096) -> socket.socket:
+    """Return a connection that takes little of what its client has not read, or what the system likes."""
+    client = socket.socket()
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    return client
+
+
+UNREAD = {
+    "a large answer": b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a large last answer": b"GET /large HTTP/1.0\r\n\r\n",
+    "an answer that is all written": b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an answer that is all written, and the last": b"GET /half HTTP/1.0\r\n\r\n",
+    "many answers": KEPT * 20_000,
+    "an answer before a body that does not come": b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n"
+    b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+    "an answer before a refusal": b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n\0",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+async def test_a_stop_does_not_wait_for_who_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took the whole grace, for anybody without a token."""
+    monkeypatch.setattr(server, "STOPPING_S", 0.2)
+    monkeypatch.setattr(closing, "SILENT_S", 0.3)
+    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.5)
+    async with recording(send_buffer=4_096, grace_s=20) as stopping:
+        stopping.large = b"x" * 1_000_000
+        client = connect(stopping.port)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await asyncio.get_running_loop().sock_sendall(client, UNREAD[name])
+        await wait_until(lambda: stopping.requests, "answered")
+        began = time.monotonic()
+        stopping.stop.set()
+        await asyncio.wait_for(stopping.ended.wait(), 25)
+        assert time.monotonic() - began < 5
+        client.close()
+
+
+@pytest.mark.parametrize("request_", [KEPT.replace(b"/one", b"/large"), b"GET /large HTTP/1.0\r\n\r\n"])
+@pytest.mark.parametrize(("buffer", "size", "read_size"), [(4_096, 200_000, 8_000), (0, 8_000_000, 200_000)])
+async def test_a_stop_waits_for_who_reads_slowly(
+    request_: bytes, buffer: int, size: int, read_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large buffers of the system take nothing for a second, and then very much."""
+    monkeypatch.setattr(server, "STOPPING_S", 0.2)
+    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.4)
+    async with recording(send_buffer=buffer, grace_s=20) as stopping:
+        stopping.large = b"x" * size
+        client = connect(stopping.port, buffer)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, request_)
+        await wait_until(lambda: stopping.requests, "answered")
+        stopping.connections[0].become_known()
+        stopping.stop.set()
+        answer = b""
+        while read := await loop.sock_recv(client, read_size):  # all in 2.5 or 4 s
+            answer += read
+            await asyncio.sleep(0.1)
+        assert answer.endswith(stopping.large)
+        client.close()
+        await asyncio.wait_for(stopping.ended.wait(), 5)
+
+
+async def test_a_stranger_who_reads_a_little_now_and_then_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "STOPPING_S", 0.2)
+    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.5)
+    async with recording(send_buffer=4_096, grace_s=20) as stopping:
+        stopping.large = b"x" * 1_000_000
+        client = connect(stopping.port)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, UNREAD["a large answer"])
+        await wait_until(lambda: stopping.requests, "answered")
+        began = time.monotonic()
+        stopping.stop.set()
+        with contextlib.suppress(ConnectionError):
+            while not stopping.ended.is_set() and time.monotonic() - began < 15:
+                await loop.sock_recv(client, 3_000)
+                await asyncio.sleep(0.1)
+        await asyncio.wait_for(stopping.ended.wait(), 15)
+        assert time.monotonic() - began < 5
+        client.close()

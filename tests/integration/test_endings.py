@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import logging
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -144,6 +145,27 @@ async def test_no_ending_is_a_traceback_or_shows_the_token(tmp_path: Path, redis
         assert "raceback" not in process.log
         assert "rror" not in process.log
         assert TOKEN not in process.log
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_what_a_stop_cuts_off_is_no_traceback(tmp_path: Path, redis_url: str, signals: int) -> None:
+    grace = "0" if signals == 1 else "30"
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN, SHUTDOWN_GRACE=grace) as process:
+        async with client_of(process) as client:
+            port = int(client.url.rpartition(":")[2])
+            for _ in range(9):
+                await client.schedule("http://127.0.0.1:9/", 3_000, data="x" * 900_000)
+        with socket.socket() as at:
+            at.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            at.connect(("127.0.0.1", port))
+            at.sendall(b"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % TOKEN.encode())
+            await asyncio.to_thread(at.recv, 10)
+            process.signal(signal.SIGTERM)
+            await wait_until(lambda: process.events("stopping"), "it stops")
+            if signals == 2:
+                process.signal(signal.SIGTERM)
+            assert await process.ended() == 0
+        assert "raceback" not in process.log
 
 
 # What is refused, and how

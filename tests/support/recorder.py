@@ -14,7 +14,8 @@ from redis_scheduler.api.server import ApiServer, create_server, listen
 
 @dataclass
 class Recorder:
-    """The application. A request to /refused is answered before its body is read; the answer to /large is so large."""
+    """The application. A request to /refused is answered before its body is read; the answer to /large is so large, to /half half of
+    what a connection takes at once."""
 
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Method, path and body of each request whose body came whole."""
@@ -51,7 +52,7 @@ class Recorder:
         if path.startswith("/waits"):
             await self.gate.wait()
         self.requests.append((scope["method"], path, body))
-        echo = self.large if path == "/large" else path.encode()
+        echo = {"/large": self.large, "/half": b"x" * 50_000}.get(path, path.encode())
         await send(
             {
                 "type": "http.response.start",

@@ -50,6 +50,7 @@ class ConnectionState(ServerState):
         self.held_bytes = 0
         self.is_stopping = False
         """Whether each answer is the last of its connection."""
+        self.stop_began_at = float("inf")
 
 
 class _Flow(FlowControl):

@@ -6,6 +6,10 @@ nothing more follows; then what it still sends is read and dropped, until it clo
 """
 
 import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
 
 from redis_scheduler.api.bounds import BoundedProtocol
 
@@ -17,6 +21,15 @@ DROPPING_S = 30.0
 
 DROPPED_BYTES = 16 * 1_048_576
 """Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""
+
+STOP_UNREAD_S = 5.0
+"""How long a stop waits for a client that reads nothing of its answers; for one without the token, whose answers are short, in all.
+
+A packet that is lost twice is there after 3 s, and `docker stop` kills after 10.
+"""
+
+LOOKS_AT_STOP = 10
+"""So often it is looked within that time."""
 
 
 class _Transport:
@@ -35,6 +48,8 @@ class _Transport:
 class ClosingProtocol(BoundedProtocol):
     """A connection that ends in this way."""
 
+    is_stranger = True
+    """Whether no request of it has carried the token."""
     _has_client_ended = False
     """Whether the client has closed its side."""
     _dropped_bytes = _dropped_bytes_seen = 0
@@ -68,6 +83,18 @@ class ClosingProtocol(BoundedProtocol):
         self.flow.resume_reading()
         self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
 
+    def abort_if_unread_at_stop(self, now: float) -> None:
+        """End the connection where its client holds up a stop by what it does not read. Called from time to time."""
+        unread = self.transport.get_write_buffer_size()
+        if unread:  # else the system sends the rest, also when the process is gone
+            unread += _sent_untaken(self.transport)
+        if not unread or unread < self._unread_bytes:
+            self._read_at = now
+        self._unread_bytes = unread
+        since = self.server_state.stop_began_at if self.is_stranger else self._read_at
+        if unread and now - since > STOP_UNREAD_S:
+            self.abort()
+
     def _close_if_silent(self) -> None:
         is_silent = self._dropped_bytes == self._dropped_bytes_seen
         self._dropped_bytes_seen = self._dropped_bytes
@@ -86,3 +113,11 @@ class ClosingProtocol(BoundedProtocol):
         self._dropped_bytes += size
         if self._dropped_bytes > DROPPED_BYTES:
             self.transport.close()
+
+
+def _sent_untaken(transport: asyncio.Transport) -> int:
+    """Return how many bytes the system holds that the client's has not taken; 0 where it does not tell."""
+    answer = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, answer)
+    return int.from_bytes(answer, sys.byteorder)

@@ -61,7 +61,6 @@ class JsonHttpProtocol(ClosingProtocol):
     connection, and its client might never see the answer.
     """
 
-    is_stranger = True
     _discarded_bytes = 0
     _host_count = 0
     _host = _valid_host = b""
@@ -331,6 +330,7 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def announce_stop(self) -> None:
         """Let the answer to the latest request be the last, if it has not begun; else that to the next."""
+        self._read_at = self.loop.time()
         if self.cycle is not None and not self.cycle.response_started:
             self.close_with_answer()
 

@@ -10,11 +10,12 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from redis_scheduler.api import bounds
+from redis_scheduler.api import bounds, closing
 from redis_scheduler.api.admission import Admission
 from redis_scheduler.api.bounds import ConnectionState
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.errors import StartError
+from redis_scheduler.outage import stop_or_interval
 
 KEEPALIVE_S = 75
 """How long an idle connection of a client is kept."""
@@ -28,6 +29,9 @@ STOPPING_S = 1.0
 LOOKS = 50
 """So often it is looked meanwhile whether anybody does."""
 
+ENDING_S = 3
+"""How long requests whose connections are closed at the end of the grace may go on: as long as they wait for Redis."""
+
 BACKLOG = 2_048
 
 CONNECTIONS = 10_000
@@ -39,8 +43,9 @@ class ApiServer(uvicorn.Server):
 
     server_state: ConnectionState
 
-    def __init__(self, config: uvicorn.Config, admission: Admission) -> None:
+    def __init__(self, config: uvicorn.Config, admission: Admission, grace_s: float) -> None:
         super().__init__(config)
+        self._grace_s = max(1, grace_s)
         self.server_state = ConnectionState(admission)
         self.servers: list[asyncio.base_events.Server] = []
 
@@ -60,13 +65,14 @@ class ApiServer(uvicorn.Server):
 
         async with asyncio.TaskGroup() as tasks:
             exiter = tasks.create_task(exit_on_stop(), name="api-stop")
-            watcher = tasks.create_task(self._watch_connections(), name="api-watch")
+            watcher = tasks.create_task(self._watch_connections(stop), name="api-watch")
             try:
                 await self.serve([listener])
             finally:
                 # Cancelled because another task died, uvicorn leaves its listening sockets open.
                 for server in self.servers:
                     server.close()
+                self._abort_all()
             exiter.cancel()
             watcher.cancel()
 
@@ -77,24 +83,36 @@ class ApiServer(uvicorn.Server):
         connection, nobody is waited for.
         """
         self.server_state.is_stopping = True
+        self.server_state.stop_began_at = asyncio.get_running_loop().time()
         connections = self.server_state.connections
-        for connection in list(connections):
-            if isinstance(connection, JsonHttpProtocol):
-                connection.announce_stop()
+        for connection in self._connections():
+            connection.announce_stop()
+        # Before uvicorn cancels their requests, which is a traceback for each.
+        asyncio.get_running_loop().call_later(self._grace_s, self._abort_all)
         for _ in range(LOOKS):
             if not connections or self.force_exit:
                 break
             await asyncio.sleep(STOPPING_S / LOOKS)
         await super().shutdown(sockets)
 
-    async def _watch_connections(self) -> None:
+    async def _watch_connections(self, stop: asyncio.Event) -> None:
         now = asyncio.get_running_loop().time
+        while not stop.is_set():
+            await stop_or_interval(stop, min(WATCH_S, bounds.UNREAD_TIMEOUT_S / 6))
+            for connection in self._connections():
+                connection.abort_if_unread(now())
+                connection.close_if_idle(now())
         while True:
-            await asyncio.sleep(min(WATCH_S, bounds.UNREAD_TIMEOUT_S / 6))
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, JsonHttpProtocol):
-                    connection.abort_if_unread(now())
-                    connection.close_if_idle(now())
+            await asyncio.sleep(closing.STOP_UNREAD_S / closing.LOOKS_AT_STOP)
+            for connection in self._connections():
+                connection.abort_if_unread_at_stop(now())
+
+    def _abort_all(self) -> None:
+        for connection in self._connections():
+            connection.abort()
+
+    def _connections(self) -> list[JsonHttpProtocol]:
+        return [at for at in self.server_state.connections if isinstance(at, JsonHttpProtocol)]
 
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
@@ -150,6 +168,6 @@ def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS) 
         "proxy_headers": False,
         "backlog": BACKLOG,
         "timeout_keep_alive": KEEPALIVE_S,
-        "timeout_graceful_shutdown": max(1, round(grace_s)),
+        "timeout_graceful_shutdown": round(grace_s) + ENDING_S,
     }
-    return ApiServer(uvicorn.Config(app, **options), Admission(connections))
+    return ApiServer(uvicorn.Config(app, **options), Admission(connections), grace_s)
