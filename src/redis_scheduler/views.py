@@ -48,6 +48,12 @@ CHUNK_LIMIT = 500
 READ_BYTES = 1_048_576
 """About how much one call of the script reads: a millisecond of Redis."""
 
+LARGE_BYTES = 65_536
+"""A record that is larger is read alone, where there is room for it: as much waits in a connection whose client does not read."""
+
+RECORD_BYTES = 2**31
+"""More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
+
 ENTERED = ("scheduled", "replayed")
 ENDED = ("delivered", "died", "cancelled", "purged", "lost")
 """The counters of the ledger: how tasks come in, and how they end."""
@@ -119,19 +125,27 @@ class Views:
     def __init__(self, client: RedisClient) -> None:
         self.client = client
 
-    async def tasks(self, task_keys: Sequence[str]) -> list[Stored | None]:
-        """Return what is stored of each key, None for those that do not exist."""
-        found: list[Stored | None] = []
+    async def tasks(self, task_keys: Sequence[str]) -> list[Stored | int | None]:
+        """Return what is stored of each key, None for those that do not exist; of large tasks only how many bytes they have."""
+        found: list[Stored | int | None] = []
         while len(found) < len(task_keys):
-            found += await self._read(task_keys[len(found) :])
+            found += await self._read(task_keys[len(found) :], LARGE_BYTES)
         return found
 
-    async def _read(self, task_keys: Sequence[str]) -> list[Stored | None]:
-        """Return what is stored of the first keys: as many as one call reads, one at least."""
+    async def task(self, key: str) -> Stored | None:
+        """Return what is stored of a key, however large."""
+        [found] = await self._read_whole([key])
+        return found
+
+    async def _read_whole(self, task_keys: Sequence[str]) -> list[Stored | None]:
+        return [found for found in await self._read(task_keys, RECORD_BYTES) if not isinstance(found, int)]
+
+    async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
+        """Return what is stored of the first keys: as many as one call reads, one at least. Of larger records, their size."""
         places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
-        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, *task_keys])
+        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, record_bytes, *task_keys])
         rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=False)
-        return [None if row[1] is None else _stored(now_ms, *row) for row in rows]
+        return [row[1] if row[1] is None or isinstance(row[1], int) else _stored(now_ms, *row) for row in rows]
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
@@ -153,7 +167,7 @@ class Views:
             while chunk:
                 if seen == limit:
                     return Page(page, _encode_cursor(last))
-                tasks = await self._read([position[-1] for position in chunk[: limit - seen]])
+                tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
                     if task and task.state != "dead" and type_name in (None, task.record.type or keys.DEFAULT_TYPE):
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES

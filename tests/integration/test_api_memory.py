@@ -475,3 +475,82 @@ async def test_requests_of_strangers_who_read_nothing_cost_little(
                 task.cancel()
             for at in clients:
                 at.close()
+
+
+# Single tasks
+
+
+@pytest.mark.parametrize("size", [10, 65_300, 65_400, 65_500, 65_600, 900_000, 5_000_000])
+async def test_a_task_of_any_size_is_shown_changed_and_deleted(
+    api: int, store: Store, raw: redis.asyncio.Redis, size: int
+) -> None:
+    [key] = await fill(store, [size])
+    for method, body, found in (
+        ("GET", b"", b'"data":"' + b"x" * size + b'"'),
+        ("PATCH", b'{"ttl": 50}', b'"found":"updated"'),
+        ("GET", b"", b'"webhook":"http://127.0.0.1:9/"'),
+        ("DELETE", b"", b'"data":"cancelled"'),
+        ("GET", b"", b'"status":404'),
+        ("PATCH", b'{"ttl": 50}', b'"status":404'),
+        ("DELETE", b"", b'"status":404'),
+    ):
+        assert found in await answer_of(api, method, f"/schedule/{key}", body)
+    assert await raw.hlen(keys.TASKS) == 0
+
+
+async def answer_of(port: int, method: str, path: str, body: bytes = b"") -> bytes:
+    """Return a whole answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"{method} {path} HTTP/1.0\r\nAuthorization: {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_large_tasks_that_are_asked_for_at_once_hold_little(
+    tmp_path: Path, redis_url: str, store: Store, method: str
+) -> None:
+    """A batch read 200 of them, and kept the answers that nobody read."""
+    made = await fill(store, [1_000_000] * 150)
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as process, client_of(process) as client:
+        port = int(client.url.rpartition(":")[2])
+        await client.stats()
+        service = psutil.Process(process.process.pid)
+        before = most = service.memory_info().rss
+        body = '{"ttl": 5000}' if method == "PATCH" else ""
+        asked = [connect(port) for _ in made]
+        for at, key in zip(asked, made, strict=True):
+            head = f"{method} /schedule/{key} HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n"
+            await push(at, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        for _ in range(400):
+            await asyncio.sleep(0.01)
+            most = max(most, service.memory_info().rss)
+        began = time.monotonic()
+        await client.schedule("http://127.0.0.1:9/", 3_000)
+        assert time.monotonic() - began < 1
+        for at in asked:
+            at.close()
+        print(f"large tasks, {method}, MB:", (most - before) / 1e6)
+        assert most - before < 1.6 * pages.PAGES_BYTES
+
+
+async def test_a_large_task_that_finds_no_room_is_503_and_a_small_one_is_shown(
+    api: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 60)
+    monkeypatch.setattr(pages, "READER_S", 1_000)
+    large, small = await fill(store, [8_000_000, 10])
+    slow = [connect(api) for _ in range(10)]
+    for client in slow:
+        await push(client, f"GET /schedule/{large} HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode())
+
+    async def is_refused() -> bool:
+        return b"HTTP/1.1 503 " in await answer_of(api, "GET", f"/schedule/{large}")
+
+    await wait_until(is_refused, "no room")
+    assert b"HTTP/1.1 200 " in await answer_of(api, "GET", f"/schedule/{small}")
+    for client in slow:
+        client.close()
+    assert b"HTTP/1.1 200 " in await answer_of(api, "GET", f"/schedule/{large}")

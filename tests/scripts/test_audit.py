@@ -243,7 +243,7 @@ async def test_a_record_that_says_nothing_is_loaded_as_unreadable_and_not_truste
     await ask(raw, "HSET", keys.TASKS, task.key, record)
     assert by_kind(await found(client)) == {"unreadable record": {task.key}}
     assert [claim.record is UNREADABLE for claim in await claimed(store, 2)] == [False, True]
-    [stored] = await Views(client).tasks([task.key])
+    stored = await Views(client).task(task.key)
     assert stored is not None
     assert (stored.record, stored.state) == (UNREADABLE, "in delivery")
     assert await store.cancel([(sound.key, None), (task.key, stored.record.type)]) == "DD"
@@ -255,7 +255,7 @@ async def test_attempts_that_are_no_number_are_none(store: Store, client: RedisC
     task = await states.queued(store)
     await ask(raw, "HSET", keys.FAILURES, task.key, "many")
     [claim] = await claimed(store, 1)
-    [stored] = await Views(client).tasks([task.key])
+    stored = await Views(client).task(task.key)
     assert stored is not None
     assert (claim.attempts, stored.attempts) == (0, 0)
     assert await store.settle([claim]) == [1]

@@ -272,7 +272,7 @@ class Example:
         await self._read_as(WRITERS[step.who % 2], self._known(step.which))
 
     async def _read_as(self, writer: str, task: Modelled) -> None:
-        [stored] = await self.views.tasks([task.key])
+        stored = await self.views.task(task.key)
         if stored is not None:
             assert (stored.raw, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
             self.reads[writer, task.key] = stored.raw, stored.record.due

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler import keys
 from redis_scheduler.api import requests
-from redis_scheduler.api.admission import CONNECTION
+from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
 from redis_scheduler.api.auth import Gate
-from redis_scheduler.api.pages import PageRoom
+from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.batcher import Batcher
 from redis_scheduler.deployment import Deployment
@@ -36,7 +36,7 @@ from redis_scheduler.models import (
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.stats import statistics
 from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
-from redis_scheduler.views import Stored, Views
+from redis_scheduler.views import PAGE_BYTES, Stored, Views
 
 logger = logging.getLogger(__name__)
 
@@ -95,25 +95,52 @@ class Api:
     async def get(self, request: Request) -> Response:
         """GET /schedule/{key}: one task, in whatever state."""
         requests.parameters(request)
-        stored = await self._tasks.submit(requests.task_key(request))
-        if stored is None:
-            raise TaskNotFound
-        return answer({"data": _view(stored)})
+        key = requests.task_key(request)
+        stored = await self._tasks.submit(key)
+        if isinstance(stored, int):
+
+            async def read() -> dict[str, object]:
+                return {"data": _view(_found(await self._views.task(key)))}
+
+            return await self._large_answer(request, COPIES * stored, read)
+        return answer({"data": _view(_found(stored))})
 
     async def list(self, request: Request) -> Response:
         """GET /schedules?type=&limit=&cursor=: what is still to be delivered."""
         given = requests.parameters(request, "type", "limit", "cursor")
         limit, type_name = requests.page_limit(given), requests.type_name(given)
-        room = await self._page_room.enter(request.scope.get("state", {}).get(CONNECTION))
-        try:
+
+        async def read() -> dict[str, object]:
             page = await self._views.page(limit, given.get("cursor"), type_name)
-            content = {"data": [_view(stored) for stored in page.tasks], "next": page.next}
-            found = LargeAnswer(content, on_sent=room.leave)
+            return {"data": [_view(stored) for stored in page.tasks], "next": page.next}
+
+        return await self._large_answer(request, COPIES * PAGE_BYTES, read)
+
+    async def _large_answer(
+        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[dict[str, object]]]
+    ) -> Response:
+        """Return what is read once there is room for it; the answer keeps it until it is sent."""
+        room = await self._page_room.enter(_connection(request), reading_bytes)
+        try:
+            found = LargeAnswer(await read(), on_sent=room.leave)
             room.begin(len(found.body))
         except BaseException:
             room.leave()
             raise
         return found
+
+    @contextlib.asynccontextmanager
+    async def _stored(self, request: Request, key: str, copies: int = COPIES) -> AsyncIterator[Stored]:
+        """Give a task, and keep room for it where it is large. Raises TaskNotFound."""
+        stored = await self._tasks.submit(key)
+        if not isinstance(stored, int):
+            yield _found(stored)
+            return
+        room = await self._page_room.enter(_connection(request), copies * stored)
+        try:
+            yield _found(await self._views.task(key))
+        finally:
+            room.leave()
 
     async def update(self, request: Request) -> Response:
         """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""
@@ -125,39 +152,38 @@ class Api:
             await requests.check_nesting(body)
         # Here one after another, so that only other processes can be first.
         async with self._update_turns.setdefault(key, _Turns()).taken():
-            return await self._update_one(key, wanted)
-
-    async def _update_one(self, key: str, wanted: UpdateRequest) -> Response:
-        for _ in range(UPDATE_TRIES):
-            stored = await self._tasks.submit(key)
-            if stored is None:
-                raise TaskNotFound
-            if stored.record is UNREADABLE:
-                raise InvalidRequest("The task's record cannot be read: it can only be deleted")
-            if stored.record.unknown is not None:
-                raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
-            change = _change(stored, wanted)
-            now_ms, letter = await self._update.submit(change)
-            if letter == "X":
-                now_ms, letter = await self._replay.submit(change)
-                # Not dead any more: somebody else brought it back.
-                letter = "C" if letter == "N" else letter
-            if letter == "N":
-                raise TaskNotFound
-            if letter != "C":
-                due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
-                found = "in delivery" if letter == "D" else "updated"
-                return answer({"data": key, "key": key, "due": rfc3339(due_ms), "found": found})
+            for _ in range(UPDATE_TRIES):
+                async with self._stored(request, key, COPIES_OF_CHANGE) as stored:
+                    if (updated := await self._updated(stored, wanted)) is not None:
+                        return updated
         raise HTTPException(503, "The task is changed by others all the time; try again", RETRY_AFTER)
+
+    async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
+        """Change a task; None where another process was first."""
+        if stored.record is UNREADABLE:
+            raise InvalidRequest("The task's record cannot be read: it can only be deleted")
+        if stored.record.unknown is not None:
+            raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
+        change = _change(stored, wanted)
+        now_ms, letter = await self._update.submit(change)
+        if letter == "X":
+            now_ms, letter = await self._replay.submit(change)
+            # Not dead any more: somebody else brought it back.
+            letter = "C" if letter == "N" else letter
+        if letter == "N":
+            raise TaskNotFound
+        if letter != "C":
+            due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
+            found = "in delivery" if letter == "D" else "updated"
+            return answer({"data": stored.key, "key": stored.key, "due": rfc3339(due_ms), "found": found})
+        return None
 
     async def cancel(self, request: Request) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
         requests.parameters(request)
         key = requests.task_key(request)
-        stored = await self._tasks.submit(key)
-        if stored is None:
-            raise TaskNotFound
-        letter = await self._cancel.submit((key, stored.record.type))
+        async with self._stored(request, key) as stored:
+            letter = await self._cancel.submit((key, stored.record.type))
         if letter == "N":
             raise TaskNotFound
         return answer({"data": FOUND[letter], "key": key})
@@ -241,6 +267,17 @@ class _Endpoint:
             raise HTTPException(404, "There is nothing at this path")
         taken = ", ".join(self._by_method)
         raise HTTPException(405, f"This path does not take {method}, but {taken}", {"Allow": taken})
+
+
+def _found(stored: Stored | None) -> Stored:
+    if stored is None:
+        raise TaskNotFound
+    return stored
+
+
+def _connection(request: Request) -> Connection | None:
+    connection: Connection | None = request.scope.get("state", {}).get(CONNECTION)
+    return connection
 
 
 def _change(stored: Stored, wanted: UpdateRequest) -> Change:

@@ -1,4 +1,5 @@
-"""The room for pages of the list: what all of them hold together, and which gives way where that is not enough.
+"""The room for pages of the list, and for large tasks: what all of them hold together, and which gives way where that is not
+enough. Below, a large task that is shown is a page, too; one that is changed or deleted has room until that is done.
 
 A page is read and put together in memory, and stays there until its client has read it. Where there is no room for
 another, the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as
@@ -13,15 +14,17 @@ from starlette.exceptions import HTTPException
 from redis_scheduler.api.admission import Connection
 from redis_scheduler.api.answers import RETRY_AFTER
 from redis_scheduler.outage import stop_or_interval
-from redis_scheduler.views import PAGE_BYTES
 
 logger = logging.getLogger(__name__)
 
-PAGES_BYTES = 64 * 1_048_576
-"""What all pages hold. (One with a task that is larger than a page is read all the same.)"""
+COPIES_OF_CHANGE = 5
+"""So many times its bytes a change of a task holds: the record, its parts, the new record, and both in the call."""
 
-READING_BYTES = 3 * PAGE_BYTES
-"""What a page holds until it is put together: its records, their parts, its answer."""
+PAGES_BYTES = 64 * 1_048_576
+"""What all pages hold. (What is larger than that is read where it is the only one.)"""
+
+COPIES = 3
+"""So many times its bytes a page holds until it is put together: its records, their parts, its answer."""
 
 READER_S = 10.0
 """How long a client has for a page that others wait for."""
@@ -74,17 +77,19 @@ class PageRoom:
         self.sending: dict[Page, None] = {}
         """Pages that are on their way, the oldest first."""
 
-    async def enter(self, connection: Connection | None) -> Page:
-        """Take room to read a page. Raises a 503 where none comes free in time."""
+    async def enter(self, connection: Connection | None, reading_bytes: int) -> Page:
+        """Take room to read a page, so many bytes. Raises a 503 where none comes free in time."""
         try:
             async with asyncio.timeout(ROOM_WITHIN_S), self._turn:
-                while self._held and self._held + READING_BYTES > PAGES_BYTES:
+                while self._held and self._held + reading_bytes > PAGES_BYTES:
                     self._has_changed.clear()
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())
         except TimeoutError as error:
-            raise HTTPException(503, "Too many pages are on their way; try again", RETRY_AFTER) from error
+            raise HTTPException(
+                503, "Too many pages and large tasks are on their way; try again", RETRY_AFTER
+            ) from error
         page = Page(self, 0, connection)
-        self.resize(page, READING_BYTES)
+        self.resize(page, reading_bytes)
         return page
 
     def _cut_off_oldest(self) -> float:

@@ -1,19 +1,23 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only; a MULTI would do as well, but a full
 -- Redis refuses those.
 -- KEYS   tasks, failures, entries, due, dead, queue
--- ARGV   group, bytes of records to read at most (the first is read whatever its size), then the task keys
--- Returns {now ms, then for each task read: record, failure, due ms, died ms, 1 if in the queue, owner of the pending entry,
---        its idle ms}; false for what is not there. Fewer tasks than asked for: ask again for the rest.
+-- ARGV   group, bytes of records to read at most (the first is read whatever its size), bytes of a record that is read at
+--        most, then the task keys
+-- Returns {now ms, then for each task read: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if in
+--        the queue, owner of the pending entry, its idle ms}; false for what is not there. Fewer tasks than asked for: ask
+--        again for the rest.
 -- Bounds the room and one record; six more look-ups a task.
 --- include clock
 local tasks, failures, entries, due, dead, queue = unpack(KEYS)
-local group, room = ARGV[1], tonumber(ARGV[2])
+local group, room, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local answer = {now_ms(math.floor)}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local key = ARGV[i]
-  room = room - redis.call('HSTRLEN', tasks, key)
-  if room < 0 and i > 3 then
+  local size = redis.call('HSTRLEN', tasks, key)
+  local is_read = size <= most
+  room = room - (is_read and size or 0)
+  if room < 0 and i > 4 then
     break
   end
   local id = redis.call('HGET', entries, key)
@@ -23,7 +27,7 @@ for i = 3, #ARGV do
   end
   local pending = found[1] or {}  -- a place that is no id is foreign: the task stands nowhere else
   local row = {
-    redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
+    not is_read and size or redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
     redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),
     id and 1 or false, pending[2] or false, pending[3] or false,
   }
