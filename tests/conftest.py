@@ -9,6 +9,7 @@ import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis.asyncio
 
@@ -26,6 +27,9 @@ from tests.support.servers import KINDS, put_asked_server_first, running
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
     config.addinivalue_line("markers", "whole_start: the service is started anew, since the start is what is tested")
+    # A busy machine makes no example wrong.
+    hypothesis.settings.register_profile("without a deadline", deadline=None)
+    hypothesis.settings.load_profile("without a deadline")
     # The many processes that the tests start compile the sources once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # And none reads all the certificates that the system trusts at its start, a sixth of its CPU time: those in a folder

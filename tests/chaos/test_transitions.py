@@ -152,7 +152,6 @@ def run_examples(run: Run, runner: asyncio.Runner, seed: int) -> None:
     @hypothesis.settings(
         max_examples=EXAMPLES,
         database=None,
-        deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
         phases=[Phase.generate, Phase.shrink],
     )

@@ -39,7 +39,7 @@ class Unread(Process):
         """The pipe; this end of it is closed once the process has its own."""
         return os.fdopen(os.dup(self._output), "wb")
 
-    async def started(self, timeout_s: float = 20) -> dict[str, Any]:
+    async def started(self, timeout_s: float = 60) -> dict[str, Any]:
         """Wait until the port is open."""
 
         def is_open() -> bool:

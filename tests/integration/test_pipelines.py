@@ -197,9 +197,7 @@ async def test_a_body_that_does_not_come_in_time_is_refused_behind_what_is_due(
         assert answers[-1][0] == 408
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     paths=st.lists(st.sampled_from(["/one", "/waits"]), max_size=24),
     end=st.sampled_from([*REFUSED, *UNFINISHED]),

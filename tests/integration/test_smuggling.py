@@ -115,9 +115,7 @@ MESSAGES = st.builds(
 )
 CUTS = st.sets(st.integers(1, 600), max_size=8)
 
-EXAMPLES = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+EXAMPLES = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
 
 @EXAMPLES

@@ -59,7 +59,7 @@ class Process:
         lines = [line for line in self.log.splitlines() if line.startswith("{") and line.endswith("}")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
-    async def started(self, timeout_s: float = 20) -> dict[str, Any]:
+    async def started(self, timeout_s: float = 60) -> dict[str, Any]:
         """Wait for the start; return its event."""
 
         def has_started() -> list[dict[str, Any]]:

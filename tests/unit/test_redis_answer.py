@@ -203,13 +203,15 @@ resource.setrlimit(resource.RLIMIT_AS, ((held_kb + 30_000) * 1024,) * 2)
 
 
 @pytest.mark.parametrize("size", [0, 1, UNSCANNED_BYTES - 100, UNSCANNED_BYTES, 20 * MEGABYTE])
-async def test_large_answers_of_redis_come_whole(size: int, client: RedisClient) -> None:
+async def test_large_answers_of_redis_come_whole(size: int, redis_url: str) -> None:
+    client = RedisClient(redis_url, 60)
     for value in (b"x" * size, b"\r\n" * (size // 2), b"$1\r\n" * (size // 4)):
         assert await client.command("ECHO", value) == value
         script = "local found = {} for i = 1, 5 do found[2 * i - 1] = ARGV[1] found[2 * i] = {i} end return found"
         assert await client.command("EVAL", script, 0, value) == [
             item for number in range(1, 6) for item in (value, [number])
         ]
+    await client.aclose()
 
 
 async def test_a_long_list_comes_whole(client: RedisClient) -> None:
