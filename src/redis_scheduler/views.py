@@ -49,7 +49,7 @@ READ_BYTES = 1_048_576
 """About how much one call of the script reads: a millisecond of Redis."""
 
 LARGE_BYTES = 65_536
-"""A record that is larger is read alone, where there is room for it: as much waits in a connection whose client does not read."""
+"""A larger record is read alone, once there is room: as much waits in a connection whose client does not read."""
 
 RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
@@ -126,7 +126,7 @@ class Views:
         self.client = client
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | int | None]:
-        """Return what is stored of each key, None for those that do not exist; of large tasks only how many bytes they have."""
+        """Return what is stored of each key, None for those that do not exist; of large ones the size."""
         found: list[Stored | int | None] = []
         while len(found) < len(task_keys):
             found += await self._read(task_keys[len(found) :], LARGE_BYTES)
@@ -141,7 +141,7 @@ class Views:
         return [found for found in await self._read(task_keys, RECORD_BYTES) if not isinstance(found, int)]
 
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
-        """Return what is stored of the first keys: as many as one call reads, one at least. Of larger records, their size."""
+        """Return what is stored of the first keys, as many as one call reads, one at least; of larger ones the size."""
         places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
         now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, record_bytes, *task_keys])
         rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=False)

@@ -405,8 +405,8 @@ async def test_all_pages_together_hold_little(tmp_path: Path, redis_url: str, st
         for at, _ in asked:
             at.close()
         print("pages, MB:", (most - before) / 1e6)
-        # With what the allocator keeps beside them: 72 to 94 MB.
-        assert most - before < 1.6 * pages.PAGES_BYTES
+        # 77 MB: what the parser and the encoder hold of a page that is read comes on top of its copies.
+        assert most - before < 1.4 * pages.PAGES_BYTES
 
 
 async def _has_page(port: int) -> bool:

@@ -14,8 +14,10 @@ from redis_scheduler.api.server import ApiServer, create_server, listen
 
 @dataclass
 class Recorder:
-    """The application. A request to /refused is answered before its body is read; the answer to /large is so large, to /half half of
-    what a connection takes at once."""
+    """The application. A request to /refused is answered before its body is read; the answer to /large is so large.
+
+    That to /half is half of what a connection takes at once.
+    """
 
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     """Method, path and body of each request whose body came whole."""

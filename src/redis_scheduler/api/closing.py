@@ -23,9 +23,10 @@ DROPPED_BYTES = 16 * 1_048_576
 """Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""
 
 STOP_UNREAD_S = 5.0
-"""How long a stop waits for a client that reads nothing of its answers; for one without the token, whose answers are short, in all.
+"""How long a stop waits for a client that reads nothing of its answers.
 
-A packet that is lost twice is there after 3 s, and `docker stop` kills after 10.
+It waits no longer in all for one that has not carried the token, since such answers are short. A packet that is lost
+twice is there after 3 s, and `docker stop` kills after 10.
 """
 
 LOOKS_AT_STOP = 10

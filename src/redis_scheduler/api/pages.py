@@ -1,5 +1,6 @@
-"""The room for pages of the list, and for large tasks: what all of them hold together, and which gives way where that is not
-enough. Below, a large task that is shown is a page, too; one that is changed or deleted has room until that is done.
+"""The room for pages of the list and large tasks: what all hold together, and which gives way where that is not enough.
+
+Below, a large task that is shown is a page, too; one that is changed or deleted has room until that is done.
 
 A page is read and put together in memory, and stays there until its client has read it. Where there is no room for
 another, the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as
@@ -23,8 +24,9 @@ COPIES_OF_CHANGE = 5
 PAGES_BYTES = 64 * 1_048_576
 """What all pages hold. (What is larger than that is read where it is the only one.)"""
 
-COPIES = 3
-"""So many times its bytes a page holds until it is put together: its records, their parts, its answer."""
+COPIES = 4
+"""So many times its bytes a page holds until it is put together: its records, their parts, its answer without and with
+the newline."""
 
 READER_S = 10.0
 """How long a client has for a page that others wait for."""

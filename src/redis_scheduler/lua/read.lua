@@ -1,11 +1,11 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only; a MULTI would do as well, but a full
 -- Redis refuses those.
 -- KEYS   tasks, failures, entries, due, dead, queue
--- ARGV   group, bytes of records to read at most (the first is read whatever its size), bytes of a record that is read at
---        most, then the task keys
--- Returns {now ms, then for each task read: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if in
---        the queue, owner of the pending entry, its idle ms}; false for what is not there. Fewer tasks than asked for: ask
---        again for the rest.
+-- ARGV   group, bytes of records to read at most (the first is read whatever they are), bytes of the largest record
+--        that is read, then the task keys
+-- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if
+--        in the queue, owner of the pending entry, its idle ms}; false for what is not there. Fewer tasks than asked
+--        for: ask again for the rest.
 -- Bounds the room and one record; six more look-ups a task.
 --- include clock
 local tasks, failures, entries, due, dead, queue = unpack(KEYS)
