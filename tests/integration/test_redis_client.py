@@ -48,9 +48,9 @@ def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_
 
     async def send_much() -> None:
         async with redis_process(tmp_path / "redis") as server, proxying(server.port) as proxy:
-            client = RedisClient(proxy.url, 1)
+            patient, client = RedisClient(proxy.url, 30), RedisClient(proxy.url, 1)
             try:
-                assert await client.command("ECHO", large) == large
+                assert await patient.command("ECHO", large) == large
                 assert await client.command("PING") == b"PONG"
                 # The time is longer than both sends may take; a write without end would be cut off there.
                 async with proxy.stalled(), asyncio.timeout(10):
@@ -58,6 +58,7 @@ def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_
                         await client.command("ECHO", large)
                 assert await client.command("PING") == b"PONG"
             finally:
+                await patient.aclose()
                 await client.aclose()
 
     uvloop.run(send_much())
