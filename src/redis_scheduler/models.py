@@ -191,7 +191,7 @@ class Info(msgspec.Struct, frozen=True):
 
     has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
     error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a
-    newer version wrote it.
+    newer version wrote it, or its data, which is shown as null then, is not JSON.
     """
 
     key: str
@@ -215,6 +215,26 @@ class TaskView(msgspec.Struct, frozen=True):
 
 
 NULL = Raw(b"null")
+
+FOREIGN_DATA_ERROR = "its data is not JSON: other hands wrote it"
+FOREIGN_FAILURE = Raw(encode_failure(Failure("the failure that is kept is not JSON: other hands wrote it", 0)))
+
+_decode_raw = msgspec.json.Decoder(Raw).decode
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+
+def is_json(text: bytes) -> bool:
+    """Whether it may stand in an answer as it is: what came by the API may, what foreign hands put into Redis may not."""
+    try:
+        text.decode()
+        try:
+            _decode_raw(text)
+        except msgspec.DecodeError:
+            # Half a surrogate pair, which the API takes, is refused by the decoder alone.
+            _decode_raw(_SURROGATE.sub(rb"\\u0020", text))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def raw_or_null(data: bytes | None) -> Raw:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from redis_scheduler import keys
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, serving
@@ -78,12 +80,42 @@ async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
                 status, answer = await client.call(method, f"/schedule/{key}", json=body)
                 assert status == 200, (method, score, answer)
         for place in ("none", "1-", "", "99999999999999999999-0"):
-            key = await client.schedule("http://127.0.0.1:9/", 3_000)
-            await raw.hset(keys.ENTRIES, key, place)
-            await is_listed_and_shown(client, healthy, key)
-            await raw.hdel(keys.ENTRIES, key)
-            assert (await client.call("DELETE", f"/schedule/{key}"))[0] == 200
+            for method, body in (("PATCH", {"data": 1}), ("PATCH", {"ttl": 600}), ("DELETE", None)):
+                key = await client.schedule("http://127.0.0.1:9/", 3_000)
+                await raw.hset(keys.ENTRIES, key, place)
+                await is_listed_and_shown(client, healthy, key)
+                # All of one batch are answered, and the others by what was done.
+                answers = await asyncio.gather(
+                    *(client.call(method, f"/schedule/{one}", json=body) for one in (key, healthy, key))
+                )
+                assert {status for status, _ in answers} <= ({200, 404} if method == "DELETE" else {200}), answers
+                if method == "DELETE":
+                    healthy = await client.schedule("http://127.0.0.1:9/", 3_000)
+                await client.call("DELETE", f"/schedule/{key}")
         assert "Traceback" not in api.log
+
+
+@pytest.mark.parametrize("text", [b"nope", b"\xff", b'{"a":', b'1,"x":2', b'"\xff"', b"", b"[" * 100_000, b"NaN"])
+async def test_what_is_not_json_is_not_put_into_an_answer(
+    text: bytes, redis_url: str, raw: Any, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as api, client_of(api) as client:
+        healthy = await client.schedule("http://127.0.0.1:9/", 3_000, data="\ud83d")
+        spoilt = await client.schedule("http://127.0.0.1:9/", 3_000, data={"n": 1})
+        stored = await raw.hget(keys.TASKS, spoilt)
+        await raw.hset(keys.FAILURES, spoilt, b"2 " + text)
+        await is_listed_and_shown(client, healthy, spoilt)
+        _, answer = await client.call("GET", f"/schedule/{spoilt}")
+        assert ("last_failure" in answer["data"]["info"]) == (text != b"")
+        await raw.hset(keys.TASKS, spoilt, stored.replace(b'{"n": 1}', text))
+        await is_listed_and_shown(client, healthy, spoilt)
+        _, answer = await client.call("GET", f"/schedule/{spoilt}")
+        assert answer["data"]["data"] is None
+        assert "not JSON" in answer["data"]["info"]["error"]
+        _, answer = await client.call("GET", f"/schedule/{healthy}")
+        assert (answer["data"]["data"], "error" in answer["data"]["info"]) == ("\ud83d", False)
+        assert "Traceback" not in api.log
+    await raw.delete(keys.FAILURES)
 
 
 async def is_listed_and_shown(client: Client, healthy: str, key: str) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,11 +24,14 @@ from redis_scheduler.batcher import Batcher
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.models import (
+    FOREIGN_DATA_ERROR,
+    FOREIGN_FAILURE,
     UNREADABLE,
     UNREADABLE_ERROR,
     Info,
     TaskView,
     UpdateRequest,
+    is_json,
     newer_error,
     raw_or_null,
     record_tail,
@@ -293,6 +296,12 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
 def _view(stored: Stored) -> TaskView:
     record, is_unreadable = stored.record, stored.record is UNREADABLE
     error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
+    data = record.data
+    if data is not None and not is_json(data):
+        error, data = error or FOREIGN_DATA_ERROR, None
+    failure: Raw | UnsetType = UNSET
+    if stored.failure is not None:
+        failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
     info = Info(
         key=stored.key,
         ttl=record.ttl,
@@ -303,10 +312,10 @@ def _view(stored: Stored) -> TaskView:
         due=None if is_unreadable else rfc3339(record.due),
         type=record.type or keys.DEFAULT_TYPE,
         has_data=UNSET if is_unreadable else record.data is not None,
-        last_failure=UNSET if stored.failure is None else Raw(stored.failure),
+        last_failure=failure,
         error=UNSET if error is None else error,
     )
-    return TaskView(info, raw_or_null(record.data))
+    return TaskView(info, raw_or_null(data))
 
 
 def create_app(
