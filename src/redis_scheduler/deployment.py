@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 
 from redis_scheduler import keys
-from redis_scheduler.outage import Outage
+from redis_scheduler.outage import Outage, stop_or_interval
 from redis_scheduler.redis_client import RedisClient, Script
 
 FRESH_S = 0.2
 """How long an answer of Redis holds: whoever asks how often, Redis is asked five times a second at the most."""
+
+REJOIN_INTERVAL_S = 5.0
+"""Between two looks at the id that Redis keeps, as between two renewals: one that was deleted is put back."""
 
 _JOIN = Script("join")
 
@@ -64,10 +67,11 @@ class Deployment:
         self._fresh_until = time.monotonic() + FRESH_S
 
     async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event) -> None:
-        """Join at the start, and again whenever another Redis may answer than before, or the same one with less in it."""
+        """Join at the start, at once whenever another Redis may answer than before, or the same one with less in it, and
+        every few seconds: where the id alone was deleted, a process that starts would make another."""
 
         async def join() -> None:
-            await outage.changed.wait()
+            await stop_or_interval(outage.changed, REJOIN_INTERVAL_S)
             outage.changed.clear()
             try:
                 await self.join(client)

@@ -152,6 +152,33 @@ async def test_after_a_flush_all_processes_agree_again(tmp_path: Path, database:
             assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == OTHER.encode()
 
 
+async def test_an_id_that_was_deleted_is_put_back_and_all_agree_again(
+    tmp_path: Path, database: RedisProcess, receiver: Receiver
+) -> None:
+    variables = {"REDIS_URL": database.url, "RETRIES": "0", "HOST": "127.0.0.1"}
+    async with redis.asyncio.Redis.from_url(database.url, protocol=2) as raw:
+        for role in ("api", "worker"):
+            async with serving(tmp_path, role, **variables):
+                own = await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id")
+                await raw.delete(keys.INSTANCE)
+                assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == own
+                await raw.delete(keys.INSTANCE)
+        # A worker runs, and an API that starts after the deletion comes first with another id.
+        async with serving(tmp_path, "worker", **variables):
+            await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id")
+            await raw.set(keys.INSTANCE, OTHER)
+            async with serving(tmp_path, "api", **variables) as api, client_of(api) as client:
+
+                async def carries_other() -> bool:
+                    await client.schedule(receiver.url)
+                    await client.drained()
+                    return receiver.arrivals[-1].headers["Schedule-Instance"] == OTHER
+
+                await wait_until(carries_other, "the worker carries the id that the API knows", every_s=0.2)
+                key = await client.schedule(f"{client.url}/purge")
+                await wait_until(lambda: raw.zscore(keys.DEAD, key), "it is a dead letter")
+
+
 async def test_after_an_outage_a_worker_carries_the_id_that_redis_has_then(
     tmp_path: Path, database: RedisProcess, receiver: Receiver
 ) -> None:
