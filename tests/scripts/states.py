@@ -287,7 +287,8 @@ async def dump(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
         # Of hashes and sets Redis promises no order.
         found[name] = dict(zip(answer[::2], answer[1::2], strict=True)) if command == "HGETALL" else answer
         found[name] = set(answer) if command == "SMEMBERS" else found[name]
-    if groups := keys.QUEUE.encode() in found and await ask(raw, "XINFO", "GROUPS", keys.QUEUE):
+    has_queue = await ask(raw, "TYPE", keys.QUEUE) == b"stream"
+    if groups := has_queue and await ask(raw, "XINFO", "GROUPS", keys.QUEUE):
         rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 100_000)
         found[b"pending"] = [(entry_id, owner, count) for entry_id, owner, _, count in rows]
         found[b"group"] = groups

@@ -17,6 +17,16 @@ local group, repairs, type_count = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 
 local head_before_ms, earliest_ms, number, answer = head_ms(due), math.huge, 0, {}
 
+if repairs then
+  -- A foreign key in one of their places fails here, before any write.
+  for _, hash in ipairs({tasks, entries, failures, counters}) do
+    redis.call('HLEN', hash)
+  end
+  redis.call('ZCARD', dead)
+  redis.call('XLEN', queue)
+  redis.call('SCARD', types)
+end
+
 -- Notes a fault; returns whether to repair it.
 local function repairs_fault(kind, where)
   answer[#answer + 1] = number

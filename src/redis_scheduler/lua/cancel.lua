@@ -6,7 +6,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
---- include types writer
+--- include types writer foreign place
 local writer, tasks, due, queue, entries, failures, dead, counters, types = unpack(KEYS, 1, 9)
 local batch, expiry_s, group, waiting, type_count = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
@@ -23,21 +23,20 @@ for i = 6 + type_count, #ARGV, 2 do
     letter, found = 'C', true
     local id = redis.call('HGET', entries, key)
     if id then
-      local pending = redis.call('XPENDING', queue, group, id, id, 1)[1]
+      local pending = pending_of(queue, group, id)
       if pending and pending[2] ~= waiting then
         letter = 'D'
       end
-      redis.call('XACK', queue, group, id)
-      redis.call('XDEL', queue, id)
-      redis.call('HDEL', entries, key)
+      leave_queue(queue, group, entries, key, id)
     end
-    redis.call('ZREM', due, key)
+    -- From a foreign key in their places nothing is to be taken out.
+    redis.pcall('ZREM', due, key)
     -- A dead letter was counted when it died.
-    if redis.call('ZREM', dead, key) == 0 then
+    if redis.pcall('ZREM', dead, key) ~= 1 then
       cancelled = cancelled + 1
     end
     redis.call('HDEL', tasks, key)
-    redis.call('HDEL', failures, key)
+    remove_from_hash(failures, key)
     if type_number > 0 then
       remove_from_type(types, KEYS[9 + type_number], ARGV[5 + type_number], key)
     end
@@ -47,7 +46,7 @@ end
 
 answer = table.concat(letters)
 if found then
-  redis.call('HINCRBY', counters, 'cancelled', cancelled)
+  add_to_counter(counters, 'cancelled', cancelled)
   remember(writer, batch, answer, expiry_s)
 end
 return answer

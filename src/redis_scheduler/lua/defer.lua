@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the entry is gone: 0.
 -- Full   XACK is the first write.
---- include clock fence bell
+--- include clock fence bell foreign
 local queue, entries, failures, counters, due, bell = unpack(KEYS)
 local group, consumer = ARGV[1], ARGV[2]
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
@@ -33,7 +33,9 @@ for i = 3, #ARGV, 6 do
   end
 end
 if deferred > 0 then
-  redis.call('HINCRBY', counters, 'failed', failed)
+  if failed > 0 then
+    add_to_counter(counters, 'failed', failed)
+  end
   ring(bell, head_before_ms, earliest_ms)
 end
 return answer

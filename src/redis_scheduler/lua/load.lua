@@ -9,21 +9,21 @@
 -- Bounds 200 entries, the room and one record; a look at 10,000 pending ones.
 -- Twice  the lease starts again.
 -- Full   XCLAIM is the first write.
---- include lease renewal
+--- include lease renewal foreign
 local queue, entries, tasks, failures, counters = unpack(KEYS)
 local group, consumer, idle_ms, lowest, highest = unpack(ARGV, 1, 5)
 local room = tonumber(ARGV[6])
-local count = (#ARGV - 6) / 2
-local ids, keys = {unpack(ARGV, 7, 6 + count)}, {unpack(ARGV, 7 + count)}
+local entry_count = (#ARGV - 6) / 2
+local ids, keys = {unpack(ARGV, 7, 6 + entry_count)}, {unpack(ARGV, 7 + entry_count)}
 
-local is_held = {}
-for _, id in ipairs(renewed(queue, group, consumer, idle_ms, lowest, highest, ids)) do
+local held, is_held = held_of(queue, group, consumer, lowest, highest, ids), {}
+for _, id in ipairs(held) do
   is_held[id] = true
 end
 local current = redis.call('HMGET', entries, unpack(keys))
 local failed = redis.call('HMGET', failures, unpack(keys))
 
-local answer = {}
+local answer, astray, lost = {}, {}, {}
 for i, id in ipairs(ids) do
   local is_loaded = is_held[id] ~= nil and current[i] == id
   local record = is_loaded and redis.call('HGET', tasks, keys[i])
@@ -35,14 +35,25 @@ for i, id in ipairs(ids) do
   answer[#answer + 1] = record
   answer[#answer + 1] = record and failed[i] or is_lost and 1
   if is_held[id] and not record then
-    -- What foreign hands left, or took away: pending here it would be listed again and again.
-    redis.call('XACK', queue, group, id)
-    redis.call('XDEL', queue, id)
+    astray[#astray + 1] = id
   end
   if is_lost then
-    redis.call('HDEL', entries, keys[i])
-    redis.call('HDEL', failures, keys[i])
-    redis.call('HINCRBY', counters, 'lost', 1)
+    lost[#lost + 1] = keys[i]
   end
+end
+
+-- All is read by now.
+if #held > 0 then
+  lease(queue, group, consumer, idle_ms, held)
+end
+if #astray > 0 then
+  -- What foreign hands left, or took away: pending here it would be listed again and again.
+  redis.call('XACK', queue, group, unpack(astray))
+  redis.call('XDEL', queue, unpack(astray))
+end
+if #lost > 0 then
+  redis.call('HDEL', entries, unpack(lost))
+  redis.call('HDEL', failures, unpack(lost))
+  add_to_counter(counters, 'lost', #lost)
 end
 return answer

@@ -8,21 +8,38 @@
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
 --        listed under the consumer's pending entries.
--- Full   ZREM is the first write, so a full Redis does not refuse what follows.
---- include clock lease
+-- Full   where it refuses XADD, ZREM is the first write.
+--- include clock lease foreign
 local due, queue, entries, tasks, failures = unpack(KEYS)
 local limit, most_claims, group, consumer, idle_ms, room = unpack(ARGV)
 local now = now_us()
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
-  redis.call('ZREM', due, unpack(keys))
-  local queued = {}
-  for _, key in ipairs(keys) do
-    queued[#queued + 1] = key
-    queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', key)
+  -- What a foreign key, or a foreign entry with the last id there is, may refuse comes before what is taken out.
+  local first_id = redis.pcall('XADD', queue, '*', 'key', keys[1])
+  local was_full = is_full(first_id)
+  if was_full then
+    redis.call('ZREM', due, unpack(keys))
+    first_id = redis.call('XADD', queue, '*', 'key', keys[1])
+  elseif first_id.err then
+    return first_id
   end
-  redis.call('HSET', entries, unpack(queued))
+  local queued = {keys[1], first_id}
+  for i = 2, #keys do
+    queued[#queued + 1] = keys[i]
+    queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', keys[i])
+  end
+  local named = redis.pcall('HSET', entries, unpack(queued))
+  if type(named) == 'table' then
+    for i = 2, #queued, 2 do
+      redis.call('XDEL', queue, queued[i])
+    end
+    return named
+  end
+  if not was_full then
+    redis.call('ZREM', due, unpack(keys))
+  end
 end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 
@@ -36,13 +53,15 @@ while #ids < math.min(#keys, most_claims) and room > 0 do
   end
   local id, key = read[1][2][1][1], read[1][2][1][2][2]
   ids[#ids + 1] = id
-  local record = redis.call('HGET', entries, key) == id and redis.call('HGET', tasks, key)
-  if record then
+  local record = redis.call('HGET', entries, key) == id and redis.pcall('HGET', tasks, key)
+  local failure = record and redis.pcall('HGET', failures, key)
+  -- What cannot be read stays pending for this consumer, whose next load says why.
+  if type(record) == 'string' and type(failure) ~= 'table' then
     room = room - #record
     claims[#claims + 1] = id
     claims[#claims + 1] = key
     claims[#claims + 1] = record
-    claims[#claims + 1] = redis.call('HGET', failures, key)
+    claims[#claims + 1] = failure
   end
 end
 if #ids > 0 then

@@ -21,7 +21,7 @@
 --        once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
---- include clock fields step
+--- include clock fields foreign step
 local queue, entries, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])
@@ -50,9 +50,11 @@ local function most_claims_in_flight()
 end
 
 local now = now_ms(math.floor)
-local clock_ms = notice_step(queue, group, waiting, window_ms, tonumber(ARGV[14]), sweep, now, least_step_ms)
+local clock_ms = notice_step(queue, group, waiting, window_ms, tonumber(ARGV[14]), sweep, now, least_step_ms,
+  entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
-local wait_ms, seen_ms, must_rewind = tonumber(state[2] or 0) - now, tonumber(state[4]), state[5] and 1 or 0
+local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])
+local must_rewind = number_of(state[5]) > 0 and 1 or 0
 if now > void_after_ms then
   return {{}, waiting_interval_ms, now, 0, {}}
 end
@@ -69,17 +71,25 @@ if limit == 0 then
   return {{}, waiting_interval_ms, now, must_rewind, {}}
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
-wait_ms = math.max(wait_ms, tonumber(state[3] or 0) - now)
+wait_ms = math.max(wait_ms, number_of(state[3]) - now)
 -- Further away than any interval: foreign hands set it; sweep now.
 if wait_ms > 0 and wait_ms <= hold_ms then
   return {{}, wait_ms, now, 0, {}}
 end
 
+-- Looked at before any write, since it may be a foreign key.
+redis.call('HLEN', entries)
 local held_before = held_by_others()
 local cursor, ids, looked_at = state[1] or '0-0', {}, 0
 repeat
   local wanted = limit - #ids
-  local reply = redis.call('XAUTOCLAIM', queue, group, consumer, window_ms, cursor, 'COUNT', wanted, 'JUSTID')
+  local reply = redis.pcall('XAUTOCLAIM', queue, group, consumer, window_ms, cursor, 'COUNT', wanted, 'JUSTID')
+  if reply.err and cursor ~= '0-0' then
+    -- No id: foreign hands set it. Begin anew.
+    reply = redis.call('XAUTOCLAIM', queue, group, consumer, window_ms, '0-0', 'COUNT', wanted, 'JUSTID')
+  elseif reply.err then
+    return reply
+  end
   cursor = reply[1]
   for _, id in ipairs(reply[2]) do
     ids[#ids + 1] = id

@@ -5,10 +5,12 @@
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the owner is another: 0.
 -- Full   XCLAIM is the first write.
---- include clock fence
+--- include clock fence foreign
 local queue, entries, failures, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms = unpack(ARGV, 1, 4)
 
+-- Read before any write, since a foreign key may refuse it.
+local next_ms = number_of(redis.call('HGET', sweep, 'next_ms'))
 local answer, released = {}, 0
 for i = 5, #ARGV, 3 do
   local id, key = ARGV[i], ARGV[i + 1]
@@ -21,7 +23,7 @@ for i = 5, #ARGV, 3 do
 end
 if released > 0 then
   local now = now_ms(math.floor)
-  if now < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
+  if now < next_ms then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', now))
   end
 end

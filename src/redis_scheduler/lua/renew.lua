@@ -7,4 +7,9 @@
 -- Full   XCLAIM is the only write.
 --- include lease renewal
 local group, consumer, idle_ms, lowest, highest = unpack(ARGV, 1, 5)
-return renewed(KEYS[1], group, consumer, idle_ms, lowest, highest, {unpack(ARGV, 6)})
+
+local held = held_of(KEYS[1], group, consumer, lowest, highest, {unpack(ARGV, 6)})
+if #held > 0 then
+  lease(KEYS[1], group, consumer, idle_ms, held)
+end
+return held

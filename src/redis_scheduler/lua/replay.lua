@@ -6,7 +6,7 @@
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include clock types bell writer
+--- include clock types bell writer foreign
 local writer, tasks, due, failures, dead, counters, types, bell = unpack(KEYS, 1, 8)
 local batch, expiry_s, type_count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 
@@ -15,7 +15,6 @@ if answer then
   return answer
 end
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
-remember(writer, batch, '', expiry_s)
 
 local letters, replayed = {}, 0
 for i = 4 + type_count, #ARGV, 5 do
@@ -26,8 +25,12 @@ for i = 4 + type_count, #ARGV, 5 do
   elseif record ~= ARGV[i + 1] then
     letter = 'C'
   else
+    -- Behind the first reads, since a foreign key may refuse those.
+    if replayed == 0 then
+      remember(writer, batch, '', expiry_s)
+    end
     redis.call('ZREM', dead, key)
-    redis.call('HDEL', failures, key)
+    remove_from_hash(failures, key)
     redis.call('ZADD', due, due_ms, key)
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. ARGV[i + 2])
     if type_number > 0 then
@@ -38,7 +41,9 @@ for i = 4 + type_count, #ARGV, 5 do
   end
   letters[#letters + 1] = letter
 end
-redis.call('HINCRBY', counters, 'replayed', replayed)
+if replayed > 0 then
+  add_to_counter(counters, 'replayed', replayed)
+end
 ring(bell, head_before_ms, earliest_ms)
 answer = string.format('%.0f ', now) .. table.concat(letters)
 remember(writer, batch, answer, expiry_s)

@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some six commands each; setting delays right after a step of the clock, what waits: 1,000.
 -- Twice  the recorded attempts have moved and the owner is another: 0.
 -- Full   XCLAIM or HDEL is the first write.
---- include clock fence fields step
+--- include clock fence fields foreign step
 local queue, entries, failures, counters, sweep = unpack(KEYS)
 local group, consumer, waiting, window_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most, interval_ms = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -17,7 +17,8 @@ local longest_ms = 0
 for i = 11, #ARGV, 5 do
   longest_ms = math.max(longest_ms, ARGV[i])
 end
-local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, tonumber(ARGV[7]))
+local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, tonumber(ARGV[7]),
+  entries, failures)
 
 local waiting_count = 0
 for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
@@ -42,10 +43,10 @@ for i = 8, #ARGV, 5 do
   end
 end
 if parked > 0 then
-  redis.call('HINCRBY', counters, 'failed', parked)
+  add_to_counter(counters, 'failed', parked)
   redis.call('HSET', sweep, 'clock_ms', clock_ms)
   local soon_ms = now + interval_ms
-  if soon_ms < tonumber(redis.call('HGET', sweep, 'next_ms') or 0) then
+  if soon_ms < number_of(redis.call('HGET', sweep, 'next_ms')) then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', soon_ms))
   end
 end

@@ -11,14 +11,17 @@
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
---- include clock bell lease
+--- include clock bell lease foreign
 local queue, due, tasks, sweep, bell = unpack(KEYS)
 local group, waiting, lease_idle_ms, delay_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local spread_ms, limit, room = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- Returns the id to go on from, or nothing.
 local function start_leases(from_id)
-  local rows, ids_of = redis.call('XPENDING', queue, group, from_id, '+', limit), {}
+  local rows, ids_of = redis.pcall('XPENDING', queue, group, from_id, '+', limit), {}
+  if rows.err then  -- no id: foreign hands set it
+    rows = redis.call('XPENDING', queue, group, '-', '+', limit)
+  end
   local count = 0
   for _, row in ipairs(rows) do
     local id, owner, idle_ms = row[1], row[2], row[3]
@@ -66,19 +69,20 @@ local function move_deferred(step_ms, from_ms, passed)
 end
 
 local state = redis.call('HMGET', sweep, 'step_ms', 'rewind_from_ms', 'rewound')
-local step_ms, from_ms, at = tonumber(state[1] or 0), tonumber(state[2] or 0), state[3]
+local step_ms, from_ms, at = number_of(state[1]), number_of(state[2]), state[3]
 if step_ms == 0 then
   return {0, 0, 0}
 end
--- Without the group this fails here, before any write.
+-- Without the group, or with a foreign key in the place of `tasks`, this fails here, before any write.
 redis.call('XPENDING', queue, group)
+redis.call('HLEN', tasks)
 redis.call('HDEL', sweep, 'rewound')
 local next_at, count
 if not at or string.sub(at, 1, 1) == '(' then
   next_at, count = start_leases(at or '-')
   next_at = next_at or 0
 else
-  next_at, count = move_deferred(step_ms, from_ms, tonumber(at))
+  next_at, count = move_deferred(step_ms, from_ms, number_of(at))
 end
 if next_at then
   redis.call('HSET', sweep, 'rewound', next_at)

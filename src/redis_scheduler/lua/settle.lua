@@ -6,7 +6,7 @@
 -- Bounds 200 tasks a call, some four commands each.
 -- Twice  the second time the entry is gone: 0, nothing is counted again.
 -- Full   XACK is the first write.
---- include types
+--- include types foreign
 local queue, entries, tasks, failures, counters, types = unpack(KEYS, 1, 6)
 local group, type_count = ARGV[1], tonumber(ARGV[2])
 
@@ -31,11 +31,11 @@ redis.call('XACK', queue, group, unpack(ids))
 redis.call('XDEL', queue, unpack(ids))
 -- What stands twice in a call is counted once.
 local delivered = redis.call('HDEL', entries, unpack(keys))
-redis.call('HDEL', tasks, unpack(keys))
-redis.call('HDEL', failures, unpack(keys))
+remove_from_hash(tasks, unpack(keys))
+remove_from_hash(failures, unpack(keys))
 for _, i in ipairs(typed) do
   local type_number = tonumber(ARGV[i + 2])
   remove_from_type(types, KEYS[6 + type_number], ARGV[2 + type_number], ARGV[i + 1])
 end
-redis.call('HINCRBY', counters, 'delivered', delivered)
+add_to_counter(counters, 'delivered', delivered)
 return answer

@@ -11,7 +11,7 @@
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include clock types bell writer
+--- include clock types bell writer foreign place
 local writer, tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 9)
 local batch, expiry_s, group, waiting = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local window_ms, type_count = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -23,12 +23,14 @@ end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
-remember(writer, batch, '', expiry_s)
 
-local function leave_queue(key, id)
-  redis.call('XACK', queue, group, id)
-  redis.call('XDEL', queue, id)
-  redis.call('HDEL', entries, key)
+-- Comes before the first write of a task, and behind its reads, since a foreign key may refuse those.
+local has_begun = false
+local function begin()
+  if not has_begun then
+    has_begun = true
+    remember(writer, batch, '', expiry_s)
+  end
 end
 
 local function wait_in_due(key, until_ms)
@@ -41,24 +43,25 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   if record ~= expected then
     return record and 'C' or 'N'
   end
-  if delay_ms ~= '' and redis.call('ZSCORE', dead, key) then
+  if delay_ms ~= '' and type(redis.pcall('ZSCORE', dead, key)) == 'string' then
     return 'X'
   end
   local id = redis.call('HGET', entries, key)
-  local pending = id and redis.call('XPENDING', queue, group, id, id, 1)[1]
+  local pending = id and pending_of(queue, group, id)
   local in_delivery = pending and pending[2] ~= waiting
+  begin()
   if delay_ms ~= '' then
     due_ms = now + delay_ms
     if id then
-      leave_queue(key, id)
+      leave_queue(queue, group, entries, key, id)
     end
-    redis.call('HDEL', failures, key)
+    remove_from_hash(failures, key)
     wait_in_due(key, due_ms)
     if type_number > 0 then
       add_to_type(types, KEYS[9 + type_number], ARGV[6 + type_number], key, due_ms)
     end
   elseif pending then
-    leave_queue(key, id)
+    leave_queue(queue, group, entries, key, id)
     if in_delivery then
       redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
     else

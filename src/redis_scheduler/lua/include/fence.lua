@@ -2,7 +2,8 @@
 -- since the claim. Whoever fails it no longer has a say. `attempts` is the number seen at the claim.
 local function attempts_of(failures, key)
   local failure = redis.call('HGET', failures, key)
-  return failure and tonumber(string.match(failure, '^%d+')) or 0
+  -- At most 15 digits, as whoever reads it for the claim does.
+  return failure and tonumber(string.match(string.sub(failure, 1, 15), '^%d+')) or 0
 end
 
 local function holds(queue, entries, failures, group, consumer, id, key, attempts)

@@ -1,7 +1,6 @@
--- Starts leases again; to be included after `lease`. XCLAIM does not look at the owner, so only what is still pending for
--- this consumer is claimed: a renewal never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that
--- are still this consumer's.
-local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
+-- XCLAIM does not look at the owner, so only what is still pending for this consumer may be leased again: a renewal never
+-- steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
+local function held_of(queue, group, consumer, lowest, highest, ids)
   local pending = {}
   for _, row in ipairs(redis.call('XPENDING', queue, group, lowest, highest, 10000, consumer)) do
     pending[row[1]] = true
@@ -11,9 +10,6 @@ local function renewed(queue, group, consumer, idle_ms, lowest, highest, ids)
     if pending[id] then
       held[#held + 1] = id
     end
-  end
-  if #held > 0 then
-    lease(queue, group, consumer, idle_ms, held)
   end
   return held
 end

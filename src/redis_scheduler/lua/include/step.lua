@@ -1,4 +1,5 @@
--- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen; to be included after `fields`.
+-- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen; to be included after `fields` and
+-- `foreign`.
 -- What is pending by the clock as it was would stay so until the clock has caught up: its idle time is below zero. Here the
 -- delays of what waits go on where they were, told by delivery times, which only XINFO shows; leases, and what is in `due`,
 -- are left to `rewind`. No delay ends early, since the step was at least as large as it is told. It is noticed before
@@ -36,15 +37,18 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
   end
 end
 
--- Returns the greatest time seen, as text.
-local function notice_step(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms)
-  local greatest_ms = tonumber(redis.call('HGET', sweep, 'clock_ms') or 0) or 0
+-- Returns the greatest time seen, as text. The last arguments are hashes that the caller will read.
+local function notice_step(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms, ...)
+  local greatest_ms = number_of(redis.call('HGET', sweep, 'clock_ms'))
   local step_ms = greatest_ms - now
   if step_ms < least_ms then
     return string.format('%.0f', math.max(greatest_ms, now))
   end
-  -- Without the group this fails here, before any write.
+  -- Without the group, or with a foreign key in the place of a hash, this fails here, before any write.
   redis.call('XPENDING', queue, group)
+  for _, hash in ipairs({...}) do
+    redis.call('HLEN', hash)
+  end
   -- A removal first, so that a full Redis does not refuse what follows.
   redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
   set_delays_right(queue, group, waiting, tonumber(window_ms), delay_ms, now, step_ms)

@@ -6,10 +6,11 @@ local function applied(writer, batch)
     return nil
   end
   local number, answer = string.match(last, '^(%d+) (.*)$')
-  if tonumber(number) == batch then
+  number = tonumber(number) or 0  -- foreign hands wrote what is none
+  if number == batch then
     return answer
   end
-  return tonumber(number) > batch and 'stale' or nil
+  return number > batch and 'stale' or nil
 end
 
 local function remember(writer, batch, answer, expiry_s)

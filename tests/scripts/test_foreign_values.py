@@ -1,0 +1,203 @@
+"""What foreign hands put under our names: a script refuses it and changes nothing, or does all of its work in spite of it."""
+
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler import keys
+from redis_scheduler.audit import audit, balance
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.store import Entry, Store
+from redis_scheduler.views import Views
+from tests.scripts import states
+from tests.scripts.states import DUE, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
+from tests.scripts.verbs import VERBS
+
+PLACES = [
+    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
+    *(keys.COUNTERS, keys.TYPES, keys.SWEEP),
+]
+COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "lost"]
+KEPT = "{rs:0}:kept"
+SWEEP = ["cursor", "next_ms", "seen_ms", "held_until_ms", "clock_ms", "step_ms", "rewind_from_ms", "rewound"]
+OF_NOBODY = ["page", "ledger", "pending", "retire"]
+"""Verbs that write nothing of a task."""
+
+WRITING = [name for name in VERBS if name not in OF_NOBODY]
+
+
+async def held(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
+    """All that Redis holds, less what the group says of the stream, whose last id moves by an entry that is taken back."""
+    found = await dump(raw)
+    found.pop(b"group", None)
+    return found
+
+
+async def done_or_unchanged(name: str, task: Task, store: Store, raw: redis.asyncio.Redis) -> bool:
+    """Call the verb; see that nothing was changed if it was refused. Return whether it was done."""
+    before = await held(raw)
+    try:
+        await VERBS[name].call(store, task)
+    except StoreUnavailable:
+        assert await held(raw) == before
+        return False
+    return True
+
+
+async def is_mended(store: Store) -> None:
+    """See that an audit puts right whatever is wrong, and the books balance then."""
+    async for _ in audit(store.client, repairs=True):
+        pass
+    await balance(store.client)
+    assert [finding async for finding in audit(store.client)] == []
+    assert (await Views(store.client).ledger()).is_balanced
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", WRITING)
+async def test_a_foreign_key_leaves_nothing_half_done_and_is_left_alone(
+    name: str, place: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await VERBS[name].make(store)
+    has_kept = await ask(raw, "EXISTS", place)
+    if has_kept:
+        await ask(raw, "RENAME", place, KEPT)
+    await ask(raw, "SET", place, "foreign")
+    await done_or_unchanged(name, task, store, raw)
+    assert await ask(raw, "GET", place) == b"foreign"
+    await ask(raw, "DEL", place)
+    if has_kept:
+        await ask(raw, "RENAME", KEPT, place)
+    await is_mended(store)
+
+
+@pytest.mark.parametrize("value", ["x", "", "1.5", "9223372036854775807", "nan"])
+@pytest.mark.parametrize("name", [name for name in WRITING if name != "balance"])
+async def test_a_counter_that_is_no_number_keeps_no_task_from_its_way(
+    name: str, value: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await VERBS[name].make(store)
+    for counter in COUNTERS:
+        await ask(raw, "HSET", keys.COUNTERS, counter, value)
+    await VERBS[name].call(store, task)
+    assert await state_of(raw, task.key) == VERBS[name].after
+    await is_mended(store)
+
+
+@pytest.mark.parametrize(
+    "value", ["x", "", "-1", "1e400", "nan", "inf", "99999999999999999999999", "(x", "(1-1", "0-0"]
+)
+@pytest.mark.parametrize("field", SWEEP)
+async def test_whatever_stands_in_the_sweeps_fields_the_sweep_goes_on(
+    field: str, value: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await states.waiting(store, delay_ms=0)
+    await plan_sweep(store)
+    other = await states.in_delivery(store)
+    deferred = await states.deferred(store)
+    await ask(raw, "HSET", keys.SWEEP, field, value)
+    # The first may hold the sweep, as after a gap.
+    for _ in range(2):
+        sweep = await store.reclaim(10)
+        assert 0 <= sweep.wait_s <= 5
+        if sweep.must_rewind:
+            await store.rewind(50_000)
+        if sweep.entries:
+            break
+        await ask(raw, "HDEL", keys.SWEEP, "held_until_ms")
+        await plan_sweep(store)
+    assert [entry.key for entry in sweep.entries] == [task.key]
+    await ask(raw, "HSET", keys.SWEEP, field, value)
+    await store.release([other.claim])
+    assert (await state_of(raw, other.key)).owner == keys.WAITING
+    assert await states.due_ms(raw, deferred.key)
+
+
+@pytest.mark.parametrize("field", SWEEP)
+async def test_whatever_stands_in_the_sweeps_fields_a_retry_is_parked_and_a_claim_released(
+    field: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    one, two = await states.in_delivery(store), await states.in_delivery(store)
+    for value in ("x", "1e400", "nan", "99999999999999999999999"):
+        await ask(raw, "HSET", keys.SWEEP, field, value)
+        await store.rewind(1_000)
+    await ask(raw, "HSET", keys.SWEEP, field, "x")
+    assert await store.retry(failed(one)) == [1]
+    await ask(raw, "HSET", keys.SWEEP, field, "x")
+    assert await store.release([two.claim]) == [1]
+
+
+@pytest.mark.parametrize("name", ["schedule", "promote", "promote and claim"])
+async def test_a_queue_that_takes_no_more_entries_loses_no_task(
+    name: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    last = f"{2**64 - 1}-{2**64 - 1}"
+    task = await VERBS[name].make(store)
+    await ask(raw, "XADD", keys.QUEUE, last, "key", "foreign")
+    if name == "schedule":
+        before = await held(raw)
+        with pytest.raises(StoreUnavailable):
+            await store.schedule([states.new_task(0), states.new_task(0, "mail"), states.new_task(5_000)])
+        assert await held(raw) == before
+    else:
+        assert not await done_or_unchanged(name, task, store, raw)
+        assert await state_of(raw, task.key) == DUE
+    await ask(raw, "DEL", keys.QUEUE)
+    await store.client.create_group()
+
+
+async def test_a_batch_that_a_foreign_key_refuses_leaves_nothing(store: Store, raw: redis.asyncio.Redis) -> None:
+    for place in (keys.TASKS, keys.ENTRIES, keys.DUE, keys.QUEUE):
+        await ask(raw, "DEL", place)
+        await ask(raw, "SET", place, "foreign")
+        before = await held(raw)
+        with pytest.raises(StoreUnavailable):
+            await store.schedule([states.new_task(0, "mail"), states.new_task(1_000, "bill"), states.new_task(0)])
+        assert await held(raw) == before
+        await ask(raw, "DEL", place)
+    await store.client.create_group()
+
+
+FOREIGN_IDS = ["notanid", "", "-", "+", "(5", "5", "1-", "99999999999999999999-0", b"\xff\xfe"]
+
+
+@pytest.mark.parametrize("place", FOREIGN_IDS)
+async def test_a_place_that_is_no_id_spoils_no_other_task_of_the_batch(
+    place: str | bytes, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    makers = (states.in_due, states.queued, states.in_delivery, states.in_due)
+    for ttl_ms in (None, 5_000):
+        tasks = [await make(store) for make in reversed(makers)]
+        await ask(raw, "HSET", keys.ENTRIES, tasks[2].key, place)
+        _, letters = await store.update([await change(store, task, ttl_ms) for task in tasks])
+        assert letters == "UDUU"
+        for task in tasks:
+            assert b'"new"' in await states.record_of(raw, task.key)
+        assert await store.cancel([(task.key, None) for task in tasks]) == "CCCC"
+        for task in tasks:
+            assert await state_of(raw, task.key) == MISSING
+        await is_mended(store)
+
+
+@pytest.mark.parametrize("failure", ["x", "", "99999999999999999999 {}", "-1 {}", "1e3 {}", b"\xff"])
+async def test_a_failure_that_says_nothing_keeps_its_task_from_no_end(
+    failure: str | bytes, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    for end in (store.retry, store.defer, store.bury):
+        task = await states.in_delivery(store)
+        await ask(raw, "HSET", keys.FAILURES, task.key, failure)
+        [loaded], _ = await store.load([Entry(task.claim.id, task.key)])
+        task.claim = loaded
+        assert await end(failed(task)) == [1]
+        await store.cancel([(task.key, None)])
+
+
+async def test_what_foreign_hands_wrote_in_a_writers_place_stops_no_write(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await states.in_due(store)
+    for verb in ("schedule", "cancel"):
+        await ask(raw, "SET", keys.writer(store.name, verb), "x")
+    await states.in_due(store)
+    assert await store.cancel([(task.key, None)]) == "C"
