@@ -5,12 +5,13 @@ examined as it runs, and what merely moves is never taken for a fault. Called by
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, NamedTuple
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.models import UNREADABLE, Record, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
@@ -33,6 +34,15 @@ HEAD_BYTES = 65_536
 
 ANY_BYTES = 2**53
 """Room for a record of whatever size."""
+
+_TEXT = of(bytes | None)
+_ENTRIES = of(list[tuple[bytes, Any]])
+_SCANNED = of(tuple[bytes, list[bytes]])
+
+
+def _rows(answer: Any) -> list[list[Any]]:
+    return [[of(bytes)(entry_id), *rest] for entry_id, *rest in answer]
+
 
 _MARK = re.compile(rb"[0-9a-f]+:[0-9a-f]+ ")
 
@@ -152,8 +162,8 @@ async def sample(client: RedisClient) -> list[Finding]:
     is looked at. What the user in REDIS_URL may not ask is left out.
     """
 
-    async def some(*command: Argument) -> list[bytes]:
-        return await client.optional(*command) or []
+    async def some(*command: Argument, read: Callable[[Any], Any] = TEXTS) -> list[Any]:
+        return await client.optional(*command, read=read) or []
 
     suspects = [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
     walk = _Walk(client)
@@ -169,7 +179,7 @@ async def sample(client: RedisClient) -> list[Finding]:
     for place in (keys.DUE, keys.DEAD):
         for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
             suspects += [_Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
-    entries: list[Any] = await some("XRANGE", keys.QUEUE, "-", "+", "COUNT", SAMPLE_LIMIT)
+    entries = await some("XRANGE", keys.QUEUE, "-", "+", "COUNT", SAMPLE_LIMIT, read=_ENTRIES)
     suspects += [_Suspect("entry", entry_id) for entry_id, _ in entries]
     types = [keys.text_of(name) for name in await some("SRANDMEMBER", keys.TYPES, SAMPLE_LIMIT)]
     suspects += [_Suspect("type", name, type=name) for name in types]
@@ -181,7 +191,7 @@ async def sample(client: RedisClient) -> list[Finding]:
 
 async def holds_no_mark(client: RedisClient) -> bool:
     """Whether other hands wrote what stands in the place of the mark that a start leaves."""
-    found = await client.optional("GET", keys.TOKEN_MARK)
+    found = await client.optional("GET", keys.TOKEN_MARK, read=_TEXT)
     return found is not None and _MARK.match(found) is None
 
 
@@ -199,7 +209,7 @@ async def balance(client: RedisClient) -> int:
     """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found again)."""
     signed = [("1", name) for name in ENTERED] + [("-1", name) for name in ENDED]
     arguments = [argument for pair in signed for argument in pair]
-    missing: int = await client.script(_BALANCE, [keys.DUE, keys.QUEUE, keys.COUNTERS], arguments)
+    missing: int = await client.script(_BALANCE, [keys.DUE, keys.QUEUE, keys.COUNTERS], arguments, NUMBER)
     return missing
 
 
@@ -220,13 +230,17 @@ async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool
         keys.BELL,
         keys.COUNTERS,
     ]
-    answer = await client.script(
+    return await client.script(
         _AUDIT,
         [*places, *map(keys.type_index, numbers)],
         [keys.GROUP, int(repairs), len(numbers), *numbers, *arguments],
+        _faults_found,
     )
+
+
+def _faults_found(answer: Any) -> list[tuple[int, str, str]]:
     rows = zip(answer[::3], answer[1::3], answer[2::3], strict=True)
-    return [(number, kind.decode(), where.decode(errors="replace")) for number, kind, where in rows]
+    return [(NUMBER(number), kind.decode(), where.decode(errors="replace")) for number, kind, where in rows]
 
 
 def _finding(kind: str, subject: bytes | str, where: str, repairs: bool) -> Finding:
@@ -247,6 +261,12 @@ class _RecordHead(NamedTuple):
     def is_unread(self) -> bool:
         """Whether there is a record that there was no room for."""
         return self.text is None and self.size_bytes > 0
+
+
+def _heads_read(answer: Any) -> tuple[bytes, list[_RecordHead]]:
+    next_cursor, *columns = answer
+    rows = list(zip(columns[::3], columns[1::3], columns[2::3], strict=True))
+    return of(bytes)(next_cursor), list(starmap(_RecordHead, of(list[tuple[bytes, bytes | None, int]])(rows)))
 
 
 class _Walk:
@@ -284,7 +304,9 @@ class _Walk:
     async def _scan(self, command: str, name: str, step: _Step) -> AsyncIterator[list[bytes]]:
         cursor: bytes | None = None
         while cursor != b"0":
-            cursor, answer = await self._client.command(command, name, cursor or "0", "COUNT", step.limit)
+            cursor, answer = await self._client.command(
+                command, name, cursor or "0", "COUNT", step.limit, read=_SCANNED
+            )
             step.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
 
@@ -292,11 +314,10 @@ class _Walk:
         self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
     ) -> tuple[bytes, list[_RecordHead]]:
         """Read records, less their data: of the tasks named, `room` bytes together at most, and of the next ones of a scan."""
-        next_cursor, *columns = await self._client.script(
-            _HEADS, [keys.TASKS], [HEAD_BYTES, room, cursor, count, *task_keys]
-        )
-        self._records.note(len(columns) // 3, sum(columns[2::3]))
-        return next_cursor, list(starmap(_RecordHead, zip(columns[::3], columns[1::3], columns[2::3], strict=True)))
+        arguments: list[Argument] = [HEAD_BYTES, room, cursor, count, *task_keys]
+        next_cursor, heads = await self._client.script(_HEADS, [keys.TASKS], arguments, _heads_read)
+        self._records.note(len(heads), sum(head.size_bytes for head in heads))
+        return next_cursor, heads
 
     async def record(self, head: _RecordHead) -> Record | None:
         """Return what is known of a task, None where it has no record; one that there was no room for is read alone."""
@@ -306,14 +327,14 @@ class _Walk:
             return None
         record = read_record(head.text)
         # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
-        if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, head.key)):
+        if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, head.key, read=_TEXT)):
             record = read_record(whole)
         return record
 
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
         count = ("COUNT", LOOK_LIMIT) if command == "XRANGE" else (LOOK_LIMIT,)
-        while rows := await self._client.command(command, *place, start, "+", *count):
+        while rows := await self._client.command(command, *place, start, "+", *count, read=_rows):
             yield [row[0] for row in rows]
             start = f"({rows[-1][0].decode()}"
 

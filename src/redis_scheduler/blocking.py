@@ -6,9 +6,10 @@ import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import interpreted
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.refusal import is_no_group, translated
-from redis_scheduler.store import Entry, entry_of
+from redis_scheduler.store import Entry, entries_of
 
 BLOCK_MS = 2_000
 """How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
@@ -39,13 +40,13 @@ class QueueReader:
                 *(("BLOCK", BLOCK_MS) if may_wait else ()),
                 *("STREAMS", keys.QUEUE, ">"),
             )
+            return interpreted("XREADGROUP", entries_of, answer)
         except (RedisError, OSError) as error:
             if is_no_group(error):
                 await self._make_group()
                 return []
             await self.aclose()
             raise self._client.lost(error) from error
-        return [entry_of(entry) for entry in answer[0][1]] if answer else []
 
     async def _make_group(self) -> None:
         try:
@@ -59,10 +60,10 @@ class QueueReader:
     async def _own_id(connection: redis.asyncio.Redis) -> int | None:
         """Return what CLIENT UNBLOCK calls a connection, None where Redis does not say so."""
         try:
-            number: int = await connection.execute_command("CLIENT", "ID")
+            answer = await connection.execute_command("CLIENT", "ID")
         except ResponseError:
             return None
-        return number
+        return answer if isinstance(answer, int) else None
 
     async def unblock(self) -> None:
         """Make a blocked claim answer at once, with what it has, its connection kept."""

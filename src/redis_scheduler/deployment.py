@@ -5,6 +5,7 @@ delivers it, such as with the webhook `…/purge`. The id is no secret, since ev
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -20,6 +21,16 @@ REJOIN_INTERVAL_S = 5.0
 """Between two looks at the id that Redis keeps, as between two renewals: one that was deleted is put back."""
 
 _JOIN = Script("join")
+
+
+_ID = re.compile(rb"[0-9a-f]{32}")
+
+
+def _read_id(answer: bytes) -> str:
+    # Anything else must not come into a header.
+    if _ID.fullmatch(answer) is None:
+        raise ValueError("Expected an id")
+    return answer.decode()
 
 
 class Deployment:
@@ -41,7 +52,7 @@ class Deployment:
 
     async def join(self, client: RedisClient) -> None:
         """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises StoreUnavailable."""
-        kept = (await client.script(_JOIN, [keys.INSTANCE], [self.id or secrets.token_hex(16)])).decode()
+        kept = await client.script(_JOIN, [keys.INSTANCE], [self.id or secrets.token_hex(16)], _read_id)
         if kept != self.id:
             self.id = kept
             self._on_change(kept)

@@ -13,6 +13,7 @@ import secrets
 import socket
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import of
 from redis_scheduler.audit import Finding, holds_no_mark, sample
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.redis_client import RedisClient
@@ -56,7 +57,9 @@ async def stranger(client: RedisClient, token: str) -> str | None:
     if await holds_no_mark(client):
         return None
     mark = await asyncio.to_thread(_mark, token, secrets.token_hex(_SALT_BYTES))
-    found = await client.optional("SET", keys.TOKEN_MARK, f"{mark} {socket.gethostname()}", "GET")
+    found = await client.optional(
+        "SET", keys.TOKEN_MARK, f"{mark} {socket.gethostname()}", "GET", read=of(bytes | None)
+    )
     last, _, host = (found or b"").decode(errors="replace").partition(" ")
     salt, has_salt, _ = last.partition(":")
     if not has_salt or hmac.compare_digest(last.encode(), (await asyncio.to_thread(_mark, token, salt)).encode()):

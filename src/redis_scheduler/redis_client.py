@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 from redis_scheduler import keys, redis_url
+from redis_scheduler.answer_shape import WrongAnswer, as_it_is, interpreted
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_address import AddressedConnection
@@ -146,9 +147,13 @@ class RedisClient:
         await self._redis.aclose()
         await self._resolver.close()
 
-    async def command(self, *arguments: Argument) -> Any:
-        """Send one command that is safe to send twice."""
-        return await self.resending(lambda: self._execute(*arguments))
+    async def command(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
+        """Send one command that is safe to send twice; return what `read` makes of its answer (see answer_shape.py)."""
+
+        async def send() -> Any:
+            return interpreted(str(arguments[0]), read, await self._execute(*arguments))
+
+        return await self.resending(send)
 
     async def _execute(self, *arguments: Argument) -> Any:
         """Send a command as the library's `execute_command` does, less its layers for resends and metrics: a third of its time.
@@ -163,30 +168,35 @@ class RedisClient:
         finally:
             await pool.release(connection)
 
-    async def optional(self, *arguments: Argument) -> Any:
-        """Send a command that the service can do without; None where Redis refuses it."""
+    async def optional(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
+        """Send a command that the service can do without; None where Redis refuses it, or answers what `read` does not take."""
 
         async def send() -> Any:
             try:
-                return await self._execute(*arguments)
-            except ResponseError:
+                return interpreted(str(arguments[0]), read, await self._execute(*arguments))
+            except (ResponseError, WrongAnswer):
                 return None
 
         return await self.resending(send)
 
-    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """Run a script: by its digest, or by its text where the server has lost it."""
-        return await self.resending(lambda: self._evaluate(script, keys, arguments))
+    async def script(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
+    ) -> T:
+        """Run a script: by its digest, or by its text where the server has lost it. Returns what `read` makes of its answer."""
+        return await self.resending(lambda: self._evaluate(script, keys, arguments, read))
 
-    async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+    async def _evaluate(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
+    ) -> T:
         try:
             try:
-                return await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                answer = await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
-                return await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
+                answer = await self._execute("EVAL", script.text, len(keys), *keys, *arguments)
         except ResponseError as error:
             name_command(error, script.text)
             raise
+        return interpreted(f"the script {script.name}", read, answer)
 
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
         """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.
@@ -203,6 +213,9 @@ class RedisClient:
                 try:
                     return await self._resending(send)
                 except StoreRefused as error:
+                    if isinstance(error.__cause__, WrongAnswer):
+                        # It may be the answer to another call.
+                        await self._drop_idle_connections()
                     # All that the service needs, or this call alone?
                     await self._check()
                     has_checked = True
@@ -244,7 +257,7 @@ class RedisClient:
     async def _send_check(self) -> list[bytes]:
         # Where the script is known to Redis it would not be asked for, but for the next one it is.
         one = await self._execute("EVAL", "return 1", 0)
-        answer = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP])
+        answer = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP], as_it_is)
         is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
         if one != 1 or not is_table:
             raise InvalidResponse("not what a script returns")
@@ -285,7 +298,7 @@ class RedisClient:
                     has_created_group = True
                     await self.create_group()
                     continue
-                self.lost_answers += is_lost(error)
+                self.lost_answers += is_lost(error) or isinstance(error, WrongAnswer)
                 if not is_lost(error) or has_lost_connection:
                     raise translated(error) from error
                 has_lost_connection = True

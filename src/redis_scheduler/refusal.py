@@ -9,6 +9,7 @@ from redis.exceptions import AskError, AuthenticationError, InvalidResponse, Mov
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from redis_scheduler.answer_shape import WrongAnswer
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.redis_answer import AnswerTooLarge
 
@@ -33,6 +34,7 @@ ADVICE = (
     ),
     (r"WRONG_VERSION_NUMBER|record layer", "it does not speak TLS there: REDIS_URL begins with redis://"),
     (r"CERTIFICATE_VERIFY_FAILED", "see ssl_ca_certs, ssl_check_hostname and ssl_cert_reqs of REDIS_URL"),
+    (r"wrong answer", "REDIS_URL must lead to a Redis or Valkey, with nothing on the way that changes its answers"),
     (r"unknown command", "the server is older than 6.2, or the command was renamed: the service needs it by its name"),
     (_NO_RIGHT, "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md"),
 )
@@ -94,6 +96,8 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
             f"Redis is not available: its answer is too large ({error}): what answers there is no Redis, or a foreign program "
             "wrote what was asked for"
         )
+    if isinstance(error, WrongAnswer):
+        return StoreRefused(advised(f"Redis gives a wrong answer: {error}"))
     if isinstance(error, InvalidResponse):
         return StoreUnavailable(
             "Redis is not available: what answers there does not speak its protocol; where it speaks TLS, REDIS_URL "

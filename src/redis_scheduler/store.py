@@ -8,16 +8,19 @@ id, owner, attempts), and may be sent twice as they are.
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import NUMBER, TEXTS, letters, of, sized, time_ms
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WINDOW_MS = 60_000
 """W, the min-idle of XAUTOCLAIM. A retry parks with the idle time W - delay."""
@@ -203,26 +206,34 @@ class Store:
         self._clock_offset_ms: tuple[float, float] | None = None
         """What Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
-    async def _run(self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        return await self.client.script(SCRIPTS[verb], redis_keys, arguments)
+    async def _run(
+        self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
+    ) -> T:
+        return await self.client.script(SCRIPTS[verb], redis_keys, arguments, read)
 
     async def _write(
-        self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument], types: _Types | None = None
-    ) -> str:
+        self,
+        verb: str,
+        redis_keys: Sequence[str],
+        arguments: Sequence[Argument],
+        read: Callable[[bytes], T],
+        types: _Types | None = None,
+    ) -> T:
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
         typed_keys, typed_arguments = (types.keys, types.arguments) if types else ([], [])
         # The verbs that know of the group name it between the writer's part and the types.
         group: list[Argument] = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
         if verb == "update":
             group.append(WINDOW_MS)
-        answer: bytes = await self._run(
+        answer = await self._run(
             verb,
             [keys.writer(self.name, verb), *redis_keys, *typed_keys],
             [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
+            lambda answer: None if answer == b"stale" else read(answer),
         )
-        if answer == b"stale":
+        if answer is None:
             raise StoreUnavailable("This batch came to Redis after a later one, and was not applied")
-        return answer.decode()
+        return answer
 
     # What the API writes
 
@@ -232,13 +243,12 @@ class Store:
         arguments: list[Argument] = []
         for task in tasks:
             arguments += (task.key, task.ttl_ms, task.tail, types.number(task.type))
-        now_ms = int(
-            await self._write(
-                "schedule",
-                [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.COUNTERS, keys.TYPES, keys.BELL],
-                arguments,
-                types,
-            )
+        now_ms = await self._write(
+            "schedule",
+            [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.COUNTERS, keys.TYPES, keys.BELL],
+            arguments,
+            time_ms,
+            types,
         )
         return [now_ms + task.ttl_ms for task in tasks]
 
@@ -255,6 +265,7 @@ class Store:
                 *(keys.COUNTERS, keys.TYPES),
             ],
             arguments,
+            lambda answer: letters(answer, b"CDN", len(tasks)),
             types,
         )
 
@@ -269,18 +280,16 @@ class Store:
             ttl_ms = "" if change.ttl_ms is None else change.ttl_ms
             type_number = types.number(change.type)
             arguments += (change.key, change.expected, change.tail, ttl_ms, change.due_ms, type_number)
-        now_ms, letters = (
-            await self._write(
-                "update",
-                [
-                    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                    *(keys.TYPES, keys.BELL),
-                ],
-                arguments,
-                types,
-            )
-        ).split()
-        return int(now_ms), letters
+        return await self._write(
+            "update",
+            [
+                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
+                *(keys.TYPES, keys.BELL),
+            ],
+            arguments,
+            lambda answer: _time_and_letters(answer, b"UDCNX", len(changes)),
+            types,
+        )
 
     async def replay(self, changes: Sequence[Change]) -> tuple[int, str]:
         """Bring dead letters back with a new delay; return Redis' ms and a letter for each.
@@ -292,22 +301,21 @@ class Store:
         for change in changes:
             ttl_ms = change.ttl_ms or 0
             arguments += (change.key, change.expected, change.tail, ttl_ms, types.number(change.type))
-        now_ms, letters = (
-            await self._write(
-                "replay",
-                [keys.TASKS, keys.DUE, keys.FAILURES, keys.DEAD, keys.COUNTERS, keys.TYPES, keys.BELL],
-                arguments,
-                types,
-            )
-        ).split()
-        return int(now_ms), letters
+        return await self._write(
+            "replay",
+            [keys.TASKS, keys.DUE, keys.FAILURES, keys.DEAD, keys.COUNTERS, keys.TYPES, keys.BELL],
+            arguments,
+            lambda answer: _time_and_letters(answer, b"UCN", len(changes)),
+            types,
+        )
 
     async def purge(self) -> int:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
         deleted = 0
         while True:
-            names = [keys.text_of(name) for name in await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT)]
-            answer = await self._write(
+            sample = await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT, read=TEXTS)
+            names = [keys.text_of(name) for name in sample]
+            count, types_left = await self._write(
                 "purge",
                 [
                     *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
@@ -315,10 +323,10 @@ class Store:
                     *map(keys.type_index, names),
                 ],
                 [keys.GROUP, *names],
+                _two_numbers,
             )
-            count, types_left = answer.split()
-            deleted += int(count)
-            if types_left == "0":
+            deleted += count
+            if not types_left:
                 return deleted
 
     # What the timer writes
@@ -326,16 +334,12 @@ class Store:
     async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
         """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
         PROMOTED_BYTES."""
-        moved, wait_us, rows = await self._run(
+        return await self._run(
             "promote",
             [keys.DUE, keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
             [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
+            _promotion,
         )
-        found = [
-            _claim(Entry(entry_id.decode(), keys.text_of(key)), record, failure)
-            for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
-        ]
-        return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
 
     # What the worker writes
 
@@ -348,23 +352,18 @@ class Store:
         if not entries:
             return [], 0
         ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
-        by_id = sorted(ids, key=_id_order)
-        answer = await self._run(
+        by_id = _in_order(ids)
+        loaded, lost, looked_at = await self._run(
             "load",
             [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS],
             [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
+            lambda answer: _loaded(entries, answer),
         )
-        lost = [entry.key for entry, what in zip(entries, answer[1::2], strict=False) if what == 1]
         if lost:
             logger.warning(
                 "record-missing", extra={"fields": {"tasks": len(lost), "key": lost[0], "error": RECORD_MISSING}}
             )
-        loaded = [
-            _claim(entry, record, failure)
-            for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False)
-            if record is not None
-        ]
-        return loaded, len(answer) // 2
+        return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> list[Argument]:
         return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1]]
@@ -373,10 +372,10 @@ class Store:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
         held: set[str] = set()
         # In order, so that the batches' ranges of ids do not overlap.
-        by_id = sorted(ids, key=_id_order)
+        by_id = _in_order(ids)
         for start in range(0, len(ids), BATCH_LIMIT):
             part = by_id[start : start + BATCH_LIMIT]
-            answer = await self._run("renew", [keys.QUEUE], [*self._lease(part), *part])
+            answer = await self._run("renew", [keys.QUEUE], [*self._lease(part), *part], TEXTS)
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
@@ -390,6 +389,7 @@ class Store:
             "settle",
             [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS, keys.TYPES, *types.keys],
             [keys.GROUP, *types.arguments, *arguments],
+            sized(list[int], len(claims)),
         )
         return answer
 
@@ -410,6 +410,7 @@ class Store:
                 CLOCK_STEP_LEAST_MS,
                 *arguments,
             ],
+            sized(list[int], len(failed)),
         )
         return answer
 
@@ -423,6 +424,7 @@ class Store:
             "defer",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DUE, keys.BELL],
             [keys.GROUP, self.name, *arguments],
+            sized(list[int], len(failed)),
         )
         return answer
 
@@ -438,6 +440,7 @@ class Store:
             "bury",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DEAD, keys.TYPES, *types.keys],
             [keys.GROUP, self.name, *types.arguments, *arguments],
+            sized(list[int], len(failed)),
         )
         return answer
 
@@ -450,6 +453,7 @@ class Store:
             "release",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.SWEEP],
             [keys.GROUP, self.name, keys.WAITING, WINDOW_MS, *arguments],
+            sized(list[int], len(claims)),
         )
         return answer
 
@@ -462,7 +466,7 @@ class Store:
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
         void_after_ms = round(asked_ms + offset_ms + SWEEP_VOID_AFTER_MS)
-        taken, wait_ms, now_ms, must_rewind, lost = await self._run(
+        sweep, now_ms = await self._run(
             "reclaim",
             [keys.QUEUE, keys.ENTRIES, keys.SWEEP],
             [
@@ -471,18 +475,14 @@ class Store:
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
                 *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS, min(retry_delay_ms, WINDOW_MS)),
             ],
+            _sweep,
         )
-        rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-        return Sweep(
-            [Entry(entry_id.decode(), keys.text_of(key), claims) for entry_id, key, claims in rows],
-            wait_ms / 1000,
-            {name.decode(errors="replace"): count for name, count in zip(lost[::2], lost[1::2], strict=True)},
-            bool(must_rewind),
-            self._clock_step_ms(asked_ms, now_ms),
-        )
+        sweep.clock_step_ms = self._clock_step_ms(asked_ms, now_ms)
+        return sweep
 
     async def _time_ms(self) -> int:
-        return redis_ms(await self.client.command("TIME"))
+        now_ms: int = await self.client.command("TIME", read=redis_ms)
+        return now_ms
 
     def _clock_step_ms(self, asked_ms: float, now_ms: int) -> float:
         """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last done."""
@@ -504,18 +504,20 @@ class Store:
                 *(keys.GROUP, keys.WAITING, WINDOW_MS - LEASE_MS),
                 *(retry_delay_ms, WINDOW_MS, BATCH_LIMIT, LOAD_BYTES),
             ],
+            of(tuple[int, int, int]),
         )
         return step_ms, count
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""
-        rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name)
+        rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name, read=_PENDING)
         unknown = [(row[0], row[3]) for row in rows if row[0].decode() not in known]
         entries = []
         for start in range(0, len(unknown), BATCH_LIMIT):
             part = unknown[start : start + BATCH_LIMIT]
             # One command: where replies are lost again and again, one of many always is.
-            task_keys = await self._run("entry", [keys.QUEUE], [entry_id for entry_id, _ in part])
+            part_ids = [entry_id for entry_id, _ in part]
+            task_keys = await self._run("entry", [keys.QUEUE], part_ids, sized(list[bytes | None], len(part)))
             for (entry_id, claims), key in zip(part, task_keys, strict=True):
                 if key is not None:
                     entries.append(Entry(entry_id.decode(), keys.text_of(key), claims))
@@ -523,7 +525,7 @@ class Store:
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
-        count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only])
+        count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only], NUMBER)
         return count
 
 
@@ -539,12 +541,72 @@ def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
 
 def redis_ms(time_answer: Sequence[bytes]) -> int:
     """Return Redis' clock in ms from the answer of TIME."""
-    return int(time_answer[0]) * 1000 + int(time_answer[1]) // 1000
+    seconds, microseconds = map(time_ms, time_answer)
+    return seconds * 1000 + microseconds // 1000
+
+
+def _in_order(ids: Sequence[str]) -> Sequence[str]:
+    try:
+        return sorted(ids, key=_id_order)
+    except ValueError:  # what is none Redis refuses
+        return ids
 
 
 def _id_order(entry_id: str) -> tuple[int, int]:
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence)
+
+
+_PENDING = of(list[tuple[bytes, bytes, int, int]])
+_PROMOTED = of(tuple[int, int, list[bytes | None]])
+_LOADED = of(list[bytes | int | None])
+_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int]])
+_LOST = of(dict[bytes, int])
+
+
+def _time_and_letters(answer: bytes, known: bytes, count: int) -> tuple[int, str]:
+    now_ms, found = answer.split(b" ")
+    return time_ms(now_ms), letters(found, known, count)
+
+
+def _two_numbers(answer: bytes) -> tuple[int, int]:
+    count, rest = answer.split(b" ")
+    return int(count), int(rest)
+
+
+def _promotion(answer: Any) -> Promotion:
+    moved, wait_us, rows = _PROMOTED(answer)
+    found = [
+        _claim(Entry(entry_id.decode(), keys.text_of(key)), record, failure)
+        for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
+    ]
+    return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
+
+
+def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int]:
+    """Return the claims of what was read, the keys of what has no record, and how many were looked at."""
+    rows = _LOADED(answer)
+    looked_at, rest = divmod(len(rows), 2)
+    if rest or not 1 <= looked_at <= len(entries):
+        raise ValueError(f"Expected rows of two for 1 to {len(entries)}")
+    claims, lost = [], []
+    for entry, record, failure in zip(entries, rows[::2], rows[1::2], strict=False):
+        if record is not None:
+            claims.append(_claim(entry, record, failure))
+        elif failure == 1:
+            lost.append(entry.key)
+    return claims, lost, looked_at
+
+
+def _sweep(answer: Any) -> tuple[Sweep, int]:
+    taken, wait_ms, now_ms, must_rewind, lost = _SWEPT(answer)
+    if not 0 <= wait_ms <= SWEEP_HOLD_MS:
+        raise ValueError("Expected a time until the next step")
+    counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
+    rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
+    entries = [Entry(entry_id.decode(), keys.text_of(key), NUMBER(claims)) for entry_id, key, claims in rows]
+    names = {name.decode(errors="replace"): count for name, count in counts.items()}
+    return Sweep(entries, wait_ms / 1000, names, bool(must_rewind)), now_ms
 
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
@@ -556,3 +618,11 @@ def entry_of(wire: Any) -> Entry:
     """Return an entry of the queue as Redis answers it."""
     entry_id, fields = wire
     return Entry(entry_id.decode(), keys.text_of(fields[1]))
+
+
+def entries_of(answer: Any) -> list[Entry]:
+    """Return the entries that XREADGROUP answers for the queue: none where the time was over."""
+    if answer is None:
+        return []
+    [(_, rows)] = answer
+    return [entry_of(row) for row in rows]

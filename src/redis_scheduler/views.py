@@ -9,11 +9,13 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import NUMBER, TEXTS, of, sized
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.models import LAST_MS, UNREADABLE, Record, read_attempts, read_record
-from redis_scheduler.redis_client import RedisClient, Script
+from redis_scheduler.redis_client import Argument, RedisClient, Script
 from redis_scheduler.store import WINDOW_MS
 
 CONFIGURATION = (
@@ -143,9 +145,10 @@ class Views:
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
         """Return what is stored of the first keys, as many as one call reads, one at least; of larger ones the size."""
         places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
-        now_ms, *columns = await self.client.script(_READ, places, [keys.GROUP, READ_BYTES, record_bytes, *task_keys])
-        rows = zip(task_keys, *(columns[number::7] for number in range(7)), strict=False)
-        return [row[1] if row[1] is None or isinstance(row[1], int) else _stored(now_ms, *row) for row in rows]
+        arguments: list[Argument] = [keys.GROUP, READ_BYTES, record_bytes, *task_keys]
+        return await self.client.script(
+            _READ, places, arguments, lambda answer: _tasks(task_keys, record_bytes, answer)
+        )
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
@@ -183,7 +186,9 @@ class Views:
         if not position or position[0] == "queue":
             start = _behind(position[1]) if position else "-"
             while start and (
-                entries := await self.client.command("XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT)
+                entries := await self.client.command(
+                    "XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
+                )
             ):
                 yield _positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = _behind(entries[-1][0].decode())
@@ -196,14 +201,14 @@ class Views:
         score: str | bytes
         member: str | bytes
         _, score, member = position if len(position) == 3 else (place, "", "")
-        while answer := await self.client.script(_PAGE, [index], [score, member, CHUNK_LIMIT]):
-            yield _positions(place, zip(answer[1::2], answer[::2], strict=True))
-            member, score = answer[-2:]
+        while answer := await self.client.script(_PAGE, [index], [score, member, CHUNK_LIMIT], _pairs):
+            yield _positions(place, ((at, key) for key, at in answer))
+            member, score = answer[-1]
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
         places = [keys.DUE, keys.QUEUE, keys.DEAD, keys.COUNTERS]
-        answer = await self.client.script(_LEDGER, places, [keys.GROUP, keys.WAITING])
+        answer = await self.client.script(_LEDGER, places, [keys.GROUP, keys.WAITING], _counts)
         due, length, pending, waiting, dead, counters = answer
         return Ledger(
             due=due,
@@ -211,11 +216,8 @@ class Views:
             in_delivery=pending - waiting,
             waiting=waiting,
             dead=dead,
-            counters={
-                name.decode(errors="replace"): _count(count)
-                for name, count in zip(counters[::2], counters[1::2], strict=True)
-            },
-            redis_keys=await self.client.optional("DBSIZE"),
+            counters={name.decode(errors="replace"): _count(count) for name, count in counters},
+            redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
         )
 
     async def configuration_warnings(self) -> list[str]:
@@ -224,7 +226,7 @@ class Views:
         What the user may not ask, as on managed servers, is taken to be right.
         """
         # Not CONFIG, which is closed on managed servers.
-        answer: bytes = await self.client.optional("INFO") or b""
+        answer: bytes = await self.client.optional("INFO", read=of(bytes)) or b""
         info = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
         found = {
             "maxmemory-policy": info.get("maxmemory_policy"),
@@ -242,6 +244,33 @@ class Views:
         if await self.client.optional("PUBLISH", keys.BELL, "") is None:
             warnings.append(BELL_REFUSED)
         return warnings
+
+
+_Row = tuple[bytes | int | None, bytes | None, bytes | None, bytes | None, int | None, bytes | None, int | None]
+_ENTRIES = of(list[tuple[bytes, list[bytes]]])
+
+
+def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Stored | int | None]:
+    now_ms, *columns = answer
+    found = list(zip(*(columns[first::7] for first in range(7)), strict=True))
+    tasks: list[Stored | int | None] = []
+    for key, row in zip(task_keys, sized(list[_Row], 1, len(task_keys))(found), strict=False):
+        record = row[0]
+        if isinstance(record, int) and record <= record_bytes:
+            raise ValueError("Expected the record")
+        tasks.append(_stored(NUMBER(now_ms), key, *row) if isinstance(record, bytes) else record)
+    return tasks
+
+
+def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
+    texts = TEXTS(answer)
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _counts(answer: Any) -> tuple[int, int, int, int, int, list[tuple[bytes, bytes]]]:
+    *counts, counters = answer
+    due, length, pending, waiting, dead = map(NUMBER, counts)
+    return due, length, pending, waiting, dead, _pairs(counters)
 
 
 def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:

@@ -6,10 +6,10 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -27,6 +27,8 @@ from tests.support.proxy import Proxy
 from tests.support.service import TOKEN, Process
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
+
+T = TypeVar("T")
 
 SLOW_MS = 5
 """No script may hold Redis for longer."""
@@ -172,7 +174,9 @@ class Measured(RedisClient):
         """By the script's digest."""
         self.windows: list[Window] = []
 
-    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+    async def script(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
+    ) -> T:
         if script.sha not in self._loaded:
             await self._raw.execute_command("SCRIPT", "LOAD", script.text)
             self._loaded.add(script.sha)
@@ -190,7 +194,7 @@ class Measured(RedisClient):
         wall_ms = [entry["duration"] / 1000 for entry in log if entry["command"].startswith(b"EVAL")]
         self.windows.append(Window(wall_ms, held_off_ms(self._pid) - self._waited_ms))
         self._waited_ms = waited_ms
-        return answer
+        return read(answer)
 
 
 def held_off_ms(pid: int) -> float:

@@ -6,6 +6,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
+from redis_scheduler.answer_shape import TEXTS
 from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.store import NewTask, Store
 from redis_scheduler.views import Views
@@ -31,7 +32,7 @@ NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z
 async def read_on(client: RedisClient, seen: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
     """Member and score of those behind the last one seen."""
     member, score = seen[-1] if seen else ("", "")
-    answer = await client.script(Script("page"), [INDEX], [score, member, limit])
+    answer = await client.script(Script("page"), [INDEX], [score, member, limit], TEXTS)
     return [(name.decode(), at.decode()) for name, at in zip(answer[::2], answer[1::2], strict=True)]
 
 

@@ -1,0 +1,94 @@
+"""What Redis answers a call, read as what the caller asked for: numbers, texts, rows. Used by all that speaks Redis.
+
+A proxy that answers something else, or a program of another protocol version, must end no process: whoever sends a call
+gives the function that reads its answer, and whatever that raises is one error, which says what came and nothing of its
+content.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from redis.exceptions import RedisError
+
+from redis_scheduler.models import LAST_MS
+
+T = TypeVar("T")
+
+_STATUS = re.compile(rb"[A-Z]{1,12}")
+"""What can only be a word of Redis, such as OK or QUEUED. All else may be a user's, and is told by its size."""
+
+
+class WrongAnswer(RedisError):
+    """A well-formed answer, but none that Redis gives to this call."""
+
+    def __init__(self, call: str, answer: Any, error: Exception) -> None:
+        # The text of another error may repeat what came; msgspec's names only types.
+        is_ours = type(error) in (ValueError, msgspec.ValidationError) and str(error).startswith("Expected ")
+        expected = str(error).partition(", got ")[0] if is_ours else "Expected another form"
+        super().__init__(f"{call} was answered by {_kind_of(answer)}. {expected}")
+
+
+def interpreted(call: str, read: Callable[[Any], T], answer: Any) -> T:
+    """Return what an answer says. Raises WrongAnswer, whatever `read` raises."""
+    try:
+        return read(answer)
+    except Exception as error:
+        raise WrongAnswer(call, answer, error) from error
+
+
+def _kind_of(answer: Any) -> str:
+    match answer:
+        case None:
+            return "nothing"
+        case bytes() if _STATUS.fullmatch(answer):
+            return answer.decode()
+        case bytes():
+            return f"a text of {len(answer)} bytes"
+        case int():
+            return "a number"
+        case list():
+            return f"a list of {len(answer)}"
+    return f"a {type(answer).__name__}"
+
+
+def as_it_is(answer: Any) -> Any:
+    """Read what the caller takes in any form."""
+    return answer
+
+
+def of(shape: Any) -> Callable[[Any], Any]:
+    """Return what reads an answer of that type, such as `list[bytes | None]`."""
+    return partial(msgspec.convert, type=shape)
+
+
+TEXTS = of(list[bytes])
+NUMBER = of(int)
+
+
+def sized(shape: Any, least: int, most: int | None = None) -> Callable[[Any], Any]:
+    """Return what reads a list of that type with so many members."""
+
+    def read(answer: Any) -> Any:
+        found = msgspec.convert(answer, shape)
+        if not least <= len(found) <= (least if most is None else most):
+            raise ValueError(f"Expected a list of {least}{'' if most is None else f' to {most}'}")
+        return found
+
+    return read
+
+
+def time_ms(text: bytes) -> int:
+    """Read a time of Redis' clock, as a script writes it."""
+    if not text.isdigit() or int(text) > LAST_MS:
+        raise ValueError("Expected a time")
+    return int(text)
+
+
+def letters(text: bytes, known: bytes, count: int) -> str:
+    """Read one letter for each task."""
+    if len(text) != count or text.strip(known):
+        raise ValueError(f"Expected a letter for each of {count}")
+    return text.decode()
