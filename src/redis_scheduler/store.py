@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from redis_scheduler import keys
-from redis_scheduler.answer_shape import NUMBER, TEXTS, letters, of, sized, time_ms
+from redis_scheduler.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.models import Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
@@ -385,13 +385,12 @@ class Store:
         arguments: list[Argument] = []
         for claim in claims:
             arguments += (claim.id, claim.key, types.number(claim.record.type))
-        answer: list[int] = await self._run(
+        return await self._run(
             "settle",
             [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS, keys.TYPES, *types.keys],
             [keys.GROUP, *types.arguments, *arguments],
-            sized(list[int], len(claims)),
+            numbers(len(claims)),
         )
-        return answer
 
     async def retry(self, failed: Sequence[Failed]) -> list[int]:
         """Record failed attempts and park their entries until the retry; delays are at most WINDOW_MS.
@@ -402,7 +401,7 @@ class Store:
         for item in failed:
             claim = item.claim
             arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
-        answer: list[int] = await self._run(
+        return await self._run(
             "retry",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.SWEEP],
             [
@@ -410,9 +409,8 @@ class Store:
                 CLOCK_STEP_LEAST_MS,
                 *arguments,
             ],
-            sized(list[int], len(failed)),
+            numbers(len(failed)),
         )
-        return answer
 
     async def defer(self, failed: Sequence[Failed]) -> list[int]:
         """Record failed attempts and send the tasks back to DUE for their delay; 1 deferred, 0 fenced."""
@@ -420,13 +418,12 @@ class Store:
         for item in failed:
             claim = item.claim
             arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.failure)
-        answer: list[int] = await self._run(
+        return await self._run(
             "defer",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DUE, keys.BELL],
             [keys.GROUP, self.name, *arguments],
-            sized(list[int], len(failed)),
+            numbers(len(failed)),
         )
-        return answer
 
     async def bury(self, failed: Sequence[Failed]) -> list[int]:
         """Move tasks to the dead letters; 1 buried, 0 fenced."""
@@ -436,26 +433,24 @@ class Store:
             claim = item.claim
             arguments += (claim.id, claim.key, claim.attempts, int(item.counts), item.failure)
             arguments.append(types.number(claim.record.type))
-        answer: list[int] = await self._run(
+        return await self._run(
             "bury",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DEAD, keys.TYPES, *types.keys],
             [keys.GROUP, self.name, *types.arguments, *arguments],
-            sized(list[int], len(failed)),
+            numbers(len(failed)),
         )
-        return answer
 
     async def release(self, claims: Sequence[Claim]) -> list[int]:
         """Give claims back, to be taken by any worker at once; 1 released, 0 fenced."""
         arguments: list[Argument] = []
         for claim in claims:
             arguments += (claim.id, claim.key, claim.attempts)
-        answer: list[int] = await self._run(
+        return await self._run(
             "release",
             [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.SWEEP],
             [keys.GROUP, self.name, keys.WAITING, WINDOW_MS, *arguments],
-            sized(list[int], len(claims)),
+            numbers(len(claims)),
         )
-        return answer
 
     async def reclaim(self, limit: int, retry_delay_ms: int = WINDOW_MS) -> Sweep:
         """Take one step of the sweep.
@@ -558,8 +553,6 @@ def _id_order(entry_id: str) -> tuple[int, int]:
 
 
 _PENDING = of(list[tuple[bytes, bytes, int, int]])
-_PROMOTED = of(tuple[int, int, list[bytes | None]])
-_LOADED = of(list[bytes | int | None])
 _SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int]])
 _LOST = of(dict[bytes, int])
 
@@ -575,7 +568,8 @@ def _two_numbers(answer: bytes) -> tuple[int, int]:
 
 
 def _promotion(answer: Any) -> Promotion:
-    moved, wait_us, rows = _PROMOTED(answer)
+    moved, wait_us, rows = answer
+    numbers(2)([moved, wait_us])
     found = [
         _claim(Entry(entry_id.decode(), keys.text_of(key)), record, failure)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
@@ -585,12 +579,11 @@ def _promotion(answer: Any) -> Promotion:
 
 def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int]:
     """Return the claims of what was read, the keys of what has no record, and how many were looked at."""
-    rows = _LOADED(answer)
-    looked_at, rest = divmod(len(rows), 2)
+    looked_at, rest = divmod(len(answer), 2)
     if rest or not 1 <= looked_at <= len(entries):
         raise ValueError(f"Expected rows of two for 1 to {len(entries)}")
     claims, lost = [], []
-    for entry, record, failure in zip(entries, rows[::2], rows[1::2], strict=False):
+    for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False):
         if record is not None:
             claims.append(_claim(entry, record, failure))
         elif failure == 1:
