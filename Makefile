@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
 PEERS := benchmarks/peers
-# Half as many processes again as cores; a test is handed out when one is free, so that none is left with the long ones.
+# Five processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
 # What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
 SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py delivery.py) \

@@ -161,7 +161,6 @@ async def faults_of(name: str, tasks: list[Sent], client: Client) -> list[str]:
     return found
 
 
-@pytest.mark.alone
 @pytest.mark.case("17", "receivers that send endlessly, slowly, wrongly or nothing, and wrong certificates")
 async def test_a_hostile_receiver_costs_its_attempt_and_nobody_else_anything(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures

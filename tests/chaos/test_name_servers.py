@@ -66,7 +66,6 @@ async def name_server(names: Names, checker: Checker, tmp_path: Path) -> AsyncIt
         yield server
 
 
-@pytest.mark.alone
 @pytest.mark.case("20", "names that hang: of receivers, and of Redis")
 async def test_names_that_hang_hold_up_no_other(
     checker: Checker,

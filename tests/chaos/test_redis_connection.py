@@ -134,14 +134,13 @@ async def test_a_cut_longer_than_the_lease_doubles_nothing_and_moves_no_retry(
     assert max(recoveries) < BACK_WITHIN_S
 
 
-@pytest.mark.alone
 @pytest.mark.case("10c", f"the reply of every {DROPPED_EVERY}th command dropped after it was executed")
 async def test_dropped_replies_double_nothing_and_leave_nothing_pending(
     checker: Checker, proxy: Proxy, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
     run = await start(checker, figures, proxy.url)
     proxy.drop_replies(DROPPED_EVERY)
-    changed = await checker.load(run.api, scaled(400, 40), ttl=scaled(15, 3), rate=400)
+    changed = await checker.load(run.api, scaled(400, 40), ttl=15, rate=400)
     known = [task for task in changed if task.is_acknowledged]
     async with client_of(run.api) as client:
         load = checker.load(run.api, scaled(5000, 200), lambda i: scaled(3, 1) * SHARES[i % len(SHARES)], rate=400)
