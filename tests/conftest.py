@@ -115,6 +115,7 @@ def _forget_failure() -> None:
 def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A temporary folder for this run alone: the health check looks at every service that has one in common with it."""
     os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp", numbered=False))
+    starter.variables = dict(os.environ)
     with ended_with_this_process(tmp_path_factory.getbasetemp()):
         yield
         starter.end()

@@ -19,6 +19,9 @@ from pathlib import Path
 
 REQUEST_BYTES = 200_000
 
+variables: dict[str, str] = {}
+"""What the service is imported with: the variables of all tests, before one sets its own."""
+
 is_used = False
 """Whether the test that runs now may have it so. Benchmarks measure what users start."""
 
@@ -53,14 +56,16 @@ class Started:
 
 
 @functools.cache
-def _starter() -> tuple[socket.socket, dict[str, str], subprocess.Popen[bytes]]:
-    """Return the socket to the starter, which ends with it, and the variables that the service was imported with."""
+def _starter() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Return the socket to the starter, which ends with it."""
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
         command = [sys.executable, "-W", "error", "-m", __name__, str(other.fileno())]
         folder, null = Path(__file__).parents[2], subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=folder, stdin=null, stdout=null, pass_fds=[other.fileno()])
-    return own, dict(os.environ), process
+        process = subprocess.Popen(
+            command, cwd=folder, env=variables, stdin=null, stdout=null, pass_fds=[other.fileno()]
+        )
+    return own, process
 
 
 def start(run: Sequence[str], environment: Mapping[str, str], free: Container[str], output: int) -> Started | None:
@@ -70,9 +75,9 @@ def start(run: Sequence[str], environment: Mapping[str, str], free: Container[st
     """
     if sys.platform != "linux" or not is_used:
         return None
-    requests, before, _ = _starter()
-    if any(name not in free and environment.get(name) != before.get(name) for name in {*environment, *before}):
+    if any(name not in free and environment.get(name) != variables.get(name) for name in {*environment, *variables}):
         return None
+    requests, _ = _starter()
     status, tells_status = os.pipe()
     request = json.dumps([run, dict(environment), str(Path.cwd())]).encode()
     socket.send_fds(requests, [request], [output, tells_status])
@@ -83,7 +88,7 @@ def start(run: Sequence[str], environment: Mapping[str, str], free: Container[st
 def end() -> None:
     """End the starter, if there is one; what it started goes on."""
     if _starter.cache_info().currsize:
-        requests, _, process = _starter()
+        requests, process = _starter()
         requests.close()
         process.wait()
 
