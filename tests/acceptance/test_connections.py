@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Process, client_of, serving
 from tests.support.waiting import wait_until
 
 ROOT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-FEW_FILES = ("prlimit", "--nofile=160:160")
+FEW_FILES = {"module": MODULE, "OPEN_FILES": "160"}
 """Starts a process that may have so many files open."""
 
 STATS = f"GET /stats HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
@@ -72,7 +73,7 @@ def taken(process: Process) -> int:
 async def test_idle_strangers_leave_connections_to_clients_and_deliveries(
     begins: bytes, tmp_path: Path, redis_url: str, receiver: Receiver, clients: list[socket.socket]
 ) -> None:
-    async with serving(tmp_path, prefix=FEW_FILES, REDIS_URL=redis_url, RETRIES="0") as process:
+    async with serving(tmp_path, "--port=0", **FEW_FILES, REDIS_URL=redis_url, RETRIES="0") as process:
         for _ in range(400):
             at = connect(process, clients)
             with contextlib.suppress(ConnectionError):
@@ -137,7 +138,7 @@ async def test_where_all_are_known_a_new_one_is_refused_and_told(
 
 
 async def test_a_setting_beyond_the_limit_of_open_files_is_told(tmp_path: Path, redis_url: str) -> None:
-    async with serving(tmp_path, prefix=FEW_FILES, REDIS_URL=redis_url, API_CONNECTIONS="100") as process:
+    async with serving(tmp_path, "--port=0", **FEW_FILES, REDIS_URL=redis_url, API_CONNECTIONS="100") as process:
 
         def is_told() -> bool:
             warnings = [event["warning"] for event in process.events("hazard")]

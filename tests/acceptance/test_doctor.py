@@ -5,8 +5,6 @@ import contextlib
 import io
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,25 +22,14 @@ from redis_scheduler.settings import ALL, load
 from redis_scheduler.store import NewTask, Store
 from redis_scheduler.views import Views
 from tests.support.receiver import Receiver
-from tests.support.service import Client, client_of, serving
+from tests.support.service import Client, client_of, run, serving
 
 FAR_S = 600
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "redis_scheduler", "doctor", *arguments],
-        env={"PATH": "/usr/bin:/bin", **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 async def doctor(code: int, *arguments: str, **variables: str) -> list[str]:
     """Run the command; return the lines it printed. It must end so, and say nothing else."""
-    result = await asyncio.to_thread(run, *arguments, **variables)
+    result = await asyncio.to_thread(run, "doctor", *arguments, **variables)
     assert (result.returncode, result.stderr) == (code, ""), result
     return result.stdout.splitlines()
 
@@ -61,7 +48,7 @@ async def examined(code: int, url: str, repairs: bool = False) -> list[str]:
 
 async def refused(code: int, *arguments: str, **variables: str) -> str:
     """Run the command; return the one line on stderr that says why it cannot be done."""
-    result = await asyncio.to_thread(run, *arguments, **variables)
+    result = await asyncio.to_thread(run, "doctor", *arguments, **variables)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (code, "", 1), result
     assert result.stderr.startswith("redis-scheduler: ")
     return result.stderr
@@ -88,6 +75,7 @@ SOUND = {
 }
 
 
+@pytest.mark.whole_start
 async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
     redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
 ) -> None:
@@ -262,7 +250,7 @@ async def test_a_bad_setting_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_help_tells_the_exit_codes() -> None:
-    text = " ".join(run("--help").stdout.split())
+    text = " ".join(run("doctor", "--help").stdout.split())
     assert "Exit code: 0 nothing is wrong" in text
     assert "--repair" in text
     assert "DATA_DIR" in text

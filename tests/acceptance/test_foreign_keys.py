@@ -1,8 +1,6 @@
 """Keys that foreign hands left in the service's own places, which are no text: nothing of the service ends by them."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,10 @@ import pytest
 
 from redis_scheduler import keys
 from tests.support.receiver import Receiver
-from tests.support.service import TOKEN, Client, client_of, serving
+from tests.support.service import TOKEN, Client, client_of, run, serving
 from tests.support.waiting import wait_until
 
 FOREIGN = b"\xff\xfe\0"
-
-
-def doctor(url: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "redis_scheduler", "doctor", "--repair"]
-    environment = {"PATH": "/usr/bin:/bin", "REDIS_URL": url}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 async def test_a_key_that_is_no_text_harms_no_other_task(
@@ -59,7 +51,7 @@ async def test_a_key_that_is_no_text_harms_no_other_task(
         for process in (api, worker):
             assert "Traceback" not in process.log
             assert not process.events("failed")
-    result = await asyncio.to_thread(doctor, redis_url)
+    result = await asyncio.to_thread(run, "doctor", "--repair", REDIS_URL=redis_url)
     assert result.returncode == 0, result
     assert await raw.zscore(keys.DUE, FOREIGN) is None
     assert not await raw.sismember(keys.TYPES, FOREIGN)

@@ -9,6 +9,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
+from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
@@ -156,6 +157,7 @@ async def test_an_id_that_was_deleted_is_put_back_and_all_agree_again(
     tmp_path: Path, database: RedisProcess, receiver: Receiver
 ) -> None:
     variables = {"REDIS_URL": database.url, "RETRIES": "0", "HOST": "127.0.0.1"}
+    variables |= {"module": MODULE, "REJOIN_INTERVAL_S": "0.5"}
     async with redis.asyncio.Redis.from_url(database.url, protocol=2) as raw:
         for role in ("api", "worker"):
             async with serving(tmp_path, role, **variables):

@@ -200,11 +200,11 @@ async def test_a_machine_out_of_sockets_burns_no_attempt(redis_url: str, tmp_pat
 async def test_an_outage_longer_than_the_lease_doubles_nothing_of_the_living(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    receiver.delay_s = 26
+    receiver.delay_s = 14
     folder = tmp_path / "redis"
     server = EmbeddedServer(folder)
     await server.start()
-    variables = {"REDIS_URL": server.url, "TIMEOUT": "60", "CONCURRENCY": "12"}
+    variables = {"REDIS_URL": server.url, "TIMEOUT": "60", "CONCURRENCY": "12", "module": MODULE, "LEASE_MS": "5000"}
     async with contextlib.AsyncExitStack() as stack:
         api = await stack.enter_async_context(serving(tmp_path, "api", **variables))
         for _ in range(2):
@@ -213,7 +213,7 @@ async def test_an_outage_longer_than_the_lease_doubles_nothing_of_the_living(
         scheduled = await schedule_many(client, receiver.url, 16)
         await wait_until(lambda: len(receiver.arrivals) == 16, "all are in delivery")
         await server.stop()
-        await asyncio.sleep(17)  # the outage: longer than the lease
+        await asyncio.sleep(6)  # the outage: longer than the lease
         await server.start()
         stack.push_async_callback(server.stop)
         stats = await client.drained(timeout_s=30)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_start import run
 from tests.support.receiver import Receiver
-from tests.support.service import TOKEN, Process, client_of, serving
+from tests.support.service import TOKEN, Process, client_of, run, serving
 from tests.support.waiting import wait_until
 
 LONG_TOKEN = "0123456789abcdef"

@@ -7,8 +7,6 @@ import os
 import platform
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,22 +18,8 @@ from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
 from tests.support import without_ipv6
 from tests.support.receiver import Receiver
-from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.service import TOKEN, Client, Process, client_of, run, serving
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.whole_start
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "redis_scheduler", *arguments],
-        env={"PATH": "/usr/bin:/bin", **variables},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def _has_ipv6() -> bool:
@@ -84,6 +68,7 @@ def test_a_bad_setting_is_one_clear_line(bad: dict[str, tuple[str, str]]) -> Non
     assert "two words" not in result.stderr
 
 
+@pytest.mark.whole_start
 def test_all_bad_settings_are_told_at_once() -> None:
     result = run("--port", "x", RETRIES="abc", TIMEOUT="-5")
     assert [line.split("=")[0] for line in result.stderr.splitlines()] == [
@@ -106,10 +91,12 @@ def test_help_explains_every_option_with_its_variable_and_default() -> None:
     assert "health" in run("--help").stdout
 
 
+@pytest.mark.whole_start
 def test_version() -> None:
     assert run("--version").stdout == f"redis-scheduler {__version__}\n"
 
 
+@pytest.mark.whole_start
 @pytest.mark.parametrize(
     ("starts", "does_without"),
     [
@@ -209,6 +196,7 @@ async def test_a_second_service_on_a_data_folder_is_refused(tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.whole_start
 async def test_a_redis_that_comes_later_is_waited_for(tmp_path: Path, receiver: Receiver) -> None:
     folder = tmp_path / "redis"
     url = f"unix://{folder}/redis.sock"
@@ -254,6 +242,7 @@ def test_a_wrong_option_is_one_line() -> None:
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.whole_start
 async def test_without_a_token_one_is_made_and_kept(tmp_path: Path, receiver: Receiver) -> None:
     process = Process(tmp_path)
     try:

@@ -16,14 +16,12 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.health import BEAT_INTERVAL_S
-from redis_scheduler.supervisor import END_S, RESTART_S
-from tests.acceptance.test_start import run
+from redis_scheduler.supervisor import RESTART_S
+from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
-from tests.support.service import Client, Process, client_of, serving
+from tests.support.service import Client, Process, client_of, run, serving
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.whole_start
 
 VARIABLES = {"PROCESSES": "2", "LOG_LEVEL": "debug", "PYTHONWARNINGS": "error"}
 
@@ -78,6 +76,7 @@ async def deliver_with_both(supervisor: Process, client: Client, receiver: Recei
     assert {arrival.key for arrival in arrivals} == scheduled
 
 
+@pytest.mark.whole_start
 async def test_a_process_gets_no_ctrl_c_of_a_terminal_and_imports_nothing_from_the_working_folder(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -91,13 +90,14 @@ async def test_a_process_that_stands_still_is_killed_after_its_time(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
     receiver.delay_s = 0.05
-    async with workers(tmp_path, redis_url, SHUTDOWN_GRACE="0", CONCURRENCY="5") as (supervisor, client):
+    variables = {"module": MODULE, "CHILD_END_S": "2", "SHUTDOWN_GRACE": "0", "CONCURRENCY": "5"}
+    async with workers(tmp_path, redis_url, **variables) as (supervisor, client):
         # Both handle SIGTERM by then; before, Linux ends even a stopped process by it.
         await deliver_with_both(supervisor, client, receiver)
         both = await children(supervisor)
         async with standing_still(both[0].pid):
             supervisor.signal(signal.SIGTERM)
-            assert await supervisor.ended(END_S + 20) == 0
+            assert await supervisor.ended() == 0
         assert [event["pid"] for event in supervisor.events("process-killed")] == [both[0].pid]
         await all_ended(both)
 
@@ -209,6 +209,7 @@ async def is_refused(url: str) -> bool:
     return False
 
 
+@pytest.mark.whole_start
 async def test_all_in_one_each_process_serves_the_port(tmp_path: Path, receiver: Receiver) -> None:
     receiver.delay_s = 0.05
     async with serving(tmp_path, **VARIABLES, CONCURRENCY="5") as process, client_of(process) as client:

@@ -19,12 +19,11 @@ import pytest
 
 from redis_scheduler.lifecycle import ENDING, signal_name
 from tests.acceptance.test_supervisor import children, in_delivery
+from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.whole_start
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has these signals, and /proc")
 COMMAND = f"{shlex.quote(sys.executable)} -W error -m redis_scheduler"
@@ -101,6 +100,7 @@ def service_in(process: subprocess.Popen[bytes]) -> psutil.Process:
 # Signals
 
 
+@pytest.mark.whole_start
 @ON_LINUX
 async def test_no_signal_ends_a_process_at_once_but_for_a_fault(redis_url: str, tmp_path: Path) -> None:
     left_alone = {signal.SIGKILL, signal.SIGABRT, signal.SIGILL, signal.SIGTRAP, signal.SIGBUS, signal.SIGFPE}
@@ -220,7 +220,7 @@ async def test_a_stop_while_the_private_redis_loads_its_data_is_heeded(tmp_path:
     data.mkdir(0o700)
     sleep = "*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$2\r\n30\r\n"
     (data / "appendonly.aof").write_text(10 * sleep)  # a signal cuts only one of them short
-    process = Process(tmp_path, API_AUTH=TOKEN)
+    process = Process(tmp_path, "--port", "0", module=MODULE, API_AUTH=TOKEN, SERVER_STOP_S="1")
     try:
         log = data / "redis.log"
         await wait_until(lambda: log.exists() and b"initialized" in log.read_bytes(), "Redis loads", 20)

@@ -5,19 +5,34 @@
     faulty …    the service itself, whose sweep meets a fault of the program
     worker …    the service itself, as `redis-scheduler worker …`
 
-LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S and BUFFER_BYTES shorten what the product has as constants, so that a case need
-not wait for it; a lease is still renewed three times.
+LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's END_S) and
+SERVER_STOP_S (the private Redis' STOP_S) shorten what the product has as constants, so that a case need not wait for it; a lease is
+still renewed three times. OPEN_FILES is how many files the process may have open.
 """
 
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 
 import uvloop
 
-from redis_scheduler import cli, intake, logs, reclaimer, retry, settings, store, streams, worker
+from redis_scheduler import (
+    cli,
+    deployment,
+    embedded,
+    intake,
+    logs,
+    reclaimer,
+    retry,
+    settings,
+    store,
+    streams,
+    supervisor,
+    worker,
+)
 from redis_scheduler.blocking import Bell
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.redis_client import RedisClient
@@ -42,6 +57,14 @@ def _shorten() -> None:
         streams.BUFFER_BYTES = buffer_bytes
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):
         reclaimer.RETIRE_INTERVAL_S = interval_s
+    if interval_s := float(os.environ.get("REJOIN_INTERVAL_S", "0")):
+        deployment.REJOIN_INTERVAL_S = interval_s
+    if files := int(os.environ.get("OPEN_FILES", "0")):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    if end_s := float(os.environ.get("CHILD_END_S", "0")):
+        supervisor.END_S = end_s
+    if stop_s := float(os.environ.get("SERVER_STOP_S", "0")):
+        embedded.STOP_S = stop_s
 
 
 async def _run_timers(url: str, count: int) -> None:

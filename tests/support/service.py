@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import aiohttp
 
@@ -33,18 +34,9 @@ class Process:
     ) -> None:
         number = len(list(folder.glob("service-*.log")))
         self.log_path = folder / f"service-{number}.log"
-        environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-        environment |= {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables
+        variables = {"PORT": "0", "DATA_DIR": str(folder / "data")} | variables
         with self.open_log() as log:
-            self.process = (
-                None if prefix else starter.start([module, *arguments], environment, _READ_AT_START, log.fileno())
-            ) or subprocess.Popen(
-                [*prefix, sys.executable, "-W", "error", "-m", module, *arguments],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+            self.process = _start([module, *arguments], variables, log, log, prefix)
 
     def open_log(self) -> BinaryIO:
         """Open what the process writes its log to."""
@@ -86,11 +78,45 @@ class Process:
                 await self.ended()
 
 
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; of its settings it has these alone."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = _start(["redis_scheduler", *arguments], variables, output, errors)
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+            process.wait()
+        for file in (output, errors):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, output.read().decode(), errors.read().decode())
+
+
+def _start(
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    output: IO[bytes],
+    errors: IO[bytes],
+    prefix: Sequence[str] = (),
+) -> starter.Started | subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name not in _VARIABLES} | dict(variables)
+    outputs = output.fileno(), errors.fileno()
+    return (None if prefix else starter.start(command, environment, _READ_AT_START, outputs)) or subprocess.Popen(
+        [*prefix, sys.executable, "-W", "error", "-m", *command],
+        env=environment,
+        stdout=output,
+        stderr=errors,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 _VARIABLES = re.findall(r'"([A-Z_]{4,})"', (Path(__file__).parents[2] / "src/redis_scheduler/settings.py").read_text())
 _READ_AT_START = {
     *_VARIABLES,
     *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES"),  # of engine.py
-    *("TMPDIR", "PYTEST_CURRENT_TEST"),
+    *("REJOIN_INTERVAL_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES"),
+    *("TMPDIR", "COLUMNS", "REDIS_SCHEDULER_IMAGE", "PYTEST_CURRENT_TEST"),
+    "PYTHONWARNINGS",  # what a supervisor starts reads it; what is forked has them as errors already
 }
 
 

@@ -68,8 +68,10 @@ def _starter() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     return own, process
 
 
-def start(run: Sequence[str], environment: Mapping[str, str], free: Container[str], output: int) -> Started | None:
-    """Run a module in this folder, with its arguments and these variables; it writes to a file that is open here.
+def start(
+    run: Sequence[str], environment: Mapping[str, str], free: Container[str], outputs: tuple[int, int]
+) -> Started | None:
+    """Run a module in this folder, with its arguments and these variables; it writes to two files that are open here.
 
     None where others than the free variables have changed since the service was imported, which may have read them.
     """
@@ -80,7 +82,7 @@ def start(run: Sequence[str], environment: Mapping[str, str], free: Container[st
     requests, _ = _starter()
     status, tells_status = os.pipe()
     request = json.dumps([run, dict(environment), str(Path.cwd())]).encode()
-    socket.send_fds(requests, [request], [output, tells_status])
+    socket.send_fds(requests, [request], [*outputs, tells_status])
     os.close(tells_status)
     return Started(status)
 
@@ -110,8 +112,9 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the tests and for what they run
     requests = socket.socket(fileno=descriptor)
     while True:
-        request, files, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 2)
+        request, files, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 3)
         if not request:
+            requests.close()
             return
         if not os.fork():
             break
@@ -120,10 +123,10 @@ def main(descriptor: int) -> None:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-    output, status = files
+    *outputs, status = files
     _keep(status)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for number, output in enumerate(outputs, 1):
+        os.dup2(output, number)
     requests.detach()
     os.closerange(3, 1_000)
     run, environment, folder = json.loads(request)
