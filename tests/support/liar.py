@@ -2,19 +2,66 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 
+from redis_scheduler.redis_client import Script
+
 Command = Sequence[bytes]
+
+LIES = {
+    "status": b"+OK\r\n",
+    "another status": b"+QUEUED\r\n",
+    "number": b":1\r\n",
+    "large number": b":9223372036854775807\r\n",
+    "nothing": b"$-1\r\n",
+    "text": b"$3\r\nabc\r\n",
+    "no text": b"$0\r\n\r\n",
+    "digits": b"$20\r\n99999999999999999999\r\n",
+    "empty list": b"*0\r\n",
+    "no list": b"*-1\r\n",
+    "list of lists": b"*1\r\n*0\r\n",
+    "numbers": b"*3\r\n:1\r\n:2\r\n:3\r\n",
+    "texts": b"*5\r\n+a\r\n+b\r\n+c\r\n+d\r\n+e\r\n",
+    "list with an error": b"*3\r\n*0\r\n$-1\r\n-ERR no\r\n",
+    "entries": b"*1\r\n*2\r\n+q\r\n*1\r\n*2\r\n$3\r\nabc\r\n*2\r\n$3\r\nkey\r\n$1\r\nx\r\n",
+    "deep list": b"*1\r\n" * 6 + b":1\r\n",
+}
+
+TAKEN = {
+    "XREADGROUP": {"nothing", "no list", "entries"},
+    "XPENDING": {"empty list"},
+    "XRANGE": {"empty list"},
+    "page": {"empty list"},
+    "renew": {"empty list", "texts"},
+    "rewind": {"numbers"},
+    "retire": {"number", "large number"},
+    "SRANDMEMBER": {"empty list", "texts"},
+    **{name: set(LIES) for name in ("DBSIZE", "CLIENT", "INFO", "PUBLISH")},
+}
+"""The lies about each call that might be Redis' answer to it, or are about what the service does without."""
+
+
+_script = functools.cache(Script)
+
+
+def is_about(what: str, command: Command) -> bool:
+    """Whether a command is the one of that name, or runs the script of that name."""
+    if what.isupper():
+        return command[0] == what.encode()
+    script = _script(what)
+    return command[0] in (b"EVAL", b"EVALSHA") and command[1] in (script.sha.encode(), script.text.encode())
 
 
 class Liar:
     """`lie` is what it answers to each command that `is_about` says; None: it tells the truth."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
         self.port = 0
         self.lie: bytes | None = None
         self.is_about: Callable[[Command], bool] = lambda _: True
@@ -25,8 +72,13 @@ class Liar:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._target.scheme == "unix":
+            return await asyncio.open_unix_connection(unquote(self._target.path))
+        return await asyncio.open_connection(self._target.hostname, self._target.port)
+
     async def accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        from_server, to_server = await self._connect()
         relaying = asyncio.create_task(_relay(from_server, to_client))
         commands = hiredis.Reader()
         try:
@@ -53,9 +105,9 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def lying(port: int) -> AsyncIterator[Liar]:
-    """Run one, truthful at first, before a port of the loopback until the end of the block."""
-    liar = Liar(port)
+async def lying(target: str) -> AsyncIterator[Liar]:
+    """Run one, truthful at first, before the server of a URL until the end of the block."""
+    liar = Liar(target)
     server = await asyncio.start_server(liar.accept, "127.0.0.1", 0)
     liar.port = server.sockets[0].getsockname()[1]
     async with server:

@@ -1,0 +1,113 @@
+"""Each call of the service, answered by each form of answer that there is: one error of ours, or taken for what it may be."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from redis_scheduler import keys
+from redis_scheduler.blocking import QueueReader
+from redis_scheduler.deployment import Deployment
+from redis_scheduler.errors import StoreRefused
+from redis_scheduler.models import read_record, record_tail
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import SCRIPTS, Change, Claim, Entry, Failed, NewTask, Store
+from redis_scheduler.views import Views
+from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
+
+TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
+CLAIM = Claim("1-1", "task", read_record(b'{"due":1' + TAIL), 0)
+FAILED = Failed(CLAIM, b"1 {}", 1_000)
+CHANGE = Change("task", b'{"due":1' + TAIL, TAIL, 60_000, 1, None)
+
+
+class Service:
+    """What speaks Redis in a process of the service."""
+
+    def __init__(self, url: str) -> None:
+        self.client = RedisClient(url, 3)
+        self.store = Store(self.client, "liar")
+        self.views = Views(self.client)
+        self.reader = QueueReader(self.client, "liar")
+
+    async def aclose(self) -> None:
+        await self.reader.aclose()
+        await self.client.aclose()
+
+    async def claim(self) -> None:
+        """On a new connection."""
+        await self.reader.aclose()
+        await self.reader.claim(1, may_wait=False)
+
+    async def look_for_claims(self) -> None:
+        """There is one that no answer told of."""
+        await self.store.schedule([NewTask(keys.new_task_key(), 0, TAIL, None)])
+        await self.claim()
+        await self.store.pending(10)
+
+    async def see_times(self) -> None:
+        """A store asks for the time before its first sweep."""
+        await Store(self.client, "liar").reclaim(0)
+
+
+CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
+    "schedule": lambda at: at.store.schedule([NewTask(keys.new_task_key(), 60_000, TAIL, None)]),
+    "update": lambda at: at.store.update([CHANGE]),
+    "cancel": lambda at: at.store.cancel([("task", None)]),
+    "purge": lambda at: at.store.purge(),
+    "replay": lambda at: at.store.replay([CHANGE]),
+    "promote": lambda at: at.store.promote(claims=1),
+    "settle": lambda at: at.store.settle([CLAIM]),
+    "retry": lambda at: at.store.retry([FAILED]),
+    "defer": lambda at: at.store.defer([FAILED]),
+    "bury": lambda at: at.store.bury([FAILED]),
+    "release": lambda at: at.store.release([CLAIM]),
+    "load": lambda at: at.store.load([Entry("1-1", "task")]),
+    "renew": lambda at: at.store.renew(["1-1"]),
+    "reclaim": lambda at: at.store.reclaim(1),
+    "rewind": lambda at: at.store.rewind(1_000),
+    "retire": lambda at: at.store.retire(1_000),
+    "entry": lambda at: at.look_for_claims(),
+    "read": lambda at: at.views.task("task"),
+    "page": lambda at: at.views.page(10, None, None),
+    "ledger": lambda at: at.views.ledger(),
+    "join": lambda at: Deployment().join(at.client),
+    "XREADGROUP": lambda at: at.claim(),
+    "XPENDING": lambda at: at.look_for_claims(),
+    "XRANGE": lambda at: at.views.page(10, None, None),
+    "TIME": lambda at: at.see_times(),
+    "DBSIZE": lambda at: at.views.ledger(),
+    "SRANDMEMBER": lambda at: at.store.purge(),
+    "CLIENT": lambda at: at.claim(),
+    "INFO": lambda at: at.views.configuration_warnings(),
+    "PUBLISH": lambda at: at.views.configuration_warnings(),
+}
+
+
+@pytest.fixture
+async def liar(redis_url: str, client: RedisClient) -> AsyncIterator[Liar]:
+    async with lying(redis_url) as liar:  # the group is made
+        yield liar
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_answer_is_what_was_asked_for_or_an_error_of_ours(name: str, liar: Liar) -> None:
+    liar.is_about = lambda command: is_about(name, command)
+    service = Service(liar.url)
+    try:
+        for form, liar.lie in LIES.items():
+            told = liar.told
+            is_taken = form in TAKEN.get(name, ())
+            refused = pytest.raises(StoreRefused, match="Redis gives a wrong answer")
+            with contextlib.nullcontext() if is_taken else refused:
+                await CALLS[name](service)
+            assert liar.told > told, form
+            assert not service.client.outage.is_away
+        liar.lie = None
+        await CALLS[name](service)
+    finally:
+        await service.aclose()
+
+
+def test_each_script_has_its_call() -> None:
+    assert CALLS.keys() >= SCRIPTS.keys()
