@@ -6,7 +6,7 @@ content.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -89,6 +89,20 @@ def numbers(count: int) -> Callable[[Any], list[int]]:
         return answer
 
     return read
+
+
+A_TEXT, A_NUMBER, NOTHING = frozenset({bytes}), frozenset({int}), frozenset({type(None)})
+"""Kinds of what may stand in a column."""
+
+
+def columns(answer: list[Any], kinds: Sequence[frozenset[type]]) -> list[list[Any]]:
+    """Return the columns of rows that stand one behind the other, each of one of its kinds: by hand, as `numbers`."""
+    found = [answer[first :: len(kinds)] for first in range(len(kinds))]
+    if len(answer) % len(kinds) or not all(
+        kind.issuperset(map(type, one)) for kind, one in zip(kinds, found, strict=True)
+    ):
+        raise ValueError(f"Expected rows of {len(kinds)}")
+    return found
 
 
 def time_ms(text: bytes) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_scheduler import keys
-from redis_scheduler.answer_shape import NUMBER, TEXTS, of, sized
+from redis_scheduler.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.models import LAST_MS, UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
@@ -184,14 +184,14 @@ class Views:
     async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
         """Walk the queue in its order, then DUE."""
         if not position or position[0] == "queue":
-            start = _behind(position[1]) if position else "-"
+            start = behind(position[1]) if position else "-"
             while start and (
                 entries := await self.client.command(
                     "XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
                 )
             ):
                 yield _positions("queue", ((at, fields[1]) for at, fields in entries))
-                start = _behind(entries[-1][0].decode())
+                start = behind(entries[-1][0].decode())
             position = ("due",)
         async for chunk in self._sorted(keys.DUE, position):
             yield chunk
@@ -246,15 +246,18 @@ class Views:
         return warnings
 
 
-_Row = tuple[bytes | int | None, bytes | None, bytes | None, bytes | None, int | None, bytes | None, int | None]
+_TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
 def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Stored | int | None]:
-    now_ms, *columns = answer
-    found = list(zip(*(columns[first::7] for first in range(7)), strict=True))
+    now_ms, *rest = answer
+    rows = list(zip(*columns(rest, _TASK), strict=True))
+    if not 1 <= len(rows) <= len(task_keys):
+        raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
     tasks: list[Stored | int | None] = []
-    for key, row in zip(task_keys, sized(list[_Row], 1, len(task_keys))(found), strict=False):
+    for key, row in zip(task_keys, rows, strict=False):
         record = row[0]
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
@@ -283,7 +286,7 @@ def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Positio
     return positions
 
 
-def _behind(entry_id: str) -> str:
+def behind(entry_id: str) -> str:
     """Return where the queue goes on behind an entry; nothing behind the last id that can be, where Redis refuses to look."""
     return "" if entry_id == f"{ID_LAST}-{ID_LAST}" else f"({entry_id}"
 
