@@ -15,7 +15,7 @@ from redis_scheduler.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.models import UNREADABLE, Record, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
-from redis_scheduler.views import ENDED, ENTERED
+from redis_scheduler.views import ENDED, ENTERED, behind
 
 LOOK_LIMIT = 100
 """Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""
@@ -334,9 +334,9 @@ class _Walk:
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
         count = ("COUNT", LOOK_LIMIT) if command == "XRANGE" else (LOOK_LIMIT,)
-        while rows := await self._client.command(command, *place, start, "+", *count, read=_rows):
+        while start and (rows := await self._client.command(command, *place, start, "+", *count, read=_rows)):
             yield [row[0] for row in rows]
-            start = f"({rows[-1][0].decode()}"
+            start = behind(rows[-1][0].decode())
 
     async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
         """Read records, less their data; None where there is none."""

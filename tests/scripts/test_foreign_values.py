@@ -1,5 +1,6 @@
 """What foreign hands put under our names: a script refuses it and changes nothing, or does all of its work in spite of it."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -7,11 +8,13 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.audit import audit, balance
-from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Entry, Store
 from redis_scheduler.views import Views
 from tests.scripts import states
-from tests.scripts.states import DUE, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
+from tests.scripts.conftest import Full
+from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
 from tests.scripts.verbs import VERBS
 
 PLACES = [
@@ -39,7 +42,7 @@ async def done_or_unchanged(name: str, task: Task, store: Store, raw: redis.asyn
     before = await held(raw)
     try:
         await VERBS[name].call(store, task)
-    except StoreUnavailable:
+    except (StoreUnavailable, StoreFull):
         assert await held(raw) == before
         return False
     return True
@@ -54,17 +57,19 @@ async def is_mended(store: Store) -> None:
     assert (await Views(store.client).ledger()).is_balanced
 
 
+@pytest.mark.parametrize("is_full", [False, True])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", WRITING)
 async def test_a_foreign_key_leaves_nothing_half_done_and_is_left_alone(
-    name: str, place: str, store: Store, raw: redis.asyncio.Redis
+    name: str, place: str, is_full: bool, full: Full, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await VERBS[name].make(store)
     has_kept = await ask(raw, "EXISTS", place)
     if has_kept:
         await ask(raw, "RENAME", place, KEPT)
     await ask(raw, "SET", place, "foreign")
-    await done_or_unchanged(name, task, store, raw)
+    async with full() if is_full else nullcontext():
+        await done_or_unchanged(name, task, store, raw)
     assert await ask(raw, "GET", place) == b"foreign"
     await ask(raw, "DEL", place)
     if has_kept:
@@ -128,23 +133,29 @@ async def test_whatever_stands_in_the_sweeps_fields_a_retry_is_parked_and_a_clai
     assert await store.release([two.claim]) == [1]
 
 
-@pytest.mark.parametrize("name", ["schedule", "promote", "promote and claim"])
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("name", ["schedule", "promote", "promote and claim", "update"])
 async def test_a_queue_that_takes_no_more_entries_loses_no_task(
-    name: str, store: Store, raw: redis.asyncio.Redis
+    name: str, is_full: bool, full: Full, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     last = f"{2**64 - 1}-{2**64 - 1}"
     task = await VERBS[name].make(store)
     await ask(raw, "XADD", keys.QUEUE, last, "key", "foreign")
     if name == "schedule":
         before = await held(raw)
-        with pytest.raises(StoreUnavailable):
-            await store.schedule([states.new_task(0), states.new_task(0, "mail"), states.new_task(5_000)])
+        async with full() if is_full else nullcontext():
+            with pytest.raises((StoreUnavailable, StoreFull)):
+                await store.schedule([states.new_task(0), states.new_task(0, "mail"), states.new_task(5_000)])
         assert await held(raw) == before
     else:
-        assert not await done_or_unchanged(name, task, store, raw)
-        assert await state_of(raw, task.key) == DUE
+        async with full() if is_full else nullcontext():
+            assert not await done_or_unchanged(name, task, store, raw)
+        assert await state_of(raw, task.key) == (IN_DELIVERY if name == "update" else DUE)
+    # Nor does it keep an audit from its end.
+    assert [finding.kind async for finding in audit(store.client)] == ["stray entry"]
     await ask(raw, "DEL", keys.QUEUE)
     await store.client.create_group()
+    await is_mended(store)
 
 
 async def test_a_batch_that_a_foreign_key_refuses_leaves_nothing(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -201,3 +212,29 @@ async def test_what_foreign_hands_wrote_in_a_writers_place_stops_no_write(
         await ask(raw, "SET", keys.writer(store.name, verb), "x")
     await states.in_due(store)
     assert await store.cancel([(task.key, None)]) == "C"
+
+
+@pytest.mark.parametrize("claims", [2**53, 2**63 - 1])
+async def test_however_often_an_entry_was_claimed_it_is_taken(
+    claims: int, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await states.waiting(store, delay_ms=0) for _ in range(3)]
+    place = (keys.QUEUE, keys.GROUP, keys.WAITING, 0, tasks[1].claim.id)
+    await ask(raw, "XCLAIM", *place, "IDLE", 60_000, "RETRYCOUNT", claims, "JUSTID")
+    await plan_sweep(store)
+    assert [entry.key for entry in (await store.reclaim(10)).entries] == [task.key for task in tasks]
+
+
+async def test_only_a_full_redis_is_taken_for_one(store: Store, raw: redis.asyncio.Redis, redis_url: str) -> None:
+    """Redis names the user in what it refuses."""
+    task = await states.overdue(store)
+    await ask(raw, "ACL", "SETUSER", "OOM", "on", ">password", "~*", "&*", "+@all")
+    client = RedisClient(redis_url.replace("://", "://OOM:password@"), timeout_s=5)
+    try:
+        await client.command("PING")
+        await ask(raw, "ACL", "SETUSER", "OOM", "-xadd")
+        assert not await done_or_unchanged("promote", task, Store(client, store.name), raw)
+        assert await state_of(raw, task.key) == DUE
+    finally:
+        await client.aclose()
+        await ask(raw, "ACL", "DELUSER", "OOM")

@@ -1,34 +1,15 @@
 """A full Redis: what enters is refused and leaves nothing; what drains goes on."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-
 import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.store import Store
-from tests.scripts.states import MISSING, ask, change, dump, in_delivery, in_due, missing, new_task, queued, state_of
+from tests.scripts.conftest import Full
+from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, missing, new_task, queued, state_of
 from tests.scripts.verbs import VERBS
 
-Full = Callable[[], AbstractAsyncContextManager[None]]
-
 REFUSED = ["schedule", "update", "replay"]
-
-
-@pytest.fixture
-def full(raw: redis.asyncio.Redis) -> Full:
-    """Within its block Redis refuses what grows."""
-
-    @asynccontextmanager
-    async def block() -> AsyncIterator[None]:
-        await ask(raw, "CONFIG", "SET", "maxmemory", 1)
-        try:
-            yield
-        finally:
-            await ask(raw, "CONFIG", "SET", "maxmemory", 0)
-
-    return block
 
 
 @pytest.mark.parametrize("name", REFUSED)

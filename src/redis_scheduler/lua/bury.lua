@@ -5,7 +5,7 @@
 -- Returns per task 1 buried, 0 fenced.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the entry is gone: 0.
--- Full   where it refuses ZADD, XACK is the first write.
+-- Full   where it refuses ZADD, XDEL of nothing is the first write.
 --- include clock fence types foreign
 local queue, entries, failures, counters, dead, types = unpack(KEYS, 1, 6)
 local group, consumer, type_count = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -17,17 +17,13 @@ for i = 4 + type_count, #ARGV, 6 do
   if holds(queue, entries, failures, group, consumer, id, key, attempts) then
     local newly_failed, type_number = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 5])
     -- Before what is taken out, since a foreign key may refuse it.
-    local placed = redis.pcall('ZADD', dead, now, key)
-    local was_full = is_full(placed)
-    if type(placed) == 'table' and not was_full then
+    local placed = put(queue, 'ZADD', dead, now, key)
+    if type(placed) == 'table' then
       return placed
     end
     redis.call('XACK', queue, group, id)
     redis.call('XDEL', queue, id)
     redis.call('HDEL', entries, key)
-    if was_full then
-      redis.call('ZADD', dead, now, key)
-    end
     redis.call('HSET', failures, key, (attempts + newly_failed) .. ' ' .. ARGV[i + 4])
     if type_number > 0 then
       remove_from_type(types, KEYS[6 + type_number], ARGV[3 + type_number], key)

@@ -8,7 +8,7 @@
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
 --        listed under the consumer's pending entries.
--- Full   where it refuses XADD, ZREM is the first write.
+-- Full   where it refuses XADD, XDEL of nothing is the first write.
 --- include clock lease foreign
 local due, queue, entries, tasks, failures = unpack(KEYS)
 local limit, most_claims, group, consumer, idle_ms, room = unpack(ARGV)
@@ -17,12 +17,8 @@ local now = now_us()
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
   -- What a foreign key, or a foreign entry with the last id there is, may refuse comes before what is taken out.
-  local first_id = redis.pcall('XADD', queue, '*', 'key', keys[1])
-  local was_full = is_full(first_id)
-  if was_full then
-    redis.call('ZREM', due, unpack(keys))
-    first_id = redis.call('XADD', queue, '*', 'key', keys[1])
-  elseif first_id.err then
+  local first_id = put(queue, 'XADD', queue, '*', 'key', keys[1])
+  if type(first_id) == 'table' then
     return first_id
   end
   local queued = {keys[1], first_id}
@@ -37,9 +33,7 @@ if #keys > 0 then
     end
     return named
   end
-  if not was_full then
-    redis.call('ZREM', due, unpack(keys))
-  end
+  redis.call('ZREM', due, unpack(keys))
 end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 

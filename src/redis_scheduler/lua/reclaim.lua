@@ -111,7 +111,8 @@ for _, id in ipairs(ids) do
   local entry = redis.call('XRANGE', queue, id, id)[1]
   local key = entry and entry[2][2]
   if key and redis.call('HGET', entries, key) == id then
-    local claims = redis.call('XPENDING', queue, group, id, id, 1)[1][4] + 1
+    -- Foreign hands may have set more than XCLAIM takes.
+    local claims = math.min(redis.call('XPENDING', queue, group, id, id, 1)[1][4], 1e9) + 1
     local is_passed_over = false
     if claims > 1 then
       most_claims = most_claims or most_claims_in_flight()

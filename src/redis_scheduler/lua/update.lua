@@ -10,7 +10,7 @@
 --        X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
--- Full   the writer's number is the first growing write: refused, nothing is written.
+-- Full   the first write grows: refused, nothing is written.
 --- include clock types bell writer foreign place
 local writer, tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 9)
 local batch, expiry_s, group, waiting = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
@@ -49,6 +49,8 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   local id = redis.call('HGET', entries, key)
   local pending = id and pending_of(queue, group, id)
   local in_delivery = pending and pending[2] ~= waiting
+  -- Refused behind a foreign entry with the last id there is, so it comes before all else.
+  local anew = in_delivery and delay_ms == '' and redis.call('XADD', queue, '*', 'key', key)
   begin()
   if delay_ms ~= '' then
     due_ms = now + delay_ms
@@ -62,8 +64,8 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
     end
   elseif pending then
     leave_queue(queue, group, entries, key, id)
-    if in_delivery then
-      redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
+    if anew then
+      redis.call('HSET', entries, key, anew)
     else
       wait_in_due(key, now + math.max(0, window_ms - pending[3]))
     end

@@ -1,8 +1,14 @@
 -- What foreign hands put under our names must leave nothing half done: it may not refuse what comes behind a write.
 
--- Whether a write was refused only because Redis is full: then it goes on once something was removed.
-local function is_full(reply)
-  return type(reply) == 'table' and string.find(reply.err, 'OOM', 1, true) ~= nil
+-- Makes a write that grows, and that a foreign key may refuse, as `redis.pcall` does; for what drains the queue. A full Redis
+-- refuses it only as a script's first write, so then it comes again, behind one that removes nothing.
+local function put(queue, ...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and string.find(reply.err, 'OOM command not allowed', 1, true) then
+    redis.pcall('XDEL', queue, '0-0')
+    reply = redis.pcall(...)
+  end
+  return reply
 end
 
 -- A number that a script keeps, in ms; 0 where there is none, or what no clock says.
