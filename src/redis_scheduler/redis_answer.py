@@ -47,8 +47,8 @@ class AnswerTooLarge(InvalidResponse):
 
 
 def _has_long_count(data: bytes) -> bool:
-    # To look for a byte costs a fiftieth of the pattern.
-    if b"*" in data and _LONG_COUNT.search(data) is not None:
+    # To look for a byte costs a fiftieth of the pattern; an answer that is a list begins with it.
+    if _LONG_COUNT.match(data) or (data.find(b"*", 1) > 0 and _LONG_COUNT.search(data)):
         return True
     # Within an answer, these stand at the beginning of a line.
     return _LONG_RESP3_COUNT.search(data) is not None

@@ -252,8 +252,8 @@ _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
 def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Stored | int | None]:
-    now_ms, *rest = answer
-    rows = list(zip(*columns(rest, _TASK), strict=True))
+    first, *rest = answer
+    now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
     if not 1 <= len(rows) <= len(task_keys):
         raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
     tasks: list[Stored | int | None] = []
@@ -261,7 +261,7 @@ def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Sto
         record = row[0]
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
-        tasks.append(_stored(NUMBER(now_ms), key, *row) if isinstance(record, bytes) else record)
+        tasks.append(_stored(now_ms, key, *row) if isinstance(record, bytes) else record)
     return tasks
 
 

@@ -133,13 +133,9 @@ class Api:
         return found
 
     @contextlib.asynccontextmanager
-    async def _stored(self, request: Request, key: str, copies: int = COPIES) -> AsyncIterator[Stored]:
-        """Give a task, and keep room for it where it is large. Raises TaskNotFound."""
-        stored = await self._tasks.submit(key)
-        if not isinstance(stored, int):
-            yield _found(stored)
-            return
-        room = await self._page_room.enter(_connection(request), copies * stored)
+    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored]:
+        """Give a large task, and keep room for it. Raises TaskNotFound."""
+        room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
             yield _found(await self._views.task(key))
         finally:
@@ -156,9 +152,14 @@ class Api:
         # Here one after another, so that only other processes can be first.
         async with self._update_turns.setdefault(key, _Turns()).taken():
             for _ in range(UPDATE_TRIES):
-                async with self._stored(request, key, COPIES_OF_CHANGE) as stored:
-                    if (updated := await self._updated(stored, wanted)) is not None:
-                        return updated
+                stored = await self._tasks.submit(key)
+                if isinstance(stored, int):
+                    async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
+                        updated = await self._updated(large, wanted)
+                else:
+                    updated = await self._updated(_found(stored), wanted)
+                if updated is not None:
+                    return updated
         raise HTTPException(503, "The task is changed by others all the time; try again", RETRY_AFTER)
 
     async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
@@ -185,8 +186,12 @@ class Api:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
         requests.parameters(request)
         key = requests.task_key(request)
-        async with self._stored(request, key) as stored:
-            letter = await self._cancel.submit((key, stored.record.type))
+        stored = await self._tasks.submit(key)
+        if isinstance(stored, int):
+            async with self._large(request, key, COPIES * stored) as large:
+                letter = await self._cancel.submit((key, large.record.type))
+        else:
+            letter = await self._cancel.submit((key, _found(stored).record.type))
         if letter == "N":
             raise TaskNotFound
         return answer({"data": FOUND[letter], "key": key})

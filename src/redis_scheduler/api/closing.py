@@ -1,4 +1,4 @@
-"""How a connection of the HTTP server ends: so that its client sees the last answer, and within a bounded time.
+"""How answers leave the HTTP server, and how a connection ends: so that its client sees the last answer, within a bounded time.
 
 A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the
 answer. So after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that
@@ -10,6 +10,8 @@ import contextlib
 import fcntl
 import sys
 import termios
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.bounds import BoundedProtocol
 
@@ -33,17 +35,44 @@ LOOKS_AT_STOP = 10
 """So often it is looked within that time."""
 
 
-class _Transport:
-    """The transport of an answer that closes its connection."""
+class AnswerTransport:
+    """The transport of one answer. The head goes out with the beginning of the body: a write more was a tenth of the
+    CPU time of a schedule.
+    """
 
     def __init__(self, connection: "ClosingProtocol") -> None:
         self._connection = connection
-        self.write = connection.transport.write
+        self._head = b""
+        self._has_head = False
         self.is_closing = connection.transport.is_closing
+        self.closes_in_steps = False
+
+    def write(self, data: bytes) -> None:
+        """Keep the head until the next write; send the rest at once."""
+        if self._has_head:
+            self._connection.transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(_CONTINUE):
+            self._connection.transport.write(data)
+        else:
+            self._has_head = True
+            self._head = data
+
+    def flush(self) -> None:
+        """Send the head of an answer that has no body."""
+        if self._head:
+            self.write(b"")
 
     def close(self) -> None:
-        """Close in two steps."""
-        self._connection.close_in_steps()
+        """Close the connection."""
+        self.flush()
+        if self.closes_in_steps:
+            self._connection.close_in_steps()
+        else:
+            self._connection.transport.close()
+
+
+_CONTINUE = b"HTTP/1.1 100 "
 
 
 class ClosingProtocol(BoundedProtocol):
@@ -66,7 +95,14 @@ class ClosingProtocol(BoundedProtocol):
     def close_with_answer(self) -> None:
         """Let the answer to the latest request be the last."""
         self.cycle.keep_alive = False
-        self.cycle.transport = _Transport(self)  # type: ignore[assignment]  # all that an answer needs of one
+        self.transport_of(self.cycle).closes_in_steps = True
+
+    def transport_of(self, cycle: RequestResponseCycle) -> AnswerTransport:
+        """Return the transport of the answer to a request."""
+        transport: object = cycle.transport
+        if not isinstance(transport, AnswerTransport):
+            transport = cycle.transport = AnswerTransport(self)  # type: ignore[assignment]  # all that an answer needs
+        return transport
 
     def close_in_steps(self) -> None:
         """Say that nothing more follows, and drop what still comes. Nothing may be written after this."""

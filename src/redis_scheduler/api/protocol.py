@@ -250,6 +250,7 @@ class JsonHttpProtocol(ClosingProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if cycle.scope["http_version"] in _VERSIONS:
             self._answering = cycle
+            self.transport_of(cycle)
             super()._start_asgi_task(cycle, app)
 
     def on_chunk_header(self) -> None:
@@ -290,7 +291,9 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or end after the last."""
-        self._answering = None  # an idle connection keeps nothing of it
+        if self._answering is not None:
+            self.transport_of(self._answering).flush()
+            self._answering = None  # an idle connection keeps nothing of it
         if self.transport.is_closing():
             return
         if self.flow.read_paused:
