@@ -18,8 +18,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def _written(raw: redis.asyncio.Redis) -> list[bytes | str]:
-    """The keys there are, but for the mark that a process makes when it meets Redis: at its start, or after a flush."""
-    return [key for key in await raw.keys() if key != keys.TOKEN_MARK.encode()]
+    """The keys there are, but for the marks that a process makes when it meets Redis: at its start, or after a flush."""
+    marks = {keys.TOKEN_MARK.encode(), keys.INSTANCE.encode()}
+    return [key for key in await raw.keys() if key not in marks]
 
 
 async def refused(api: Client, raw: redis.asyncio.Redis, method: str, path: str, **options: Any) -> tuple[int, str]:

@@ -17,13 +17,15 @@ PROVEN_S = 2 * pool.REST_S
 """Idleness after which a receiver is known to keep connections."""
 
 
-def closes_behind(pause_s: float) -> Behaviour:
-    """Answer, and close a moment later without having said so, whatever has come by then."""
+def closes_behind(pause_s: float, took_s: list[float]) -> Behaviour:
+    """Answer, and close a moment later without having said so, whatever has come by then; keep how long that took."""
 
     async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        answered_at = time.monotonic()
         writer.write(OK)
         await asyncio.sleep(pause_s)
         writer.close()
+        took_s.append(time.monotonic() - answered_at)
 
     return behave
 
@@ -31,12 +33,17 @@ def closes_behind(pause_s: float) -> Behaviour:
 @pytest.mark.parametrize("pause_s", [0, 0.001, 0.002, 0.02])
 async def test_a_receiver_that_closes_behind_its_answers_costs_no_attempt(pause_s: float) -> None:
     random.seed(9)
-    async with answering(closes_behind(pause_s)) as receiver, Deliverer("token", 5) as deliverer:
+    took_s: list[float] = []
+    late = 0
+    async with answering(closes_behind(pause_s, took_s)) as receiver, Deliverer("token", 5) as deliverer:
         for _ in range(200):
             outcome = await deliverer.attempt(claim_of(receiver.url))
-            assert outcome.error is None
+            if outcome.error is not None:
+                # On a busy machine it may close so late that it was one which keeps its connections.
+                assert took_s[-1] >= pool.REST_S, outcome.error
+                late += 1
             await asyncio.sleep(random.random() * 2 * min(pause_s, 0.003))
-        assert len(receiver.heads) == 200
+        assert 200 - late <= len(receiver.heads) <= 200
 
 
 def dies_on_the_second(last_words: bytes = b"", after_s: float = 0) -> Behaviour:
