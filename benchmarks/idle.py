@@ -126,7 +126,7 @@ async def children_listen(server: harness.Redis) -> None:
 async def measure_all(options: argparse.Namespace, server: harness.Redis, folder: Path) -> dict[str, Any]:
     """Measure every arrangement that is asked for on this Redis, as it is now."""
     found = {}
-    for name in ARRANGEMENTS if options.roles == "every" else (options.roles,):
+    for name in options.roles or ARRANGEMENTS:
         async with harness.running(folder, ARRANGEMENTS[name], REDIS_URL=server.url) as processes:
             if ARRANGEMENTS[name] == (SUPERVISED,):
                 await children_listen(server)
@@ -150,7 +150,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             # For as long as everything else is measured: the longer, the finer.
             meter = await Meter.start(redis=unused_redis, loop=[pid])
             nothing = await measure_all(options, server, folder)
-            if options.roles == "every":
+            if not options.roles:
                 async with private(folder) as (private_server, parts):
                     await asyncio.sleep(options.settle)
                     nothing[PRIVATE] = await watch(private_server, parts, options.seconds)
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=harness.positive, default=1_000_000, help="tasks for tomorrow")
     parser.add_argument("--seconds", type=float, default=30.0, help="for which idle processes are watched")
     parser.add_argument("--settle", type=float, default=10.0, help="seconds from the start of a process until then")
-    parser.add_argument("--roles", choices=("every", *ARRANGEMENTS), default="every", help="the processes to watch")
+    parser.add_argument("--roles", nargs="+", choices=ARRANGEMENTS, help="the processes to watch (all of them)")
     options = parser.parse_args()
     runs = 2 * len(ARRANGEMENTS) + 1
     limit_s = 120 + runs * (options.settle + options.seconds + 20) + options.tasks / SEED_A_SECOND

@@ -21,7 +21,6 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from redis_scheduler import store as store_module
 from tests.chaos.figures import FULL, Figures, scaled
-from tests.support.redis_process import RedisProcess
 from tests.support.transitions import WAITING_MOST, Connections, Example, Step
 
 SHRINKING_S = 20.0
@@ -106,14 +105,14 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def run(runner: asyncio.Runner, server: RedisProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
-    """A run on the case's Redis, where few may wait for a retry, or lose their workers; hypothesis leaves nothing here."""
+def run(runner: asyncio.Runner, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """A run on a Redis that no fault is injected into, where few may wait for a retry, or lose their workers; hypothesis leaves nothing here."""
     monkeypatch.setattr(store_module, "WAITING_MOST", WAITING_MOST)
     monkeypatch.setattr(store_module, "LOST_WORKERS_MOST", LOST_WORKERS_MOST)
     set_hypothesis_home_dir(tmp_path / "hypothesis")
 
     async def connect() -> Connections:
-        return Connections(server.url)
+        return Connections(redis_url)
 
     shared = runner.run(connect())
     yield Run(shared)
@@ -122,6 +121,7 @@ def run(runner: asyncio.Runner, server: RedisProcess, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.case("18", "transitions in random order against a model")
+@pytest.mark.long
 def test_no_order_of_transitions_loses_a_task_an_update_or_a_cancel(
     run: Run, runner: asyncio.Runner, figures: Figures
 ) -> None:

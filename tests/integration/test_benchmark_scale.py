@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_benchmarks import run
 
 SMALL = {
@@ -10,6 +12,7 @@ SMALL = {
 }
 
 
+@pytest.mark.long
 def test_scale_compares_few_with_many_and_every_task_arrives_once(tmp_path: Path) -> None:
     found = run("scale", tmp_path, *(text for name, size in SMALL.items() for text in (f"--{name}", str(size))))
     assert [one["tasks"] for one in found["memory"]] == [200, 2_000]

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_benchmarks import run
 
 
+@pytest.mark.long
 def test_every_role_is_started_and_stopped(tmp_path: Path) -> None:
-    found = run("start", tmp_path, "--tries", "1")
+    found = run("start", tmp_path, "--tries", "1", whole_start=True)
     for name in ("all_fresh", "all_used", "api", "worker"):
         assert found[name].keys() == {"start_ms", "stop_ms"}
     for name in ("interpreter", "packages", "own_imports"):

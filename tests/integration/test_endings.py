@@ -95,8 +95,8 @@ async def _exchange(recorder: Recorder, names: list[str], end: str, cuts: list[i
         client.close()
     await asyncio.sleep(0)
     recorder.gate.set()
-    await wait_until(lambda: not recorder.connections, "closed")
-    await wait_until(lambda: not recorder.server.server_state.tasks, "answered")
+    await wait_until(lambda: not recorder.connections, "closed", every_s=0.001)
+    await wait_until(lambda: not recorder.server.server_state.tasks, "answered", every_s=0.001)
 
 
 @pytest.mark.parametrize("end", ENDS)

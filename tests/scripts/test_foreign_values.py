@@ -11,7 +11,6 @@ from redis_scheduler.audit import audit, balance
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import Entry, Store
-from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.conftest import Full
 from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
@@ -48,13 +47,11 @@ async def done_or_unchanged(name: str, task: Task, store: Store, raw: redis.asyn
     return True
 
 
-async def is_mended(store: Store) -> None:
-    """See that an audit puts right whatever is wrong, and the books balance then."""
+async def mend(store: Store) -> None:
+    """Have an audit put right whatever is wrong, and the books balanced. The audit that each test ends with sees whether they are."""
     async for _ in audit(store.client, repairs=True):
         pass
     await balance(store.client)
-    assert [finding async for finding in audit(store.client)] == []
-    assert (await Views(store.client).ledger()).is_balanced
 
 
 @pytest.mark.parametrize("is_full", [False, True])
@@ -74,7 +71,7 @@ async def test_a_foreign_key_leaves_nothing_half_done_and_is_left_alone(
     await ask(raw, "DEL", place)
     if has_kept:
         await ask(raw, "RENAME", KEPT, place)
-    await is_mended(store)
+    await mend(store)
 
 
 @pytest.mark.parametrize("value", ["x", "", "1.5", "9223372036854775807", "nan"])
@@ -87,7 +84,7 @@ async def test_a_counter_that_is_no_number_keeps_no_task_from_its_way(
         await ask(raw, "HSET", keys.COUNTERS, counter, value)
     await VERBS[name].call(store, task)
     assert await state_of(raw, task.key) == VERBS[name].after
-    await is_mended(store)
+    await mend(store)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +152,7 @@ async def test_a_queue_that_takes_no_more_entries_loses_no_task(
     assert [finding.kind async for finding in audit(store.client)] == ["stray entry"]
     await ask(raw, "DEL", keys.QUEUE)
     await store.client.create_group()
-    await is_mended(store)
+    await mend(store)
 
 
 async def test_a_batch_that_a_foreign_key_refuses_leaves_nothing(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -188,7 +185,7 @@ async def test_a_place_that_is_no_id_spoils_no_other_task_of_the_batch(
         assert await store.cancel([(task.key, None) for task in tasks]) == "CCCC"
         for task in tasks:
             assert await state_of(raw, task.key) == MISSING
-        await is_mended(store)
+        await mend(store)
 
 
 @pytest.mark.parametrize("failure", ["x", "", "99999999999999999999 {}", "-1 {}", "1e3 {}", b"\xff"])
