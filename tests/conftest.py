@@ -19,14 +19,21 @@ from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import candidates, choose
 from redis_scheduler.store import Store
 from tests.support import parallel, starter
-from tests.support.audit import audited, plain
+from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, put_asked_server_first, running
 
+LONG_S = 15
+"""What takes longer is marked: at the end of the list it would keep the whole run waiting."""
+
+long_ones: list[str] = []
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
+    config.addinivalue_line("markers", "quiet: none but a unit's tests run beside it, since it measures delays")
+    config.addinivalue_line("markers", "long: takes so long that it must begin before the others")
     config.addinivalue_line("markers", "whole_start: the service is started anew, since the start is what is tested")
     # A busy machine makes no example wrong.
     hypothesis.settings.register_profile("without a deadline", deadline=None)
@@ -79,21 +86,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # First, while nothing else has begun that would have to end before.
-    items.sort(key=_is_alone, reverse=True)
+    # Those that are alone are among the first, while nothing else has begun that would have to end before; then the long ones.
+    items.sort(key=lambda item: (not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long")))
 
 
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
+def pytest_collection_finish(session: pytest.Session) -> None:
+    parallel.first = sum(_has(item, "quiet") or _has(item, "alone") for item in session.items)
+
+
+def _has(item: pytest.Item, marker: str) -> bool:
+    return item.get_closest_marker(marker) is not None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     starter.is_used = item.get_closest_marker("whole_start") is None
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.duration > LONG_S and not {"quiet", "long"} & report.keywords.keys():
+        long_ones.append(f"{report.nodeid} took {report.duration:.0f} s")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if long_ones:
+        terminalreporter.section("without the marker `long`")
+        for line in long_ones:
+            terminalreporter.write_line(line)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with parallel.room(item.config, _is_alone(item)):
+    is_alone, is_quiet = _has(item, "alone"), _has(item, "quiet")
+    names = ["units"] if item.path.parent.name == "unit" else ["others"]
+    with parallel.rooms(item.config, *(["others", "units"] if is_alone else names), alone=is_alone or is_quiet):
         ran = yield
         _forget_failure()
         return ran
@@ -130,22 +155,25 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-async def redis_url(redis_server: str) -> AsyncIterator[str]:
-    """The URL of an empty server; what the test leaves behind is audited."""
+async def _emptied(redis_server: str) -> AsyncIterator[redis.asyncio.Redis]:
     async with audited(redis_server) as raw:
         pipeline = raw.pipeline(transaction=False)
         pipeline.execute_command("FLUSHALL")
         pipeline.execute_command("CONFIG", "SET", "maxmemory", 0)
         await pipeline.execute()
-        yield redis_server
+        yield raw
 
 
 @pytest.fixture
-async def raw(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """The library's own client, to look at keys and to seed them."""
-    client = plain(redis_url)
-    yield client
-    await client.aclose()
+def redis_url(redis_server: str, _emptied: redis.asyncio.Redis) -> str:
+    """The URL of an empty server; what the test leaves behind is audited."""
+    return redis_server
+
+
+@pytest.fixture
+def raw(_emptied: redis.asyncio.Redis) -> redis.asyncio.Redis:
+    """The library's own client of that server, to look at keys and to seed them."""
+    return _emptied
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from redis_scheduler.embedded import EmbeddedServer
 from tests.support.engine import MODULE
@@ -50,6 +51,7 @@ async def schedule_many(client: Client, webhook: str, count: int, ttl: float = 0
     return set(await asyncio.gather(*(client.schedule(webhook, ttl, data=number) for number in range(count))))
 
 
+@pytest.mark.long
 async def test_a_killed_workers_deliveries_all_arrive_within_the_lease(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -197,6 +199,7 @@ async def test_a_machine_out_of_sockets_burns_no_attempt(redis_url: str, tmp_pat
         assert (stats["counters"]["delivered"], stats["counters"]["failed"]) == (2, 0)
 
 
+@pytest.mark.long
 async def test_an_outage_longer_than_the_lease_doubles_nothing_of_the_living(
     tmp_path: Path, receiver: Receiver
 ) -> None:

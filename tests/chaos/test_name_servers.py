@@ -67,6 +67,7 @@ async def name_server(names: Names, checker: Checker, tmp_path: Path) -> AsyncIt
 
 
 @pytest.mark.case("20", "names that hang: of receivers, and of Redis")
+@pytest.mark.long
 async def test_names_that_hang_hold_up_no_other(
     checker: Checker,
     server: RedisProcess,

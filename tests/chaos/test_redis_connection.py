@@ -135,6 +135,7 @@ async def test_a_cut_longer_than_the_lease_doubles_nothing_and_moves_no_retry(
 
 
 @pytest.mark.case("10c", f"the reply of every {DROPPED_EVERY}th command dropped after it was executed")
+@pytest.mark.long
 async def test_dropped_replies_double_nothing_and_leave_nothing_pending(
     checker: Checker, proxy: Proxy, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:

@@ -154,11 +154,12 @@ PADDING = 50_000
 ROOM = scaled(30, 8) * 1_000_000
 """Bytes of Redis that tasks may take."""
 
-FULL_S = 8
+FULL_S = scaled(8, 12)
 """When the tasks that fill it are due: until then there is no room."""
 
 
 @pytest.mark.case("13", "maxmemory reached with noeviction")
+@pytest.mark.long
 async def test_a_full_redis_delivers_what_is_due_and_the_service_resumes_by_itself(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:

@@ -26,7 +26,7 @@ def slots_held(worker: Process, receivers: list[Receiver]) -> int:
     return sum(at.status == psutil.CONN_ESTABLISHED and at.raddr.port in ports for at in connections if at.raddr)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("hosts", "tasks_each", "concurrency", "steady_per_s"),
     [
@@ -106,7 +106,7 @@ def thousand(case: str, hosts: int, retry_time_s: int, steady_per_s: int, steady
     return pytest.param(hosts, retry_time_s, steady_per_s, steady_s, marks=marks)
 
 
-@pytest.mark.alone
+@pytest.mark.quiet
 @pytest.mark.parametrize(
     ("hosts", "retry_time_s", "steady_per_s", "steady_s"),
     [

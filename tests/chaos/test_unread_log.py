@@ -61,6 +61,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.case("23", "a log that nobody reads, under load with failures")
+@pytest.mark.long
 async def test_a_log_that_nobody_reads_costs_nothing_but_its_lines(
     checker: Checker, figures: Figures, tmp_path: Path, pipe: tuple[int, int]
 ) -> None:

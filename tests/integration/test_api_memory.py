@@ -509,6 +509,7 @@ async def answer_of(port: int, method: str, path: str, body: bytes = b"") -> byt
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+@pytest.mark.long
 async def test_large_tasks_that_are_asked_for_at_once_hold_little(
     tmp_path: Path, redis_url: str, store: Store, method: str
 ) -> None:

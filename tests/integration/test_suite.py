@@ -34,9 +34,30 @@ def take_part(kind, request):
 def test_alone(number, request):
     take_part("alone", request)
 
+@pytest.mark.quiet
+def test_quiet(request):
+    Path("quiet").touch()
+    until = time.monotonic() + 30
+    while not Path("a unit beside it").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    take_part("quiet", request)
+
 @pytest.mark.parametrize("number", range(24))
 def test_beside(number, request):
     take_part("beside", request)
+"""
+
+UNITS = """
+from pathlib import Path
+import pytest
+from test_suite import take_part
+
+@pytest.mark.parametrize("number", range(60))
+def test_unit(number, request):
+    if Path("quiet").exists():
+        Path("a unit beside it").touch()
+    take_part("unit", request)
 """
 
 
@@ -57,15 +78,19 @@ def ran_through(command: list[str], surroundings: dict[str, Any]) -> str:
 
 def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Path) -> None:
     command, surroundings = written(SUITE, tmp_path)
-    printed = ran_through([*command, "--numprocesses=3", "--maxschedchunk=1", "--strict-markers"], surroundings)
-    assert "30 passed" in printed, printed
+    (tmp_path / "unit").mkdir()
+    (tmp_path / "unit" / "test_unit.py").write_text(UNITS)
+    arguments = ["unit", "--numprocesses=3", "--maxschedchunk=1", "--strict-markers"]
+    printed = ran_through([*command, *arguments], surroundings)
+    assert "91 passed" in printed, printed
     assert "[100%]" in printed, "the progress shows"
     ran = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
     # Each process has a temporary folder of its own.
     assert len({folder for *_, folder in ran}) == len({process for *_, process, _ in ran}) == 3
-    alone, beside = ([one for one in ran if one[0] == kind] for kind in ("alone", "beside"))
+    alone, quiet, beside = ([one for one in ran if one[0] == kind] for kind in ("alone", "quiet", "beside"))
     assert any(overlap(one, other) for one in beside for other in beside if one is not other)
     assert not any(overlap(one, other) for one in alone for other in ran if one is not other)
+    assert not any(overlap(one, other) for one in quiet for other in beside)
 
 
 def overlap(one: list[float], other: list[float]) -> bool:
@@ -129,6 +154,7 @@ def test_waits(redis_server, tmp_path):
 """
 
 
+@pytest.mark.long
 async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
     command, surroundings = written(KILLED, tmp_path)
     with (tmp_path / "log").open("wb") as log:
