@@ -1,4 +1,4 @@
-"""How answers leave the HTTP server, and how a connection ends: so that its client sees the last answer, within a bounded time.
+"""How answers leave the HTTP server, and how a connection ends: so that its client sees the last answer, and in time.
 
 A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the
 answer. So after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that
@@ -35,9 +35,14 @@ LOOKS_AT_STOP = 10
 """So often it is looked within that time."""
 
 
+CONTINUE = b"HTTP/1.1 100 "
+"""How the answer begins that asks for a body. Its client waits for it, so it is never kept."""
+
+
 class AnswerTransport:
-    """The transport of one answer. The head goes out with the beginning of the body: a write more was a tenth of the
-    CPU time of a schedule.
+    """What uvicorn writes one answer to. It sends the head together with the first piece of the body.
+
+    uvicorn writes them one after the other: two system calls and two packets for each answer.
     """
 
     def __init__(self, connection: "ClosingProtocol") -> None:
@@ -52,7 +57,7 @@ class AnswerTransport:
         if self._has_head:
             self._connection.transport.write(self._head + data)
             self._head = b""
-        elif data.startswith(_CONTINUE):
+        elif data.startswith(CONTINUE):
             self._connection.transport.write(data)
         else:
             self._has_head = True
@@ -72,11 +77,8 @@ class AnswerTransport:
             self._connection.transport.close()
 
 
-_CONTINUE = b"HTTP/1.1 100 "
-
-
 class ClosingProtocol(BoundedProtocol):
-    """A connection that ends in this way."""
+    """A connection that sends its answers and ends in these ways."""
 
     is_stranger = True
     """Whether no request of it has carried the token."""
@@ -98,7 +100,7 @@ class ClosingProtocol(BoundedProtocol):
         self.transport_of(self.cycle).closes_in_steps = True
 
     def transport_of(self, cycle: RequestResponseCycle) -> AnswerTransport:
-        """Return the transport of the answer to a request."""
+        """Return the transport that the answer to a request is written to; the first call puts it in place."""
         transport: object = cycle.transport
         if not isinstance(transport, AnswerTransport):
             transport = cycle.transport = AnswerTransport(self)  # type: ignore[assignment]  # all that an answer needs
