@@ -68,13 +68,13 @@ TEXTS = of(list[bytes])
 NUMBER = of(int)
 
 
-def sized(shape: Any, least: int, most: int | None = None) -> Callable[[Any], Any]:
+def sized(shape: Any, count: int) -> Callable[[Any], Any]:
     """Return what reads a list of that type with so many members."""
 
     def read(answer: Any) -> Any:
         found = msgspec.convert(answer, shape)
-        if not least <= len(found) <= (least if most is None else most):
-            raise ValueError(f"Expected a list of {least}{'' if most is None else f' to {most}'}")
+        if len(found) != count:
+            raise ValueError(f"Expected a list of {count}")
         return found
 
     return read

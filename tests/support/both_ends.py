@@ -1,7 +1,8 @@
 """Hands out the tests from both ends of the list, so that waits and work are under way side by side.
 
-The suite's list begins with what takes long and with whole services, which wait most of the time, and ends with units and scripts,
-which do not. So one process takes what is last, and has a core busy; the others take what is first, and nothing long is left to the end.
+The list begins with long tests and with whole services, which wait most of the time; it ends with units and scripts,
+which do not wait. So one process takes what is last, and keeps a core busy. The others take what is first, so that
+nothing long is left to the end.
 """
 
 from xdist.scheduler import LoadScheduling
