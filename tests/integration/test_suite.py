@@ -162,7 +162,8 @@ async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
             [*command, "--numprocesses=1"], **surroundings, stdout=log, stderr=log
         )
     try:
-        await wait_until(lambda: list(tmp_path.rglob("ready")), "its test has a server and a service", 30)
+        await wait_until(lambda: list(tmp_path.rglob("ready")) or run.poll() is not None, "its test has begun", 60)
+        assert run.poll() is None, (tmp_path / "log").read_text()
         family = psutil.Process(run.pid).children(recursive=True)
     finally:
         run.send_signal(signal.SIGKILL)
