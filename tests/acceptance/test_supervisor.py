@@ -173,6 +173,7 @@ async def test_a_second_signal_is_passed_on(redis_url: str, tmp_path: Path, rece
         assert supervisor.events("released")
 
 
+@pytest.mark.whole_start
 async def test_the_processes_of_a_killed_supervisor_end_by_themselves(
     redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -264,6 +265,7 @@ async def test_a_supervisor_whose_processes_die_young_is_not_healthy(redis_url: 
         await wait_until(
             lambda: len(process.events("process-died")) > enough, "it might have been touched", timeout_s=30
         )
+        assert {event.get("signal") for event in process.events("process-died")} == {"SIGKILL"}
         assert not await asyncio.to_thread(is_healthy)
         dying.cancel()
         await children(process)

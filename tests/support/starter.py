@@ -1,7 +1,8 @@
 """Starts the service without importing it anew, which is four fifths of a start's CPU time.
 
 A process has imported it once, and forks for each start. What runs is a whole process all the same: its id,
-descriptors, signals, variables and end are its own. A test of the start itself has the marker `whole_start`.
+descriptors, signals, variables and end are its own. A supervisor's first children are forked with it (spares.py). A test
+of the start itself has the marker `whole_start`.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ import subprocess
 import sys
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+
+from tests.support import spares
 
 REQUEST_BYTES = 200_000
 
@@ -131,6 +134,8 @@ def main(descriptor: int) -> None:
     os.closerange(3, 1_000)
     run, environment, folder = json.loads(request)
     os.chdir(folder)
+    if environment.get("PROCESSES") == "2":
+        run, environment = spares.prepare(2) or (run, environment)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = run[1:]
