@@ -199,14 +199,11 @@ async def test_each_of_several_processes_ends_in_order_whichever_signal_it_gets(
     assert len(receiver.arrivals) == 20
 
 
-@PROCESSES
-async def test_under_nohup_it_outlives_the_hangup(processes: str, tmp_path: Path, receiver: Receiver) -> None:
+async def test_under_nohup_it_outlives_the_hangup(tmp_path: Path, receiver: Receiver) -> None:
+    """The signal is left ignored before there is a service or a supervisor, by one line for both."""
     with (tmp_path / "log").open("wb") as log:
         script = f"exec nohup {COMMAND}"
-        async with shell(script, tmp_path, {"PROCESSES": processes}, stdout=log.fileno(), stderr=log.fileno()) as (
-            process,
-            client,
-        ):
+        async with shell(script, tmp_path, {}, stdout=log.fileno(), stderr=log.fileno()) as (process, client):
             process.send_signal(signal.SIGHUP)
             await client.schedule(receiver.url)
             await client.drained()
@@ -322,8 +319,9 @@ async def test_a_terminal_that_stops_who_writes_from_the_background_stops_nothin
     [
         (["<&-", ">&-", "2>&-"], "1"),
         (["<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"], "1"),
-        # The supervisor opens them as one process does, before its own start; its processes are given what it has.
-        (["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], "2"),
+        # A supervisor opens them by the same line, before it knows that it is one. Its processes get a pipe as their input,
+        # whose number must not be a closed one's, and write to what the supervisor has: at its worst, to what it opened.
+        (["<&-", "<&- >&- 2>&-"], "2"),
     ],
 )
 async def test_streams_that_are_closed_at_the_start_harm_nothing(
