@@ -155,15 +155,16 @@ def test_waits(redis_server, tmp_path):
 
 
 @pytest.mark.long
-async def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
-    command, surroundings = written(KILLED, tmp_path)
-    with (tmp_path / "log").open("wb") as log:
+async def test_a_killed_run_leaves_no_process_behind(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("run")  # a short name: there is a socket in it
+    command, surroundings = written(KILLED, folder)
+    with (folder / "log").open("wb") as log:
         run = subprocess.Popen(  # noqa: ASYNC220  # it is killed below
             [*command, "--numprocesses=1"], **surroundings, stdout=log, stderr=log
         )
     try:
-        await wait_until(lambda: list(tmp_path.rglob("ready")) or run.poll() is not None, "its test has begun", 60)
-        assert run.poll() is None, (tmp_path / "log").read_text()
+        await wait_until(lambda: list(folder.rglob("ready")) or run.poll() is not None, "its test has begun", 60)
+        assert run.poll() is None, (folder / "log").read_text()
         family = psutil.Process(run.pid).children(recursive=True)
     finally:
         run.send_signal(signal.SIGKILL)
