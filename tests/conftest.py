@@ -68,11 +68,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Collect the tests without a look at garbage: they stay."""
     gc.disable()
     try:
-        parallel.compile_share(session.config)
         return (yield)
     finally:
         gc.freeze()

@@ -5,13 +5,11 @@ it runs when no other does, before all the rest. Beside one with the marker `qui
 """
 
 import fcntl
-import importlib
 import os
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,19 +30,6 @@ def process_count() -> int:
 def is_one_of_many(config: pytest.Config) -> bool:
     """Whether this process runs a share of the tests."""
     return hasattr(config, "workerinput")
-
-
-def compile_share(config: Any) -> None:
-    """Import the modules of tests, each process from another one on: in a new tree each is compiled once, not by all of them."""
-    if not is_one_of_many(config) or config.args != config.getini("testpaths"):
-        return
-    files = sorted(path.relative_to(config.rootpath) for path in config.rootpath.glob("tests/*/test_*.py"))
-    index, count = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]
-    start = len(files) * index // count
-    for file in files[start:] + files[:start]:
-        # It may have to wait for the markers of its folder; and the collection tells what is wrong with it.
-        with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):
-            importlib.import_module(".".join(file.with_suffix("").parts))
 
 
 @contextmanager
