@@ -6,6 +6,7 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler import store as store_module
 from redis_scheduler.blocking import QueueReader
+from redis_scheduler.errors import StoreRefused
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import LEASE_MS, Promotion, Store, redis_ms
 from tests.scripts.states import (
@@ -199,3 +200,22 @@ async def test_an_entry_that_was_deleted_before_anybody_claimed_it_is_passed_ove
             reader = QueueReader(client, store.name)
             assert [entry.key for entry in await reader.claim(2)] == [task.key]
             await reader.aclose()
+
+
+async def test_what_cannot_be_taken_out_is_not_put(redis_url: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    """As where somebody takes rights from the user of a running service: the task would stand twice."""
+    [key] = await overdue_tasks(store, 1)
+    await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all")
+    limited = RedisClient(f"{redis_url.replace('://', '://limited:password@', 1)}", 3)
+    try:
+        await limited.command("TIME")  # whatever the service needs was there
+        await ask(raw, "ACL", "SETUSER", "limited", "-zrem")
+        with pytest.raises(StoreRefused, match="NOPERM for ZREM"):
+            await Store(limited, "worker-a").promote()
+    finally:
+        await limited.aclose()
+        await ask(raw, "ACL", "DELUSER", "limited")
+    assert await queue(raw) == []
+    assert await state_of(raw, key) == DUE
+    assert await store.promote() == Promotion(1, None)
+    assert await state_of(raw, key) == QUEUED

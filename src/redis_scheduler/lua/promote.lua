@@ -16,6 +16,8 @@ local now = now_us()
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
+  -- What is put stands twice where it cannot be taken out: a user that lost the right to must meet that first.
+  redis.call('ZREM', due, '')
   -- What a foreign key, or a foreign entry with the last id there is, may refuse comes before what is taken out.
   local first_id = put(queue, 'XADD', queue, '*', 'key', keys[1])
   if type(first_id) == 'table' then
