@@ -90,6 +90,7 @@ async def test_a_worker_stopped_under_load_finishes_what_is_in_flight_and_begins
     for _ in range(rounds):
         worker = await checker.start("worker")
         await arrived(checker, len(arrivals) + 500)
+        await wait_until(lambda: checker.receiver.in_flight > 60, "deliveries are under way", 20)
         worker.signal(signal.SIGTERM)
         assert await worker.ended() == 0
         [heard] = worker.events("stopping")
