@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    parallel.first = sum(_has(item, "quiet") or _has(item, "alone") for item in session.items)
+    parallel.first_count = sum(_has(item, "quiet") or _has(item, "alone") for item in session.items)
 
 
 def _has(item: pytest.Item, marker: str) -> bool:

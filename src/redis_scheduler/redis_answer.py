@@ -47,7 +47,7 @@ class AnswerTooLarge(InvalidResponse):
 
 
 def _has_long_count(data: bytes) -> bool:
-    # To look for a byte costs a fiftieth of the pattern; an answer that is a list begins with it.
+    # An answer that is a list begins with `*`. To look for that byte behind it costs a fiftieth of the pattern.
     if _LONG_COUNT.match(data) or (data.find(b"*", 1) > 0 and _LONG_COUNT.search(data)):
         return True
     # Within an answer, these stand at the beginning of a line.

@@ -208,7 +208,7 @@ async def test_what_cannot_be_taken_out_is_not_put(redis_url: str, store: Store,
     await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all")
     limited = RedisClient(f"{redis_url.replace('://', '://limited:password@', 1)}", 3)
     try:
-        await limited.command("TIME")  # whatever the service needs was there
+        await limited.command("TIME")  # this checks that the user may do all that the service needs
         await ask(raw, "ACL", "SETUSER", "limited", "-zrem")
         with pytest.raises(StoreRefused, match="NOPERM for ZREM"):
             await Store(limited, "worker-a").promote()

@@ -1,7 +1,8 @@
 """What lets several pytest processes run the suite side by side: `pytest --numprocesses=auto`.
 
 Each has its own servers and folders. A test with the marker `alone` measures what others would disturb:
-it runs when no other does, before all the rest. Beside one with the marker `quiet` run the units, which one process takes (both_ends.py).
+it runs when no other does, before all the rest. Only units, which one process takes (both_ends.py), run beside one with the
+marker `quiet`.
 """
 
 import fcntl
@@ -18,8 +19,8 @@ MOST_PROCESSES = 10
 FIRST_S = 120
 """How long the others let those first that want to be alone: one may have died on its way."""
 
-first = 0
-"""How many of these are let first, in all processes."""
+first_count = 0
+"""How many tests want to be alone, in all processes: the others wait until these have begun."""
 
 
 def process_count() -> int:
@@ -57,10 +58,10 @@ def rooms(config: pytest.Config, *names: str, alone: bool) -> Generator[None]:
 
 def _let_first(at_the_door: Path) -> None:
     """Wait until all that want to be alone have come to the door: who was let in before would keep them and all others waiting."""
-    global first
+    global first_count
     until = time.monotonic() + FIRST_S
-    while first and time.monotonic() < until:
-        if at_the_door.exists() and at_the_door.stat().st_size >= first:
+    while first_count and time.monotonic() < until:
+        if at_the_door.exists() and at_the_door.stat().st_size >= first_count:
             break
         time.sleep(0.05)
-    first = 0
+    first_count = 0

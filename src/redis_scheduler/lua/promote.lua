@@ -8,18 +8,18 @@
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
 --        listed under the consumer's pending entries.
--- Full   where it refuses XADD, XDEL of nothing is the first write.
---- include clock lease foreign
+-- Full   ZREM of nothing is the first write.
+--- include clock lease
 local due, queue, entries, tasks, failures = unpack(KEYS)
 local limit, most_claims, group, consumer, idle_ms, room = unpack(ARGV)
 local now = now_us()
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
-  -- What is put stands twice where it cannot be taken out: a user that lost the right to must meet that first.
+  -- This removes nothing. A user that has lost the right to ZREM is refused here, before a task stands in both places.
   redis.call('ZREM', due, '')
   -- What a foreign key, or a foreign entry with the last id there is, may refuse comes before what is taken out.
-  local first_id = put(queue, 'XADD', queue, '*', 'key', keys[1])
+  local first_id = redis.pcall('XADD', queue, '*', 'key', keys[1])
   if type(first_id) == 'table' then
     return first_id
   end
