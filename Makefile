@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
 PEERS := benchmarks/peers
-# Six processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
+# Seven processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
 # What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
 SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py delivery.py) \
@@ -57,7 +57,7 @@ run: install ## Start the service on a private Redis, and print a curl line to p
 	@echo "Starting the service; Ctrl-C stops it"
 	@LOG_LEVEL=$${LOG_LEVEL:-debug} RETRY_TIME=$${RETRY_TIME:-5} exec $(BIN)/redis-scheduler
 
-test: $(VENV)/.development ## Run the test suite on private Redis servers (4 to 5 minutes)
+test: $(VENV)/.development ## Run the test suite on private Redis servers (3 to 4 minutes)
 	@echo "Running the tests"
 	@$(BIN)/pytest $(PARALLEL)
 

@@ -27,6 +27,9 @@ from tests.support.servers import KINDS, put_asked_server_first, running
 LONG_S = 15
 """What takes longer is marked: at the end of the list it would keep the whole run waiting."""
 
+ORDER = ("chaos", "acceptance", "scripts", "integration", "unit")
+"""The list is taken from both ends (both_ends.py), which meet among scripts: these are short and keep the cores busy."""
+
 long_ones: list[str] = []
 
 
@@ -68,10 +71,11 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collect the tests without a look at garbage: they stay."""
     gc.disable()
     try:
+        parallel.import_share(session.config)
         return (yield)
     finally:
         gc.freeze()
@@ -87,7 +91,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Those that are alone are among the first, while nothing else has begun that would have to end before; then the long ones.
-    items.sort(key=lambda item: (not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long")))
+    def order(item: pytest.Item) -> tuple[bool, bool, bool, int]:
+        folder = item.path.parent.name
+        place = ORDER.index(folder) if folder in ORDER else 0
+        return not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long"), place
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

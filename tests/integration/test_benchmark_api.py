@@ -8,6 +8,7 @@ from benchmarks import harness, load
 from tests.integration.test_benchmarks import run
 
 
+@pytest.mark.long
 def test_the_api_is_compared_with_an_empty_endpoint(tmp_path: Path) -> None:
     found = run("api", tmp_path, "--requests", "200", "--concurrency", "8", "--rounds", "2")
     assert found["settings"] == {"requests": 200, "concurrency": 8, "rounds": 2}

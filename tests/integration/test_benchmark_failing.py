@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.test_benchmarks import run
 
 
+@pytest.mark.long
 def test_tasks_that_fail_are_tried_again_until_the_receiver_is_well_and_arrive_once(tmp_path: Path) -> None:
     found = run("failing", tmp_path, "--tasks", "100", "--retry-time", "0.1", "--window", "1")
     assert found["settings"] == {"tasks": 100, "workers": 1, "retry_time": 0.1, "window": 1.0}

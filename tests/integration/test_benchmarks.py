@@ -84,6 +84,7 @@ def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Pat
         assert 0 <= late_ms["min"] <= late_ms["p50"] <= late_ms["p99"] <= late_ms["max"]
 
 
+@pytest.mark.long
 async def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
     output = tmp_path / "found.json"
     # A shell's background job ignores it, and so would what the job starts.
