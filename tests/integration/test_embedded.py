@@ -5,6 +5,7 @@ The folder of each test is watched from outside, by the working directories of p
 # ruff: noqa: ASYNC110, ASYNC220, ASYNC240  (a test waits by looking, and its short looks at files block nobody)
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -51,17 +52,23 @@ def folder() -> Iterator[Path]:
     """A folder with a short path, as pytest's own are too long for a socket on macOS."""
     root = Path(tempfile.mkdtemp(prefix="rs-")).resolve()
     yield root / "data"
-    left = [process for path in [root, *root.rglob("*")] for process in servers_in(path)]
+    left = servers_in(root, *root.rglob("*"))
     for process in left:
         process.kill()
     shutil.rmtree(root)
     assert not left
 
 
-def servers_in(folder: Path) -> list[psutil.Process]:
-    """The live processes that work in the folder, whatever they are called."""
-    alive = psutil.process_iter(["cwd", "status"])
-    return [p for p in alive if p.info["cwd"] == str(folder) and p.info["status"] != psutil.STATUS_ZOMBIE]
+def servers_in(*folders: Path) -> list[psutil.Process]:
+    """The live processes that work in a folder, whatever they are called."""
+    names = {str(folder) for folder in folders}
+    return [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] in names and is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 async def ask(url: str, *command: str | int) -> Any:

@@ -139,10 +139,14 @@ def test_every_cut_of_an_offer_with_a_body(
 ) -> None:
     messages = [Message("/one", b"x\r\nUpgrade: a\r\n" + SMUGGLED, offer, chunk), Message("/two", b"", (), 0)]
     wire = b"".join(message.wire for message in messages)
-    for cut in range(len(wire)):
-        answers = runner.run(send(recorder, wire, {cut}))
-        assert recorder.requests == [("POST", at.path, at.body) for at in messages], f"cut at {cut}"
-        assert statuses(answers) == [b"200", b"200"]
+
+    async def send_with_each_cut() -> None:
+        for cut in range(len(wire)):
+            answers = await send(recorder, wire, {cut})
+            assert recorder.requests == [("POST", at.path, at.body) for at in messages], f"cut at {cut}"
+            assert statuses(answers) == [b"200", b"200"]
+
+    runner.run(send_with_each_cut())
 
 
 def test_an_offer_without_a_body_and_http_1_0(runner: asyncio.Runner, recorder: Recorder) -> None:

@@ -413,9 +413,9 @@ COSTLY = {
 
 
 def seconds_of(*steps: Callable[[], object]) -> list[float]:
-    """Return the CPU time of each, of its quickest of ten runs. They run in turn, so that a busy moment meets all."""
+    """Return the CPU time of each, of its quickest of five runs. They run in turn, so that a busy moment meets all."""
     quickest = [math.inf] * len(steps)
-    for _ in range(10):
+    for _ in range(5):
         for number, step in enumerate(steps):
             began = time.thread_time()
             with contextlib.suppress(InvalidRequest):
