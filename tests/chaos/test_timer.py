@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import random
 import time
 from collections import Counter, defaultdict
@@ -172,6 +173,9 @@ class Measured(RedisClient):
         self._waited_ms = held_off_ms(pid)
         self.cpu_ms: dict[str, list[float]] = defaultdict(list)
         """By the script's digest."""
+        self.stolen = 0
+        """Calls over the limit in whose time another took a core of this virtual machine for at least as long as they are over
+        it: Redis' CPU time has that too. They are left out of `cpu_ms`."""
         self.windows: list[Window] = []
 
     async def script(
@@ -180,7 +184,7 @@ class Measured(RedisClient):
         if script.sha not in self._loaded:
             await self._raw.execute_command("SCRIPT", "LOAD", script.text)
             self._loaded.add(script.sha)
-        waited_ms = held_off_ms(self._pid)
+        waited_ms, stolen_ms = held_off_ms(self._pid), stolen_so_far_ms()
         async with self._raw.pipeline(transaction=True) as transaction:
             transaction.info("cpu")
             transaction.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -190,11 +194,24 @@ class Measured(RedisClient):
             before, answer, after, log, _ = await transaction.execute()
         thread = "_main_thread" if "used_cpu_user_main_thread" in before else ""
         clocks = (f"used_cpu_user{thread}", f"used_cpu_sys{thread}")
-        self.cpu_ms[script.sha].append(1000 * sum(after[clock] - before[clock] for clock in clocks))
+        cpu_ms = 1000 * sum(after[clock] - before[clock] for clock in clocks)
+        if SLOW_MS <= cpu_ms < SLOW_MS + stolen_so_far_ms() - stolen_ms:
+            self.stolen += 1
+        else:
+            self.cpu_ms[script.sha].append(cpu_ms)
         wall_ms = [entry["duration"] / 1000 for entry in log if entry["command"].startswith(b"EVAL")]
         self.windows.append(Window(wall_ms, held_off_ms(self._pid) - self._waited_ms))
         self._waited_ms = waited_ms
         return read(answer)
+
+
+def stolen_so_far_ms() -> float:
+    """How long this virtual machine's host has given its cores to others; 0 on a system that does not tell."""
+    try:
+        steal = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+    except OSError:
+        return 0
+    return 1000 * steal / os.sysconf("SC_CLK_TCK")
 
 
 def held_off_ms(pid: int) -> float:
@@ -264,9 +281,11 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
         over_5_ms=sum(duration > SLOW_MS for duration in wall_ms),
         most_excess_ms=excess_ms,
         windows=len(measured.windows),
+        stolen_calls=measured.stolen,
         api_requests=len(took),
         api_ms=took_ms,
     )
+    assert measured.stolen <= len(measured.windows) // 10
     assert 0 < promote_ms.most < SLOW_MS
     assert 0 < schedule_ms.most < SLOW_MS
     assert [window for window in measured.windows if window.excess_ms > window.waited_ms] == []
