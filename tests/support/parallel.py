@@ -44,8 +44,8 @@ def import_share(config: pytest.Config) -> None:
     files = sorted({file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])})
     for file in files[int(own["workerid"].removeprefix("gw")) :: own["workercount"]]:
         if file.is_relative_to(config.rootpath):
-            # What fails, fails again where it is told.
-            with suppress(Exception, pytest.skip.Exception):
+            # Compiled it is by then. A folder's own markers are not known yet; any other fault comes again, where it is told.
+            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):
                 importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
 
