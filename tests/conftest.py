@@ -89,14 +89,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return BothEnds(config, log) if config.getoption("dist") == "load" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Those that are alone are among the first, while nothing else has begun that would have to end before; then the long ones.
-    def order(item: pytest.Item) -> tuple[bool, bool, bool, int]:
-        folder = item.path.parent.name
-        place = ORDER.index(folder) if folder in ORDER else 0
-        return not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long"), place
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: (_urgency(item), parallel.is_one_of_many(config) and _folder_place(item)))
 
-    items.sort(key=order)
+
+def _urgency(item: pytest.Item) -> tuple[bool, bool, bool]:
+    """Those that are alone are among the first, while nothing else has begun that would have to end before; then the long
+    ones."""
+    return not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long")
+
+
+def _folder_place(item: pytest.Item) -> int:
+    folder = item.path.parent.name
+    return ORDER.index(folder) if folder in ORDER else 0
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

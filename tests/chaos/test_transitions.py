@@ -29,12 +29,13 @@ SHRINKING_S = 20.0
 LOST_WORKERS_MOST = 2
 """Instead of 5, so that tasks on their last chance meet within an example."""
 
-EXAMPLES = scaled(100, 28)
+EXAMPLES = scaled(100, 40)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 
 SEED_SMALL = 1
-MISSED_MOST = scaled(0, 8)
+"""Its first 28 examples take every kind of transition."""
+MISSED_MOST = scaled(0, 2)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
 
 STEPS = st.lists(

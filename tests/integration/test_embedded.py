@@ -5,7 +5,6 @@ The folder of each test is watched from outside, by the working directories of p
 # ruff: noqa: ASYNC110, ASYNC220, ASYNC240  (a test waits by looking, and its short looks at files block nobody)
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -62,13 +61,8 @@ def folder() -> Iterator[Path]:
 def servers_in(*folders: Path) -> list[psutil.Process]:
     """The live processes that work in a folder, whatever they are called."""
     names = {str(folder) for folder in folders}
-    return [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] in names and is_alive(process)]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+    alive = psutil.process_iter(["cwd", "status"])
+    return [p for p in alive if p.info["cwd"] in names and p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 async def ask(url: str, *command: str | int) -> Any:

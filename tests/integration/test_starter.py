@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.acceptance.test_supervisor import all_ended, children
+from tests.support import starter
 from tests.support.service import Process, client_of, serving
 from tests.support.starter import Started
 from tests.support.waiting import wait_until
@@ -85,6 +86,26 @@ async def test_a_supervisor_that_ends_before_it_has_children_leaves_none(
         return False
 
     await wait_until(lambda: not any(map(works_here, psutil.process_iter())), "none is left")
+
+
+@pytest.mark.parametrize(("how", "code"), [("", 0), ("3", 3), ("a text", 1), ("error", 1)])
+def test_what_comes_at_an_end_comes_as_ever(how: str, code: int, tmp_path: Path) -> None:
+    module = "tests.support.ends"
+    with (tmp_path / "forked").open("wb") as log:
+        forked = starter.start([module, how], os.environ, {*os.environ}, (log.fileno(), log.fileno()))
+        assert forked is not None
+        assert forked.wait(20) == code
+    with (tmp_path / "anew").open("wb") as log:
+        command = [sys.executable, "-W", "error", "-m", module, how]
+        assert subprocess.run(command, stdout=log, stderr=log, timeout=20, check=False).returncode == code
+    # Where garbage is collected is not the same.
+    said, said_anew = (
+        sorted(line for line in (tmp_path / name).read_text().splitlines() if not line.startswith(("  ", "Traceback")))
+        for name in ("forked", "anew")
+    )
+    assert said == said_anew
+    assert {"from a thread", "at its end"} < {*said}
+    assert any("ResourceWarning" in line for line in said)
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_DIR", "PYTHONPATH"])

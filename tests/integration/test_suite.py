@@ -80,17 +80,20 @@ def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Pat
     command, surroundings = written(SUITE, tmp_path)
     (tmp_path / "unit").mkdir()
     (tmp_path / "unit" / "test_unit.py").write_text(UNITS)
-    arguments = ["unit", "--numprocesses=4", "--maxschedchunk=1", "--strict-markers"]
+    arguments = ["unit", "--numprocesses=3", "--maxschedchunk=1", "--strict-markers"]
     printed = ran_through([*command, *arguments], surroundings)
     assert "91 passed" in printed, printed
     assert "[100%]" in printed, "the progress shows"
     ran = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
     # Each process has a temporary folder of its own.
-    assert len({folder for *_, folder in ran}) == len({process for *_, process, _ in ran}) == 4
+    assert len({folder for *_, folder in ran}) == len({process for *_, process, _ in ran}) == 3
     alone, quiet, beside = ([one for one in ran if one[0] == kind] for kind in ("alone", "quiet", "beside"))
     assert any(overlap(one, other) for one in beside for other in beside if one is not other)
     assert not any(overlap(one, other) for one in alone for other in ran if one is not other)
     assert not any(overlap(one, other) for one in quiet for other in beside)
+    # One process has taken the list from its other end.
+    each = [[kind for kind, _, _, process, _ in ran if process == name] for name in ("gw0", "gw1", "gw2")]
+    assert any(kinds[:10] == ["unit"] * 10 for kinds in each)
 
 
 def overlap(one: list[float], other: list[float]) -> bool:

@@ -1,8 +1,8 @@
 """Hands out the tests from both ends of the list, so that waits and work are under way side by side.
 
 The list begins with long tests and with whole services, which wait most of the time; it ends with units, which do not
-wait. So two processes take what is last, and keep the cores busy. The others take what is first, so that nothing long is
-left to the end. In the middle are the scripts, short ones, where all meet.
+wait. So two of seven processes take what is last, and keep the cores busy. The others take what is first, so that nothing
+long is left to the end. On two cores they meet in the middle, among the scripts, which are short.
 """
 
 from xdist.scheduler import LoadScheduling
@@ -10,11 +10,12 @@ from xdist.workermanage import WorkerController
 
 
 class BothEnds(LoadScheduling):  # type: ignore[misc]
-    """Gives two processes what is last in the list: to one of them as soon as the first round is out, in which are the tests
-    that must not be disturbed."""
+    """Gives the second process what is last in the list; and of seven the third, but for its first tests: among these are
+    those that nothing may disturb."""
 
     def _send_tests(self, node: WorkerController, num: int) -> None:
-        is_first_round = len(self.collection) - len(self.pending) < 2 * len(self.nodes)
-        if self.nodes.index(node) in ((1,) if is_first_round else (1, 2)):
+        number = self.nodes.index(node)
+        takes_last = 1 <= number <= max(1, len(self.nodes) * 2 // 7)
+        if takes_last and (number == 1 or self.node2pending[node]):
             self.pending[:] = self.pending[-num:] + self.pending[:-num]
         super()._send_tests(node, num)

@@ -1,13 +1,14 @@
 """What lets several pytest processes run the suite side by side: `pytest --numprocesses=auto`.
 
 Each has its own servers and folders. A test with the marker `alone` measures what others would disturb:
-it runs when no other does, before all the rest. Only units, which one process takes (both_ends.py), run beside one with the
+it runs when no other does, before all the rest. Only units, which one process takes then (both_ends.py), run beside one with the
 marker `quiet`.
 """
 
 import fcntl
 import importlib
 import os
+import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +28,8 @@ first_count = 0
 
 def process_count() -> int:
     """Return how many processes `auto` is: seven for two cores, since most tests wait most of their time."""
-    return min(MOST_PROCESSES, 7 * (os.cpu_count() or 1) // 2)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(MOST_PROCESSES, 7 * cores // 2)
 
 
 def is_one_of_many(config: pytest.Config) -> bool:
@@ -36,17 +38,18 @@ def is_one_of_many(config: pytest.Config) -> bool:
 
 
 def import_share(config: pytest.Config) -> None:
-    """Import this process's share of the test files before they are collected: in a first run each is compiled once."""
+    """Import this process's share of the test files before they are collected: in a first run most are compiled once."""
     if not is_one_of_many(config):
         return
     own: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
+    tests = config.rootpath / "tests"
     given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-    files = sorted({file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])})
-    for file in files[int(own["workerid"].removeprefix("gw")) :: own["workercount"]]:
-        if file.is_relative_to(config.rootpath):
-            # Compiled it is by then. A folder's own markers are not known yet; any other fault comes again, where it is told.
-            with suppress(Exception, pytest.fail.Exception, pytest.skip.Exception):
-                importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
+    files = {file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
+    ours = sorted(file for file in files if file.is_relative_to(tests))
+    for file in ours[int(own["workerid"].removeprefix("gw")) :: own["workercount"]]:
+        # Compiled it is by then. A folder's own markers are not known yet; any other fault comes again, where it is told.
+        with suppress(Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
 
 @contextmanager
