@@ -35,7 +35,9 @@ long_ones: list[str] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")
-    config.addinivalue_line("markers", "quiet: none but a unit's tests run beside it, since it measures delays")
+    config.addinivalue_line(
+        "markers", "quiet: only units and others that are quiet run beside it, since it measures delays"
+    )
     config.addinivalue_line("markers", "long: takes so long that it must begin before the others")
     config.addinivalue_line("markers", "whole_start: the service is started anew, since the start is what is tested")
     # A busy machine makes no example wrong.
@@ -94,9 +96,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _urgency(item: pytest.Item) -> tuple[bool, bool, bool]:
-    """Those that are alone are among the first, while nothing else has begun that would have to end before; then the long
+    """Those that are alone or quiet come first, while nothing else has begun that would have to end before; then the long
     ones."""
-    return not _has(item, "quiet"), not _has(item, "alone"), not _has(item, "long")
+    return not _has(item, "alone"), not _has(item, "quiet"), not _has(item, "long")
 
 
 def _folder_place(item: pytest.Item) -> int:
@@ -105,7 +107,8 @@ def _folder_place(item: pytest.Item) -> int:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    parallel.first_count = sum(_has(item, "quiet") or _has(item, "alone") for item in session.items)
+    parallel.alone_count = sum(_has(item, "alone") for item in session.items)
+    parallel.quiet_count = sum(_has(item, "quiet") for item in session.items)
 
 
 def _has(item: pytest.Item, marker: str) -> bool:
@@ -132,7 +135,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     is_alone, is_quiet = _has(item, "alone"), _has(item, "quiet")
     names = ["units"] if item.path.parent.name == "unit" else ["others"]
-    with parallel.rooms(item.config, *(["others", "units"] if is_alone else names), alone=is_alone or is_quiet):
+    with parallel.rooms(item.config, *(["others", "units"] if is_alone else names), alone=is_alone, quiet=is_quiet):
         ran = yield
         _forget_failure()
         return ran

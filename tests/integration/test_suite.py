@@ -35,7 +35,8 @@ def test_alone(number, request):
     take_part("alone", request)
 
 @pytest.mark.quiet
-def test_quiet(request):
+@pytest.mark.parametrize("number", range(4))
+def test_quiet(number, request):
     Path("quiet").touch()
     until = time.monotonic() + 30
     while not Path("a unit beside it").exists():
@@ -82,7 +83,7 @@ def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Pat
     (tmp_path / "unit" / "test_unit.py").write_text(UNITS)
     arguments = ["unit", "--numprocesses=3", "--maxschedchunk=1", "--strict-markers"]
     printed = ran_through([*command, *arguments], surroundings)
-    assert "91 passed" in printed, printed
+    assert "94 passed" in printed, printed
     assert "[100%]" in printed, "the progress shows"
     ran = [json.loads(line) for line in (tmp_path / "times").read_text().splitlines()]
     # Each process has a temporary folder of its own.
@@ -91,6 +92,7 @@ def test_tests_run_beside_one_another_but_for_those_that_are_alone(tmp_path: Pat
     assert any(overlap(one, other) for one in beside for other in beside if one is not other)
     assert not any(overlap(one, other) for one in alone for other in ran if one is not other)
     assert not any(overlap(one, other) for one in quiet for other in beside)
+    assert any(overlap(one, other) for one in quiet for other in quiet if one is not other)
     # One process has taken the list from its other end.
     each = [[kind for kind, _, _, process, _ in ran if process == name] for name in ("gw0", "gw1", "gw2")]
     assert any(kinds[:10] == ["unit"] * 10 for kinds in each)

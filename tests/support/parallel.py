@@ -1,8 +1,8 @@
 """What lets several pytest processes run the suite side by side: `pytest --numprocesses=auto`.
 
 Each has its own servers and folders. A test with the marker `alone` measures what others would disturb:
-it runs when no other does, before all the rest. Only units, which one process takes then (both_ends.py), run beside one with the
-marker `quiet`.
+it runs when no other does, before all the rest. Beside those with the marker `quiet`, which wait most of the time, run only
+others with it, and units, which one process takes then (both_ends.py).
 """
 
 import fcntl
@@ -22,8 +22,8 @@ MOST_PROCESSES = 10
 FIRST_S = 120
 """How long the others let those first that want to be alone: one may have died on its way."""
 
-first_count = 0
-"""How many tests want to be alone, in all processes: the others wait until these have begun."""
+alone_count = quiet_count = 0
+"""How many tests are so, in all processes: those that are quiet wait for those that are alone, the others for both."""
 
 
 def process_count() -> int:
@@ -53,34 +53,41 @@ def import_share(config: pytest.Config) -> None:
 
 
 @contextmanager
-def rooms(config: pytest.Config, *names: str, alone: bool) -> Generator[None]:
+def rooms(config: pytest.Config, *names: str, alone: bool = False, quiet: bool = False) -> Generator[None]:
     """Run a test in this block, in rooms beside the tests of other processes, or alone there."""
     if not is_one_of_many(config):
         names = ()
     folder = Path(config.option.basetemp or "").parent
     with ExitStack() as held:
         if names == ("others",) and not alone:
-            _let_first(folder / "first")
+            _let_first(folder / "first", alone_count if quiet else alone_count + quiet_count)
         for name in names:
             # Who wants to be alone keeps the door, so that no more come in while those inside finish.
             door = held.enter_context((folder / f"door of {name}").open("a"))
             fcntl.flock(door, fcntl.LOCK_EX)
             if alone and name == "others":
-                with (folder / "first").open("a") as at_the_door:
-                    at_the_door.write(".")
+                _count(folder / "first")
             inside = held.enter_context((folder / name).open("a"))
             fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
             if not alone:
                 fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+        try:
+            yield
+        finally:
+            if names and quiet:
+                _count(folder / "first")
 
 
-def _let_first(at_the_door: Path) -> None:
-    """Wait until all that want to be alone have come to the door: who was let in before would keep them and all others waiting."""
-    global first_count
+def _count(first: Path) -> None:
+    with first.open("a") as marks:
+        marks.write(".")
+
+
+def _let_first(first: Path, count: int) -> None:
+    """Wait until all that want to be alone have come to the door, and the quiet ones have ended: who was let in before would
+    disturb these, or keep those and all others waiting."""
     until = time.monotonic() + FIRST_S
-    while first_count and time.monotonic() < until:
-        if at_the_door.exists() and at_the_door.stat().st_size >= first_count:
+    while count and time.monotonic() < until:
+        if first.exists() and first.stat().st_size >= count:
             break
         time.sleep(0.05)
-    first_count = 0
