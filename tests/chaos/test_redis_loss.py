@@ -198,7 +198,7 @@ async def test_a_full_redis_delivers_what_is_due_and_the_service_resumes_by_itse
     async def has_room() -> bool:
         return await used_memory(raw) < limit - ROOM // 2
 
-    # Where deliveries are slow, it would be full once more, and rightly refuse.
+    # While deliveries are slow, these tasks would fill Redis again, and it would rightly refuse them.
     await wait_until(has_room, "what came due while it was full has made room", 30)
     after = await checker.load(api, scaled(500, 100), padding=PADDING, rate=100)
     figures.note(room_bytes=ROOM, answered_507=sum(task.status == 507 for task in checker.sent.values()))

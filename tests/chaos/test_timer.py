@@ -149,8 +149,8 @@ async def request_by_turns(checker: Checker, api: Process, took: list[float], un
 
 @dataclass
 class Window:
-    """What Redis did from one measured call to the end of the next: the slow calls, and how long it had no core, since others
-    of this machine had them or its host."""
+    """What Redis did from one measured call to the end of the next: the slow calls, and how long other processes, or the host
+    of this virtual machine, kept it from a core."""
 
     wall_ms: list[float]
     waited_ms: float
@@ -175,8 +175,8 @@ class Measured(RedisClient):
         self.cpu_ms: dict[str, list[float]] = defaultdict(list)
         """By the script's digest."""
         self.set_aside_ms: list[float] = []
-        """Calls over the limit in whose time the host of this virtual machine had a core for at least as long as they are over
-        it: Redis' CPU time has that too."""
+        """CPU times over the limit that the host explains: while the call ran, it took cores of this virtual machine for at
+        least as long as the call is over the limit, and Redis counts such time as its own."""
         self.windows: list[Window] = []
 
     async def script(

@@ -31,7 +31,7 @@ async def audited(url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the end."""
     raw = plain(url)
     client = RedisClient(url, 3)
-    client.outage.must_check = False  # what Redis serves is not the question
+    client.outage.must_check = False  # a test's own client looks whether Redis serves all
     try:
         yield raw
         assert [finding.text async for finding in audit(client)] == []

@@ -10,8 +10,8 @@ from xdist.workermanage import WorkerController
 
 
 class BothEnds(LoadScheduling):  # type: ignore[misc]
-    """Gives the second process what is last in the list; and of seven the third, but for its first tests: among these are
-    those that nothing may disturb."""
+    """Gives the second process what is last in the list; where there are seven, the third too, once it has its first tests:
+    these come from the front, where the tests are that nothing may disturb."""
 
     def _send_tests(self, node: WorkerController, num: int) -> None:
         number = self.nodes.index(node)

@@ -14,7 +14,7 @@ def _say_later() -> None:
 if __name__ == "__main__":
     atexit.register(print, "at its end")
     threading.Thread(target=_say_later).start()
-    forgotten: list[object] = [open("/dev/null")]  # noqa: SIM115, PTH123
+    forgotten: list[object] = [open("/dev/null")]  # noqa: SIM115, PTH123  # left open, to be found as garbage
     forgotten.append(forgotten)
     del forgotten
     how = sys.argv[1]

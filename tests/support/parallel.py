@@ -23,7 +23,7 @@ FIRST_S = 120
 """How long the others let those first that want to be alone: one may have died on its way."""
 
 alone_count = quiet_count = 0
-"""How many tests are so, in all processes: those that are quiet wait for those that are alone, the others for both."""
+"""How many tests have these markers, in all processes. Quiet tests wait for those that are alone, all others for both."""
 
 
 def process_count() -> int:
@@ -41,13 +41,14 @@ def import_share(config: pytest.Config) -> None:
     """Import this process's share of the test files before they are collected: in a first run most are compiled once."""
     if not is_one_of_many(config):
         return
-    own: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
+    own: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]  # xdist's
     tests = config.rootpath / "tests"
     given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
     files = {file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
     ours = sorted(file for file in files if file.is_relative_to(tests))
     for file in ours[int(own["workerid"].removeprefix("gw")) :: own["workercount"]]:
-        # Compiled it is by then. A folder's own markers are not known yet; any other fault comes again, where it is told.
+        # A file is compiled even if its import fails, as it does where the markers of its folder are not known yet. Any other
+        # error comes again when the file is collected, and pytest shows it.
         with suppress(Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception):
             importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 

@@ -1,8 +1,8 @@
 """Starts the service without importing it anew, which is four fifths of a start's CPU time.
 
 A process has imported it once, and forks for each start. What runs is a whole process all the same: its id,
-descriptors, signals, variables and end are its own, but for what an interpreter clears at last. A supervisor's first children are forked with it (spares.py). A test
-of the start itself has the marker `whole_start`.
+descriptors, signals, variables and end are its own; only the modules are not cleared at its end. A supervisor's first
+children are forked with it (spares.py). A test of the start itself has the marker `whole_start`.
 """
 
 import atexit
@@ -111,10 +111,10 @@ def _keep(status: int) -> None:
 
 
 def _run(module: str) -> None:
-    """Run a module as a command, and end the process, unless it raised an error.
+    """Run a module as a command, and end the process; an error of the module is raised.
 
-    Its threads, functions for the end, garbage and streams are waited for, called, collected and flushed as the interpreter
-    does it, in its order. But what was imported is not cleared: each page of it would be copied for that, 0.035 s of CPU time.
+    The end is the interpreter's, step by step: it waits for threads, calls what `atexit` has, collects garbage, and flushes.
+    Only the modules are not cleared: that would copy each page of them, which takes 0.035 s of CPU time.
     """
     code = 0
     try:
@@ -123,7 +123,7 @@ def _run(module: str) -> None:
         if not isinstance(end.code, int | None):
             raise
         code = end.code or 0
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter calls
     atexit._run_exitfuncs()
     gc.collect()
     for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -413,8 +413,8 @@ COSTLY = {
 
 
 def share_of(step: Callable[[], object], another: Callable[[], object]) -> float:
-    """Return the CPU time of a step as a share of another's, each of its quickest run: three runs where the share is clearly
-    small, ten at most. They run in turn, so that a busy moment meets both."""
+    """Return the CPU time of a step as a share of another's; the quickest run of each counts. They run in turn, so that a busy
+    moment meets both: three times where the share is clearly small, else ten."""
     quickest = [math.inf, math.inf]
     for run in range(10):
         for number, each in enumerate((step, another)):

@@ -342,7 +342,7 @@ async def test_a_machine_out_of_sockets_burns_nothing() -> None:
         kept: list[socket.socket] = []
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 10, limits[1]))
-            # c-ares closes what an earlier test had in a thread, at any time: then there was a socket for the attempt.
+            # A thread of c-ares closes sockets of earlier tests at any time. An attempt that got one is made again.
             for _ in range(10):
                 with suppress(OSError):
                     while True:
