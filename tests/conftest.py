@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,12 @@ from tests.support.servers import KINDS, put_asked_server_first, running
 LONG_S = 15
 """What takes longer is marked: at the end of the list it would keep the whole run waiting."""
 
-ORDER = ("chaos", "acceptance", "scripts", "integration", "unit")
-"""The list is taken from both ends (both_ends.py), which meet among scripts: these are short and keep the cores busy."""
+ORDER = {"chaos": 0, "acceptance": 1, "scripts": 2, "integration": 2, "unit": 3}
+"""The list is taken from both ends (both_ends.py). Where they meet, scripts, which keep the cores busy, are among tests that
+wait."""
+
+GARBAGE = 20_000
+"""New objects between two looks at garbage: tests make many that do not live long."""
 
 long_ones: list[str] = []
 
@@ -81,6 +86,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(GARBAGE)
         gc.enable()
 
 
@@ -92,18 +98,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (_urgency(item), parallel.is_one_of_many(config) and _folder_place(item)))
+    items.sort(key=_urgency)
+    if parallel.is_one_of_many(config):
+        folders = [item.path.parent.name for item in items]
+        counts, seen = Counter(folders), Counter[str]()
+        places = {}
+        for item, folder in zip(items, folders, strict=True):
+            seen[folder] += 1
+            places[item] = ORDER.get(folder, 0), seen[folder] / counts[folder]  # those of one place are mixed evenly
+        items.sort(key=lambda item: (_urgency(item), places[item]))
 
 
 def _urgency(item: pytest.Item) -> tuple[bool, bool, bool]:
     """Those that are alone or quiet come first, while nothing else has begun that would have to end before; then the long
     ones."""
     return not _has(item, "alone"), not _has(item, "quiet"), not _has(item, "long")
-
-
-def _folder_place(item: pytest.Item) -> int:
-    folder = item.path.parent.name
-    return ORDER.index(folder) if folder in ORDER else 0
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -173,11 +182,7 @@ def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 async def _emptied(redis_server: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with audited(redis_server) as raw:
-        pipeline = raw.pipeline(transaction=False)
-        pipeline.execute_command("FLUSHALL")
-        pipeline.execute_command("CONFIG", "SET", "maxmemory", 0)
-        await pipeline.execute()
+    async with audited(redis_server, empties=True) as raw:
         yield raw
 
 

@@ -27,12 +27,18 @@ def plain(url: str) -> redis.asyncio.Redis:
 
 
 @asynccontextmanager
-async def audited(url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the end."""
+async def audited(url: str, empties: bool = False) -> AsyncIterator[redis.asyncio.Redis]:
+    """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the end.
+
+    With `empties` nothing is there at the beginning.
+    """
     raw = plain(url)
     client = RedisClient(url, 3)
     client.outage.must_check = False  # a test's own client looks whether Redis serves all
     try:
+        if empties:  # by the connection that is needed in any case
+            await client.command("FLUSHALL")
+            await client.command("CONFIG", "SET", "maxmemory", 0)
         yield raw
         assert [finding.text async for finding in audit(client)] == []
         ledger = await Views(client).ledger()
