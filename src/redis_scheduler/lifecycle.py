@@ -29,8 +29,9 @@ from typing import Any
 
 import uvloop
 
-from redis_scheduler import health, stats
+from redis_scheduler import health
 from redis_scheduler.announcement import announce
+from redis_scheduler.api import stats
 from redis_scheduler.blocking import Bell, QueueReader
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.embedded import EmbeddedServer, kept_token

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from redis_scheduler.batcher import Batcher
+from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 
 

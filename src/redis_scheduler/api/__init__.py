@@ -1,1 +1,13 @@
-"""The REST API: validates, writes and reads. It never delivers."""
+"""The REST API: checks what clients send, writes and reads tasks, answers. It never delivers.
+
+In: HTTP requests. Out: JSON answers with `status`, and for every error one answer (answers.py).
+
+    app.py, probes.py                   the routes and what they do
+    bodies.py, requests.py              bodies and parameters, each checked once
+    diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
+    auth.py, admission.py               who may ask, and how many connections there may be
+    server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
+    bounds.py, pages.py, batcher.py     what a connection and all pages may hold; round trips that requests share
+
+process may import it; it imports store and task, and never engine or delivery.
+"""

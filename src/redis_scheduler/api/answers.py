@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from redis_scheduler.api.bodies import encode_answer
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
-from redis_scheduler.models import encode_answer
 from redis_scheduler.refusal import told
 
 logger = logging.getLogger(__name__)

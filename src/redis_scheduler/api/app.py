@@ -18,9 +18,11 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
 from redis_scheduler.api.auth import Gate
+from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.api.bodies import Info, TaskView, UpdateRequest, raw_or_null
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
-from redis_scheduler.batcher import Batcher
+from redis_scheduler.api.stats import statistics
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.models import (
@@ -28,16 +30,11 @@ from redis_scheduler.models import (
     FOREIGN_FAILURE,
     UNREADABLE,
     UNREADABLE_ERROR,
-    Info,
-    TaskView,
-    UpdateRequest,
     is_json,
     newer_error,
-    raw_or_null,
     record_tail,
 )
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.stats import statistics
 from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
 from redis_scheduler.views import PAGE_BYTES, Stored, Views
 

@@ -20,9 +20,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.admission import CONNECTION
+from redis_scheduler.api.bodies import encode_answer
 from redis_scheduler.api.bounds import HEAD_BYTES
 from redis_scheduler.api.closing import DROPPED_BYTES, ClosingProtocol
-from redis_scheduler.models import encode_answer
 
 HEAD_FIELDS = 256
 """Most headers of a request: each costs more memory than it has bytes."""

@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from yarl import URL
 
 from redis_scheduler import keys
+from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
-from redis_scheduler.models import WEBHOOK_LENGTH, ScheduleRequest, UpdateRequest
+from redis_scheduler.models import WEBHOOK_LENGTH
 from redis_scheduler.settings import TEN_YEARS_S
 from redis_scheduler.views import PAGE_LIMIT
 
