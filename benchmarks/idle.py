@@ -23,9 +23,10 @@ from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
 from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.models import record_tail
 from redis_scheduler.settings import ALL, API, WORKER
 from redis_scheduler.store import SCRIPTS, NewTask
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
@@ -139,7 +140,7 @@ def tomorrow(number: int) -> NewTask:
     """Return one of many tasks that are due in the course of tomorrow."""
     delay_ms = DAY_MS + number * 7_919 % DAY_MS
     record = record_tail("http://127.0.0.1:9000/orders", delay_ms / 1000, None, b'{"order":%d}' % number)
-    return NewTask(keys.new_task_key(), delay_ms, record, None)
+    return NewTask(new_task_key(), delay_ms, record, None)
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from yarl import URL
 
 from benchmarks import load
 from redis_scheduler.delivery import KEY_HEADER, Deliverer
-from redis_scheduler.models import Record
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.record import Record
 
 KEY = "0123456789012345678901"
 

@@ -20,10 +20,10 @@ import aiohttp
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, report
-from redis_scheduler import keys
-from redis_scheduler.models import record_tail
 from redis_scheduler.settings import API, WORKER
 from redis_scheduler.store import NewTask
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from tests.support.redis_process import free_port
 from tests.support.service import TOKEN, Client, Process
 from tests.support.waiting import wait_until
@@ -104,7 +104,7 @@ async def serve(folder: Path, *arguments: str, **variables: str) -> dict[str, fl
 async def deliver(folder: Path, redis_url: str, receiver: harness.Receiver) -> dict[str, float]:
     """Start a worker when a task is due; time its delivery, and the worker's stop."""
     record = record_tail(receiver.url, 0, None, b"1")
-    await harness.seed(redis_url, 1, lambda _: NewTask(keys.new_task_key(), 0, record, None))
+    await harness.seed(redis_url, 1, lambda _: NewTask(new_task_key(), 0, record, None))
     started = time.time()
     async with spawned(folder, WORKER, REDIS_URL=redis_url) as process:
         await receiver.wait_for(1, LIMIT_S)

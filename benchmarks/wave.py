@@ -13,9 +13,10 @@ from benchmarks import harness, report
 from benchmarks.burst import figure
 from benchmarks.meter import Meter
 from redis_scheduler import keys
-from redis_scheduler.models import record_tail
 from redis_scheduler.settings import WORKER
 from redis_scheduler.store import NewTask
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from tests.support.service import Client
 from tests.support.waiting import wait_until
 
@@ -34,7 +35,7 @@ ARRIVED_A_SECOND = 500
 def new_task(number: int, webhook: str, ttl_s: float) -> NewTask:
     """Return a task as `POST /schedule` makes it, with some 60 bytes of data."""
     data = b'{"order": "%08d", "status": "shipped", "carrier": "north"}' % number
-    return NewTask(keys.new_task_key(), round(1000 * ttl_s), record_tail(webhook, ttl_s, None, data), None)
+    return NewTask(new_task_key(), round(1000 * ttl_s), record_tail(webhook, ttl_s, None, data), None)
 
 
 @dataclass

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from redis_scheduler import keys
 from redis_scheduler.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.models import UNREADABLE, Record, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.views import ENDED, ENTERED, behind
 
 LOOK_LIMIT = 100

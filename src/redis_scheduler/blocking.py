@@ -9,7 +9,8 @@ from redis_scheduler import keys
 from redis_scheduler.answer_shape import interpreted
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.refusal import is_no_group, translated
-from redis_scheduler.store import Entry, entries_of
+from redis_scheduler.store import entries_of
+from redis_scheduler.task.claim import Entry
 
 BLOCK_MS = 2_000
 """How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""

@@ -23,7 +23,7 @@ from redis_scheduler.logs import excerpt, location
 from redis_scheduler.pool import Pool
 from redis_scheduler.request import Origin, Requests
 from redis_scheduler.resolver import Resolver
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
 
 logger = logging.getLogger(__name__)
 

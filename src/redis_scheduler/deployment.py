@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from redis_scheduler import keys
-from redis_scheduler.outage import Outage, stop_or_interval
+from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient, Script
+from redis_scheduler.stopping import stop_or_interval
 
 FRESH_S = 0.2
 """How long an answer of Redis holds: whoever asks how often, Redis is asked five times a second at the most."""

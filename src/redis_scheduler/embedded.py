@@ -28,9 +28,9 @@ import psutil
 
 from redis_scheduler import private
 from redis_scheduler.errors import FolderInUse, StartError
-from redis_scheduler.outage import stop_or_interval
 from redis_scheduler.server_binary import Server, candidates, choose, identify
 from redis_scheduler.settings import SECRET_BYTES
+from redis_scheduler.stopping import stop_or_interval
 
 logger = logging.getLogger(__name__)
 

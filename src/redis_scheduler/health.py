@@ -54,7 +54,9 @@ async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[N
 
 
 async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
-    from redis_scheduler.outage import stop_or_interval  # here, since the health check needs nothing of Redis' library
+    from redis_scheduler.stopping import (
+        stop_or_interval,  # here, since the health check needs nothing of Redis' library
+    )
 
     file, has_failed = _BeatFile(), False
     try:

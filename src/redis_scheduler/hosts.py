@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from yarl import URL
 
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
 
 HOSTS_MOST = 10_000
 """Hosts that are remembered, besides those with something here; and spellings."""

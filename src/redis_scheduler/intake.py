@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.outage import stop_or_interval
-from redis_scheduler.store import BATCH_LIMIT, Claim, Entry, Store
+from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.task.timing import BATCH_LIMIT
 
 RECOVERY_INTERVAL_S = 5.0
 """Between two recoveries that nothing asks for: a call that was given up may be applied later."""

@@ -4,11 +4,6 @@ All keys share one hash tag, so that every script touches one slot of a Redis Cl
 tag. The table in ARCHITECTURE.md is this page with the scripts that write each key.
 """
 
-import base64
-import os
-import secrets
-from collections.abc import Iterator
-
 SHARD = "{rs:0}"
 
 TASKS = f"{SHARD}:tasks"
@@ -56,10 +51,6 @@ GROUP = "deliverers"
 WAITING = "waiting"
 """The consumer that holds entries which wait for a retry, or were released: nobody's, claimable when idle for W."""
 
-DEFAULT_TYPE = "default"
-
-KEY_LENGTH = 22
-
 
 def text_of(name: bytes) -> str:
     """Return a key, or a type, that Redis answered. What is no UTF-8, from foreign hands, goes back as it came."""
@@ -74,31 +65,6 @@ def type_index(name: str) -> str:
 def writer(writer_id: str, verb: str) -> str:
     """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
     return f"{SHARD}:writer:{writer_id}:{verb}"
-
-
-def _random_bits() -> Iterator[bytes]:
-    while True:
-        # As many keys as fit a page: the system call costs more than all else that makes a key.
-        drawn = secrets.token_bytes(4_096)
-        yield from (drawn[first : first + 16] for first in range(0, len(drawn), 16))
-
-
-_drawn = _random_bits()
-# A fork would draw the same ones again.
-os.register_at_fork(after_in_child=lambda: globals().update(_drawn=_random_bits()))
-
-
-def new_task_key() -> str:
-    """A new task's key: 128 random bits, URL-safe, 22 characters, no dot."""
-    return base64.urlsafe_b64encode(next(_drawn))[:KEY_LENGTH].decode()
-
-
-_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-
-
-def is_task_key(text: str) -> bool:
-    """Whether the text can be a task's key at all; what cannot is answered without asking Redis."""
-    return 0 < len(text) <= KEY_LENGTH and _KEY_CHARACTERS.issuperset(text)
 
 
 CHECKED = (

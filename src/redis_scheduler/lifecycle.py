@@ -38,9 +38,9 @@ from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.neighbour import neighbours
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.retry import Policy
 from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
 from redis_scheduler.store import Store
+from redis_scheduler.task.retry import Policy
 from redis_scheduler.timer import Timer
 from redis_scheduler.views import Views
 

@@ -1,7 +1,6 @@
 """Riding out an outage: every loop of a process backs off and goes on, and the log has one line a change of state."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
@@ -9,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.refusal import kind_of
+from redis_scheduler.stopping import stop_or_interval
 
 logger = logging.getLogger(__name__)
 
@@ -18,14 +18,6 @@ BACKOFF_MOST_S = 1.0
 
 NOTE_INTERVAL_S = 3_600.0
 """Between two lines that say the same of calls that Redis refuses."""
-
-
-async def stop_or_interval(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait until `stop` is set, for so many seconds at most; return whether it is."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    return stop.is_set()
 
 
 class Outage:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from redis_scheduler.retry import Step
-from redis_scheduler.store import BATCH_LIMIT, Claim, Failed, Store
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Claim, Failed
+from redis_scheduler.task.retry import Step
+from redis_scheduler.task.timing import BATCH_LIMIT
 
 GATHER_S = 0.002
 """How long a finished delivery waits for others to be settled with; its receiver has answered already."""

@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from redis_scheduler.outage import Outage, stop_or_interval
+from redis_scheduler.outage import Outage
+from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store import Store
 from redis_scheduler.worker import Worker
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from redis_scheduler import redis_url
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.task.timing import TEN_YEARS_S
 
 ALL, API, WORKER = "all", "api", "worker"
 
-TEN_YEARS_S = 10 * 365 * 86_400
 
 SECRET_BYTES = 65_536
 """Most that is read of a file that holds a secret."""

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 
 from redis_scheduler.hosts import Host, Hosts, Kind
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
 
 logger = logging.getLogger(__name__)
 

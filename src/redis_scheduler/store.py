@@ -15,55 +15,35 @@ from typing import Any, TypeVar
 from redis_scheduler import keys
 from redis_scheduler.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.models import Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.record import read_attempts, read_record
+from redis_scheduler.task.timing import (
+    BATCH_LIMIT,
+    CLOCK_STEP_LEAST_MS,
+    LEASE_MS,
+    LOAD_BYTES,
+    LOST_WORKERS_MOST,
+    PROMOTED_BYTES,
+    SWEEP_HOLD_MS,
+    SWEEP_IDLE_INTERVAL_MS,
+    SWEEP_STEP_INTERVAL_MS,
+    SWEEP_VOID_AFTER_MS,
+    SWEEP_WAITING_INTERVAL_MS,
+    WAITING_MOST,
+    WINDOW_MS,
+    WRITER_EXPIRY_S,
+)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WINDOW_MS = 60_000
-"""W, the min-idle of XAUTOCLAIM. A retry parks with the idle time W - delay."""
-
-LEASE_MS = 15_000
-"""A delivery in flight is kept at the idle time W - LEASE_MS: how long after its worker's last sign of life it is taken."""
-
-WAITING_MOST = 1_000
-"""Entries that may wait for a retry in the pending list, which every sweep walks; more are deferred to DUE."""
-
-SWEEP_WAITING_INTERVAL_MS = 100
-SWEEP_IDLE_INTERVAL_MS = 1_000
-SWEEP_STEP_INTERVAL_MS = 30
-"""Sweeps while anything waits; else; and between steps of 1,000 entries, 1.4 ms each: 5 % of Redis at most."""
-
-SWEEP_HOLD_MS = 3_000
-"""After a gap of this length in the sweeps nobody sweeps for as long: whoever lives settles and renews first."""
-
-LOST_WORKERS_MOST = 5
-"""Claims in a row that may end without an outcome: a task that has killed so many workers is poison, and buried."""
-
-SWEEP_VOID_AFTER_MS = 500
-"""A reclaim that reaches Redis later than this was stuck on the way, while leases may have run out: it is void."""
-
-CLOCK_STEP_LEAST_MS = 100
-"""A step back of Redis' clock that is looked after: as long as between two sweeps, by whose times it is told."""
-
-BATCH_LIMIT = 200
-"""Tasks a script call takes: about a millisecond of Redis."""
-
-LOAD_BYTES = 1_048_576
-"""Of records in one load: a millisecond or two of Redis."""
-
-PROMOTED_BYTES = 65_536
-"""Of records claimed with one promotion, and one record: more is left to the claims that wait for it."""
 
 RECORD_MISSING = (
     "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
     "`redis-scheduler doctor` tells whether there is more"
 )
-
-WRITER_EXPIRY_S = 3_600
-"""How long a writer's last batch number is kept after it; resends come within seconds."""
 
 
 @dataclass(slots=True)
@@ -86,42 +66,6 @@ class Change:
     ttl_ms: int | None
     due_ms: int
     type: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of the queue that was claimed. `claims`: how often since the task's last outcome, this one included."""
-
-    id: str
-    key: str
-    claims: int = 1
-
-
-@dataclass(slots=True)
-class Claim:
-    """A task that this consumer may deliver. `claims`: how often it was claimed since its last outcome, this included.
-
-    Where its record is UNREADABLE it may only be buried.
-    """
-
-    id: str
-    key: str
-    record: Record
-    attempts: int
-    claims: int = 1
-
-
-@dataclass(slots=True)
-class Failed:
-    """A claim that ends without success: what is kept of it, and what it asks for.
-
-    `counts`: an attempt failed; else none was made: its workers were lost, its record is unreadable, or no slot was free.
-    """
-
-    claim: Claim
-    failure: bytes
-    delay_ms: int = 0
-    counts: bool = True
 
 
 @dataclass(slots=True)

@@ -27,8 +27,8 @@ from asyncio.subprocess import PIPE, Process
 
 from redis_scheduler import health, logs, streams
 from redis_scheduler.lifecycle import ENDING, Life, Service, meet_redis, run_process, signal_name
-from redis_scheduler.outage import stop_or_interval
 from redis_scheduler.settings import Settings, load, variables
+from redis_scheduler.stopping import stop_or_interval
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 from redis_scheduler.alarm import Alarm
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
-from redis_scheduler.outage import BACKOFF_MOST_S, Outage, stop_or_interval
-from redis_scheduler.store import BATCH_LIMIT, Promotion
+from redis_scheduler.outage import BACKOFF_MOST_S, Outage
+from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store import Promotion
+from redis_scheduler.task.timing import BATCH_LIMIT
 
 LONGEST_SLEEP_S = 1.0
 

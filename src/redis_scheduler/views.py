@@ -14,9 +14,9 @@ from typing import Any
 from redis_scheduler import keys
 from redis_scheduler.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.models import LAST_MS, UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.redis_client import Argument, RedisClient, Script
-from redis_scheduler.store import WINDOW_MS
+from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
+from redis_scheduler.task.timing import WINDOW_MS
 
 CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
@@ -158,7 +158,7 @@ class Views:
         them may be short.
         Raises InvalidRequest for a cursor that is not one of ours.
         """
-        has_index = type_name is not None and type_name != keys.DEFAULT_TYPE
+        has_index = type_name is not None and type_name != DEFAULT_TYPE
         position = _decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
         walk = (
             self._sorted(keys.type_index(type_name or ""), position or ("type",)) if has_index else self._all(position)
@@ -172,7 +172,7 @@ class Views:
                     return Page(page, _encode_cursor(last))
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
-                    if task and task.state != "dead" and type_name in (None, task.record.type or keys.DEFAULT_TYPE):
+                    if task and task.state != "dead" and type_name in (None, task.record.type or DEFAULT_TYPE):
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
                         if page and size > PAGE_BYTES:
                             return Page(page, _encode_cursor(last))

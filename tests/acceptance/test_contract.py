@@ -10,6 +10,7 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.task.key import is_task_key
 from tests.support.service import TOKEN, Client
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
@@ -25,7 +26,7 @@ async def test_a_schedule_answers_with_its_key_and_due_time(api: Client) -> None
     status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 90.5, "data": {"a": 1}})
     assert status == 200
     assert content["data"] == content["key"]
-    assert keys.is_task_key(content["key"])
+    assert is_task_key(content["key"])
     due = datetime.fromisoformat(content["due"])
     assert 90 < (due - before).total_seconds() < 93
 

@@ -16,10 +16,11 @@ from redis_scheduler import keys
 from redis_scheduler.audit import audit
 from redis_scheduler.doctor import examine
 from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, load
 from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from redis_scheduler.views import Views
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
@@ -143,7 +144,7 @@ async def test_a_ledger_that_is_off_is_a_fault_of_its_own(
 async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_repaired(
     redis_url: str, client: RedisClient, store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    task = NewTask(keys.new_task_key(), 0, record_tail("http://localhost/", 0, None, None), None)
+    task = NewTask(new_task_key(), 0, record_tail("http://localhost/", 0, None, None), None)
     await store.schedule([task])
     await raw.xgroup_setid(keys.QUEUE, keys.GROUP, "$")
     await raw.hset(keys.COUNTERS, "scheduled", "one")
@@ -156,7 +157,7 @@ async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_rep
 
 
 async def test_of_many_faults_of_a_kind_only_the_first_are_printed(redis_url: str, raw: redis.asyncio.Redis) -> None:
-    strays = {keys.new_task_key(): "1 {}" for _ in range(130)}
+    strays = {new_task_key(): "1 {}" for _ in range(130)}
     await raw.hset(keys.FAILURES, mapping=dict.fromkeys(strays, "1 {}"))
     lines = await examined(1, redis_url)
     assert [line.split()[0] for line in lines[:101]] == ["task"] * 100 + ["and"]

@@ -11,7 +11,7 @@ import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler import keys
-from redis_scheduler.store import LOST_WORKERS_MOST, SWEEP_HOLD_MS
+from redis_scheduler.task.timing import LOST_WORKERS_MOST, SWEEP_HOLD_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORT, SHORT_LEASE_S, SHORT_WINDOW_S, SHORTENED, WINDOW_S, pending

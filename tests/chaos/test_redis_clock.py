@@ -10,7 +10,7 @@ import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler import keys
-from redis_scheduler.store import SWEEP_HOLD_MS
+from redis_scheduler.task.timing import SWEEP_HOLD_MS
 from redis_scheduler.worker import RENEW_INTERVAL_S
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker

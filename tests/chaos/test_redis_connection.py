@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.store import LEASE_MS
+from redis_scheduler.task.timing import LEASE_MS
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled

@@ -17,9 +17,11 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import Argument, RedisClient, Script
-from redis_scheduler.store import BATCH_LIMIT, SCRIPTS, NewTask, Store
+from redis_scheduler.store import SCRIPTS, NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.timing import BATCH_LIMIT
 from redis_scheduler.worker import PROMOTED_MOST
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
@@ -53,7 +55,7 @@ async def enter(checker: Checker, count: int, measured: "Measured | None" = None
         for first in range(0, count, BATCH_LIMIT):
             numbers = range(first, min(first + BATCH_LIMIT, count))
             # One millisecond: without any they would not stand in `due`.
-            tasks = [NewTask(keys.new_task_key(), 1, tail(checker.receiver.url, number), None) for number in numbers]
+            tasks = [NewTask(new_task_key(), 1, tail(checker.receiver.url, number), None) for number in numbers]
             due_ms = await store.schedule(tasks)
             for number, task, at_ms in zip(numbers, tasks, due_ms, strict=True):
                 checker.sent[number] = Sent(number, 200, task.key, at_ms / 1000)

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import keys
-from redis_scheduler.store import LEASE_MS
+from redis_scheduler.task.timing import LEASE_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer
-from redis_scheduler.models import record_tail
 from redis_scheduler.outage import Outage
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.retry import Policy
 from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.retry import Policy
 from redis_scheduler.worker import Worker
 from tests.support.recorder import Recorder, recording
 
@@ -47,8 +47,7 @@ async def worker(client: RedisClient, store: Store, no_turns: None) -> AsyncIter
 async def schedule(store: Store, webhook: str, count: int = 1, ttl_ms: int = 0) -> list[str]:
     """Schedule tasks; return their keys."""
     tasks = [
-        NewTask(keys.new_task_key(), ttl_ms, record_tail(webhook, ttl_ms / 1000, None, b"1"), None)
-        for _ in range(count)
+        NewTask(new_task_key(), ttl_ms, record_tail(webhook, ttl_ms / 1000, None, b"1"), None) for _ in range(count)
     ]
     await store.schedule(tasks)
     return [task.key for task in tasks]

@@ -15,9 +15,10 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.api import app, bounds, pages, protocol, server
 from redis_scheduler.deployment import Deployment
-from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from redis_scheduler.views import PAGE_BYTES
 from tests.support.receiver import Receiver
 from tests.support.recorder import Recorder, recording
@@ -301,7 +302,7 @@ async def fill(store: Store, sizes: list[int]) -> list[str]:
     for number, size in enumerate(sizes):
         data = json.dumps("x" * size).encode()
         ttl_ms = 3_600_000 + number
-        task = NewTask(keys.new_task_key(), ttl_ms, record_tail("http://127.0.0.1:9/", 3_600, None, data), None)
+        task = NewTask(new_task_key(), ttl_ms, record_tail("http://127.0.0.1:9/", 3_600, None, data), None)
         await store.schedule([task])
         made.append(task.key)
     return made

@@ -14,7 +14,9 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, Claim, Entry, Failed, Store
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from redis_scheduler.worker import Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver

@@ -17,7 +17,9 @@ from redis_scheduler.intake import RECOVERY_PAUSE_S
 from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.store import LEASE_MS, SCRIPTS, Claim, Entry, Promotion, Store, Sweep
+from redis_scheduler.store import SCRIPTS, Promotion, Store, Sweep
+from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.task.timing import LEASE_MS
 from redis_scheduler.worker import COURTESY_S, Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped

@@ -1,14 +1,14 @@
 """A task's way through the store, on a real Redis."""
 
-from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
-from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 
 
 async def test_a_due_task_is_promoted_claimed_and_settled(client: RedisClient, store: Store) -> None:
-    key = keys.new_task_key()
+    key = new_task_key()
     await store.schedule([NewTask(key, 0, record_tail("http://localhost/", 0, None, b"1"), None)])
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(10))

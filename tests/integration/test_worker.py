@@ -9,7 +9,8 @@ import redis.asyncio
 from redis_scheduler import blocking, keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, WINDOW_MS, Store, redis_ms
+from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from redis_scheduler.worker import NEWER_DELAY_MS, Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.models import read_record, record_tail
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import SCRIPTS, Change, Claim, Entry, Failed, NewTask, Store
+from redis_scheduler.store import SCRIPTS, Change, NewTask, Store
+from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import read_record, record_tail
 from redis_scheduler.views import Views
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
 
@@ -41,7 +42,7 @@ class Service:
 
     async def look_for_claims(self) -> None:
         """There is one that no answer told of."""
-        await self.store.schedule([NewTask(keys.new_task_key(), 0, TAIL, None)])
+        await self.store.schedule([NewTask(new_task_key(), 0, TAIL, None)])
         await self.claim()
         await self.store.pending(10)
 
@@ -51,7 +52,7 @@ class Service:
 
 
 CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
-    "schedule": lambda at: at.store.schedule([NewTask(keys.new_task_key(), 60_000, TAIL, None)]),
+    "schedule": lambda at: at.store.schedule([NewTask(new_task_key(), 60_000, TAIL, None)]),
     "update": lambda at: at.store.update([CHANGE]),
     "cancel": lambda at: at.store.cancel([("task", None)]),
     "purge": lambda at: at.store.purge(),

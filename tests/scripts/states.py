@@ -8,8 +8,11 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
-from redis_scheduler.models import decode_record, record_tail
-from redis_scheduler.store import SWEEP_HOLD_MS, WINDOW_MS, Change, Claim, Entry, Failed, NewTask, Store, redis_ms
+from redis_scheduler.store import Change, NewTask, Store, redis_ms
+from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import decode_record, record_tail
+from redis_scheduler.task.timing import SWEEP_HOLD_MS, WINDOW_MS
 from tests.support.waiting import wait_until
 
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
@@ -52,7 +55,7 @@ def tail(ttl_ms: int = TTL_MS, type_name: str | None = None, data: bytes | None 
 
 
 def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:
-    return NewTask(keys.new_task_key(), ttl_ms, tail(ttl_ms, type_name), type_name)
+    return NewTask(new_task_key(), ttl_ms, tail(ttl_ms, type_name), type_name)
 
 
 def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Failed]:

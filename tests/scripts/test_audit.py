@@ -25,9 +25,11 @@ from redis_scheduler.audit import (
 )
 from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreFull
-from redis_scheduler.models import UNREADABLE
 from redis_scheduler.redis_client import RedisClient, Script
-from redis_scheduler.store import BATCH_LIMIT, NewTask, Store
+from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import UNREADABLE
+from redis_scheduler.task.timing import BATCH_LIMIT
 from redis_scheduler.views import Ledger, Views
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found
@@ -386,9 +388,7 @@ def size_of(answer: Any) -> int:
 
 async def test_large_records_make_no_large_answer(store: Store, client: RedisClient, answers: list[int]) -> None:
     large = b'"' + 250_000 * b"x" + b'"'
-    tasks = [
-        NewTask(keys.new_task_key(), 600_000, states.tail(data=large, type_name="mail"), "mail") for _ in range(60)
-    ]
+    tasks = [NewTask(new_task_key(), 600_000, states.tail(data=large, type_name="mail"), "mail") for _ in range(60)]
     for start in range(0, len(tasks), 10):
         await store.schedule(tasks[start : start + 10])
     answers.clear()
@@ -403,7 +403,7 @@ async def test_a_start_reads_no_more_than_its_room_however_large_records_are(
     large_bytes: int, store: Store, client: RedisClient, raw: Redis
 ) -> None:
     data = b'"' + large_bytes * b"x" + b'"'
-    tasks = [NewTask(keys.new_task_key(), 600_000, states.tail(data=data), None) for _ in range(SAMPLE_LIMIT)]
+    tasks = [NewTask(new_task_key(), 600_000, states.tail(data=data), None) for _ in range(SAMPLE_LIMIT)]
     for task in tasks:
         await store.schedule([task])
     await ask(raw, "CONFIG", "RESETSTAT")
@@ -431,7 +431,7 @@ async def test_the_audit_reads_each_of_many_large_records_of_a_type(
     store: Store, client: RedisClient, raw: Redis
 ) -> None:
     data = b'"' + 700_000 * b"x" + b'"'
-    tasks = [NewTask(keys.new_task_key(), 600_000, states.tail(data=data, type_name="mail"), "mail") for _ in range(8)]
+    tasks = [NewTask(new_task_key(), 600_000, states.tail(data=data, type_name="mail"), "mail") for _ in range(8)]
     for task in tasks:
         await store.schedule([task])
     walk = _Walk(client)

@@ -7,7 +7,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Claim, Store
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Claim
 from tests.scripts.states import (
     MISSING,
     State,

@@ -10,7 +10,8 @@ from redis_scheduler import keys
 from redis_scheduler.audit import audit, balance
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Entry, Store
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.conftest import Full
 from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of

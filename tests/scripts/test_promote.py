@@ -8,7 +8,8 @@ from redis_scheduler import store as store_module
 from redis_scheduler.blocking import QueueReader
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, Promotion, Store, redis_ms
+from redis_scheduler.store import Promotion, Store, redis_ms
+from redis_scheduler.task.timing import LEASE_MS
 from tests.scripts.states import (
     DEFERRED,
     DUE,

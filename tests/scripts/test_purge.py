@@ -5,7 +5,8 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
-from redis_scheduler.store import BATCH_LIMIT, Store
+from redis_scheduler.store import Store
+from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
 
 

@@ -5,7 +5,9 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS, Claim, Failed, Store, redis_ms
+from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.task.claim import Claim, Failed
+from redis_scheduler.task.timing import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS
 from tests.scripts.states import (
     IN_DELIVERY,
     State,

@@ -5,9 +5,12 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.blocking import QueueReader
-from redis_scheduler.models import record_tail
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import BATCH_LIMIT, LEASE_MS, LOAD_BYTES, WINDOW_MS, Entry, NewTask, Store
+from redis_scheduler.store import NewTask, Store
+from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS, LOAD_BYTES, WINDOW_MS
 from tests.scripts.states import (
     MAKERS,
     WEBHOOK,
@@ -103,7 +106,7 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
     data = b'"' + b"x" * (LOAD_BYTES // 3) + b'"'
-    tasks = [NewTask(keys.new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None) for _ in range(5)]
+    tasks = [NewTask(new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None) for _ in range(5)]
     for task in tasks:
         await store.schedule([task])
     reader = QueueReader(store.client, store.name)
@@ -123,7 +126,7 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
 
 async def test_a_load_reads_one_record_at_least(store: Store) -> None:
     data = b'"' + b"x" * 2 * LOAD_BYTES + b'"'
-    await store.schedule([NewTask(keys.new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None)])
+    await store.schedule([NewTask(new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None)])
     reader = QueueReader(store.client, store.name)
     [claim], looked_at = await store.load(await reader.claim(10))
     await reader.aclose()

@@ -9,7 +9,9 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler import store as store_module
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS, Failed, Store, redis_ms
+from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.task.claim import Failed
+from redis_scheduler.task.timing import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS
 from tests.scripts.states import (
     State,
     Task,

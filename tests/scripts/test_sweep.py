@@ -5,15 +5,15 @@ import redis.asyncio
 
 from redis_scheduler import keys
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import (
+from redis_scheduler.store import Store
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.timing import (
     SWEEP_HOLD_MS,
     SWEEP_IDLE_INTERVAL_MS,
     SWEEP_STEP_INTERVAL_MS,
     SWEEP_VOID_AFTER_MS,
     SWEEP_WAITING_INTERVAL_MS,
     WINDOW_MS,
-    Claim,
-    Store,
 )
 from tests.scripts.states import (
     ask,

@@ -9,7 +9,8 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Entry, Promotion, Store
+from redis_scheduler.store import Promotion, Store
+from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,
     Task,

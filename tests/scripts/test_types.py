@@ -8,6 +8,7 @@ import redis.asyncio
 from redis_scheduler import keys
 from redis_scheduler.audit import audit
 from redis_scheduler.store import Store
+from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
@@ -129,4 +130,4 @@ async def test_a_list_by_type_shows_that_type_only(store: Store) -> None:
     plain, _ = await in_due(store), await in_due(store, "bill")
     views = Views(store.client)
     assert {found.key for found in (await views.page(100, None, "mail")).tasks} == {task.key for task in tasks}
-    assert [found.key for found in (await views.page(100, None, keys.DEFAULT_TYPE)).tasks] == [plain.key]
+    assert [found.key for found in (await views.page(100, None, DEFAULT_TYPE)).tasks] == [plain.key]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.models import decode_record
 from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.store import WINDOW_MS, Entry, Store, redis_ms
+from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.record import decode_record
+from redis_scheduler.task.timing import WINDOW_MS
 from tests.scripts.states import (
     DEAD,
     DEFERRED,

@@ -6,7 +6,8 @@ from typing import Any
 
 from redis_scheduler import keys
 from redis_scheduler.audit import audit, balance
-from redis_scheduler.store import Entry, NewTask, Store, redis_ms
+from redis_scheduler.store import NewTask, Store, redis_ms
+from redis_scheduler.task.claim import Entry
 from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task

@@ -26,7 +26,6 @@ from redis_scheduler import (
     intake,
     logs,
     reclaimer,
-    retry,
     settings,
     store,
     streams,
@@ -36,6 +35,7 @@ from redis_scheduler import (
 from redis_scheduler.blocking import Bell
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.task import retry
 from redis_scheduler.timer import Timer
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ MODULE = "tests.support.engine"
 
 def _shorten() -> None:
     if lease_ms := int(os.environ.get("LEASE_MS", "0")):
-        store.LEASE_MS = lease_ms
+        vars(store)["LEASE_MS"] = lease_ms
         worker.RENEW_INTERVAL_S = intake.RECOVERY_INTERVAL_S = lease_ms / 3000
     if window_ms := int(os.environ.get("WINDOW_MS", "0")):
-        store.WINDOW_MS = window_ms
+        vars(store)["WINDOW_MS"] = window_ms
         vars(retry)["WINDOW_MS"] = window_ms
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         reclaimer.RETIRE_IDLE_MS = idle_ms

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis_scheduler import keys, store
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
 from tests.scripts.states import State
 
 TOLERANCE_MS = 10_000
@@ -208,12 +208,16 @@ class Model:
         taken = []
         for task in over:
             claims = task.claims + 1
-            if lost and 1 < claims <= store.LOST_WORKERS_MOST and max(*lost, claims) >= store.LOST_WORKERS_MOST:
+            if (
+                lost
+                and 1 < claims <= vars(store)["LOST_WORKERS_MOST"]
+                and max(*lost, claims) >= vars(store)["LOST_WORKERS_MOST"]
+            ):
                 task.owner = keys.WAITING
                 continue
             task.owner, task.claims, task.wait_ms = worker, claims, 15_000
             taken.append(task)
-            if 1 < claims <= store.LOST_WORKERS_MOST:
+            if 1 < claims <= vars(store)["LOST_WORKERS_MOST"]:
                 lost.append(claims)
         return taken
 

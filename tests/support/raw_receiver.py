@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from redis_scheduler.models import Record
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.record import Record
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

@@ -16,22 +16,14 @@ from typing import Any, TypeVar, cast
 
 from redis_scheduler.blocking import BLOCK_MS, QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
-from redis_scheduler.models import Record
-from redis_scheduler.outage import Outage, stop_or_interval
+from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
-from redis_scheduler.retry import Policy
-from redis_scheduler.store import (
-    BATCH_LIMIT,
-    SWEEP_IDLE_INTERVAL_MS,
-    SWEEP_WAITING_INTERVAL_MS,
-    WAITING_MOST,
-    Claim,
-    Entry,
-    Failed,
-    Promotion,
-    Store,
-    Sweep,
-)
+from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store import Promotion, Store, Sweep
+from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.record import Record
+from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.timing import BATCH_LIMIT, SWEEP_IDLE_INTERVAL_MS, SWEEP_WAITING_INTERVAL_MS, WAITING_MOST
 from redis_scheduler.worker import Worker
 
 Result = TypeVar("Result")

@@ -3,8 +3,8 @@
 import gc
 
 from redis_scheduler.delivery import Deliverer
-from redis_scheduler.models import Record
-from redis_scheduler.store import Claim
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.record import Record
 from tests.support.receiver import receiving
 
 

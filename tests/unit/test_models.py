@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_scheduler import models
-from redis_scheduler.models import (
+from redis_scheduler.task import record as models
+from redis_scheduler.task.record import (
     UNREADABLE,
     WEBHOOK_LENGTH,
     Record,

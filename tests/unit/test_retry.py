@@ -2,8 +2,8 @@
 
 import pytest
 
-from redis_scheduler.retry import Policy, Step, is_poison
-from redis_scheduler.store import WINDOW_MS
+from redis_scheduler.task.retry import Policy, Step, is_poison
+from redis_scheduler.task.timing import WINDOW_MS
 
 
 @pytest.mark.parametrize(

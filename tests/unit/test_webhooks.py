@@ -4,7 +4,7 @@ import pytest
 
 from redis_scheduler.api import requests
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.models import WEBHOOK_LENGTH
+from redis_scheduler.task.record import WEBHOOK_LENGTH
 
 
 def test_a_webhook_that_is_too_long_is_not_remembered() -> None:

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redis_scheduler import keys
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
@@ -25,7 +24,11 @@ from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
-from redis_scheduler.models import (
+from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import Change, NewTask, Store
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import (
+    DEFAULT_TYPE,
     FOREIGN_DATA_ERROR,
     FOREIGN_FAILURE,
     UNREADABLE,
@@ -34,8 +37,7 @@ from redis_scheduler.models import (
     newer_error,
     record_tail,
 )
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import BATCH_LIMIT, Change, NewTask, Store
+from redis_scheduler.task.timing import BATCH_LIMIT
 from redis_scheduler.views import PAGE_BYTES, Stored, Views
 
 logger = logging.getLogger(__name__)
@@ -84,11 +86,11 @@ class Api:
         wanted = requests.schedule_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
-        if type_name == keys.DEFAULT_TYPE:
+        if type_name == DEFAULT_TYPE:
             type_name = None
         data = None if wanted.data is UNSET else bytes(wanted.data)
         tail = record_tail(wanted.webhook, wanted.ttl, type_name, data)
-        key = keys.new_task_key()
+        key = new_task_key()
         due_ms = await self._schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
         return answer({"data": key, "key": key, "due": rfc3339(due_ms)})
 
@@ -312,7 +314,7 @@ def _view(stored: Stored) -> TaskView:
         expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
         state=stored.state,
         due=None if is_unreadable else rfc3339(record.due),
-        type=record.type or keys.DEFAULT_TYPE,
+        type=record.type or DEFAULT_TYPE,
         has_data=UNSET if is_unreadable else record.data is not None,
         last_failure=failure,
         error=UNSET if error is None else error,

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.models import WEBHOOK_LENGTH, without_halves
-from redis_scheduler.settings import TEN_YEARS_S
+from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
+from redis_scheduler.task.timing import TEN_YEARS_S
 
 Body = TypeVar("Body")
 

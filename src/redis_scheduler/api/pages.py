@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from redis_scheduler.api.admission import Connection
 from redis_scheduler.api.answers import RETRY_AFTER
-from redis_scheduler.outage import stop_or_interval
+from redis_scheduler.stopping import stop_or_interval
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from yarl import URL
 
-from redis_scheduler import keys
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
-from redis_scheduler.models import WEBHOOK_LENGTH
-from redis_scheduler.settings import TEN_YEARS_S
+from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.record import WEBHOOK_LENGTH
+from redis_scheduler.task.timing import TEN_YEARS_S
 from redis_scheduler.views import PAGE_LIMIT
 
 NESTING_LIMIT = 128
@@ -309,6 +309,6 @@ def page_limit(given: dict[str, str]) -> int:
 def task_key(request: Request) -> str:
     """Return the key in the path. Raises TaskNotFound for what cannot be one."""
     key: str = request.path_params["key"]
-    if not keys.is_task_key(key):
+    if not is_task_key(key):
         raise TaskNotFound
     return key

@@ -15,7 +15,7 @@ from redis_scheduler.api.admission import Admission
 from redis_scheduler.api.bounds import ConnectionState
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.errors import StartError
-from redis_scheduler.outage import stop_or_interval
+from redis_scheduler.stopping import stop_or_interval
 
 KEEPALIVE_S = 75
 """How long an idle connection of a client is kept."""

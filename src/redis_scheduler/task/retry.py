@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from redis_scheduler.store import LOST_WORKERS_MOST, WINDOW_MS
+from redis_scheduler.task.timing import LOST_WORKERS_MOST, WINDOW_MS
 
 
 class Step(Enum):

@@ -196,3 +196,6 @@ def is_json(text: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+DEFAULT_TYPE = "default"

@@ -1,0 +1,12 @@
+"""What a task is, and the rules of its life: plain values and pure functions, nothing that waits or is connected.
+
+In: bytes of a record, what an attempt came to, numbers. Out: records, claims, keys, and what follows from an attempt.
+
+    record.py   what is stored of a task: how its bytes are made and read; its last failure
+    key.py      new keys, and what can be a key
+    claim.py    an entry of the queue, the claim of it, and how a claim ends without success
+    timing.py   the limits and intervals of leases, sweeps and batches
+    retry.py    what follows from a failed attempt
+
+Every room may import this one. It imports none, and no client of Redis or HTTP.
+"""
