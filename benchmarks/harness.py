@@ -25,12 +25,12 @@ import uvloop
 
 from benchmarks import machine, report
 from benchmarks.machine import ROOT
-from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.lifecycle import GC_THRESHOLD, process_name
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, API
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
-from redis_scheduler import keys
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
-from redis_scheduler.store import SCRIPTS, NewTask
+from redis_scheduler.store import keys
+from redis_scheduler.store.transitions import SCRIPTS, NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.service import Process

@@ -21,9 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, report, retries, wave
-from redis_scheduler import keys
 from redis_scheduler.settings import API, WORKER
-from redis_scheduler.store import NewTask
+from redis_scheduler.store import keys
+from redis_scheduler.store.transitions import NewTask
 from tests.support.service import Client
 
 DAY_S = 86_400

@@ -16,9 +16,9 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StartError
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import candidates, choose
-from redis_scheduler.store import Store
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from tests.support import parallel, starter
 from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 
 from redis.exceptions import RedisError
 
-from redis_scheduler.audit import Finding, audit, balance
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.errors import FolderInUse, SchedulerError, SettingsError
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import Settings
-from redis_scheduler.views import ENDED, ENTERED, Ledger, Views
+from redis_scheduler.store.audit import Finding, audit, balance
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.ledger import ENDED, ENTERED, Ledger
+from redis_scheduler.store.views import Views
 
 TIMEOUT_S = 5.0
 """One send to Redis and its answer."""

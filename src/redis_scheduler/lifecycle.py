@@ -32,17 +32,17 @@ import uvloop
 from redis_scheduler import health
 from redis_scheduler.announcement import announce
 from redis_scheduler.api import stats
-from redis_scheduler.blocking import Bell, QueueReader
-from redis_scheduler.deployment import Deployment
 from redis_scheduler.embedded import EmbeddedServer, kept_token
-from redis_scheduler.neighbour import neighbours
-from redis_scheduler.outage import Outage
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
-from redis_scheduler.store import Store
+from redis_scheduler.store.blocking import Bell, QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.neighbour import neighbours
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.transitions import Store
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.timer import Timer
-from redis_scheduler.views import Views
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from redis_scheduler.store import Store
+from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.retry import Step
 from redis_scheduler.task.timing import BATCH_LIMIT

@@ -14,8 +14,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from redis_scheduler import redis_url
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.store import url as redis_url
+from redis_scheduler.store.url import validated
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -61,25 +62,6 @@ def _choice(*names: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
-
-
-def _redis_url(text: str) -> str:
-    url = redis_url.parse(text)
-    # Here, so that the command's help, version and health check need not load the client.
-    from redis.asyncio import ConnectionPool
-    from redis.asyncio.connection import SSLConnection
-
-    # Without the library's message: it may hold the password.
-    try:
-        connection = ConnectionPool.from_url(url).make_connection()
-    except Exception:  # the library raises whatever a bad part made it raise
-        raise ValueError("an option of the URL has a value that it cannot have") from None
-    if isinstance(connection, SSLConnection):
-        try:
-            connection.ssl_context.get()
-        except Exception:  # of a file, of OpenSSL, or of a password
-            raise ValueError("the files or values of its ssl_ options cannot be used for TLS") from None
-    return text
 
 
 def _token(text: str) -> str:
@@ -135,7 +117,7 @@ class Settings:
     redis_url: str | None = _option(
         "REDIS_URL",
         None,
-        _redis_url,
+        validated,
         "Redis or Valkey to use: redis://, rediss:// or unix://",
         "none: a private Redis is started in DATA_DIR",
         is_secret=True,

@@ -14,16 +14,16 @@ import logging
 import time
 from collections.abc import Iterable
 
-from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.intake import Intake
 from redis_scheduler.logs import location, rfc3339
-from redis_scheduler.outage import Outage
 from redis_scheduler.outcomes import GATHER_S, Outcomes
 from redis_scheduler.slots import TURN_S, Slots
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store import Promotion, Store
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.transitions import Promotion, Store
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure, newer_error
 from redis_scheduler.task.retry import Policy, Step, is_poison

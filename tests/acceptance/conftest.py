@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.support.service import TOKEN, Client, Process
 
 GOOD = {"webhook": "http://127.0.0.1:9/", "ttl": 60}

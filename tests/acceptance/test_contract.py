@@ -8,8 +8,8 @@ from datetime import datetime
 import aiohttp
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import is_task_key
 from tests.support.service import TOKEN, Client
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.audit import audit
 from redis_scheduler.doctor import examine
 from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.settings import ALL, load
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
-from redis_scheduler.views import Views
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, run, serving
 from tests.support.waiting import wait_until

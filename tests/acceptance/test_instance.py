@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process

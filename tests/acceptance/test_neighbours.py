@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.neighbour import neighbours, stranger
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.neighbour import neighbours, stranger
+from redis_scheduler.store.transitions import Store
 from tests.scripts import states
 from tests.support.service import Process, serving
 from tests.support.waiting import wait_until

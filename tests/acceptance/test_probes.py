@@ -14,8 +14,8 @@ import redis.asyncio
 
 from redis_scheduler.api import server
 from redis_scheduler.api.app import create_app
-from redis_scheduler.deployment import Deployment
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import Client, Process, client_of, serving

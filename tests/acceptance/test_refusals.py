@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.audit import audit
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.client import RedisClient
 from tests.support.audit import audited
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process, server_version, speaks_tls

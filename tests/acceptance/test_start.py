@@ -14,9 +14,10 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler import __version__, keys
+from redis_scheduler import __version__
 from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
+from redis_scheduler.store import keys
 from tests.support import without_ipv6
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, run, serving

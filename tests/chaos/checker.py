@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.figures import Figures, Spread
 from tests.support.receiver import Arrival, Receiver
 from tests.support.service import TOKEN, Process

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import FULL, Figures, Spread, scaled
 from tests.support.hostile import (

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LOST_WORKERS_MOST, SWEEP_HOLD_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled

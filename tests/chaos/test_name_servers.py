@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.name_server import NameServer, naming

@@ -6,7 +6,7 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import FULL, Figures, scaled

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LEASE_MS
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker, Sent

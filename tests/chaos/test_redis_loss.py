@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import LATE_S, Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy

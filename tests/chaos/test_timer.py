@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import Argument, RedisClient, Script
-from redis_scheduler.store import SCRIPTS, NewTask, Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.transitions import SCRIPTS, NewTask, Store
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import BATCH_LIMIT

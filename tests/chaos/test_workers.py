@@ -8,7 +8,7 @@ import time
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
+from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LEASE_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled

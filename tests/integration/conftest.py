@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from redis_scheduler.blocking import QueueReader
 from redis_scheduler.delivery import Deliverer
-from redis_scheduler.outage import Outage
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Policy

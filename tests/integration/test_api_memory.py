@@ -12,14 +12,14 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
 from redis_scheduler.api import app, bounds, pages, protocol, server
-from redis_scheduler.deployment import Deployment
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
-from redis_scheduler.views import PAGE_BYTES
 from tests.support.receiver import Receiver
 from tests.support.recorder import Recorder, recording
 from tests.support.service import client_of, serving

@@ -9,11 +9,11 @@ import redis.asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler import keys
 from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
-from redis_scheduler.deployment import Deployment
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 
 TOKEN = "test-token"
 BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'

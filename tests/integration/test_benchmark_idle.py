@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import idle
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from tests.integration.test_benchmarks import run
 from tests.support.waiting import wait_until
 

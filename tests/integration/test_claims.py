@@ -8,13 +8,13 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.blocking import QueueReader
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from redis_scheduler.worker import Worker

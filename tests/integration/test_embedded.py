@@ -26,8 +26,8 @@ import redis_scheduler
 from redis_scheduler import embedded
 from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.errors import StartError
-from redis_scheduler.redis_client import RedisClient
 from redis_scheduler.server_binary import Server, candidates
+from redis_scheduler.store.client import RedisClient
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 

@@ -11,13 +11,14 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler import keys
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.intake import RECOVERY_PAUSE_S
-from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
-from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.store import SCRIPTS, Promotion, Store, Sweep
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.script import Argument
+from redis_scheduler.store.transitions import SCRIPTS, Promotion, Store, Sweep
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import LEASE_MS
 from redis_scheduler.worker import COURTESY_S, Worker

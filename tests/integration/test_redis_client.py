@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.client import RedisClient
 from tests.support.proxy import proxying
 from tests.support.redis_process import redis_process
 

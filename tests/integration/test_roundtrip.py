@@ -1,8 +1,8 @@
 """A task's way through the store, on a real Redis."""
 
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from redis_scheduler.api import server
 from redis_scheduler.api.app import create_app
-from redis_scheduler.deployment import Deployment
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 from tests.support.recorder import Recorder
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
 from tests.support.smuggling import send_as_stranger, smuggling_pair, smuggling_requests

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import SCRIPTS, Change, NewTask, Store
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.transitions import SCRIPTS, Change, NewTask, Store
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
-from redis_scheduler.views import Views
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
 
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)

@@ -6,9 +6,9 @@ from typing import Any
 
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.store import Change, NewTask, Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.transitions import Change, NewTask, Store, redis_ms
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.audit import (
+from redis_scheduler.errors import StoreFull
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import (
     FAULTS,
     LOOK_LIMIT,
     SAMPLE_BYTES,
@@ -23,14 +24,15 @@ from redis_scheduler.audit import (
     balance,
     sample,
 )
-from redis_scheduler.blocking import Bell
-from redis_scheduler.errors import StoreFull
-from redis_scheduler.redis_client import RedisClient, Script
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store.blocking import Bell
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.script import Script
+from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import UNREADABLE
 from redis_scheduler.task.timing import BATCH_LIMIT
-from redis_scheduler.views import Ledger, Views
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found
 from tests.scripts.states import (

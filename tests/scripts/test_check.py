@@ -6,13 +6,13 @@ from importlib import resources
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import dump, in_delivery, in_due
 
-LUA = resources.files("redis_scheduler") / "lua"
+LUA = resources.files("redis_scheduler.store") / "lua"
 CHECK = (LUA / "check.lua").read_text()
 OF_THE_DOCTOR = ("audit.lua", "heads.lua", "balance.lua")
 """Scripts that only the doctor runs; what it may not do it says itself."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim
 from tests.scripts.states import (
     MISSING,

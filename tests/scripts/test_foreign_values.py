@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.audit import audit, balance
 from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import audit, balance
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.conftest import Full

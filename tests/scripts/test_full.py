@@ -4,7 +4,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
-from redis_scheduler.store import Store
+from redis_scheduler.store.transitions import Store
 from tests.scripts.conftest import Full
 from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, missing, new_task, queued, state_of
 from tests.scripts.verbs import VERBS

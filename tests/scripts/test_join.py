@@ -5,11 +5,11 @@ import re
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import ask
 
 ID = "0123456789abcdef" * 2

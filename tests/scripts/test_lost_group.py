@@ -3,10 +3,10 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import DUE, MISSING, ask, claimed, in_delivery, queued, state_of
 from tests.scripts.verbs import VERBS
 

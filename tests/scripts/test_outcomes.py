@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import (
     DEAD,
     DEFERRED,

@@ -5,11 +5,12 @@ import random
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.answer_shape import TEXTS
-from redis_scheduler.redis_client import RedisClient, Script
-from redis_scheduler.store import NewTask, Store
-from redis_scheduler.views import Views
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import TEXTS
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Script
+from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.views import Views
 from tests.scripts.states import (
     Task,
     ask,

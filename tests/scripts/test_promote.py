@@ -3,12 +3,12 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler import store as store_module
-from redis_scheduler.blocking import QueueReader
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Promotion, Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Promotion, Store, redis_ms
 from redis_scheduler.task.timing import LEASE_MS
 from tests.scripts.states import (
     DEFERRED,

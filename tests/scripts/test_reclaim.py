@@ -3,9 +3,9 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.timing import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS
 from tests.scripts.states import (

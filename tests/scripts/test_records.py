@@ -3,7 +3,7 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import Change, NewTask, Store
+from redis_scheduler.store.transitions import Change, NewTask, Store
 from redis_scheduler.task.record import decode_record
 from tests.scripts.states import claimed, dead, in_due, new_task, record_of, tail
 

@@ -3,10 +3,10 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.blocking import QueueReader
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import NewTask, Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail

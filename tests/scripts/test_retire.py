@@ -3,9 +3,9 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, reclaimed, retriable, state_of
 from tests.support.waiting import wait_until
 

@@ -3,9 +3,9 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler import store as store_module
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.timing import SWEEP_WAITING_INTERVAL_MS, WINDOW_MS
 from tests.scripts.states import IN_DELIVERY, WAITING, ask, counters, failed, in_delivery, state_of, waits_ms
 

@@ -2,8 +2,8 @@
 
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import DUE, QUEUED, ask, counters, due_ms, new_task, record_of, state_of, typed_keys
 

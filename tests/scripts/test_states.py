@@ -3,7 +3,7 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import Store
+from redis_scheduler.store.transitions import Store
 from tests.scripts.states import MAKERS, state_of
 
 

@@ -6,10 +6,10 @@ The greatest time seen is set ahead instead: to the scripts a clock that was set
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler import store as store_module
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Failed
 from redis_scheduler.task.timing import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS
 from tests.scripts.states import (

@@ -3,9 +3,9 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import (
     SWEEP_HOLD_MS,

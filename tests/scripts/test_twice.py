@@ -8,8 +8,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Promotion, Store
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.transitions import Promotion, Store
 from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,

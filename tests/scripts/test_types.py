@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from redis_scheduler import keys
-from redis_scheduler.audit import audit
-from redis_scheduler.store import Store
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.transitions import Store
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.record import DEFAULT_TYPE
-from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.redis_client import Argument, RedisClient
-from redis_scheduler.store import Store, redis_ms
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Argument
+from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import WINDOW_MS

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler import keys
-from redis_scheduler.audit import audit, balance
-from redis_scheduler.store import NewTask, Store, redis_ms
+from redis_scheduler.store import keys
+from redis_scheduler.store.audit import audit, balance
+from redis_scheduler.store.transitions import NewTask, Store, redis_ms
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.claim import Entry
-from redis_scheduler.views import Views
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
 

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import redis.asyncio
 
-from redis_scheduler.audit import audit
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.views import Views
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.views import Views
 
 
 async def problems(raw: redis.asyncio.Redis) -> list[str]:

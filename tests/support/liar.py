@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from redis_scheduler.redis_client import Script
+from redis_scheduler.store.script import Script
 
 Command = Sequence[bytes]
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from redis_scheduler.blocking import BLOCK_MS, QueueReader
 from redis_scheduler.delivery import Deliverer, Outcome
-from redis_scheduler.outage import Outage
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store import Promotion, Store, Sweep
+from redis_scheduler.store.blocking import BLOCK_MS, QueueReader
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.transitions import Promotion, Store, Sweep
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import Policy

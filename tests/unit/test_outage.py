@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.outage import Outage
+from redis_scheduler.store.outage import Outage
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

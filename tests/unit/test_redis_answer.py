@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from redis_scheduler.blocking import Bell
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_answer import ELEMENTS_MOST, UNSCANNED_BYTES
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.answer import ELEMENTS_MOST, UNSCANNED_BYTES
+from redis_scheduler.store.blocking import Bell
+from redis_scheduler.store.client import RedisClient
 from tests.support.waiting import wait_until
 
 MEGABYTE = 1_048_576
@@ -47,7 +47,7 @@ FLOODS: dict[str, tuple[bytes, bytes, str]] = {
 CLIENT = """
 import asyncio, json, re, sys
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.client import RedisClient
 
 def memory_kb(name):
     return int(re.search(name + r":\\s+([0-9]+)", open("/proc/self/status").read())[1])
@@ -220,7 +220,7 @@ async def test_an_answer_that_there_is_no_memory_for_is_too_large() -> None:
 
 WITHOUT_MEMORY = """
 import asyncio, re, resource
-from redis_scheduler import redis_client
+from redis_scheduler.store import client as redis_client
 held_kb = int(re.search(r"VmSize:\\s+([0-9]+)", open("/proc/self/status").read())[1])
 resource.setrlimit(resource.RLIMIT_AS, ((held_kb + 30_000) * 1024,) * 2)
 """

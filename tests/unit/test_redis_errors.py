@@ -5,7 +5,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import ResponseError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.refusal import name_command, refused_calls, told, translated
+from redis_scheduler.store.refusal import name_command, refused_calls, told, translated
 
 WRAPPED = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{}"
 AWAY = [

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.redis_url import HELD, OWN, overridden, parse
 from redis_scheduler.settings import ALL, hazards, load
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.url import HELD, OWN, overridden, parse
 
 CERTIFICATES = Path(__file__).parents[1] / "support/certificates"
 CA = CERTIFICATES / "test-authority.pem"

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPTS = {
     path.name.removesuffix(".lua"): path.read_text()
-    for path in (resources.files("redis_scheduler") / "lua").iterdir()
+    for path in (resources.files("redis_scheduler.store") / "lua").iterdir()
     if path.name.endswith(".lua")
 }
 

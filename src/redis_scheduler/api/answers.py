@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.bodies import encode_answer
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
-from redis_scheduler.refusal import told
+from redis_scheduler.store.refusal import told
 
 logger = logging.getLogger(__name__)
 

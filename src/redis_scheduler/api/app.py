@@ -22,10 +22,11 @@ from redis_scheduler.api.bodies import Info, TaskView, UpdateRequest, raw_or_nul
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.stats import statistics
-from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.store import Change, NewTask, Store
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.transitions import Change, NewTask, Store
+from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
@@ -38,7 +39,6 @@ from redis_scheduler.task.record import (
     record_tail,
 )
 from redis_scheduler.task.timing import BATCH_LIMIT
-from redis_scheduler.views import PAGE_BYTES, Stored, Views
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.answers import answer, failure
-from redis_scheduler.deployment import Deployment
 from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.redis_client import RedisClient
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
 
 READY_WITHIN_S = 1.5
 """How long a Redis that hangs is waited for: whoever asks has a time-out of a few seconds."""

@@ -16,10 +16,10 @@ from yarl import URL
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
+from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.record import WEBHOOK_LENGTH
 from redis_scheduler.task.timing import TEN_YEARS_S
-from redis_scheduler.views import PAGE_LIMIT
 
 NESTING_LIMIT = 128
 """Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import psutil
 
-from redis_scheduler.views import Ledger
+from redis_scheduler.store.ledger import Ledger
 
 
 def prime() -> None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, NamedTuple
 
-from redis_scheduler import keys
-from redis_scheduler.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.ledger import ENDED, ENTERED
+from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.views import behind
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
-from redis_scheduler.views import ENDED, ENTERED, behind
 
 LOOK_LIMIT = 100
 """Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""

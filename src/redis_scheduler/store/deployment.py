@@ -10,10 +10,11 @@ import secrets
 import time
 from collections.abc import Callable
 
-from redis_scheduler import keys
-from redis_scheduler.outage import Outage
-from redis_scheduler.redis_client import RedisClient, Script
 from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store import keys
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.script import Script
 
 FRESH_S = 0.2
 """How long an answer of Redis holds: whoever asks how often, Redis is asked five times a second at the most."""

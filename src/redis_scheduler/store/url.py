@@ -80,3 +80,23 @@ def _value(name: str, value: str, scheme: str) -> str:
         if value not in _CERT_REQS:
             raise ValueError(f"the option ssl_cert_reqs must be one of {', '.join(_CERT_REQS)}")
     return value
+
+
+def validated(text: str) -> str:
+    """Return the URL as it was given, once each of its options was tried. Raises ValueError, without a secret."""
+    url = parse(text)
+    # Here, so that the command's help, version and health check need not load the client.
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.connection import SSLConnection
+
+    # Without the library's message: it may hold the password.
+    try:
+        connection = ConnectionPool.from_url(url).make_connection()
+    except Exception:  # the library raises whatever a bad part made it raise
+        raise ValueError("an option of the URL has a value that it cannot have") from None
+    if isinstance(connection, SSLConnection):
+        try:
+            connection.ssl_context.get()
+        except Exception:  # of a file, of OpenSSL, or of a password
+            raise ValueError("the files or values of its ssl_ options cannot be used for TLS") from None
+    return text

@@ -1,60 +1,37 @@
 """One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
 
 The client library's own resends are off: every script is safe to send twice, and what else is sent here reads only, so a
-call that loses its connection is sent once more. What is sent is the matter of store.py, views.py, blocking.py and
+call that loses its connection is sent once more. What is sent is the matter of transitions.py, views.py, blocking.py and
 audit.py.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
-from importlib import resources
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import hiredis
 import redis.asyncio
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
-from redis_scheduler import keys, redis_url
-from redis_scheduler.answer_shape import WrongAnswer, as_it_is, interpreted
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.outage import Outage
-from redis_scheduler.redis_address import AddressedConnection
-from redis_scheduler.redis_answer import BoundedParser
-from redis_scheduler.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
 from redis_scheduler.resolver import Resolver
+from redis_scheduler.store import keys
+from redis_scheduler.store import url as redis_url
+from redis_scheduler.store.answer import BoundedParser
+from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
+from redis_scheduler.store.connection import AddressedConnection, LeanConnection
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
+from redis_scheduler.store.script import Argument, Script
 
 logger = logging.getLogger(__name__)
 
-Argument = str | bytes | int | float
 T = TypeVar("T")
-
-_LUA = resources.files("redis_scheduler") / "lua"
-_INCLUDE = re.compile(r"^--- include (.*)$", re.MULTILINE)
-
-
-class Script:
-    """A Lua script of the package, with what its `--- include` line names put in its place."""
-
-    def __init__(self, name: str) -> None:
-        text = (_LUA / f"{name}.lua").read_text()
-        self.name = name
-        self.text = _INCLUDE.sub(lambda match: "\n".join(map(self._included, match[1].split())), text)
-        # SHA-1 is what EVALSHA names scripts by.
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    @staticmethod
-    def _included(name: str) -> str:
-        return (_LUA / "include" / f"{name}.lua").read_text()
 
 
 _CHECK = Script("check")
@@ -63,43 +40,6 @@ _GROUP_LOST = (
     "Redis was flushed, or the queue's consumer group destroyed: the group is made anew, and the service goes on. "
     "What was flushed is gone; what was in delivery may arrive twice."
 )
-
-WRITE_BUFFER_BYTES = 65_536
-"""What may stand unsent in a connection before a sender waits for it: asyncio's own limit."""
-
-
-class _LeanConnection(AbstractConnection):
-    """Mixed into the library's connections: to send costs less there, and an error of uvloop is one of the library's.
-
-    The library packs arguments in Python, and makes a task for each write, to limit its time. Here hiredis packs, and only a
-    write that the socket does not take is waited for, as the library does.
-    """
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as it is sent."""
-        try:
-            return [hiredis.pack_command(args)]
-        except UnicodeEncodeError:  # see keys.text_of
-            return [hiredis.pack_command(tuple(map(_bytes_of, args)))]  # type: ignore[arg-type]
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
-        writer = self._writer
-        try:
-            if writer is not None and writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
-                writer.writelines(command)
-                if writer.transport.get_write_buffer_size() < WRITE_BUFFER_BYTES:
-                    return
-                command = []
-            await super().send_packed_command(command, check_health)
-        except (RuntimeError, OSError) as error:
-            # RuntimeError: uvloop's, of a connection that was reset while it was idle.
-            await self.disconnect(nowait=True)
-            raise RedisConnectionError(f"Connection lost: {error}") from error
-
-
-def _bytes_of(argument: Argument) -> Argument:
-    return argument.encode(errors="surrogateescape") if isinstance(argument, str) else argument
 
 
 class RedisClient:
@@ -137,7 +77,7 @@ class RedisClient:
         if is_unix:
             # The library takes what is no UTF-8 in the name of a folder for another character.
             pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(self.url).path))
-        mixed_in = (_LeanConnection,) if is_unix else (_LeanConnection, AddressedConnection)
+        mixed_in = (LeanConnection,) if is_unix else (LeanConnection, AddressedConnection)
         pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": self._resolver})
         client.response_callbacks.clear()
         return client

@@ -9,9 +9,9 @@ from redis.exceptions import AskError, AuthenticationError, InvalidResponse, Mov
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redis_scheduler.answer_shape import WrongAnswer
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.redis_answer import AnswerTooLarge
+from redis_scheduler.store.answer import AnswerTooLarge
+from redis_scheduler.store.answer_shape import WrongAnswer
 
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 

@@ -12,12 +12,12 @@ import hmac
 import secrets
 import socket
 
-from redis_scheduler import keys
-from redis_scheduler.answer_shape import of
-from redis_scheduler.audit import Finding, holds_no_mark, sample
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.redis_client import RedisClient
-from redis_scheduler.refusal import TEXT_MOST
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.audit import Finding, holds_no_mark, sample
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.refusal import TEXT_MOST
 
 ROUNDS = 20_000
 """About 10 ms a token: no start waits for it, and who reads the mark tries no words by the million."""

@@ -1,6 +1,6 @@
 """What is written to Redis: each transition of a task, one method and one Lua script of the same name.
 
-With views.py (what is read), blocking.py (what is waited for), audit.py (what is repaired) and redis_client.py (how it is
+With views.py (what is read), blocking.py (what is waited for), audit.py (what is repaired) and client.py (how it is
 sent) the only code that speaks Redis. The API's writes (schedule, cancel, update, replay, purge) are numbered per writer,
 so that a resend is not applied twice: await one call of each verb at a time. The workers' outcomes are fenced by (entry
 id, owner, attempts), and may be sent twice as they are.
@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from redis_scheduler import keys
-from redis_scheduler.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import (

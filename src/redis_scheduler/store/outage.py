@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
-from redis_scheduler.refusal import kind_of
 from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store.refusal import kind_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler import keys
-from redis_scheduler.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.redis_client import Argument, RedisClient, Script
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.task.timing import WINDOW_MS
 
@@ -56,9 +58,6 @@ LARGE_BYTES = 65_536
 RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
 
-ENTERED = ("scheduled", "replayed")
-ENDED = ("delivered", "died", "cancelled", "purged", "lost")
-"""The counters of the ledger: how tasks come in, and how they end."""
 
 Position = tuple[str, ...]
 """Where a task stands in the list: place, stream id or score, key. Empty: the start."""
@@ -85,40 +84,6 @@ class Page:
 
     tasks: list[Stored]
     next: str | None
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Every task that ever was, at one moment: where it stands now, or how it ended.
-
-    scheduled + replayed = due + queued + in delivery + waiting + delivered + died + cancelled + purged + lost, at any
-    moment. What is lost was found by an audit: counted as ended, and below zero what turned up although it was.
-    """
-
-    due: int
-    queued: int
-    in_delivery: int
-    waiting: int
-    dead: int
-    counters: dict[str, int]
-    redis_keys: int | None
-    """Keys in the whole database; None where the user may not ask."""
-
-    @property
-    def running(self) -> int:
-        """Tasks still to be delivered."""
-        return self.due + self.queued + self.in_delivery + self.waiting
-
-    @property
-    def missing(self) -> int:
-        """How many tasks entered and are nowhere to be found; below zero, how many too many there are."""
-        entered, ended = (sum(self.counters.get(name, 0) for name in names) for names in (ENTERED, ENDED))
-        return entered - self.running - ended
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether every task is accounted for."""
-        return self.missing == 0
 
 
 class Views:
