@@ -6,7 +6,7 @@ import aiohttp
 from yarl import URL
 
 from benchmarks import load
-from redis_scheduler.delivery import KEY_HEADER, Deliverer
+from redis_scheduler.delivery.attempt import KEY_HEADER, Deliverer
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
 

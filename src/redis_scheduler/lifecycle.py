@@ -163,7 +163,7 @@ def run_process(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery", "reclaimer", "worker")
+_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "reclaimer", "worker")
 _PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
 """What a role needs, and others may do without."""
 
@@ -318,7 +318,7 @@ class Service:
 
     async def run_worker(self) -> None:
         """Deliver until the end of the life."""
-        from redis_scheduler.delivery import Deliverer
+        from redis_scheduler.delivery.attempt import Deliverer
         from redis_scheduler.reclaimer import Reclaimer
         from redis_scheduler.worker import Worker
 

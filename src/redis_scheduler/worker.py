@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from redis_scheduler.delivery import Deliverer, Outcome
+from redis_scheduler.delivery.attempt import Deliverer, Outcome
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.intake import Intake
 from redis_scheduler.logs import location, rfc3339

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from redis_scheduler.delivery import Deliverer
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from redis_scheduler.delivery import Deliverer, Outcome
+from redis_scheduler.delivery.attempt import Deliverer, Outcome
 from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import BLOCK_MS, QueueReader

@@ -2,7 +2,7 @@
 
 import gc
 
-from redis_scheduler.delivery import Deliverer
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
 from tests.support.receiver import receiving

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from redis_scheduler import delivery, pool
-from redis_scheduler.delivery import Deliverer
+from redis_scheduler.delivery import attempt as delivery
+from redis_scheduler.delivery import pool
+from redis_scheduler.delivery.attempt import Deliverer
 from tests.support.raw_receiver import OK, Behaviour, answering, claim_of, says
 from tests.support.waiting import wait_until
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redis_scheduler.api import requests
-from redis_scheduler.delivery import Deliverer
+from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.delivery.request import Requests
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.request import Requests
 from tests.support.raw_receiver import OK, answering, claim_of, says
 
 TARGETS = {

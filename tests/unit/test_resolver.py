@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from redis_scheduler import resolver as module
-from redis_scheduler.delivery import Deliverer
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.resolver import ADDRESSES_MOST, LookUpNotBegun, NotFound, Resolver
 from tests.support.name_server import NO_SUCH_NAME, SERVER_FAILURE, TRUNCATED, NameServer, naming, naming_apart
 from tests.support.raw_receiver import OK, answering, claim_of, says

@@ -9,7 +9,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from redis_scheduler.connection import Connection
+from redis_scheduler.delivery.connection import Connection
 
 KEEPALIVE_S = 4.0
 """How long an idle connection is kept: less than common servers keep it (5 s)."""

@@ -9,26 +9,23 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from redis_scheduler import __version__
-from redis_scheduler.connection import AnswerError, Connection, ConnectionClosed
+from redis_scheduler.delivery.connection import AnswerError, Connection, ConnectionClosed
+from redis_scheduler.delivery.connector import Connector, Names
+from redis_scheduler.delivery.pool import Pool
+from redis_scheduler.delivery.request import Origin, Requests
 from redis_scheduler.logs import excerpt, location
-from redis_scheduler.pool import Pool
-from redis_scheduler.request import Origin, Requests
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
 
 logger = logging.getLogger(__name__)
 
-NO_TIMEOUTS = aiohttp.ClientTimeout()
-"""Of single phases: an attempt has one in all."""
 
 ERROR_LENGTH = 200
 """Characters of an error that are kept with a failed task."""
@@ -61,35 +58,6 @@ class Outcome:
     answer: bytes = b""
 
 
-class _Names(AbstractResolver):
-    """A resolver as the connector wants it."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return the addresses of a name. Raises OSError."""
-        addresses = await self._resolver.addresses(host)
-        return [ResolveResult(hostname=host, host=at, port=port, family=family, proto=0, flags=0) for at in addresses]
-
-    async def close(self) -> None:
-        """Nothing is to close here."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Opens connections; they are kept in a pool of our own."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]
-
-    async def open(self, origin: Origin) -> Connection:
-        """Return a new connection. Raises OSError."""
-        return cast(Connection, await self._create_connection(origin.request, [], NO_TIMEOUTS))
-
-
 class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to the receivers.
 
@@ -107,11 +75,11 @@ class Deliverer:
         self._requests = Requests(self._headers)
         self._pool = Pool()
         self._resolver: Resolver
-        self._connector: _Connector
+        self._connector: Connector
 
     async def __aenter__(self) -> Self:
         self._resolver = Resolver()
-        self._connector = _Connector(resolver=_Names(self._resolver))
+        self._connector = Connector(resolver=Names(self._resolver))
         return self
 
     async def __aexit__(

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a receiver, with one request under way at a time. delivery.py sends on it; pool.py keeps
+"""One HTTP/1.1 connection to a receiver, with one request under way at a time. attempt.py sends on it; pool.py keeps
 it.
 
 The status decides what an answer means. So what the parser refuses behind a valid status line, and what is longer than

@@ -1,0 +1,11 @@
+"""One attempt over HTTP: the request of a task, the connection it goes over, what the answer means. Knows no Redis.
+
+In: a claim. Out: an Outcome, whatever a receiver or a network does: an attempt raises nothing.
+
+    attempt.py                     the attempt, from the claim to its outcome
+    request.py                     the bytes of the request, and where they go
+    connector.py, connection.py    opening a connection; one connection and its answer, within limits
+    pool.py                        connections that are kept, and what is learnt of their receivers
+
+engine and process may import it; it imports task.
+"""

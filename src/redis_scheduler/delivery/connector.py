@@ -1,0 +1,47 @@
+"""Opens connections to receivers, by aiohttp's connector: TCP and TLS, the addresses of a name tried one after another.
+
+Builds on parts of aiohttp that are not public; a new release of it may change them.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from redis_scheduler.delivery.connection import Connection
+from redis_scheduler.delivery.request import Origin
+from redis_scheduler.resolver import Resolver
+
+NO_TIMEOUTS = aiohttp.ClientTimeout()
+"""Of single phases: an attempt has one in all."""
+
+
+class Names(AbstractResolver):
+    """A resolver as the connector wants it."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name. Raises OSError."""
+        addresses = await self._resolver.addresses(host)
+        return [ResolveResult(hostname=host, host=at, port=port, family=family, proto=0, flags=0) for at in addresses]
+
+    async def close(self) -> None:
+        """Nothing is to close here."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Opens connections; they are kept in a pool of our own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]
+
+    async def open(self, origin: Origin) -> Connection:
+        """Return a new connection. Raises OSError."""
+        return cast(Connection, await self._create_connection(origin.request, [], NO_TIMEOUTS))
