@@ -33,6 +33,7 @@ from redis_scheduler import health
 from redis_scheduler.announcement import announce
 from redis_scheduler.api import stats
 from redis_scheduler.embedded import EmbeddedServer, kept_token
+from redis_scheduler.engine.timer import Timer
 from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -42,7 +43,6 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.retry import Policy
-from redis_scheduler.timer import Timer
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def run_process(main: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "reclaimer", "worker")
+_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "engine.reclaimer", "engine.worker")
 _PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
 """What a role needs, and others may do without."""
 
@@ -319,8 +319,8 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the end of the life."""
         from redis_scheduler.delivery.attempt import Deliverer
-        from redis_scheduler.reclaimer import Reclaimer
-        from redis_scheduler.worker import Worker
+        from redis_scheduler.engine.reclaimer import Reclaimer
+        from redis_scheduler.engine.worker import Worker
 
         life, settings = self._life, self._life.settings
         # No delivery without the id, and without Redis there is none anyway.

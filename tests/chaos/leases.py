@@ -4,9 +4,9 @@ from typing import Any
 
 import redis.asyncio
 
+from redis_scheduler.engine.worker import RENEW_INTERVAL_S
 from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
-from redis_scheduler.worker import RENEW_INTERVAL_S
 from tests.chaos.figures import FULL
 from tests.support.engine import MODULE
 

@@ -9,9 +9,9 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.engine.worker import RENEW_INTERVAL_S
 from redis_scheduler.store import keys
 from redis_scheduler.task.timing import SWEEP_HOLD_MS
-from redis_scheduler.worker import RENEW_INTERVAL_S
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled

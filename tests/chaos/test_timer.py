@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.worker import PROMOTED_MOST
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument, Script
@@ -23,7 +24,6 @@ from redis_scheduler.store.transitions import SCRIPTS, NewTask, Store
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import BATCH_LIMIT
-from redis_scheduler.worker import PROMOTED_MOST
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.engine import MODULE

@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
@@ -15,7 +16,6 @@ from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Policy
-from redis_scheduler.worker import Worker
 from tests.support.recorder import Recorder, recording
 
 CONCURRENCY = 5
@@ -34,7 +34,7 @@ async def working(client: RedisClient, store: Store, concurrency: int, timeout_s
 def no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no host be found slow, however busy the machine: what a worker sends back for that comes again by a timer, and
     the tests of a worker alone have none."""
-    monkeypatch.setattr("redis_scheduler.worker.TURN_S", 600)
+    monkeypatch.setattr("redis_scheduler.engine.worker.TURN_S", 600)
 
 
 @pytest.fixture

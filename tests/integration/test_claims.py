@@ -8,8 +8,9 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -17,7 +18,6 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
-from redis_scheduler.worker import Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until
@@ -241,7 +241,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
     for module in ("worker", "outcomes", "intake"):
-        monkeypatch.setattr(f"redis_scheduler.{module}.BATCH_LIMIT", 2)
+        monkeypatch.setattr(f"redis_scheduler.engine.{module}.BATCH_LIMIT", 2)
     can_write, retry = asyncio.Event(), store.retry
 
     async def slow_retry(failed: list[Failed]) -> list[int]:

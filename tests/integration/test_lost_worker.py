@@ -3,12 +3,12 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.reclaimer import Reclaimer
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store import keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.timing import WINDOW_MS
-from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule
 from tests.support.receiver import Receiver
 

@@ -11,9 +11,10 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.engine.intake import RECOVERY_PAUSE_S
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.worker import COURTESY_S, Worker
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.intake import RECOVERY_PAUSE_S
-from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
@@ -21,7 +22,6 @@ from redis_scheduler.store.script import Argument
 from redis_scheduler.store.transitions import SCRIPTS, Promotion, Store, Sweep
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import LEASE_MS
-from redis_scheduler.worker import COURTESY_S, Worker
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
@@ -212,8 +212,8 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
 
 def await_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the test be over before anything comes by a renewal, or by a recovery that nothing asked for."""
-    monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 600)
-    monkeypatch.setattr("redis_scheduler.intake.RECOVERY_INTERVAL_S", 600)
+    monkeypatch.setattr("redis_scheduler.engine.worker.RENEW_INTERVAL_S", 600)
+    monkeypatch.setattr("redis_scheduler.engine.intake.RECOVERY_INTERVAL_S", 600)
 
 
 async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_renewal(
@@ -280,7 +280,7 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
     async def late_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
         # Only now: before, the worker is to ask for claims, however long that takes.
-        monkeypatch.setattr("redis_scheduler.worker.LEASE_MS", 90)
+        monkeypatch.setattr("redis_scheduler.engine.worker.LEASE_MS", 90)
         await asyncio.sleep(0.1)
         worker._renewed_at = asyncio.get_running_loop().time()
         return promotion
@@ -328,8 +328,8 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
 async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.worker.RENEW_INTERVAL_S", 0.05)
-    monkeypatch.setattr("redis_scheduler.intake.RECOVERY_INTERVAL_S", 0.05)
+    monkeypatch.setattr("redis_scheduler.engine.worker.RENEW_INTERVAL_S", 0.05)
+    monkeypatch.setattr("redis_scheduler.engine.intake.RECOVERY_INTERVAL_S", 0.05)
     receiver.may_answer.clear()
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
 

@@ -10,16 +10,16 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from redis_scheduler import timer
+from redis_scheduler.engine import timer
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.timer import Timer
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.reclaimer import Reclaimer
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store, Sweep
-from redis_scheduler.timer import Timer
-from redis_scheduler.worker import Worker
 from tests.integration.conftest import schedule
 from tests.support.waiting import wait_until
 

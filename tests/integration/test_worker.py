@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.worker import NEWER_DELAY_MS, Worker
 from redis_scheduler.store import blocking, keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
-from redis_scheduler.worker import NEWER_DELAY_MS, Worker
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
 from tests.support.waiting import wait_until

@@ -19,14 +19,15 @@ import sys
 
 import uvloop
 
-from redis_scheduler import cli, embedded, intake, logs, reclaimer, settings, streams, supervisor, worker
+from redis_scheduler import cli, embedded, logs, settings, streams, supervisor
+from redis_scheduler.engine import intake, reclaimer, worker
+from redis_scheduler.engine.timer import Timer
 from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
 from redis_scheduler.store import deployment
 from redis_scheduler.store import transitions as store
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task import retry
-from redis_scheduler.timer import Timer
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from redis_scheduler.delivery.attempt import Deliverer, Outcome
-from redis_scheduler.reclaimer import Reclaimer
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import BLOCK_MS, QueueReader
 from redis_scheduler.store.outage import Outage
@@ -24,7 +25,6 @@ from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import BATCH_LIMIT, SWEEP_IDLE_INTERVAL_MS, SWEEP_WAITING_INTERVAL_MS, WAITING_MOST
-from redis_scheduler.worker import Worker
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_scheduler.alarm import Alarm
+from redis_scheduler.engine.alarm import Alarm
 from tests.support.waiting import wait_until
 
 EARLY_S = 0.002

@@ -2,8 +2,8 @@
 
 import pytest
 
-from redis_scheduler import hosts
-from redis_scheduler.hosts import Hosts, host_of
+from redis_scheduler.engine import hosts
+from redis_scheduler.engine.hosts import Hosts, host_of
 
 
 def test_hosts_that_nothing_came_for_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

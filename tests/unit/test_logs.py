@@ -13,7 +13,7 @@ from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, excerp
 def record(fields: dict[str, object], error: Exception | None = None) -> logging.LogRecord:
     """An event as the loggers make it."""
     info = (type(error), error, None) if error else None
-    made = logging.LogRecord("redis_scheduler.worker", logging.INFO, __file__, 1, "retry", None, info)
+    made = logging.LogRecord("redis_scheduler.engine.worker", logging.INFO, __file__, 1, "retry", None, info)
     made.fields = fields
     return made
 

@@ -6,8 +6,8 @@ from itertools import count
 
 import pytest
 
-from redis_scheduler.hosts import host_of
-from redis_scheduler.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
+from redis_scheduler.engine.hosts import host_of
+from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
 

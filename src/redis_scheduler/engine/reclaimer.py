@@ -10,10 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store
-from redis_scheduler.worker import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterable
 
 from redis_scheduler.delivery.attempt import Deliverer, Outcome
+from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.outcomes import GATHER_S, Outcomes
+from redis_scheduler.engine.slots import TURN_S, Slots
 from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.intake import Intake
 from redis_scheduler.logs import location, rfc3339
-from redis_scheduler.outcomes import GATHER_S, Outcomes
-from redis_scheduler.slots import TURN_S, Slots
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.outage import Outage

@@ -7,7 +7,7 @@ Any number of timers may run: a task is moved by whichever comes first. A lost b
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from redis_scheduler.alarm import Alarm
+from redis_scheduler.engine.alarm import Alarm
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell

@@ -19,7 +19,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterator
 
-from redis_scheduler.hosts import Host, Hosts, Kind
+from redis_scheduler.engine.hosts import Host, Hosts, Kind
 from redis_scheduler.task.claim import Claim
 
 logger = logging.getLogger(__name__)
