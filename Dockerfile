@@ -38,7 +38,7 @@ COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH DATA_DIR=/data REDIS_SCHEDULER_IMAGE=1
 # The official image has no bytecode of the standard library, and the service's user cannot write it: compiled here, once,
 # is what the service imports. Else every start and every health check would compile it again.
-RUN python -c "import redis_scheduler.lifecycle, redis_scheduler.cli, uvloop" && redis-scheduler --version
+RUN python -c "import redis_scheduler.process.service, redis_scheduler.process.supervisor, redis_scheduler.cli, uvloop" && redis-scheduler --version
 ENV PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /data

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from benchmarks import script
 from redis_scheduler.api.server import create_server, listen
-from redis_scheduler.lifecycle import GC_THRESHOLD
+from redis_scheduler.process.service import GC_THRESHOLD
 
 # As long as the answer to a schedule.
 ANSWER = (

@@ -25,8 +25,9 @@ import uvloop
 
 from benchmarks import machine, report
 from benchmarks.machine import ROOT
-from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.lifecycle import GC_THRESHOLD, process_name
+from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.process import process_name
+from redis_scheduler.process.service import GC_THRESHOLD
 from redis_scheduler.settings import ALL, API
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
-from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
 from redis_scheduler.store import keys
 from redis_scheduler.store.transitions import SCRIPTS, NewTask

@@ -41,7 +41,7 @@ INTERPRETER = "pass"
 PACKAGES = "import aiohttp, starlette, uvicorn, redis"
 OWN_IMPORTS = """import time
 started = time.perf_counter()
-import uvloop, redis_scheduler.cli, redis_scheduler.lifecycle
+import uvloop, redis_scheduler.cli, redis_scheduler.process.service, redis_scheduler.process.supervisor
 print(1000 * (time.perf_counter() - started))"""
 
 Timed = Callable[[], Awaitable[dict[str, float]]]

@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StartError
-from redis_scheduler.server_binary import candidates, choose
+from redis_scheduler.process.server_binary import candidates, choose
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.transitions import Store
 from tests.support import parallel, starter

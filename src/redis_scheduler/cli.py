@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from redis_scheduler import __version__, streams
+from redis_scheduler import __version__
 from redis_scheduler.errors import SchedulerError, SettingsError
+from redis_scheduler.process import streams
 from redis_scheduler.settings import ALL, API, WORKER, Settings, load
 
 EXIT_SETTINGS = 2
@@ -106,13 +107,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = vars(parser.parse_args(given))
     role = options.pop("role") or ALL
     if role == "health":
-        from redis_scheduler.health import is_healthy
+        from redis_scheduler.process.health import is_healthy
 
         return 0 if is_healthy() else EXIT_FAILED
     repairs = options.pop("repair", False)
     try:
         if role == "doctor":
-            from redis_scheduler.doctor import examine
+            from redis_scheduler.process.doctor import examine
 
             return 0 if asyncio.run(examine(load(ALL, options), repairs)) else EXIT_FAILED
         return _run(role, load(role, options))
@@ -128,8 +129,10 @@ def _main(arguments: Sequence[str] | None) -> int:
 def _run(role: str, settings: Settings) -> int:
     gc.disable()  # what is imported stays: collections meanwhile were a tenth of a start's CPU time
     from redis_scheduler import logs
-    from redis_scheduler.lifecycle import Service, begun, run_process
-    from redis_scheduler.supervisor import Supervisor
+    from redis_scheduler.process.process import run_process
+    from redis_scheduler.process.service import Service
+    from redis_scheduler.process.start import begun
+    from redis_scheduler.process.supervisor import Supervisor
 
     gc.enable()
     streams.never_wait("stdout")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.process.embedded import EmbeddedServer
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver, receiving
 from tests.support.service import TOKEN, Client, Process, client_of, serving

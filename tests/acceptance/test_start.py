@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import __version__
-from redis_scheduler.embedded import EmbeddedServer
+from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
 from redis_scheduler.store import keys
 from tests.support import without_ipv6

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler.health import BEAT_INTERVAL_S
-from redis_scheduler.supervisor import RESTART_S
+from redis_scheduler.process.health import BEAT_INTERVAL_S
+from redis_scheduler.process.supervisor import RESTART_S
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver
 from tests.support.service import Client, Process, client_of, run, serving

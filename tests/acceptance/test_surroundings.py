@@ -17,7 +17,7 @@ import aiohttp
 import psutil
 import pytest
 
-from redis_scheduler.lifecycle import ENDING, signal_name
+from redis_scheduler.process.signals import ENDING, signal_name
 from tests.acceptance.test_supervisor import children, in_delivery
 from tests.support.engine import MODULE
 from tests.support.receiver import Receiver

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 import redis_scheduler
-from redis_scheduler.health import BEAT_MISSED_S
+from redis_scheduler.process.health import BEAT_MISSED_S
 from tests.containers.conftest import answering, gate_on
 from tests.containers.engine import STOP_GRACE_S, docker, running, volume
 from tests.support.service import TOKEN, Client

@@ -23,10 +23,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import redis_scheduler
-from redis_scheduler import embedded
-from redis_scheduler.embedded import EmbeddedServer, kept_token
 from redis_scheduler.errors import StartError
-from redis_scheduler.server_binary import Server, candidates
+from redis_scheduler.process import embedded
+from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.server_binary import Server, candidates
+from redis_scheduler.process.token import kept_token
 from redis_scheduler.store.client import RedisClient
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
@@ -34,7 +35,7 @@ from tests.support.waiting import wait_until
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
-from redis_scheduler.embedded import EmbeddedServer, kept_token
+from redis_scheduler.process.embedded import EmbeddedServer; from redis_scheduler.process.token import kept_token
 
 async def main():
     server = EmbeddedServer(Path(sys.argv[1]))
@@ -430,11 +431,11 @@ async def test_data_of_an_older_server_is_opened_by_each_that_may(
     old: Server, new: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step, server in enumerate((old, new, new)):
-        monkeypatch.setattr("redis_scheduler.embedded.candidates", lambda server=server: [server])
+        monkeypatch.setattr("redis_scheduler.process.embedded.candidates", lambda server=server: [server])
         async with started(folder) as running:
             assert running.description == str(server)
             assert await ask(running.url, "LRANGE", "kept", 0, -1) == [str(number) for number in range(step)]
             await ask(running.url, "RPUSH", "kept", str(step))
-    monkeypatch.setattr("redis_scheduler.embedded.candidates", lambda: [old])
+    monkeypatch.setattr("redis_scheduler.process.embedded.candidates", lambda: [old])
     with pytest.raises(StartError, match=f"last written by {new}"):
         await EmbeddedServer(folder).start()

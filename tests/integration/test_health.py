@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from redis_scheduler import health
+from redis_scheduler.process import health
 from tests.support.clock import SettableClock
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 BEATING = """
 import asyncio
-from redis_scheduler import health
+from redis_scheduler.process import health
 
 async def main():
     async with health.beating():
@@ -165,7 +165,7 @@ async def test_a_step_of_the_wall_clock_makes_nobody_healthy_or_unhealthy(
 
 async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(temporary: Path, tmp_path: Path) -> None:
     clock = SettableClock(tmp_path, ahead_s=3_600)
-    check = "import sys; from redis_scheduler import health; sys.exit(not health.is_healthy())"
+    check = "import sys; from redis_scheduler.process import health; sys.exit(not health.is_healthy())"
     async with beating_process(environment=clock.environment):
         await healthy()
         for ahead_s in (3_600, -86_400, 86_400):
@@ -280,7 +280,7 @@ def test_a_working_folder_that_cannot_be_entered_harms_nothing(temporary: Path, 
     inner.mkdir()
     script = f"""
 import os, sys
-from redis_scheduler import health
+from redis_scheduler.process import health
 os.chdir({str(inner)!r})
 os.chmod({str(inner)!r}, 0)
 os.setgid(12345); os.setuid(12345)

@@ -19,10 +19,12 @@ import sys
 
 import uvloop
 
-from redis_scheduler import cli, embedded, logs, settings, streams, supervisor
+from redis_scheduler import cli, logs, settings
 from redis_scheduler.engine import intake, reclaimer, worker
 from redis_scheduler.engine.timer import Timer
-from redis_scheduler.lifecycle import WORKER_TIMEOUT_S, Life, Service, process_name
+from redis_scheduler.process import embedded, streams, supervisor
+from redis_scheduler.process.process import Life, process_name
+from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
 from redis_scheduler.store import deployment
 from redis_scheduler.store import transitions as store
 from redis_scheduler.store.blocking import Bell

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from redis_scheduler.server_binary import candidates, choose
+from redis_scheduler.process.server_binary import candidates, choose
 from tests.support.waiting import wait_until
 
 BUS = 10_000

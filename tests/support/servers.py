@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from redis_scheduler.embedded import EmbeddedServer
 from redis_scheduler.errors import StartError
-from redis_scheduler.server_binary import candidates, choose
+from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.server_binary import candidates, choose
 
 EMBEDDED = "embedded"
 KINDS = os.environ.get("REDIS_IMAGES", EMBEDDED).split(",")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MODULE = "redis_scheduler.supervisor"
+MODULE = "redis_scheduler.process.supervisor"
 
 ORDER_BYTES = 200_000
 

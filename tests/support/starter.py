@@ -133,9 +133,10 @@ def _run(module: str) -> None:
 
 def main(descriptor: int) -> None:
     """Fork for each request, and become what it asks for, until whoever sends them has ended."""
-    from redis_scheduler import cli, doctor, lifecycle, settings, supervisor  # noqa: F401
+    from redis_scheduler import cli, settings  # noqa: F401
+    from redis_scheduler.process import doctor, imports, supervisor  # noqa: F401
 
-    lifecycle._import_parts(settings.ALL)
+    imports.import_parts(settings.ALL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the tests and for what they run
     requests = socket.socket(fileno=descriptor)
     while True:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from redis_scheduler.embedded import kept_token
 from redis_scheduler.errors import StartError
-from redis_scheduler.private import NotPrivate, make_folder, open_file
+from redis_scheduler.process.private import NotPrivate, make_folder, open_file
+from redis_scheduler.process.token import kept_token
 
 OTHER = 12_345
 """A user that this machine need not know."""

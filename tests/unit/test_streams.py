@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_scheduler.streams import ATOMIC_BYTES, BUFFER_BYTES, Output
+from redis_scheduler.process.streams import ATOMIC_BYTES, BUFFER_BYTES, Output
 
 LINE = b"%06d " + b"x" * 200 + b"\n"
 
@@ -88,14 +88,14 @@ def test_the_line_about_dropped_lines_is_written_where_they_are_missing(pipe: tu
     output = Output(writer)
     stream = io.TextIOWrapper(output, line_buffering=True)  # type: ignore[type-var]
     handler = logging.StreamHandler(stream)
-    logging.getLogger("redis_scheduler.streams").addHandler(handler)
+    logging.getLogger("redis_scheduler.process.streams").addHandler(handler)
     try:
         for number in range(2 * BUFFER_BYTES // len(LINE % 0)):
             output.write(LINE % number)
         *_, last = read_lines(reader, output)
         assert last == b"log-lines-dropped\n"
     finally:
-        logging.getLogger("redis_scheduler.streams").removeHandler(handler)
+        logging.getLogger("redis_scheduler.process.streams").removeHandler(handler)
 
 
 def test_a_slow_reader_is_told_of_every_dropped_line(pipe: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +163,7 @@ def test_a_full_disk_drops_lines_and_nothing_else() -> None:
 def test_a_line_that_a_full_disk_cut_off_does_not_spoil_the_next() -> None:
     script = """
 import os, resource, sys, time
-from redis_scheduler.streams import Output
+from redis_scheduler.process.streams import Output
 output = Output(1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (15, resource.RLIM_INFINITY))
 for _ in range(3):

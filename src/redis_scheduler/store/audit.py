@@ -1,7 +1,7 @@
 """The audit: whether every task stands in exactly one place, nothing is left of tasks that are gone, the ledger balances.
 
 All keys are walked in bounded steps, and all that is met is looked at by a script, 100 at one moment; so a live service is
-examined as it runs, and what merely moves is never taken for a fault. Called by doctor.py, and after each test on Redis.
+examined as it runs, and what merely moves is never taken for a fault. Called by process/doctor.py, and after each test on Redis.
 """
 
 import re

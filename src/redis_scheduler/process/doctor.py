@@ -9,10 +9,8 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from redis.exceptions import RedisError
-
-from redis_scheduler.embedded import EmbeddedServer
-from redis_scheduler.errors import FolderInUse, SchedulerError, SettingsError
+from redis_scheduler.errors import FolderInUse, SettingsError
+from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
@@ -38,8 +36,6 @@ async def examine(settings: Settings, repairs: bool) -> bool:
         client = RedisClient(url, TIMEOUT_S)
         try:
             return await _examine(client, repairs)
-        except RedisError as error:
-            raise SchedulerError(f"Redis refused a call: {error}") from error
         finally:
             await client.aclose()
 

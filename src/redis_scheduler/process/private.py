@@ -5,10 +5,14 @@ folder, which everybody writes, a link can stand where a file is about to be mad
 that is not this user's, and what is made has its mode whatever the umask is.
 """
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+from redis_scheduler.errors import StartError
 
 # What opening a link, a folder, a socket or a pipe without a reader fails with (EMLINK: FreeBSD's word for a link).
 _NO_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO)
@@ -85,3 +89,14 @@ def _require_own(path: Path, found: os.stat_result) -> None:
     else:
         return
     raise NotPrivate(f"{path} {fault}: remove it")
+
+
+@contextlib.contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Within the block, an error of the system is a StartError that names DATA_DIR and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        own = f": make it a folder that this user can write to (chown {os.geteuid()})"
+        remedy = "" if isinstance(error, NotPrivate) else own
+        raise StartError(f"DATA_DIR {folder} cannot be used ({error}){remedy}, or set another DATA_DIR") from error

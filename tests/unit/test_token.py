@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from redis_scheduler.embedded import kept_token
 from redis_scheduler.errors import StartError
+from redis_scheduler.process.token import kept_token
 
 
 @pytest.fixture

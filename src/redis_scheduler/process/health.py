@@ -22,7 +22,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from redis_scheduler import private
+from redis_scheduler.process import private
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Several processes of a role under one: it starts them, replaces what dies, passes signals on, and does no work
 itself.
 
-What they share is the supervisor's, as `begun` in lifecycle.py took it: the private Redis, the token, the listening
-socket, from which each child accepts. `python -m redis_scheduler.supervisor` is a child: a whole process with its own
+What they share is the supervisor's, as start.py took it: the private Redis, the token, the listening
+socket, from which each child accepts. `python -m redis_scheduler.process.supervisor` is a child: a whole process with its own
 event loop.
 
 - A child's settings are variables: others can see a command line. It imports nothing from the working folder (-P).
@@ -25,8 +25,12 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 
-from redis_scheduler import health, logs, streams
-from redis_scheduler.lifecycle import ENDING, Life, Service, meet_redis, run_process, signal_name
+from redis_scheduler import logs
+from redis_scheduler.process import health, streams
+from redis_scheduler.process.process import Life, run_process
+from redis_scheduler.process.service import Service
+from redis_scheduler.process.signals import ENDING, signal_name
+from redis_scheduler.process.start import meet_redis
 from redis_scheduler.settings import Settings, load, variables
 from redis_scheduler.stopping import stop_or_interval
 

@@ -1,6 +1,6 @@
 """The embedded default: a private Redis or Valkey of the service's own, on a unix socket in the data folder.
 
-The lifecycle calls it when REDIS_URL is not set. What holds, whichever of the two processes is killed and when:
+start.py calls it when REDIS_URL is not set. What holds, whichever of the two processes is killed and when:
 
 - One service a folder. Its lock is taken first and given back last; the system drops it with a killed process.
 - One server a folder. A server that outlived a killed service is stopped before the data is opened again.
@@ -16,20 +16,18 @@ import fcntl
 import logging
 import os
 import re
-import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 
-from redis_scheduler import private
 from redis_scheduler.errors import FolderInUse, StartError
-from redis_scheduler.server_binary import Server, candidates, choose, identify
-from redis_scheduler.settings import SECRET_BYTES
+from redis_scheduler.process import private
+from redis_scheduler.process.private import explained
+from redis_scheduler.process.server_binary import Server, candidates, choose, identify
 from redis_scheduler.stopping import stop_or_interval
 
 logger = logging.getLogger(__name__)
@@ -115,16 +113,6 @@ async def _first_line(socket: Path) -> bytes:
         return b""
 
 
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        own = f": make it a folder that this user can write to (chown {os.geteuid()})"
-        remedy = "" if isinstance(error, private.NotPrivate) else own
-        raise StartError(f"DATA_DIR {folder} cannot be used ({error}){remedy}, or set another DATA_DIR") from error
-
-
 class EmbeddedServer:
     """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
 
@@ -146,7 +134,7 @@ class EmbeddedServer:
     @property
     def has_data(self) -> bool:
         """Whether a server was ever started in the folder, which is only looked at."""
-        with _explained(self._folder):
+        with explained(self._folder):
             return (self._folder / VERSION_FILE).exists()
 
     @property
@@ -165,7 +153,7 @@ class EmbeddedServer:
                 f"DATA_DIR {self._folder} is {excess} bytes too long for the unix socket in it: set a shorter DATA_DIR"
             )
         try:
-            with _explained(self._folder):
+            with explained(self._folder):
                 private.make_folder(self._data_dir)
                 self._lock = _take_lock(self._folder)
                 await self._stop_orphans()
@@ -272,28 +260,3 @@ class EmbeddedServer:
             return f"its log cannot be read ({error})"
         last = next((line for line in reversed(lines) if line.strip()), f"see {self._log}")
         return re.sub(r"^\d+:\w+ .*? [#*.-] ", "", last).strip()
-
-
-def kept_token(data_dir: Path) -> str:
-    """Return the API token of the folder, made (192 random bits) and kept there when it has none yet.
-
-    An empty file, which is what a crash between its creation and the write leaves, gets a new token. Raises StartError
-    when the file cannot be read or holds what no Authorization header can carry.
-    """
-    path = data_dir / "token"
-    with _explained(data_dir):
-        private.make_folder(data_dir)
-        with os.fdopen(private.open_file(path, os.O_RDWR), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
-            token = file.read(SECRET_BYTES + 1)
-            if len(token) > SECRET_BYTES:
-                raise StartError(f"{path} is larger than {SECRET_BYTES} bytes: mend it, or delete it for a new token")
-            token = token.strip()
-            if not token:
-                token = secrets.token_urlsafe(24).encode()
-                file.write(token + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-    if not all(0x21 <= byte <= 0x7E for byte in token):
-        raise StartError(f"{path} must hold one token of visible ASCII characters: mend it, or delete it for a new one")
-    return token.decode()

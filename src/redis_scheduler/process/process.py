@@ -1,0 +1,78 @@
+"""One process: what it knows of itself, whether it is to end, and how it runs from its first to its last moment."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from redis_scheduler.process.signals import ENDING, signal_name
+from redis_scheduler.settings import Settings
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.outage import Outage
+
+logger = logging.getLogger(__name__)
+
+
+def process_name() -> str:
+    """Return this process's name as a writer and consumer: new at every start."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Life:
+    """One process: its role, its settings, its listening socket, what it knows of Redis, and whether it is to end."""
+
+    def __init__(self, role: str, settings: Settings, listener: socket.socket | None = None) -> None:
+        self.role = role
+        self.settings = settings
+        self.listener = listener
+        self.redis_url = settings.redis_url or ""
+        self.token = settings.api_auth or ""
+        """Both are filled in where the settings left them open, once the life has begun."""
+        self.outage = Outage()
+        self.deployment = Deployment()
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Set when what is in flight is no longer waited for."""
+        self.is_well: Callable[[], bool] = lambda: True
+        """Whether the process may say that it is healthy."""
+        self._was_asked = False
+
+    def end(self, at_once: bool) -> None:
+        """Ask for the stop, and that nothing is waited for if `at_once`."""
+        self.stop.set()
+        if at_once:
+            self.hurry.set()
+
+    def on_signal(self, number: int) -> None:
+        """Stop; the second time, at once.
+
+        SIGHUP does not count: a terminal that is closed sends it several times, and a service manager after SIGTERM.
+        """
+        again = self._was_asked and number != signal.SIGHUP
+        self._was_asked = self._was_asked or number != signal.SIGHUP
+        logger.info("stopping", extra={"fields": {"signal": signal_name(number), "at_once": again}})
+        self.end(again)
+
+    def listen_for_signals(self) -> None:
+        """Stop in order on every signal that ends a process. One ignored at the start stays so, as under nohup."""
+        for number in ENDING:
+            # In the background of a script SIGINT is ignored, too; whoever sends it here means this process.
+            if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, self.on_signal, number)
+
+
+def run_process(main: Coroutine[Any, Any, None]) -> int:
+    """Run a whole process; return its exit code. Raises StartError; the error of a task that died is logged."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except BaseExceptionGroup as errors:
+        logger.critical("died", exc_info=errors)
+        return 1
+    return 0

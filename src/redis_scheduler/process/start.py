@@ -1,0 +1,118 @@
+"""The start of the command's own process: signals, token, port, health, Redis; and its end, in the reverse order.
+
+Inside runs a Service (service.py), or a Supervisor (supervisor.py) whose children run a Service each.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from redis_scheduler.process import health
+from redis_scheduler.process.announcement import announce
+from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.imports import import_parts
+from redis_scheduler.process.process import Life
+from redis_scheduler.process.token import kept_token
+from redis_scheduler.settings import WORKER, Settings, hazards
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.neighbour import neighbours
+from redis_scheduler.store.views import Views
+
+logger = logging.getLogger(__name__)
+
+API_TIMEOUT_S = 0.9
+"""One send to Redis for a request; two of them are the 2 s within which a client gets its 503."""
+
+
+@contextlib.asynccontextmanager
+async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
+    """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
+    life = Life(role, settings)
+    life.listen_for_signals()
+    if settings.processes == 1:
+        import_parts(role)  # before the start is told: who waits for that looks at a process that works
+    life.token = settings.api_auth or kept_token(settings.data_dir)
+    for hazard in hazards(settings, life.token, listens=role != WORKER):
+        logger.warning("hazard", extra={"fields": {"warning": hazard}})
+    if role != WORKER:
+        from redis_scheduler.api.server import listen
+
+        life.listener = listen(settings.listen_host, settings.port)
+    with life.listener or contextlib.nullcontext():
+        # From the first: the embedded Redis may have much to load.
+        async with health.beating(lambda: life.is_well()), _redis_url(life) as life.redis_url:
+            if not life.stop.is_set():
+                announce(role, settings, life.token, life.listener)
+            yield life
+    logger.info("stopped", extra={"fields": {}})
+
+
+@contextlib.asynccontextmanager
+async def _redis_url(life: Life) -> AsyncIterator[str]:
+    """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this.
+
+    A stop that comes while that one loads its data ends it; the life is over then.
+    """
+    if life.settings.redis_url:
+        yield life.settings.redis_url
+        return
+    server = EmbeddedServer(life.settings.data_dir)
+    ended = asyncio.Event()
+    try:
+        if await finished(server.start(), life.stop):
+            fields = {"server": server.description, "data": str(life.settings.data_dir.absolute())}
+            logger.info("embedded-redis", extra={"fields": fields})
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run(ended), name="embedded-redis")
+            try:
+                yield server.url
+            finally:
+                ended.set()
+    finally:
+        await server.stop()
+
+
+async def finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
+    """Run a step to its end; give it up, and return False, when `stop` is set before. Raises the step's error."""
+    task, waiter = asyncio.create_task(step), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return not task.cancelled()
+    finally:
+        waiter.cancel()
+        task.cancel()
+
+
+async def meet_redis(life: Life, warns: bool) -> None:
+    """Once Redis serves, make the group; if `warns`, say what of its configuration, or in its keys, may do harm."""
+    client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+    done = asyncio.Event()
+
+    async def check() -> None:
+        await client.meet()
+        # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
+        await client.create_group()
+        for warning in await Views(client).configuration_warnings() if warns else ():
+            logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
+        # A private Redis has no neighbours.
+        for warning in await neighbours(client, life.token) if warns and life.settings.redis_url else ():
+            logger.warning("hazard", extra={"fields": {"warning": warning}})
+        done.set()
+
+    async def give_up_on_stop() -> None:
+        await life.stop.wait()
+        done.set()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            waiter = tasks.create_task(give_up_on_stop(), name="meet-redis-stop")
+            await life.outage.ride(done, check)
+            waiter.cancel()
+    finally:
+        await client.aclose()

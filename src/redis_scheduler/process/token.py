@@ -1,0 +1,36 @@
+"""The API token of a data folder, made at the first start."""
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from redis_scheduler.errors import StartError
+from redis_scheduler.process import private
+from redis_scheduler.process.private import explained
+from redis_scheduler.settings import SECRET_BYTES
+
+
+def kept_token(data_dir: Path) -> str:
+    """Return the API token of the folder, made (192 random bits) and kept there when it has none yet.
+
+    An empty file, which is what a crash between its creation and the write leaves, gets a new token. Raises StartError
+    when the file cannot be read or holds what no Authorization header can carry.
+    """
+    path = data_dir / "token"
+    with explained(data_dir):
+        private.make_folder(data_dir)
+        with os.fdopen(private.open_file(path, os.O_RDWR), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # two first starts at once agree on one token
+            token = file.read(SECRET_BYTES + 1)
+            if len(token) > SECRET_BYTES:
+                raise StartError(f"{path} is larger than {SECRET_BYTES} bytes: mend it, or delete it for a new token")
+            token = token.strip()
+            if not token:
+                token = secrets.token_urlsafe(24).encode()
+                file.write(token + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+    if not all(0x21 <= byte <= 0x7E for byte in token):
+        raise StartError(f"{path} must hold one token of visible ASCII characters: mend it, or delete it for a new one")
+    return token.decode()
