@@ -131,7 +131,7 @@ def _run(role: str, settings: Settings) -> int:
     from redis_scheduler import logs
     from redis_scheduler.process.process import run_process
     from redis_scheduler.process.service import Service
-    from redis_scheduler.process.start import begun
+    from redis_scheduler.process.start import started
     from redis_scheduler.process.supervisor import Supervisor
 
     gc.enable()
@@ -139,8 +139,8 @@ def _run(role: str, settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format)
 
     async def run() -> None:
-        async with begun(role, settings) as life:
-            if not life.stop.is_set():
-                await (Service(life) if settings.processes == 1 else Supervisor(life)).run()
+        async with started(role, settings) as process:
+            if not process.stop.is_set():
+                await (Service(process) if settings.processes == 1 else Supervisor(process)).run()
 
     return run_process(run())

@@ -23,7 +23,7 @@ from redis_scheduler import cli, logs, settings
 from redis_scheduler.engine import intake, reclaimer, worker
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.process import embedded, streams, supervisor
-from redis_scheduler.process.process import Life, process_name
+from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
 from redis_scheduler.store import deployment
 from redis_scheduler.store import transitions as store
@@ -74,16 +74,16 @@ async def _run_timers(url: str, count: int) -> None:
 
 
 async def _run_workers(options: settings.Settings, count: int) -> None:
-    lives = [Life(settings.WORKER, options) for _ in range(count)]
+    processes = [Process(settings.WORKER, options) for _ in range(count)]
 
     def on_sigterm() -> None:
-        for life in lives:
-            life.end(at_once=False)
+        for process in processes:
+            process.end(at_once=False)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
     async with asyncio.TaskGroup() as tasks:
-        for life in lives:
-            tasks.create_task(Service(life).run(is_supervised=True), name="worker")
+        for process in processes:
+            tasks.create_task(Service(process).run(is_supervised=True), name="worker")
         logger.info("started", extra={"fields": {"workers": count}})
 
 

@@ -19,7 +19,7 @@ async def test_a_step_that_asks_redis_for_nothing_ends_no_outage(caplog: pytest.
     async def step() -> None:
         stop.set()
 
-    await outage.ride(stop, step)
+    await outage.loop(stop, step)
     assert outage.is_away
     outage.end()
     assert lines(caplog) == [("redis-away", "no answer"), ("redis-back", "")]
@@ -55,6 +55,6 @@ async def test_what_redis_refuses_of_one_call_is_no_outage_and_is_said_once(
             stop.set()
         raise error
 
-    await outage.ride(stop, step)
+    await outage.loop(stop, step)
     assert not outage.is_away
     assert lines(caplog) == [("redis-refused", str(error))]

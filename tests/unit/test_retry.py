@@ -2,28 +2,28 @@
 
 import pytest
 
-from redis_scheduler.task.retry import Policy, Step, is_poison
+from redis_scheduler.task.retry import Policy, Transition, is_poison
 from redis_scheduler.task.timing import WINDOW_MS
 
 
 @pytest.mark.parametrize(
     ("retries", "delay_ms", "attempts", "step"),
     [
-        (0, 1000, 0, Step.BURY),
-        (1, 1000, 0, Step.RETRY),
-        (1, 1000, 1, Step.BURY),
-        (5, 1000, 4, Step.RETRY),
-        (5, 1000, 5, Step.BURY),
-        (5, 1000, 6, Step.BURY),
-        (-1, 1000, 1_000_000, Step.RETRY),
-        (-1, 0, 3, Step.RETRY),
-        (5, WINDOW_MS, 0, Step.RETRY),
-        (5, WINDOW_MS + 1, 0, Step.DEFER),
-        (5, WINDOW_MS + 1, 5, Step.BURY),
-        (-1, 86_400_000, 9, Step.DEFER),
+        (0, 1000, 0, Transition.BURY),
+        (1, 1000, 0, Transition.RETRY),
+        (1, 1000, 1, Transition.BURY),
+        (5, 1000, 4, Transition.RETRY),
+        (5, 1000, 5, Transition.BURY),
+        (5, 1000, 6, Transition.BURY),
+        (-1, 1000, 1_000_000, Transition.RETRY),
+        (-1, 0, 3, Transition.RETRY),
+        (5, WINDOW_MS, 0, Transition.RETRY),
+        (5, WINDOW_MS + 1, 0, Transition.DEFER),
+        (5, WINDOW_MS + 1, 5, Transition.BURY),
+        (-1, 86_400_000, 9, Transition.DEFER),
     ],
 )
-def test_what_follows_a_failed_attempt(retries: int, delay_ms: int, attempts: int, step: Step) -> None:
+def test_what_follows_a_failed_attempt(retries: int, delay_ms: int, attempts: int, step: Transition) -> None:
     assert Policy(retries, delay_ms).after_failure(attempts) is step
 
 

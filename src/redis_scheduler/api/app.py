@@ -58,9 +58,9 @@ class Api:
         self._max_body = max_body
         self._store = Store(client, name)
         self._views = Views(client)
-        self._purge_turns = _Turns()
+        self._purge_turns = _Exclusive()
         self._page_room = PageRoom()
-        self._update_turns: WeakValueDictionary[str, _Turns] = WeakValueDictionary()
+        self._update_turns: WeakValueDictionary[str, _Exclusive] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
         self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
@@ -149,7 +149,7 @@ class Api:
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
         # Here one after another, so that only other processes can be first.
-        async with self._update_turns.setdefault(key, _Turns()).taken():
+        async with self._update_turns.setdefault(key, _Exclusive()).taken():
             for _ in range(UPDATE_TRIES):
                 stored = await self._tasks.submit(key)
                 if isinstance(stored, int):
@@ -216,7 +216,7 @@ class Api:
         return answer({"data": statistics(await self._views.ledger())})
 
 
-class _Turns:
+class _Exclusive:
     """Lets requests go one after another. When one finds Redis away, those that wait behind it fail with it."""
 
     def __init__(self) -> None:

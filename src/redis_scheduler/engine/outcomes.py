@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim, Failed
-from redis_scheduler.task.retry import Step
+from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import BATCH_LIMIT
 
 GATHER_S = 0.002
@@ -25,7 +25,7 @@ class Outcomes:
         self._store = store
         self._on_written = on_written
         self.delivered: deque[Claim] = deque()
-        self.failed: deque[tuple[Step, Failed]] = deque()
+        self.failed: deque[tuple[Transition, Failed]] = deque()
         self.given_back: deque[Claim] = deque()
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
@@ -36,7 +36,7 @@ class Outcomes:
         self.delivered.append(claim)
         self._is_added.set()
 
-    def fail(self, step: Step, failed: Failed) -> None:
+    def fail(self, step: Transition, failed: Failed) -> None:
         """Have a task retried, deferred or buried."""
         self.failed.append((step, failed))
         self._is_added.set()
@@ -64,18 +64,18 @@ class Outcomes:
             outcomes.popleft()
         self._on_written(claims)
 
-    async def _write_failed(self, failed: Sequence[tuple[Step, Failed]]) -> None:
-        by_step: dict[Step, list[Failed]] = {step: [] for step in Step}
+    async def _write_failed(self, failed: Sequence[tuple[Transition, Failed]]) -> None:
+        by_step: dict[Transition, list[Failed]] = {step: [] for step in Transition}
         for step, item in failed:
             by_step[step].append(item)
-        if to_retry := by_step[Step.RETRY]:
+        if to_retry := by_step[Transition.RETRY]:
             answers = await self._store.retry(to_retry)
-            by_step[Step.DEFER] += [item for item, answer in zip(to_retry, answers, strict=True) if answer == 2]
+            by_step[Transition.DEFER] += [item for item, answer in zip(to_retry, answers, strict=True) if answer == 2]
             self.retry_parked.set()
-        if by_step[Step.DEFER]:
-            await self._store.defer(by_step[Step.DEFER])
-        if by_step[Step.BURY]:
-            await self._store.bury(by_step[Step.BURY])
+        if by_step[Transition.DEFER]:
+            await self._store.defer(by_step[Transition.DEFER])
+        if by_step[Transition.BURY]:
+            await self._store.bury(by_step[Transition.BURY])
 
     async def write_what_comes(self) -> None:
         """Wait for an outcome, gather others for a moment, and write them."""

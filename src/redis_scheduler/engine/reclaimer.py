@@ -56,14 +56,14 @@ class Reclaimer:
             self._note_lost(sweep.lost)
             await self._worker.intake.take(sweep.entries)
         if abs(sweep.clock_step_ms) > CLOCK_STEP_MS:
-            await self._meet_step(sweep.clock_step_ms)
+            await self._on_clock_set(sweep.clock_step_ms)
         if sweep.must_rewind:
             step_ms, _ = await self._store.rewind(self._worker.retry_delay_ms)
             if step_ms:
                 logger.warning("clock-set-back", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_BACK}})
         return sweep.wait_s
 
-    async def _meet_step(self, step_ms: float) -> None:
+    async def _on_clock_set(self, step_ms: float) -> None:
         """Redis' clock was set: a blocked claim counts its time by it, as do leases, which others take once over."""
         if step_ms > 0:
             logger.warning("clock-set-forward", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_FORWARD}})
@@ -97,5 +97,5 @@ class Reclaimer:
 
         async with asyncio.TaskGroup() as tasks:
             waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
-            await self._outage.ride(stop, step)
+            await self._outage.loop(stop, step)
             waker.cancel()

@@ -46,7 +46,7 @@ class Timer:
             listener = tasks.create_task(self._listen(stop), name="bell")
             waker = tasks.create_task(self._wake_on(stop), name="timer-stop")
             with Alarm(self._wake.set) as self._alarm:
-                await self._outage.ride(stop, self._step)
+                await self._outage.loop(stop, self._step)
             listener.cancel()
             waker.cancel()
 

@@ -26,7 +26,7 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Promotion, Store
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure, newer_error
-from redis_scheduler.task.retry import Policy, Step, is_poison
+from redis_scheduler.task.retry import Policy, Transition, is_poison
 from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Worker:
 
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
         """Defer a task that a newer version wrote, without an attempt: what it does not know would be missing."""
-        self._outcomes.fail(Step.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
+        self._outcomes.fail(Transition.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
         error = newer_error(unknown)
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
@@ -172,7 +172,7 @@ class Worker:
     def _bury(self, claim: Claim, error: str) -> None:
         """Bury a task without an attempt."""
         failure = encode_failure(Failure(error, 0))
-        self._add_failed(Step.BURY, Failed(claim, failure, counts=False), error)
+        self._add_failed(Transition.BURY, Failed(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
         while (claim := self._next()) is not None:
@@ -200,7 +200,7 @@ class Worker:
         """Send back what must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._passed += 1
-            self._outcomes.fail(Step.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False))
+            self._outcomes.fail(Transition.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False))
 
     def _on_turn(self) -> None:
         self._next_turn = None
@@ -251,18 +251,20 @@ class Worker:
         failure = encode_failure(Failure(error, outcome.elapsed_ms, outcome.status))
         self._add_failed(step, Failed(claim, failure, self._policy.delay_ms), error, outcome)
 
-    def _add_failed(self, step: Step, failed: Failed, error: str, outcome: Outcome | None = None) -> None:
+    def _add_failed(self, step: Transition, failed: Failed, error: str, outcome: Outcome | None = None) -> None:
         self._outcomes.fail(step, failed)
-        level = logging.WARNING if step is Step.BURY else logging.INFO
+        level = logging.WARNING if step is Transition.BURY else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(level, step.value, extra={"fields": self._failure_fields(step, failed, error, outcome)})
 
-    def _failure_fields(self, step: Step, failed: Failed, error: str, outcome: Outcome | None) -> dict[str, object]:
+    def _failure_fields(
+        self, step: Transition, failed: Failed, error: str, outcome: Outcome | None
+    ) -> dict[str, object]:
         claim = failed.claim
         fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": error}
         if outcome is not None and outcome.answer:
             fields["answer"] = self._deliverer.excerpt(outcome.answer)
-        if step is not Step.BURY:
+        if step is not Transition.BURY:
             fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
             fields["next"] = rfc3339(time.time() + failed.delay_ms / 1000)
         return fields
@@ -344,10 +346,10 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 guard = tasks.create_task(self._await_fault(), name="deliveries")
-                writer = tasks.create_task(self._outage.ride(finished, self._write_step), name="write-outcomes")
+                writer = tasks.create_task(self._outage.loop(finished, self._write_step), name="write-outcomes")
                 renewer = tasks.create_task(self._renew_until(finished), name="renew")
-                recoverer = tasks.create_task(self._outage.ride(finished, self.intake.recover_step), name="recover")
-                claimer = tasks.create_task(self._outage.ride(stop, self.run_once), name="claim")
+                recoverer = tasks.create_task(self._outage.loop(finished, self.intake.recover_step), name="recover")
+                claimer = tasks.create_task(self._outage.loop(stop, self.run_once), name="claim")
                 await stop.wait()
                 self._is_stopping = True
                 # What has not begun goes to others at once.
@@ -372,7 +374,7 @@ class Worker:
             await self.renew()
             await stop_or_interval(finished, RENEW_INTERVAL_S)
 
-        await self._outage.ride(finished, step)
+        await self._outage.loop(finished, step)
 
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""

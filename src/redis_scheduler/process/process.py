@@ -24,7 +24,7 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-class Life:
+class Process:
     """One process: its role, its settings, its listening socket, what it knows of Redis, and whether it is to end."""
 
     def __init__(self, role: str, settings: Settings, listener: socket.socket | None = None) -> None:

@@ -20,8 +20,8 @@ import socket
 from redis_scheduler.api import stats
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.process.imports import import_parts
-from redis_scheduler.process.process import Life, process_name
-from redis_scheduler.process.start import API_TIMEOUT_S, finished, meet_redis
+from redis_scheduler.process.process import Process, process_name
+from redis_scheduler.process.start import API_TIMEOUT_S, finished, prepare_redis
 from redis_scheduler.settings import API
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -72,8 +72,8 @@ def _connections(role: str, wanted: int | None) -> int:
 class Service:
     """What one process does in its role: the API, deliveries, or both."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self._name = process_name()
 
     async def run(self, is_supervised: bool = False) -> None:
@@ -81,25 +81,25 @@ class Service:
 
         One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
         """
-        life = self._life
-        import_parts(life.role)
-        if life.role == API:
+        process = self._process
+        import_parts(process.role)
+        if process.role == API:
             gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(meet_redis(life, warns=not is_supervised), name="meet-redis")
+            tasks.create_task(prepare_redis(process, warns=not is_supervised), name="prepare-redis")
             tasks.create_task(self._join(), name="deployment")
-            if life.listener is not None:
+            if process.listener is not None:
                 stats.prime()
-                tasks.create_task(self._run_api(life.listener), name="api")
-            if life.role != API:
+                tasks.create_task(self._run_api(process.listener), name="api")
+            if process.role != API:
                 tasks.create_task(self.run_worker(), name="worker")
 
     async def _join(self) -> None:
-        life = self._life
-        client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+        process = self._process
+        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
         try:
-            await life.deployment.run(client, life.outage, life.stop)
+            await process.deployment.run(client, process.outage, process.stop)
         finally:
             await client.aclose()
 
@@ -107,13 +107,15 @@ class Service:
         from redis_scheduler.api.app import create_app
         from redis_scheduler.api.server import create_server
 
-        life, settings = self._life, self._life.settings
-        client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+        process, settings = self._process, self._process.settings
+        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
         try:
-            app = create_app(client, self._name, life.token, settings.max_body, life.deployment, life.stop.is_set)
-            connections = _connections(life.role, settings.api_connections)
+            app = create_app(
+                client, self._name, process.token, settings.max_body, process.deployment, process.stop.is_set
+            )
+            connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections)
-            await server.run_until(life.stop, life.hurry, listener)
+            await server.run_until(process.stop, process.hurry, listener)
         finally:
             await client.aclose()
 
@@ -123,21 +125,23 @@ class Service:
         from redis_scheduler.engine.reclaimer import Reclaimer
         from redis_scheduler.engine.worker import Worker
 
-        life, settings = self._life, self._life.settings
+        process, settings = self._process, self._process.settings
         # No delivery without the id, and without Redis there is none anyway.
-        if not await finished(life.deployment.joined.wait(), life.stop):
+        if not await finished(process.deployment.joined.wait(), process.stop):
             return
-        client = RedisClient(life.redis_url, WORKER_TIMEOUT_S, life.outage)
+        client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.outage)
         store = Store(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
-            async with Deliverer(life.token, settings.timeout, resends=settings.retries != 0) as deliverer:
-                life.deployment.tell(deliverer.carry)
+            async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:
+                process.deployment.tell(deliverer.carry)
                 reader = QueueReader(client, self._name)
-                worker = Worker(store, reader, deliverer, policy, life.outage, settings.concurrency)
+                worker = Worker(store, reader, deliverer, policy, process.outage, settings.concurrency)
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(worker.run(life.stop, life.hurry, settings.shutdown_grace), name="worker")
-                    tasks.create_task(Timer(worker.promote, Bell(client), life.outage).run(life.stop), name="timer")
-                    tasks.create_task(Reclaimer(store, worker, life.outage).run(life.stop), name="reclaimer")
+                    tasks.create_task(worker.run(process.stop, process.hurry, settings.shutdown_grace), name="worker")
+                    tasks.create_task(
+                        Timer(worker.promote, Bell(client), process.outage).run(process.stop), name="timer"
+                    )
+                    tasks.create_task(Reclaimer(store, worker, process.outage).run(process.stop), name="reclaimer")
         finally:
             await client.aclose()

@@ -13,7 +13,7 @@ from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.imports import import_parts
-from redis_scheduler.process.process import Life
+from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
 from redis_scheduler.settings import WORKER, Settings, hazards
 from redis_scheduler.store.client import RedisClient
@@ -27,42 +27,42 @@ API_TIMEOUT_S = 0.9
 
 
 @contextlib.asynccontextmanager
-async def begun(role: str, settings: Settings) -> AsyncIterator[Life]:
+async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
-    life = Life(role, settings)
-    life.listen_for_signals()
+    process = Process(role, settings)
+    process.listen_for_signals()
     if settings.processes == 1:
         import_parts(role)  # before the start is told: who waits for that looks at a process that works
-    life.token = settings.api_auth or kept_token(settings.data_dir)
-    for hazard in hazards(settings, life.token, listens=role != WORKER):
+    process.token = settings.api_auth or kept_token(settings.data_dir)
+    for hazard in hazards(settings, process.token, listens=role != WORKER):
         logger.warning("hazard", extra={"fields": {"warning": hazard}})
     if role != WORKER:
         from redis_scheduler.api.server import listen
 
-        life.listener = listen(settings.listen_host, settings.port)
-    with life.listener or contextlib.nullcontext():
+        process.listener = listen(settings.listen_host, settings.port)
+    with process.listener or contextlib.nullcontext():
         # From the first: the embedded Redis may have much to load.
-        async with health.beating(lambda: life.is_well()), _redis_url(life) as life.redis_url:
-            if not life.stop.is_set():
-                announce(role, settings, life.token, life.listener)
-            yield life
+        async with health.beating(lambda: process.is_well()), _redis_url(process) as process.redis_url:
+            if not process.stop.is_set():
+                announce(role, settings, process.token, process.listener)
+            yield process
     logger.info("stopped", extra={"fields": {}})
 
 
 @contextlib.asynccontextmanager
-async def _redis_url(life: Life) -> AsyncIterator[str]:
+async def _redis_url(process: Process) -> AsyncIterator[str]:
     """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this.
 
     A stop that comes while that one loads its data ends it; the life is over then.
     """
-    if life.settings.redis_url:
-        yield life.settings.redis_url
+    if process.settings.redis_url:
+        yield process.settings.redis_url
         return
-    server = EmbeddedServer(life.settings.data_dir)
+    server = EmbeddedServer(process.settings.data_dir)
     ended = asyncio.Event()
     try:
-        if await finished(server.start(), life.stop):
-            fields = {"server": server.description, "data": str(life.settings.data_dir.absolute())}
+        if await finished(server.start(), process.stop):
+            fields = {"server": server.description, "data": str(process.settings.data_dir.absolute())}
             logger.info("embedded-redis", extra={"fields": fields})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run(ended), name="embedded-redis")
@@ -89,9 +89,9 @@ async def finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> bo
         task.cancel()
 
 
-async def meet_redis(life: Life, warns: bool) -> None:
+async def prepare_redis(process: Process, warns: bool) -> None:
     """Once Redis serves, make the group; if `warns`, say what of its configuration, or in its keys, may do harm."""
-    client = RedisClient(life.redis_url, API_TIMEOUT_S, life.outage)
+    client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
     done = asyncio.Event()
 
     async def check() -> None:
@@ -101,18 +101,18 @@ async def meet_redis(life: Life, warns: bool) -> None:
         for warning in await Views(client).configuration_warnings() if warns else ():
             logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
         # A private Redis has no neighbours.
-        for warning in await neighbours(client, life.token) if warns and life.settings.redis_url else ():
+        for warning in await neighbours(client, process.token) if warns and process.settings.redis_url else ():
             logger.warning("hazard", extra={"fields": {"warning": warning}})
         done.set()
 
     async def give_up_on_stop() -> None:
-        await life.stop.wait()
+        await process.stop.wait()
         done.set()
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            waiter = tasks.create_task(give_up_on_stop(), name="meet-redis-stop")
-            await life.outage.ride(done, check)
+            waiter = tasks.create_task(give_up_on_stop(), name="prepare-redis-stop")
+            await process.outage.loop(done, check)
             waiter.cancel()
     finally:
         await client.aclose()

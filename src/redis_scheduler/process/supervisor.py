@@ -23,14 +23,15 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
+from asyncio.subprocess import Process as Child
 
 from redis_scheduler import logs
 from redis_scheduler.process import health, streams
-from redis_scheduler.process.process import Life, run_process
+from redis_scheduler.process.process import Process, run_process
 from redis_scheduler.process.service import Service
 from redis_scheduler.process.signals import ENDING, signal_name
-from redis_scheduler.process.start import meet_redis
+from redis_scheduler.process.start import prepare_redis
 from redis_scheduler.settings import Settings, load, variables
 from redis_scheduler.stopping import stop_or_interval
 
@@ -49,20 +50,20 @@ YOUNG_S = 10.0
 class Supervisor:
     """Keeps PROCESSES children running until the end of its life, and returns when all have ended."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
-        self._children: set[Process] = set()
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._children: set[Child] = set()
         self._unwell_until = 0.0
-        life.is_well = lambda: time.monotonic() >= self._unwell_until
+        process.is_well = lambda: time.monotonic() >= self._unwell_until
 
     async def run(self) -> None:
         """Run the children; a child that dies is no error."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(meet_redis(self._life, warns=True), name="meet-redis")
+                tasks.create_task(prepare_redis(self._process, warns=True), name="prepare-redis")
                 forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
                 async with asyncio.TaskGroup() as children:
-                    for _ in range(self._life.settings.processes):
+                    for _ in range(self._process.settings.processes):
                         children.create_task(self._keep(), name="child")
                 forwarder.cancel()
         finally:
@@ -70,13 +71,13 @@ class Supervisor:
             self._signal(signal.SIGTERM)
 
     async def _forward_signals(self) -> None:
-        life = self._life
-        await life.stop.wait()
-        if life.listener is not None:
-            life.listener.close()  # else what connects now would wait for nobody
+        process = self._process
+        await process.stop.wait()
+        if process.listener is not None:
+            process.listener.close()  # else what connects now would wait for nobody
         self._signal(signal.SIGTERM)
-        await stop_or_interval(life.hurry, life.settings.shutdown_grace + END_S)
-        if life.hurry.is_set():
+        await stop_or_interval(process.hurry, process.settings.shutdown_grace + END_S)
+        if process.hurry.is_set():
             self._signal(signal.SIGINT)
             await asyncio.sleep(END_S)
         for child in self._children:
@@ -90,7 +91,7 @@ class Supervisor:
 
     async def _keep(self) -> None:
         """Run one child after the other until the stop."""
-        stop = self._life.stop
+        stop = self._process.stop
         while not stop.is_set():
             started_at = time.monotonic()
             try:
@@ -106,20 +107,20 @@ class Supervisor:
                 self._unwell_until = ended_at + YOUNG_S
             await stop_or_interval(stop, started_at + RESTART_S - ended_at)
 
-    async def _start(self) -> Process:
-        life = self._life
-        settings = dataclasses.replace(life.settings, redis_url=life.redis_url, api_auth=life.token)
-        listeners = () if life.listener is None else (life.listener.fileno(),)
+    async def _start(self) -> Child:
+        process = self._process
+        settings = dataclasses.replace(process.settings, redis_url=process.redis_url, api_auth=process.token)
+        listeners = () if process.listener is None else (process.listener.fileno(),)
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", __name__, life.role, *map(str, listeners)),
+            *(sys.executable, "-P", "-m", __name__, process.role, *map(str, listeners)),
             stdin=PIPE,
             pass_fds=listeners,
             env=os.environ | variables(settings),
             start_new_session=True,
         )
 
-    async def _watch(self, child: Process) -> None:
-        stop = self._life.stop
+    async def _watch(self, child: Child) -> None:
+        stop = self._process.stop
         self._children.add(child)
         logger.info("process-started", extra={"fields": {"pid": child.pid}})
         if stop.is_set():  # it was not there yet when the signal was passed on
@@ -140,19 +141,19 @@ def _ending(code: int) -> dict[str, int | str]:
 
 
 async def _run_child(role: str, settings: Settings, listener: socket.socket | None) -> None:
-    life = Life(role, settings, listener)
+    process = Process(role, settings, listener)
     loop = asyncio.get_running_loop()
     for number in ENDING:
-        loop.add_signal_handler(number, life.end, number == signal.SIGINT)
+        loop.add_signal_handler(number, process.end, number == signal.SIGINT)
 
     def on_end_of_file() -> None:
         loop.remove_reader(sys.stdin)
         logger.warning("supervisor-gone", extra={"fields": {}})
-        life.end(at_once=False)
+        process.end(at_once=False)
 
     loop.add_reader(sys.stdin, on_end_of_file)
     async with health.beating():
-        await Service(life).run(is_supervised=True)
+        await Service(process).run(is_supervised=True)
 
 
 def main(role: str, listener: str | None = None) -> int:

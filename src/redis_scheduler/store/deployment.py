@@ -93,6 +93,6 @@ class Deployment:
                 raise
 
         async with asyncio.TaskGroup() as tasks:
-            joining = tasks.create_task(outage.ride(stop, join), name="deployment-join")
+            joining = tasks.create_task(outage.loop(stop, join), name="deployment-join")
             await stop.wait()
             joining.cancel()

@@ -61,7 +61,7 @@ class Outage:
             self._noted_at[kind] = now
             logger.warning("redis-refused", extra={"fields": {"error": str(error)}})
 
-    async def ride(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:
+    async def loop(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:
         """Call `step` again and again until `stop` is set, backing off while Redis is away."""
         backoff_s = BACKOFF_FIRST_S
         while not stop.is_set():

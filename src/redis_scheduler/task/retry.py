@@ -6,7 +6,7 @@ from enum import Enum
 from redis_scheduler.task.timing import LOST_WORKERS_MOST, WINDOW_MS
 
 
-class Step(Enum):
+class Transition(Enum):
     """What a worker does with a task next; each is a transition of the store."""
 
     RETRY = "retry"
@@ -21,11 +21,11 @@ class Policy:
     retries: int
     delay_ms: int
 
-    def after_failure(self, attempts: int) -> Step:
+    def after_failure(self, attempts: int) -> Transition:
         """Return the step after a failed attempt, `attempts` having failed before it."""
         if 0 <= self.retries <= attempts:
-            return Step.BURY
-        return Step.RETRY if self.delay_ms <= WINDOW_MS else Step.DEFER
+            return Transition.BURY
+        return Transition.RETRY if self.delay_ms <= WINDOW_MS else Transition.DEFER
 
     def attempts_left(self, attempts: int) -> int | None:
         """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
