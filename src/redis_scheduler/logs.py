@@ -150,3 +150,46 @@ def _signer(process: int) -> Callable[[logging.LogRecord], bool]:
         return True
 
     return sign
+
+
+class Events:
+    """The log of one module: each line is an event by its name, with fields.
+
+    `logger = Events(__name__)`; `logger.warning("retry", key=key, attempt=2)`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+        self.isEnabledFor = self._logger.isEnabledFor
+
+    def log(self, level: int, event: str, /, **fields: object) -> None:
+        """Log an event."""
+        self._logger.log(level, event, extra={"fields": fields})
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """Log what only a search for a fault wants."""
+        self._logger.debug(event, extra={"fields": fields})
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Log what goes as it should."""
+        self._logger.info(event, extra={"fields": fields})
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Log what an operator should know of."""
+        self._logger.warning(event, extra={"fields": fields})
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Log what has failed."""
+        self._logger.error(event, extra={"fields": fields})
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        """Log what has failed, with the error that is being handled."""
+        self._logger.error(event, exc_info=sys.exception(), extra={"fields": fields})
+
+    def fault(self, event: str, problem: BaseException, /, **fields: object) -> None:
+        """Log an error of the program."""
+        self._logger.error(event, exc_info=problem, extra={"fields": fields})
+
+    def critical(self, event: str, problem: BaseException, /, **fields: object) -> None:
+        """Log the error that ends the process."""
+        self._logger.critical(event, exc_info=problem, extra={"fields": fields})

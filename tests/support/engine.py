@@ -11,7 +11,6 @@ still renewed three times. OPEN_FILES is how many files the process may have ope
 """
 
 import asyncio
-import logging
 import os
 import resource
 import signal
@@ -22,6 +21,7 @@ import uvloop
 from redis_scheduler import cli, logs, settings
 from redis_scheduler.engine import intake, reclaimer, worker
 from redis_scheduler.engine.timer import Timer
+from redis_scheduler.logs import Events
 from redis_scheduler.process import embedded, streams, supervisor
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
@@ -31,7 +31,7 @@ from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task import retry
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 MODULE = "tests.support.engine"
 """What `Process` is told to run instead of the service."""
@@ -68,7 +68,7 @@ async def _run_timers(url: str, count: int) -> None:
         for client in clients:
             timer = Timer(store.Store(client, process_name()).promote, Bell(client), client.outage)
             tasks.create_task(timer.run(stop), name="timer")
-        logger.info("started", extra={"fields": {"timers": count}})
+        logger.info("started", timers=count)
     for client in clients:
         await client.aclose()
 
@@ -84,7 +84,7 @@ async def _run_workers(options: settings.Settings, count: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for process in processes:
             tasks.create_task(Service(process).run(is_supervised=True), name="worker")
-        logger.info("started", extra={"fields": {"workers": count}})
+        logger.info("started", workers=count)
 
 
 async def _fault(self: reclaimer.Reclaimer) -> float:

@@ -7,13 +7,14 @@ room for as long as that request takes. A new connection is refused only where a
 """
 
 import asyncio
-import logging
 import socket
 from collections import OrderedDict
 from itertools import islice
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+from redis_scheduler.logs import Events
+
+logger = Events(__name__)
 
 STRANGERS_SHARE = 4
 """One address without the token may have a quarter of all connections. (A proxy's are one address.)"""
@@ -142,7 +143,7 @@ class Admission:
         if now - self._told_at >= FULL_INTERVAL_S:
             self._told_at = now
             fields = {"limit": self._limit, "closed": self._closed, "refused": self._refused}
-            logger.warning("connections-full", extra={"fields": fields})
+            logger.warning("connections-full", **fields)
 
 
 def network(host: str) -> bytes:

@@ -1,6 +1,5 @@
 """Answers: JSON with `status`, always; and the mapping of every error to one."""
 
-import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,9 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.bodies import encode_answer
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
+from redis_scheduler.logs import Events
 from redis_scheduler.store.refusal import told
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
 """Of a 503: seconds."""
@@ -86,12 +86,12 @@ def answer_to(error: Exception, path: str) -> Response:
         case TaskNotFound():
             return failure(404, str(error))
         case StoreUnavailable():
-            logger.debug("refused", extra={"fields": {"path": path, "error": str(error)}})
+            logger.debug("refused", path=path, error=str(error))
             return failure(503, f"{told(error)}; try again", RETRY_AFTER)
         case StoreFull():
             return failure(507, str(error))
         case ClientDisconnect():
             # Nobody reads this one: the connection ended before the body did.
             return failure(400, "The body ended before its length")
-    logger.error("fault", exc_info=error, extra={"fields": {"path": path}})
+    logger.fault("fault", error, path=path)
     return failure(500, "Internal error; the service's log has the details")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from weakref import WeakValueDictionary
 
@@ -23,6 +22,7 @@ from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
+from redis_scheduler.logs import Events
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.transitions import Change, NewTask, Store
@@ -40,7 +40,7 @@ from redis_scheduler.task.record import (
 )
 from redis_scheduler.task.timing import BATCH_LIMIT
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 UPDATE_TRIES = 20
 """Times that an update reads again because another process changed the record first."""
@@ -205,9 +205,9 @@ class Api:
                 count = await self._store.purge()
             except StoreUnavailable:
                 # Applied, perhaps: who misses tasks shall find why.
-                logger.warning("purge-unanswered", extra={"fields": fields})
+                logger.warning("purge-unanswered", **fields)
                 raise
-        logger.warning("purged", extra={"fields": {"tasks": count, **fields}})
+        logger.warning("purged", tasks=count, **fields)
         return answer({"data": count})
 
     async def stats(self, request: Request) -> Response:

@@ -5,7 +5,6 @@ The token stands in `Authorization`, bare or behind `Bearer`; it is compared as 
 
 import asyncio
 import hmac
-import logging
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
@@ -14,8 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, failure
 from redis_scheduler.errors import SchedulerError
+from redis_scheduler.logs import Events
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 OPEN = {(path, method) for path in ("/", "/healthz", "/readyz") for method in ("GET", "HEAD")}
 """What is answered without the token."""
@@ -55,7 +55,7 @@ class _Refusals:
         if new:
             self._count_told = self._count
             fields = {"requests": new, "client": self._address, "since_start": self._count}
-            logger.warning("refused", extra={"fields": fields})
+            logger.warning("refused", **fields)
             asyncio.get_running_loop().call_later(REFUSALS_INTERVAL_S, self._tell)
 
 

@@ -8,15 +8,15 @@ long as they like while nobody else wants a page, and keep nobody from one.
 """
 
 import asyncio
-import logging
 
 from starlette.exceptions import HTTPException
 
 from redis_scheduler.api.admission import Connection
 from redis_scheduler.api.answers import RETRY_AFTER
+from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 COPIES_OF_CHANGE = 5
 """So many times its bytes a change of a task holds: the record, its parts, the new record, and both in the call."""
@@ -61,9 +61,7 @@ class Page:
 
     def cut_off(self) -> None:
         """Close the connection, and give the room back."""
-        logger.warning(
-            "page-cut-off", extra={"fields": {"bytes": self.size, "seconds": round(READER_S - self.left_s(), 1)}}
-        )
+        logger.warning("page-cut-off", bytes=self.size, seconds=round(READER_S - self.left_s(), 1))
         self.leave()
         if self._connection is not None:
             self._connection.abort()

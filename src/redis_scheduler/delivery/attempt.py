@@ -6,7 +6,6 @@ error. Of an answer at most ANSWER_BYTES are read, as they come: nothing is deco
 
 import asyncio
 import errno
-import logging
 import socket
 import time
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from redis_scheduler.delivery.connection import AnswerError, Connection, Connect
 from redis_scheduler.delivery.connector import Connector, Names
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import Origin, Requests
-from redis_scheduler.logs import excerpt, location
+from redis_scheduler.logs import Events, excerpt, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 
 ERROR_LENGTH = 200
@@ -143,7 +142,7 @@ class Deliverer:
             self._resent += 1
             fields = {"key": claim.key, "attempt": claim.attempts + 1, "error": _described(problem)}
             fields |= {"webhook": location(claim.record.webhook), "resent": self._resent}
-            logger.info("resent", extra={"fields": fields})
+            logger.info("resent", **fields)
             _let_go(problem)
             return False
         return True

@@ -5,17 +5,17 @@ this process has slots for.
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
 
 from redis_scheduler.engine.worker import Worker
+from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.transitions import Store
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 CLOCK_STEP_MS = 1_000
 """A step of Redis' clock, either way, that a worker acts on: smaller ones end no lease."""
@@ -60,13 +60,13 @@ class Reclaimer:
         if sweep.must_rewind:
             step_ms, _ = await self._store.rewind(self._worker.retry_delay_ms)
             if step_ms:
-                logger.warning("clock-set-back", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_BACK}})
+                logger.warning("clock-set-back", by_s=step_ms / 1000, warning=_SET_BACK)
         return sweep.wait_s
 
     async def _on_clock_set(self, step_ms: float) -> None:
         """Redis' clock was set: a blocked claim counts its time by it, as do leases, which others take once over."""
         if step_ms > 0:
-            logger.warning("clock-set-forward", extra={"fields": {"by_s": step_ms / 1000, "warning": _SET_FORWARD}})
+            logger.warning("clock-set-forward", by_s=step_ms / 1000, warning=_SET_FORWARD)
             await self._worker.renew()
         else:
             await self._worker.claim_anew()
@@ -78,7 +78,7 @@ class Reclaimer:
         if self._lost and now >= self._tell_lost_from:
             self._tell_lost_from = now + LOST_LINE_INTERVAL_S
             for name, count in sorted(self._lost.items()):
-                logger.warning("worker-lost", extra={"fields": {"worker": name, "tasks": count}})
+                logger.warning("worker-lost", worker=name, tasks=count)
             self._lost.clear()
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -14,15 +14,15 @@ being claimed; so it is surplus: it goes back to Redis, to come again at a pace 
 costs Redis little.
 """
 
-import logging
 import math
 from collections import deque
 from collections.abc import Collection, Iterator
 
 from redis_scheduler.engine.hosts import Host, Hosts, Kind
+from redis_scheduler.logs import Events
 from redis_scheduler.task.claim import Claim
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 SHARE = 8
 """Slots that a host, or all hosts of a kind, may hold for each free one."""
@@ -264,7 +264,7 @@ class Slots:
         self._become(host, DOUBTFUL if is_slow else WELL)
         if host.is_told and not is_slow:
             host.is_told = False
-            logger.warning("receiver-recovered", extra={"fields": {"host": host.name, "in_flight": host.running}})
+            logger.warning("receiver-recovered", host=host.name, in_flight=host.running)
 
     def _become(self, host: Host, kind: Kind) -> None:
         self._held[host.kind] -= host.running
@@ -290,7 +290,7 @@ class Slots:
             # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
             if host.is_slow and host.running and not host.is_told:
                 host.is_told = True
-                logger.warning("receiver-slow", extra={"fields": {"host": host.name, "in_flight": host.running}})
+                logger.warning("receiver-slow", host=host.name, in_flight=host.running)
         self._leave([claim for claim, _ in found])
         return found
 

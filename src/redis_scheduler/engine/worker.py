@@ -19,7 +19,7 @@ from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.outcomes import GATHER_S, Outcomes
 from redis_scheduler.engine.slots import TURN_S, Slots
 from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.logs import location, rfc3339
+from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.outage import Outage
@@ -29,7 +29,7 @@ from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERR
 from redis_scheduler.task.retry import Policy, Transition, is_poison
 from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 RENEW_INTERVAL_S = 5.0
 """A third of the lease: two renewals may fail before it runs out."""
@@ -167,7 +167,7 @@ class Worker:
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
             fields = {"key": claim.key, "error": error, "again_in_s": NEWER_DELAY_MS // 1000}
-            logger.warning("left-to-newer", extra={"fields": fields})
+            logger.warning("left-to-newer", **fields)
 
     def _bury(self, claim: Claim, error: str) -> None:
         """Bury a task without an attempt."""
@@ -228,7 +228,7 @@ class Worker:
             outcome = await self._deliverer.attempt(claim)
             if outcome.is_local:
                 self._slots.excuse(claim)
-                logger.warning("given-back", extra={"fields": _fields(claim, outcome) | {"error": outcome.error}})
+                logger.warning("given-back", **_fields(claim, outcome), error=outcome.error)
                 # In its slot, so that a machine out of sockets is not asked for more at once.
                 await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
         finally:
@@ -237,7 +237,7 @@ class Worker:
         if outcome.error is None:
             self._outcomes.deliver(claim)
             if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("delivered", extra={"fields": _fields(claim, outcome)})
+                logger.debug("delivered", **_fields(claim, outcome))
         elif outcome.is_local:
             self._outcomes.give_back([claim])
         else:
@@ -255,7 +255,7 @@ class Worker:
         self._outcomes.fail(step, failed)
         level = logging.WARNING if step is Transition.BURY else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(level, step.value, extra={"fields": self._failure_fields(step, failed, error, outcome)})
+            logger.log(level, step.value, **self._failure_fields(step, failed, error, outcome))
 
     def _failure_fields(
         self, step: Transition, failed: Failed, error: str, outcome: Outcome | None
@@ -397,7 +397,7 @@ class Worker:
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
         """Wait for deliveries under way, for the grace at most."""
         if self._running:
-            logger.info("draining", extra={"fields": {"in_flight": len(self._running), "grace_s": grace_s}})
+            logger.info("draining", in_flight=len(self._running), grace_s=grace_s)
             hurried = asyncio.create_task(hurry.wait())
             ended = asyncio.create_task(self._all_delivered())
             try:
@@ -430,11 +430,11 @@ class Worker:
                     released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
                 released += await self.intake.release_untold()
                 if released:
-                    logger.info("released", extra={"fields": {"deliveries": released}})
+                    logger.info("released", deliveries=released)
                 await self._store.retire(0, self._store.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             fields = {"in_flight": len(self._in_flight), "error": str(error) or "no answer in time"}
-            logger.warning("stopped-without-redis", extra={"fields": fields})
+            logger.warning("stopped-without-redis", **fields)
 
 
 def _is_leased_since(moment: float) -> bool:

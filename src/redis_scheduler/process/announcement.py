@@ -1,15 +1,15 @@
 """What the service says once it has started: the address, and, where nothing was set, what to do next."""
 
-import logging
 import os
 import shlex
 import socket
 import sys
 
 from redis_scheduler import __version__
+from redis_scheduler.logs import Events
 from redis_scheduler.settings import ALL, Settings
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 LOOPBACK = "127.0.0.1"
 
@@ -35,14 +35,14 @@ def announce(role: str, settings: Settings, token: str, listener: socket.socket 
     if settings.processes > 1:
         fields["processes"] = settings.processes
     if listener is None:
-        logger.info("started", extra={"fields": fields})
+        logger.info("started", **fields)
         return
     host, port = listener.getsockname()[:2]
-    logger.info("started", extra={"fields": fields | {"host": host, "port": port}})
+    logger.info("started", **fields, host=host, port=port)
     if role != ALL or settings.api_auth:
         return
     if host == LOOPBACK and os.environ.get(IMAGE_MARK):
-        logger.warning("hazard", extra={"fields": {"warning": UNREACHABLE}})
+        logger.warning("hazard", warning=UNREACHABLE)
         return
     address = LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104  # shown, not bound
     shown = f"[{address}]" if ":" in address else address

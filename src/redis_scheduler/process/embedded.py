@@ -13,7 +13,6 @@ start.py calls it when REDIS_URL is not set. What holds, whichever of the two pr
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import re
 import signal
@@ -25,12 +24,13 @@ from urllib.parse import quote
 import psutil
 
 from redis_scheduler.errors import FolderInUse, StartError
+from redis_scheduler.logs import Events
 from redis_scheduler.process import private
 from redis_scheduler.process.private import explained
 from redis_scheduler.process.server_binary import Server, candidates, choose, identify
 from redis_scheduler.stopping import stop_or_interval
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 READY_S = 60.0  # that a new server may stay silent; one that answers LOADING may take as long as it needs
 STOP_S = 10.0  # for a server to flush its file and leave, before SIGKILL
@@ -170,7 +170,7 @@ class EmbeddedServer:
             if died is None or died.poll() is None:
                 continue
             fields = {"server": self.description, "exit": died.returncode, "last": self._last_log_line()}
-            logger.error("embedded-died", extra={"fields": fields})
+            logger.error("embedded-died", **fields)
             if await stop_or_interval(stop, self._started_at + RESTART_S - time.monotonic()):
                 return
             try:
@@ -201,7 +201,7 @@ class EmbeddedServer:
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
             orphans = await asyncio.to_thread(_servers_on, self._socket)
             for orphan in orphans:
-                logger.warning("embedded-orphan", extra={"fields": {"pid": orphan.pid, "signal": signal_number.name}})
+                logger.warning("embedded-orphan", pid=orphan.pid, signal=signal_number.name)
                 with contextlib.suppress(psutil.Error):
                     orphan.send_signal(signal_number)
             deadline = time.monotonic() + STOP_S

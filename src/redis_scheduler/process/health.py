@@ -15,16 +15,16 @@ old files takes these for files of 1970: one that is removed is made again at th
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from redis_scheduler.logs import Events
 from redis_scheduler.process import private
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 BEAT_INTERVAL_S = 5.0
 BEAT_MISSED_S = 20.0
@@ -69,7 +69,7 @@ async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
                     # A full disk or a read-only one ends no delivery; the health check will say no.
                     if not has_failed:
                         fields = {"error": str(error), "effect": "the health check will say no; set TMPDIR"}
-                        logger.warning("beat-failed", extra={"fields": fields})
+                        logger.warning("beat-failed", **fields)
                     has_failed = True
             await stop_or_interval(ended, BEAT_INTERVAL_S)
     finally:

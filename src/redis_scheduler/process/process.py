@@ -1,7 +1,6 @@
 """One process: what it knows of itself, whether it is to end, and how it runs from its first to its last moment."""
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
@@ -11,12 +10,13 @@ from typing import Any
 
 import uvloop
 
+from redis_scheduler.logs import Events
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.outage import Outage
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 
 def process_name() -> str:
@@ -56,7 +56,7 @@ class Process:
         """
         again = self._was_asked and number != signal.SIGHUP
         self._was_asked = self._was_asked or number != signal.SIGHUP
-        logger.info("stopping", extra={"fields": {"signal": signal_name(number), "at_once": again}})
+        logger.info("stopping", signal=signal_name(number), at_once=again)
         self.end(again)
 
     def listen_for_signals(self) -> None:
@@ -73,6 +73,6 @@ def run_process(main: Coroutine[Any, Any, None]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
     except BaseExceptionGroup as errors:
-        logger.critical("died", exc_info=errors)
+        logger.critical("died", errors)
         return 1
     return 0

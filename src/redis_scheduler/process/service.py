@@ -13,12 +13,12 @@ children run a Service each.
 import asyncio
 import contextlib
 import gc
-import logging
 import resource
 import socket
 
 from redis_scheduler.api import stats
 from redis_scheduler.engine.timer import Timer
+from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, finished, prepare_redis
@@ -28,7 +28,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.retry import Policy
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 
 GC_THRESHOLD = 20_000
@@ -65,7 +65,7 @@ def _connections(role: str, wanted: int | None) -> int:
         warning = (
             f"API_CONNECTIONS={wanted} is more than the limit of open files allows; it is {room} (ulimit -n: {files})"
         )
-        logger.warning("hazard", extra={"fields": {"warning": warning}})
+        logger.warning("hazard", warning=warning)
     return min(wanted or CONNECTIONS, room)
 
 

@@ -5,10 +5,10 @@ Inside runs a Service (service.py), or a Supervisor (supervisor.py) whose childr
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
+from redis_scheduler.logs import Events
 from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.embedded import EmbeddedServer
@@ -20,7 +20,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.neighbour import neighbours
 from redis_scheduler.store.views import Views
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 API_TIMEOUT_S = 0.9
 """One send to Redis for a request; two of them are the 2 s within which a client gets its 503."""
@@ -35,7 +35,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
         import_parts(role)  # before the start is told: who waits for that looks at a process that works
     process.token = settings.api_auth or kept_token(settings.data_dir)
     for hazard in hazards(settings, process.token, listens=role != WORKER):
-        logger.warning("hazard", extra={"fields": {"warning": hazard}})
+        logger.warning("hazard", warning=hazard)
     if role != WORKER:
         from redis_scheduler.api.server import listen
 
@@ -46,7 +46,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
             if not process.stop.is_set():
                 announce(role, settings, process.token, process.listener)
             yield process
-    logger.info("stopped", extra={"fields": {}})
+    logger.info("stopped")
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +63,7 @@ async def _redis_url(process: Process) -> AsyncIterator[str]:
     try:
         if await finished(server.start(), process.stop):
             fields = {"server": server.description, "data": str(process.settings.data_dir.absolute())}
-            logger.info("embedded-redis", extra={"fields": fields})
+            logger.info("embedded-redis", **fields)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.run(ended), name="embedded-redis")
             try:
@@ -99,10 +99,10 @@ async def prepare_redis(process: Process, warns: bool) -> None:
         # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
         await client.create_group()
         for warning in await Views(client).configuration_warnings() if warns else ():
-            logger.warning("redis-configuration", extra={"fields": {"warning": warning}})
+            logger.warning("redis-configuration", warning=warning)
         # A private Redis has no neighbours.
         for warning in await neighbours(client, process.token) if warns and process.settings.redis_url else ():
-            logger.warning("hazard", extra={"fields": {"warning": warning}})
+            logger.warning("hazard", warning=warning)
         done.set()
 
     async def give_up_on_stop() -> None:

@@ -10,7 +10,6 @@ would not do: the flag is one for all who share the pipe or the terminal, the sh
 
 import atexit
 import io
-import logging
 import os
 import select
 import signal
@@ -19,7 +18,9 @@ import threading
 import time
 from collections import deque
 
-logger = logging.getLogger(__name__)
+from redis_scheduler.logs import Events
+
+logger = Events(__name__)
 
 BUFFER_BYTES = 1_048_576
 """Most that waits to be written: some 5,000 lines, for a reader that is slow for a moment."""
@@ -157,4 +158,4 @@ class Output(io.RawIOBase):
             self._told_at = now
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
-            logger.warning("log-lines-dropped", extra={"fields": {"lines": dropped}})
+            logger.warning("log-lines-dropped", lines=dropped)

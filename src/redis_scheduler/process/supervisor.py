@@ -17,7 +17,6 @@ event loop.
 import asyncio
 import contextlib
 import dataclasses
-import logging
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ from asyncio.subprocess import PIPE
 from asyncio.subprocess import Process as Child
 
 from redis_scheduler import logs
+from redis_scheduler.logs import Events
 from redis_scheduler.process import health, streams
 from redis_scheduler.process.process import Process, run_process
 from redis_scheduler.process.service import Service
@@ -35,7 +35,7 @@ from redis_scheduler.process.start import prepare_redis
 from redis_scheduler.settings import Settings, load, variables
 from redis_scheduler.stopping import stop_or_interval
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 RESTART_S = 1.0
 """At least, from one start of a dying child to the next."""
@@ -81,7 +81,7 @@ class Supervisor:
             self._signal(signal.SIGINT)
             await asyncio.sleep(END_S)
         for child in self._children:
-            logger.warning("process-killed", extra={"fields": {"pid": child.pid}})
+            logger.warning("process-killed", pid=child.pid)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -122,14 +122,14 @@ class Supervisor:
     async def _watch(self, child: Child) -> None:
         stop = self._process.stop
         self._children.add(child)
-        logger.info("process-started", extra={"fields": {"pid": child.pid}})
+        logger.info("process-started", pid=child.pid)
         if stop.is_set():  # it was not there yet when the signal was passed on
             self._signal(signal.SIGTERM)
         code = await child.wait()
         self._children.discard(child)
         health.clear()
         if not stop.is_set() or code not in (0, -signal.SIGTERM):
-            logger.warning("process-died", extra={"fields": {"pid": child.pid, **_ending(code)}})
+            logger.warning("process-died", pid=child.pid, **_ending(code))
 
 
 def _ending(code: int) -> dict[str, int | str]:
@@ -148,7 +148,7 @@ async def _run_child(role: str, settings: Settings, listener: socket.socket | No
 
     def on_end_of_file() -> None:
         loop.remove_reader(sys.stdin)
-        logger.warning("supervisor-gone", extra={"fields": {}})
+        logger.warning("supervisor-gone")
         process.end(at_once=False)
 
     loop.add_reader(sys.stdin, on_end_of_file)

@@ -7,7 +7,6 @@ audit.py.
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -19,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.logs import Events
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store import keys
 from redis_scheduler.store import url as redis_url
@@ -29,7 +29,7 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
 from redis_scheduler.store.script import Argument, Script
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 T = TypeVar("T")
 
@@ -255,8 +255,8 @@ class RedisClient:
         else:
             fields = {"queue": keys.QUEUE, "group": keys.GROUP}
             if self.outage.has_seen_group:
-                logger.warning("group-lost", extra={"fields": fields | {"warning": _GROUP_LOST}})
+                logger.warning("group-lost", **fields, warning=_GROUP_LOST)
             else:
-                logger.info("group-created", extra={"fields": fields})
+                logger.info("group-created", **fields)
         self.outage.has_seen_group = True
         self.outage.changed.set()

@@ -1,16 +1,16 @@
 """Riding out an outage: every loop of a process backs off and goes on, and the log has one line a change of state."""
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
+from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.refusal import kind_of
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 1.0
@@ -43,7 +43,7 @@ class Outage:
         kind = kind_of(error)
         if kind not in self._kinds:
             self._kinds.add(kind)
-            logger.warning("redis-away", extra={"fields": {"error": str(error)}})
+            logger.warning("redis-away", error=str(error))
 
     def end(self) -> None:
         """Note that Redis serves all that the service needs."""
@@ -52,14 +52,14 @@ class Outage:
             self.is_away = False
             self.changed.set()
             self._kinds.clear()
-            logger.warning("redis-back", extra={"fields": {}})
+            logger.warning("redis-back")
 
     def note(self, error: Exception) -> None:
         """Note that Redis refused one call while it serves others; one line an hour for each kind of error."""
         kind, now = kind_of(error), time.monotonic()
         if not self.is_away and now - self._noted_at.get(kind, -math.inf) >= NOTE_INTERVAL_S:
             self._noted_at[kind] = now
-            logger.warning("redis-refused", extra={"fields": {"error": str(error)}})
+            logger.warning("redis-refused", error=str(error))
 
     async def loop(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:
         """Call `step` again and again until `stop` is set, backing off while Redis is away."""

@@ -6,13 +6,13 @@ so that a resend is not applied twice: await one call of each verb at a time. Th
 id, owner, attempts), and may be sent twice as they are.
 """
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.logs import Events
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
 from redis_scheduler.store.client import RedisClient
@@ -36,7 +36,7 @@ from redis_scheduler.task.timing import (
     WRITER_EXPIRY_S,
 )
 
-logger = logging.getLogger(__name__)
+logger = Events(__name__)
 
 T = TypeVar("T")
 
@@ -305,9 +305,7 @@ class Store:
             lambda answer: _loaded(entries, answer),
         )
         if lost:
-            logger.warning(
-                "record-missing", extra={"fields": {"tasks": len(lost), "key": lost[0], "error": RECORD_MISSING}}
-            )
+            logger.warning("record-missing", tasks=len(lost), key=lost[0], error=RECORD_MISSING)
         return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> list[Argument]:
