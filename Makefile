@@ -17,7 +17,7 @@ SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.p
   tests/integration/test_embedded.py tests/integration/test_suite.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-selection test-all check release-check format lint types bench bench-peers chaos containers-test clean
+.PHONY: help install run test test-selection test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -67,7 +67,7 @@ test-selection: $(VENV)/.development ## Run what differs most between Pythons an
 test-all: ## Run the whole suite on each Python and each server that is here
 	@.ci/each test
 
-check: $(VENV)/.development format-check lint types test ## Check format, lint, types and tests: what CI runs
+check: $(VENV)/.development format-check lint imports types test ## Check format, lint, imports, types and tests: what CI runs
 
 release-check: check test-all chaos containers-test ## Check everything there is, before a release (an hour; needs Docker)
 
@@ -81,6 +81,9 @@ format: $(VENV)/.development ## Format the code
 
 lint: $(VENV)/.development ## Look for faults that a linter finds
 	@$(BIN)/ruff check $(SOURCES)
+
+imports: $(VENV)/.development ## Check that each room imports only what lies below it
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)

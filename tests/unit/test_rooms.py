@@ -1,0 +1,50 @@
+"""The rooms of the house: what each says of itself, and what it does without. Who imports whom is `make imports`."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import redis_scheduler
+
+HOUSE = Path(redis_scheduler.__file__).parent
+ROOMS = ["api", "delivery", "engine", "process", "store", "task"]
+LINES_MOST = 15
+"""Of what a room says of itself: one look."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_is_for_and_names_each_of_its_files(room: str) -> None:
+    text = ast.get_docstring(ast.parse((HOUSE / room / "__init__.py").read_text())) or ""
+    assert 0 < len(text.splitlines()) <= LINES_MOST
+    files = [path.name for path in (HOUSE / room).glob("*.py") if path.name != "__init__.py"]
+    assert [name for name in files if name not in text] == []
+    named = {word.strip(",") for word in text.split() if word.strip(",").endswith(".py")}
+    assert [name for name in named if not (HOUSE / room / name).exists() and not (HOUSE / name).exists()] == []
+    assert "\nIn: " in text
+    assert " Out: " in text
+
+
+def test_the_house_has_no_other_rooms() -> None:
+    assert sorted(path.parent.name for path in HOUSE.glob("*/__init__.py")) == ROOMS
+
+
+@pytest.mark.parametrize(
+    "module", ["task.retry", "task.record", "delivery.attempt", "settings", "cli", "process.health"]
+)
+def test_what_knows_no_redis_does_not_load_its_client(module: str) -> None:
+    script = (
+        f"import sys, redis_scheduler.{module}; print([name for name in ('redis', 'hiredis') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["task.retry", "task.record", "task.claim", "task.key", "task.timing"])
+def test_what_a_task_is_loads_nothing_that_waits_or_is_connected(module: str) -> None:
+    names = "('asyncio', 'socket', 'aiohttp', 'starlette')"
+    script = f"import sys, redis_scheduler.{module}; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
