@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.stopping import finished, stop_or_interval
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
@@ -92,7 +92,4 @@ class Deployment:
                 outage.changed.set()
                 raise
 
-        async with asyncio.TaskGroup() as tasks:
-            joining = tasks.create_task(outage.loop(stop, join), name="deployment-join")
-            await stop.wait()
-            joining.cancel()
+        await finished(outage.loop(stop, join), stop)
