@@ -139,6 +139,10 @@ async def test_a_ledger_that_is_off_is_a_fault_of_its_own(
     lines = await examined(0, redis_url, repairs=True)
     assert lines[0] == "1 task is there that had ended, or was never scheduled; counted off those lost"
     assert ledger_of(lines)["lost"] == 2
+    await raw.hset(keys.COUNTERS, "scheduled", "0")
+    lines = await examined(1, redis_url)
+    assert lines[0] == "2 tasks are there that had ended, or were never scheduled; with --repair counted off those lost"
+    await examined(0, redis_url, repairs=True)
 
 
 async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_repaired(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from redis_scheduler.errors import FolderInUse, SettingsError
-from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
@@ -23,6 +23,16 @@ TIMEOUT_S = 5.0
 SHOWN_MOST = 100
 """Faults of a kind that are printed; of more only the number."""
 
+_LOST = (
+    "{count} task was scheduled of which nothing is left; {repair}counted as lost",
+    "{count} tasks were scheduled of which nothing is left; {repair}counted as lost",
+)
+_FOUND = (
+    "{count} task is there that had ended, or was never scheduled; {repair}counted off those lost",
+    "{count} tasks are there that had ended, or were never scheduled; {repair}counted off those lost",
+)
+"""What a ledger that is off says: of one task, and of several."""
+
 
 async def examine(settings: Settings, repairs: bool) -> bool:
     """Print faults, ledger and verdict; return whether nothing is wrong, or nothing any more.
@@ -32,7 +42,7 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     """
     # What the library parts log on the way is said here by the error, in one line.
     logging.disable(logging.WARNING)
-    async with _redis_url(settings) as url:
+    async with redis_at(settings, _serving) as url:
         client = RedisClient(url, TIMEOUT_S)
         try:
             return await _examine(client, repairs)
@@ -41,22 +51,15 @@ async def examine(settings: Settings, repairs: bool) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _redis_url(settings: Settings) -> AsyncIterator[str]:
-    """Yield the URL of Redis; where it is the private one and does not run, it runs within the block."""
-    if settings.redis_url:
-        yield settings.redis_url
-        return
-    server = EmbeddedServer(settings.data_dir)
+async def _serving(server: EmbeddedServer) -> AsyncIterator[None]:
+    """Start the private Redis where its folder holds data and it does not run."""
     if not server.has_data:
-        data_dir = settings.data_dir.absolute()
+        data_dir = server.data_dir.absolute()
         raise SettingsError([f"DATA_DIR={data_dir}: holds no data of a service; set DATA_DIR, or REDIS_URL"])
-    try:
-        # Where another process has the folder, that one runs the server.
-        with contextlib.suppress(FolderInUse):
-            await server.start()
-        yield server.url
-    finally:
-        await server.stop()
+    # Where another process has the folder, that one runs the server.
+    with contextlib.suppress(FolderInUse):
+        await server.start()
+    yield
 
 
 async def _examine(client: RedisClient, repairs: bool) -> bool:
@@ -101,12 +104,8 @@ async def _show(findings: AsyncIterator[Finding], shown: set[Finding]) -> int:
 def _missing(missing: int, left: int, repairs: bool) -> str:
     if left:
         return f"the ledger is off by {missing}; what is still so when no other fault is left is lost, or found again"
-    if missing > 0:
-        wrong, counted = "was scheduled of which nothing is left", "as lost"
-    else:
-        wrong, counted = "is there that had ended, or was never scheduled", "off those lost"
-    wrong = wrong if abs(missing) == 1 else wrong.replace("was", "were").replace("is there", "are there")
-    return f"{_count(abs(missing), 'task')} {wrong}; {'' if repairs else 'with --repair '}counted {counted}"
+    sentences = _LOST if missing > 0 else _FOUND
+    return sentences[abs(missing) != 1].format(count=abs(missing), repair="" if repairs else "with --repair ")
 
 
 def _table(ledger: Ledger) -> str:

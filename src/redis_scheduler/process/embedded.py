@@ -18,6 +18,8 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +30,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process import private
 from redis_scheduler.process.private import explained
 from redis_scheduler.process.server_binary import Server, candidates, choose, identify
+from redis_scheduler.settings import Settings
 from redis_scheduler.stopping import stop_or_interval
 
 logger = Events(__name__)
@@ -117,7 +120,7 @@ class EmbeddedServer:
     """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._folder = Path(os.path.realpath(data_dir))
         self._socket = self._folder / "redis.sock"
         self._log = self._folder / "redis.log"
@@ -154,7 +157,7 @@ class EmbeddedServer:
             )
         try:
             with explained(self._folder):
-                private.make_folder(self._data_dir)
+                private.make_folder(self.data_dir)
                 self._lock = _take_lock(self._folder)
                 await self._stop_orphans()
                 self._spawn(await asyncio.to_thread(_select, self._folder))
@@ -260,3 +263,19 @@ class EmbeddedServer:
             return f"its log cannot be read ({error})"
         last = next((line for line in reversed(lines) if line.strip()), f"see {self._log}")
         return re.sub(r"^\d+:\w+ .*? [#*.-] ", "", last).strip()
+
+
+@contextlib.asynccontextmanager
+async def redis_at(
+    settings: Settings, serving: Callable[[EmbeddedServer], AbstractAsyncContextManager[None]]
+) -> AsyncIterator[str]:
+    """Yield the URL of Redis: the one that is set, or that of a private one, which `serving` starts and this stops."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    server = EmbeddedServer(settings.data_dir)
+    try:
+        async with serving(server):
+            yield server.url
+    finally:
+        await server.stop()

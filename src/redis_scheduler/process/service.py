@@ -21,8 +21,9 @@ from redis_scheduler.engine.timer import Timer
 from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
-from redis_scheduler.process.start import API_TIMEOUT_S, finished, prepare_redis
+from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.settings import API
+from redis_scheduler.stopping import finished
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.transitions import Store

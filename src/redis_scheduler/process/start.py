@@ -5,17 +5,18 @@ Inside runs a Service (service.py), or a Supervisor (supervisor.py) whose childr
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+import functools
+from collections.abc import AsyncIterator
 
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
-from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
 from redis_scheduler.settings import WORKER, Settings, hazards
+from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.neighbour import neighbours
 from redis_scheduler.store.views import Views
@@ -42,7 +43,10 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
         process.listener = listen(settings.listen_host, settings.port)
     with process.listener or contextlib.nullcontext():
         # From the first: the embedded Redis may have much to load.
-        async with health.beating(lambda: process.is_well()), _redis_url(process) as process.redis_url:
+        async with (
+            health.beating(lambda: process.is_well()),
+            redis_at(settings, functools.partial(_serving, process)) as process.redis_url,
+        ):
             if not process.stop.is_set():
                 announce(role, settings, process.token, process.listener)
             yield process
@@ -50,43 +54,18 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
 
 
 @contextlib.asynccontextmanager
-async def _redis_url(process: Process) -> AsyncIterator[str]:
-    """Yield the URL of Redis: the one that is set, or that of a private one, which lives as long as this.
-
-    A stop that comes while that one loads its data ends it; the life is over then.
-    """
-    if process.settings.redis_url:
-        yield process.settings.redis_url
-        return
-    server = EmbeddedServer(process.settings.data_dir)
+async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[None]:
+    """Start the private Redis, and keep it running within the block; a stop while it loads its data ends it."""
+    if await finished(server.start(), process.stop):
+        fields = {"server": server.description, "data": str(process.settings.data_dir.absolute())}
+        logger.info("embedded-redis", **fields)
     ended = asyncio.Event()
-    try:
-        if await finished(server.start(), process.stop):
-            fields = {"server": server.description, "data": str(process.settings.data_dir.absolute())}
-            logger.info("embedded-redis", **fields)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.run(ended), name="embedded-redis")
-            try:
-                yield server.url
-            finally:
-                ended.set()
-    finally:
-        await server.stop()
-
-
-async def finished(step: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
-    """Run a step to its end; give it up, and return False, when `stop` is set before. Raises the step's error."""
-    task, waiter = asyncio.create_task(step), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return not task.cancelled()
-    finally:
-        waiter.cancel()
-        task.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.run(ended), name="embedded-redis")
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 async def prepare_redis(process: Process, warns: bool) -> None:
@@ -105,14 +84,8 @@ async def prepare_redis(process: Process, warns: bool) -> None:
             logger.warning("hazard", warning=warning)
         done.set()
 
-    async def give_up_on_stop() -> None:
-        await process.stop.wait()
-        done.set()
-
     try:
-        async with asyncio.TaskGroup() as tasks:
-            waiter = tasks.create_task(give_up_on_stop(), name="prepare-redis-stop")
+        async with setting_on(process.stop, done):
             await process.outage.loop(done, check)
-            waiter.cancel()
     finally:
         await client.aclose()
