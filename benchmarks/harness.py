@@ -31,7 +31,7 @@ from redis_scheduler.process.service import GC_THRESHOLD
 from redis_scheduler.settings import ALL, API
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.writes import NewTask, Writes
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until
@@ -194,7 +194,7 @@ async def seed(url: str, count: int, task: Callable[[int], NewTask]) -> None:
         client = RedisClient(url, SEED_TIMEOUT_S)
         try:
             # A new name each time: batches of a name that Redis knows would be taken for a resend.
-            store = Store(client, process_name())
+            store = Writes(client, process_name())
             while batch := [task(number) for number in islice(numbers, BATCH_LIMIT)]:
                 await store.schedule(batch)
         finally:

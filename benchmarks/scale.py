@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 from benchmarks import harness, report, retries, wave
 from redis_scheduler.settings import API, WORKER
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import NewTask
+from redis_scheduler.store.writes import NewTask
 from tests.support.service import Client
 
 DAY_S = 86_400

@@ -18,12 +18,12 @@ import redis.asyncio
 from redis_scheduler.errors import StartError
 from redis_scheduler.process.server_binary import candidates, choose
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from tests.support import parallel, starter
 from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, put_asked_server_first, running
+from tests.support.store import Store
 
 LONG_S = 15
 """What takes longer is marked: at the end of the list it would keep the whole run waiting."""
@@ -209,7 +209,7 @@ async def client(redis_url: str) -> AsyncIterator[RedisClient]:
 
 @pytest.fixture
 def store(client: RedisClient) -> Store:
-    """The transitions, as a consumer named `worker-a`."""
+    """Both halves of the store, as a consumer named `worker-a`."""
     return Store(client, "worker-a")
 
 

@@ -18,12 +18,13 @@ from redis_scheduler.settings import ALL, load
 from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
+from tests.support.store import Store
 
 FAR_S = 600
 

@@ -12,9 +12,9 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.neighbour import neighbours, stranger
-from redis_scheduler.store.transitions import Store
 from tests.scripts import states
 from tests.support.service import Process, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 OURS, THEIRS = "our-secret-token-1", "their-secret-token-2"

@@ -20,7 +20,7 @@ from redis_scheduler.engine.worker import PROMOTED_MOST
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument, Script
-from redis_scheduler.store.transitions import SCRIPTS, NewTask, Store
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import BATCH_LIMIT
@@ -30,6 +30,7 @@ from tests.support.engine import MODULE
 from tests.support.proxy import Proxy
 from tests.support.service import TOKEN, Process
 from tests.support.standing_still import standing_still
+from tests.support.store import SCRIPTS, Store
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store import claims as store_module
 from tests.chaos.figures import FULL, Figures, scaled
 from tests.support.transitions import WAITING_MOST, Connections, Example, Step
 

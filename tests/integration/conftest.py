@@ -12,11 +12,12 @@ from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Policy
 from tests.support.recorder import Recorder, recording
+from tests.support.store import Store
 
 CONCURRENCY = 5
 

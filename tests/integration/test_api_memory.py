@@ -16,13 +16,14 @@ from redis_scheduler.api import app, bounds, pages, protocol, server
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.store.views import PAGE_BYTES
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.receiver import Receiver
 from tests.support.recorder import Recorder, recording
 from tests.support.service import client_of, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.whole_start

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import idle
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from tests.integration.test_benchmarks import run
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 PROCESSES = {"worker": {"worker"}, "workers": {"worker 1", "worker 2", "worker 3"}}

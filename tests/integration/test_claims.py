@@ -15,11 +15,11 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 

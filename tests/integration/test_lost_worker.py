@@ -7,10 +7,10 @@ from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store import keys
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.timing import WINDOW_MS
 from tests.integration.conftest import schedule
 from tests.support.receiver import Receiver
+from tests.support.store import Store
 
 
 async def lost_by(raw: redis.asyncio.Redis, store: Store, receiver: Receiver, count: int, name: str) -> None:

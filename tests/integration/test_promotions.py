@@ -16,16 +16,17 @@ from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import COURTESY_S, Worker
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
+from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Argument
-from redis_scheduler.store.transitions import SCRIPTS, Promotion, Store, Sweep
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import LEASE_MS
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
 from tests.support.receiver import Receiver, receiving
+from tests.support.store import SCRIPTS, Store
 from tests.support.waiting import wait_until
 
 CONCURRENCY = 100

@@ -2,9 +2,10 @@
 
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import NewTask, Store
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.store import Store
 
 
 async def test_a_due_task_is_promoted_claimed_and_settled(client: RedisClient, store: Store) -> None:

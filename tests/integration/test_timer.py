@@ -17,10 +17,11 @@ from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import Bell
+from redis_scheduler.store.claims import Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Store, Sweep
 from tests.integration.conftest import schedule
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/"

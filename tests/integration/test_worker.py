@@ -8,12 +8,13 @@ import redis.asyncio
 
 from redis_scheduler.engine.worker import NEWER_DELAY_MS, Worker
 from redis_scheduler.store import blocking, keys
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from tests.integration.conftest import CONCURRENCY, schedule
 from tests.support.receiver import Receiver
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 

@@ -9,12 +9,13 @@ from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.transitions import SCRIPTS, Change, NewTask, Store
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
+from tests.support.store import SCRIPTS, Store
 
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
 CLAIM = Claim("1-1", "task", read_record(b'{"due":1' + TAIL), 0)

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, State, ask
+from tests.support.store import Store
 
 Redis = redis.asyncio.Redis
 Found = dict[str, set[str]]

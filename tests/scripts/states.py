@@ -7,12 +7,14 @@ from typing import Any
 import redis.asyncio
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.transitions import Change, NewTask, Store, redis_ms
+from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.timing import SWEEP_HOLD_MS, WINDOW_MS
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'

@@ -28,8 +28,8 @@ from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import UNREADABLE
 from redis_scheduler.task.timing import BATCH_LIMIT
@@ -50,6 +50,7 @@ from tests.scripts.states import (
     typed_keys,
 )
 from tests.support.audit import problems
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 Redis = redis.asyncio.Redis

@@ -7,8 +7,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import Task, ask, change, dead, failed, in_delivery, in_due, new_task, overdue, waiting
+from tests.support.store import Store
 
 BETTER_MS, WORSE_MS = 1_000, 900_000
 

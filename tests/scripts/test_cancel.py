@@ -4,8 +4,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import MAKERS, MISSING, ask, counters, dump, in_delivery, in_due, queued, state_of, traces
+from tests.support.store import Store
 
 LETTERS = {
     "missing": "N",

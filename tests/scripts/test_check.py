@@ -9,8 +9,8 @@ import redis.asyncio
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import dump, in_delivery, in_due
+from tests.support.store import Store
 
 LUA = resources.files("redis_scheduler.store") / "lua"
 CHECK = (LUA / "check.lua").read_text()

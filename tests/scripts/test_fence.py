@@ -7,7 +7,6 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim
 from tests.scripts.states import (
     MISSING,
@@ -21,6 +20,7 @@ from tests.scripts.states import (
     set_idle,
     state_of,
 )
+from tests.support.store import Store
 
 FENCED: dict[str, Callable[[Store, Task], Awaitable[list[int]]]] = {
     "retry": lambda store, task: store.retry(failed(task)),

@@ -10,12 +10,12 @@ from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.conftest import Full
 from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
 from tests.scripts.verbs import VERBS
+from tests.support.store import Store
 
 PLACES = [
     *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),

@@ -4,10 +4,10 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
-from redis_scheduler.store.transitions import Store
 from tests.scripts.conftest import Full
 from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, missing, new_task, queued, state_of
 from tests.scripts.verbs import VERBS
+from tests.support.store import Store
 
 REFUSED = ["schedule", "update", "replay"]
 

@@ -9,8 +9,8 @@ from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import ask
+from tests.support.store import Store
 
 ID = "0123456789abcdef" * 2
 

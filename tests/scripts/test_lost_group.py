@@ -6,9 +6,9 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import DUE, MISSING, ask, claimed, in_delivery, queued, state_of
 from tests.scripts.verbs import VERBS
+from tests.support.store import Store
 
 
 async def assert_works(store: Store, raw: redis.asyncio.Redis) -> None:

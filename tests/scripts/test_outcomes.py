@@ -6,7 +6,6 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -31,6 +30,7 @@ from tests.scripts.states import (
     traces,
     waits_ms,
 )
+from tests.support.store import Store
 
 Outcome = Callable[[Store, Task], Awaitable[list[int]]]
 

@@ -9,8 +9,8 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.transitions import NewTask, Store
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import NewTask
 from tests.scripts.states import (
     Task,
     ask,
@@ -24,6 +24,7 @@ from tests.scripts.states import (
     tail,
     waiting,
 )
+from tests.support.store import Store
 
 INDEX = f"{keys.SHARD}:a-sorted-set"
 NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z", "-a", "_A", "A-", "A_"]

@@ -4,11 +4,12 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreRefused
+from redis_scheduler.store import claims as store_module
 from redis_scheduler.store import keys
-from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Promotion, Store, redis_ms
 from redis_scheduler.task.timing import LEASE_MS
 from tests.scripts.states import (
     DEFERRED,
@@ -32,6 +33,7 @@ from tests.scripts.states import (
     state_of,
     waits_ms,
 )
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 

@@ -5,9 +5,9 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
+from tests.support.store import Store
 
 
 @pytest.mark.parametrize("state", MAKERS)

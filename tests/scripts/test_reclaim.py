@@ -4,8 +4,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.timing import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS
 from tests.scripts.states import (
@@ -26,6 +26,7 @@ from tests.scripts.states import (
     waiting,
     waits_ms,
 )
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 

@@ -3,9 +3,10 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.transitions import Change, NewTask, Store
+from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.record import decode_record
 from tests.scripts.states import claimed, dead, in_due, new_task, record_of, tail
+from tests.support.store import Store
 
 BODIES = {
     "nothing": None,

@@ -6,7 +6,6 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import (
     DEAD,
     DUE,
@@ -22,6 +21,7 @@ from tests.scripts.states import (
     record_of,
     state_of,
 )
+from tests.support.store import Store
 
 
 @pytest.mark.parametrize("state", MAKERS)

@@ -5,8 +5,8 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, reclaimed, retriable, state_of
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 

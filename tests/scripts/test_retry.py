@@ -3,11 +3,12 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store import claims as store_module
 from redis_scheduler.store import keys
-from redis_scheduler.store import transitions as store_module
-from redis_scheduler.store.transitions import Store, redis_ms
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.timing import SWEEP_WAITING_INTERVAL_MS, WINDOW_MS
 from tests.scripts.states import IN_DELIVERY, WAITING, ask, counters, failed, in_delivery, state_of, waits_ms
+from tests.support.store import Store
 
 
 async def test_when_enough_wait_a_retry_does_nothing_and_asks_to_be_deferred(

@@ -3,9 +3,10 @@
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.transitions import Store, redis_ms
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import DUE, QUEUED, ask, counters, due_ms, new_task, record_of, state_of, typed_keys
+from tests.support.store import Store
 
 
 async def test_a_task_is_due_at_redis_time_plus_its_delay_and_its_record_says_so(

@@ -3,8 +3,8 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.transitions import Store
 from tests.scripts.states import MAKERS, state_of
+from tests.support.store import Store
 
 
 @pytest.mark.parametrize("state", MAKERS)

@@ -6,10 +6,10 @@ The greatest time seen is set ahead instead: to the scripts a clock that was set
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store import claims as store_module
 from redis_scheduler.store import keys
-from redis_scheduler.store import transitions as store_module
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Failed
 from redis_scheduler.task.timing import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS
 from tests.scripts.states import (
@@ -32,6 +32,7 @@ from tests.scripts.states import (
     waiting,
     waits_ms,
 )
+from tests.support.store import Store
 
 STEP_MS = 20_000
 RETRY_DELAY_MS = 35_000

@@ -5,7 +5,6 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import (
     SWEEP_HOLD_MS,
@@ -30,6 +29,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.support.model import id_order
+from tests.support.store import Store
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Promotion, Store
 from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,
@@ -26,6 +26,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.scripts.verbs import VERBS
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 Call = Callable[[], Awaitable[Any]]

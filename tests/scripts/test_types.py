@@ -7,11 +7,11 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
 from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
+from tests.support.store import Store
 
 Maker = Callable[[Store, str | None], Awaitable[Task]]
 

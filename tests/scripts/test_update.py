@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
-from redis_scheduler.store.transitions import Store, redis_ms
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import WINDOW_MS
@@ -42,6 +42,7 @@ from tests.scripts.states import (
     state_of,
     waiting,
 )
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 # What update answers in each state, and where the task stands then: without a new delay, and with one.

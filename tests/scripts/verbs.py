@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
-from redis_scheduler.store.transitions import NewTask, Store, redis_ms
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
+from tests.support.store import Store
 
 
 @dataclass(frozen=True)

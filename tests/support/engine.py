@@ -25,8 +25,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process import embedded, streams, supervisor
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
-from redis_scheduler.store import deployment
-from redis_scheduler.store import transitions as store
+from redis_scheduler.store import claims, deployment, writes
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task import retry
@@ -39,10 +38,10 @@ MODULE = "tests.support.engine"
 
 def _shorten() -> None:
     if lease_ms := int(os.environ.get("LEASE_MS", "0")):
-        vars(store)["LEASE_MS"] = lease_ms
+        vars(claims)["LEASE_MS"] = lease_ms
         worker.RENEW_INTERVAL_S = intake.RECOVERY_INTERVAL_S = lease_ms / 3000
     if window_ms := int(os.environ.get("WINDOW_MS", "0")):
-        vars(store)["WINDOW_MS"] = window_ms
+        vars(claims)["WINDOW_MS"] = vars(writes)["WINDOW_MS"] = window_ms
         vars(retry)["WINDOW_MS"] = window_ms
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         reclaimer.RETIRE_IDLE_MS = idle_ms
@@ -66,7 +65,7 @@ async def _run_timers(url: str, count: int) -> None:
     clients = [RedisClient(url, WORKER_TIMEOUT_S) for _ in range(count)]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
-            timer = Timer(store.Store(client, process_name()).promote, Bell(client), client.outage)
+            timer = Timer(claims.Claims(client, process_name()).promote, Bell(client), client.outage)
             tasks.create_task(timer.run(stop), name="timer")
         logger.info("started", timers=count)
     for client in clients:

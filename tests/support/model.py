@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from redis_scheduler.store import claims as store
 from redis_scheduler.store import keys
-from redis_scheduler.store import transitions as store
 from redis_scheduler.task.claim import Claim
 from tests.scripts.states import State
 

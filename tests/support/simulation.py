@@ -19,12 +19,13 @@ from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import BLOCK_MS, QueueReader
+from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Promotion, Store, Sweep
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import BATCH_LIMIT, SWEEP_IDLE_INTERVAL_MS, SWEEP_WAITING_INTERVAL_MS, WAITING_MOST
+from tests.support.store import Store
 
 Result = TypeVar("Result")
 

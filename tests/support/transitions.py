@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Change, NewTask, Store, redis_ms
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import BATCH_LIMIT, WINDOW_MS
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
 from tests.support.model import Model, Modelled
+from tests.support.store import Store
 from tests.support.together import Together
 
 WORKERS = ("worker-a", "worker-b", "worker-c")

@@ -25,8 +25,8 @@ from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFoun
 from redis_scheduler.logs import Events
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.transitions import Change, NewTask, Store
 from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
+from redis_scheduler.store.writes import Change, NewTask, Writes
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
@@ -56,7 +56,7 @@ class Api:
 
     def __init__(self, client: RedisClient, name: str, max_body: int) -> None:
         self._max_body = max_body
-        self._store = Store(client, name)
+        self._store = Writes(client, name)
         self._views = Views(client)
         self._purge_turns = _Exclusive()
         self._page_room = PageRoom()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.transitions import Store
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import BATCH_LIMIT
 
@@ -27,7 +27,7 @@ class Intake:
 
     def __init__(
         self,
-        store: Store,
+        store: Claims,
         in_flight: Mapping[str, Claim],
         running: Mapping[str, object],
         start: Callable[[Iterable[Claim]], None],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from redis_scheduler.store.transitions import Store
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import BATCH_LIMIT
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 class Outcomes:
     """The outcomes that wait to be written. `on_written` is called with the claims of each batch that was."""
 
-    def __init__(self, store: Store, on_written: Callable[[Iterable[Claim]], None]) -> None:
+    def __init__(self, store: Claims, on_written: Callable[[Iterable[Claim]], None]) -> None:
         self._store = store
         self._on_written = on_written
         self.delivered: deque[Claim] = deque()

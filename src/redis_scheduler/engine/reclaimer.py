@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Store
 
 logger = Events(__name__)
 
@@ -36,7 +36,7 @@ _SET_FORWARD = "Redis' clock was set forward, or this machine stood still: what 
 class Reclaimer:
     """Sweeps, and retires the consumers of workers that are gone."""
 
-    def __init__(self, store: Store, worker: Worker, outage: Outage) -> None:
+    def __init__(self, store: Claims, worker: Worker, outage: Outage) -> None:
         self._store = store
         self._worker = worker
         self._outage = outage

@@ -11,8 +11,8 @@ from redis_scheduler.engine.alarm import Alarm
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell
+from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.outage import BACKOFF_MOST_S, Outage
-from redis_scheduler.store.transitions import Promotion
 from redis_scheduler.task.timing import BATCH_LIMIT
 
 LONGEST_SLEEP_S = 1.0

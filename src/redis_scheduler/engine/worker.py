@@ -22,8 +22,8 @@ from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.claims import Claims, Promotion
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.transitions import Promotion, Store
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure, newer_error
 from redis_scheduler.task.retry import Policy, Transition, is_poison
@@ -63,7 +63,7 @@ class Worker:
     """Delivers at most `concurrency` tasks at once."""
 
     def __init__(
-        self, store: Store, reader: QueueReader, deliverer: Deliverer, policy: Policy, outage: Outage, concurrency: int
+        self, store: Claims, reader: QueueReader, deliverer: Deliverer, policy: Policy, outage: Outage, concurrency: int
     ) -> None:
         self._store = store
         self._reader = reader

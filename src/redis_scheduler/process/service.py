@@ -25,8 +25,8 @@ from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.settings import API
 from redis_scheduler.stopping import finished
 from redis_scheduler.store.blocking import Bell, QueueReader
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.transitions import Store
 from redis_scheduler.task.retry import Policy
 
 logger = Events(__name__)
@@ -131,7 +131,7 @@ class Service:
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
         client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.outage)
-        store = Store(client, self._name)
+        store = Claims(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
             async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:

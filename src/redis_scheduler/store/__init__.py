@@ -8,7 +8,7 @@ of the client library leaves this room.
     connection.py, answer.py             connections; what one answer may take
     answer_shape.py                      what each call's answer must be
     refusal.py, outage.py, url.py        what an error of Redis means; how loops wait until it is over; REDIS_URL
-    transitions.py, blocking.py          what is written; what is waited for: the queue, the bell
+    writes.py, claims.py, blocking.py    what the API writes; what workers write; what is waited for: the queue, the bell
     views.py, ledger.py, audit.py        what is read, counted, and repaired
     deployment.py, neighbour.py          who shares this Redis
 

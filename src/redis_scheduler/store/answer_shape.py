@@ -112,6 +112,12 @@ def time_ms(text: bytes) -> int:
     return int(text)
 
 
+def redis_ms(time_answer: Sequence[bytes]) -> int:
+    """Return Redis' clock in ms from the answer of TIME."""
+    seconds, microseconds = map(time_ms, time_answer)
+    return seconds * 1000 + microseconds // 1000
+
+
 def letters(text: bytes, known: bytes, count: int) -> str:
     """Read one letter for each task."""
     if len(text) != count or text.strip(known):

@@ -7,9 +7,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import interpreted
+from redis_scheduler.store.claims import entries_of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.refusal import is_no_group, translated
-from redis_scheduler.store.transitions import entries_of
 from redis_scheduler.task.claim import Entry
 
 BLOCK_MS = 2_000

@@ -1,8 +1,8 @@
 """One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
 
 The client library's own resends are off: every script is safe to send twice, and what else is sent here reads only, so a
-call that loses its connection is sent once more. What is sent is the matter of transitions.py, views.py, blocking.py and
-audit.py.
+call that loses its connection is sent once more. What is sent is the matter of writes.py, claims.py, views.py, blocking.py
+and audit.py.
 """
 
 import asyncio

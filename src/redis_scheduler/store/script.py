@@ -1,8 +1,10 @@
-"""Lua scripts of the package, as Redis is sent them."""
+"""Lua scripts of the package, as Redis is sent them, and the types that a call names."""
 
 import hashlib
 import re
 from importlib import resources
+
+from redis_scheduler.store import keys
 
 Argument = str | bytes | int | float
 
@@ -23,3 +25,24 @@ class Script:
     @staticmethod
     def _included(name: str) -> str:
         return (_LUA / "include" / f"{name}.lua").read_text()
+
+
+class Types:
+    """The types named in a call: each index goes to KEYS once, each task names it by its number (0: the default)."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, name: str | None) -> int:
+        """Return a type's number in this call."""
+        return 0 if name is None else self.numbers.setdefault(name, len(self.numbers) + 1)
+
+    @property
+    def keys(self) -> list[str]:
+        """The index of each type, in the order of their numbers."""
+        return [keys.type_index(name) for name in self.numbers]
+
+    @property
+    def arguments(self) -> list[Argument]:
+        """How many types there are, and their names."""
+        return [len(self.numbers), *self.numbers]

@@ -1,9 +1,6 @@
-"""What is written to Redis: each transition of a task, one method and one Lua script of the same name.
+"""What a worker writes to Redis for the claims that it holds: each verb one method and one Lua script of the same name.
 
-With views.py (what is read), blocking.py (what is waited for), audit.py (what is repaired) and client.py (how it is
-sent) the only code that speaks Redis. The API's writes (schedule, cancel, update, replay, purge) are numbered per writer,
-so that a resend is not applied twice: await one call of each verb at a time. The workers' outcomes are fenced by (entry
-id, owner, attempts), and may be sent twice as they are.
+Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twice as it is.
 """
 
 import time
@@ -11,12 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store import keys
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, letters, numbers, of, sized, time_ms
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.script import Argument, Script, Types
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import (
@@ -33,7 +29,6 @@ from redis_scheduler.task.timing import (
     SWEEP_WAITING_INTERVAL_MS,
     WAITING_MOST,
     WINDOW_MS,
-    WRITER_EXPIRY_S,
 )
 
 logger = Events(__name__)
@@ -45,28 +40,6 @@ RECORD_MISSING = (
     "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
     "`redis-scheduler doctor` tells whether there is more"
 )
-
-
-@dataclass(slots=True)
-class NewTask:
-    """A task to schedule: its new key, delay, record less the due time, and type (None: the default)."""
-
-    key: str
-    ttl_ms: int
-    tail: bytes
-    type: str | None
-
-
-@dataclass(slots=True)
-class Change:
-    """A record to replace: what it must be now, what it becomes, and the new delay (None keeps the due time)."""
-
-    key: str
-    expected: bytes
-    tail: bytes
-    ttl_ms: int | None
-    due_ms: int
-    type: str | None
 
 
 @dataclass(slots=True)
@@ -95,59 +68,26 @@ class Sweep:
     clock_step_ms: float = 0
 
 
-class _Types:
-    """The types named in a call: each index goes to KEYS once, each task names it by its number (0: the default)."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def number(self, name: str | None) -> int:
-        return 0 if name is None else self.numbers.setdefault(name, len(self.numbers) + 1)
-
-    @property
-    def keys(self) -> list[str]:
-        return [keys.type_index(name) for name in self.numbers]
-
-    @property
-    def arguments(self) -> list[Argument]:
-        return [len(self.numbers), *self.numbers]
+SCRIPTS = {
+    name: Script(name)
+    for name in (
+        *("promote", "load", "renew", "settle", "retry", "defer", "bury", "release"),
+        *("reclaim", "rewind", "entry", "retire"),
+    )
+}
 
 
-def _scripts(*names: str) -> dict[str, Script]:
-    return {name: Script(name) for name in names}
-
-
-SCRIPTS = _scripts(
-    *("schedule", "update", "cancel", "purge", "replay"),
-    *(
-        "promote",
-        "settle",
-        "retry",
-        "defer",
-        "bury",
-        "release",
-        "load",
-        "renew",
-        "reclaim",
-        "rewind",
-        "retire",
-        "entry",
-    ),
-)
-
-
-class Store:
-    """The transitions. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
+class Claims:
+    """What a worker writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
 
     One call of a script is applied as a whole or not at all, but for a promotion without the group, which claims nothing;
-    purge, renew and pending are several.
+    renew and pending make several.
     """
 
     def __init__(self, client: RedisClient, name: str) -> None:
         self.client = client
         self.name = name
-        """The writer's id and the consumer's name: new for every process, so that a restart is never mistaken."""
-        self._batch_numbers: dict[str, int] = {}
+        """The consumer's name: new for every process, so that a restart is never mistaken."""
         self._clock_offset_ms: tuple[float, float] | None = None
         """What Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
@@ -155,126 +95,6 @@ class Store:
         self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
     ) -> T:
         return await self.client.script(SCRIPTS[verb], redis_keys, arguments, read)
-
-    async def _write(
-        self,
-        verb: str,
-        redis_keys: Sequence[str],
-        arguments: Sequence[Argument],
-        read: Callable[[bytes], T],
-        types: _Types | None = None,
-    ) -> T:
-        number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
-        typed_keys, typed_arguments = (types.keys, types.arguments) if types else ([], [])
-        # The verbs that know of the group name it between the writer's part and the types.
-        group: list[Argument] = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
-        if verb == "update":
-            group.append(WINDOW_MS)
-        answer = await self._run(
-            verb,
-            [keys.writer(self.name, verb), *redis_keys, *typed_keys],
-            [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
-            lambda answer: None if answer == b"stale" else read(answer),
-        )
-        if answer is None:
-            raise StoreUnavailable("This batch came to Redis after a later one, and was not applied")
-        return answer
-
-    # What the API writes
-
-    async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
-        """Enter new tasks; return when each is due, in Redis' ms."""
-        types = _Types()
-        arguments: list[Argument] = []
-        for task in tasks:
-            arguments += (task.key, task.ttl_ms, task.tail, types.number(task.type))
-        now_ms = await self._write(
-            "schedule",
-            [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.COUNTERS, keys.TYPES, keys.BELL],
-            arguments,
-            time_ms,
-            types,
-        )
-        return [now_ms + task.ttl_ms for task in tasks]
-
-    async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> str:
-        """Take tasks (key, type) out; return a letter for each: C cancelled, D in delivery, N not found."""
-        types = _Types()
-        arguments: list[Argument] = []
-        for key, type_name in tasks:
-            arguments += (key, types.number(type_name))
-        return await self._write(
-            "cancel",
-            [
-                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                *(keys.COUNTERS, keys.TYPES),
-            ],
-            arguments,
-            lambda answer: letters(answer, b"CDN", len(tasks)),
-            types,
-        )
-
-    async def update(self, changes: Sequence[Change]) -> tuple[int, str]:
-        """Replace records; return Redis' ms and a letter for each.
-
-        U updated, D updated while in delivery, C changed meanwhile, N not found, X dead and a new delay was asked for.
-        """
-        types = _Types()
-        arguments: list[Argument] = []
-        for change in changes:
-            ttl_ms = "" if change.ttl_ms is None else change.ttl_ms
-            type_number = types.number(change.type)
-            arguments += (change.key, change.expected, change.tail, ttl_ms, change.due_ms, type_number)
-        return await self._write(
-            "update",
-            [
-                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                *(keys.TYPES, keys.BELL),
-            ],
-            arguments,
-            lambda answer: _time_and_letters(answer, b"UDCNX", len(changes)),
-            types,
-        )
-
-    async def replay(self, changes: Sequence[Change]) -> tuple[int, str]:
-        """Bring dead letters back with a new delay; return Redis' ms and a letter for each.
-
-        U replayed, C changed meanwhile, N not found or not dead.
-        """
-        types = _Types()
-        arguments: list[Argument] = []
-        for change in changes:
-            ttl_ms = change.ttl_ms or 0
-            arguments += (change.key, change.expected, change.tail, ttl_ms, types.number(change.type))
-        return await self._write(
-            "replay",
-            [keys.TASKS, keys.DUE, keys.FAILURES, keys.DEAD, keys.COUNTERS, keys.TYPES, keys.BELL],
-            arguments,
-            lambda answer: _time_and_letters(answer, b"UCN", len(changes)),
-            types,
-        )
-
-    async def purge(self) -> int:
-        """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
-        deleted = 0
-        while True:
-            sample = await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT, read=TEXTS)
-            names = [keys.text_of(name) for name in sample]
-            count, types_left = await self._write(
-                "purge",
-                [
-                    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                    *(keys.COUNTERS, keys.TYPES, keys.SWEEP),
-                    *map(keys.type_index, names),
-                ],
-                [keys.GROUP, *names],
-                _two_numbers,
-            )
-            deleted += count
-            if not types_left:
-                return deleted
-
-    # What the timer writes
 
     async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
         """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
@@ -285,8 +105,6 @@ class Store:
             [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
             _promotion,
         )
-
-    # What the worker writes
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
         """Lease entries that are pending for this consumer, and read the tasks of the first: about LOAD_BYTES, one at least.
@@ -324,7 +142,7 @@ class Store:
 
     async def settle(self, claims: Sequence[Claim]) -> list[int]:
         """Forget delivered tasks; return for each 1, or 0 where the task has left this entry."""
-        types = _Types()
+        types = Types()
         arguments: list[Argument] = []
         for claim in claims:
             arguments += (claim.id, claim.key, types.number(claim.record.type))
@@ -370,7 +188,7 @@ class Store:
 
     async def bury(self, failed: Sequence[Failed]) -> list[int]:
         """Move tasks to the dead letters; 1 buried, 0 fenced."""
-        types = _Types()
+        types = Types()
         arguments: list[Argument] = []
         for item in failed:
             claim = item.claim
@@ -477,12 +295,6 @@ def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
-def redis_ms(time_answer: Sequence[bytes]) -> int:
-    """Return Redis' clock in ms from the answer of TIME."""
-    seconds, microseconds = map(time_ms, time_answer)
-    return seconds * 1000 + microseconds // 1000
-
-
 def _in_order(ids: Sequence[str]) -> Sequence[str]:
     try:
         return sorted(ids, key=_id_order)
@@ -498,16 +310,6 @@ def _id_order(entry_id: str) -> tuple[int, int]:
 _PENDING = of(list[tuple[bytes, bytes, int, int]])
 _SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int]])
 _LOST = of(dict[bytes, int])
-
-
-def _time_and_letters(answer: bytes, known: bytes, count: int) -> tuple[int, str]:
-    now_ms, found = answer.split(b" ")
-    return time_ms(now_ms), letters(found, known, count)
-
-
-def _two_numbers(answer: bytes) -> tuple[int, int]:
-    count, rest = answer.split(b" ")
-    return int(count), int(rest)
 
 
 def _promotion(answer: Any) -> Promotion:

@@ -1,0 +1,16 @@
+"""Both halves of the store in one, for tests that follow a task from its schedule to its end."""
+
+from redis_scheduler.store import claims, writes
+from redis_scheduler.store.claims import Claims
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.writes import Writes
+
+SCRIPTS = writes.SCRIPTS | claims.SCRIPTS
+
+
+class Store(Writes, Claims):
+    """What the API writes and what a worker writes; one name serves as the writer's id and the consumer's."""
+
+    def __init__(self, client: RedisClient, name: str) -> None:
+        Writes.__init__(self, client, name)
+        Claims.__init__(self, client, name)
