@@ -16,6 +16,9 @@ PARALLEL := --numprocesses=auto --maxschedchunk=1
 SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py delivery.py) \
   tests/integration/test_embedded.py tests/integration/test_suite.py
 
+# What `make chaos` runs: make chaos CASES=tests/chaos/test_clock.py
+CASES := tests/chaos
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-selection test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
 
@@ -107,8 +110,9 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package.json
 bench-peers: $(VENV)/.development $(addprefix $(PEERS)/,.venv/celery/.installed .venv/arq/.installed node_modules/.installed) ## Measure the service beside BullMQ, Celery and arq (needs Node)
 	@$(BIN)/python -m benchmarks.peers
 
-chaos: $(VENV)/.development ## Inject every fault with the full numbers, and print one table (half an hour)
-	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 tests/chaos
+chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
+	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \
+	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code
 
 containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/valkey:8, and test image and compose (needs Docker)
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers

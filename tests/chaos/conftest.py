@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from tests.chaos.checker import Checker
-from tests.chaos.figures import FULL, Figures, table
+from tests.chaos.figures import FULL, Figures, keep, table
 from tests.support.audit import audited
 from tests.support.proxy import Proxy, proxying
 from tests.support.receiver import Receiver
@@ -63,6 +63,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("fault suite")
         for line in table(rows):
             terminalreporter.write_line(line)
+    if rows and FULL:
+        keep(row for row in rows if row.verdict != "skipped")
 
 
 @pytest.fixture

@@ -1,11 +1,23 @@
-"""What a run of the fault suite measured: one row a case, printed as one table at the end."""
+"""What runs of the fault suite measured: one row a case. Each run prints its rows as a table.
 
+A run with the full numbers also keeps its rows in results.json, in the place of older rows of the same cases.
+`python -m tests.chaos.figures RELIABILITY.md` writes the kept rows into that document.
+"""
+
+import json
 import os
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 FULL = os.environ.get("CHAOS") == "full"
 """Whether the cases run with their full numbers: `make chaos`. Else a selection does, scaled down."""
+
+RESULTS = Path(__file__).with_name("results.json")
+
+BEGIN, END = "<!-- cases: written by python -m tests.chaos.figures RELIABILITY.md -->\n", "<!-- end of cases -->\n"
+"""The lines of a document between which the table stands."""
 
 
 def scaled(full: int, small: int) -> int:
@@ -40,15 +52,37 @@ def _shown(value: object) -> str:
 
 def table(rows: Iterable[Figures]) -> list[str]:
     """Return the rows as lines of a Markdown table, in the cases' order."""
-    ordered = sorted(rows, key=lambda row: (int("".join(filter(str.isdigit, row.case)) or 0), row.case))
     return [
         "| case | what | verdict | s | figures |",
         "|---|---|---|---|---|",
         *(
             f"| {row.case} | {row.title} | {row.verdict} | {row.seconds:.0f} | {'; '.join(row.notes)} |"
-            for row in ordered
+            for row in _ordered(rows)
         ),
     ]
+
+
+def _ordered(rows: Iterable[Figures]) -> list[Figures]:
+    return sorted(rows, key=lambda row: (int("".join(filter(str.isdigit, row.case)) or 0), row.case))
+
+
+def kept(path: Path = RESULTS) -> list[Figures]:
+    """Return the rows of each case's last full run."""
+    return [Figures(**row) for row in json.loads(path.read_text())]
+
+
+def keep(rows: Iterable[Figures], path: Path = RESULTS) -> None:
+    """Keep the rows of a run in the place of those that older runs gave for the same cases. A line of the file is a row."""
+    by_case = {row.case: row for row in (*kept(path), *rows)}
+    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in _ordered(by_case.values())]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def with_table(text: str, rows: Iterable[Figures]) -> str:
+    """Return the document with these rows as its table."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + "\n".join(table(rows)) + "\n" + END + after
 
 
 @dataclass(frozen=True)
@@ -66,3 +100,8 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{self.p50:.3f} / {self.p99:.3f} / {self.most:.3f}"
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(with_table(document.read_text(), kept()))

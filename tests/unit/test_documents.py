@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from redis_scheduler.settings import Settings
+from tests.chaos.figures import kept, with_table
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"]
@@ -59,6 +60,11 @@ def test_every_case_of_a_fault_has_its_row() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "tests/chaos").glob("test_*.py"))
     cases = re.findall(r"(?:case|thousand)\(\s*\"(\d+[a-z]?)\"", sources)
     assert sorted(rows) == sorted(cases)
+
+
+def test_the_table_of_cases_is_what_their_last_full_runs_gave() -> None:
+    text = text_of("RELIABILITY.md")
+    assert text == with_table(text, kept()), "run: python -m tests.chaos.figures RELIABILITY.md"
 
 
 def test_every_file_that_a_document_links_to_is_there() -> None:
