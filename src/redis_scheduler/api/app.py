@@ -43,7 +43,7 @@ from redis_scheduler.task.timing import BATCH_LIMIT
 logger = Events(__name__)
 
 UPDATE_TRIES = 20
-"""Times that an update reads again because another process changed the record first."""
+"""How often an update reads the task, since others may change it before the update does; then the answer is 409."""
 
 QUEUED_S = 2.0
 """How long an update waits for others of its task, and a purge for other purges: as long as for Redis."""
@@ -141,7 +141,8 @@ class Api:
             room.leave()
 
     async def update(self, request: Request) -> Response:
-        """PATCH /schedule/{key}: replace what is given; compare-and-set, read again and repeated."""
+        """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in the
+        end."""
         requests.parameters(request)
         key = requests.task_key(request)
         body = await requests.read_body(request, self._max_body)
@@ -159,7 +160,9 @@ class Api:
                     updated = await self._updated(_found(stored), wanted)
                 if updated is not None:
                     return updated
-        raise HTTPException(503, "The task is changed by others all the time; try again", RETRY_AFTER)
+        raise HTTPException(
+            409, f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again"
+        )
 
     async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
         """Change a task; None where another process was first."""

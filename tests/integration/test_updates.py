@@ -1,0 +1,98 @@
+"""A PATCH beside another writer who changes the same task between its read and its write."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from redis_scheduler.api import app, server
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.transitions import Change, Store
+from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.task.record import record_tail
+from tests.support.service import Client
+
+WEBHOOK = "http://127.0.0.1:9/"
+LARGE = 100_000
+
+
+class Rival:
+    """Changes each task that the API has just read, `times` in all."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._store = store
+        self.times = self.changes = 0
+        monkeypatch.setattr(Views, "tasks", self._after(Views.tasks))
+        monkeypatch.setattr(Views, "task", self._after(Views.task))
+
+    def _after(self, read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def read_and_change(views: Views, wanted: Any) -> Any:
+            found = await read(views, wanted)
+            for stored in found if isinstance(found, list) else [found]:
+                if isinstance(stored, Stored) and self.changes < self.times:
+                    await self._change(stored)
+            return found
+
+        return read_and_change
+
+    async def _change(self, stored: Stored) -> None:
+        self.changes += 1
+        record = stored.record
+        tail = record_tail(f"{WEBHOOK}{self.changes}", record.ttl, None, record.data)
+        await self._store.update([Change(stored.key, stored.raw, tail, None, record.due, None)])
+
+
+@pytest.fixture
+def rival(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rival:
+    return Rival(store, monkeypatch)
+
+
+@pytest.fixture
+async def api(client: RedisClient, rival: Rival) -> AsyncIterator[Client]:
+    """A client of an API in this process, which has the rival beside it."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    listener = server.listen("127.0.0.1", 0)
+    serving = app.create_app(client, "writer", "test-token", 1_048_576, Deployment())
+    running = server.create_server(serving, grace_s=1)
+    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as session:
+        tasks.create_task(running.run_until(stop, hurry, listener))
+        yield Client(session, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        stop.set()
+        hurry.set()
+
+
+@pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large"])
+async def test_a_patch_that_always_loses_says_so_and_changes_nothing(api: Client, rival: Rival, size: int) -> None:
+    key = await api.schedule(WEBHOOK, 60, data="x" * size)
+    rival.times = app.UPDATE_TRIES
+    async with api.session.patch(f"{api.url}/schedule/{key}", headers=api.headers, json={"data": "mine"}) as answer:
+        content = await answer.json()
+    assert (answer.status, content["error"]) == (
+        409,
+        "Others changed the task each of the 20 times that it was read: read it, and try again",
+    )
+    assert "Retry-After" not in answer.headers
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    assert (shown["data"]["info"]["webhook"], shown["data"]["data"]) == (f"{WEBHOOK}{app.UPDATE_TRIES}", "x" * size)
+
+
+@pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large"])
+async def test_a_patch_wins_once_the_other_rests(api: Client, rival: Rival, size: int) -> None:
+    key = await api.schedule(WEBHOOK, 60, data="x" * size)
+    rival.times = app.UPDATE_TRIES - 1
+    status, content = await api.call("PATCH", f"/schedule/{key}", json={"data": "mine"})
+    assert (status, content.get("found")) == (200, "updated")
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    assert (shown["data"]["info"]["webhook"], shown["data"]["data"]) == (f"{WEBHOOK}{rival.changes}", "mine")
+    assert rival.changes == app.UPDATE_TRIES - 1
+
+
+async def test_a_patch_that_lost_fails_none_that_waits_behind_it(api: Client, rival: Rival) -> None:
+    key = await api.schedule(WEBHOOK, 60)
+    rival.times = app.UPDATE_TRIES
+    changes = [{"data": 1}, {"data": 2}]
+    answers = await asyncio.gather(*(api.call("PATCH", f"/schedule/{key}", json=change) for change in changes))
+    assert sorted(status for status, _ in answers) == [200, 409]
