@@ -10,8 +10,8 @@ import pytest
 from redis_scheduler.api import app, server
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.transitions import Change, Store
 from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.store.writes import Change, Writes
 from redis_scheduler.task.record import record_tail
 from tests.support.service import Client
 
@@ -22,7 +22,7 @@ LARGE = 100_000
 class Rival:
     """Changes each task that the API has just read, `times` in all."""
 
-    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, store: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
         self._store = store
         self.times = self.changes = 0
         monkeypatch.setattr(Views, "tasks", self._after(Views.tasks))
@@ -46,7 +46,7 @@ class Rival:
 
 
 @pytest.fixture
-def rival(store: Store, monkeypatch: pytest.MonkeyPatch) -> Rival:
+def rival(store: Writes, monkeypatch: pytest.MonkeyPatch) -> Rival:
     return Rival(store, monkeypatch)
 
 
