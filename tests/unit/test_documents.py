@@ -8,7 +8,11 @@ from redis_scheduler.settings import Settings
 from tests.chaos.figures import kept, with_table
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"]
+DECISIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/decisions").glob("*.md"))
+DOCUMENTS = [
+    *("README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"),
+    *DECISIONS,
+]
 
 
 def text_of(name: str) -> str:
@@ -71,3 +75,12 @@ def test_every_file_that_a_document_links_to_is_there() -> None:
     for name in DOCUMENTS:
         for target in re.findall(r"\]\(([^):#]+)[#)]", text_of(name)):
             assert (ROOT / name).parent.joinpath(target).exists(), (name, target)
+
+
+def test_a_decision_has_its_number_its_reasons_and_its_place_in_the_list() -> None:
+    assert [int(Path(name).name[:4]) for name in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    listed = re.findall(r"^- \[(\d+)\]\((.*)\) (.*)$", section("ARCHITECTURE.md", "Decisions"), re.MULTILINE)
+    assert listed == [(Path(name).name[:4], name, text_of(name).partition("\n")[0][2:]) for name in DECISIONS]
+    for name in DECISIONS:
+        titles = re.findall(r"^## (.*)$", text_of(name), re.MULTILINE)
+        assert titles[:3] == ["Context", "Decision", "Consequences"], name
