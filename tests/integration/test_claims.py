@@ -269,5 +269,5 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 async def test_where_more_is_stuck_than_there_are_slots_the_sweep_takes_nothing(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(worker._slots), "stuck", CONCURRENCY + 1)
+    monkeypatch.setattr(worker._slots, "stuck", CONCURRENCY + 1)
     assert worker.reclaimable_slots == 0

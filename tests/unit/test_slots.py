@@ -1,12 +1,13 @@
 """The slots of a worker: shares, lines, what is known of hosts, and what of a line goes back."""
 
+import random
 from collections import Counter
 from collections.abc import Iterable
 from itertools import count
 
 import pytest
 
-from redis_scheduler.engine.hosts import host_of
+from redis_scheduler.engine.hosts import Kind, host_of
 from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
@@ -492,3 +493,57 @@ def test_removed_claims_leave_their_lines() -> None:
     assert slots.remove({go.id, "0-0"}) == [go]
     assert slots.remove({stay.id}) == [stay]
     assert (slots.waiting, len(slots._lines)) == (0, 0)
+
+
+# Counted and remembered instead of looked up each time
+
+
+class Forgetful(Slots):
+    """Slots that look at every line whenever they are asked for surplus."""
+
+    @property
+    def has_surplus(self) -> bool:
+        self._may_have_surplus = True
+        return super().has_surplus
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8, 20])
+@pytest.mark.parametrize("seed", range(15))
+def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(seed: int, concurrency: int) -> None:
+    chance, now = random.Random(seed), NOW
+    both = Slots(concurrency), Forgetful(concurrency)
+    running: list[Claim] = []
+    for _ in range(1_500):
+        step = chance.choices(["add", "begin", "end", "excuse", "remove", "turn"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
+        new = claim(f"host-{chance.randrange(concurrency + 2)}", claims=chance.choices([1, 2], [9, 1])[0])
+        one = chance.choice(running) if running else None
+        gone = {waiting.id for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
+        now += TURN_S * (step == "turn")
+        began: list[Claim | None] = []
+        for slots in both:
+            if step == "add":
+                slots.add(new, now)
+            elif step == "begin":
+                began.append(slots.begin())
+            elif step == "remove":
+                slots.remove(gone)
+            elif step == "turn":
+                slots.turn(now)
+            elif one is not None:
+                if step == "end":
+                    slots.end(one)
+                elif one.id not in slots._excused:
+                    slots.excuse(one)
+        if began and began[0] is not None:
+            running.append(began[0])
+        elif step == "end" and one is not None:
+            running.remove(one)
+        assert not began or began[0] is began[1]
+        # Not always at once: a worker without its lease gives nothing back.
+        if chance.random() < 0.9:
+            back, back_too = [slots.surplus(now) if slots.has_surplus else [] for slots in both]
+            assert back == back_too
+        for slots in both:
+            assert slots.stuck == sum(len(host.line) for host in slots._lines if host.kind is Kind.DOUBTFUL)
+        kinds = [[(host.name, host.kind, host.is_slow) for host in slots._lines] for slots in both]
+        assert kinds[0] == kinds[1]

@@ -85,17 +85,17 @@ class Slots:
         """Slow hosts with a delivery in time in this turn."""
         self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
         self._returns_at = self._bytes_return_at = 0.0
+        self._few = max(2, 2 * concurrency // LAST_SHARE)
+        self._may_have_surplus = False
+        """Whether a line may have to go back: set by what can make that so, until it was looked for."""
         self.running = 0
         self._in_line = 0
+        self.stuck = 0
+        """Claims in line that slow hosts keep from beginning, and that cannot go back."""
         self.ended = 0
         """Deliveries that have ended, since ever."""
         self.turns = 0
         """Slots that come free while a claim is under way: so many may stand in line for them."""
-
-    @property
-    def stuck(self) -> int:
-        """Claims in line that slow hosts keep from beginning, and that cannot go back."""
-        return sum(len(host.line) for host in self._lines if host.kind is DOUBTFUL) if self._lines else 0
 
     @property
     def waiting(self) -> int:
@@ -124,13 +124,15 @@ class Slots:
 
         Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
-        few = max(2, 2 * self._concurrency // LAST_SHARE)
-        return self._held[DOUBTFUL] > 0 and self._concurrency - self.running <= few
+        return self._held[DOUBTFUL] > 0 and self._concurrency - self.running <= self._few
 
     @property
     def has_surplus(self) -> bool:
-        """Whether a line must go back."""
-        return bool(self._lines) and any(True for _ in self._surplus_hosts())
+        """Whether a line must go back. Every line is looked at only where something has happened since the last time that
+        can make it so; a turn looks again, for what time alone changes."""
+        if self._may_have_surplus:
+            self._may_have_surplus = any(True for _ in self._surplus_hosts())
+        return self._may_have_surplus
 
     def _surplus_hosts(self) -> Iterator[Host]:
         """Yield the hosts whose lines go back to `due`.
@@ -187,10 +189,12 @@ class Slots:
             self._lines.append(host)
         host.line.append(claim)
         self._in_line += 1
+        self.stuck += host.kind is DOUBTFUL
         if host.kind is not WELL and not host.is_slow and host.key not in ("", claim.key):
             # What was sent back has the same key when it comes again.
             self._become(host, ASKED_FOR)
         host.key = claim.key
+        self._look_again_if_untried(host)
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
@@ -205,6 +209,9 @@ class Slots:
                 host.running += 1
                 self.running += 1
                 self._in_line -= 1
+                self.stuck -= host.kind is DOUBTFUL
+                if self.is_crowded:
+                    self._may_have_surplus = True  # the lines of others fit no more
                 return claim
         return None
 
@@ -235,6 +242,14 @@ class Slots:
         host.running -= 1
         self.running -= 1
         self.ended += 1
+        if host.line:
+            self._look_again_if_untried(host)
+
+    def _look_again_if_untried(self, host: Host) -> None:
+        """Have the lines looked at where the line of this host may have become one that goes back."""
+        # As _surplus_hosts has it: the line of a host that is well, and is tried or was well lately, stays.
+        if host.kind is not WELL or (host.running <= host.overdue and not self._is_well_lately(host)):
+            self._may_have_surplus = True
 
     def turn(self, now: float) -> None:
         """Begin a turn, and judge the hosts. Call it every TURN_S while anything runs or waits, and never sooner: a
@@ -256,6 +271,7 @@ class Slots:
             self._judge(host, lags and self._turn - host.lags_from >= patience - 1)
         self._recovering.clear()
         self._turn += 1
+        self._may_have_surplus = True
 
     def _judge(self, host: Host, is_slow: bool) -> None:
         if is_slow == host.is_slow:
@@ -267,8 +283,15 @@ class Slots:
             logger.warning("receiver-recovered", host=host.name, in_flight=host.running)
 
     def _become(self, host: Host, kind: Kind) -> None:
+        if kind is host.kind:
+            return
         self._held[host.kind] -= host.running
         self._held[kind] += host.running
+        if host.kind is DOUBTFUL:
+            self.stuck -= len(host.line)
+        elif kind is DOUBTFUL:
+            self.stuck += len(host.line)
+            self._may_have_surplus = True  # the slots may be crowded now
         host.kind = kind
 
     def remove(self, ids: Collection[str]) -> list[Claim]:
@@ -282,6 +305,7 @@ class Slots:
     def surplus(self, now: float) -> list[tuple[Claim, float]]:
         """Take out what must not wait here, with the seconds until it is to come back."""
         self._now = now
+        self._may_have_surplus = False
         found = []
         for host in list(self._surplus_hosts()):
             # In a new entry it would not be known how many workers it has lost.
@@ -312,7 +336,10 @@ class Slots:
         gone = {claim.id for claim in claims}
         if gone:
             for host in self._lines:
+                before = len(host.line)
                 host.line = deque(claim for claim in host.line if claim.id not in gone)
+                if host.kind is DOUBTFUL:
+                    self.stuck -= before - len(host.line)
             self._lines = deque(host for host in self._lines if host.line)
             self._in_line -= len(claims)
         return claims
