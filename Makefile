@@ -91,7 +91,7 @@ imports: $(VENV)/.development ## Check that each room imports only what lies bel
 types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
-bench: $(VENV)/.development ## Measure everything but the peers on this machine (20 minutes)
+bench: $(VENV)/.development ## Measure everything but the peers on this machine (25 minutes)
 	@set -e; for name in burst lateness api scale idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
 
 # Celery and arq need different releases of redis-py: an environment for each.

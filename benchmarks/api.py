@@ -2,13 +2,14 @@
 
 The same requests go to an empty Starlette endpoint and to the service behind the same HTTP server, from the same load
 generator, in several rounds, either first in turn; the median of their ratios is the answer. The tasks of a round are then
-read, changed and deleted in the same way.
+read, changed and deleted in the same way; and others are scheduled, each with a webhook of its own.
 """
 
 import argparse
 import itertools
 import json
 import os
+import statistics
 import sys
 import time
 from collections import Counter
@@ -21,11 +22,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, load, report
 from benchmarks.meter import Meter, Part
+from benchmarks.webhooks import HOSTS, Webhooks
 from redis_scheduler.settings import API
 from tests.support.service import TOKEN
 
 MARK = 0.70
-"""Of the empty endpoint's rate: DESIGN.md, section 8."""
+"""Of the empty endpoint's rate."""
+
+CPU_MARK_US = 50
+"""The server's CPU for a schedule, on the machine of PERFORMANCE.md."""
 
 TTL_S = 3_600
 HEADERS = {"Authorization": TOKEN, "Content-Type": "application/json"}
@@ -74,12 +79,15 @@ async def measure(
     return found, [json.loads(answer.body) for answer in answers if answer.body]
 
 
-def bodies(count: int) -> list[bytes]:
-    """Return the bodies of schedules, about 100 bytes each."""
-    webhook = "http://127.0.0.1:9000/orders"
+ONE_WEBHOOK = Webhooks(["http://127.0.0.1:9000/orders"])
+OWN_WEBHOOKS = Webhooks([f"http://127.0.0.1:{9000 + host}/" for host in range(HOSTS)])
+
+
+def bodies(count: int, webhooks: Webhooks = ONE_WEBHOOK) -> list[bytes]:
+    """Return the bodies of schedules, about 100 bytes each, and as much more as their webhooks are longer."""
     return [
         json.dumps({"webhook": webhook, "ttl": TTL_S, "data": {"order": number, "status": "shipped"}}).encode()
-        for number in range(count)
+        for number, webhook in enumerate(webhooks.first(count))
     ]
 
 
@@ -89,17 +97,21 @@ def change(number: int) -> bytes:
 
 
 async def use(
-    service: harness.Service, redis: harness.Redis, sent: Sequence[bytes], concurrency: int
+    service: harness.Service, redis: harness.Redis, options: argparse.Namespace
 ) -> tuple[dict[str, Figure], dict[str, int]]:
     """Schedule tasks, read, change and delete them; return the figures, and what tells whether they are to be trusted."""
-    url = f"{service.client.url}/schedule"
+    url, concurrency = f"{service.client.url}/schedule", options.concurrency
     parts: dict[str, Part] = {"server": service.pids(API), "redis": redis}
-    posts = [load.request("POST", url, body, HEADERS) for body in sent]
-    await load.exchange(url, posts[::WARM_UP], concurrency)
-    status, answer = await service.client.call("POST", "/purge")
-    assert status == 200, answer
-    figure, answers = await measure(url, posts, concurrency, **parts)
-    keys = list({answer["key"] for answer in answers})
+
+    async def schedule(webhooks: Webhooks) -> tuple[Figure, list[str]]:
+        posts = [load.request("POST", url, body, HEADERS) for body in bodies(options.requests, webhooks)]
+        await load.exchange(url, posts[::WARM_UP], concurrency)
+        status, answer = await service.client.call("POST", "/purge")
+        assert status == 200, answer
+        figure, answers = await measure(url, posts, concurrency, **parts)
+        return figure, list({answer["key"] for answer in answers})
+
+    figure, keys = await schedule(ONE_WEBHOOK)
     found = {"schedule": figure}
     checks = {"keys": len(keys), "left_after_schedule": (await service.client.stats())["running_schedules"]}
     changes = map(change, itertools.count())
@@ -110,7 +122,8 @@ async def use(
         found[method.lower()], answers = await measure(url, requests, concurrency, **parts)
         checks[said] = sum(said in (answer.get("found"), answer["data"], state_of(answer)) for answer in answers)
         checks[f"left_after_{method.lower()}"] = (await service.client.stats())["running_schedules"]
-    return found, checks
+    found["schedule_own"], own_keys = await schedule(OWN_WEBHOOKS)
+    return found, checks | {"own_keys": len(own_keys)}
 
 
 def state_of(answer: dict[str, Any]) -> str | None:
@@ -128,14 +141,14 @@ async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         return (await measure(url, posts, options.concurrency, server=[pid]))[0]
 
     async def both(number: int) -> dict[str, Figure]:
-        reference = None if number % 2 else await refer(*empty)
-        used, checks = await use(service, redis, sent, options.concurrency)
+        reference = None if number % 2 else await refer(empty[0], empty_pid)
+        used, checks = await use(service, redis, options)
         assert checks == expected_checks(options.requests), checks
-        return {"empty": reference or await refer(*empty), **used}
+        return {"empty": reference or await refer(empty[0], empty_pid), **used}
 
     async with (
         harness.redis_at(options.redis_url, folder) as redis,
-        harness.listening("empty") as empty,
+        harness.listening("empty") as (empty, empty_pid),
         harness.receiving() as receiver,
         harness.service(redis.url, folder, [API]) as service,
     ):
@@ -143,17 +156,26 @@ async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ceiling = await refer(receiver.url, receiver.pid)
     ratios = {name: [one[name].a_second / one["empty"].a_second for one in rounds] for name in VERBS}
     quartiles = {name: report.quartiles(found) for name, found in ratios.items()}
-    ratio = quartiles["schedule"][1]
+    server_us = {name: round(statistics.median(one[name].server_us for one in rounds), 1) for name in VERBS}
     return {
         "ratios": {name: [round(one, 3) for one in found] for name, found in ratios.items()},
         "ratio_quartiles": quartiles,
-        "marks": [report.mark(f"schedules >= {MARK} of the empty endpoint's rate, median", ratio, ratio >= MARK)],
+        "server_us": server_us,
+        "marks": marks(quartiles["schedule"][1], server_us["schedule"]),
         # Of each, the round in the middle.
         **{name: asdict(in_the_middle([one[name] for one in rounds])) for name in ("empty", *VERBS)},
         "generator_ceiling": asdict(ceiling),
         "checks": expected_checks(options.requests),
         "versions": report.versions(redis.server),
     }
+
+
+def marks(ratio: float, schedule_us: float) -> list[dict[str, Any]]:
+    """Return the marks of the medians."""
+    return [
+        report.mark(f"schedules >= {MARK} of the empty endpoint's rate, median", ratio, ratio >= MARK),
+        report.mark(f"API CPU a schedule <= {CPU_MARK_US} µs, median", schedule_us, schedule_us <= CPU_MARK_US),
+    ]
 
 
 def in_the_middle(figures: Sequence[Figure]) -> Figure:
@@ -163,11 +185,26 @@ def in_the_middle(figures: Sequence[Figure]) -> Figure:
 
 def expected_checks(count: int) -> dict[str, int]:
     """Return the checks of a round in which nothing went wrong."""
-    names = ("keys", "left_after_schedule", "scheduled", "left_after_get", "updated", "left_after_patch", "cancelled")
+    names = (
+        "own_keys",
+        "keys",
+        "left_after_schedule",
+        "scheduled",
+        "left_after_get",
+        "updated",
+        "left_after_patch",
+        "cancelled",
+    )
     return dict.fromkeys(names, count) | {"left_after_delete": 0}
 
 
-VERBS = {"schedule": "POST /schedule", "get": "GET", "patch": "PATCH", "delete": "DELETE"}
+VERBS = {
+    "schedule": "POST /schedule",
+    "schedule_own": "POST /schedule, a URL each",
+    "get": "GET",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
 LABELS = {
     **VERBS,
     "empty": "an empty endpoint",
@@ -188,7 +225,8 @@ def show(found: dict[str, Any]) -> None:
         waited = (f"{one['p50_ms']:.2f}", f"{one['p99_ms']:.2f}")
         cpu = report.listing(one["cpu_percent"])
         ratios = (median, f"{low} {high}")
-        rows.append((label, f"{one['a_second']:,.0f}", *ratios, *waited, f"{one['server_us']:.0f}", cpu))
+        server_us = found["server_us"].get(name, one["server_us"])
+        rows.append((label, f"{one['a_second']:,.0f}", *ratios, *waited, f"{server_us:.0f}", cpu))
     header = ("", "a second", "ratio", "quartiles", "p50, ms", "p99, ms", "server, µs", "CPU, % of a core")
     print(report.table(header, rows))
     rounds = ", ".join(f"{ratio:.2f}" for ratio in found["ratios"]["schedule"])

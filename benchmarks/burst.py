@@ -2,14 +2,16 @@
 
 The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client, in
 several rounds. A ratio is that of a burst to the bare client's runs just before and after it; the median is the answer.
+The service posts to one webhook in one burst, and in another each task to its own; the bare client always to one.
 """
 
 import argparse
 import asyncio
 import json
+import statistics
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
 
 from benchmarks import harness, reference, report
-from benchmarks.meter import Meter, Used
+from benchmarks.meter import Meter, Part, Used
+from benchmarks.webhooks import DISTINCT, ONE, URLS
 from redis_scheduler.settings import API, WORKER
 from tests.support.service import Client
 
@@ -36,9 +39,13 @@ WAIT_S = 120.0
 """For all to arrive; more than a slow machine needs."""
 
 MARK = 0.75
-"""DESIGN.md, section 8: of the bare client's rate, with one worker."""
+"""Of the bare client's rate, with one worker."""
 
-Reference = Callable[[str, Sequence[bytes], int], Coroutine[None, None, None]]
+DISTINCT_MARK = 0.9
+"""Of the rate with one webhook, when each task has its own."""
+
+CPU_MARKS_US = {"worker": ("worker CPU a delivery", 50), "redis": ("Redis CPU a life", 28)}
+"""Microseconds with one worker and one webhook, on the machine of PERFORMANCE.md."""
 
 
 @dataclass
@@ -59,23 +66,39 @@ def figure(arrivals: Sequence[harness.Arrival], cpu_s: Mapping[str, float]) -> F
     return Figure(len(times), round(seconds, 4), round(a_second, 1), Used(seconds, cpu_s).percent())
 
 
-async def refer(post: Reference, receiver: harness.Receiver, bodies: Sequence[bytes], concurrency: int) -> Figure:
-    """Measure one of the reference clients."""
+@dataclass
+class Round:
+    """One burst of the service. `cpu_us`: of the workers for each delivery, of Redis for each life, from the POST on."""
+
+    ratio: float
+    figure: Figure
+    cpu_us: dict[str, float]
+    checks: dict[str, Any]
+
+
+async def refer(post: Coroutine[None, None, None], receiver: harness.Receiver, tasks: int) -> Figure:
+    """Measure one of the reference clients, which posts so many."""
     meter = await Meter.start(receiver=[receiver.pid])
-    await post(receiver.url, bodies, concurrency)
+    await post
     used = await meter.used()
     arrivals = await receiver.take()
-    assert len(arrivals) == len(bodies), f"{len(arrivals)} of {len(bodies)} arrived"
+    assert len(arrivals) == tasks, f"{len(arrivals)} of {tasks} arrived"
     return figure(arrivals, used.cpu_s)
 
 
-async def schedule_all(client: Client, receiver: harness.Receiver, bodies: Sequence[bytes]) -> dict[str, float]:
-    """Schedule all for one instant; return the due times (time.time()) by key, once the last is in before the first."""
+async def schedule_all(
+    client: Client, receiver: harness.Receiver, webhooks: Sequence[str], bodies: Sequence[bytes], **parts: Part
+) -> tuple[dict[str, float], Meter]:
+    """Schedule all for one instant; return the due times (time.time()) by key, once the last is in before the first.
+
+    Beside them the meter of these parts, which counts from the first of these schedules on.
+    """
     lead_s = 2 * MARGIN_S + len(bodies) / EXPECTED_A_SECOND
     for _ in range(TRIES):
-        due_times = await schedule_for(time.time() + lead_s, client, receiver.url, bodies)
+        meter = await Meter.start(**parts)
+        due_times = await schedule_for(time.time() + lead_s, client, webhooks, bodies)
         if len(due_times) == len(bodies) and time.time() < min(due_times.values()):
-            return due_times
+            return due_times, meter
         status, answer = await client.call("POST", "/purge")
         assert status == 200, answer
         await receiver.take()  # what fell due meanwhile
@@ -83,18 +106,20 @@ async def schedule_all(client: Client, receiver: harness.Receiver, bodies: Seque
     raise SystemExit(f"{len(bodies)} tasks could not be scheduled within {lead_s / 2:.0f} s")
 
 
-async def schedule_for(instant: float, client: Client, url: str, bodies: Sequence[bytes]) -> dict[str, float]:
+async def schedule_for(
+    instant: float, client: Client, webhooks: Sequence[str], bodies: Sequence[bytes]
+) -> dict[str, float]:
     """Schedule for the instant as many as there is time for."""
     due_times: dict[str, float] = {}
-    remaining = iter(bodies)
+    remaining = zip(webhooks, bodies, strict=True)
 
     async def post() -> None:
-        for body in remaining:
+        for webhook, body in remaining:
             ttl = instant - time.time()
             if ttl < MARGIN_S:
                 return
             # The JSON of `data` comes out as the very bytes of the body: both are json.dumps.
-            task = {"webhook": url, "ttl": ttl, "data": json.loads(body)}
+            task = {"webhook": webhook, "ttl": ttl, "data": json.loads(body)}
             status, answer = await client.call("POST", "/schedule", json=task)
             assert status == 200, answer
             due_times[answer["key"]] = datetime.fromisoformat(answer["due"]).timestamp()
@@ -106,66 +131,88 @@ async def schedule_for(instant: float, client: Client, url: str, bodies: Sequenc
 
 
 async def burst(
-    service: harness.Service, redis: harness.Redis, receiver: harness.Receiver, bodies: Sequence[bytes]
-) -> tuple[Figure, dict[str, Any]]:
-    """Measure the service; return its figure, and what tells whether it is to be trusted."""
-    due_times = await schedule_all(service.client, receiver, bodies)
+    service: harness.Service,
+    redis: harness.Redis,
+    receiver: harness.Receiver,
+    webhooks: Sequence[str],
+    bodies: Sequence[bytes],
+) -> tuple[Figure, dict[str, float], dict[str, Any]]:
+    """Measure the service; return its figure, its CPU in µs, and what tells whether they are to be trusted."""
+    due_times, life = await schedule_all(service.client, receiver, webhooks, bodies, redis=redis)
     first_due, last_due = min(due_times.values()), max(due_times.values())
     await asyncio.sleep(first_due - MARGIN_S / 5 - time.time())
     meter = await Meter.start(workers=service.pids(WORKER), redis=redis, receiver=[receiver.pid])
     await receiver.wait_for(len(bodies), WAIT_S)
     used = await meter.used()
     await service.client.drained()
+    delivering, living = await meter.used(), await life.used()
+    cpu_us = {
+        "worker": delivering.us_each("workers", len(bodies)),
+        "redis": living.us_each("redis", len(bodies)),
+    }
     arrivals = await receiver.take()
-    return figure(arrivals, used.cpu_s), {
+    checks = {
         **harness.checks(due_times, arrivals),
         "due_spread_ms": round(1000 * (last_due - first_due)),
         "first_arrival_after_first_due_ms": round(1000 * (min(arrivals).at - first_due), 1),
     }
+    return figure(arrivals, used.cpu_s), cpu_us, checks
 
 
 async def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the service with each count of workers, and its references around each; return what was found."""
-    counts, concurrency = options.workers, options.concurrency
-    bodies = [json.dumps({"order": number, "status": "shipped"}).encode() for number in range(options.tasks)]
-    found: dict[int, list[tuple[float, Figure, dict[str, Any]]]] = {workers: [] for workers in counts}
-    bare, deliverer = [], []
+    """Measure the service with each count of workers and each kind of URLs, and its references around each; return what
+    was found."""
+    concurrency, tasks = options.concurrency, options.tasks
+    bodies = [json.dumps({"order": number, "status": "shipped"}).encode() for number in range(tasks)]
+    arrangements = [(workers, urls) for workers in options.workers for urls in options.urls]
+    found: dict[tuple[int, str], list[Round]] = {arrangement: [] for arrangement in arrangements}
+    bare: list[Figure] = []
+    deliverer: dict[str, list[Figure]] = {urls: [] for urls in options.urls}
     async with harness.redis_at(options.redis_url, folder) as redis, harness.receiving() as receiver:
+        webhooks = {urls: receiver.webhooks(urls).first(tasks) for urls in options.urls}
 
         async def refer_bare() -> Figure:
-            return await refer(reference.post_with_aiohttp, receiver, bodies, concurrency)
+            return await refer(reference.post_with_aiohttp(receiver.url, bodies, concurrency), receiver, tasks)
 
         await refer_bare()  # opens what is opened once
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             bare.append(await refer_bare())
-            for workers in counts:
+            # Either comes first in turn.
+            for workers, urls in arrangements[:: -1 if number % 2 else 1]:
                 roles = [API] + [WORKER] * workers
                 async with harness.service(redis.url, folder, roles, CONCURRENCY=str(concurrency)) as service:
-                    delivered, checks = await burst(service, redis, receiver, bodies)
+                    delivered, cpu_us, checks = await burst(service, redis, receiver, webhooks[urls], bodies)
                 bare.append(await refer_bare())
                 beside = (bare[-2].a_second + bare[-1].a_second) / 2
-                found[workers].append((delivered.a_second / beside, delivered, report.whole(checks)))
-            deliverer.append(await refer(reference.post_with_deliverer, receiver, bodies, concurrency))
-        ceiling = await refer(reference.post_raw, receiver, bodies, concurrency)
-    bursts = [summary(workers, rounds) for workers, rounds in found.items()]
+                ratio = round(delivered.a_second / beside, 3)
+                found[workers, urls].append(Round(ratio, delivered, cpu_us, report.whole(checks)))
+            for urls, its in deliverer.items():
+                post = reference.post_with_deliverer(webhooks[urls], bodies, concurrency)
+                its.append(await refer(post, receiver, tasks))
+        ceiling = await refer(reference.post_raw(receiver.url, bodies, concurrency), receiver, tasks)
+    bursts = [summary(workers, urls, rounds) for (workers, urls), rounds in found.items()]
     return {
         "bursts": bursts,
         "aiohttp": [asdict(figure) for figure in bare],
-        "deliverer": [asdict(figure) for figure in deliverer],
+        "deliverer": {urls: [asdict(figure) for figure in its] for urls, its in deliverer.items()},
         "receiver_ceiling": asdict(ceiling),
         "marks": marks(bursts),
         "versions": report.versions(redis.server),
     }
 
 
-def summary(workers: int, rounds: Sequence[tuple[float, Figure, dict[str, Any]]]) -> dict[str, Any]:
-    """Return what all rounds of one count of workers come to."""
-    quartiles = report.quartiles([ratio for ratio, _, _ in rounds])
+def summary(workers: int, urls: str, rounds: Sequence[Round]) -> dict[str, Any]:
+    """Return what all rounds of one count of workers and one kind of URLs come to: the medians, and each."""
+    quartiles = report.quartiles([one.ratio for one in rounds])
     return {
         "workers": workers,
+        "urls": urls,
         "ratio": quartiles[1],
         "ratio_quartiles": quartiles,
-        "rounds": [{"ratio": round(ratio, 3), **asdict(one), "checks": checks} for ratio, one, checks in rounds],
+        "cpu_us": {part: round(statistics.median(one.cpu_us[part] for one in rounds), 1) for part in rounds[0].cpu_us},
+        "rounds": [
+            {"ratio": one.ratio, **asdict(one.figure), "cpu_us": one.cpu_us, "checks": one.checks} for one in rounds
+        ],
     }
 
 
@@ -175,9 +222,26 @@ def in_the_middle(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def marks(bursts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the mark of one worker, where it was measured."""
-    wanted = f"one worker >= {MARK} of a bare aiohttp client"
-    return [report.mark(wanted, one["ratio"], one["ratio"] >= MARK) for one in bursts if one["workers"] == 1]
+    """Return the marks of one worker, where it was measured."""
+    alone = {one["urls"]: one for one in bursts if one["workers"] == 1}
+    found = []
+    if one := alone.get(ONE):
+        wanted = f"one worker >= {MARK} of a bare aiohttp client"
+        found.append(report.mark(wanted, one["ratio"], one["ratio"] >= MARK))
+        for part, (what, most_us) in CPU_MARKS_US.items():
+            us = one["cpu_us"][part]
+            found.append(report.mark(f"{what} <= {most_us} µs", us, us <= most_us))
+    if len(alone) == len(URLS):
+        ratio = round(statistics.median(distinct_to_one(alone)), 3)
+        wanted = f"a URL for each task >= {DISTINCT_MARK} of the rate with one for all"
+        found.append(report.mark(wanted, ratio, ratio >= DISTINCT_MARK))
+    return found
+
+
+def distinct_to_one(by_urls: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """Return for each round the ratio of the rate with a URL for each task to the one with one for all."""
+    pairs = zip(by_urls[DISTINCT]["rounds"], by_urls[ONE]["rounds"], strict=True)
+    return [distinct["a_second"] / one["a_second"] for distinct, one in pairs]
 
 
 def show(found: dict[str, Any]) -> None:
@@ -185,33 +249,53 @@ def show(found: dict[str, Any]) -> None:
     settings = found["settings"]
     print(f"burst: {settings['tasks']:,} tasks, {settings['concurrency']} at once in each process\n")
     named = [
-        *((f"the service, {one['workers']} worker(s)", one["rounds"], one) for one in found["bursts"]),
+        *((label(one), one["rounds"], one) for one in found["bursts"]),
         ("a bare aiohttp client", found["aiohttp"], {}),
-        ("the service's own posts, without Redis", found["deliverer"], {}),
+        *(
+            (f"the service's own posts, without Redis, {LABELS[urls]}", its, {})
+            for urls, its in found["deliverer"].items()
+        ),
         ("the receiver's ceiling (raw client)", [found["receiver_ceiling"]], {}),
     ]
     rows = []
-    for label, rounds, one in named:
+    for name, rounds, one in named:
         low, median, high = [f"{ratio:.2f}" for ratio in one.get("ratio_quartiles", ())] or ("", "", "")
         rates = [figure["a_second"] for figure in rounds]
         middle = in_the_middle(rounds)
-        row = (label, f"{middle['a_second']:,.0f}", f"{min(rates):,.0f} {max(rates):,.0f}", median, f"{low} {high}")
-        rows.append((*row, report.listing(middle["cpu_percent"])))
-    print(report.table(("", "a second", "least, most", "ratio", "quartiles", "CPU, % of a core"), rows))
+        row = (name, f"{middle['a_second']:,.0f}", f"{min(rates):,.0f} {max(rates):,.0f}", median, f"{low} {high}")
+        cpu_us = [f"{us:.1f}" for us in one.get("cpu_us", {}).values()] or ["", ""]
+        rows.append((*row, *cpu_us, report.listing(middle["cpu_percent"])))
+    costs = ("worker, µs", "Redis, µs", "CPU, % of a core")
+    print(report.table(("", "a second", "least, most", "ratio", "quartiles", *costs), rows))
+    print("\nworker, µs: its CPU for a delivery; Redis, µs: its CPU for a life, schedule and delivery")
     for one in found["bursts"]:
         for checks in (figure["checks"] for figure in one["rounds"]):
-            print(f"checks    {one['workers']} worker(s): {report.listing(checks)}")
+            print(f"checks    {label(one)}: {report.listing(checks)}")
+
+
+LABELS = {ONE: "one URL", DISTINCT: "a URL each"}
+
+
+def label(one: Mapping[str, Any]) -> str:
+    """Return what a burst is called in the table."""
+    return f"the service, {one['workers']} worker(s), {LABELS[one['urls']]}"
 
 
 def main() -> None:
     parser = harness.parser(__doc__, "burst")
     parser.add_argument("--tasks", type=harness.positive, default=20_000, help="tasks that are due at one instant")
     parser.add_argument("--workers", type=harness.positive, nargs="+", default=[1, 2, 4], help="worker processes")
+    parser.add_argument(
+        "--urls", choices=URLS, nargs="+", default=list(URLS), help="one URL for all tasks, or one each"
+    )
     parser.add_argument("--concurrency", type=harness.positive, default=200, help="posts at once, of each process")
     parser.add_argument("--rounds", type=harness.positive, default=5, help="times that all of it is measured")
     options = parser.parse_args()
     harness.run(
-        options, compare, show, limit_s=options.rounds * len(options.workers) * (2 * WAIT_S + options.tasks / 100)
+        options,
+        compare,
+        show,
+        limit_s=options.rounds * len(options.workers) * len(options.urls) * (2 * WAIT_S + options.tasks / 100),
     )
 
 

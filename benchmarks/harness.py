@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ import uvloop
 
 from benchmarks import machine, report
 from benchmarks.machine import ROOT
+from benchmarks.webhooks import ONE, Webhooks
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.service import GC_THRESHOLD
@@ -70,11 +71,20 @@ class Arrival(NamedTuple):
 
 @dataclass
 class Receiver:
-    """The receiver's process, seen from here."""
+    """The receiver's process, seen from here. `bases`: its URLs, one for each port."""
 
-    url: str
+    bases: Sequence[str]
     pid: int
     session: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        """The first of its URLs."""
+        return self.bases[0]
+
+    def webhooks(self, urls: str) -> Webhooks:
+        """Return the webhooks of a load with such URLs, of benchmarks.webhooks.URLS."""
+        return Webhooks(self.bases[:1] if urls == ONE else self.bases)
 
     async def count(self) -> int:
         return int(await self._get("count"))
@@ -123,17 +133,17 @@ async def script(name: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def listening(name: str) -> AsyncIterator[tuple[str, int]]:
-    """Run a script that says its port, until the end of the block; yield its URL and process id."""
-    async with script(name) as (port, pid):
-        yield f"http://127.0.0.1:{port}/", pid
+async def listening(name: str) -> AsyncIterator[tuple[list[str], int]]:
+    """Run a script that says its ports, until the end of the block; yield its URLs and process id."""
+    async with script(name) as (ports, pid):
+        yield [f"http://127.0.0.1:{port}/" for port in ports.split()], pid
 
 
 @asynccontextmanager
 async def receiving() -> AsyncIterator[Receiver]:
     """Run the receiver until the end of the block."""
-    async with listening("receiver") as (url, pid), aiohttp.ClientSession() as session:
-        yield Receiver(url, pid, session)
+    async with listening("receiver") as (urls, pid), aiohttp.ClientSession() as session:
+        yield Receiver(urls, pid, session)
 
 
 @dataclass

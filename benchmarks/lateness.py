@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report, sleeper
 from benchmarks.meter import Meter
+from benchmarks.webhooks import ONE
 from redis_scheduler.settings import ALL, API, WORKER
 from tests.support.service import Client
 
@@ -32,12 +33,14 @@ WAIT_S = 30.0
 """For the last to arrive after the last was scheduled, beyond its ttl."""
 
 
-async def schedule_at_rate(client: Client, url: str, rate: int, seconds: int, ttl: float) -> dict[str, float]:
+async def schedule_at_rate(
+    client: Client, webhook: Callable[[int], str], rate: int, seconds: int, ttl: float
+) -> dict[str, float]:
     """Schedule at a constant rate, whatever the answers take; return the due times (time.time()) by key."""
     due_times: dict[str, float] = {}
 
     async def post(number: int) -> None:
-        task = {"webhook": url, "ttl": ttl, "data": {"order": number, "status": "shipped"}}
+        task = {"webhook": webhook(number), "ttl": ttl, "data": {"order": number, "status": "shipped"}}
         status, answer = await client.call("POST", "/schedule", json=task)
         assert status == 200, answer
         due_times[answer["key"]] = datetime.fromisoformat(answer["due"]).timestamp()
@@ -70,7 +73,8 @@ async def lateness(
     """Measure one arrangement of processes at one rate."""
     async with harness.receiving() as receiver, harness.service(redis.url, folder, roles) as service:
         meter = await Meter.start(service=service.pids())
-        due_times = await schedule_at_rate(service.client, receiver.url, rate, options.seconds, options.ttl)
+        webhooks = receiver.webhooks(ONE)
+        due_times = await schedule_at_rate(service.client, webhooks.of, rate, options.seconds, options.ttl)
         await receiver.wait_for(len(due_times), options.ttl + WAIT_S)
         used = await meter.used()
         await service.client.drained()

@@ -5,7 +5,7 @@ several at once. Every POST is an arrival (its time and Schedule-Key are kept) a
 at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts
 afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is what came before.
 
-It prints its port; script.py says when it ends.
+It listens on HOSTS ports, and prints them; script.py says when it ends.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import cast
 
 from benchmarks import script
+from benchmarks.webhooks import HOSTS
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 KEY = re.compile(rb"\r\nschedule-key:[ \t]*([^\r]*)", re.IGNORECASE)
@@ -85,8 +86,8 @@ async def main(ended: asyncio.Event) -> None:
     """Receive until standard input ends."""
     state = State()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    servers = [await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024) for _ in range(HOSTS)]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
     await ended.wait()
 
 

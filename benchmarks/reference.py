@@ -44,13 +44,13 @@ async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int)
         await load.together(post, concurrency)
 
 
-async def post_with_deliverer(url: str, bodies: Sequence[bytes], concurrency: int) -> None:
+async def post_with_deliverer(webhooks: Sequence[str], bodies: Sequence[bytes], concurrency: int) -> None:
     """The part of the service that posts, and nothing else of it: no Redis, no slots, nothing to write down."""
-    remaining = iter(bodies)
+    remaining = zip(webhooks, bodies, strict=True)
 
     async def post() -> None:
-        for body in remaining:
-            outcome = await deliverer.attempt(Claim("0-0", KEY, Record(0, url, 0, None, body), 0))
+        for webhook, body in remaining:
+            outcome = await deliverer.attempt(Claim("0-0", KEY, Record(0, webhook, 0, None, body), 0))
             assert outcome.error is None, outcome
 
     async with Deliverer("token", timeout_s=10) as deliverer:

@@ -23,6 +23,7 @@ from benchmarks.meter import Meter
 from benchmarks.peers import contestant, peer
 from benchmarks.peers.contestant import Contestant
 from benchmarks.peers.load import Load
+from benchmarks.webhooks import ONE, URLS
 from redis_scheduler.settings import API, WORKER
 
 SERVICE = "service"
@@ -35,7 +36,7 @@ WARM_UP_TASKS = 1_000
 PATIENCE = (1, 2, 4)
 """How many times as long as expected a peer may take to enqueue a burst, in one try after the other."""
 
-DRAIN_MARK = 1.2
+DRAIN_MARK = 1.5
 IN_MEMORY_MARK = 2
 
 
@@ -96,15 +97,16 @@ async def measure_one(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(contestant.redis_of_its_own(options.redis_url, folder))
         one: Contestant
+        webhooks = receiver.webhooks(options.urls)
         if name in peer.PEERS:
             picked = with_settings(peer.PEERS[name], options.settings)
             label, settings = picked.label, dict(picked.settings)
-            running = contestant.running(picked, redis, receiver.url, folder, patience)
+            running = contestant.running(picked, redis, webhooks, folder, patience)
             one = await stack.enter_async_context(running)
         else:
             label, settings = name.replace("_", ", "), {"CONCURRENCY": str(CONCURRENCY)}
             service = harness.service(redis.url, folder, [API, WORKER], **settings)
-            one = contestant.TheService(await stack.enter_async_context(service), receiver)
+            one = contestant.TheService(await stack.enter_async_context(service), receiver, webhooks)
         await drain(one, min(options.tasks, WARM_UP_TASKS), redis, receiver)
         steady = await keep_up(one, Load(options.rate * options.seconds, options.rate, options.ttl), redis, receiver)
         drained = await drain(one, options.tasks, redis, receiver)
@@ -187,9 +189,8 @@ def drain_rate(result: Mapping[str, Any]) -> float:
 def show(found: dict[str, Any]) -> None:
     """Print the figures."""
     settings, results = found["settings"], found["results"]
-    print(
-        f"peers: a burst of {settings['tasks']:,}; then {settings['rate']} a second for {settings['seconds']} s, in ms\n"
-    )
+    loads = f"a burst of {settings['tasks']:,}; then {settings['rate']} a second for {settings['seconds']} s, in ms"
+    print(f"peers, {burst.LABELS[settings['urls']]}: {loads}\n")
     best = max((drain_rate(one) for name, one in results.items() if name in peer.PEERS), default=None)
     header = (
         "",
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--rate", type=harness.positive, default=300, help="tasks a second of the constant rate")
     parser.add_argument("--seconds", type=harness.positive, default=20, help="of the constant rate")
     parser.add_argument("--ttl", type=float, default=2.0, help="seconds until due, at the constant rate")
+    parser.add_argument("--urls", choices=URLS, default=ONE, help="one URL for all tasks, or one each")
     parser.add_argument("--only", choices=(SERVICE, *peer.PEERS), help="measure this one alone")
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help="a setting of peers")
     options = parser.parse_args()

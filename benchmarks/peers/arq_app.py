@@ -59,7 +59,7 @@ def work() -> None:
 
 async def enqueue() -> None:
     """Enqueue the load, several at once, which is the nearest that arq has to a bulk."""
-    webhook, asked = load.read()
+    webhooks, asked = load.read()
     due_times: dict[str, float] = {}
     pool = await create_pool(REDIS)
     slots = asyncio.Semaphore(ENQUEUED_AT_ONCE)
@@ -69,7 +69,7 @@ async def enqueue() -> None:
         async with slots:
             due = asked.due(started)
             due_at = datetime.fromtimestamp(due, UTC)
-            job = await pool.enqueue_job("deliver", webhook, load.data(number), _defer_until=due_at)
+            job = await pool.enqueue_job("deliver", webhooks.of(number), load.data(number), _defer_until=due_at)
         due_times[job.job_id] = due
 
     async with asyncio.TaskGroup() as tasks:

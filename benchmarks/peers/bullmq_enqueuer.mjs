@@ -1,4 +1,4 @@
-// The enqueuer of BullMQ; load.py says what its arguments mean. Prints when each job is due, by its id.
+// The enqueuer of BullMQ; load.py and webhooks.py say what its arguments mean. Prints when each job is due, by its id.
 
 import { setTimeout } from 'node:timers/promises';
 import { Queue } from 'bullmq';
@@ -6,7 +6,7 @@ import { connection, QUEUE } from './bullmq_queue.mjs';
 
 const BULK = 500;
 
-const [webhook, tasks, rate, ttl_s] = process.argv.slice(2).map((text, place) => (place ? Number(text) : text));
+const [bases, tasks, rate, ttl_s] = process.argv.slice(2).map((text) => JSON.parse(text));
 // The stream of events cannot be switched off; the shorter it is, the less it costs.
 const queue = new Queue(QUEUE, { connection, streams: { events: { maxLen: 10 } } });
 await queue.waitUntilReady();
@@ -14,7 +14,16 @@ await queue.waitUntilReady();
 const due = {};
 const started = Date.now();
 
+function webhookOf(number) {
+  if (bases.length === 1) {
+    return bases[0];
+  }
+  const signature = number.toString(16).padStart(64, '0');
+  return `${bases[number % bases.length]}orders/${number}?id=${number}&signature=${signature}`;
+}
+
 function job(number, now) {
+  const webhook = webhookOf(number);
   const content = { order: number, status: 'shipped' };
   return { name: 'deliver', data: { webhook, content }, opts: { timestamp: now, delay: started + 1000 * ttl_s - now } };
 }

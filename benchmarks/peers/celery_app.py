@@ -11,6 +11,7 @@ from celery import Celery  # type: ignore[import-not-found]  # installed apart
 from celery.signals import worker_ready  # type: ignore[import-not-found]  # installed apart
 
 from benchmarks.peers import load
+from benchmarks.webhooks import HOSTS
 
 CONCURRENCY = int(os.environ["CONCURRENCY"])
 
@@ -31,8 +32,8 @@ app.conf.update(
     worker_redirect_stdouts=False,
 )
 
-# One pool of connections for a process, kept alive, one for each task that may be under way. It is what requests is built on.
-http = urllib3.PoolManager(maxsize=CONCURRENCY, retries=False)
+# Connections are kept, for each host one for each task that may be under way. It is what requests is built on.
+http = urllib3.PoolManager(num_pools=HOSTS, maxsize=CONCURRENCY, retries=False)
 
 
 def deliver(task: Any, webhook: str, content: dict[str, Any]) -> None:
@@ -56,7 +57,7 @@ worker_ready.connect(tell_ready, weak=False)
 
 def enqueue() -> None:
     """Enqueue the load one by one, which is all that Celery has, over one connection."""
-    webhook, asked = load.read()
+    webhooks, asked = load.read()
     due_times: dict[str, float] = {}
     started = time.time()
     with app.producer_or_acquire() as producer:
@@ -64,7 +65,8 @@ def enqueue() -> None:
             time.sleep(asked.wait_s(number, started))
             due = asked.due(started)
             eta = datetime.fromtimestamp(due, UTC)
-            result = deliver_task.apply_async((webhook, load.data(number)), eta=eta, producer=producer)
+            content = (webhooks.of(number), load.data(number))
+            result = deliver_task.apply_async(content, eta=eta, producer=producer)
             due_times[result.id] = due
     load.answer(due_times)
 

@@ -15,6 +15,7 @@ from benchmarks.burst import MARGIN_S, schedule_all
 from benchmarks.lateness import schedule_at_rate
 from benchmarks.peers import load, peer
 from benchmarks.peers.load import Load
+from benchmarks.webhooks import Webhooks
 from redis_scheduler.settings import WORKER
 from tests.support.redis_process import redis_process
 from tests.support.waiting import wait_until
@@ -54,14 +55,16 @@ class TheService:
 
     service: harness.Service
     receiver: harness.Receiver
+    webhooks: Webhooks
 
     async def burst(self, tasks: int) -> dict[str, float]:
         bodies = [json.dumps(load.data(number)).encode() for number in range(tasks)]
-        return await schedule_all(self.service.client, self.receiver, bodies)
+        due_times, _ = await schedule_all(self.service.client, self.receiver, self.webhooks.first(tasks), bodies)
+        return due_times
 
     async def steady(self, asked: Load) -> dict[str, float]:
         seconds = asked.tasks // asked.rate
-        return await schedule_at_rate(self.service.client, self.receiver.url, asked.rate, seconds, asked.ttl_s)
+        return await schedule_at_rate(self.service.client, self.webhooks.of, asked.rate, seconds, asked.ttl_s)
 
     async def ready(self) -> None:
         """The tasks wait in Redis."""
@@ -79,7 +82,7 @@ class APeer:
 
     peer: peer.Peer
     redis: harness.Redis
-    webhook: str
+    webhooks: Webhooks
     folder: Path
     environment: Mapping[str, str]
     pid: int
@@ -96,7 +99,7 @@ class APeer:
         return await self._enqueue(asked)
 
     async def _enqueue(self, asked: Load) -> dict[str, float]:
-        return await peer.enqueue(self.peer, self.environment, self.folder, self.webhook, asked)
+        return await peer.enqueue(self.peer, self.environment, self.folder, self.webhooks, asked)
 
     async def ready(self) -> None:
         if self.peer.inbox and (waiting := await self.redis.raw.llen(self.peer.inbox)):
@@ -132,9 +135,9 @@ async def redis_of_its_own(url: str | None, folder: Path) -> AsyncIterator[harne
 
 @asynccontextmanager
 async def running(
-    contestant: peer.Peer, redis: harness.Redis, webhook: str, folder: Path, patience: int
+    contestant: peer.Peer, redis: harness.Redis, webhooks: Webhooks, folder: Path, patience: int
 ) -> AsyncIterator[APeer]:
     """Run the worker of a peer until the end of the block."""
     environment: dict[str, Any] = {"REDIS_URL": redis.url, **contestant.settings}
     async with peer.worker(contestant, environment, folder) as process:
-        yield APeer(contestant, redis, webhook, folder, environment, process.pid, patience)
+        yield APeer(contestant, redis, webhooks, folder, environment, process.pid, patience)

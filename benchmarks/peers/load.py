@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.webhooks import Webhooks
+
 
 @dataclass(frozen=True)
 class Load:
@@ -17,10 +19,6 @@ class Load:
     rate: int
     ttl_s: float
 
-    def arguments(self) -> list[str]:
-        """The load on a command line."""
-        return [str(self.tasks), str(self.rate), str(self.ttl_s)]
-
     def wait_s(self, number: int, started: float) -> float:
         """How long task `number` has to wait for its turn, when `started` is time.time() of the first."""
         return max(0.0, started + number / self.rate - time.time()) if self.rate else 0.0
@@ -30,10 +28,15 @@ class Load:
         return math.ceil(1000 * ((time.time() if self.rate else started) + self.ttl_s)) / 1000
 
 
-def read() -> tuple[str, Load]:
-    """Return the webhook and the load that the command line asks for."""
-    webhook, tasks, rate, ttl_s = sys.argv[-4:]
-    return webhook, Load(int(tasks), int(rate), float(ttl_s))
+def arguments(webhooks: Webhooks, asked: Load) -> list[str]:
+    """Return webhooks and load on a command line."""
+    return [json.dumps(webhooks.bases), str(asked.tasks), str(asked.rate), str(asked.ttl_s)]
+
+
+def read() -> tuple[Webhooks, Load]:
+    """Return the webhooks and the load that the command line asks for."""
+    bases, tasks, rate, ttl_s = sys.argv[-4:]
+    return Webhooks(json.loads(bases)), Load(int(tasks), int(rate), float(ttl_s))
 
 
 def data(number: int) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from benchmarks.harness import LOG_SHOWN
-from benchmarks.peers.load import Load
+from benchmarks.peers.load import Load, arguments
+from benchmarks.webhooks import Webhooks
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
@@ -185,10 +186,10 @@ async def worker(peer: Peer, environment: Mapping[str, str], folder: Path) -> As
 
 
 async def enqueue(
-    peer: Peer, environment: Mapping[str, str], folder: Path, webhook: str, load: Load
+    peer: Peer, environment: Mapping[str, str], folder: Path, webhooks: Webhooks, load: Load
 ) -> dict[str, float]:
     """Enqueue the load with the peer's own library; return the due times (time.time()) by key."""
-    async with process([*peer.enqueuer, webhook, *load.arguments()], environment, folder) as started:
+    async with process([*peer.enqueuer, *arguments(webhooks, load)], environment, folder) as started:
         assert started.stdout is not None
         said = await started.stdout.read()
         if await started.wait() != 0:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from benchmarks import harness
 from benchmarks.report import percentile
+from benchmarks.webhooks import HOSTS
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -53,23 +56,53 @@ def run(name: str, folder: Path, *arguments: str, whole_start: bool = False) -> 
 
 @pytest.mark.long
 def test_the_burst_arrives_whole_and_is_compared_with_a_bare_client(tmp_path: Path) -> None:
-    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20", "--workers", "1", "2", "--rounds", "2")
-    assert found["settings"] == {"tasks": 200, "workers": [1, 2], "concurrency": 20, "rounds": 2}
+    sizes = ("--tasks", "200", "--concurrency", "20", "--rounds", "2")
+    found = run("burst", tmp_path, *sizes, "--workers", "1", "2", "--urls", "one")
+    assert found["settings"] == {"tasks": 200, "workers": [1, 2], "urls": ["one"], "concurrency": 20, "rounds": 2}
     assert [one["workers"] for one in found["bursts"]] == [1, 2]
     bursts = [figure for one in found["bursts"] for figure in one["rounds"]]
     bare = found["aiohttp"]
     assert (len(bursts), len(bare)) == (4, 6)
-    for one in (*bursts, *bare, *found["deliverer"], found["receiver_ceiling"]):
+    for one in (*bursts, *bare, *found["deliverer"]["one"], found["receiver_ceiling"]):
         assert one["arrivals"] == 200
         assert one["a_second"] > 0
-    # In each round: bare, 1 worker, bare, 2 workers, bare.
-    for one, before, after in zip(found["bursts"][1]["rounds"], bare[1::3], bare[2::3], strict=True):
+    # In each round: bare, a burst, bare, a burst, bare; 1 worker is first in one round, 2 are in the next.
+    around = [(bare[1], bare[2]), (bare[3], bare[4])]
+    for one, (before, after) in zip(found["bursts"][1]["rounds"], around, strict=True):
         assert one["checks"]["missing"] == one["checks"]["duplicates"] == 0
         beside = statistics.mean(figure["a_second"] for figure in (before, after))
         assert one["ratio"] == pytest.approx(one["a_second"] / beside, abs=ROUNDED)
     for one in found["bursts"]:
         median = statistics.median(figure["ratio"] for figure in one["rounds"])
         assert one["ratio"] == pytest.approx(median, abs=ROUNDED)
+        assert one["cpu_us"]["worker"] > 0
+        assert one["cpu_us"]["redis"] > 0
+
+
+@pytest.mark.long
+def test_tasks_with_a_url_each_are_compared_with_those_that_share_one(tmp_path: Path) -> None:
+    found = run("burst", tmp_path, "--tasks", "200", "--concurrency", "20", "--workers", "1", "--rounds", "2")
+    one, distinct = found["bursts"]
+    assert (one["urls"], distinct["urls"]) == ("one", "distinct")
+    assert all(not each["checks"]["missing"] for each in (*one["rounds"], *distinct["rounds"]))
+    ratios = [
+        each["a_second"] / other["a_second"] for each, other in zip(distinct["rounds"], one["rounds"], strict=True)
+    ]
+    *_, mark = found["marks"]
+    assert mark["found"] == pytest.approx(statistics.median(ratios), abs=ROUNDED)
+    assert {urls: len(its) for urls, its in found["deliverer"].items()} == {"one": 2, "distinct": 2}
+
+
+async def test_the_receiver_is_reached_by_many_hosts_and_each_task_has_a_url_of_its_own() -> None:
+    async with harness.receiving() as receiver:
+        webhooks = receiver.webhooks("distinct").first(2 * HOSTS)
+        assert len(set(webhooks)) == 2 * HOSTS
+        assert len({urlsplit(webhook).netloc for webhook in webhooks}) == HOSTS
+        for webhook in webhooks:
+            async with receiver.session.post(webhook) as response:
+                assert response.status == 200
+        assert await receiver.count() == 2 * HOSTS
+        assert set(receiver.webhooks("one").first(3)) == {receiver.url}
 
 
 @pytest.mark.long

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import burst, failing, harness, idle, lateness, load, machine, report, retries, scale
+from benchmarks import api, burst, failing, harness, idle, lateness, load, machine, report, retries, scale
 from benchmarks.harness import Arrival
 from benchmarks.machine import Usage
 from benchmarks.meter import Used
+from benchmarks.webhooks import Webhooks
 
 
 def test_a_rate_is_that_from_the_first_arrival_to_the_last() -> None:
@@ -121,10 +122,47 @@ def test_lateness_is_that_of_first_arrivals() -> None:
     assert lateness.figures({"a": 1.0}, [Arrival(1.001, "a")])["late_ms"]["p50"] == 1
 
 
-@pytest.mark.parametrize(("ratio", "is_met"), [(0.75, True), (0.749, False)])
-def test_the_mark_of_a_burst(ratio: float, is_met: bool) -> None:
-    [mark] = burst.marks([{"workers": 1, "ratio": ratio}, {"workers": 2, "ratio": 0.1}])
-    assert mark["met"] is is_met
+def bursts(ratio: float = 1, worker_us: float = 1, redis_us: float = 1, distinct: float = 1) -> list[dict[str, Any]]:
+    cpu_us = {"worker": worker_us, "redis": redis_us}
+    rates = {"one": (100, 1, 100), "distinct": (100 * distinct, 2, 10)}
+    return [
+        {"workers": workers, "urls": urls, "ratio": ratio if workers == 1 else 0.1, "cpu_us": cpu_us}
+        | {"rounds": [{"a_second": rate} for rate in rates[urls]]}
+        for workers in (1, 2)
+        for urls in rates
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "worker_us", "redis_us", "distinct", "are_met"),
+    [(0.75, 50, 28, 0.9, 4 * [True]), (0.749, 50.1, 28.1, 0.899, 4 * [False])],
+)
+def test_the_marks_of_a_burst(
+    ratio: float, worker_us: float, redis_us: float, distinct: float, are_met: list[bool]
+) -> None:
+    found = bursts(ratio, worker_us, redis_us, distinct)
+    assert [mark["met"] for mark in burst.marks(found)] == are_met
+
+
+def test_a_burst_has_the_marks_of_what_was_measured_alone() -> None:
+    found = bursts()
+    assert len(burst.marks([one for one in found if one["urls"] == "one"])) == 3
+    assert burst.marks([one for one in found if one["urls"] == "distinct"]) == []
+    assert burst.marks([one for one in found if one["workers"] == 2]) == []
+
+
+@pytest.mark.parametrize(("ratio", "schedule_us", "are_met"), [(0.7, 50, [True, True]), (0.699, 50.1, [False, False])])
+def test_the_marks_of_the_api(ratio: float, schedule_us: float, are_met: list[bool]) -> None:
+    assert [mark["met"] for mark in api.marks(ratio, schedule_us)] == are_met
+
+
+def test_each_task_has_the_one_webhook_or_its_own() -> None:
+    assert Webhooks(["http://a/"]).first(2) == ["http://a/", "http://a/"]
+    signature = "0" * 63
+    assert Webhooks(["http://a/", "http://b/"]).first(2) == [
+        f"http://a/orders/0?id=0&signature={signature}0",
+        f"http://b/orders/1?id=1&signature={signature}1",
+    ]
 
 
 @pytest.mark.parametrize(
