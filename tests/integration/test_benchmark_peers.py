@@ -111,6 +111,7 @@ def test_the_load_survives_the_command_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert load.read() == (webhooks, asked)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("urls", URLS)
 @pytest.mark.parametrize("name", peer.PEERS)
 def test_a_peer_delivers_every_task_once(name: str, urls: str, tmp_path: Path) -> None:
