@@ -30,16 +30,16 @@ from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.service import GC_THRESHOLD
 from redis_scheduler.settings import ALL, API
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.writes import NewTask, Writes
 from redis_scheduler.task.timing import BATCH_LIMIT
+from tests.support.names import KEYS
 from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
 OWN_KEYS = (
-    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES),
-    *(keys.DEAD, keys.COUNTERS, keys.TYPES, keys.SWEEP),
+    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures),
+    *(KEYS.dead, KEYS.counters, KEYS.types, KEYS.sweep),
 )
 POLL_S = 0.05
 """Between two questions to the receiver: rare enough to cost it nothing that shows."""
@@ -201,7 +201,7 @@ async def seed(url: str, count: int, task: Callable[[int], NewTask]) -> None:
     numbers = iter(range(count))
 
     async def schedule() -> None:
-        client = RedisClient(url, SEED_TIMEOUT_S)
+        client = RedisClient(url, SEED_TIMEOUT_S, KEYS)
         try:
             # A new name each time: batches of a name that Redis knows would be taken for a resend.
             store = Writes(client, process_name())

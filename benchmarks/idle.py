@@ -23,10 +23,11 @@ from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
-from redis_scheduler.store import claims, keys, writes
+from redis_scheduler.store import claims, writes
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.names import KEYS
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
@@ -118,7 +119,7 @@ async def children_listen(server: harness.Redis) -> None:
     """Wait until the workers under a supervisor listen for new tasks: it says that it has started before they have."""
 
     async def is_heard() -> bool:
-        [(_, listeners)] = await server.raw.pubsub_numsub(keys.BELL)
+        [(_, listeners)] = await server.raw.pubsub_numsub(KEYS.bell)
         return int(listeners) == CHILDREN
 
     await wait_until(is_heard, f"{CHILDREN} workers listen")
@@ -160,7 +161,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         await harness.seed(server.url, options.tasks, tomorrow)
         await server.settled()
         many = await measure_all(options, server, folder)
-        scheduled = await server.raw.zcard(keys.DUE)
+        scheduled = await server.raw.zcard(KEYS.due)
         assert scheduled == options.tasks, f"{scheduled} of {options.tasks} tasks are there"
     return {
         "marks": marks([*nothing.values(), *many.values()]),

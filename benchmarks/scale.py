@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report, retries, wave
 from redis_scheduler.settings import API, WORKER
-from redis_scheduler.store import keys
 from redis_scheduler.store.writes import NewTask
+from tests.support.names import KEYS
 from tests.support.service import Client
 
 DAY_S = 86_400
@@ -101,7 +101,7 @@ async def memory(redis: harness.Redis, task_keys: Sequence[str], empty_bytes: in
     sample = random.sample(task_keys, min(LOOK_UPS, len(task_keys)))
     pipeline = redis.raw.pipeline(transaction=False)
     for key in sample:
-        pipeline.hstrlen(keys.TASKS, key)
+        pipeline.hstrlen(KEYS.tasks, key)
     record_bytes = fmean(await pipeline.execute())
     return {
         "tasks": len(task_keys),
@@ -115,8 +115,8 @@ async def end_rehash(redis: harness.Redis, count: int) -> None:
     """Let the hash tables end their growth, during which there are two: each look-up moves it on by a bucket."""
     nobody = ["-"] * LOOK_UPS
     for _ in range(0, count, LOOK_UPS):
-        await redis.raw.hmget(keys.TASKS, nobody)
-        await redis.raw.zmscore(keys.DUE, nobody)
+        await redis.raw.hmget(KEYS.tasks, nobody)
+        await redis.raw.zmscore(KEYS.due, nobody)
 
 
 async def middle_of(client: Client, count: int) -> str:

@@ -13,10 +13,10 @@ from benchmarks import harness, report
 from benchmarks.burst import figure
 from benchmarks.meter import Meter
 from redis_scheduler.settings import WORKER
-from redis_scheduler.store import keys
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.waiting import wait_until
 
@@ -96,7 +96,7 @@ async def at_rest(client: Client) -> dict[str, Any]:
 
 async def first_due(redis: harness.Redis) -> float:
     """Return when the first of all tasks is due, as time.time(): whole milliseconds."""
-    [first] = await redis.raw.zrange(keys.DUE, 0, 0, withscores=True)
+    [first] = await redis.raw.zrange(KEYS.due, 0, 0, withscores=True)
     return float(first[1]) / 1000
 
 

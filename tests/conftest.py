@@ -21,6 +21,7 @@ from redis_scheduler.store.client import RedisClient
 from tests.support import parallel, starter
 from tests.support.audit import audited
 from tests.support.leftovers import ended_with_this_process
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver, receiving
 from tests.support.servers import KINDS, put_asked_server_first, running
 from tests.support.store import Store
@@ -201,7 +202,7 @@ def raw(_emptied: redis.asyncio.Redis) -> redis.asyncio.Redis:
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[RedisClient]:
     """A connection as the service has it; the group is made."""
-    client = RedisClient(redis_url, 3)
+    client = RedisClient(redis_url, 3, KEYS)
     await client.create_group()
     yield client
     await client.aclose()

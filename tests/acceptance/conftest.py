@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
+from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -22,7 +22,7 @@ def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
             await raw.flushall()
             process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="9000")
             # Its first contact writes the group, and its start a mark; whatever it writes from then on was asked for.
-            written = (keys.QUEUE, keys.TOKEN_MARK)
+            written = (KEYS.queue, KEYS.token_mark)
 
             async def has_met_redis() -> bool:
                 return bool(await raw.exists(*written) == len(written))

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
+from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client, Process
 
 GOOD = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
@@ -19,7 +19,7 @@ JSON = {"Content-Type": "application/json"}
 
 async def _written(raw: redis.asyncio.Redis) -> list[bytes | str]:
     """The keys there are, but for the marks that a process makes when it meets Redis: at its start, or after a flush."""
-    marks = {keys.TOKEN_MARK.encode(), keys.INSTANCE.encode()}
+    marks = {KEYS.token_mark.encode(), KEYS.instance.encode()}
     return [key for key in await raw.keys() if key not in marks]
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 import aiohttp
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import is_task_key
+from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
@@ -124,7 +124,7 @@ async def test_a_cancelled_task_is_gone(api: Client, raw: redis.asyncio.Redis) -
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
     assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 404
     assert (await api.call("PATCH", f"/schedule/{key}", json={"ttl": 1}))[0] == 404
-    assert not await raw.exists(keys.TASKS, keys.DUE, keys.TYPES, keys.type_index("mail"))
+    assert not await raw.exists(KEYS.tasks, KEYS.due, KEYS.types, KEYS.type_index("mail"))
 
 
 async def test_a_type_lists_only_its_own(api: Client) -> None:
@@ -227,7 +227,7 @@ async def test_a_task_whose_record_cannot_be_read_is_shown_as_such_and_can_be_de
     api: Client, raw: redis.asyncio.Redis
 ) -> None:
     sound, key = [await api.schedule(WEBHOOK, 60, "/schedule?type=mail") for _ in range(2)]
-    await raw.hset(keys.TASKS, key, "{")
+    await raw.hset(KEYS.tasks, key, "{")
     status, content = await api.call("GET", f"/schedule/{key}")
     assert status == 200
     info = content["data"]["info"]
@@ -255,21 +255,21 @@ async def test_a_task_whose_record_cannot_be_read_is_shown_as_such_and_can_be_de
     assert [task["info"]["key"] for task in content["data"]] == [sound]
     status, content = await api.call("PATCH", f"/schedule/{key}", json={"webhook": WEBHOOK, "ttl": 1})
     assert (status, content["error"]) == (400, "The task's record cannot be read: it can only be deleted")
-    assert await raw.hget(keys.TASKS, key) == b"{"
+    assert await raw.hget(KEYS.tasks, key) == b"{"
     status, content = await api.call("DELETE", f"/schedule/{key}")
     assert (status, content["data"]) == (200, "cancelled")
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
     # What the index of its type still says of it, the audit takes out.
-    assert await raw.zrem(keys.type_index("mail"), key) == 1
+    assert await raw.zrem(KEYS.type_index("mail"), key) == 1
 
 
 async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
     api: Client, raw: redis.asyncio.Redis
 ) -> None:
     key = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
-    record: bytes = await raw.execute_command("HGET", keys.TASKS, key)
+    record: bytes = await raw.execute_command("HGET", KEYS.tasks, key)
     newer = record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":')
-    await raw.hset(keys.TASKS, key, newer)
+    await raw.hset(KEYS.tasks, key, newer)
     for path in (f"/schedule/{key}", "/schedules?type=mail"):
         status, content = await api.call("GET", path)
         [task] = content["data"] if path.startswith("/schedules") else [content["data"]]
@@ -282,17 +282,17 @@ async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
         status, content = await api.call("PATCH", f"/schedule/{key}", json=body)
         assert status == 409
         assert content["error"].startswith("The task was written by a newer version: its member headers is not known")
-    assert await raw.hget(keys.TASKS, key) == newer
+    assert await raw.hget(KEYS.tasks, key) == newer
     # The audit at the end finds nothing of it, nor of the one that stays.
     other = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
-    record = await raw.execute_command("HGET", keys.TASKS, other)
-    await raw.hset(keys.TASKS, other, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+    record = await raw.execute_command("HGET", KEYS.tasks, other)
+    await raw.hset(KEYS.tasks, other, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
     status, content = await api.call("DELETE", f"/schedule/{key}")
     assert (status, content["data"]) == (200, "cancelled")
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
 
 
 async def test_counters_that_are_no_numbers_are_shown_as_0(api: Client, raw: redis.asyncio.Redis) -> None:
-    await raw.hset(keys.COUNTERS, "delivered", "many")
+    await raw.hset(KEYS.counters, "delivered", "many")
     assert (await api.stats())["counters"]["delivered"] == 0
-    await raw.hdel(keys.COUNTERS, "delivered")
+    await raw.hdel(KEYS.counters, "delivered")

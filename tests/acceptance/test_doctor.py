@@ -22,6 +22,7 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
 from tests.support.store import Store
@@ -98,8 +99,8 @@ async def test_faults_are_told_then_repaired_and_the_task_is_delivered(
     async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
         lost, hidden = [await client.schedule(receiver.url, FAR_S) for _ in range(2)]
         late = await client.schedule(receiver.url, 1)
-        await raw.hdel(keys.TASKS, lost)
-        await raw.zrem(keys.DUE, hidden, late)
+        await raw.hdel(KEYS.tasks, lost)
+        await raw.zrem(KEYS.due, hidden, late)
         nowhere = (
             "has a record but stands nowhere: it would never be delivered; {}: put back into `due` at its due time"
         )
@@ -130,17 +131,17 @@ async def test_faults_are_told_then_repaired_and_the_task_is_delivered(
 async def test_a_ledger_that_is_off_is_a_fault_of_its_own(
     redis_url: str, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
-    await raw.hset(keys.COUNTERS, "scheduled", "3")
+    await raw.hset(KEYS.counters, "scheduled", "3")
     lines = await examined(1, redis_url)
     assert lines[0] == "3 tasks were scheduled of which nothing is left; with --repair counted as lost"
     lines = await examined(0, redis_url, repairs=True)
     assert lines[0] == "3 tasks were scheduled of which nothing is left; counted as lost"
     assert lines[-1] == "1 fault repaired; a second look found nothing."
-    await raw.hset(keys.COUNTERS, "scheduled", "2")
+    await raw.hset(KEYS.counters, "scheduled", "2")
     lines = await examined(0, redis_url, repairs=True)
     assert lines[0] == "1 task is there that had ended, or was never scheduled; counted off those lost"
     assert ledger_of(lines)["lost"] == 2
-    await raw.hset(keys.COUNTERS, "scheduled", "0")
+    await raw.hset(KEYS.counters, "scheduled", "0")
     lines = await examined(1, redis_url)
     assert lines[0] == "2 tasks are there that had ended, or were never scheduled; with --repair counted off those lost"
     await examined(0, redis_url, repairs=True)
@@ -151,8 +152,8 @@ async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_rep
 ) -> None:
     task = NewTask(new_task_key(), 0, record_tail("http://localhost/", 0, None, None), None)
     await store.schedule([task])
-    await raw.xgroup_setid(keys.QUEUE, keys.GROUP, "$")
-    await raw.hset(keys.COUNTERS, "scheduled", "one")
+    await raw.xgroup_setid(KEYS.queue, keys.GROUP, "$")
+    await raw.hset(KEYS.counters, "scheduled", "one")
     for repairs, code in ((False, 1), (True, 0)):
         lines = await examined(code, redis_url, repairs)
         assert lines[0].startswith("counter scheduled ")
@@ -163,7 +164,7 @@ async def test_forgotten_tasks_and_counters_that_are_no_numbers_are_told_and_rep
 
 async def test_of_many_faults_of_a_kind_only_the_first_are_printed(redis_url: str, raw: redis.asyncio.Redis) -> None:
     strays = {new_task_key(): "1 {}" for _ in range(130)}
-    await raw.hset(keys.FAILURES, mapping=dict.fromkeys(strays, "1 {}"))
+    await raw.hset(KEYS.failures, mapping=dict.fromkeys(strays, "1 {}"))
     lines = await examined(1, redis_url)
     assert [line.split()[0] for line in lines[:101]] == ["task"] * 100 + ["and"]
     assert lines[100] == "and 30 more: stray failure"
@@ -172,15 +173,15 @@ async def test_of_many_faults_of_a_kind_only_the_first_are_printed(redis_url: st
 
 
 async def test_what_cannot_be_repaired_is_left_and_exits_1(redis_url: str, raw: redis.asyncio.Redis) -> None:
-    await raw.hset(keys.TASKS, "unreadable", "{")
-    await raw.hset(keys.COUNTERS, "scheduled", "1")
+    await raw.hset(KEYS.tasks, "unreadable", "{")
+    await raw.hset(KEYS.counters, "scheduled", "1")
     lines = await examined(1, redis_url, repairs=True)
     assert [line.split(":")[0] for line in lines[:2]] == [
         "task unreadable has a record that cannot be read",
         "the ledger is off by 1; what is still so when no other fault is left is lost, or found again",
     ]
     assert lines[-1] == "1 fault; 1 could not be repaired."
-    await raw.hdel(keys.TASKS, "unreadable")
+    await raw.hdel(KEYS.tasks, "unreadable")
     await examined(0, redis_url, repairs=True)
 
 
@@ -206,16 +207,16 @@ async def test_the_private_redis_is_examined_whether_its_service_runs_or_not(
     async with serving(tmp_path) as process, client_of(process) as client:
         key = await client.schedule(receiver.url, FAR_S)
         async with redis.asyncio.Redis.from_url(EmbeddedServer(folder).url) as raw:
-            await raw.hset(keys.FAILURES, "stray", "1 {}")
+            await raw.hset(KEYS.failures, "stray", "1 {}")
         assert "task stray has a failure" in (await doctor(1, DATA_DIR=str(folder)))[0]
         assert (await doctor(0, "--repair", "--data-dir", str(folder)))[-1].startswith("1 fault repaired")
         assert (await client.call("GET", f"/schedule/{key}"))[0] == 200
     async with embedded(folder) as raw:
-        await raw.zrem(keys.DUE, key)
+        await raw.zrem(KEYS.due, key)
     assert (await doctor(1, DATA_DIR=str(folder)))[0].startswith(f"task {key} has a record but stands nowhere")
     assert (await doctor(0, "--repair", DATA_DIR=str(folder)))[-1].startswith("1 fault repaired")
     async with embedded(folder) as raw:  # it has left neither a server nor a lock
-        assert await raw.zscore(keys.DUE, key) is not None
+        assert await raw.zscore(KEYS.due, key) is not None
 
 
 async def test_a_data_folder_that_holds_nothing_is_refused_and_not_made(tmp_path: Path) -> None:
@@ -233,14 +234,14 @@ async def test_a_redis_that_cannot_be_reached_is_one_line(tmp_path: Path, receiv
 
 
 async def test_a_key_that_is_not_the_services_is_one_line(redis_url: str, raw: redis.asyncio.Redis) -> None:
-    await raw.set(keys.DUE, "no set")
+    await raw.set(KEYS.due, "no set")
     assert "WRONGTYPE" in await refused(1, REDIS_URL=redis_url)
-    await raw.delete(keys.DUE)
+    await raw.delete(KEYS.due)
 
 
 async def test_a_full_redis_that_refuses_a_repair_is_one_line(redis_url: str, raw: redis.asyncio.Redis) -> None:
-    await raw.hset(keys.COUNTERS, "scheduled", "1")
-    await raw.xgroup_create(keys.QUEUE, keys.GROUP, "0", mkstream=True)
+    await raw.hset(KEYS.counters, "scheduled", "1")
+    await raw.xgroup_create(KEYS.queue, keys.GROUP, "0", mkstream=True)
     await raw.config_set("maxmemory", 1)
     try:
         assert "out of memory" in await refused(1, "--repair", REDIS_URL=redis_url)

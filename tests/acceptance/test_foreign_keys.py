@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redis_scheduler.store import keys
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, run, serving
 from tests.support.waiting import wait_until
@@ -28,12 +28,12 @@ async def test_a_key_that_is_no_text_harms_no_other_task(
         await wait_until(lambda: len(receiver.arrivals) == 1, "the worker delivers")
         late = await client.schedule(receiver.url, 600, "/schedule?type=mail")
         # In the queue without a task; due without a record; due with one; due later, and in the index of a type.
-        await raw.xadd(keys.QUEUE, {"key": FOREIGN})
-        await raw.hset(keys.TASKS, FOREIGN + b"1", record)
-        await raw.hset(keys.TASKS, FOREIGN + b"2", record)
-        await raw.zadd(keys.DUE, {FOREIGN: 1, FOREIGN + b"1": 1, FOREIGN + b"2": 4_000_000_000_000})
-        await raw.zadd(keys.type_index("mail"), {FOREIGN + b"2": 4_000_000_000_000})
-        await raw.sadd(keys.TYPES, FOREIGN)
+        await raw.xadd(KEYS.queue, {"key": FOREIGN})
+        await raw.hset(KEYS.tasks, FOREIGN + b"1", record)
+        await raw.hset(KEYS.tasks, FOREIGN + b"2", record)
+        await raw.zadd(KEYS.due, {FOREIGN: 1, FOREIGN + b"1": 1, FOREIGN + b"2": 4_000_000_000_000})
+        await raw.zadd(KEYS.type_index("mail"), {FOREIGN + b"2": 4_000_000_000_000})
+        await raw.sadd(KEYS.types, FOREIGN)
         for path in ("/schedules", "/schedules?limit=1", "/schedules?type=mail", "/stats"):
             status, answer = await client.call("GET", path)
             assert status == 200, answer
@@ -43,7 +43,7 @@ async def test_a_key_that_is_no_text_harms_no_other_task(
         await wait_until(lambda: len(receiver.arrivals) == 4, "the healthy ones are delivered")
 
         async def is_buried() -> bool:
-            return await raw.zscore(keys.DEAD, FOREIGN + b"1") is not None
+            return await raw.zscore(KEYS.dead, FOREIGN + b"1") is not None
 
         await wait_until(is_buried, "what no header can name is a dead letter", timeout_s=20)
         assert worker.process.poll() is None
@@ -53,9 +53,9 @@ async def test_a_key_that_is_no_text_harms_no_other_task(
             assert not process.events("failed")
     result = await asyncio.to_thread(run, "doctor", "--repair", REDIS_URL=redis_url)
     assert result.returncode == 0, result
-    assert await raw.zscore(keys.DUE, FOREIGN) is None
-    assert not await raw.sismember(keys.TYPES, FOREIGN)
-    assert await raw.xlen(keys.QUEUE) == 0
+    assert await raw.zscore(KEYS.due, FOREIGN) is None
+    assert not await raw.sismember(KEYS.types, FOREIGN)
+    assert await raw.xlen(KEYS.queue) == 0
 
 
 async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
@@ -66,7 +66,7 @@ async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
         healthy = await client.schedule("http://127.0.0.1:9/", 3_000)
         for score in ("1.5", "inf", "-inf", "-1", "5e300", "1000000000000000", "9007199254740993"):
             key = await client.schedule("http://127.0.0.1:9/", 3_000)
-            await raw.zadd(keys.DUE, {key: score})
+            await raw.zadd(KEYS.due, {key: score})
             await is_listed_and_shown(client, healthy, key)
             for method, body in (("PATCH", {"ttl": 600}), ("DELETE", None)):
                 status, answer = await client.call(method, f"/schedule/{key}", json=body)
@@ -74,7 +74,7 @@ async def test_a_place_that_is_none_spoils_neither_the_list_nor_its_own_task(
         for place in ("none", "1-", "", "99999999999999999999-0"):
             for method, body in (("PATCH", {"data": 1}), ("PATCH", {"ttl": 600}), ("DELETE", None)):
                 key = await client.schedule("http://127.0.0.1:9/", 3_000)
-                await raw.hset(keys.ENTRIES, key, place)
+                await raw.hset(KEYS.entries, key, place)
                 await is_listed_and_shown(client, healthy, key)
                 # All of one batch are answered, and the others by what was done.
                 answers = await asyncio.gather(
@@ -94,12 +94,12 @@ async def test_what_is_not_json_is_not_put_into_an_answer(
     async with serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH=TOKEN) as api, client_of(api) as client:
         healthy = await client.schedule("http://127.0.0.1:9/", 3_000, data="\ud83d")
         spoilt = await client.schedule("http://127.0.0.1:9/", 3_000, data={"n": 1})
-        stored = await raw.hget(keys.TASKS, spoilt)
-        await raw.hset(keys.FAILURES, spoilt, b"2 " + text)
+        stored = await raw.hget(KEYS.tasks, spoilt)
+        await raw.hset(KEYS.failures, spoilt, b"2 " + text)
         await is_listed_and_shown(client, healthy, spoilt)
         _, answer = await client.call("GET", f"/schedule/{spoilt}")
         assert ("last_failure" in answer["data"]["info"]) == (text != b"")
-        await raw.hset(keys.TASKS, spoilt, stored.replace(b'{"n": 1}', text))
+        await raw.hset(KEYS.tasks, spoilt, stored.replace(b'{"n": 1}', text))
         await is_listed_and_shown(client, healthy, spoilt)
         _, answer = await client.call("GET", f"/schedule/{spoilt}")
         assert answer["data"]["data"] is None
@@ -107,7 +107,7 @@ async def test_what_is_not_json_is_not_put_into_an_answer(
         _, answer = await client.call("GET", f"/schedule/{healthy}")
         assert (answer["data"]["data"], "error" in answer["data"]["info"]) == ("\ud83d", False)
         assert "Traceback" not in api.log
-    await raw.delete(keys.FAILURES)
+    await raw.delete(KEYS.failures)
 
 
 async def is_listed_and_shown(client: Client, healthy: str, key: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from tests.support.engine import MODULE
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, serving
@@ -26,7 +26,7 @@ async def own(client: RedisClient, api: Client) -> str:
     async def kept() -> bytes | None:
         # The Redis was emptied for the test: whoever carries an id lets the API join it anew.
         assert (await api.call("GET", "/stats", headers={"Schedule-Instance": OTHER}))[0] == 200
-        return await client.command("GET", keys.INSTANCE)  # type: ignore[no-any-return]  # an answer of Redis
+        return await client.command("GET", KEYS.instance)  # type: ignore[no-any-return]  # an answer of Redis
 
     return (await wait_until(kept, "the API has joined") or b"").decode()
 
@@ -40,7 +40,7 @@ async def test_a_task_cannot_drive_its_own_scheduler(
         stays = await client.schedule("http://127.0.0.1:9/", 3600)
         data = {"webhook": "http://127.0.0.1:9/", "ttl": 3600}
         key = await client.schedule(client.url + path, 0, data=data)
-        await wait_until(lambda: raw.zscore(keys.DEAD, key), "it is a dead letter")
+        await wait_until(lambda: raw.zscore(KEYS.dead, key), "it is a dead letter")
         _, shown = await client.call("GET", f"/schedule/{key}")
         assert shown["data"]["info"]["last_failure"]["status"] == 403
         assert (await client.call("GET", f"/schedule/{stays}"))[0] == 200
@@ -138,19 +138,19 @@ async def test_after_a_flush_all_processes_agree_again(tmp_path: Path, database:
         serving(tmp_path, "api", **variables) as api,
         client_of(api) as client,
     ):
-        await wait_until(lambda: raw.exists(keys.INSTANCE), "there is an id")
+        await wait_until(lambda: raw.exists(KEYS.instance), "there is an id")
         async with raw.pipeline(transaction=True) as at_once:
             at_once.flushall()
-            at_once.set(keys.INSTANCE, OTHER)
+            at_once.set(KEYS.instance, OTHER)
             await at_once.execute()
         async with serving(tmp_path, "worker", **variables):
             stays = await client.schedule("http://127.0.0.1:9/", 3600)
             key = await client.schedule(f"{client.url}/purge")
-            await wait_until(lambda: raw.zscore(keys.DEAD, key), "it is a dead letter")
+            await wait_until(lambda: raw.zscore(KEYS.dead, key), "it is a dead letter")
             assert (await client.call("GET", f"/schedule/{stays}"))[0] == 200
             # The worker is there at this one, and puts its id back.
             await raw.flushall()
-            assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == OTHER.encode()
+            assert await wait_until(lambda: raw.get(KEYS.instance), "it is put back") == OTHER.encode()
 
 
 async def test_an_id_that_was_deleted_is_put_back_and_all_agree_again(
@@ -161,14 +161,14 @@ async def test_an_id_that_was_deleted_is_put_back_and_all_agree_again(
     async with redis.asyncio.Redis.from_url(database.url, protocol=2) as raw:
         for role in ("api", "worker"):
             async with serving(tmp_path, role, **variables):
-                own = await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id")
-                await raw.delete(keys.INSTANCE)
-                assert await wait_until(lambda: raw.get(keys.INSTANCE), "it is put back") == own
-                await raw.delete(keys.INSTANCE)
+                own = await wait_until(lambda: raw.get(KEYS.instance), "there is an id")
+                await raw.delete(KEYS.instance)
+                assert await wait_until(lambda: raw.get(KEYS.instance), "it is put back") == own
+                await raw.delete(KEYS.instance)
         # A worker runs, and an API that starts after the deletion comes first with another id.
         async with serving(tmp_path, "worker", **variables):
-            await wait_until(lambda: raw.get(keys.INSTANCE), "there is an id")
-            await raw.set(keys.INSTANCE, OTHER)
+            await wait_until(lambda: raw.get(KEYS.instance), "there is an id")
+            await raw.set(KEYS.instance, OTHER)
             async with serving(tmp_path, "api", **variables) as api, client_of(api) as client:
 
                 async def carries_other() -> bool:
@@ -178,7 +178,7 @@ async def test_an_id_that_was_deleted_is_put_back_and_all_agree_again(
 
                 await wait_until(carries_other, "the worker carries the id that the API knows", every_s=0.2)
                 key = await client.schedule(f"{client.url}/purge")
-                await wait_until(lambda: raw.zscore(keys.DEAD, key), "it is a dead letter")
+                await wait_until(lambda: raw.zscore(KEYS.dead, key), "it is a dead letter")
 
 
 async def test_after_an_outage_a_worker_carries_the_id_that_redis_has_then(
@@ -195,7 +195,7 @@ async def test_after_an_outage_a_worker_carries_the_id_that_redis_has_then(
         port, database.port = database.port, free_port()
         await database.start()
         elsewhere = redis.asyncio.Redis.from_url(database.url, protocol=2)
-        await elsewhere.set(keys.INSTANCE, OTHER)
+        await elsewhere.set(KEYS.instance, OTHER)
         await elsewhere.aclose()
         await database.stop()
         database.port = port

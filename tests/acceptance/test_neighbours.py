@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.neighbour import neighbours, stranger
 from tests.scripts import states
+from tests.support.names import KEYS
 from tests.support.service import Process, serving
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -21,16 +21,16 @@ OURS, THEIRS = "our-secret-token-1", "their-secret-token-2"
 
 
 async def _put_index(raw: redis.asyncio.Redis) -> None:
-    await raw.set(keys.type_index("mail"), "foreign")
-    await raw.sadd(keys.TYPES, "mail")
+    await raw.set(KEYS.type_index("mail"), "foreign")
+    await raw.sadd(KEYS.types, "mail")
 
 
 async def warned(raw: redis.asyncio.Redis, folder: Path, url: str, token: str, role: str, **variables: str) -> int:
     """Start a process, stop it once it has left its mark, and return how often it warned of neighbours."""
-    before = await raw.get(keys.TOKEN_MARK)
+    before = await raw.get(KEYS.token_mark)
 
     async def has_met() -> bool:
-        return before != await raw.get(keys.TOKEN_MARK)
+        return before != await raw.get(KEYS.token_mark)
 
     arguments = {"REDIS_URL": url, "API_AUTH": token, "HOST": "127.0.0.1"} | variables
     process: Process
@@ -56,7 +56,7 @@ async def test_redis_keeps_a_salted_mark_and_nothing_of_the_token(
     marks = set()
     for _ in range(3):
         assert await stranger(client, OURS) is None
-        mark = bytes(await raw.get(keys.TOKEN_MARK) or b"")  # type: ignore[arg-type]  # not decoded here
+        mark = bytes(await raw.get(KEYS.token_mark) or b"")  # type: ignore[arg-type]  # not decoded here
         assert OURS.encode() not in mark
         marks.add(mark.split()[0])
     assert len(marks) == 3
@@ -66,35 +66,35 @@ async def test_redis_keeps_a_salted_mark_and_nothing_of_the_token(
 async def test_what_another_program_has_in_place_of_the_mark_is_told_of_and_stays(
     found: str, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
-    await raw.set(keys.TOKEN_MARK, found.encode("latin-1"))
+    await raw.set(KEYS.token_mark, found.encode("latin-1"))
     [warning] = await neighbours(client, OURS)
-    assert f"key {keys.TOKEN_MARK} holds what this service did not write" in warning
-    assert await client.command("GET", keys.TOKEN_MARK) == found.encode("latin-1")
-    await raw.delete(keys.TOKEN_MARK)
+    assert f"key {KEYS.token_mark} holds what this service did not write" in warning
+    assert await client.command("GET", KEYS.token_mark) == found.encode("latin-1")
+    await raw.delete(KEYS.token_mark)
 
 
 Put = Callable[[redis.asyncio.Redis], Awaitable[object]]
 
 FOREIGN: dict[str, tuple[Put, str]] = {
-    "a record": (lambda raw: raw.hset(keys.TASKS, "job:1", "x"), "task job:1 has a record that cannot be read"),
+    "a record": (lambda raw: raw.hset(KEYS.tasks, "job:1", "x"), "task job:1 has a record that cannot be read"),
     "a record of nowhere": (
-        lambda raw: raw.hset(keys.TASKS, "job:1", '{"due":1,"webhook":"http://a/","ttl":1}'),
+        lambda raw: raw.hset(KEYS.tasks, "job:1", '{"due":1,"webhook":"http://a/","ttl":1}'),
         "task job:1 has a record but stands nowhere",
     ),
     "a member of due": (
-        lambda raw: raw.zadd(keys.DUE, {"job:1": 9e12}),
+        lambda raw: raw.zadd(KEYS.due, {"job:1": 9e12}),
         "task job:1 stands in due without a record",
     ),
-    "a dead letter": (lambda raw: raw.zadd(keys.DEAD, {"job:1": 1}), "task job:1 stands in dead without a record"),
-    "an entry": (lambda raw: raw.xadd(keys.QUEUE, {"payload": "x", "job": "1"}), "is in the queue but not that of"),
+    "a dead letter": (lambda raw: raw.zadd(KEYS.dead, {"job:1": 1}), "task job:1 stands in dead without a record"),
+    "an entry": (lambda raw: raw.xadd(KEYS.queue, {"payload": "x", "job": "1"}), "is in the queue but not that of"),
     "a place in the queue": (
-        lambda raw: raw.hset(keys.ENTRIES, "job:1", "1-1"),
+        lambda raw: raw.hset(KEYS.entries, "job:1", "1-1"),
         "task job:1 stands in entries without a record",
     ),
-    "a failure": (lambda raw: raw.hset(keys.FAILURES, "job:1", "x"), "task job:1 has a failure but no record"),
-    "a counter": (lambda raw: raw.hset(keys.COUNTERS, "scheduled", "many"), "counter scheduled is not a number"),
-    "an index": (_put_index, f"key {keys.type_index('mail')} holds what this service did not write"),
-    "a type": (lambda raw: raw.sadd(keys.TYPES, "mail"), "type mail is named but has no task"),
+    "a failure": (lambda raw: raw.hset(KEYS.failures, "job:1", "x"), "task job:1 has a failure but no record"),
+    "a counter": (lambda raw: raw.hset(KEYS.counters, "scheduled", "many"), "counter scheduled is not a number"),
+    "an index": (_put_index, f"key {KEYS.type_index('mail')} holds what this service did not write"),
+    "a type": (lambda raw: raw.sadd(KEYS.types, "mail"), "type mail is named but has no task"),
 }
 
 
@@ -105,18 +105,18 @@ async def test_what_other_hands_put_into_our_places_is_told_at_the_start_in_one_
     put, said = FOREIGN[what]
     assert await neighbours(client, OURS) == []
     await put(raw)
-    before = await raw.dbsize(), await raw.hlen(keys.TASKS), await raw.xlen(keys.QUEUE)
+    before = await raw.dbsize(), await raw.hlen(KEYS.tasks), await raw.xlen(KEYS.queue)
     [warning] = await neighbours(client, OURS)
     assert said in warning
     assert "doctor" in warning
-    assert (await raw.dbsize(), await raw.hlen(keys.TASKS), await raw.xlen(keys.QUEUE)) == before
+    assert (await raw.dbsize(), await raw.hlen(KEYS.tasks), await raw.xlen(KEYS.queue)) == before
     await raw.flushall()
 
 
 async def test_of_many_the_line_tells_the_first_and_how_many_more(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
-    await raw.hset(keys.TASKS, mapping={f"job:{number}" + 10_000 * "x": "x" for number in range(500)})
+    await raw.hset(KEYS.tasks, mapping={f"job:{number}" + 10_000 * "x": "x" for number in range(500)})
     [warning] = await neighbours(client, OURS)
     assert "and 9 more in a sample" in warning
     assert len(warning) < 1_000
@@ -131,7 +131,7 @@ async def test_our_own_tasks_are_nothing_to_tell_of(state: str, client: RedisCli
 
 
 async def test_a_start_tells_of_a_foreign_record(redis_url: str, raw: redis.asyncio.Redis, tmp_path: Path) -> None:
-    await raw.hset(keys.TASKS, "job:1", "x")
+    await raw.hset(KEYS.tasks, "job:1", "x")
     for role in ("api", "worker"):
         arguments = {"REDIS_URL": redis_url, "API_AUTH": OURS, "HOST": "127.0.0.1"}
         async with serving(tmp_path, role, **arguments) as process:

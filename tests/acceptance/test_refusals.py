@@ -11,10 +11,10 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from tests.support.audit import audited
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process, server_version, speaks_tls
 from tests.support.service import TOKEN, Client, Process, client_of
@@ -125,9 +125,9 @@ CASES = {
     ),
     "full disk": Case(_fail_to_save, _save, "MISCONF "),
     "foreign key": Case(
-        lambda at: at.call("SET", keys.SWEEP, "foreign"),
-        lambda at: at.call("DEL", keys.SWEEP),
-        f"{keys.SWEEP}: WRONGTYPE Operation against a key holding the wrong kind of value; a key of a foreign program",
+        lambda at: at.call("SET", KEYS.sweep, "foreign"),
+        lambda at: at.call("DEL", KEYS.sweep),
+        f"{KEYS.sweep}: WRONGTYPE Operation against a key holding the wrong kind of value; a key of a foreign program",
         is_workers=True,
     ),
 }
@@ -254,7 +254,7 @@ async def test_what_redis_refuses_at_the_start_is_one_line_and_503_until_it_is_r
         await case.do(at)
         async with pair(tmp_path, at.url) as (running, client):
             await refuses(running, client, receiver, case, at_start=True)
-            assert set(await at.admin.keys()) <= {keys.SWEEP.encode()}
+            assert set(await at.admin.keys()) <= {KEYS.sweep.encode()}
             await case.undo(at)
             await serves(client, receiver, BACK_S)
             await wait_until(lambda: running.back() == [1, 1], "both say that it is back")
@@ -318,7 +318,7 @@ async def test_the_doctor_needs_no_more_rights_than_the_guide_says(tmp_path: Pat
         task = {"webhook": receiver.url, "ttl": 100}
         assert (await client.call("POST", "/schedule?type=mail", json=task))[0] == 200
         await at.acl(*DOCTORS)
-        doctor = RedisClient(at.url, 5.0)
+        doctor = RedisClient(at.url, 5.0, KEYS)
         try:
             for repairs in (False, True):
                 assert [finding.text async for finding in audit(doctor, repairs)] == []
@@ -330,14 +330,14 @@ async def test_the_doctor_needs_no_more_rights_than_the_guide_says(tmp_path: Pat
 @pytest.mark.parametrize("missing", DOCTORS)
 async def test_the_doctor_names_the_command_that_it_may_not_call(missing: str, tmp_path: Path) -> None:
     async with surroundings(tmp_path) as at:
-        doctor = RedisClient(at.url, 5.0)
+        doctor = RedisClient(at.url, 5.0, KEYS)
         try:
             await doctor.create_group()
             # Listed, so that all is looked at.
-            await at.call("HSET", keys.TASKS, "task", '{"due":1,"webhook":"http://a/","ttl":1,"type":"mail"}')
-            await at.call("ZADD", keys.DUE, 1, "task")
-            await at.call("ZADD", keys.type_index("mail"), 1, "task")
-            await at.call("SADD", keys.TYPES, "mail")
+            await at.call("HSET", KEYS.tasks, "task", '{"due":1,"webhook":"http://a/","ttl":1,"type":"mail"}')
+            await at.call("ZADD", KEYS.due, 1, "task")
+            await at.call("ZADD", KEYS.type_index("mail"), 1, "task")
+            await at.call("SADD", KEYS.types, "mail")
             await at.acl(*DOCTORS, missing.replace("+", "-"))
             with pytest.raises(StoreUnavailable) as raised:
                 async for _ in audit(doctor):
@@ -466,7 +466,7 @@ async def test_an_emptied_redis_is_no_outage(tmp_path: Path, receiver: Receiver)
 async def test_a_foreign_key_in_the_place_of_a_type_costs_only_its_list(tmp_path: Path, receiver: Receiver) -> None:
     async with surroundings(tmp_path) as at, pair(tmp_path, at.url) as (running, client):
         await serves(client, receiver)
-        await at.call("SET", keys.type_index("mail"), "foreign")
+        await at.call("SET", KEYS.type_index("mail"), "foreign")
         for ttl in (0, 0.01):
             await client.schedule(receiver.url, ttl, "/schedule?type=mail")
         await serves(client, receiver)
@@ -475,8 +475,8 @@ async def test_a_foreign_key_in_the_place_of_a_type_costs_only_its_list(tmp_path
         assert len(running.api.events("redis-refused")) == 1
         assert not running.api.events("redis-away")
         assert not running.worker.events("redis-away")
-        await at.call("DEL", keys.type_index("mail"))
-        await at.call("SREM", keys.TYPES, "mail")
+        await at.call("DEL", KEYS.type_index("mail"))
+        await at.call("SREM", KEYS.types, "mail")
 
 
 async def test_options_of_other_programs_in_the_url_do_no_harm(tmp_path: Path, receiver: Receiver) -> None:
@@ -513,7 +513,7 @@ async def test_tls_is_checked_as_the_url_says(options: str, tmp_path: Path, rece
             (f"redis://localhost:{port}/0", "Redis is not available: "),
             (f"rediss://localhost:{at.server.port}/0?{options}", "Redis is not available: "),
         ):
-            refused = RedisClient(url, 1)
+            refused = RedisClient(url, 1, KEYS)
             with pytest.raises(StoreUnavailable, match=said):
                 await refused.command("PING")
             await refused.aclose()

@@ -17,8 +17,8 @@ import redis.asyncio
 from redis_scheduler import __version__
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
-from redis_scheduler.store import keys
 from tests.support import without_ipv6
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, Process, client_of, run, serving
 from tests.support.waiting import wait_until
@@ -124,7 +124,7 @@ print(json.dumps([name for name in {does_without.split()} if name in sys.modules
     process = Process(tmp_path, module="started", PYTHONPATH=f"{tmp_path}", REDIS_URL=redis_url, API_AUTH=TOKEN)
     try:
         if "health" not in starts:
-            await wait_until(lambda: raw.exists(keys.INSTANCE), "it works", 20)
+            await wait_until(lambda: raw.exists(KEYS.instance), "it works", 20)
             process.signal(signal.SIGTERM)
         await process.ended()
     finally:

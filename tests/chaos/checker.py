@@ -24,8 +24,8 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.chaos.figures import Figures, Spread
+from tests.support.names import KEYS
 from tests.support.receiver import Arrival, Receiver
 from tests.support.service import TOKEN, Process
 from tests.support.waiting import wait_until
@@ -194,8 +194,8 @@ class Checker:
         async def is_drained() -> bool:
             # At one moment: between two looks a task may go from where the second looks to where the first looked.
             async with self._raw.pipeline(transaction=True) as moment:
-                moment.zcard(keys.DUE)
-                moment.hlen(keys.ENTRIES)
+                moment.zcard(KEYS.due)
+                moment.hlen(KEYS.entries)
                 return bool(await moment.execute() == [0, 0])
 
         await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
@@ -215,7 +215,7 @@ class Checker:
         """
         await self.stop()
         arrivals = self.arrivals()
-        members: list[bytes] = await self._raw.execute_command("ZRANGE", keys.DEAD, 0, -1)
+        members: list[bytes] = await self._raw.execute_command("ZRANGE", KEYS.dead, 0, -1)
         dead = {key.decode() for key in members}
         tasks = self.sent.values()
         lost = [

@@ -9,6 +9,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from tests.chaos.figures import FULL
 from tests.support.engine import MODULE
+from tests.support.names import KEYS
 
 SHORT_LEASE_S, SHORT_WINDOW_S = 2.0, 3.5
 SHORT = {"module": MODULE, "LEASE_MS": f"{SHORT_LEASE_S * 1000:.0f}", "WINDOW_MS": f"{SHORT_WINDOW_S * 1000:.0f}"}
@@ -24,7 +25,7 @@ SHORTENED: dict[str, str] = {} if FULL else SHORT
 
 async def pending(raw: redis.asyncio.Redis) -> dict[str, dict[str, Any]]:
     """Return the pending entries by task: `consumer`, `time_since_delivered` and `times_delivered`."""
-    entries: dict[bytes, bytes] = await raw.execute_command("HGETALL", keys.ENTRIES)
+    entries: dict[bytes, bytes] = await raw.execute_command("HGETALL", KEYS.entries)
     task_of = {entry_id: key.decode() for key, entry_id in entries.items()}
-    rows: list[dict[str, Any]] = await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    rows: list[dict[str, Any]] = await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", 10_000)
     return {task_of[row["message_id"]]: row for row in rows if row["message_id"] in task_of}

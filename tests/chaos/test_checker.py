@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess
 
@@ -26,10 +26,10 @@ async def test_a_task_that_goes_to_and_fro_is_left_to_deliver(
 
     async def move_always() -> None:
         while not is_over.is_set():
-            await move(f"ZREM {keys.DUE} key", f"HSET {keys.ENTRIES} key 1-0")
-            await move(f"HDEL {keys.ENTRIES} key", f"ZADD {keys.DUE} 1 key")
+            await move(f"ZREM {KEYS.due} key", f"HSET {KEYS.entries} key 1-0")
+            await move(f"HDEL {KEYS.entries} key", f"ZADD {KEYS.due} 1 key")
 
-    await raw.zadd(keys.DUE, {"key": 1})
+    await raw.zadd(KEYS.due, {"key": 1})
     is_over = asyncio.Event()
     moving = asyncio.create_task(move_always())
     try:
@@ -38,5 +38,5 @@ async def test_a_task_that_goes_to_and_fro_is_left_to_deliver(
     finally:
         is_over.set()
         await moving
-        await raw.delete(keys.DUE, keys.ENTRIES)
+        await raw.delete(KEYS.due, KEYS.entries)
     await checker.drained(2)

@@ -12,7 +12,6 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import FULL, Figures, Spread, scaled
 from tests.support.hostile import (
@@ -27,6 +26,7 @@ from tests.support.hostile import (
     connections_of,
     hostile,
 )
+from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -184,7 +184,7 @@ async def test_a_hostile_receiver_costs_its_attempt_and_nobody_else_anything(
                     ended += each * len(group)
 
                     async def have_ended(count: int = ended) -> bool:
-                        return bool(await raw.zcard(keys.DEAD) == count)
+                        return bool(await raw.zcard(KEYS.dead) == count)
 
                     await wait_until(have_ended, f"the attempts of {group} end", 20)
                 slowest_s = max(slowest_s, time.monotonic() - started)

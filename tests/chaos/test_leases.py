@@ -10,12 +10,12 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.store import keys
 from redis_scheduler.task.timing import LOST_WORKERS_MOST, SWEEP_HOLD_MS
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORT, SHORT_LEASE_S, SHORT_WINDOW_S, SHORTENED, WINDOW_S, pending
 from tests.scripts.states import counters
+from tests.support.names import KEYS
 from tests.support.proxy import Proxy
 from tests.support.service import Process
 from tests.support.standing_still import standing_still
@@ -308,7 +308,7 @@ async def test_a_poison_task_is_buried_after_five_workers_and_takes_no_neighbour
         running.cancel()
     verdict = await checker.verdict()
     arrivals = checker.arrivals()
-    failure: bytes = await raw.execute_command("HGET", keys.FAILURES, poison.key)
+    failure: bytes = await raw.execute_command("HGET", KEYS.failures, poison.key)
     figures.note(
         workers_lost=supervised.lost, posts_of_the_poison=len(arrivals[poison.number]), neighbours_died=verdict.dead - 1
     )

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.name_server import NameServer, naming
+from tests.support.names import KEYS
 from tests.support.redis_process import RedisProcess
 from tests.support.service import client_of
 from tests.support.waiting import wait_until
@@ -84,7 +84,7 @@ async def test_names_that_hang_hold_up_no_other(
     others = await checker.load(service, good, ttl=0.5, rate=rate, webhook=lambda n: f"http://good{n}.example:{port}/")
     await checker.drained()
     arrivals = checker.arrivals()
-    dead: list[bytes] = await raw.execute_command("ZRANGE", keys.DEAD, 0, -1)
+    dead: list[bytes] = await raw.execute_command("ZRANGE", KEYS.dead, 0, -1)
     assert {task.key for task in hanging} == {key.decode() for key in dead}
     lateness = Spread.of(arrivals[task.number][0].at - task.due_at for task in others)
     figures.note(names_that_hang=silent, other_names=good, other_lateness_s=lateness)

@@ -10,6 +10,7 @@ from redis_scheduler.store import keys
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import FULL, Figures, scaled
+from tests.support.names import KEYS
 from tests.support.receiver import receiving
 from tests.support.waiting import wait_until
 
@@ -42,7 +43,7 @@ async def test_a_retry_behind_a_long_ineligible_head_is_redelivered_on_time(
         await checker.load(api, HEAD, webhook=hanging.url, clients=16)
 
         async def are_in_delivery() -> bool:
-            return bool((await raw.xpending(keys.QUEUE, keys.GROUP))["pending"] == HEAD)
+            return bool((await raw.xpending(KEYS.queue, keys.GROUP))["pending"] == HEAD)
 
         await wait_until(are_in_delivery, "the head is in delivery", 20)
         behind = await checker.load(api, scaled(300, 50), ttl=lambda number: number / 50)
@@ -53,7 +54,7 @@ async def test_a_retry_behind_a_long_ineligible_head_is_redelivered_on_time(
             return all(len(arrivals[number]) == 2 for number in wanted)
 
         await wait_until(have_come_twice, "every retry has come", 30, every_s=0.1)
-        rows = await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", HEAD)
+        rows = await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", HEAD)
         assert len(rows) == HEAD, "the head has not moved"
         lateness = attempts.assert_each_once_and_none_early(checker.arrivals(), RETRY_TIME_S)
         figures.note(retries=len(wanted), retry_lateness_s=lateness)

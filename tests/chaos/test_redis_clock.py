@@ -19,6 +19,7 @@ from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S, pending
 from tests.chaos.recovery import said_since
 from tests.support.audit import audited
 from tests.support.clock import SettableClock
+from tests.support.names import KEYS
 from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.waiting import wait_until
 
@@ -107,7 +108,7 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     async def all_stand_there() -> bool:
         rows = await pending(raw)
         parked = {key for key, row in rows.items() if row["consumer"] == keys.WAITING.encode()}
-        deferred = await raw.zcard(keys.DUE)
+        deferred = await raw.zcard(KEYS.due)
         # What is claimed may not have been sent yet: what its worker loses then would come but once.
         arrived = {arrival.key for arrival in checker.receiver.arrivals}
         return (

@@ -16,6 +16,7 @@ from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, fault_under_load, said_since
+from tests.support.names import KEYS
 from tests.support.proxy import Proxy, proxying
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Client, Process, client_of
@@ -60,14 +61,14 @@ class Run:
         """Drain; fail if a task is lost or was delivered twice, a retry was early or not counted, or something is left."""
         await self.checker.drained()
         # Before the processes stop: what is left now is not left for them to clear.
-        assert await raw.xlen(keys.QUEUE) == 0
-        assert (await raw.xpending(keys.QUEUE, keys.GROUP))["pending"] == 0
+        assert await raw.xlen(KEYS.queue) == 0
+        assert (await raw.xpending(KEYS.queue, keys.GROUP))["pending"] == 0
         verdict = await self.checker.verdict()
         arrivals = self.checker.arrivals()
         late = self.attempts.assert_each_once_and_none_early(arrivals, RETRY_TIME_S)
         self.figures.note(failed_attempts=self.attempts.failed(arrivals), retries_late_s=late)
         assert verdict.duplicated == 0
-        delivered, failed = await raw.execute_command("HMGET", keys.COUNTERS, "delivered", "failed")
+        delivered, failed = await raw.execute_command("HMGET", KEYS.counters, "delivered", "failed")
         assert (int(delivered), int(failed)) == (len(arrivals), self.attempts.failed(arrivals))
 
 

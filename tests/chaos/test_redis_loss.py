@@ -12,6 +12,7 @@ from tests.chaos.attempts import Attempts
 from tests.chaos.checker import LATE_S, Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, delivering_again, said_since
+from tests.support.names import KEYS
 from tests.support.service import Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -74,7 +75,7 @@ async def test_after_the_loss_of_the_group_nothing_is_lost_and_the_log_says_it_o
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
     async def destroy(_: list[Sent]) -> None:
-        await raw.xgroup_destroy(keys.QUEUE, keys.GROUP)
+        await raw.xgroup_destroy(KEYS.queue, keys.GROUP)
 
     await lose_while_blocked(checker, raw, figures, destroy)
 
@@ -88,9 +89,9 @@ async def test_what_stood_in_the_queue_outlives_its_group(
     count = scaled(3000, 600)
     await checker.load(api, count)
     await wait_until(lambda: len(checker.receiver.arrivals) > count // 5, "deliveries in full swing")
-    length, pending = await raw.xlen(keys.QUEUE), (await raw.xpending(keys.QUEUE, keys.GROUP))["pending"]
+    length, pending = await raw.xlen(KEYS.queue), (await raw.xpending(KEYS.queue, keys.GROUP))["pending"]
     lost_at = time.time()
-    await raw.xgroup_destroy(keys.QUEUE, keys.GROUP)
+    await raw.xgroup_destroy(KEYS.queue, keys.GROUP)
     recoveries = await delivering_again(workers, lost_at)
     await checker.drained()
     figures.note(queued_then=length - pending, pending_then=pending, every_worker_back_s=Spread.of(recoveries))
@@ -184,7 +185,7 @@ async def test_a_full_redis_delivers_what_is_due_and_the_service_resumes_by_itse
     assert {task.status for task in refused} == {507}
     due = [task for task in small if task.due_at < time.time() - LATE_S]
     settled = [task for task in due if not attempts.fails(task.number)]
-    assert await raw.hmget(keys.TASKS, [task.key for task in settled]) == [None] * len(settled)
+    assert await raw.hmget(KEYS.tasks, [task.key for task in settled]) == [None] * len(settled)
     arrivals = checker.arrivals()
     late = Spread.of(arrivals[task.number][0].at - task.due_at for task in due)
 

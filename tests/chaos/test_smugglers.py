@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
+from tests.support.names import KEYS
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
 from tests.support.smuggling import send_as_stranger, smuggling_pair, smuggling_requests
 
@@ -58,6 +58,6 @@ async def test_smugglers_change_nothing_that_others_ask_for(
     figures.note(proxies=len(kinds), smuggling_attempts=next(attempts))
     await checker.drained()
     for changed in ("purged", "cancelled", "replayed"):
-        assert not int(await raw.hget(keys.COUNTERS, changed) or 0), changed
+        assert not int(await raw.hget(KEYS.counters, changed) or 0), changed
     verdict = await checker.verdict()
     assert verdict.unknown == verdict.refused == 0, "each client had its own answer"

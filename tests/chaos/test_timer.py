@@ -17,7 +17,6 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.engine.worker import PROMOTED_MOST
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.writes import NewTask
@@ -27,6 +26,7 @@ from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.engine import MODULE
+from tests.support.names import KEYS
 from tests.support.proxy import Proxy
 from tests.support.service import TOKEN, Process
 from tests.support.standing_still import standing_still
@@ -51,7 +51,7 @@ async def enter(checker: Checker, count: int, measured: "Measured | None" = None
     Not by the REST API, which has other cases: 50,000 requests would take longer than all else that a case does, and none
     of the first would be left when the last has come, were they not due only then. Here the batches are full ones, too.
     """
-    client = measured or RedisClient(checker.redis_url, 3)
+    client = measured or RedisClient(checker.redis_url, 3, KEYS)
     store = Store(client, "loader")
     try:
         for first in range(0, count, BATCH_LIMIT):
@@ -74,7 +74,7 @@ def tail(webhook: str, number: int) -> bytes:
 async def queued(raw: redis.asyncio.Redis) -> int:
     """Return how many tasks are in the queue; fail where one is missing or doubled in this very moment."""
     async with raw.pipeline(transaction=True) as transaction:
-        for command in (("XLEN", keys.QUEUE), ("HLEN", keys.ENTRIES), ("ZCARD", keys.DUE), ("HLEN", keys.TASKS)):
+        for command in (("XLEN", KEYS.queue), ("HLEN", KEYS.entries), ("ZCARD", KEYS.due), ("HLEN", KEYS.tasks)):
             transaction.execute_command(*command)
         in_queue, entries, due, tasks = await transaction.execute()
     assert in_queue == entries
@@ -84,7 +84,7 @@ async def queued(raw: redis.asyncio.Redis) -> int:
 
 async def assert_each_is_queued_once(raw: redis.asyncio.Redis, checker: Checker) -> None:
     """Fail unless the stream holds each task that was entered, once."""
-    entries: list[Any] = await raw.execute_command("XRANGE", keys.QUEUE, "-", "+")
+    entries: list[Any] = await raw.execute_command("XRANGE", KEYS.queue, "-", "+")
     times = Counter(fields[b"key"].decode() for _, fields in entries)
     assert set(times.values()) == {1}
     assert times.keys() == {sent.key for sent in checker.sent.values()}
@@ -171,7 +171,7 @@ class Measured(RedisClient):
     """
 
     def __init__(self, url: str, raw: redis.asyncio.Redis, pid: int) -> None:
-        super().__init__(url, 3)
+        super().__init__(url, 3, KEYS)
         self._raw = raw
         self._pid = pid
         self._loaded: set[str] = set()
@@ -264,7 +264,7 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
         await promote()
         measured.windows.clear()
 
-    while await raw.zcard(keys.DUE) > 0:
+    while await raw.zcard(KEYS.due) > 0:
         assert time.monotonic() - started < 30
         await promote()
     # Once more, for what the others did after the last.

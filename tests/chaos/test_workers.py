@@ -16,6 +16,7 @@ from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
 from tests.chaos.recovery import moment
 from tests.scripts.states import counters
 from tests.support.engine import MODULE
+from tests.support.names import KEYS
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
@@ -153,7 +154,7 @@ async def test_a_second_signal_ends_the_process_at_once_and_loses_nothing(
 
 async def consumers(raw: redis.asyncio.Redis, *processes: Process) -> dict[str, int]:
     """The consumers of these processes, of all if none is named, with how many entries are pending for each."""
-    rows = await raw.xinfo_consumers(keys.QUEUE, keys.GROUP)
+    rows = await raw.xinfo_consumers(KEYS.queue, keys.GROUP)
     found = {row["name"].decode(): row["pending"] for row in rows}
     marks = [f"-{process.process.pid}-" for process in processes]
     return {name: pending for name, pending in found.items() if not marks or any(mark in name for mark in marks)}

@@ -13,13 +13,13 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api import app, bounds, pages, protocol, server
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.recorder import Recorder, recording
 from tests.support.service import client_of, serving
@@ -497,7 +497,7 @@ async def test_a_task_of_any_size_is_shown_changed_and_deleted(
         ("DELETE", b"", b'"status":404'),
     ):
         assert found in await answer_of(api, method, f"/schedule/{key}", body)
-    assert await raw.hlen(keys.TASKS) == 0
+    assert await raw.hlen(KEYS.tasks) == 0
 
 
 async def answer_of(port: int, method: str, path: str, body: bytes = b"") -> bytes:

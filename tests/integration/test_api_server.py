@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api import protocol, server
 from redis_scheduler.api.app import create_app
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from tests.support.names import KEYS
 
 TOKEN = "test-token"
 BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'
@@ -195,10 +195,10 @@ async def test_what_is_entered_is_answered_so_whatever_comes_behind_it(
         for _ in range(3):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             key = json.loads(await reader.readuntil(b"}\n"))["key"]
-            assert await raw.hexists(keys.TASKS, key)
+            assert await raw.hexists(KEYS.tasks, key)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 " + status)
     writer.close()
-    assert await raw.hlen(keys.TASKS) == 3
+    assert await raw.hlen(KEYS.tasks) == 3
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

@@ -18,13 +18,14 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from tests.integration.conftest import CONCURRENCY, schedule
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 
 async def pending(raw: redis.asyncio.Redis) -> list[Any]:
-    return await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 1000)
+    return await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", 1000)
 
 
 async def claimed(client: RedisClient, name: str, count: int) -> list[Entry]:
@@ -79,15 +80,15 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     await worker.intake.take(entries)
     await wait_until(lambda: receiver.arrivals, "the first attempt is under way")
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
-    await raw.hset(keys.FAILURES, key, '1 {"error":"by another"}')
-    await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    await raw.hset(KEYS.failures, key, '1 {"error":"by another"}')
+    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [key]
     await worker.intake.take(reclaimed)
     receiver.may_answer.set()
     await stopped(worker)
     assert await pending(raw) == []
-    assert await raw.hget(keys.COUNTERS, "delivered") == b"1"
+    assert await raw.hget(KEYS.counters, "delivered") == b"1"
     assert worker._slots.free == CONCURRENCY
 
 
@@ -101,7 +102,7 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     await wait_until(lambda: worker._outcomes.failed, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
     assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
-    await raw.xclaim(keys.QUEUE, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
     await worker.write_outcomes()
@@ -139,7 +140,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)
     await worker.intake.take(entries)
-    await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [entries[-1].id], justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, "another", 0, [entries[-1].id], justid=True)
     renew = store.renew
 
     async def slow_renew(ids: list[str]) -> set[str]:
@@ -174,7 +175,7 @@ async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of
     # More than a recovery looks for.
     for _ in range(3):
         for key in await schedule(store, receiver.url, 150):
-            await raw.hdel(keys.TASKS, key)
+            await raw.hdel(KEYS.tasks, key)
     expected = await schedule(store, receiver.url, 1)
     await claimed(client, store.name, 451)
     for _ in range(3):
@@ -182,8 +183,8 @@ async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of
     await wait_until(lambda: list(receiver.times_by_key) == expected, "it is delivered")
     await stopped(worker)
     assert await pending(raw) == []
-    assert await raw.hget(keys.COUNTERS, "lost") == b"450"
-    assert await raw.xinfo_consumers(keys.QUEUE, keys.GROUP) == []
+    assert await raw.hget(KEYS.counters, "lost") == b"450"
+    assert await raw.xinfo_consumers(KEYS.queue, keys.GROUP) == []
 
 
 async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
@@ -194,10 +195,10 @@ async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
     await worker.intake.take(await claimed(client, store.name, CONCURRENCY))
     reclaimer = Reclaimer(store, worker, Outage())
     await reclaimer.run_once()
-    first = int(await raw.hget(keys.SWEEP, "seen_ms") or 0)
+    first = int(await raw.hget(KEYS.sweep, "seen_ms") or 0)
     await asyncio.sleep(0.002)
     assert await reclaimer.run_once() > 0
-    assert int(await raw.hget(keys.SWEEP, "seen_ms") or 0) > first
+    assert int(await raw.hget(KEYS.sweep, "seen_ms") or 0) > first
     assert worker._slots.free == 0
     receiver.may_answer.set()
     await stopped(worker)
@@ -214,7 +215,7 @@ async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothi
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(running, 10)
     assert caught.group_contains(ZeroDivisionError)
-    assert await raw.hget(keys.COUNTERS, "delivered") == b"3"
+    assert await raw.hget(KEYS.counters, "delivered") == b"3"
     assert [row["consumer"] for row in await pending(raw)] == [b"waiting"]
 
 
@@ -228,7 +229,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     assert worker.reclaimable_slots == 0
     assert worker._slots.free == CONCURRENCY - 2, "both stand in line"
     # While it stood still another took one, and delivered it.
-    await raw.xclaim(keys.QUEUE, keys.GROUP, "another", 0, [gone.id], justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, "another", 0, [gone.id], justid=True)
     await worker.renew()
     await wait_until(lambda: receiver.arrivals, "what is still its own begins")
     await stopped(worker)

@@ -10,6 +10,7 @@ import uvloop
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
+from tests.support.names import KEYS
 from tests.support.proxy import proxying
 from tests.support.redis_process import redis_process
 
@@ -17,7 +18,7 @@ from tests.support.redis_process import redis_process
 def test_connections_that_were_reset_while_idle_are_replaced(tmp_path: Path) -> None:
     async def reset_and_go_on() -> None:
         async with redis_process(tmp_path / "redis") as server, proxying(server.port) as proxy:
-            client = RedisClient(proxy.url, 3)
+            client = RedisClient(proxy.url, 3, KEYS)
             try:
                 for _ in range(3):
                     answers = await asyncio.gather(*(client.command("PING") for _ in range(5)))
@@ -48,7 +49,7 @@ def test_what_the_socket_does_not_take_at_once_is_waited_for_and_no_longer_than_
 
     async def send_much() -> None:
         async with redis_process(tmp_path / "redis") as server, proxying(server.port) as proxy:
-            patient, client = RedisClient(proxy.url, 30), RedisClient(proxy.url, 1)
+            patient, client = RedisClient(proxy.url, 30, KEYS), RedisClient(proxy.url, 1, KEYS)
             try:
                 assert await patient.command("ECHO", large) == large
                 assert await client.command("PING") == b"PONG"
@@ -104,7 +105,7 @@ async def answering(answer: bytes, times: int = 1_000_000, credentials: str = ""
 )
 async def test_whatever_answers_there_is_one_short_line_without_the_password(answer: bytes, said: str) -> None:
     async with answering(answer, 1, "user:hidden@") as url:
-        client = RedisClient(url, 1)
+        client = RedisClient(url, 1, KEYS)
         try:
             for _ in range(3):
                 with pytest.raises(StoreUnavailable) as caught:
@@ -129,7 +130,7 @@ async def test_whatever_answers_there_is_one_short_line_without_the_password(ans
 )
 async def test_a_server_whose_answers_have_another_shape_is_no_redis(answer: bytes) -> None:
     async with answering(answer) as url:
-        client = RedisClient(url, 1)
+        client = RedisClient(url, 1, KEYS)
         try:
             for _ in range(3):
                 with pytest.raises(StoreUnavailable, match="does not speak its protocol"):

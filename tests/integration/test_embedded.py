@@ -29,6 +29,7 @@ from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.server_binary import Server, candidates
 from redis_scheduler.process.token import kept_token
 from redis_scheduler.store.client import RedisClient
+from tests.support.names import KEYS
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
@@ -173,7 +174,7 @@ async def test_a_folder_with_a_strange_name_serves(folder: Path) -> None:
 
 async def test_a_folder_whose_name_is_no_utf8_serves(folder: Path) -> None:
     async with started(folder / os.fsdecode(b"a\xff%FFb")) as server:
-        client = RedisClient(server.url, 3)
+        client = RedisClient(server.url, 3, KEYS)
         try:
             assert await client.command("PING") == b"PONG"
         finally:

@@ -9,6 +9,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.timing import WINDOW_MS
 from tests.integration.conftest import schedule
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
 
@@ -16,11 +17,11 @@ from tests.support.store import Store
 async def lost_by(raw: redis.asyncio.Redis, store: Store, receiver: Receiver, count: int, name: str) -> None:
     """Have so many tasks in delivery by a worker that is gone."""
     await schedule(store, receiver.url, count)
-    await raw.xreadgroup(keys.GROUP, name, {keys.QUEUE: ">"}, count)
-    ids = [row["message_id"] for row in await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 100, name)]
-    entries: tuple[str | bytes | int, ...] = ("XCLAIM", keys.QUEUE, keys.GROUP, name, 0, *ids)
+    await raw.xreadgroup(keys.GROUP, name, {KEYS.queue: ">"}, count)
+    ids = [row["message_id"] for row in await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", 100, name)]
+    entries: tuple[str | bytes | int, ...] = ("XCLAIM", KEYS.queue, keys.GROUP, name, 0, *ids)
     await store.client.command(*entries, "IDLE", WINDOW_MS, "RETRYCOUNT", 1, "JUSTID")
-    await raw.hdel(keys.SWEEP, "next_ms")
+    await raw.hdel(KEYS.sweep, "next_ms")
 
 
 def lost_workers(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:

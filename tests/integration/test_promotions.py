@@ -25,6 +25,7 @@ from redis_scheduler.task.timing import LEASE_MS
 from tests.integration.conftest import schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver, receiving
 from tests.support.store import SCRIPTS, Store
 from tests.support.waiting import wait_until
@@ -167,7 +168,7 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
             # What ends makes room for one, which others may have too.
             await end_one()
             await overdue(store, receiver.url, 1)
-            other = tasks.create_task(ask(raw, *read, "STREAMS", keys.QUEUE, ">"))
+            other = tasks.create_task(ask(raw, *read, "STREAMS", KEYS.queue, ">"))
             await wait_until(lambda: waits(raw), "another waits for work")
             promotion = await worker.promote()
             assert (promotion.moved > 0, promotion.claims) == (True, [])
@@ -486,4 +487,4 @@ async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
     rows = await pending(raw)
     assert [(row["consumer"], row["times_delivered"]) for row in rows] == [(b"waiting", 0)] * len(expected)
     assert receiver.arrivals == []
-    assert await raw.hlen(keys.ENTRIES) == len(expected)
+    assert await raw.hlen(KEYS.entries) == len(expected)

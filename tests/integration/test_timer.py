@@ -15,12 +15,12 @@ from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.claims import Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from tests.integration.conftest import schedule
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -35,7 +35,7 @@ async def queued(raw: redis.asyncio.Redis, count: int) -> None:
     """Wait until so many tasks are in the queue."""
 
     async def are_queued() -> bool:
-        return bool(await raw.xlen(keys.QUEUE) == count)
+        return bool(await raw.xlen(KEYS.queue) == count)
 
     await wait_until(are_queued, f"{count} tasks queued")
 
@@ -48,7 +48,7 @@ async def test_one_look_moves_all_that_is_due_and_tells_the_time_to_the_next(
     await schedule(store, WEBHOOK, ttl_ms=600)
     await asyncio.sleep(0.002)
     wait_s = await make_timer(client, store).run_once()
-    assert await raw.xlen(keys.QUEUE) == 600
+    assert await raw.xlen(KEYS.queue) == 600
     assert 0 < wait_s <= 0.6
 
 
@@ -61,7 +61,7 @@ async def test_the_bell_wakes_a_timer_that_sleeps(
         tasks.create_task(make_timer(client, store).run(stop))
 
         async def is_listening() -> bool:
-            return dict(await raw.pubsub_numsub(keys.BELL))[keys.BELL.encode()] == 1
+            return dict(await raw.pubsub_numsub(KEYS.bell))[KEYS.bell.encode()] == 1
 
         await wait_until(is_listening, "it listens")
         await schedule(store, WEBHOOK, ttl_ms=100)

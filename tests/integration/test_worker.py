@@ -13,6 +13,7 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
 from tests.integration.conftest import CONCURRENCY, schedule
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -26,14 +27,14 @@ async def run_until(worker: Worker, stop: asyncio.Event, hurry: asyncio.Event | 
 
 async def pending(raw: redis.asyncio.Redis) -> list[Any]:
     """The pending entries of all consumers."""
-    return await raw.xpending_range(keys.QUEUE, keys.GROUP, "-", "+", 100)
+    return await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", 100)
 
 
 async def settled(raw: redis.asyncio.Redis, count: int) -> None:
     """Wait until so many tasks were delivered."""
 
     async def are_settled() -> bool:
-        return int(await raw.hget(keys.COUNTERS, "delivered") or 0) == count
+        return int(await raw.hget(KEYS.counters, "delivered") or 0) == count
 
     await wait_until(are_settled, f"{count} tasks settled")
 
@@ -63,7 +64,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     worker.start(claims)
     worker.start(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
-    await raw.xclaim(keys.QUEUE, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [claims[0].key]
     await worker.intake.take(reclaimed)
@@ -103,7 +104,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
             (row,) = await pending(raw)
             assert idle_ms <= row["time_since_delivered"] < idle_ms + 2000
             await raw.xclaim(
-                keys.QUEUE, keys.GROUP, store.name, 0, [row["message_id"]], idle=WINDOW_MS - 2000, justid=True
+                KEYS.queue, keys.GROUP, store.name, 0, [row["message_id"]], idle=WINDOW_MS - 2000, justid=True
             )
         await worker.renew()
         (row,) = await pending(raw)
@@ -123,7 +124,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
     await reader.aclose()
     for key, claims in ((poison, 5), (neighbour, 4)):
         await raw.xclaim(
-            keys.QUEUE, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
+            KEYS.queue, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
         )
     reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
@@ -132,8 +133,8 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
     await wait_until(lambda: receiver.arrivals, "the neighbour was delivered")
     await run_until(worker, stop)
     assert [arrival.key for arrival in receiver.arrivals] == [neighbour]
-    assert await raw.zrange(keys.DEAD, 0, -1) == [poison.encode()]
-    failure: Any = await raw.hget(keys.FAILURES, poison)
+    assert await raw.zrange(KEYS.dead, 0, -1) == [poison.encode()]
+    failure: Any = await raw.hget(KEYS.failures, poison)
     assert failure.startswith(b'0 {"error":"worker lost')
 
 
@@ -154,8 +155,8 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
     rows = await pending(raw)
     assert [(row["consumer"], row["times_delivered"]) for row in rows] == [(b"waiting", 0)] * (CONCURRENCY + 3)
     assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
-    assert not await raw.exists(keys.FAILURES)
-    assert b"worker-a" not in [row["name"] for row in await raw.xinfo_consumers(keys.QUEUE, keys.GROUP)]
+    assert not await raw.exists(KEYS.failures)
+    assert b"worker-a" not in [row["name"] for row in await raw.xinfo_consumers(KEYS.queue, keys.GROUP)]
 
 
 async def test_it_stops_at_once_when_idle(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,16 +174,16 @@ async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_deliver
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     unreadable, *others = await schedule(store, receiver.url, 20)
-    await raw.hset(keys.TASKS, unreadable, "{")
+    await raw.hset(KEYS.tasks, unreadable, "{")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_until(worker, stop))
         await settled(raw, 19)
-        await wait_until(lambda: raw.zcard(keys.DEAD), "it is buried")
+        await wait_until(lambda: raw.zcard(KEYS.dead), "it is buried")
         stop.set()
     assert receiver.times_by_key == dict.fromkeys(others, 1)
-    assert await raw.hget(keys.FAILURES, unreadable) == b'0 {"error":"unreadable record","elapsed_ms":0}'
-    assert await raw.hget(keys.COUNTERS, "failed") is None
+    assert await raw.hget(KEYS.failures, unreadable) == b'0 {"error":"unreadable record","elapsed_ms":0}'
+    assert await raw.hget(KEYS.counters, "failed") is None
     assert await store.cancel([(unreadable, None)]) == "C"
 
 
@@ -192,31 +193,31 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     """Also where it failed before, and waits for its retry."""
     *newer, sound = await schedule(store, receiver.url, 4)
     for key in newer:
-        record: bytes = await store.client.command("HGET", keys.TASKS, key)
-        await raw.hset(keys.TASKS, key, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
-    await raw.hset(keys.FAILURES, newer[0], '1 {"error":"answered 500","elapsed_ms":1}')
+        record: bytes = await store.client.command("HGET", KEYS.tasks, key)
+        await raw.hset(KEYS.tasks, key, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+    await raw.hset(KEYS.failures, newer[0], '1 {"error":"answered 500","elapsed_ms":1}')
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_until(worker, stop))
         await settled(raw, 1)
 
         async def are_deferred() -> bool:
-            return await raw.zcard(keys.DUE) == 3
+            return await raw.zcard(KEYS.due) == 3
 
         await wait_until(are_deferred, "they are deferred")
         stop.set()
     assert receiver.times_by_key == {sound: 1}
     for key in newer:
-        until_ms = await raw.zscore(keys.DUE, key)
+        until_ms = await raw.zscore(KEYS.due, key)
         assert until_ms is not None
         assert NEWER_DELAY_MS / 2 < until_ms - redis_ms(await store.client.command("TIME")) <= NEWER_DELAY_MS
-    assert await raw.hgetall(keys.FAILURES) == {newer[0].encode(): b'1 {"error":"answered 500","elapsed_ms":1}'}
-    assert not int(await raw.hget(keys.COUNTERS, "failed") or 0)
+    assert await raw.hgetall(KEYS.failures) == {newer[0].encode(): b'1 {"error":"answered 500","elapsed_ms":1}'}
+    assert not int(await raw.hget(KEYS.counters, "failed") or 0)
     # One line for all of them.
     [line] = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "left-to-newer"]
     assert line["error"] == "written by a newer version: its member headers is not known here"
     # A newer worker's record is as it was.
-    record = await store.client.command("HGET", keys.TASKS, newer[0])
+    record = await store.client.command("HGET", KEYS.tasks, newer[0])
     assert record.endswith(b'"data":"c"},"data":1}')
     assert await store.cancel([(key, None) for key in newer]) == "CCC"
 

@@ -15,6 +15,7 @@ from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
+from tests.support.names import KEYS
 from tests.support.store import SCRIPTS, Store
 
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
@@ -27,7 +28,7 @@ class Service:
     """What speaks Redis in a process of the service."""
 
     def __init__(self, url: str) -> None:
-        self.client = RedisClient(url, 3)
+        self.client = RedisClient(url, 3, KEYS)
         self.store = Store(self.client, "liar")
         self.views = Views(self.client)
         self.reader = QueueReader(self.client, "liar")

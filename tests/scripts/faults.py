@@ -7,6 +7,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, State, ask
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 Redis = redis.asyncio.Redis
@@ -30,28 +31,28 @@ def seed(function: Seed) -> Seed:
 @seed
 async def gone_from_due(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store, "mail")
-    await ask(raw, "ZREM", keys.DUE, task.key)
+    await ask(raw, "ZREM", KEYS.due, task.key)
     return {"nowhere": {task.key}}, task.key, DUE
 
 
 @seed
 async def gone_from_due_after_a_failure(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.deferred(store)
-    await ask(raw, "ZREM", keys.DUE, task.key)
+    await ask(raw, "ZREM", KEYS.due, task.key)
     return {"nowhere": {task.key}}, task.key, DEFERRED
 
 
 @seed
 async def gone_from_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.dead(store)
-    await ask(raw, "ZREM", keys.DEAD, task.key)
+    await ask(raw, "ZREM", KEYS.dead, task.key)
     return {"nowhere": {task.key}}, task.key, DEFERRED
 
 
 @seed
 async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "HDEL", keys.ENTRIES, task.key)
+    await ask(raw, "HDEL", KEYS.entries, task.key)
     return {"nowhere": {task.key}, "stray entry": {task.claim.id}}, task.key, DUE
 
 
@@ -61,53 +62,53 @@ async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State
 @seed
 async def gone_from_queue(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store, "mail")
-    await ask(raw, "XDEL", keys.QUEUE, task.claim.id)
+    await ask(raw, "XDEL", KEYS.queue, task.claim.id)
     return {"no entry": {task.key}}, task.key, QUEUED
 
 
 @seed
 async def gone_from_queue_in_delivery(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    await ask(raw, "XDEL", keys.QUEUE, task.claim.id)
+    await ask(raw, "XDEL", KEYS.queue, task.claim.id)
     return {"no entry": {task.key}, "stray pending": {task.claim.id}}, task.key, QUEUED
 
 
 @seed
 async def in_the_entry_of_another(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, other = await states.in_delivery(store), await states.queued(store)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, other.claim.id)
+    await ask(raw, "HSET", KEYS.entries, task.key, other.claim.id)
     return {"no entry": {task.key}, "stray entry": {task.claim.id}}, task.key, QUEUED
 
 
 @seed
 async def in_an_entry_of_no_id(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, "no id")
+    await ask(raw, "HSET", KEYS.entries, task.key, "no id")
     return {"no entry": {task.key}, "stray entry": {task.claim.id}}, task.key, QUEUED
 
 
 @seed
 async def in_an_entry_by_half_its_id(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, task.claim.id.partition("-")[0])
+    await ask(raw, "HSET", KEYS.entries, task.key, task.claim.id.partition("-")[0])
     return {"no entry": {task.key}, "stray entry": {task.claim.id}}, task.key, QUEUED
 
 
 @seed
 async def in_an_entry_of_another_service(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "XDEL", keys.QUEUE, task.claim.id)
-    entry_id: bytes = await ask(raw, "XADD", keys.QUEUE, "*", "other", task.key)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, entry_id)
+    await ask(raw, "XDEL", KEYS.queue, task.claim.id)
+    entry_id: bytes = await ask(raw, "XADD", KEYS.queue, "*", "other", task.key)
+    await ask(raw, "HSET", KEYS.entries, task.key, entry_id)
     return {"no entry": {task.key}, "stray entry": {entry_id.decode()}}, task.key, QUEUED
 
 
 @seed
 async def in_an_entry_with_more_fields(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "XDEL", keys.QUEUE, task.claim.id)
-    entry_id: bytes = await ask(raw, "XADD", keys.QUEUE, "*", "key", task.key, "more", "1")
-    await ask(raw, "HSET", keys.ENTRIES, task.key, entry_id)
+    await ask(raw, "XDEL", KEYS.queue, task.claim.id)
+    entry_id: bytes = await ask(raw, "XADD", KEYS.queue, "*", "key", task.key, "more", "1")
+    await ask(raw, "HSET", KEYS.entries, task.key, entry_id)
     return {"no entry": {task.key}, "stray entry": {entry_id.decode()}}, task.key, QUEUED
 
 
@@ -117,43 +118,43 @@ async def in_an_entry_with_more_fields(store: Store, raw: Redis) -> tuple[Found,
 @seed
 async def in_due_and_in_delivery(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store, "mail")
-    await ask(raw, "ZADD", keys.DUE, 1, task.key)
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
     return {"several places": {task.key}}, task.key, IN_DELIVERY
 
 
 @seed
 async def in_due_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.dead(store, "mail")
-    await ask(raw, "ZADD", keys.DUE, 1, task.key)
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
     return {"several places": {task.key}, "not listed": {task.key}}, task.key, DEFERRED
 
 
 @seed
 async def in_the_queue_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "ZADD", keys.DEAD, 1, task.key)
+    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
     return {"several places": {task.key}}, task.key, QUEUED
 
 
 @seed
 async def in_all_three_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    await ask(raw, "ZADD", keys.DEAD, 1, task.key)
-    await ask(raw, "ZADD", keys.DUE, 1, task.key)
+    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
     return {"several places": {task.key}}, task.key, IN_DELIVERY
 
 
 @seed
 async def in_due_and_in_an_entry_that_is_gone(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, "1-1")
+    await ask(raw, "HSET", KEYS.entries, task.key, "1-1")
     return {"several places": {task.key}}, task.key, DUE
 
 
 @seed
 async def dead_and_in_an_entry_that_is_gone(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.dead(store, "mail")
-    await ask(raw, "HSET", keys.ENTRIES, task.key, "1-1")
+    await ask(raw, "HSET", KEYS.entries, task.key, "1-1")
     return {"several places": {task.key}}, task.key, DEAD
 
 
@@ -163,7 +164,7 @@ async def dead_and_in_an_entry_that_is_gone(store: Store, raw: Redis) -> tuple[F
 def seed_without_a_record(name: str) -> None:
     async def without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
         task = await states.MAKERS[name][0](store)
-        await ask(raw, "HDEL", keys.TASKS, task.key)
+        await ask(raw, "HDEL", KEYS.tasks, task.key)
         return {"no record": {task.key}}, task.key, MISSING
 
     SEEDS[f"{name} without a record"] = without_a_record
@@ -177,23 +178,23 @@ for state in states.MAKERS:
 @seed
 async def in_all_places_of_a_type_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.redelivered(store, "mail")
-    await ask(raw, "ZADD", keys.DEAD, 1, task.key)
-    await ask(raw, "ZADD", keys.DUE, 1, task.key)
-    await ask(raw, "HDEL", keys.TASKS, task.key)
+    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
+    await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}, "wrongly listed": {task.key}}, task.key, MISSING
 
 
 @seed
 async def in_an_entry_of_no_id_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.missing(store)
-    await ask(raw, "HSET", keys.ENTRIES, task.key, "no id")
+    await ask(raw, "HSET", KEYS.entries, task.key, "no id")
     return {"no record": {task.key}}, task.key, MISSING
 
 
 @seed
 async def a_failure_of_no_task(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.missing(store)
-    await ask(raw, "HSET", keys.FAILURES, task.key, b"1 " + states.FAILURE)
+    await ask(raw, "HSET", KEYS.failures, task.key, b"1 " + states.FAILURE)
     return {"stray failure": {task.key}}, task.key, MISSING
 
 
@@ -203,30 +204,30 @@ async def a_failure_of_no_task(store: Store, raw: Redis) -> tuple[Found, str, St
 @seed
 async def a_second_entry(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    entry_id: bytes = await ask(raw, "XADD", keys.QUEUE, "*", "key", task.key)
+    entry_id: bytes = await ask(raw, "XADD", KEYS.queue, "*", "key", task.key)
     return {"stray entry": {entry_id.decode()}}, task.key, IN_DELIVERY
 
 
 @seed
 async def an_entry_of_a_waiting_task_that_a_worker_has(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store)
-    entry_id: bytes = await ask(raw, "XADD", keys.QUEUE, "*", "key", task.key)
-    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", keys.QUEUE, ">")
+    entry_id: bytes = await ask(raw, "XADD", KEYS.queue, "*", "key", task.key)
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", KEYS.queue, ">")
     return {"stray entry": {entry_id.decode()}}, task.key, DUE
 
 
 @seed
 async def an_entry_that_is_not_of_this_service(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    entry_id: bytes = await ask(raw, "XADD", keys.QUEUE, "*", "other", task.key)
+    entry_id: bytes = await ask(raw, "XADD", KEYS.queue, "*", "other", task.key)
     return {"stray entry": {entry_id.decode()}}, task.key, QUEUED
 
 
 @seed
 async def a_pending_id_of_no_entry(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    await ask(raw, "XDEL", keys.QUEUE, task.claim.id)
-    for place in (keys.TASKS, keys.ENTRIES):
+    await ask(raw, "XDEL", KEYS.queue, task.claim.id)
+    for place in (KEYS.tasks, KEYS.entries):
         await ask(raw, "HDEL", place, task.key)
     return {"stray pending": {task.claim.id}}, task.key, MISSING
 
@@ -237,22 +238,22 @@ async def a_pending_id_of_no_entry(store: Store, raw: Redis) -> tuple[Found, str
 @seed
 async def of_a_consumer_that_was_deleted(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store, "mail")
-    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", keys.QUEUE, ">")
-    assert await ask(raw, "XGROUP", "DELCONSUMER", keys.QUEUE, keys.GROUP, "worker-b") == 1
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", KEYS.queue, ">")
+    assert await ask(raw, "XGROUP", "DELCONSUMER", KEYS.queue, keys.GROUP, "worker-b") == 1
     return {"forgotten": {task.claim.id}}, task.key, QUEUED
 
 
 @seed
 async def acknowledged_by_another(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.redelivered(store)
-    await ask(raw, "XACK", keys.QUEUE, keys.GROUP, task.claim.id)
+    await ask(raw, "XACK", KEYS.queue, keys.GROUP, task.claim.id)
     return {"forgotten": {task.claim.id}}, task.key, State("queued", attempts=1)
 
 
 @seed
 async def passed_by(store: Store, raw: Redis) -> tuple[Found, str, State]:
     tasks = [await states.queued(store) for _ in range(3)]
-    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, "$")
+    await ask(raw, "XGROUP", "SETID", KEYS.queue, keys.GROUP, "$")
     return {"forgotten": {task.claim.id for task in tasks}}, tasks[1].key, QUEUED
 
 
@@ -260,15 +261,15 @@ async def passed_by(store: Store, raw: Redis) -> tuple[Found, str, State]:
 async def passed_by_for_ever(store: Store, raw: Redis) -> tuple[Found, str, State]:
     tasks = [await states.queued(store) for _ in range(3)]
     # What is queued anew is behind this too.
-    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, f"{2**64 - 1}-0")
+    await ask(raw, "XGROUP", "SETID", KEYS.queue, keys.GROUP, f"{2**64 - 1}-0")
     return {"forgotten": {task.claim.id for task in tasks}}, tasks[1].key, QUEUED
 
 
 @seed
 async def passed_by_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "XGROUP", "SETID", keys.QUEUE, keys.GROUP, "$")
-    await ask(raw, "HDEL", keys.TASKS, task.key)
+    await ask(raw, "XGROUP", "SETID", KEYS.queue, keys.GROUP, "$")
+    await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}}, task.key, MISSING
 
 
@@ -278,57 +279,57 @@ async def passed_by_without_a_record(store: Store, raw: Redis) -> tuple[Found, s
 @seed
 async def not_in_the_index_of_its_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, _ = await states.in_delivery(store, "mail"), await states.in_due(store, "mail")
-    await ask(raw, "ZREM", keys.type_index("mail"), task.key)
+    await ask(raw, "ZREM", KEYS.type_index("mail"), task.key)
     return {"not listed": {task.key}}, task.key, IN_DELIVERY
 
 
 @seed
 async def the_only_one_of_its_type_and_not_in_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store, "mail")
-    await ask(raw, "ZREM", keys.type_index("mail"), task.key)
+    await ask(raw, "ZREM", KEYS.type_index("mail"), task.key)
     return {"not listed": {task.key}, "empty type": {"mail"}}, task.key, DUE
 
 
 @seed
 async def of_a_type_that_is_not_named(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, _ = await states.in_due(store, "mail"), await states.in_due(store, "bill")
-    await ask(raw, "SREM", keys.TYPES, "mail")
+    await ask(raw, "SREM", KEYS.types, "mail")
     return {"not listed": {task.key}}, task.key, DUE
 
 
 @seed
 async def dead_and_in_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, _ = await states.dead(store, "mail"), await states.in_due(store, "mail")
-    await ask(raw, "ZADD", keys.type_index("mail"), 1, task.key)
+    await ask(raw, "ZADD", KEYS.type_index("mail"), 1, task.key)
     return {"wrongly listed": {task.key}}, task.key, DEAD
 
 
 @seed
 async def gone_but_for_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.missing(store)
-    await ask(raw, "ZADD", keys.type_index("mail"), 1, task.key)
-    await ask(raw, "SADD", keys.TYPES, "mail")
+    await ask(raw, "ZADD", KEYS.type_index("mail"), 1, task.key)
+    await ask(raw, "SADD", KEYS.types, "mail")
     return {"wrongly listed": {task.key}}, task.key, MISSING
 
 
 @seed
 async def in_the_index_of_another_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, _ = await states.in_due(store, "mail"), await states.in_due(store, "bill")
-    await ask(raw, "ZADD", keys.type_index("bill"), 1, task.key)
+    await ask(raw, "ZADD", KEYS.type_index("bill"), 1, task.key)
     return {"wrongly listed": {task.key}}, task.key, DUE
 
 
 @seed
 async def in_an_index_without_a_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task, _ = await states.queued(store), await states.in_due(store, "bill")
-    await ask(raw, "ZADD", keys.type_index("bill"), 1, task.key)
+    await ask(raw, "ZADD", KEYS.type_index("bill"), 1, task.key)
     return {"wrongly listed": {task.key}}, task.key, QUEUED
 
 
 @seed
 async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store, "mail")
-    await ask(raw, "SADD", keys.TYPES, "bill")
+    await ask(raw, "SADD", KEYS.types, "bill")
     return {"empty type": {"bill"}}, task.key, DUE
 
 
@@ -339,6 +340,6 @@ async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, St
 async def a_counter_that_is_no_number(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store)
     await ask(
-        raw, "HSET", keys.COUNTERS, "died", "many", "failed", "007", "lost", "1e3", "cancelled", "-", "others", "x"
+        raw, "HSET", KEYS.counters, "died", "many", "failed", "007", "lost", "1e3", "cancelled", "-", "others", "x"
     )
     return {"no number": {"died", "failed", "lost", "cancelled"}}, task.key, DUE

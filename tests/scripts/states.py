@@ -14,6 +14,7 @@ from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.timing import SWEEP_HOLD_MS, WINDOW_MS
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -66,7 +67,7 @@ def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Failed]:
 
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:
     """A change of what is stored of the task now (or of nothing) to the same with other data."""
-    [raw] = await store.client.command("HMGET", keys.TASKS, task.key)
+    [raw] = await store.client.command("HMGET", KEYS.tasks, task.key)
     due_ms = decode_record(raw).due if raw else 0
     tail_after = record_tail(WEBHOOK, (TTL_MS if ttl_ms is None else ttl_ms) / 1000, task.type, data)
     return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type)
@@ -78,7 +79,7 @@ async def change(store: Store, task: Task, ttl_ms: int | None = None, data: byte
 async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> Task:
     new = new_task(ttl_ms, type_name)
     await store.schedule([new])
-    entry_id = await store.client.command("HGET", keys.ENTRIES, new.key) or b"1-1"
+    entry_id = await store.client.command("HGET", KEYS.entries, new.key) or b"1-1"
     record = decode_record(b'{"due":1' + new.tail)
     return Task(new.key, Claim(entry_id.decode(), new.key, record, 0), type_name)
 
@@ -86,7 +87,7 @@ async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> 
 async def claimed(store: Store, limit: int) -> list[Claim]:
     """Claim that many entries, all of which must be there; and no other, where it is none."""
     if not limit:  # the reader would wait for one
-        read = ("XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", keys.QUEUE, ">")
+        read = ("XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", KEYS.queue, ">")
         assert not await store.client.command(*read)
         return []
     reader = QueueReader(store.client, store.name)
@@ -113,19 +114,19 @@ async def leave_gap(store: Store) -> None:
     """Let the last sign of a sweeping worker be longer ago than the hold."""
     now_ms = redis_ms(await store.client.command("TIME"))
     long_ago_ms = now_ms - SWEEP_HOLD_MS - 1_000
-    await store.client.command("HSET", keys.SWEEP, "next_ms", long_ago_ms, "seen_ms", long_ago_ms)
+    await store.client.command("HSET", KEYS.sweep, "next_ms", long_ago_ms, "seen_ms", long_ago_ms)
 
 
 async def plan_sweep(store: Store, in_ms: int = 0) -> None:
     """Make the next step of the sweep due then."""
     now_ms = redis_ms(await store.client.command("TIME"))
-    await store.client.command("HSET", keys.SWEEP, "next_ms", now_ms + in_ms)
+    await store.client.command("HSET", KEYS.sweep, "next_ms", now_ms + in_ms)
 
 
 async def set_idle(raw: redis.asyncio.Redis, idle_ms: int, *claims: Claim, owner: str = "worker-a") -> None:
     """Make pending entries idle for so long, as if the time had passed."""
     ids = [claim.id for claim in claims]
-    await raw.execute_command("XCLAIM", keys.QUEUE, keys.GROUP, owner, 0, *ids, "IDLE", idle_ms, "JUSTID")
+    await raw.execute_command("XCLAIM", KEYS.queue, keys.GROUP, owner, 0, *ids, "IDLE", idle_ms, "JUSTID")
 
 
 async def missing(store: Store, type_name: str | None = None) -> Task:
@@ -140,7 +141,7 @@ async def in_due(store: Store, type_name: str | None = None) -> Task:
 async def overdue(store: Store, type_name: str | None = None) -> Task:
     """In DUE, and its time has come."""
     task = await scheduled(store, 1, type_name)
-    due_ms = int(await store.client.command("ZSCORE", keys.DUE, task.key))
+    due_ms = int(await store.client.command("ZSCORE", KEYS.due, task.key))
 
     async def is_due() -> bool:
         return redis_ms(await store.client.command("TIME")) >= due_ms
@@ -216,8 +217,8 @@ async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
 
 async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
-    record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (keys.TASKS, keys.FAILURES, keys.ENTRIES)]
-    is_due, is_dead = [await ask(raw, "ZSCORE", at, key) is not None for at in (keys.DUE, keys.DEAD)]
+    record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
+    is_due, is_dead = [await ask(raw, "ZSCORE", at, key) is not None for at in (KEYS.due, KEYS.dead)]
     assert is_due + is_dead + (entry_id is not None) == (record is not None), "must stand in one place"
     attempts = int(failure.split()[0]) if failure else 0
     if record is None:
@@ -235,7 +236,7 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
 
 async def _pending_row(raw: redis.asyncio.Redis, entry_id: str | bytes) -> Any:
     """Id, owner, idle ms and delivery count of an entry; None if it is not pending."""
-    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, entry_id, entry_id, 1)
+    rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, entry_id, entry_id, 1)
     return rows[0] if rows else None
 
 
@@ -247,23 +248,23 @@ async def waits_ms(raw: redis.asyncio.Redis, claim: Claim) -> int:
 
 
 async def due_ms(raw: redis.asyncio.Redis, key: str) -> int | None:
-    score = await ask(raw, "ZSCORE", keys.DUE, key)
+    score = await ask(raw, "ZSCORE", KEYS.due, key)
     return None if score is None else int(score)
 
 
 async def entry_of(raw: redis.asyncio.Redis, key: str) -> str | None:
-    entry_id = await ask(raw, "HGET", keys.ENTRIES, key)
+    entry_id = await ask(raw, "HGET", KEYS.entries, key)
     return entry_id.decode() if entry_id else None
 
 
 async def record_of(raw: redis.asyncio.Redis, key: str) -> bytes:
-    record: bytes = await ask(raw, "HGET", keys.TASKS, key)
+    record: bytes = await ask(raw, "HGET", KEYS.tasks, key)
     return record
 
 
 async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
     """The counters that are not zero."""
-    answer = await ask(raw, "HGETALL", keys.COUNTERS)
+    answer = await ask(raw, "HGETALL", KEYS.counters)
     # A list where answers are left as they come.
     counts = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
     return {name.decode(): int(count) for name, count in counts if int(count)}
@@ -271,8 +272,8 @@ async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:
 
 async def typed_keys(raw: redis.asyncio.Redis) -> dict[str, set[str]]:
     """The tasks in the index of each type that the set of names names."""
-    names = [name.decode() for name in await ask(raw, "SMEMBERS", keys.TYPES)]
-    found = {name: await ask(raw, "ZRANGE", keys.type_index(name), 0, -1) for name in names}
+    names = [name.decode() for name in await ask(raw, "SMEMBERS", KEYS.types)]
+    found = {name: await ask(raw, "ZRANGE", KEYS.type_index(name), 0, -1) for name in names}
     return {name: {key.decode() for key in members} for name, members in found.items()}
 
 
@@ -292,9 +293,9 @@ async def dump(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
         # Of hashes and sets Redis promises no order.
         found[name] = dict(zip(answer[::2], answer[1::2], strict=True)) if command == "HGETALL" else answer
         found[name] = set(answer) if command == "SMEMBERS" else found[name]
-    has_queue = await ask(raw, "TYPE", keys.QUEUE) == b"stream"
-    if groups := has_queue and await ask(raw, "XINFO", "GROUPS", keys.QUEUE):
-        rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 100_000)
+    has_queue = await ask(raw, "TYPE", KEYS.queue) == b"stream"
+    if groups := has_queue and await ask(raw, "XINFO", "GROUPS", KEYS.queue):
+        rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 100_000)
         found[b"pending"] = [(entry_id, owner, count) for entry_id, owner, _, count in rows]
         found[b"group"] = groups
     return found

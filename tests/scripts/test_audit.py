@@ -50,6 +50,7 @@ from tests.scripts.states import (
     typed_keys,
 )
 from tests.support.audit import problems
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -130,11 +131,11 @@ async def test_after_a_repair_every_task_is_delivered_once(
 ) -> None:
     _, key, state = await SEEDS[name](store, raw)
     await repaired(client)
-    for member in await ask(raw, "ZRANGE", keys.DUE, 0, -1):
-        await ask(raw, "ZADD", keys.DUE, 1, member)
+    for member in await ask(raw, "ZRANGE", KEYS.due, 0, -1):
+        await ask(raw, "ZADD", KEYS.due, 1, member)
     await store.promote()
     claims, _ = await store.load(await store.pending(10))
-    claims += await claimed(store, await ask(raw, "XLEN", keys.QUEUE) - len(claims))
+    claims += await claimed(store, await ask(raw, "XLEN", KEYS.queue) - len(claims))
     assert [claim.key for claim in claims].count(key) == (state.place not in ("missing", "dead"))
     assert await store.settle(claims) == [1] * len(claims)
     assert await state_of(raw, key) == (DEAD if state == DEAD else MISSING)
@@ -156,7 +157,7 @@ async def test_an_empty_redis_is_sound(client: RedisClient) -> None:
     assert await found(client, repairs=True) == []
 
 
-@pytest.mark.parametrize("loss", [("XGROUP", "DESTROY", keys.QUEUE, keys.GROUP), ("DEL", keys.QUEUE)])
+@pytest.mark.parametrize("loss", [("XGROUP", "DESTROY", KEYS.queue, keys.GROUP), ("DEL", KEYS.queue)])
 async def test_a_group_that_is_missing_is_made(
     loss: tuple[str, ...], store: Store, client: RedisClient, raw: Redis
 ) -> None:
@@ -176,7 +177,7 @@ async def test_a_task_is_put_back_at_its_due_time_and_keeps_its_place_in_the_ind
 ) -> None:
     task = await states.in_due(store, "mail")
     before = await dump(raw)
-    await ask(raw, "ZREM", keys.DUE, task.key)
+    await ask(raw, "ZREM", KEYS.due, task.key)
     await found(client, repairs=True)
     assert await dump(raw) == before
 
@@ -184,7 +185,7 @@ async def test_a_task_is_put_back_at_its_due_time_and_keeps_its_place_in_the_ind
 async def test_a_task_is_put_back_into_its_index_at_its_due_time(store: Store, client: RedisClient, raw: Redis) -> None:
     await states.in_due(store, "mail")
     before = await dump(raw)
-    await ask(raw, "DEL", keys.type_index("mail"))
+    await ask(raw, "DEL", KEYS.type_index("mail"))
     await found(client, repairs=True)
     assert await dump(raw) == before
 
@@ -192,7 +193,7 @@ async def test_a_task_is_put_back_into_its_index_at_its_due_time(store: Store, c
 async def test_a_task_put_back_before_all_others_rings_the_bell(store: Store, client: RedisClient, raw: Redis) -> None:
     later, task = await states.in_due(store), await states.overdue(store)
     due_at = await due_ms(raw, task.key)
-    await ask(raw, "ZREM", keys.DUE, task.key)
+    await ask(raw, "ZREM", KEYS.due, task.key)
     async with listening(client) as rings:
         before = len(rings)
         await found(client, repairs=True)
@@ -216,8 +217,8 @@ async def listening(client: RedisClient) -> AsyncIterator[list[None]]:
 
 async def test_a_record_that_cannot_be_read_is_told_and_left(store: Store, client: RedisClient, raw: Redis) -> None:
     standing, lying = await states.in_due(store, "mail"), await states.in_due(store)
-    await ask(raw, "HSET", keys.TASKS, standing.key, "{", lying.key, b'{"due":"\xff')
-    await ask(raw, "ZREM", keys.DUE, lying.key)
+    await ask(raw, "HSET", KEYS.tasks, standing.key, "{", lying.key, b'{"due":"\xff')
+    await ask(raw, "ZREM", KEYS.due, lying.key)
     before = await dump(raw)
     for repairs in (False, True):
         findings = await found(client, repairs)
@@ -225,7 +226,7 @@ async def test_a_record_that_cannot_be_read_is_told_and_left(store: Store, clien
         assert all("HDEL {rs:0}:tasks" in finding.text for finding in findings)
         assert await dump(raw) == before
     # As the text advises.
-    await ask(raw, "HDEL", keys.TASKS, standing.key, lying.key)
+    await ask(raw, "HDEL", KEYS.tasks, standing.key, lying.key)
     assert (await repaired(client)).counters["lost"] == 2
 
 
@@ -245,7 +246,7 @@ async def test_a_record_that_says_nothing_is_loaded_as_unreadable_and_not_truste
     record: bytes, store: Store, client: RedisClient, raw: Redis
 ) -> None:
     sound, task = await states.queued(store), await states.queued(store, "mail")
-    await ask(raw, "HSET", keys.TASKS, task.key, record)
+    await ask(raw, "HSET", KEYS.tasks, task.key, record)
     assert by_kind(await found(client)) == {"unreadable record": {task.key}}
     assert [claim.record is UNREADABLE for claim in await claimed(store, 2)] == [False, True]
     stored = await Views(client).task(task.key)
@@ -258,7 +259,7 @@ async def test_a_record_that_says_nothing_is_loaded_as_unreadable_and_not_truste
 
 async def test_attempts_that_are_no_number_are_none(store: Store, client: RedisClient, raw: Redis) -> None:
     task = await states.queued(store)
-    await ask(raw, "HSET", keys.FAILURES, task.key, "many")
+    await ask(raw, "HSET", KEYS.failures, task.key, "many")
     [claim] = await claimed(store, 1)
     stored = await Views(client).task(task.key)
     assert stored is not None
@@ -270,8 +271,8 @@ async def test_a_record_that_cannot_be_read_is_taken_out_of_a_second_place(
     store: Store, client: RedisClient, raw: Redis
 ) -> None:
     task = await states.queued(store)
-    await ask(raw, "HSET", keys.TASKS, task.key, "[[")
-    await ask(raw, "ZADD", keys.DUE, 1, task.key)
+    await ask(raw, "HSET", KEYS.tasks, task.key, "[[")
+    await ask(raw, "ZADD", KEYS.due, 1, task.key)
     assert set(by_kind(await found(client, repairs=True))) == {"unreadable record", "several places"}
     assert await state_of(raw, task.key) == QUEUED
     await store.purge()
@@ -281,7 +282,7 @@ async def test_a_record_that_cannot_be_read_is_taken_out_of_a_second_place(
 async def test_what_is_lost_is_counted_once(name: str, store: Store, client: RedisClient, raw: Redis) -> None:
     for _ in range(2):
         task = await states.MAKERS[name][0](store)
-        await ask(raw, "HDEL", keys.TASKS, task.key)
+        await ask(raw, "HDEL", KEYS.tasks, task.key)
     await found(client, repairs=True)
     assert (await Views(client).ledger()).missing == 2
     before = await counters(raw)
@@ -294,13 +295,13 @@ async def test_the_record_of_a_dead_letter_that_is_lost_is_counted_already(
     store: Store, client: RedisClient, raw: Redis
 ) -> None:
     task = await states.dead(store)
-    await ask(raw, "HDEL", keys.TASKS, task.key)
+    await ask(raw, "HDEL", KEYS.tasks, task.key)
     assert "lost" not in (await repaired(client)).counters
 
 
 async def test_what_is_found_again_is_taken_off_the_lost(store: Store, client: RedisClient, raw: Redis) -> None:
     task = await states.dead(store)
-    await ask(raw, "ZREM", keys.DEAD, task.key)
+    await ask(raw, "ZREM", KEYS.dead, task.key)
     ledger = await repaired(client)
     assert (ledger.counters["died"], ledger.counters["lost"], ledger.due) == (1, -1, 1)
     assert await store.cancel([(task.key, None)]) == "C"
@@ -310,7 +311,7 @@ async def test_a_counter_that_is_no_number_counts_nothing_until_it_is_repaired(
     store: Store, client: RedisClient, raw: Redis
 ) -> None:
     assert await store.settle([(await states.in_delivery(store)).claim]) == [1]
-    await ask(raw, "HSET", keys.COUNTERS, "delivered", "one", b"\xff", b"\xff")
+    await ask(raw, "HSET", KEYS.counters, "delivered", "one", b"\xff", b"\xff")
     assert (await Views(client).ledger()).missing == 1
     assert (await repaired(client)).counters["lost"] == 1
     assert await store.settle([(await states.in_delivery(store)).claim]) == [1]
@@ -320,7 +321,7 @@ async def test_a_counter_that_is_no_number_counts_nothing_until_it_is_repaired(
 async def test_a_lost_counter_is_counted_as_lost(store: Store, client: RedisClient, raw: Redis) -> None:
     await states.in_due(store)
     assert await store.settle([(await states.in_delivery(store)).claim]) == [1]
-    await ask(raw, "HDEL", keys.COUNTERS, "delivered")
+    await ask(raw, "HDEL", KEYS.counters, "delivered")
     assert await found(client) == []
     assert (await Views(client).ledger()).missing == 1
     assert (await repaired(client)).counters["lost"] == 1
@@ -360,7 +361,7 @@ async def test_a_full_redis_takes_what_is_removed_or_queued_anew_and_refuses_wha
 
 
 async def test_a_full_redis_refuses_to_count_what_is_lost(store: Store, client: RedisClient, raw: Redis) -> None:
-    await ask(raw, "HSET", keys.COUNTERS, "scheduled", 1)
+    await ask(raw, "HSET", KEYS.counters, "scheduled", 1)
     async with full(raw):
         with pytest.raises(StoreFull):
             await balance(client)
@@ -414,7 +415,7 @@ async def test_a_start_reads_no_more_than_its_room_however_large_records_are(
     stats = re.findall(rb"cmdstat_eval(?:sha)?:calls=[0-9]+,usec=([0-9]+)", await ask(raw, "INFO", "commandstats"))
     assert sum(map(int, stats)) < 20_000, "ten records of 4 MB took 50 to 150 ms"
     # What is too large to be read is looked at all the same.
-    await ask(raw, "ZADD", keys.DEAD, 1, *[text for task in tasks for text in (1, task.key)][1:])
+    await ask(raw, "ZADD", KEYS.dead, 1, *[text for task in tasks for text in (1, task.key)][1:])
     assert by_kind(await sample(client)) == {"several places": {task.key for task in tasks}}
     await repaired(client)
 
@@ -440,8 +441,8 @@ async def test_the_audit_reads_each_of_many_large_records_of_a_type(
     walk = _Walk(client)
     records = await walk.records([task.key.encode() for task in tasks] + [b"gone"])
     assert [(record and record.type) for _, record in records] == ["mail"] * 8 + [None]
-    await ask(raw, "ZADD", keys.type_index("other"), *[text for task in tasks for text in (1, task.key)])
-    await ask(raw, "SADD", keys.TYPES, "other")
+    await ask(raw, "ZADD", KEYS.type_index("other"), *[text for task in tasks for text in (1, task.key)])
+    await ask(raw, "SADD", KEYS.types, "other")
     assert by_kind(await found(client)) == {"wrongly listed": {task.key for task in tasks}}
     await repaired(client)
 
@@ -456,11 +457,11 @@ def test_a_small_record_before_large_ones_makes_no_large_step() -> None:
 
 
 async def test_every_stray_entry_and_pending_id_of_many_is_found(store: Store, client: RedisClient, raw: Redis) -> None:
-    ids = {await ask(raw, "XADD", keys.QUEUE, "*", "key", "gone") for _ in range(2 * LOOK_LIMIT + 50)}
+    ids = {await ask(raw, "XADD", KEYS.queue, "*", "key", "gone") for _ in range(2 * LOOK_LIMIT + 50)}
     strays = {entry_id.decode() for entry_id in ids}
-    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", keys.QUEUE, ">")
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, "worker-b", "STREAMS", KEYS.queue, ">")
     assert by_kind(await found(client)) == {"stray entry": strays}
-    await ask(raw, "XDEL", keys.QUEUE, *ids)
+    await ask(raw, "XDEL", KEYS.queue, *ids)
     assert by_kind(await found(client)) == {"stray pending": strays}
     assert len(await found(client, repairs=True)) == len(strays)
     assert await found(client) == []
@@ -476,7 +477,7 @@ async def test_small_records_are_read_many_at_once_and_every_one_is_looked_at(
     answers.clear()
     assert await found(client) == []
     assert len(answers) < len(tasks) // 6
-    await ask(raw, "DEL", keys.DUE, keys.QUEUE, keys.ENTRIES)
+    await ask(raw, "DEL", KEYS.due, KEYS.queue, KEYS.entries)
     assert by_kind(await found(client)) == {"nowhere": {task.key for task in tasks}}
     assert len(await found(client, repairs=True)) == len(tasks)
     assert await typed_keys(raw) == {"mail": {task.key for task in tasks}}

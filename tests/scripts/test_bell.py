@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.scripts.states import Task, ask, change, dead, failed, in_delivery, in_due, new_task, overdue, waiting
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 BETTER_MS, WORSE_MS = 1_000, 900_000
@@ -18,10 +18,10 @@ async def heard(raw: redis.asyncio.Redis) -> AsyncIterator[list[bytes]]:
     """The rings within the block; known when it has ended."""
     rings: list[bytes] = []
     async with raw.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(keys.BELL)
+        await subscription.subscribe(KEYS.bell)
         await subscription.get_message(timeout=5)
         yield rings
-        await ask(raw, "PUBLISH", keys.BELL, "end of the test")
+        await ask(raw, "PUBLISH", KEYS.bell, "end of the test")
         while (message := await subscription.get_message(timeout=5)) is None or message["data"] != b"end of the test":
             if message is not None:
                 rings.append(message["data"])
@@ -79,7 +79,7 @@ async def test_what_is_due_behind_the_head_does_not_ring(name: str, store: Store
 async def test_the_first_task_of_an_empty_due_rings(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
     make, ring = RINGERS[name]
     task = await make(store)
-    await store.cancel([(key.decode(), None) for key in await ask(raw, "ZRANGE", keys.DUE, 0, -1)])
+    await store.cancel([(key.decode(), None) for key in await ask(raw, "ZRANGE", KEYS.due, 0, -1)])
     async with heard(raw) as rings:
         await ring(store, task, WORSE_MS)
     assert rings == [b""]

@@ -5,6 +5,7 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from tests.scripts.states import MAKERS, MISSING, ask, counters, dump, in_delivery, in_due, queued, state_of, traces
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 LETTERS = {
@@ -37,9 +38,9 @@ async def test_a_cancelled_task_leaves_nothing_but_its_count(
 async def test_a_cancelled_task_cannot_be_claimed(state: str, store: Store, raw: redis.asyncio.Redis) -> None:
     task = await MAKERS[state][0](store)
     await store.cancel([(task.key, None)])
-    assert await ask(raw, "XLEN", keys.QUEUE) == 0
-    assert await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10) == []
-    assert await ask(raw, "ZCARD", keys.DUE) == 0
+    assert await ask(raw, "XLEN", KEYS.queue) == 0
+    assert await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10) == []
+    assert await ask(raw, "ZCARD", KEYS.due) == 0
 
 
 async def test_each_task_of_a_batch_has_its_own_letter_and_the_others_stay(
@@ -50,7 +51,7 @@ async def test_each_task_of_a_batch_has_its_own_letter_and_the_others_stay(
     ]
     batch = [delivering.key, "unknown", waiting_for_time.key, in_queue.key, in_queue.key]
     assert await store.cancel([(key, None) for key in batch]) == "DNCCN"
-    assert await ask(raw, "HKEYS", keys.TASKS) == [bystander.key.encode()]
+    assert await ask(raw, "HKEYS", KEYS.tasks) == [bystander.key.encode()]
     assert await counters(raw) == {"scheduled": 4, "cancelled": 3}
 
 
@@ -73,6 +74,6 @@ async def test_a_batch_that_meets_a_lost_group_half_way_is_not_applied_by_halves
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
     tasks = [await in_due(store), await in_delivery(store)]
-    await ask(raw, "XGROUP", "DESTROY", keys.QUEUE, keys.GROUP)
+    await ask(raw, "XGROUP", "DESTROY", KEYS.queue, keys.GROUP)
     assert await store.cancel([(task.key, None) for task in tasks]) == "CC"
     assert await counters(raw) == {"scheduled": 2, "cancelled": 2}

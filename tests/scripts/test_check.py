@@ -7,9 +7,9 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from tests.scripts.states import dump, in_delivery, in_due
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 LUA = resources.files("redis_scheduler.store") / "lua"
@@ -40,20 +40,20 @@ async def test_it_leaves_nothing(is_empty: bool, redis_url: str, store: Store, r
         await in_due(store)
         await in_delivery(store)
     before = await dump(raw)
-    client = RedisClient(redis_url, 3)
+    client = RedisClient(redis_url, 3, KEYS)
     await client.meet()
     assert await dump(raw) == before
     assert not client.outage.must_check
     await client.aclose()
 
 
-@pytest.mark.parametrize("key", [key for key in keys.CHECKED[:-2] if key != keys.BELL])
+@pytest.mark.parametrize("key", [key for key in KEYS.checked[:-2] if key != KEYS.bell])
 async def test_a_foreign_key_is_named_before_anything_is_written(
     key: str, redis_url: str, raw: redis.asyncio.Redis
 ) -> None:
     await raw.flushall()
     await raw.rpush(key, "foreign")
-    client = RedisClient(redis_url, 3)
+    client = RedisClient(redis_url, 3, KEYS)
     with pytest.raises(StoreRefused, match=f"{re.escape(key)}: WRONGTYPE .* foreign program"):
         await Store(client, "worker-a").purge()
     assert await raw.keys() == [key.encode()]
@@ -64,7 +64,7 @@ async def test_a_foreign_key_is_named_before_anything_is_written(
 
 async def test_a_full_redis_is_not_what_it_looks_for(redis_url: str, raw: redis.asyncio.Redis) -> None:
     await raw.config_set("maxmemory", 1)
-    client = RedisClient(redis_url, 3)
+    client = RedisClient(redis_url, 3, KEYS)
     try:
         await client.meet()
     finally:
@@ -78,7 +78,7 @@ async def test_both_ways_to_run_a_script_are_tried(
 ) -> None:
     await client.meet()  # so that Redis knows the script
     await raw.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=[f"-{command}"])
-    refused = RedisClient(redis_url.replace("://", "://app:x@"), 3)
+    refused = RedisClient(redis_url.replace("://", "://app:x@"), 3, KEYS)
     try:
         with pytest.raises(StoreRefused, match=f"NOPERM .*'{command}'"):
             await refused.meet()

@@ -15,11 +15,12 @@ from tests.scripts import states
 from tests.scripts.conftest import Full
 from tests.scripts.states import DUE, IN_DELIVERY, MISSING, Task, ask, change, dump, failed, plan_sweep, state_of
 from tests.scripts.verbs import VERBS
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 PLACES = [
-    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-    *(keys.COUNTERS, keys.TYPES, keys.SWEEP),
+    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead),
+    *(KEYS.counters, KEYS.types, KEYS.sweep),
 ]
 COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "lost"]
 KEPT = "{rs:0}:kept"
@@ -82,7 +83,7 @@ async def test_a_counter_that_is_no_number_keeps_no_task_from_its_way(
 ) -> None:
     task = await VERBS[name].make(store)
     for counter in COUNTERS:
-        await ask(raw, "HSET", keys.COUNTERS, counter, value)
+        await ask(raw, "HSET", KEYS.counters, counter, value)
     await VERBS[name].call(store, task)
     assert await state_of(raw, task.key) == VERBS[name].after
     await mend(store)
@@ -99,7 +100,7 @@ async def test_whatever_stands_in_the_sweeps_fields_the_sweep_goes_on(
     await plan_sweep(store)
     other = await states.in_delivery(store)
     deferred = await states.deferred(store)
-    await ask(raw, "HSET", keys.SWEEP, field, value)
+    await ask(raw, "HSET", KEYS.sweep, field, value)
     # The first may hold the sweep, as after a gap.
     for _ in range(2):
         sweep = await store.reclaim(10)
@@ -108,10 +109,10 @@ async def test_whatever_stands_in_the_sweeps_fields_the_sweep_goes_on(
             await store.rewind(50_000)
         if sweep.entries:
             break
-        await ask(raw, "HDEL", keys.SWEEP, "held_until_ms")
+        await ask(raw, "HDEL", KEYS.sweep, "held_until_ms")
         await plan_sweep(store)
     assert [entry.key for entry in sweep.entries] == [task.key]
-    await ask(raw, "HSET", keys.SWEEP, field, value)
+    await ask(raw, "HSET", KEYS.sweep, field, value)
     await store.release([other.claim])
     assert (await state_of(raw, other.key)).owner == keys.WAITING
     assert await states.due_ms(raw, deferred.key)
@@ -123,11 +124,11 @@ async def test_whatever_stands_in_the_sweeps_fields_a_retry_is_parked_and_a_clai
 ) -> None:
     one, two = await states.in_delivery(store), await states.in_delivery(store)
     for value in ("x", "1e400", "nan", "99999999999999999999999"):
-        await ask(raw, "HSET", keys.SWEEP, field, value)
+        await ask(raw, "HSET", KEYS.sweep, field, value)
         await store.rewind(1_000)
-    await ask(raw, "HSET", keys.SWEEP, field, "x")
+    await ask(raw, "HSET", KEYS.sweep, field, "x")
     assert await store.retry(failed(one)) == [1]
-    await ask(raw, "HSET", keys.SWEEP, field, "x")
+    await ask(raw, "HSET", KEYS.sweep, field, "x")
     assert await store.release([two.claim]) == [1]
 
 
@@ -138,7 +139,7 @@ async def test_a_queue_that_takes_no_more_entries_loses_no_task(
 ) -> None:
     last = f"{2**64 - 1}-{2**64 - 1}"
     task = await VERBS[name].make(store)
-    await ask(raw, "XADD", keys.QUEUE, last, "key", "foreign")
+    await ask(raw, "XADD", KEYS.queue, last, "key", "foreign")
     if name == "schedule":
         before = await held(raw)
         async with full() if is_full else nullcontext():
@@ -151,13 +152,13 @@ async def test_a_queue_that_takes_no_more_entries_loses_no_task(
         assert await state_of(raw, task.key) == (IN_DELIVERY if name == "update" else DUE)
     # Nor does it keep an audit from its end.
     assert [finding.kind async for finding in audit(store.client)] == ["stray entry"]
-    await ask(raw, "DEL", keys.QUEUE)
+    await ask(raw, "DEL", KEYS.queue)
     await store.client.create_group()
     await mend(store)
 
 
 async def test_a_batch_that_a_foreign_key_refuses_leaves_nothing(store: Store, raw: redis.asyncio.Redis) -> None:
-    for place in (keys.TASKS, keys.ENTRIES, keys.DUE, keys.QUEUE):
+    for place in (KEYS.tasks, KEYS.entries, KEYS.due, KEYS.queue):
         await ask(raw, "DEL", place)
         await ask(raw, "SET", place, "foreign")
         before = await held(raw)
@@ -178,7 +179,7 @@ async def test_a_place_that_is_no_id_spoils_no_other_task_of_the_batch(
     makers = (states.in_due, states.queued, states.in_delivery, states.in_due)
     for ttl_ms in (None, 5_000):
         tasks = [await make(store) for make in reversed(makers)]
-        await ask(raw, "HSET", keys.ENTRIES, tasks[2].key, place)
+        await ask(raw, "HSET", KEYS.entries, tasks[2].key, place)
         _, letters = await store.update([await change(store, task, ttl_ms) for task in tasks])
         assert letters == "UDUU"
         for task in tasks:
@@ -195,7 +196,7 @@ async def test_a_failure_that_says_nothing_keeps_its_task_from_no_end(
 ) -> None:
     for end in (store.retry, store.defer, store.bury):
         task = await states.in_delivery(store)
-        await ask(raw, "HSET", keys.FAILURES, task.key, failure)
+        await ask(raw, "HSET", KEYS.failures, task.key, failure)
         [loaded], _ = await store.load([Entry(task.claim.id, task.key)])
         task.claim = loaded
         assert await end(failed(task)) == [1]
@@ -207,7 +208,7 @@ async def test_what_foreign_hands_wrote_in_a_writers_place_stops_no_write(
 ) -> None:
     task = await states.in_due(store)
     for verb in ("schedule", "cancel"):
-        await ask(raw, "SET", keys.writer(store.name, verb), "x")
+        await ask(raw, "SET", KEYS.writer(store.name, verb), "x")
     await states.in_due(store)
     assert await store.cancel([(task.key, None)]) == "C"
 
@@ -217,7 +218,7 @@ async def test_however_often_an_entry_was_claimed_it_is_taken(
     claims: int, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     tasks = [await states.waiting(store, delay_ms=0) for _ in range(3)]
-    place = (keys.QUEUE, keys.GROUP, keys.WAITING, 0, tasks[1].claim.id)
+    place = (KEYS.queue, keys.GROUP, keys.WAITING, 0, tasks[1].claim.id)
     await ask(raw, "XCLAIM", *place, "IDLE", 60_000, "RETRYCOUNT", claims, "JUSTID")
     await plan_sweep(store)
     assert [entry.key for entry in (await store.reclaim(10)).entries] == [task.key for task in tasks]
@@ -227,7 +228,7 @@ async def test_only_a_full_redis_is_taken_for_one(store: Store, raw: redis.async
     """Redis names the user in what it refuses."""
     task = await states.overdue(store)
     await ask(raw, "ACL", "SETUSER", "OOM", "on", ">password", "~*", "&*", "+@all")
-    client = RedisClient(redis_url.replace("://", "://OOM:password@"), timeout_s=5)
+    client = RedisClient(redis_url.replace("://", "://OOM:password@"), timeout_s=5, keys=KEYS)
     try:
         await client.command("PING")
         await ask(raw, "ACL", "SETUSER", "OOM", "-xadd")

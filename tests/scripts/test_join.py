@@ -6,10 +6,10 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from tests.scripts.states import ask
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 ID = "0123456789abcdef" * 2
@@ -21,7 +21,7 @@ async def test_the_first_process_makes_the_id_and_all_others_take_it(client: Red
         await deployment.join(client)
     [made] = {deployment.id for deployment in deployments}
     assert len(made) == 32
-    assert await client.command("GET", keys.INSTANCE) == made.encode()
+    assert await client.command("GET", KEYS.instance) == made.encode()
 
 
 async def test_a_redis_that_was_emptied_gets_the_same_id_again(client: RedisClient, raw: redis.asyncio.Redis) -> None:
@@ -30,7 +30,7 @@ async def test_a_redis_that_was_emptied_gets_the_same_id_again(client: RedisClie
     before = deployment.id
     await ask(raw, "FLUSHALL")
     await deployment.join(client)
-    assert (deployment.id, await client.command("GET", keys.INSTANCE)) == (before, before.encode())
+    assert (deployment.id, await client.command("GET", KEYS.instance)) == (before, before.encode())
 
 
 async def test_another_id_is_taken_and_told(client: RedisClient, raw: redis.asyncio.Redis) -> None:
@@ -38,7 +38,7 @@ async def test_another_id_is_taken_and_told(client: RedisClient, raw: redis.asyn
     deployment.tell(told.append)
     await deployment.join(client)
     await deployment.join(client)
-    await ask(raw, "SET", keys.INSTANCE, ID)
+    await ask(raw, "SET", KEYS.instance, ID)
     await deployment.join(client)
     assert told == [told[0], ID]
     deployment.tell(told.append)
@@ -49,27 +49,27 @@ async def test_what_foreign_hands_put_there_is_told_of_and_neither_taken_nor_del
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     for command in (
-        ("SET", keys.INSTANCE, "x\r\nAuthorization: other"),
-        ("SET", keys.INSTANCE, ""),
-        ("SET", keys.INSTANCE, ID.upper()),
-        ("SET", keys.INSTANCE, ID[1:]),
-        ("SET", keys.INSTANCE, f"{ID}0"),
-        ("HSET", keys.INSTANCE, "field", "value"),
-        ("RPUSH", keys.INSTANCE, ID),
+        ("SET", KEYS.instance, "x\r\nAuthorization: other"),
+        ("SET", KEYS.instance, ""),
+        ("SET", KEYS.instance, ID.upper()),
+        ("SET", KEYS.instance, ID[1:]),
+        ("SET", KEYS.instance, f"{ID}0"),
+        ("HSET", KEYS.instance, "field", "value"),
+        ("RPUSH", KEYS.instance, ID),
     ):
         deployment = Deployment()
         await deployment.join(client)
         before = deployment.id
-        await ask(raw, "DEL", keys.INSTANCE)
+        await ask(raw, "DEL", KEYS.instance)
         await ask(raw, *command)
-        held = await ask(raw, "DUMP", keys.INSTANCE)
+        held = await ask(raw, "DUMP", KEYS.instance)
         for _ in range(2):
-            with pytest.raises(StoreRefused, match=f"{re.escape(keys.INSTANCE)}: WRONGTYPE .* foreign program"):
+            with pytest.raises(StoreRefused, match=f"{re.escape(KEYS.instance)}: WRONGTYPE .* foreign program"):
                 await deployment.join(client)
-        assert (deployment.id, await ask(raw, "DUMP", keys.INSTANCE)) == (before, held)
-        await ask(raw, "DEL", keys.INSTANCE)
+        assert (deployment.id, await ask(raw, "DUMP", KEYS.instance)) == (before, held)
+        await ask(raw, "DEL", KEYS.instance)
         await deployment.join(client)
-        assert await client.command("GET", keys.INSTANCE) == before.encode()
+        assert await client.command("GET", KEYS.instance) == before.encode()
 
 
 async def test_a_full_redis_takes_an_id(client: RedisClient, raw: redis.asyncio.Redis) -> None:
@@ -77,7 +77,7 @@ async def test_a_full_redis_takes_an_id(client: RedisClient, raw: redis.asyncio.
     try:
         deployment = Deployment()
         await deployment.join(client)
-        assert await client.command("GET", keys.INSTANCE) == deployment.id.encode()
+        assert await client.command("GET", KEYS.instance) == deployment.id.encode()
     finally:
         await ask(raw, "CONFIG", "SET", "maxmemory", 0)
 
@@ -86,4 +86,4 @@ async def test_a_purge_keeps_the_id(client: RedisClient, store: Store) -> None:
     deployment = Deployment()
     await deployment.join(client)
     await store.purge()
-    assert await client.command("GET", keys.INSTANCE) == deployment.id.encode()
+    assert await client.command("GET", KEYS.instance) == deployment.id.encode()

@@ -8,6 +8,7 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from tests.scripts.states import DUE, MISSING, ask, claimed, in_delivery, queued, state_of
 from tests.scripts.verbs import VERBS
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -16,7 +17,7 @@ async def assert_works(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await queued(store)
     # Makes the group where no verb has needed it.
     await store.pending(1)
-    claims = await claimed(store, await ask(raw, "XLEN", keys.QUEUE) - len(await store.pending(10)))
+    claims = await claimed(store, await ask(raw, "XLEN", KEYS.queue) - len(await store.pending(10)))
     assert claims[-1].key == task.key
     assert await store.settle(claims) == [1] * len(claims)
 
@@ -27,7 +28,7 @@ async def test_every_verb_goes_on_after_the_group_was_destroyed(
 ) -> None:
     verb = VERBS[name]
     task = await verb.make(store)
-    await ask(raw, "XGROUP", "DESTROY", keys.QUEUE, keys.GROUP)
+    await ask(raw, "XGROUP", "DESTROY", KEYS.queue, keys.GROUP)
     await verb.call(store, task)
     await store.pending(1)
     assert await state_of(raw, task.key) == verb.after_destroy
@@ -56,7 +57,7 @@ async def test_every_verb_goes_on_after_the_scripts_were_flushed(
     assert await state_of(raw, task.key) == verb.after
 
 
-@pytest.mark.parametrize("loss", [("XGROUP", "DESTROY", keys.QUEUE, keys.GROUP), ("DEL", keys.QUEUE)])
+@pytest.mark.parametrize("loss", [("XGROUP", "DESTROY", KEYS.queue, keys.GROUP), ("DEL", KEYS.queue)])
 async def test_the_reader_makes_a_lost_group_and_passes_no_entry_over(
     loss: tuple[str, ...], store: Store, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
@@ -77,7 +78,7 @@ async def test_the_reader_makes_a_lost_group_and_passes_no_entry_over(
 
 async def test_a_success_counts_although_the_group_was_lost_meanwhile(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await in_delivery(store)
-    await ask(raw, "XGROUP", "DESTROY", keys.QUEUE, keys.GROUP)
+    await ask(raw, "XGROUP", "DESTROY", KEYS.queue, keys.GROUP)
     assert await store.settle([task.claim]) == [1]
     assert await store.pending(10) == []
-    assert await ask(raw, "XLEN", keys.QUEUE) == 0
+    assert await ask(raw, "XLEN", KEYS.queue) == 0

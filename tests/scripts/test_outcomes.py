@@ -30,6 +30,7 @@ from tests.scripts.states import (
     traces,
     waits_ms,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 Outcome = Callable[[Store, Task], Awaitable[list[int]]]
@@ -93,7 +94,7 @@ async def test_a_settled_task_leaves_nothing_behind(store: Store, raw: redis.asy
     task = await redelivered(store)
     assert await store.settle([task.claim]) == [1]
     assert await traces(raw, task) == []
-    assert await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10) == []
+    assert await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10) == []
 
 
 @pytest.mark.parametrize("verb", ["retry", "defer", "bury"])
@@ -102,7 +103,7 @@ async def test_the_last_failure_is_kept_with_the_number_of_attempts(
 ) -> None:
     task = await redelivered(store)
     await OUTCOMES[verb](store, task)
-    assert await ask(raw, "HGET", keys.FAILURES, task.key) == b"2 " + FAILURE
+    assert await ask(raw, "HGET", KEYS.failures, task.key) == b"2 " + FAILURE
 
 
 async def test_a_lost_worker_is_buried_without_a_failed_attempt(store: Store, raw: redis.asyncio.Redis) -> None:

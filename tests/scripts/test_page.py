@@ -5,7 +5,6 @@ import random
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
@@ -24,9 +23,10 @@ from tests.scripts.states import (
     tail,
     waiting,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 
-INDEX = f"{keys.SHARD}:a-sorted-set"
+INDEX = f"{KEYS.tag}:a-sorted-set"
 NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z", "-a", "_A", "A-", "A_"]
 """Keys whose byte order differs from that of a locale."""
 
@@ -169,7 +169,7 @@ async def test_every_cursor_that_is_given_is_taken_back(
     type_name = None if place == "due" else "mail"
     task = new_task(60_000, type_name)
     await store.schedule([task])
-    index = keys.DUE if place == "due" else keys.type_index("mail")
+    index = KEYS.due if place == "due" else KEYS.type_index("mail")
     for key in FOREIGN_KEYS:
         await ask(raw, "ZADD", index, score, key)
     for limit in (1, 2, 100):
@@ -180,17 +180,17 @@ async def test_every_cursor_that_is_given_is_taken_back(
 
 async def test_a_cursor_is_taken_back_behind_any_entry_of_the_queue(store: Store, raw: redis.asyncio.Redis) -> None:
     first = await queued(store)
-    added = [await ask(raw, "XADD", keys.QUEUE, "*", "key", key) for key in FOREIGN_KEYS]
-    added += [await ask(raw, "XADD", keys.QUEUE, f"{2**64 - 1}-{at}", "key", "é") for at in (5, 2**64 - 1)]
+    added = [await ask(raw, "XADD", KEYS.queue, "*", "key", key) for key in FOREIGN_KEYS]
+    added += [await ask(raw, "XADD", KEYS.queue, f"{2**64 - 1}-{at}", "key", "é") for at in (5, 2**64 - 1)]
     found = await pages(Views(store.client), 1)
     assert [key for page in found for key in page] == [first.key]
-    await ask(raw, "XDEL", keys.QUEUE, *added)
+    await ask(raw, "XDEL", KEYS.queue, *added)
 
 
 async def test_a_key_too_long_for_a_cursor_is_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await in_due(store)
-    await ask(raw, "ZADD", keys.DUE, 1, "x" * 100_000, 1, "y" * 1_001)
+    await ask(raw, "ZADD", KEYS.due, 1, "x" * 100_000, 1, "y" * 1_001)
     for limit in (1, 100):
         found = await pages(Views(store.client), limit)
         assert [key for page in found for key in page] == [task.key]
-    await ask(raw, "ZREM", keys.DUE, "x" * 100_000, "y" * 1_001)
+    await ask(raw, "ZREM", KEYS.due, "x" * 100_000, "y" * 1_001)

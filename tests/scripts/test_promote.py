@@ -5,7 +5,6 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store import claims as store_module
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Promotion
@@ -33,19 +32,20 @@ from tests.scripts.states import (
     state_of,
     waits_ms,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 
 async def queue(raw: redis.asyncio.Redis) -> list[str]:
-    return [fields[1].decode() for _, fields in await ask(raw, "XRANGE", keys.QUEUE, "-", "+")]
+    return [fields[1].decode() for _, fields in await ask(raw, "XRANGE", KEYS.queue, "-", "+")]
 
 
 async def overdue_tasks(store: Store, count: int) -> list[str]:
     """Tasks due a millisecond apart, all of them by now; the earliest first."""
     tasks = [new_task(count - number) for number in range(count)]
     await store.schedule(tasks)
-    last_ms = int(await store.client.command("ZSCORE", keys.DUE, tasks[0].key))
+    last_ms = int(await store.client.command("ZSCORE", KEYS.due, tasks[0].key))
 
     async def is_due() -> bool:
         return redis_ms(await store.client.command("TIME")) >= last_ms
@@ -176,7 +176,7 @@ async def test_once_its_room_is_used_up_no_more_is_claimed(
 
 
 async def test_an_entry_that_is_no_tasks_is_claimed_and_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
-    foreign = (await ask(raw, "XADD", keys.QUEUE, "*", "key", "foreign")).decode()
+    foreign = (await ask(raw, "XADD", KEYS.queue, "*", "key", "foreign")).decode()
     first, second = await overdue(store), await overdue(store)
     promotion = await store.promote(claims=2)
     assert (promotion.moved, [claim.key for claim in promotion.claims]) == (2, [first.key])
@@ -193,9 +193,9 @@ async def test_an_entry_that_was_deleted_before_anybody_claimed_it_is_passed_ove
     store: Store, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     for claim_with_promotion in (True, False):
-        gone = (await ask(raw, "XADD", keys.QUEUE, "*", "key", "gone")).decode()
+        gone = (await ask(raw, "XADD", KEYS.queue, "*", "key", "gone")).decode()
         task = await overdue(store)
-        await ask(raw, "XDEL", keys.QUEUE, gone)
+        await ask(raw, "XDEL", KEYS.queue, gone)
         if claim_with_promotion:
             assert [claim.key for claim in (await store.promote(claims=2)).claims] == [task.key]
         else:
@@ -209,7 +209,7 @@ async def test_what_cannot_be_taken_out_is_not_put(redis_url: str, store: Store,
     """As where somebody takes rights from the user of a running service: the task would stand twice."""
     [key] = await overdue_tasks(store, 1)
     await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all")
-    limited = RedisClient(f"{redis_url.replace('://', '://limited:password@', 1)}", 3)
+    limited = RedisClient(f"{redis_url.replace('://', '://limited:password@', 1)}", 3, KEYS)
     try:
         await limited.command("TIME")  # this checks that the user may do all that the service needs
         await ask(raw, "ACL", "SETUSER", "limited", "-zrem")

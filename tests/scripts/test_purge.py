@@ -3,10 +3,10 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -30,22 +30,22 @@ async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_l
     await store.schedule([new_task(type_name="mail")])
     await ask(raw, "SET", "another-service", "1")
     assert await store.purge() == len(MAKERS)
-    writers = {keys.writer(store.name, verb).encode() for verb in ("schedule", "purge")}
+    writers = {KEYS.writer(store.name, verb).encode() for verb in ("schedule", "purge")}
     left = await dump(raw)
     assert (
-        set(left) == {keys.COUNTERS.encode(), keys.QUEUE.encode(), b"group", b"pending", b"another-service"} | writers
+        set(left) == {KEYS.counters.encode(), KEYS.queue.encode(), b"group", b"pending", b"another-service"} | writers
     )
-    assert (left[keys.QUEUE.encode()], left[b"pending"]) == ([], [])
+    assert (left[KEYS.queue.encode()], left[b"pending"]) == ([], [])
 
 
 async def test_more_types_than_a_call_takes_are_all_deleted(store: Store, raw: redis.asyncio.Redis) -> None:
     names = [f"type-{number}" for number in range(2 * BATCH_LIMIT + 50)]
     for start in range(0, len(names), BATCH_LIMIT):
         await store.schedule([new_task(type_name=name) for name in names[start : start + BATCH_LIMIT]])
-    assert await ask(raw, "SCARD", keys.TYPES) == len(names)
+    assert await ask(raw, "SCARD", KEYS.types) == len(names)
     assert await store.purge() == len(names)
-    assert await ask(raw, "KEYS", keys.type_index("*")) == []
-    assert await ask(raw, "EXISTS", keys.TYPES) == 0
+    assert await ask(raw, "KEYS", KEYS.type_index("*")) == []
+    assert await ask(raw, "EXISTS", KEYS.types) == 0
     assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
 
 

@@ -26,6 +26,7 @@ from tests.scripts.states import (
     waiting,
     waits_ms,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -80,7 +81,7 @@ async def lost(store: Store, raw: redis.asyncio.Redis, *claims: int) -> list[str
     """Make a delivery for each number of claims, all of whose workers were lost, the last just now; return the tasks."""
     tasks = [await in_delivery(store) for _ in claims]
     for task, count in zip(tasks, claims, strict=True):
-        entry = ("XCLAIM", keys.QUEUE, keys.GROUP, "worker-z", 0, task.claim.id)
+        entry = ("XCLAIM", KEYS.queue, keys.GROUP, "worker-z", 0, task.claim.id)
         await ask(raw, *entry, "IDLE", WINDOW_MS, "RETRYCOUNT", count, "JUSTID")
     return [task.key for task in tasks]
 
@@ -238,13 +239,13 @@ async def test_what_was_never_claimed_is_left_to_the_readers(store: Store) -> No
 async def test_entries_whose_task_is_gone_are_dropped(store: Store, raw: redis.asyncio.Redis) -> None:
     """No script leaves such an entry; a hand at the keys may."""
     task = await in_delivery(store)
-    ids = [(await ask(raw, "XADD", keys.QUEUE, "*", "key", key)).decode() for key in ("gone", task.key, "deleted")]
-    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", keys.QUEUE, ">")
-    await ask(raw, "XDEL", keys.QUEUE, ids[2])
-    await ask(raw, *("XCLAIM", keys.QUEUE, keys.GROUP, store.name, 0, task.claim.id, *ids, "IDLE", WINDOW_MS, "JUSTID"))
+    ids = [(await ask(raw, "XADD", KEYS.queue, "*", "key", key)).decode() for key in ("gone", task.key, "deleted")]
+    await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", KEYS.queue, ">")
+    await ask(raw, "XDEL", KEYS.queue, ids[2])
+    await ask(raw, *("XCLAIM", KEYS.queue, keys.GROUP, store.name, 0, task.claim.id, *ids, "IDLE", WINDOW_MS, "JUSTID"))
     assert [claim.id for claim in await reclaimed(store)] == [task.claim.id]
     assert [row[0].decode() for row in (await dump(raw))[b"pending"]] == [task.claim.id]
-    assert await ask(raw, "XLEN", keys.QUEUE) == 1
+    assert await ask(raw, "XLEN", KEYS.queue) == 1
     assert await counters(raw) == {"scheduled": 1}
 
 

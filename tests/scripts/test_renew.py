@@ -28,6 +28,7 @@ from tests.scripts.states import (
     traces,
     waits_ms,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -89,7 +90,7 @@ async def test_a_load_takes_out_what_has_no_record_and_counts_it_as_lost(
     store: Store, raw: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks = [await redelivered(store), await in_delivery(store), await in_delivery(store)]
-    await ask(raw, "HDEL", keys.TASKS, tasks[0].key, tasks[2].key)
+    await ask(raw, "HDEL", KEYS.tasks, tasks[0].key, tasks[2].key)
     entries = [Entry(task.claim.id, task.key) for task in tasks]
     with caplog.at_level("WARNING"):
         assert await store.load(entries) == ([tasks[1].claim], 3)
@@ -116,7 +117,7 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
     found = []
     while entries:
         claims, looked_at = await store.load(entries)
-        for row in await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10):
+        for row in await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10):
             assert row[2] >= WINDOW_MS - LEASE_MS
         assert len(claims) == looked_at == min(2, len(entries))
         found += claims

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from tests.scripts.states import (
     DEAD,
     DUE,
@@ -21,6 +20,7 @@ from tests.scripts.states import (
     record_of,
     state_of,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -36,14 +36,14 @@ async def test_only_the_dead_are_replayed(state: str, store: Store, raw: redis.a
         assert await state_of(raw, task.key) == DUE
         assert await due_ms(raw, task.key) == now_ms + 7_000
         assert await record_of(raw, task.key) == b'{"due":%d' % (now_ms + 7_000) + replay.tail
-        assert await ask(raw, "HGET", keys.FAILURES, task.key) is None
+        assert await ask(raw, "HGET", KEYS.failures, task.key) is None
         assert await counters(raw) == counted | {"replayed": 1}
     else:
         assert letter == "N"
         assert await state_of(raw, task.key) == before
         after = await dump(raw)
-        del after[keys.writer(store.name, "replay").encode()]
-        after[keys.COUNTERS.encode()] = whole.get(keys.COUNTERS.encode())
+        del after[KEYS.writer(store.name, "replay").encode()]
+        after[KEYS.counters.encode()] = whole.get(KEYS.counters.encode())
         assert {name: after.get(name) for name in whole} == whole
         assert await counters(raw) == counted
 

@@ -6,12 +6,13 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from tests.scripts.states import IN_DELIVERY, ask, dump, in_delivery, reclaimed, retriable, state_of
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 
 async def consumers(raw: redis.asyncio.Redis) -> set[str]:
-    rows = await ask(raw, "XINFO", "CONSUMERS", keys.QUEUE, keys.GROUP)
+    rows = await ask(raw, "XINFO", "CONSUMERS", KEYS.queue, keys.GROUP)
     return {row[1].decode() for row in rows}
 
 

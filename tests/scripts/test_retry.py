@@ -4,10 +4,10 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import claims as store_module
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.timing import SWEEP_WAITING_INTERVAL_MS, WINDOW_MS
 from tests.scripts.states import IN_DELIVERY, WAITING, ask, counters, failed, in_delivery, state_of, waits_ms
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -46,9 +46,9 @@ async def test_a_retry_brings_the_next_sweep_forward_but_never_puts_it_off(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
     async def next_sweep_after_a_retry(planned_ms: int) -> int:
-        await ask(raw, "HSET", keys.SWEEP, "next_ms", planned_ms)
+        await ask(raw, "HSET", KEYS.sweep, "next_ms", planned_ms)
         await store.retry(failed(await in_delivery(store)))
-        return int(await ask(raw, "HGET", keys.SWEEP, "next_ms"))
+        return int(await ask(raw, "HGET", KEYS.sweep, "next_ms"))
 
     now_ms = redis_ms(await ask(raw, "TIME"))
     assert await next_sweep_after_a_retry(now_ms - 5) == now_ms - 5

@@ -2,10 +2,10 @@
 
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.timing import BATCH_LIMIT
 from tests.scripts.states import DUE, QUEUED, ask, counters, due_ms, new_task, record_of, state_of, typed_keys
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -27,7 +27,7 @@ async def test_a_task_without_delay_goes_straight_to_the_queue(store: Store, raw
     [due_at_ms] = await store.schedule([task])
     assert await state_of(raw, task.key) == QUEUED
     assert await record_of(raw, task.key) == b'{"due":%d' % due_at_ms + task.tail
-    assert await ask(raw, "ZCARD", keys.DUE) == 0
+    assert await ask(raw, "ZCARD", KEYS.due) == 0
 
 
 async def test_the_largest_mixed_batch_is_entered_whole(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -43,4 +43,4 @@ async def test_the_writers_number_does_not_outlive_its_use_by_more_than_an_hour(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
     await store.schedule([new_task()])
-    assert 3_500 < await ask(raw, "TTL", keys.writer(store.name, "schedule")) <= 3_600
+    assert 3_500 < await ask(raw, "TTL", KEYS.writer(store.name, "schedule")) <= 3_600

@@ -32,6 +32,7 @@ from tests.scripts.states import (
     waiting,
     waits_ms,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 STEP_MS = 20_000
@@ -49,14 +50,14 @@ async def set_back(store: Store, step_ms: int = STEP_MS) -> int:
     """Have a sweep, and the clock set back after it; return Redis' ms."""
     await reclaimed(store)
     now_ms = redis_ms(await store.client.command("TIME"))
-    await store.client.command("HSET", keys.SWEEP, "clock_ms", now_ms + step_ms)
+    await store.client.command("HSET", KEYS.sweep, "clock_ms", now_ms + step_ms)
     return now_ms
 
 
 async def rewound(store: Store, delay_ms: int = 1_000) -> tuple[int, int]:
     """Rewind to the end; return the step, which only the first call tells, and how many were moved."""
     step_ms, moved = await store.rewind(delay_ms)
-    while await ask(store.client._redis, "HEXISTS", keys.SWEEP, "step_ms"):
+    while await ask(store.client._redis, "HEXISTS", KEYS.sweep, "step_ms"):
         again_ms, more = await store.rewind(delay_ms)
         assert again_ms == 0
         moved += more
@@ -115,7 +116,7 @@ async def test_a_user_who_may_not_ask_for_delivery_times_waits_for_another_delay
     await set_back(store)
     await set_idle(raw, 0, parked.claim, owner=keys.WAITING)
     await ask(raw, "ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", "-xinfo", "+xinfo|consumers")
-    limited = RedisClient(client.url.replace("://", "://limited:password@"), 3)
+    limited = RedisClient(client.url.replace("://", "://limited:password@"), 3, KEYS)
     try:
         await Store(limited, store.name).reclaim(0, RETRY_DELAY_MS)
     finally:
@@ -129,13 +130,13 @@ async def test_a_retry_keeps_the_greatest_time_where_no_sweep_has_seen_it(
 ) -> None:
     before_ms = redis_ms(await ask(raw, "TIME"))
     await waiting(store)
-    first_ms = int(await ask(raw, "HGET", keys.SWEEP, "clock_ms"))
+    first_ms = int(await ask(raw, "HGET", KEYS.sweep, "clock_ms"))
     assert before_ms <= first_ms <= redis_ms(await ask(raw, "TIME"))
     # A step that is too small to be looked after does not lower it.
     ahead_ms = redis_ms(await ask(raw, "TIME")) + CLOCK_STEP_LEAST_MS - 10
-    await ask(raw, "HSET", keys.SWEEP, "clock_ms", ahead_ms)
+    await ask(raw, "HSET", KEYS.sweep, "clock_ms", ahead_ms)
     await waiting(store)
-    assert int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) >= ahead_ms
+    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= ahead_ms
 
 
 async def test_a_worker_without_a_slot_rewinds_too(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -170,7 +171,7 @@ async def test_leases_start_again_in_parts_and_what_is_leased_is_left(store: Sto
     await set_back(store)
     await store.reclaim(0)
     assert [(await store.rewind(1_000))[1] for _ in range(4)] == [200, 199, 200, 0]
-    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10_000)
     assert min(row[2] for row in rows) >= WINDOW_MS - LEASE_MS
     assert await waits_ms(raw, leased) <= 2_000
 
@@ -183,7 +184,7 @@ async def test_more_than_are_told_of_wait_for_another_delay_at_most(store: Store
     await set_idle(raw, 10_000, *claims, owner=keys.WAITING)
     await set_back(store)
     await store.reclaim(0, RETRY_DELAY_MS)
-    rows = await ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", 10_000)
+    rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10_000)
     assert {row[1] for row in rows} == {keys.WAITING.encode()}
     idle_ms = [row[2] for row in rows]
     assert min(idle_ms[:2_000]) > 29_000
@@ -194,7 +195,7 @@ async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store,
     parked = await waiting(store, delay_ms=RETRY_DELAY_MS)
     now_ms = await set_back(store)
     assert (await store.reclaim(10, RETRY_DELAY_MS)).must_rewind
-    assert now_ms <= int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) < now_ms + 5_000
+    assert now_ms <= int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) < now_ms + 5_000
     step_ms, moved = await rewound(store)
     assert step_ms == pytest.approx(STEP_MS, abs=1_000)
     assert moved == 0
@@ -213,7 +214,7 @@ async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis
     assert not (await store.reclaim(10)).must_rewind
     assert await waits_ms(raw, parked.claim) > 49_000
     # The greatest time stays, so that many small ones are told as what they come to.
-    assert int(await ask(raw, "HGET", keys.SWEEP, "clock_ms")) >= now_ms + CLOCK_STEP_LEAST_MS - 20
+    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + CLOCK_STEP_LEAST_MS - 20
 
 
 @pytest.mark.parametrize("step_ms", [2_000, STEP_MS])
@@ -223,7 +224,7 @@ async def test_after_a_step_back_nothing_is_held_by_a_gap_in_the_sweeps(
     released = await in_delivery(other)
     await in_delivery(store)
     now_ms = await set_back(store, step_ms)
-    await ask(raw, "HSET", keys.SWEEP, "held_until_ms", now_ms + step_ms, "next_ms", now_ms + step_ms)
+    await ask(raw, "HSET", KEYS.sweep, "held_until_ms", now_ms + step_ms, "next_ms", now_ms + step_ms)
     await other.release([released.claim])
     assert [entry.key for entry in (await swept(other, 10))[0]] == [released.key]
 
@@ -235,7 +236,7 @@ async def test_what_was_deferred_comes_by_the_step_earlier_and_what_was_schedule
     surplus = await in_delivery(store)
     await store.defer([Failed(surplus.claim, b"", 40_000, counts=False)])
     scheduled = await in_due(store)
-    await ask(raw, "ZADD", keys.DUE, await at_ms(raw, 45_000), scheduled.key)
+    await ask(raw, "ZADD", KEYS.due, await at_ms(raw, 45_000), scheduled.key)
     await as_due(raw, scheduled)
     before = [await due_ms(raw, task.key) for task in (retried, surplus, scheduled)]
     await set_back(store)
@@ -256,7 +257,7 @@ async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Sto
     until_ms = await due_ms(raw, since.key)
     assert (await rewound(other, 30_000))[1] == 1
     assert await due_ms(raw, since.key) == until_ms
-    assert await ask(raw, "ZSCORE", keys.DUE, before_step.key) is not None
+    assert await ask(raw, "ZSCORE", KEYS.due, before_step.key) is not None
 
 
 @pytest.mark.parametrize("step_ms", [8_000, 20_000])
@@ -272,7 +273,7 @@ async def test_each_is_moved_once_however_the_rewind_is_parted(
         await store.defer(failed(task, delay_ms=21_000 + 6_000 * (number // 2)))
     kept = [await in_due(store) for _ in range(3)]
     for number, task in enumerate(kept):
-        await ask(raw, "ZADD", keys.DUE, await at_ms(raw, 24_000 + 9_000 * number), task.key)
+        await ask(raw, "ZADD", KEYS.due, await at_ms(raw, 24_000 + 9_000 * number), task.key)
         await as_due(raw, task)
     before = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
     await set_back(store, step_ms)
@@ -301,7 +302,7 @@ async def test_the_bell_is_rung_when_what_was_moved_is_next(store: Store, raw: r
     await set_back(store)
     await store.reclaim(10)
     async with raw.pubsub() as subscription:
-        await subscription.subscribe(keys.BELL)
+        await subscription.subscribe(KEYS.bell)
         await subscription.get_message(timeout=1)
         assert (await rewound(store))[1] == 1
         assert await subscription.get_message(timeout=1) is not None
@@ -313,6 +314,6 @@ async def at_ms(raw: redis.asyncio.Redis, in_ms: int) -> int:
 
 async def as_due(raw: redis.asyncio.Redis, task: Task) -> None:
     """Make the record's due time that of the place."""
-    record = await ask(raw, "HGET", keys.TASKS, task.key)
+    record = await ask(raw, "HGET", KEYS.tasks, task.key)
     _, _, rest = record.partition(b",")
-    await ask(raw, "HSET", keys.TASKS, task.key, b'{"due":%d,' % (await due_ms(raw, task.key) or 0) + rest)
+    await ask(raw, "HSET", KEYS.tasks, task.key, b'{"due":%d,' % (await due_ms(raw, task.key) or 0) + rest)

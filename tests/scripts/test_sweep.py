@@ -3,7 +3,6 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import (
@@ -29,6 +28,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.support.model import id_order
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -51,11 +51,11 @@ async def test_the_cursor_is_carried_over_a_long_head_that_may_not_be_taken(
     await set_idle(raw, WINDOW_MS, claims[-1])
     await plan_sweep(store)
     assert await swept(other, 100) == ([], SWEEP_STEP_INTERVAL_MS / 1000)
-    cursor = (await ask(raw, "HGET", keys.SWEEP, "cursor")).decode()
+    cursor = (await ask(raw, "HGET", KEYS.sweep, "cursor")).decode()
     assert id_order(claims[500].id) < id_order(cursor) <= id_order(claims[1_100].id)
     # Another process goes on where the first has stopped.
     assert [claim.key for claim in await reclaimed(store)] == [claims[-1].key]
-    assert await ask(raw, "HGET", keys.SWEEP, "cursor") == b"0-0"
+    assert await ask(raw, "HGET", KEYS.sweep, "cursor") == b"0-0"
 
 
 @pytest.mark.parametrize("limit", [1, 7, 30])
@@ -73,9 +73,9 @@ async def test_a_step_looks_at_no_more_than_a_thousand_entries(
     claims = await many_in_delivery(store, 1_200)
     await set_idle(raw, WINDOW_MS, claims[-1])
     for limit in (1, 100):
-        await ask(raw, "DEL", keys.SWEEP)
+        await ask(raw, "DEL", KEYS.sweep)
         assert await reclaimed(other, limit) == []
-        cursor = (await ask(raw, "HGET", keys.SWEEP, "cursor")).decode()
+        cursor = (await ask(raw, "HGET", KEYS.sweep, "cursor")).decode()
         assert id_order(cursor) <= id_order(claims[1_010].id)
 
 
@@ -160,7 +160,7 @@ async def test_what_no_other_worker_holds_is_not_held(store: Store, raw: redis.a
     task, own = await waiting(store, delay_ms=0), await in_delivery(store)
     await set_idle(raw, WINDOW_MS, own.claim)
     if gap == "first sweep of all":
-        await raw.delete(keys.SWEEP)
+        await raw.delete(KEYS.sweep)
     else:
         await leave_gap(store)
     taken = (await store.reclaim(10)).entries

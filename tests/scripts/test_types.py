@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
 from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 Maker = Callable[[Store, str | None], Awaitable[Task]]
@@ -33,7 +33,7 @@ async def test_a_task_is_in_the_index_of_its_type_while_it_is_to_be_delivered(
     make, is_listed = LISTED[state]
     task = await make(store, "mail")
     assert await typed_keys(raw) == ({"mail": {task.key}} if is_listed else {})
-    assert await ask(raw, "EXISTS", keys.type_index("mail")) == is_listed
+    assert await ask(raw, "EXISTS", KEYS.type_index("mail")) == is_listed
 
 
 @pytest.mark.parametrize("state", LISTED)
@@ -45,7 +45,7 @@ async def test_a_cancel_takes_the_task_out_of_its_index_and_the_last_one_the_nam
     assert await typed_keys(raw) == {"mail": {other.key}}
     await store.cancel([(other.key, "mail")])
     assert await typed_keys(raw) == {}
-    assert await ask(raw, "EXISTS", keys.type_index("mail"), keys.TYPES) == 0
+    assert await ask(raw, "EXISTS", KEYS.type_index("mail"), KEYS.types) == 0
 
 
 async def test_the_types_of_a_batch_are_kept_apart(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -81,7 +81,7 @@ async def test_a_replay_brings_the_task_back_to_its_index(store: Store, raw: red
     due_ms, letters = await store.replay([await change(store, task, 5_000) for task in tasks])
     assert letters == "UU"
     assert await typed_keys(raw) == {"mail": {tasks[0].key}, "bill": {tasks[1].key}}
-    assert int(await ask(raw, "ZSCORE", keys.type_index("bill"), tasks[1].key)) == due_ms + 5_000
+    assert int(await ask(raw, "ZSCORE", KEYS.type_index("bill"), tasks[1].key)) == due_ms + 5_000
 
 
 @pytest.mark.parametrize("state", [state for state in LISTED if state != "dead"])
@@ -89,11 +89,11 @@ async def test_an_update_moves_the_task_in_its_index_only_with_a_new_delay(
     state: str, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await LISTED[state][0](store, "mail")
-    before = await ask(raw, "ZSCORE", keys.type_index("mail"), task.key)
+    before = await ask(raw, "ZSCORE", KEYS.type_index("mail"), task.key)
     await store.update([await change(store, task)])
-    assert await ask(raw, "ZSCORE", keys.type_index("mail"), task.key) == before
+    assert await ask(raw, "ZSCORE", KEYS.type_index("mail"), task.key) == before
     now_ms, _ = await store.update([await change(store, task, 5_000)])
-    assert int(await ask(raw, "ZSCORE", keys.type_index("mail"), task.key)) == now_ms + 5_000
+    assert int(await ask(raw, "ZSCORE", KEYS.type_index("mail"), task.key)) == now_ms + 5_000
     assert await typed_keys(raw) == {"mail": {task.key}}
 
 
@@ -114,15 +114,15 @@ async def test_a_purge_empties_every_index(store: Store, raw: redis.asyncio.Redi
 async def test_a_foreign_key_in_the_place_of_an_index_is_told_of_and_outlives_all(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    await ask(raw, "SET", keys.type_index("mail"), "foreign")
+    await ask(raw, "SET", KEYS.type_index("mail"), "foreign")
     for make, _ in LISTED.values():
         await make(store, "mail")
     for repairs in (False, True):
         [finding] = [finding async for finding in audit(store.client, repairs)]
-        assert (finding.kind, finding.subject) == ("foreign key", keys.type_index("mail"))
+        assert (finding.kind, finding.subject) == ("foreign key", KEYS.type_index("mail"))
     assert await store.purge() == len(LISTED)
-    assert await ask(raw, "GET", keys.type_index("mail")) == b"foreign"
-    assert await ask(raw, "SMEMBERS", keys.TYPES) == []
+    assert await ask(raw, "GET", KEYS.type_index("mail")) == b"foreign"
+    assert await ask(raw, "SMEMBERS", KEYS.types) == []
 
 
 async def test_a_list_by_type_shows_that_type_only(store: Store) -> None:

@@ -42,6 +42,7 @@ from tests.scripts.states import (
     state_of,
     waiting,
 )
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -188,7 +189,7 @@ class Crossed(RedisClient):
     """Sends the commands of a pipeline one by one, something else before the one of this number: so Redis may serve others."""
 
     def __init__(self, url: str, number: int, other: Callable[[], Awaitable[object]]) -> None:
-        super().__init__(url, 3)
+        super().__init__(url, 3, KEYS)
         self._number = number
         self._other = other
 

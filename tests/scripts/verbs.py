@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.views import Views
@@ -12,6 +11,7 @@ from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
+from tests.support.names import KEYS
 from tests.support.store import Store
 
 
@@ -52,7 +52,7 @@ async def _audit(store: Store, task: Task) -> Any:
 async def _step(store: Store, task: Task) -> Task:
     """Have Redis' clock set back after a sweep."""
     now_ms = redis_ms(await store.client.command("TIME"))
-    await store.client.command("HSET", keys.SWEEP, "clock_ms", now_ms + 20_000)
+    await store.client.command("HSET", KEYS.sweep, "clock_ms", now_ms + 20_000)
     return task
 
 

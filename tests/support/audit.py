@@ -8,13 +8,14 @@ import redis.asyncio
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.views import Views
+from tests.support.names import KEYS
 
 
 async def problems(raw: redis.asyncio.Redis) -> list[str]:
     """Return what the audit finds wrong, seen by a client of the service's own."""
     at = raw.connection_pool.connection_kwargs
     url = f"unix://{at['path']}" if "path" in at else f"redis://{at['host']}:{at['port']}"
-    client = RedisClient(f"{url}?db={at.get('db', 0)}", 3)
+    client = RedisClient(f"{url}?db={at.get('db', 0)}", 3, KEYS)
     try:
         return [finding.text async for finding in audit(client)]
     finally:
@@ -33,7 +34,7 @@ async def audited(url: str, empties: bool = False) -> AsyncIterator[redis.asynci
     With `empties` nothing is there at the beginning.
     """
     raw = plain(url)
-    client = RedisClient(url, 3)
+    client = RedisClient(url, 3, KEYS)
     client.outage.must_check = False  # a test's own client looks whether Redis serves all
     try:
         if empties:  # by the connection that is needed in any case

@@ -29,6 +29,7 @@ from redis_scheduler.store import claims, deployment, writes
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task import retry
+from tests.support.names import KEYS
 
 logger = Events(__name__)
 
@@ -62,7 +63,7 @@ def _shorten() -> None:
 async def _run_timers(url: str, count: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    clients = [RedisClient(url, WORKER_TIMEOUT_S) for _ in range(count)]
+    clients = [RedisClient(url, WORKER_TIMEOUT_S, KEYS) for _ in range(count)]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
             timer = Timer(claims.Claims(client, process_name()).promote, Bell(client), client.outage)

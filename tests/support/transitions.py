@@ -22,6 +22,7 @@ from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import BATCH_LIMIT, WINDOW_MS
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
 from tests.support.model import Model, Modelled
+from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.together import Together
 
@@ -89,7 +90,7 @@ class Connections:
         # Answers as they come.
         self.raw = Together.from_url(url, protocol=2)
         self.raw.response_callbacks.clear()
-        self.client = RedisClient(url, 3)
+        self.client = RedisClient(url, 3, KEYS)
         self.readers = {name: QueueReader(self.client, name) for name in WORKERS}
         self.taken: Counter[str] = Counter()
         self.steps = 0
@@ -182,11 +183,11 @@ class Example:
         model, raw = self.model, self.raw
         now, entries, records, scores, queue, pending, found, counted, typed, ledger, *states = await asyncio.gather(
             ask(raw, "TIME"),
-            ask(raw, "HGETALL", keys.ENTRIES),
-            ask(raw, "HGETALL", keys.TASKS),
-            ask(raw, "ZRANGE", keys.DUE, 0, -1, "WITHSCORES"),
-            ask(raw, "XRANGE", keys.QUEUE, "-", "+"),
-            ask(raw, "XPENDING", keys.QUEUE, keys.GROUP, "-", "+", BATCH_LIMIT),
+            ask(raw, "HGETALL", KEYS.entries),
+            ask(raw, "HGETALL", KEYS.tasks),
+            ask(raw, "ZRANGE", KEYS.due, 0, -1, "WITHSCORES"),
+            ask(raw, "XRANGE", KEYS.queue, "-", "+"),
+            ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", BATCH_LIMIT),
             self._problems(),
             counters(raw),
             typed_keys(raw),
@@ -218,7 +219,7 @@ class Example:
 
     async def _press_due(self, task: Modelled) -> None:
         task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
-        await ask(self.raw, "ZADD", keys.DUE, "XX", task.score, task.key)
+        await ask(self.raw, "ZADD", KEYS.due, "XX", task.score, task.key)
 
     async def _run_out(self, step: Step) -> None:
         """A lease runs out, or the delay of a retry is over."""
@@ -230,7 +231,7 @@ class Example:
     async def _press_over(self, task: Modelled) -> None:
         assert task.owner is not None
         assert task.entry is not None
-        command = ("XCLAIM", keys.QUEUE, keys.GROUP, task.owner, 0, task.entry, "IDLE", WINDOW_MS, "JUSTID")
+        command = ("XCLAIM", KEYS.queue, keys.GROUP, task.owner, 0, task.entry, "IDLE", WINDOW_MS, "JUSTID")
         await ask(self.raw, *command)
         task.wait_ms = 0
 
@@ -353,7 +354,7 @@ class Example:
         self.taken["promote and claim"] += len(expected)
 
     async def _learn_entries(self) -> None:
-        entries = _pairs(await ask(self.raw, "HGETALL", keys.ENTRIES))
+        entries = _pairs(await ask(self.raw, "HGETALL", KEYS.entries))
         for task in self.model.standing("queued"):
             task.entry = entries[task.key]
 
@@ -367,7 +368,7 @@ class Example:
         expected = self.model.claim(worker, limit)
         if not expected:
             # Without the wait of the real claim.
-            command = ("XREADGROUP", "GROUP", keys.GROUP, worker, "COUNT", limit, "STREAMS", keys.QUEUE, ">")
+            command = ("XREADGROUP", "GROUP", keys.GROUP, worker, "COUNT", limit, "STREAMS", KEYS.queue, ">")
             assert await ask(self.raw, *command) is None
             self.taken["claim nothing"] += 1
             return
@@ -420,11 +421,11 @@ class Example:
 
     async def _reclaim_as(self, worker: str, limit: int) -> None:
         for _ in range(REPEATS_MOST):
-            now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", keys.SWEEP, "cursor")
-            await ask(self.raw, "HSET", keys.SWEEP, "next_ms", now_ms, "seen_ms", now_ms - 1)
+            now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", KEYS.sweep, "cursor")
+            await ask(self.raw, "HSET", KEYS.sweep, "next_ms", now_ms, "seen_ms", now_ms - 1)
             entries = (await self.stores[worker].reclaim(limit)).entries
             # A step that a loaded machine held up is void.
-            if int(await ask(self.raw, "HGET", keys.SWEEP, "seen_ms")) >= now_ms:
+            if int(await ask(self.raw, "HGET", KEYS.sweep, "seen_ms")) >= now_ms:
                 break
         eligible = {task.key: task.owner for task in self.model.reclaimable}
         expected = self.model.reclaim(worker, limit, (cursor or b"0-0").decode())

@@ -14,6 +14,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer import ELEMENTS_MOST, UNSCANNED_BYTES
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
+from tests.support.names import KEYS
 from tests.support.waiting import wait_until
 
 MEGABYTE = 1_048_576
@@ -48,12 +49,13 @@ CLIENT = """
 import asyncio, json, re, sys
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys
 
 def memory_kb(name):
     return int(re.search(name + r":\\s+([0-9]+)", open("/proc/self/status").read())[1])
 
 async def ask(url):
-    client = RedisClient(url, 40)
+    client = RedisClient(url, 40, Keys("{rs:0}"))
     client.outage.must_check = False
     try:
         await client.command("PING")
@@ -138,7 +140,7 @@ async def test_an_enormous_list_is_noticed_however_its_head_is_cut(head: bytes) 
     cuts = [[head[:cut], head[cut:]] for cut in range(1, len(head))]
     for parts in (*cuts, [head[at : at + 1] for at in range(len(head))]):
         async with answering(*parts) as url:
-            client = RedisClient(url, 2)
+            client = RedisClient(url, 2, KEYS)
             client.outage.must_check = False
             with pytest.raises(StoreUnavailable, match="more than 1000000 values in a list"):
                 await client.command("PING")
@@ -157,7 +159,7 @@ async def test_an_enormous_message_is_noticed_behind_another_however_its_head_is
     cuts = [[before + head[:cut], head[cut:]] for cut in range(len(head) + 1)]
     for parts in (*cuts, [before, *(head[at : at + 1] for at in range(len(head)))], [before + head[:1], head[1:]]):
         async with answering(*parts) as url:
-            client = RedisClient(url, 2)
+            client = RedisClient(url, 2, KEYS)
             with pytest.raises(StoreUnavailable, match=r"nobody here sends|values in a list"):
                 async with asyncio.timeout(5):
                     await Bell(client).listen(lambda: None)
@@ -171,7 +173,7 @@ async def test_an_enormous_message_is_noticed_behind_another_however_its_head_is
 async def test_what_is_no_message_rings_the_bell_and_ends_nothing(answer: bytes) -> None:
     rings = []
     async with answering(SUBSCRIBED, answer, b"+PONG\r\n") as url:
-        client = RedisClient(url, 2)
+        client = RedisClient(url, 2, KEYS)
         listening = asyncio.create_task(Bell(client).listen(lambda: rings.append(1)))
         await wait_until(lambda: len(rings) == 4 or listening.done(), "all of it is heard")
         listening.cancel()
@@ -200,7 +202,7 @@ ILL_FORMED = [
 @pytest.mark.parametrize("answer", ILL_FORMED)
 async def test_what_the_library_cannot_read_is_an_answer_of_no_redis(answer: bytes) -> None:
     async with answering(answer) as url:
-        client = RedisClient(url, 2)
+        client = RedisClient(url, 2, KEYS)
         client.outage.must_check = False
         with pytest.raises(StoreUnavailable, match=NO_REDIS):
             await client.command("PING")
@@ -228,7 +230,7 @@ resource.setrlimit(resource.RLIMIT_AS, ((held_kb + 30_000) * 1024,) * 2)
 
 @pytest.mark.parametrize("size", [0, 1, UNSCANNED_BYTES - 100, UNSCANNED_BYTES, 5 * MEGABYTE])
 async def test_large_answers_of_redis_come_whole(size: int, redis_url: str) -> None:
-    client = RedisClient(redis_url, 60)
+    client = RedisClient(redis_url, 60, KEYS)
     for value in (b"x" * size, b"\r\n" * (size // 2), b"$1\r\n" * (size // 4)):
         assert await client.command("ECHO", value) == value
         script = "local found = {} for i = 1, 5 do found[2 * i - 1] = ARGV[1] found[2 * i] = {i} end return found"

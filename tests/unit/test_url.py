@@ -8,6 +8,7 @@ from redis_scheduler.errors import SettingsError
 from redis_scheduler.settings import ALL, hazards, load
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.url import HELD, OWN, overridden, parse
+from tests.support.names import KEYS
 
 CERTIFICATES = Path(__file__).parents[1] / "support/certificates"
 CA = CERTIFICATES / "test-authority.pem"
@@ -74,7 +75,7 @@ def test_what_does_not_hold_is_a_hazard_that_names_it() -> None:
 
 async def test_the_library_is_given_what_holds_and_what_the_service_needs() -> None:
     url = f"rediss://a%40b:c%2Fd@host:7/3?{'&'.join(f'{name}=1' for name in sorted(OWN))}&client_name=me&ssl_ca_certs={CA}"
-    client = RedisClient(url, 0.5)
+    client = RedisClient(url, 0.5, KEYS)
     try:
         given = client._redis.connection_pool.connection_kwargs
     finally:

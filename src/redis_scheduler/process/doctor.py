@@ -14,6 +14,7 @@ from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.ledger import ENDED, ENTERED, Ledger
 from redis_scheduler.store.views import Views
 
@@ -43,7 +44,7 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     # What the library parts log on the way is said here by the error, in one line.
     logging.disable(logging.WARNING)
     async with redis_at(settings, _serving) as url:
-        client = RedisClient(url, TIMEOUT_S)
+        client = RedisClient(url, TIMEOUT_S, Keys(tag_of()))
         try:
             return await _examine(client, repairs)
         finally:

@@ -14,6 +14,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.outage import Outage
 
 logger = Events(__name__)
@@ -31,6 +32,7 @@ class Process:
         self.role = role
         self.settings = settings
         self.listener = listener
+        self.keys = Keys(tag_of())
         self.redis_url = settings.redis_url or ""
         self.token = settings.api_auth or ""
         """Both are filled in where the settings left them open, once the life has begun."""

@@ -98,7 +98,7 @@ class Service:
 
     async def _join(self) -> None:
         process = self._process
-        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
+        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
         try:
             await process.deployment.run(client, process.outage, process.stop)
         finally:
@@ -109,7 +109,7 @@ class Service:
         from redis_scheduler.api.server import create_server
 
         process, settings = self._process, self._process.settings
-        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
+        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
         try:
             app = create_app(
                 client, self._name, process.token, settings.max_body, process.deployment, process.stop.is_set
@@ -130,7 +130,7 @@ class Service:
         # No delivery without the id, and without Redis there is none anyway.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
-        client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.outage)
+        client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.keys, process.outage)
         store = Claims(client, self._name)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:

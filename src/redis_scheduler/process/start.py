@@ -70,7 +70,7 @@ async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[No
 
 async def prepare_redis(process: Process, warns: bool) -> None:
     """Once Redis serves, make the group; if `warns`, say what of its configuration, or in its keys, may do harm."""
-    client = RedisClient(process.redis_url, API_TIMEOUT_S, process.outage)
+    client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
     done = asyncio.Event()
 
     async def check() -> None:

@@ -11,9 +11,9 @@ from itertools import starmap
 from typing import Any, NamedTuple
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import ENDED, ENTERED
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.views import behind
@@ -100,7 +100,7 @@ FAULTS = {
     "unreadable record": _Fault(
         "task",
         "has a record that cannot be read: it cannot be delivered, nor repaired; delete it (DELETE /schedule/<key>, or "
-        f"HDEL {keys.TASKS} <key>) and repair again",
+        "HDEL {tasks} <key>) and repair again",
         "",
     ),
 }
@@ -154,7 +154,7 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
                 found.add(finding)
                 yield finding
     if await holds_no_mark(client):
-        yield _finding("foreign key", keys.TOKEN_MARK, "", repairs)
+        yield _finding(client.keys, "foreign key", client.keys.token_mark, "", repairs)
 
 
 async def sample(client: RedisClient) -> list[Finding]:
@@ -164,36 +164,38 @@ async def sample(client: RedisClient) -> list[Finding]:
     is looked at. What the user in REDIS_URL may not ask is left out.
     """
 
+    keys = client.keys
+
     async def some(*command: Argument, read: Callable[[Any], Any] = TEXTS) -> list[Any]:
         return await client.optional(*command, read=read) or []
 
     suspects = [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
     walk = _Walk(client)
-    _, heads = await walk.heads(await some("HRANDFIELD", keys.TASKS, SAMPLE_LIMIT), SAMPLE_BYTES)
+    _, heads = await walk.heads(await some("HRANDFIELD", keys.tasks, SAMPLE_LIMIT), SAMPLE_BYTES)
     for head in heads:
         if head.is_unread:
             suspects.append(_Suspect("task", head.key))
         elif (record := await walk.record(head)) is not None:
             # Without its type: that is asked for by a command which only the doctor needs.
             suspects.append(_task(head.key, record)._replace(type=None))
-    for place in (keys.ENTRIES, keys.FAILURES):
+    for place in (keys.entries, keys.failures):
         suspects += [_Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
-    for place in (keys.DUE, keys.DEAD):
+    for place in (keys.due, keys.dead):
         for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
             suspects += [_Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
-    entries = await some("XRANGE", keys.QUEUE, "-", "+", "COUNT", SAMPLE_LIMIT, read=_ENTRIES)
+    entries = await some("XRANGE", keys.queue, "-", "+", "COUNT", SAMPLE_LIMIT, read=_ENTRIES)
     suspects += [_Suspect("entry", entry_id) for entry_id, _ in entries]
-    types = [keys.text_of(name) for name in await some("SRANDMEMBER", keys.TYPES, SAMPLE_LIMIT)]
+    types = [text_of(name) for name in await some("SRANDMEMBER", keys.types, SAMPLE_LIMIT)]
     suspects += [_Suspect("type", name, type=name) for name in types]
     found = await _faults(client, suspects, repairs=False)
     if await holds_no_mark(client):
-        found.append(_finding("foreign key", keys.TOKEN_MARK, "", repairs=False))
+        found.append(_finding(keys, "foreign key", keys.token_mark, "", repairs=False))
     return list(dict.fromkeys(found))
 
 
 async def holds_no_mark(client: RedisClient) -> bool:
     """Whether other hands wrote what stands in the place of the mark that a start leaves."""
-    found = await client.optional("GET", keys.TOKEN_MARK, read=_TEXT)
+    found = await client.optional("GET", client.keys.token_mark, read=_TEXT)
     return found is not None and _MARK.match(found) is None
 
 
@@ -202,8 +204,8 @@ async def _faults(client: RedisClient, suspects: Sequence[_Suspect], repairs: bo
     for start in range(0, len(suspects), LOOK_LIMIT):
         part = suspects[start : start + LOOK_LIMIT]
         for number, kind, where in await _look(client, part, repairs):
-            subject = keys.type_index(where) if kind == "foreign key" else part[number - 1].subject
-            found.append(_finding(kind, subject, where, repairs))
+            subject = client.keys.type_index(where) if kind == "foreign key" else part[number - 1].subject
+            found.append(_finding(client.keys, kind, subject, where, repairs))
     return found
 
 
@@ -211,7 +213,8 @@ async def balance(client: RedisClient) -> int:
     """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found again)."""
     signed = [("1", name) for name in ENTERED] + [("-1", name) for name in ENDED]
     arguments = [argument for pair in signed for argument in pair]
-    missing: int = await client.script(_BALANCE, [keys.DUE, keys.QUEUE, keys.COUNTERS], arguments, NUMBER)
+    keys = client.keys
+    missing: int = await client.script(_BALANCE, [keys.due, keys.queue, keys.counters], arguments, NUMBER)
     return missing
 
 
@@ -221,21 +224,12 @@ async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool
     for suspect in suspects:
         number = 0 if suspect.type is None else numbers.setdefault(suspect.type, len(numbers) + 1)
         arguments += (suspect.what, suspect.subject, suspect.due_ms, number)
-    places = [
-        keys.TASKS,
-        keys.DUE,
-        keys.QUEUE,
-        keys.ENTRIES,
-        keys.FAILURES,
-        keys.DEAD,
-        keys.TYPES,
-        keys.BELL,
-        keys.COUNTERS,
-    ]
+    keys = client.keys
+    places = [keys.tasks, keys.due, keys.queue, keys.entries, keys.failures, keys.dead, keys.types, keys.bell]
     return await client.script(
         _AUDIT,
-        [*places, *map(keys.type_index, numbers)],
-        [keys.GROUP, int(repairs), len(numbers), *numbers, *arguments],
+        [*places, keys.counters, *map(keys.type_index, numbers)],
+        [GROUP, int(repairs), len(numbers), *numbers, *arguments],
         _faults_found,
     )
 
@@ -245,11 +239,13 @@ def _faults_found(answer: Any) -> list[tuple[int, str, str]]:
     return [(NUMBER(number), kind.decode(), where.decode(errors="replace")) for number, kind, where in rows]
 
 
-def _finding(kind: str, subject: bytes | str, where: str, repairs: bool) -> Finding:
+def _finding(keys: Keys, kind: str, subject: bytes | str, where: str, repairs: bool) -> Finding:
     fault = FAULTS[kind]
     name = (subject.encode(errors="surrogateescape") if isinstance(subject, str) else subject).decode(errors="replace")
     repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
-    return Finding(kind, name, f"{fault.subject} {name} {fault.wrong.replace('{where}', where)}{repair}")
+    # `where` last: it may be foreign text.
+    wrong = fault.wrong.replace("{tasks}", keys.tasks).replace("{where}", where)
+    return Finding(kind, name, f"{fault.subject} {name} {wrong}{repair}")
 
 
 class _RecordHead(NamedTuple):
@@ -276,6 +272,7 @@ class _Walk:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
         self._records = _Step()
 
     async def suspects(self) -> AsyncIterator[list[_Suspect]]:
@@ -289,18 +286,18 @@ class _Walk:
             if cursor == b"0":
                 break
         for command, place in (
-            *(("HSCAN", keys.ENTRIES), ("ZSCAN", keys.DUE)),
-            *(("ZSCAN", keys.DEAD), ("HSCAN", keys.FAILURES)),
+            *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
+            *(("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
         ):
             async for pairs in self._scan(command, place, _Step()):
                 yield [_Suspect("member", key) for key in pairs[::2]]
-        async for ids in self._ids("XRANGE", keys.QUEUE):
+        async for ids in self._ids("XRANGE", self._keys.queue):
             yield [_Suspect("entry", entry_id) for entry_id in ids]
-        async for ids in self._ids("XPENDING", keys.QUEUE, keys.GROUP):
+        async for ids in self._ids("XPENDING", self._keys.queue, GROUP):
             yield [_Suspect("pending", entry_id) for entry_id in ids]
-        async for names in self._scan("SSCAN", keys.TYPES, _Step()):
+        async for names in self._scan("SSCAN", self._keys.types, _Step()):
             for name in names:
-                async for suspects in self._of_type(keys.text_of(name)):
+                async for suspects in self._of_type(text_of(name)):
                     yield suspects
 
     async def _scan(self, command: str, name: str, step: _Step) -> AsyncIterator[list[bytes]]:
@@ -317,7 +314,7 @@ class _Walk:
     ) -> tuple[bytes, list[_RecordHead]]:
         """Read records, less their data: of the tasks named, `room` bytes together at most, and of the next ones of a scan."""
         arguments: list[Argument] = [HEAD_BYTES, room, cursor, count, *task_keys]
-        next_cursor, heads = await self._client.script(_HEADS, [keys.TASKS], arguments, _heads_read)
+        next_cursor, heads = await self._client.script(_HEADS, [self._keys.tasks], arguments, _heads_read)
         self._records.note(len(heads), sum(head.size_bytes for head in heads))
         return next_cursor, heads
 
@@ -329,7 +326,9 @@ class _Walk:
             return None
         record = read_record(head.text)
         # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
-        if record is UNREADABLE and (whole := await self._client.command("HGET", keys.TASKS, head.key, read=_TEXT)):
+        if record is UNREADABLE and (
+            whole := await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
+        ):
             record = read_record(whole)
         return record
 
@@ -348,7 +347,7 @@ class _Walk:
     async def _of_type(self, name: str) -> AsyncIterator[list[_Suspect]]:
         yield [_Suspect("type", name, type=name)]
         try:
-            async for pairs in self._scan("ZSCAN", keys.type_index(name), _Step()):
+            async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Step()):
                 members = pairs[::2]
                 while members:
                     part, members = members[: self._records.limit], members[self._records.limit :]

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import interpreted
 from redis_scheduler.store.claims import entries_of
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP
 from redis_scheduler.store.refusal import is_no_group, translated
 from redis_scheduler.task.claim import Entry
 
@@ -37,9 +37,9 @@ class QueueReader:
                 self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
                 self._connection_id = await self._own_id(self._redis)
             answer = await self._redis.execute_command(
-                *("XREADGROUP", "GROUP", keys.GROUP, self._consumer, "COUNT", limit),
+                *("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", limit),
                 *(("BLOCK", BLOCK_MS) if may_wait else ()),
-                *("STREAMS", keys.QUEUE, ">"),
+                *("STREAMS", self._client.keys.queue, ">"),
             )
             return interpreted("XREADGROUP", entries_of, answer)
         except (RedisError, OSError) as error:
@@ -91,7 +91,7 @@ class Bell:
         client = self._client.connect(self._client.timeout_s)
         try:
             async with client.pubsub() as subscription:
-                await subscription.subscribe(keys.BELL)
+                await subscription.subscribe(self._client.keys.bell)
                 while True:
                     on_ring()
                     # Not `get_message`, which fails on what is no message of a Redis.

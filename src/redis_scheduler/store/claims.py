@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from redis_scheduler.logs import Events
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Script, Types
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import read_attempts, read_record
@@ -101,8 +101,14 @@ class Claims:
         PROMOTED_BYTES."""
         return await self._run(
             "promote",
-            [keys.DUE, keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES],
-            [limit, claims, keys.GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
+            [
+                self.client.keys.due,
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.tasks,
+                self.client.keys.failures,
+            ],
+            [limit, claims, GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
             _promotion,
         )
 
@@ -118,7 +124,13 @@ class Claims:
         by_id = _in_order(ids)
         loaded, lost, looked_at = await self._run(
             "load",
-            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS],
+            [
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.tasks,
+                self.client.keys.failures,
+                self.client.keys.counters,
+            ],
             [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
             lambda answer: _loaded(entries, answer),
         )
@@ -127,7 +139,7 @@ class Claims:
         return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> list[Argument]:
-        return [keys.GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1]]
+        return [GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1]]
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
@@ -136,7 +148,7 @@ class Claims:
         by_id = _in_order(ids)
         for start in range(0, len(ids), BATCH_LIMIT):
             part = by_id[start : start + BATCH_LIMIT]
-            answer = await self._run("renew", [keys.QUEUE], [*self._lease(part), *part], TEXTS)
+            answer = await self._run("renew", [self.client.keys.queue], [*self._lease(part), *part], TEXTS)
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
@@ -148,8 +160,16 @@ class Claims:
             arguments += (claim.id, claim.key, types.number(claim.record.type))
         return await self._run(
             "settle",
-            [keys.QUEUE, keys.ENTRIES, keys.TASKS, keys.FAILURES, keys.COUNTERS, keys.TYPES, *types.keys],
-            [keys.GROUP, *types.arguments, *arguments],
+            [
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.tasks,
+                self.client.keys.failures,
+                self.client.keys.counters,
+                self.client.keys.types,
+                *types.indexes(self.client.keys),
+            ],
+            [GROUP, *types.arguments, *arguments],
             numbers(len(claims)),
         )
 
@@ -164,9 +184,15 @@ class Claims:
             arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
         return await self._run(
             "retry",
-            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.SWEEP],
             [
-                *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.failures,
+                self.client.keys.counters,
+                self.client.keys.sweep,
+            ],
+            [
+                *(GROUP, self.name, WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
                 CLOCK_STEP_LEAST_MS,
                 *arguments,
             ],
@@ -181,8 +207,15 @@ class Claims:
             arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.failure)
         return await self._run(
             "defer",
-            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DUE, keys.BELL],
-            [keys.GROUP, self.name, *arguments],
+            [
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.failures,
+                self.client.keys.counters,
+                self.client.keys.due,
+                self.client.keys.bell,
+            ],
+            [GROUP, self.name, *arguments],
             numbers(len(failed)),
         )
 
@@ -196,8 +229,16 @@ class Claims:
             arguments.append(types.number(claim.record.type))
         return await self._run(
             "bury",
-            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.COUNTERS, keys.DEAD, keys.TYPES, *types.keys],
-            [keys.GROUP, self.name, *types.arguments, *arguments],
+            [
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.failures,
+                self.client.keys.counters,
+                self.client.keys.dead,
+                self.client.keys.types,
+                *types.indexes(self.client.keys),
+            ],
+            [GROUP, self.name, *types.arguments, *arguments],
             numbers(len(failed)),
         )
 
@@ -208,8 +249,8 @@ class Claims:
             arguments += (claim.id, claim.key, claim.attempts)
         return await self._run(
             "release",
-            [keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.SWEEP],
-            [keys.GROUP, self.name, keys.WAITING, WINDOW_MS, *arguments],
+            [self.client.keys.queue, self.client.keys.entries, self.client.keys.failures, self.client.keys.sweep],
+            [GROUP, self.name, WAITING, WINDOW_MS, *arguments],
             numbers(len(claims)),
         )
 
@@ -224,9 +265,9 @@ class Claims:
         void_after_ms = round(asked_ms + offset_ms + SWEEP_VOID_AFTER_MS)
         sweep, now_ms = await self._run(
             "reclaim",
-            [keys.QUEUE, keys.ENTRIES, keys.SWEEP],
+            [self.client.keys.queue, self.client.keys.entries, self.client.keys.sweep],
             [
-                *(keys.GROUP, self.name, keys.WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
+                *(GROUP, self.name, WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
                 *(WINDOW_MS - LEASE_MS, void_after_ms),
                 *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
                 *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS, min(retry_delay_ms, WINDOW_MS)),
@@ -255,9 +296,15 @@ class Claims:
         """
         step_ms, count, _ = await self._run(
             "rewind",
-            [keys.QUEUE, keys.DUE, keys.TASKS, keys.SWEEP, keys.BELL],
             [
-                *(keys.GROUP, keys.WAITING, WINDOW_MS - LEASE_MS),
+                self.client.keys.queue,
+                self.client.keys.due,
+                self.client.keys.tasks,
+                self.client.keys.sweep,
+                self.client.keys.bell,
+            ],
+            [
+                *(GROUP, WAITING, WINDOW_MS - LEASE_MS),
                 *(retry_delay_ms, WINDOW_MS, BATCH_LIMIT, LOAD_BYTES),
             ],
             of(tuple[int, int, int]),
@@ -266,22 +313,26 @@ class Claims:
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""
-        rows = await self.client.command("XPENDING", keys.QUEUE, keys.GROUP, "-", "+", limit, self.name, read=_PENDING)
+        rows = await self.client.command(
+            "XPENDING", self.client.keys.queue, GROUP, "-", "+", limit, self.name, read=_PENDING
+        )
         unknown = [(row[0], row[3]) for row in rows if row[0].decode() not in known]
         entries = []
         for start in range(0, len(unknown), BATCH_LIMIT):
             part = unknown[start : start + BATCH_LIMIT]
             # One command: where replies are lost again and again, one of many always is.
             part_ids = [entry_id for entry_id, _ in part]
-            task_keys = await self._run("entry", [keys.QUEUE], part_ids, sized(list[bytes | None], len(part)))
+            task_keys = await self._run(
+                "entry", [self.client.keys.queue], part_ids, sized(list[bytes | None], len(part))
+            )
             for (entry_id, claims), key in zip(part, task_keys, strict=True):
                 if key is not None:
-                    entries.append(Entry(entry_id.decode(), keys.text_of(key), claims))
+                    entries.append(Entry(entry_id.decode(), text_of(key), claims))
         return entries
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
-        count: int = await self._run("retire", [keys.QUEUE], [keys.GROUP, keys.WAITING, idle_ms, only], NUMBER)
+        count: int = await self._run("retire", [self.client.keys.queue], [GROUP, WAITING, idle_ms, only], NUMBER)
         return count
 
 
@@ -316,7 +367,7 @@ def _promotion(answer: Any) -> Promotion:
     moved, wait_us, rows = answer
     numbers(2)([moved, wait_us])
     found = [
-        _claim(Entry(entry_id.decode(), keys.text_of(key)), record, failure)
+        _claim(Entry(entry_id.decode(), text_of(key)), record, failure)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
     return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
@@ -342,7 +393,7 @@ def _sweep(answer: Any) -> tuple[Sweep, int]:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
     rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-    entries = [Entry(entry_id.decode(), keys.text_of(key), NUMBER(claims)) for entry_id, key, claims in rows]
+    entries = [Entry(entry_id.decode(), text_of(key), NUMBER(claims)) for entry_id, key, claims in rows]
     names = {name.decode(errors="replace"): count for name, count in counts.items()}
     return Sweep(entries, wait_ms / 1000, names, bool(must_rewind)), now_ms
 
@@ -355,7 +406,7 @@ def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
 def entry_of(wire: Any) -> Entry:
     """Return an entry of the queue as Redis answers it."""
     entry_id, fields = wire
-    return Entry(entry_id.decode(), keys.text_of(fields[1]))
+    return Entry(entry_id.decode(), text_of(fields[1]))
 
 
 def entries_of(answer: Any) -> list[Entry]:

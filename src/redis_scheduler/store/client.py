@@ -20,11 +20,11 @@ from redis.exceptions import InvalidResponse, NoScriptError, RedisError, Respons
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.resolver import Resolver
-from redis_scheduler.store import keys
 from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
 from redis_scheduler.store.connection import AddressedConnection, LeanConnection
+from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
 from redis_scheduler.store.script import Argument, Script
@@ -49,9 +49,11 @@ class RedisClient:
     the process logs when Redis goes and comes back.
     """
 
-    def __init__(self, url: str, timeout_s: float, outage: Outage | None = None) -> None:
+    def __init__(self, url: str, timeout_s: float, keys: Keys, outage: Outage | None = None) -> None:
         self.url = url
         self.timeout_s = timeout_s
+        self.keys = keys
+        """The keys of the shard that this Redis holds: whoever has the client names them by it."""
         self.outage = outage or Outage()
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever: a send may have been applied all the same."""
@@ -197,7 +199,7 @@ class RedisClient:
     async def _send_check(self) -> list[bytes]:
         # Where the script is known to Redis it would not be asked for, but for the next one it is.
         one = await self._execute("EVAL", "return 1", 0)
-        answer = await self._evaluate(_CHECK, keys.CHECKED, [keys.GROUP], as_it_is)
+        answer = await self._evaluate(_CHECK, self.keys.checked, [GROUP], as_it_is)
         is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
         if one != 1 or not is_table:
             raise InvalidResponse("not what a script returns")
@@ -246,14 +248,14 @@ class RedisClient:
     async def create_group(self) -> None:
         """Make the queue and its consumer group where they are missing: at id 0, so that no entry is passed over."""
         try:
-            await self._execute("XGROUP", "CREATE", keys.QUEUE, keys.GROUP, "0", "MKSTREAM")
+            await self._execute("XGROUP", "CREATE", self.keys.queue, GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise translated(error) from error
         except (RedisError, OSError) as error:
             raise translated(error) from error
         else:
-            fields = {"queue": keys.QUEUE, "group": keys.GROUP}
+            fields = {"queue": self.keys.queue, "group": GROUP}
             if self.outage.has_seen_group:
                 logger.warning("group-lost", **fields, warning=_GROUP_LOST)
             else:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 from redis_scheduler.stopping import finished, stop_or_interval
-from redis_scheduler.store import keys
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
@@ -54,7 +53,7 @@ class Deployment:
 
     async def join(self, client: RedisClient) -> None:
         """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises StoreUnavailable."""
-        kept = await client.script(_JOIN, [keys.INSTANCE], [self.id or secrets.token_hex(16)], _read_id)
+        kept = await client.script(_JOIN, [client.keys.instance], [self.id or secrets.token_hex(16)], _read_id)
         if kept != self.id:
             self.id = kept
             self._on_change(kept)

@@ -1,55 +1,24 @@
 """Every key name in Redis, with its type and meaning. Nothing else in the program spells one.
 
-All keys share one hash tag, so that every script touches one slot of a Redis Cluster; a second shard would be a second
-tag. The table in ARCHITECTURE.md is this page with the scripts that write each key.
+All keys of a shard have one hash tag, so that every script touches one slot of a Redis Cluster. The table in
+ARCHITECTURE.md is this page with the scripts that write each key.
 """
 
-SHARD = "{rs:0}"
-
-TASKS = f"{SHARD}:tasks"
-"""HASH key → record: one JSON object per task, opaque to every script."""
-
-DUE = f"{SHARD}:due"
-"""ZSET key → due ms: waiting for their time, be it the first delivery or a deferred retry."""
-
-QUEUE = f"{SHARD}:queue"
-"""STREAM of {key}: due now; its consumer group is GROUP."""
-
-ENTRIES = f"{SHARD}:entries"
-"""HASH key → stream id: which entry of the queue a task is in, while it is in it."""
-
-FAILURES = f"{SHARD}:failures"
-"""HASH key → '<attempts> <json>': failed attempts so far and the last failure, of tasks that have failed."""
-
-DEAD = f"{SHARD}:dead"
-"""ZSET key → died ms: retries exhausted; record and failure stay."""
-
-COUNTERS = f"{SHARD}:counters"
-"""HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, lost: since ever."""
-
-TYPES = f"{SHARD}:types"
-"""SET of the type names that have a TYPE key."""
-
-SWEEP = f"{SHARD}:sweep"
-"""HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is due,
-when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that a sweep
-or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where the rewind
-of DUE stands."""
-
-INSTANCE = f"{SHARD}:instance"
-"""STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
-
-TOKEN_MARK = f"{SHARD}:token"
-"""STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
-
-BELL = f"{SHARD}:bell"
-"""Pub/sub channel (not a key): rung when a task becomes the new head of DUE."""
-
 GROUP = "deliverers"
-"""The consumer group of QUEUE."""
+"""The consumer group of the queue."""
 
 WAITING = "waiting"
 """The consumer that holds entries which wait for a retry, or were released: nobody's, claimable when idle for W."""
+
+
+def tag_of(namespace: str = "", shard: int = 0) -> str:
+    """Return the hash tag of a shard's keys. Deployments with different NAMESPACE settings have no key in common.
+
+    Raises ValueError for any shard but the first: there is one.
+    """
+    if shard != 0:
+        raise ValueError(f"there is no shard {shard}")
+    return f"{{rs.{namespace}:0}}" if namespace else "{rs:0}"
 
 
 def text_of(name: bytes) -> str:
@@ -57,30 +26,95 @@ def text_of(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
 
 
-def type_index(name: str) -> str:
-    """ZSET key → due ms: the tasks of one type, still to be delivered. The default type has none."""
-    return f"{SHARD}:type:{name}"
+class Keys:
+    """The names of all keys with one hash tag."""
 
+    __slots__ = (
+        *(
+            "tasks",
+            "due",
+            "queue",
+            "entries",
+            "failures",
+            "dead",
+            "counters",
+            "types",
+            "sweep",
+            "instance",
+            "token_mark",
+        ),
+        *("bell", "tag"),
+    )
 
-def writer(writer_id: str, verb: str) -> str:
-    """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
-    return f"{SHARD}:writer:{writer_id}:{verb}"
+    tag: str
+    """What all names begin with; see `tag_of`."""
 
+    tasks: str
+    """HASH key → record: one JSON object per task, opaque to every script."""
 
-CHECKED = (
-    TASKS,
-    DUE,
-    QUEUE,
-    ENTRIES,
-    FAILURES,
-    DEAD,
-    COUNTERS,
-    TYPES,
-    SWEEP,
-    INSTANCE,
-    TOKEN_MARK,
-    BELL,
-    writer("", "check"),
-    type_index(""),
-)
-"""A key of each kind, on which the client tries what the service needs; the last two are nobody's."""
+    due: str
+    """ZSET key → due ms: waiting for their time, be it the first delivery or a deferred retry."""
+
+    queue: str
+    """STREAM of {key}: due now; its consumer group is GROUP."""
+
+    entries: str
+    """HASH key → stream id: which entry of the queue a task is in, while it is in it."""
+
+    failures: str
+    """HASH key → '<attempts> <json>': failed attempts so far and the last failure, of tasks that have failed."""
+
+    dead: str
+    """ZSET key → died ms: retries exhausted; record and failure stay."""
+
+    counters: str
+    """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, lost: since ever."""
+
+    types: str
+    """SET of the type names that have a type index."""
+
+    sweep: str
+    """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
+    due, when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that
+    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where
+    the rewind of `due` stands."""
+
+    instance: str
+    """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
+
+    token_mark: str
+    """STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
+
+    bell: str
+    """Pub/sub channel (not a key): rung when a task becomes the new head of `due`."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.tasks = f"{tag}:tasks"
+        self.due = f"{tag}:due"
+        self.queue = f"{tag}:queue"
+        self.entries = f"{tag}:entries"
+        self.failures = f"{tag}:failures"
+        self.dead = f"{tag}:dead"
+        self.counters = f"{tag}:counters"
+        self.types = f"{tag}:types"
+        self.sweep = f"{tag}:sweep"
+        self.instance = f"{tag}:instance"
+        self.token_mark = f"{tag}:token"
+        self.bell = f"{tag}:bell"
+
+    def type_index(self, name: str) -> str:
+        """ZSET key → due ms: the tasks of one type, still to be delivered. The default type has none."""
+        return f"{self.tag}:type:{name}"
+
+    def writer(self, writer_id: str, verb: str) -> str:
+        """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
+        return f"{self.tag}:writer:{writer_id}:{verb}"
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """A key of each kind, on which the client tries what the service needs; the last two are nobody's."""
+        return (
+            *(self.tasks, self.due, self.queue, self.entries, self.failures, self.dead, self.counters, self.types),
+            *(self.sweep, self.instance, self.token_mark, self.bell, self.writer("", "check"), self.type_index("")),
+        )

@@ -13,7 +13,6 @@ import secrets
 import socket
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import of
 from redis_scheduler.store.audit import Finding, holds_no_mark, sample
 from redis_scheduler.store.client import RedisClient
@@ -58,7 +57,7 @@ async def stranger(client: RedisClient, token: str) -> str | None:
         return None
     mark = await asyncio.to_thread(_mark, token, secrets.token_hex(_SALT_BYTES))
     found = await client.optional(
-        "SET", keys.TOKEN_MARK, f"{mark} {socket.gethostname()}", "GET", read=of(bytes | None)
+        "SET", client.keys.token_mark, f"{mark} {socket.gethostname()}", "GET", read=of(bytes | None)
     )
     last, _, host = (found or b"").decode(errors="replace").partition(" ")
     salt, has_salt, _ = last.partition(":")

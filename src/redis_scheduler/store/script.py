@@ -4,7 +4,7 @@ import hashlib
 import re
 from importlib import resources
 
-from redis_scheduler.store import keys
+from redis_scheduler.store.keys import Keys
 
 Argument = str | bytes | int | float
 
@@ -37,9 +37,8 @@ class Types:
         """Return a type's number in this call."""
         return 0 if name is None else self.numbers.setdefault(name, len(self.numbers) + 1)
 
-    @property
-    def keys(self) -> list[str]:
-        """The index of each type, in the order of their numbers."""
+    def indexes(self, keys: Keys) -> list[str]:
+        """Return the index of each type, in the order of their numbers."""
         return [keys.type_index(name) for name in self.numbers]
 
     @property

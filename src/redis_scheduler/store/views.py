@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
@@ -27,7 +27,7 @@ CONFIGURATION = (
 """What should be set, and what it means when it is not: see RELIABILITY.md."""
 
 BELL_REFUSED = (
-    f"the user in REDIS_URL may not PUBLISH to {keys.BELL}: a task that is due within a second of its schedule may be "
+    "the user in REDIS_URL may not PUBLISH to {bell}: a task that is due within a second of its schedule may be "
     "that late; see the smallest ACL in RELIABILITY.md"
 )
 
@@ -109,8 +109,9 @@ class Views:
 
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
         """Return what is stored of the first keys, as many as one call reads, one at least; of larger ones the size."""
-        places = [keys.TASKS, keys.FAILURES, keys.ENTRIES, keys.DUE, keys.DEAD, keys.QUEUE]
-        arguments: list[Argument] = [keys.GROUP, READ_BYTES, record_bytes, *task_keys]
+        keys = self.client.keys
+        places = [keys.tasks, keys.failures, keys.entries, keys.due, keys.dead, keys.queue]
+        arguments: list[Argument] = [GROUP, READ_BYTES, record_bytes, *task_keys]
         return await self.client.script(
             _READ, places, arguments, lambda answer: _tasks(task_keys, record_bytes, answer)
         )
@@ -126,7 +127,9 @@ class Views:
         has_index = type_name is not None and type_name != DEFAULT_TYPE
         position = _decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
         walk = (
-            self._sorted(keys.type_index(type_name or ""), position or ("type",)) if has_index else self._all(position)
+            self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
+            if has_index
+            else self._all(position)
         )
         page: list[Stored] = []
         seen, size = 0, 0
@@ -152,13 +155,13 @@ class Views:
             start = behind(position[1]) if position else "-"
             while start and (
                 entries := await self.client.command(
-                    "XRANGE", keys.QUEUE, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
+                    "XRANGE", self.client.keys.queue, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
                 )
             ):
                 yield _positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = behind(entries[-1][0].decode())
             position = ("due",)
-        async for chunk in self._sorted(keys.DUE, position):
+        async for chunk in self._sorted(self.client.keys.due, position):
             yield chunk
 
     async def _sorted(self, index: str, position: Position) -> AsyncIterator[list[Position]]:
@@ -172,8 +175,9 @@ class Views:
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
-        places = [keys.DUE, keys.QUEUE, keys.DEAD, keys.COUNTERS]
-        answer = await self.client.script(_LEDGER, places, [keys.GROUP, keys.WAITING], _counts)
+        keys = self.client.keys
+        places = [keys.due, keys.queue, keys.dead, keys.counters]
+        answer = await self.client.script(_LEDGER, places, [GROUP, WAITING], _counts)
         due, length, pending, waiting, dead, counters = answer
         return Ledger(
             due=due,
@@ -206,8 +210,8 @@ class Views:
             warnings.append(
                 "this is a replica that takes writes: what it is given is lost when it follows its master again"
             )
-        if await self.client.optional("PUBLISH", keys.BELL, "") is None:
-            warnings.append(BELL_REFUSED)
+        if await self.client.optional("PUBLISH", self.client.keys.bell, "") is None:
+            warnings.append(BELL_REFUSED.format(bell=self.client.keys.bell))
         return warnings
 
 
@@ -284,7 +288,7 @@ def _stored(
         state, expires_ms = "lost", None
     elif owner is None:
         state = "queued"
-    elif owner == keys.WAITING.encode():
+    elif owner == WAITING.encode():
         state, expires_ms = "waiting", now_ms + max(0, WINDOW_MS - (idle_ms or 0))
     else:
         state = "in delivery"

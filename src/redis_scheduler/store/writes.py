@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import TEXTS, letters, time_ms
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Script, Types
 from redis_scheduler.task.timing import BATCH_LIMIT, WINDOW_MS, WRITER_EXPIRY_S
 
@@ -63,14 +63,14 @@ class Writes:
         types: Types | None = None,
     ) -> T:
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
-        typed_keys, typed_arguments = (types.keys, types.arguments) if types else ([], [])
+        typed_keys, typed_arguments = (types.indexes(self.client.keys), types.arguments) if types else ([], [])
         # The verbs that know of the group name it between the writer's part and the types.
-        group: list[Argument] = [keys.GROUP, keys.WAITING] if verb in ("cancel", "update") else []
+        group: list[Argument] = [GROUP, WAITING] if verb in ("cancel", "update") else []
         if verb == "update":
             group.append(WINDOW_MS)
         answer = await self.client.script(
             SCRIPTS[verb],
-            [keys.writer(self.name, verb), *redis_keys, *typed_keys],
+            [self.client.keys.writer(self.name, verb), *redis_keys, *typed_keys],
             [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
             lambda answer: None if answer == b"stale" else read(answer),
         )
@@ -86,7 +86,15 @@ class Writes:
             arguments += (task.key, task.ttl_ms, task.tail, types.number(task.type))
         now_ms = await self._write(
             "schedule",
-            [keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.COUNTERS, keys.TYPES, keys.BELL],
+            [
+                self.client.keys.tasks,
+                self.client.keys.due,
+                self.client.keys.queue,
+                self.client.keys.entries,
+                self.client.keys.counters,
+                self.client.keys.types,
+                self.client.keys.bell,
+            ],
             arguments,
             time_ms,
             types,
@@ -102,8 +110,15 @@ class Writes:
         return await self._write(
             "cancel",
             [
-                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                *(keys.COUNTERS, keys.TYPES),
+                *(
+                    self.client.keys.tasks,
+                    self.client.keys.due,
+                    self.client.keys.queue,
+                    self.client.keys.entries,
+                    self.client.keys.failures,
+                    self.client.keys.dead,
+                ),
+                *(self.client.keys.counters, self.client.keys.types),
             ],
             arguments,
             lambda answer: letters(answer, b"CDN", len(tasks)),
@@ -124,8 +139,15 @@ class Writes:
         return await self._write(
             "update",
             [
-                *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                *(keys.TYPES, keys.BELL),
+                *(
+                    self.client.keys.tasks,
+                    self.client.keys.due,
+                    self.client.keys.queue,
+                    self.client.keys.entries,
+                    self.client.keys.failures,
+                    self.client.keys.dead,
+                ),
+                *(self.client.keys.types, self.client.keys.bell),
             ],
             arguments,
             lambda answer: _time_and_letters(answer, b"UDCNX", len(changes)),
@@ -144,7 +166,15 @@ class Writes:
             arguments += (change.key, change.expected, change.tail, ttl_ms, types.number(change.type))
         return await self._write(
             "replay",
-            [keys.TASKS, keys.DUE, keys.FAILURES, keys.DEAD, keys.COUNTERS, keys.TYPES, keys.BELL],
+            [
+                self.client.keys.tasks,
+                self.client.keys.due,
+                self.client.keys.failures,
+                self.client.keys.dead,
+                self.client.keys.counters,
+                self.client.keys.types,
+                self.client.keys.bell,
+            ],
             arguments,
             lambda answer: _time_and_letters(answer, b"UCN", len(changes)),
             types,
@@ -154,16 +184,23 @@ class Writes:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
         deleted = 0
         while True:
-            sample = await self.client.command("SRANDMEMBER", keys.TYPES, BATCH_LIMIT, read=TEXTS)
-            names = [keys.text_of(name) for name in sample]
+            sample = await self.client.command("SRANDMEMBER", self.client.keys.types, BATCH_LIMIT, read=TEXTS)
+            names = [text_of(name) for name in sample]
             count, types_left = await self._write(
                 "purge",
                 [
-                    *(keys.TASKS, keys.DUE, keys.QUEUE, keys.ENTRIES, keys.FAILURES, keys.DEAD),
-                    *(keys.COUNTERS, keys.TYPES, keys.SWEEP),
-                    *map(keys.type_index, names),
+                    *(
+                        self.client.keys.tasks,
+                        self.client.keys.due,
+                        self.client.keys.queue,
+                        self.client.keys.entries,
+                        self.client.keys.failures,
+                        self.client.keys.dead,
+                    ),
+                    *(self.client.keys.counters, self.client.keys.types, self.client.keys.sweep),
+                    *map(self.client.keys.type_index, names),
                 ],
-                [keys.GROUP, *names],
+                [GROUP, *names],
                 _two_numbers,
             )
             deleted += count
