@@ -6,8 +6,12 @@ import re
 from datetime import datetime
 
 import aiohttp
+import msgspec
+import pytest
 import redis.asyncio
 
+from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import is_task_key
 from tests.support.names import KEYS
@@ -19,6 +23,30 @@ WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
 async def test_the_root_answers_without_a_token(api: Client) -> None:
     api.headers = {}
     assert await api.call("GET", "/") == (200, {"status": 200, "data": "Scheduler service is running."})
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_each_route_answers_as_the_table_says(api: Client, route: Route) -> None:
+    path = route.path.format(key=await api.schedule(WEBHOOK, 60, data={"a": [1]}))
+    content = {"webhook": WEBHOOK, "ttl": 60} if route.body else None
+    needs_token = route.access is Access.TOKEN
+
+    async def asked(query: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        url = f"{api.url}{path}{query}"
+        async with api.session.request(route.method, url, headers=headers, json=content) as response:
+            return response.status, await response.read()
+
+    status, body = await asked("", api.headers if needs_token else {})
+    # A member that the type has not, or has elsewhere, would not come out again.
+    assert (status, encode_answer(msgspec.json.decode(body, type=route.answer))) == (200, body)
+    assert (await asked("?other=1", {}))[0] == (401 if needs_token else 200)
+    status, body = await asked("?other=1", api.headers)
+    if route.parameters is None:
+        assert status == 200
+    else:
+        known = ", ".join(route.parameters) or "none"
+        error = f"other: is not a parameter here; known: {known}"
+        assert (status, json.loads(body)) == (400, {"status": 400, "error": error})
 
 
 async def test_a_schedule_answers_with_its_key_and_due_time(api: Client) -> None:

@@ -2,7 +2,8 @@
 
 In: HTTP requests. Out: JSON answers with `status`, and for every error one answer (answers.py).
 
-    app.py, probes.py                   the routes and what they do
+    routes.py, endpoint.py              the table of routes; what answers at one path
+    app.py, probes.py, exclusive.py     what the routes do, some of it one request after another
     bodies.py, requests.py              bodies and parameters, each checked once
     diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
     auth.py, admission.py               who may ask, and how many connections there may be

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.bodies import Refused, encode_answer
 from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events
 from redis_scheduler.store.refusal import told
@@ -36,16 +36,16 @@ class _JsonResponse(Response):
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
 
-def answer(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON answer: status, then the content."""
-    return _JsonResponse(encode_answer({"status": status, **content}), status, headers)
+def answer(content: msgspec.Struct) -> Response:
+    """Return a 200 with one of the bodies of bodies.py."""
+    return _JsonResponse(encode_answer(content))
 
 
 class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called once nobody waits for the rest."""
 
-    def __init__(self, content: Mapping[str, Any], on_sent: Callable[[], None]) -> None:
-        super().__init__(encode_answer({"status": 200, **content}))
+    def __init__(self, content: msgspec.Struct, on_sent: Callable[[], None]) -> None:
+        super().__init__(encode_answer(content))
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it
@@ -62,7 +62,7 @@ class LargeAnswer(_JsonResponse):
 
 def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a failure: status, and what is wrong and where."""
-    return answer({"error": error}, status, headers)
+    return _JsonResponse(encode_answer(Refused(status, error)), status, headers)
 
 
 def rfc3339(milliseconds: int) -> str:

@@ -1,25 +1,41 @@
-"""The routes. Each checks its input, makes one batched call to Redis, and answers."""
+"""What the routes do: each handler checks its input, makes one batched call to Redis, and answers."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route as PathRoute
+from starlette.routing import Router
+from starlette.types import ASGIApp
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
-from redis_scheduler.api.answers import RETRY_AFTER, LargeAnswer, answer, answer_to, rfc3339
+from redis_scheduler.api.answers import LargeAnswer, answer, rfc3339
 from redis_scheduler.api.auth import Gate
 from redis_scheduler.api.batcher import Batcher
-from redis_scheduler.api.bodies import Info, TaskView, UpdateRequest, raw_or_null
+from redis_scheduler.api.bodies import (
+    Cancelled,
+    Info,
+    Listed,
+    Purged,
+    Said,
+    Scheduled,
+    Shown,
+    Statistics,
+    TaskView,
+    Updated,
+    UpdateRequest,
+    raw_or_null,
+)
+from redis_scheduler.api.endpoint import Endpoint, Handler
+from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
+from redis_scheduler.api.routes import ROUTES, Route
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events
@@ -45,22 +61,22 @@ logger = Events(__name__)
 UPDATE_TRIES = 20
 """How often an update reads the task, since others may change it before the update does; then the answer is 409."""
 
-QUEUED_S = 2.0
-"""How long an update waits for others of its task, and a purge for other purges: as long as for Redis."""
-
 FOUND = {"C": "cancelled", "D": "in delivery"}
 
 
 class Api:
-    """The endpoints, and the batches that their requests share."""
+    """The handlers of ROUTES that need the token, and the batches that their requests share.
+
+    Each gets a request and its query parameters, which the endpoint has checked.
+    """
 
     def __init__(self, client: RedisClient, name: str, max_body: int) -> None:
         self._max_body = max_body
         self._store = Writes(client, name)
         self._views = Views(client)
-        self._purge_turns = _Exclusive()
+        self._purge_turns = Exclusive()
         self._page_room = PageRoom()
-        self._update_turns: WeakValueDictionary[str, _Exclusive] = WeakValueDictionary()
+        self._update_turns: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
         self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
@@ -75,13 +91,13 @@ class Api:
         now_ms, letters = await self._store.replay(changes)
         return [(now_ms, letter) for letter in letters]
 
-    async def root(self, _request: Request) -> Response:
+    async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /: open to all."""
-        return answer({"data": "Scheduler service is running."})
+        return answer(Said("Scheduler service is running."))
 
-    async def schedule(self, request: Request) -> Response:
+    async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedule?type=: enter a task."""
-        type_name = requests.type_name(requests.parameters(request, "type"))
+        type_name = requests.type_name(given)
         body = await requests.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)
         if requests.may_be_deep(body):
@@ -92,34 +108,32 @@ class Api:
         tail = record_tail(wanted.webhook, wanted.ttl, type_name, data)
         key = new_task_key()
         due_ms = await self._schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
-        return answer({"data": key, "key": key, "due": rfc3339(due_ms)})
+        return answer(Scheduled(key, key, rfc3339(due_ms)))
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in whatever state."""
-        requests.parameters(request)
         key = requests.task_key(request)
         stored = await self._tasks.submit(key)
         if isinstance(stored, int):
 
-            async def read() -> dict[str, object]:
-                return {"data": _view(_found(await self._views.task(key)))}
+            async def read() -> Shown:
+                return Shown(_view(_found(await self._views.task(key))))
 
             return await self._large_answer(request, COPIES * stored, read)
-        return answer({"data": _view(_found(stored))})
+        return answer(Shown(_view(_found(stored))))
 
-    async def list(self, request: Request) -> Response:
+    async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=: what is still to be delivered."""
-        given = requests.parameters(request, "type", "limit", "cursor")
         limit, type_name = requests.page_limit(given), requests.type_name(given)
 
-        async def read() -> dict[str, object]:
+        async def read() -> Listed:
             page = await self._views.page(limit, given.get("cursor"), type_name)
-            return {"data": [_view(stored) for stored in page.tasks], "next": page.next}
+            return Listed([_view(stored) for stored in page.tasks], page.next)
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
     async def _large_answer(
-        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[dict[str, object]]]
+        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[Struct]]
     ) -> Response:
         """Return what is read once there is room for it; the answer keeps it until it is sent."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
@@ -140,17 +154,16 @@ class Api:
         finally:
             room.leave()
 
-    async def update(self, request: Request) -> Response:
+    async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in the
         end."""
-        requests.parameters(request)
         key = requests.task_key(request)
         body = await requests.read_body(request, self._max_body)
         wanted = requests.update_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
         # Here one after another, so that only other processes can be first.
-        async with self._update_turns.setdefault(key, _Exclusive()).taken():
+        async with self._update_turns.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
                 stored = await self._tasks.submit(key)
                 if isinstance(stored, int):
@@ -181,12 +194,11 @@ class Api:
         if letter != "C":
             due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
             found = "in delivery" if letter == "D" else "updated"
-            return answer({"data": stored.key, "key": stored.key, "due": rfc3339(due_ms), "found": found})
+            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), found))
         return None
 
-    async def cancel(self, request: Request) -> Response:
+    async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
-        requests.parameters(request)
         key = requests.task_key(request)
         stored = await self._tasks.submit(key)
         if isinstance(stored, int):
@@ -196,14 +208,12 @@ class Api:
             letter = await self._cancel.submit((key, _found(stored).record.type))
         if letter == "N":
             raise TaskNotFound
-        return answer({"data": FOUND[letter], "key": key})
+        return answer(Cancelled(FOUND[letter], key))
 
-    async def purge(self, request: Request) -> Response:
+    async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
-        # A filter would be a wish for less than that.
-        requests.parameters(request)
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
-        async with self._purge_turns.taken():
+        async with self._purge_turns.held():
             try:
                 count = await self._store.purge()
             except StoreUnavailable:
@@ -211,72 +221,11 @@ class Api:
                 logger.warning("purge-unanswered", **fields)
                 raise
         logger.warning("purged", tasks=count, **fields)
-        return answer({"data": count})
+        return answer(Purged(count))
 
-    async def stats(self, request: Request) -> Response:
+    async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /stats: the ledger and the machine."""
-        requests.parameters(request)
-        return answer({"data": statistics(await self._views.ledger())})
-
-
-class _Exclusive:
-    """Lets requests go one after another. When one finds Redis away, those that wait behind it fail with it."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._failure: StoreUnavailable | None = None
-        """The latest."""
-
-    @contextlib.asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Hold the turn; 503 when those before took too long, StoreUnavailable when one of them found Redis away."""
-        failure_before = self._failure
-        try:
-            async with asyncio.timeout(QUEUED_S):
-                await self._lock.acquire()
-        except TimeoutError as error:
-            raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
-        if self._failure is not failure_before and self._failure is not None:
-            # Its client has waited for one time-out, and is spared another.
-            self._lock.release()
-            raise type(self._failure)(str(self._failure))
-        try:
-            yield
-        except StoreUnavailable as failure:
-            self._failure = failure.with_traceback(None)
-            raise
-        finally:
-            self._lock.release()
-
-
-class _Endpoint:
-    """What answers at a path, by method; without any it is no path. Every error has its answer here.
-
-    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own
-    work.
-    """
-
-    def __init__(self, **by_method: Callable[[Request], Awaitable[Response]]) -> None:
-        self._by_method = by_method
-        if "GET" in by_method:
-            self._by_method = by_method | {"HEAD": by_method["GET"]}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        try:
-            response = await self._responder(scope["method"])(Request(scope, receive, send))
-        except Exception as error:
-            response = answer_to(error, scope["path"])
-        await response(scope, receive, send)
-
-    def _responder(self, method: str) -> Callable[[Request], Awaitable[Response]]:
-        responder = self._by_method.get(method)
-        if responder is not None:
-            return responder
-        if not self._by_method:
-            raise HTTPException(404, "There is nothing at this path")
-        taken = ", ".join(self._by_method)
-        raise HTTPException(405, f"This path does not take {method}, but {taken}", {"Allow": taken})
+        return answer(Statistics(statistics(await self._views.ledger())))
 
 
 def _found(stored: Stored | None) -> Stored:
@@ -336,16 +285,9 @@ def create_app(
     """Return the application. `name` is this process's id as a writer, new at every start."""
     api = Api(client, name, max_body)
     probes = Probes(client, deployment, is_stopping)
-    endpoints = {
-        "/schedule": _Endpoint(POST=api.schedule),
-        "/schedule/{key}": _Endpoint(GET=api.get, PATCH=api.update, DELETE=api.cancel),
-        "/schedules": _Endpoint(GET=api.list, DELETE=api.purge),
-        "/stats": _Endpoint(GET=api.stats),
-        "/purge": _Endpoint(POST=api.purge),
-        "/": _Endpoint(GET=api.root),
-        "/healthz": _Endpoint(GET=probes.health),
-        "/readyz": _Endpoint(GET=probes.readiness),
-    }
-    routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
+    at: dict[str, dict[Route, Handler]] = {}
+    for route in ROUTES:
+        at.setdefault(route.path, {})[route] = getattr(api, route.handler, None) or getattr(probes, route.handler)
+    paths = [PathRoute(path, Endpoint(handlers)) for path, handlers in at.items()]
     # A path is itself or unknown: a redirect would answer without JSON.
-    return Gate(Router(routes, redirect_slashes=False, default=_Endpoint()), token, probes.is_own)
+    return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own)

@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, failure
+from redis_scheduler.api.routes import ROUTES, Access
 from redis_scheduler.errors import SchedulerError
 from redis_scheduler.logs import Events
 
 logger = Events(__name__)
 
-OPEN = {(path, method) for path in ("/", "/healthz", "/readyz") for method in ("GET", "HEAD")}
+OPEN = {(route.path, method) for route in ROUTES if route.access is Access.OPEN for method in route.methods}
 """What is answered without the token."""
 
 INSTANCE_HEADER = b"schedule-instance"

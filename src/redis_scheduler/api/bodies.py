@@ -1,4 +1,6 @@
-"""The bodies of the API: what clients send, and what they are answered. requests.py checks them."""
+"""The bodies of the API: what clients send, and what they are answered. requests.py checks what they send."""
+
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -46,6 +48,72 @@ class TaskView(msgspec.Struct, frozen=True):
 
     info: Info
     data: Raw
+
+
+class _Answer(msgspec.Struct, tag_field="status", tag=200):
+    """The body of a 200: its first member is `status`. (As a struct it is encoded in half the time of a dict.)"""
+
+
+class Scheduled(_Answer):
+    """The task's key, twice: `data` has it for clients of the original service. due: when it fires (RFC 3339)."""
+
+    data: str
+    key: str
+    due: str
+
+
+class Updated(_Answer):
+    """As Scheduled. found: `updated`, or `in delivery`, where an attempt of the old record is under way."""
+
+    data: str
+    key: str
+    due: str
+    found: str
+
+
+class Cancelled(_Answer):
+    """What was found: `cancelled`, or `in delivery`, where an attempt is under way."""
+
+    data: str
+    key: str
+
+
+class Shown(_Answer):
+    """One task."""
+
+    data: TaskView
+
+
+class Listed(_Answer):
+    """A page of tasks. next: the cursor of the next page, None on the last."""
+
+    data: list[TaskView]
+    next: str | None
+
+
+class Purged(_Answer):
+    """How many tasks were deleted."""
+
+    data: int
+
+
+class Statistics(_Answer):
+    """Counts and load: stats.py."""
+
+    data: dict[str, Any]
+
+
+class Said(_Answer):
+    """A word: that the process is there."""
+
+    data: str
+
+
+class Refused(msgspec.Struct):
+    """The body of every answer but a 200. error: what is wrong, where, and what was given."""
+
+    status: int
+    error: str
 
 
 NULL = Raw(b"null")

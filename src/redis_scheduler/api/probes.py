@@ -2,12 +2,13 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.answers import answer, failure
+from redis_scheduler.api.bodies import Said
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
@@ -24,17 +25,17 @@ class Probes:
         self._deployment = deployment
         self._is_stopping = is_stopping
 
-    async def health(self, _request: Request) -> Response:
+    async def health(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /healthz: open to all. That it answers says it: the event loop lives."""
-        return answer({"data": "ok"})
+        return answer(Said("ok"))
 
-    async def readiness(self, _request: Request) -> Response:
+    async def readiness(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /readyz: open to all, so it does not tell why: whether Redis answers, and the process does not stop."""
         try:
             if not self._is_stopping():
                 async with asyncio.timeout(READY_WITHIN_S):
                     await self._deployment.refresh(self._client)
-                return answer({"data": "ok"})
+                return answer(Said("ok"))
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
         return failure(503, "Not ready")

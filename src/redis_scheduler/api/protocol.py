@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.admission import CONNECTION
-from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.bodies import Refused, encode_answer
 from redis_scheduler.api.bounds import HEAD_BYTES
 from redis_scheduler.api.closing import DROPPED_BYTES, ClosingProtocol
 
@@ -363,7 +363,7 @@ class JsonHttpProtocol(ClosingProtocol):
             else:
                 self.transport.close()
             return
-        body = encode_answer({"status": status, "error": error})
+        body = encode_answer(Refused(status, error))
         retry = "retry-after: 1\r\n" if status == 503 else ""
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"

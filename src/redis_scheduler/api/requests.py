@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import accumulate
@@ -265,8 +266,8 @@ PARAMETERS_MOST = 20
 _FIELDS = ScheduleRequest.__struct_fields__
 
 
-def parameters(request: Request, *names: str) -> dict[str, str]:
-    """Return the query parameters. Raises InvalidRequest for one that is unknown, empty, or given twice."""
+def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
+    """Return the query parameters. Raises InvalidRequest for one that has none of these names, is empty, or given twice."""
     if not request.scope["query_string"]:
         return {}
     if request.scope["query_string"].count(b"&") >= PARAMETERS_MOST:
@@ -290,7 +291,7 @@ def parameters(request: Request, *names: str) -> dict[str, str]:
     return found
 
 
-def type_name(given: dict[str, str]) -> str | None:
+def type_name(given: Mapping[str, str]) -> str | None:
     """Return the checked `type`, None where it is not given. Raises InvalidRequest."""
     name = given.get("type")
     if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
@@ -298,7 +299,7 @@ def type_name(given: dict[str, str]) -> str | None:
     return name
 
 
-def page_limit(given: dict[str, str]) -> int:
+def page_limit(given: Mapping[str, str]) -> int:
     """Return the checked `limit`. Raises InvalidRequest."""
     text = given.get("limit", str(PAGE_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= PAGE_LIMIT):

@@ -1,0 +1,45 @@
+"""What answers at a path: it finds the handler by method, reads the query, and has an answer for every error."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NoReturn
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from redis_scheduler.api.answers import answer_to
+from redis_scheduler.api.requests import parameters
+from redis_scheduler.api.routes import Route
+
+Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+"""Answers a request, whose query parameters it gets, or raises what `answer_to` has an answer for."""
+
+
+class Endpoint:
+    """Answers at one path; without any routes it is no path.
+
+    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own
+    work.
+    """
+
+    def __init__(self, handlers: Mapping[Route, Handler]) -> None:
+        self._served = {
+            method: (handler, route.parameters) for route, handler in handlers.items() for method in route.methods
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        try:
+            request = Request(scope, receive, send)
+            handler, known = self._served.get(scope["method"]) or self._unserved(scope["method"])
+            response = await handler(request, {} if known is None else parameters(request, known))
+        except Exception as error:
+            response = answer_to(error, scope["path"])
+        await response(scope, receive, send)
+
+    def _unserved(self, method: str) -> NoReturn:
+        if not self._served:
+            raise HTTPException(404, "There is nothing at this path")
+        taken = ", ".join(self._served)
+        raise HTTPException(405, f"This path does not take {method}, but {taken}", {"Allow": taken})

@@ -1,0 +1,43 @@
+"""Requests that go one after another: updates of one task, and purges."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.exceptions import HTTPException
+
+from redis_scheduler.api.answers import RETRY_AFTER
+from redis_scheduler.errors import StoreUnavailable
+
+QUEUED_S = 2.0
+"""How long a request waits for those before it: as long as for Redis."""
+
+
+class Exclusive:
+    """Lets requests go one after another. When one finds Redis away, those that wait behind it fail with it."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._failure: StoreUnavailable | None = None
+        """The latest that a request has ended with."""
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold it; 503 where those before took too long, StoreUnavailable where one of them found Redis away."""
+        failure_before = self._failure
+        try:
+            async with asyncio.timeout(QUEUED_S):
+                await self._lock.acquire()
+        except TimeoutError as error:
+            raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
+        if self._failure is not failure_before and self._failure is not None:
+            # Its client has waited for one time-out, and is spared another.
+            self._lock.release()
+            raise type(self._failure)(str(self._failure))
+        try:
+            yield
+        except StoreUnavailable as failure:
+            self._failure = failure.with_traceback(None)
+            raise
+        finally:
+            self._lock.release()

@@ -1,0 +1,70 @@
+"""The table of routes: what the API serves, what each route takes and answers, and who may ask.
+
+Who speaks of routes reads it: the application (app.py), its 405s and parameters (endpoint.py), the gate (auth.py). A test
+holds the README's table to it.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import msgspec
+
+from redis_scheduler.api.bodies import (
+    Cancelled,
+    Listed,
+    Purged,
+    Said,
+    Scheduled,
+    ScheduleRequest,
+    Shown,
+    Statistics,
+    Updated,
+    UpdateRequest,
+)
+
+
+class Access(Enum):
+    """Who may ask."""
+
+    OPEN = auto()
+    """Everybody."""
+    TOKEN = auto()
+    """Who has the service's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method of a path.
+
+    `handler`: the method of Api or Probes that answers. `answer`: the body of a 200. `parameters`: those of the query that
+    are known, all others are 400; None: the query is not looked at. A path that is OPEN has no part that varies.
+    """
+
+    method: str
+    path: str
+    handler: str
+    answer: type[msgspec.Struct]
+    body: type[msgspec.Struct] | None = None
+    parameters: tuple[str, ...] | None = ()
+    access: Access = Access.TOKEN
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that it answers: HEAD as GET (RFC 9110, section 9.3.2)."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+
+ROUTES = (
+    Route("POST", "/schedule", "schedule", Scheduled, ScheduleRequest, ("type",)),
+    Route("GET", "/schedule/{key}", "get", Shown),
+    Route("PATCH", "/schedule/{key}", "update", Updated, UpdateRequest),
+    Route("DELETE", "/schedule/{key}", "cancel", Cancelled),
+    Route("GET", "/schedules", "list", Listed, parameters=("type", "limit", "cursor")),
+    # Without parameters: a filter would be a wish to delete less than everything.
+    Route("DELETE", "/schedules", "purge", Purged),
+    Route("POST", "/purge", "purge", Purged),
+    Route("GET", "/stats", "stats", Statistics),
+    Route("GET", "/", "root", Said, parameters=None, access=Access.OPEN),
+    Route("GET", "/healthz", "health", Said, parameters=None, access=Access.OPEN),
+    Route("GET", "/readyz", "readiness", Said, parameters=None, access=Access.OPEN),
+)

@@ -1,0 +1,56 @@
+"""The table of routes: it can be served, and the README says the same."""
+
+import inspect
+import re
+from pathlib import Path
+
+from redis_scheduler.api.app import Api
+from redis_scheduler.api.auth import OPEN
+from redis_scheduler.api.probes import Probes
+from redis_scheduler.api.routes import ROUTES, Access
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def readme_rows() -> dict[tuple[str, str], tuple[str, str]]:
+    """By method and path: the row's two cells."""
+    rows = re.findall(r"^\| (`[A-Z]+ /.*?) \| (.*) \|$", README.read_text(), re.MULTILINE)
+    return {
+        route: (asked, answered) for asked, answered in rows for route in re.findall(r"`([A-Z]+) (/[^`?]*)`", asked)
+    }
+
+
+def test_each_method_of_a_path_is_one_route() -> None:
+    served = [(route.path, method) for route in ROUTES for method in route.methods]
+    assert len(served) == len(set(served))
+
+
+def test_each_handler_is_of_one_class_alone() -> None:
+    for route in ROUTES:
+        assert hasattr(Api, route.handler) + hasattr(Probes, route.handler) == 1, route.handler
+
+
+def test_each_public_coroutine_of_the_api_has_a_route() -> None:
+    coroutines = {name for name, _ in inspect.getmembers(Api, inspect.iscoroutinefunction) if name[0] != "_"}
+    assert coroutines <= {route.handler for route in ROUTES}
+
+
+def test_what_is_open_is_a_whole_path() -> None:
+    """The gate looks it up before anything has looked at the path's parts."""
+    assert sorted(OPEN) == [(path, method) for path in ("/", "/healthz", "/readyz") for method in ("GET", "HEAD")]
+    assert not [path for path, _ in OPEN if "{" in path]
+
+
+def test_the_readme_has_these_routes() -> None:
+    assert readme_rows().keys() == {(route.method, route.path) for route in ROUTES}
+
+
+def test_the_readme_says_what_each_route_takes_and_who_may_ask() -> None:
+    rows = readme_rows()
+    for route in ROUTES:
+        asked, answered = rows[route.method, route.path]
+        fields = re.findall(r"`\{(.*?)\}`", asked)
+        assert fields == ([", ".join(route.body.__struct_fields__)] if route.body else []), route
+        known = set(re.findall(r"`\?(\w+)=", asked + answered))
+        assert known == set(route.parameters or ()), route
+        assert ("without a token" in answered) == (route.access is Access.OPEN), route
