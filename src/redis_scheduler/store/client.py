@@ -7,23 +7,17 @@ and audit.py.
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse, NoScriptError, RedisError, ResponseError
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.resolver import Resolver
-from redis_scheduler.store import url as redis_url
-from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
-from redis_scheduler.store.connection import AddressedConnection, LeanConnection
+from redis_scheduler.store.connection import connect, drop_idle
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
@@ -61,28 +55,9 @@ class RedisClient:
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
-        """Return a client of the library: RESP2 answers as they come, no resends, no callbacks."""
-        is_unix = self.url.startswith("unix:")
-        keepalive = {} if is_unix else {"socket_keepalive": True}
-        client = redis.asyncio.Redis.from_url(
-            redis_url.parse(self.url),
-            **keepalive,
-            protocol=2,
-            parser_class=BoundedParser,
-            single_connection_client=single_connection,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, self.timeout_s),
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,
-        )
-        pool = client.connection_pool
-        if is_unix:
-            # The library takes what is no UTF-8 in the name of a folder for another character.
-            pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(self.url).path))
-        mixed_in = (LeanConnection,) if is_unix else (LeanConnection, AddressedConnection)
-        pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": self._resolver})
-        client.response_callbacks.clear()
-        return client
+        """Return a client of the library with connections of its own to the same Redis."""
+        connect_timeout_s = min(timeout_s, self.timeout_s)
+        return connect(self.url, self._resolver, timeout_s, connect_timeout_s, single_connection)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -157,7 +132,7 @@ class RedisClient:
                 except StoreRefused as error:
                     if isinstance(error.__cause__, WrongAnswer):
                         # It may be the answer to another call.
-                        await self._drop_idle_connections()
+                        await drop_idle(self._redis)
                     # All that the service needs, or this call alone?
                     await self._check()
                     has_checked = True
@@ -172,7 +147,7 @@ class RedisClient:
             if not has_checked:
                 self.outage.begin(error)
                 # The address may lead to another server by now, as after a failover; these connections do not.
-                await self._drop_idle_connections()
+                await drop_idle(self._redis)
             raise
 
     async def meet(self) -> None:
@@ -222,13 +197,6 @@ class RedisClient:
         if not isinstance(meaning, StoreRefused | StoreFull):
             self.outage.begin(meaning)
         return meaning
-
-    async def _drop_idle_connections(self) -> None:
-        pool = self._redis.connection_pool
-        for connection in list(pool._available_connections):
-            # Without waiting for the peer: it may be gone.
-            with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
 
     async def _resending(self, send: Callable[[], Awaitable[T]]) -> T:
         has_lost_connection = has_created_group = False

@@ -1,18 +1,27 @@
-"""Connections to Redis: the client library's own, with less work for each command, and a look-up of names that holds up
-no thread.
+"""Connections to Redis: the client library's own, with less work for each command, and names looked up without threads.
 
-Builds on parts of redis-py that are not public; a new release of it may change them.
+This file and answer.py use parts of redis-py that are not public. pyproject.toml bounds its version for them, and
+tests/unit/test_libraries.py names those that a release has changed.
 """
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import hiredis
+import redis.asyncio
 from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from redis_scheduler.resolver import NotFound, Resolver
+from redis_scheduler.store import url as redis_url
+from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.script import Argument
 
 
@@ -77,6 +86,43 @@ class LeanConnection(AbstractConnection):
             # RuntimeError: uvloop's, of a connection that was reset while it was idle.
             await self.disconnect(nowait=True)
             raise RedisConnectionError(f"Connection lost: {error}") from error
+
+
+def connect(
+    url: str, resolver: Resolver, timeout_s: float, connect_timeout_s: float, single_connection: bool = False
+) -> redis.asyncio.Redis:
+    """Return a client of the library: RESP2 answers as they come, no resends, no callbacks.
+
+    `timeout_s` bounds each send and each answer.
+    """
+    is_unix = url.startswith("unix:")
+    keepalive = {} if is_unix else {"socket_keepalive": True}
+    client = redis.asyncio.Redis.from_url(
+        redis_url.parse(url),
+        **keepalive,
+        protocol=2,
+        parser_class=BoundedParser,
+        single_connection_client=single_connection,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=connect_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        driver_info=None,
+    )
+    pool = client.connection_pool
+    if is_unix:
+        # The library takes what is no UTF-8 in the name of a folder for another character.
+        pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(url).path))
+    mixed_in = (LeanConnection,) if is_unix else (LeanConnection, AddressedConnection)
+    pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": resolver})
+    client.response_callbacks.clear()
+    return client
+
+
+async def drop_idle(client: redis.asyncio.Redis) -> None:
+    """End the connections that no call uses, without waiting for the peer: it may be gone."""
+    for connection in list(client.connection_pool._available_connections):
+        with contextlib.suppress(RedisError, OSError):
+            await connection.disconnect(nowait=True)
 
 
 def _bytes_of(argument: Argument) -> Argument:
