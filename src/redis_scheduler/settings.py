@@ -8,6 +8,7 @@ and its text is in no error; the token is no option, since a command line is pub
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -70,6 +71,16 @@ def _token(text: str) -> str:
     return text
 
 
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def _namespace(text: str) -> str:
+    # No character that a hash tag, or a pattern of keys in an ACL, gives a meaning of its own.
+    if _NAMESPACE.fullmatch(text) is None:
+        raise ValueError("must be up to 32 small letters, digits and hyphens, and not begin with a hyphen")
+    return text
+
+
 def _host(text: str) -> str:
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
@@ -121,6 +132,9 @@ class Settings:
         "Redis or Valkey to use: redis://, rediss:// or unix://",
         "none: a private Redis is started in DATA_DIR",
         is_secret=True,
+    )
+    namespace: str = _option(
+        "NAMESPACE", "", _namespace, "name of this deployment among several on one Redis", "none: the only one"
     )
     api_auth: str | None = _option(
         "API_AUTH",

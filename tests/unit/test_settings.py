@@ -16,6 +16,7 @@ from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards, load, 
 def test_the_defaults_are_the_contracts() -> None:
     assert load(ALL, {}, {}) == Settings(
         redis_url=None,
+        namespace="",
         api_auth=None,
         port=8080,
         host=None,

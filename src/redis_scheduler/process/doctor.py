@@ -44,7 +44,7 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     # What the library parts log on the way is said here by the error, in one line.
     logging.disable(logging.WARNING)
     async with redis_at(settings, _serving) as url:
-        client = RedisClient(url, TIMEOUT_S, Keys(tag_of()))
+        client = RedisClient(url, TIMEOUT_S, Keys(tag_of(settings.namespace)))
         try:
             return await _examine(client, repairs)
         finally:

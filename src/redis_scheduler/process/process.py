@@ -32,7 +32,7 @@ class Process:
         self.role = role
         self.settings = settings
         self.listener = listener
-        self.keys = Keys(tag_of())
+        self.keys = Keys(tag_of(settings.namespace))
         self.redis_url = settings.redis_url or ""
         self.token = settings.api_auth or ""
         """Both are filled in where the settings left them open, once the life has begun."""

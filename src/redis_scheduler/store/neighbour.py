@@ -25,8 +25,8 @@ _SALT_BYTES, _MARK_BYTES = 16, 16
 
 _STRANGER = (
     "the last process that started on this Redis database, on {host}, had another API_AUTH. If that was not changed since, two "
-    "deployments share the database, and each delivers the other's tasks with its own token: give each a database of its own "
-    "(redis://host:6379/1)"
+    "deployments share the database, and each delivers the other's tasks with its own token: give each a NAMESPACE of its own, "
+    "or a database (redis://host:6379/1)"
 )
 
 _NOT_OURS = (
