@@ -65,13 +65,13 @@ async def test_few_requests_wait_in_a_connection(recorder: Recorder) -> None:
         await wait_until(lambda: recorder.connections and recorder.connections[0].pipeline, "requests wait")
         for _ in range(50):
             await asyncio.sleep(0.005)
-            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.PIPELINED_REQUESTS
             assert held(recorder.connections[0]) <= 300_000
         assert not sending.done(), "the rest stays with the client"
         recorder.gate.set()
         for _ in range(200):  # its answers are not read: that holds up the requests, too
             await asyncio.sleep(0.005)
-            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.PIPELINED_REQUESTS
             assert held(recorder.connections[0]) <= 300_000
         assert not sending.done()
     finally:
@@ -90,7 +90,7 @@ async def test_bodies_that_are_asked_for_let_no_more_in(recorder: Recorder) -> N
         for _ in range(200):
             await asyncio.sleep(0.005)
             most = max(most, held(recorder.connections[0]))
-            assert len(recorder.connections[0].pipeline) <= bounds.WAITING_REQUESTS
+            assert len(recorder.connections[0].pipeline) <= bounds.PIPELINED_REQUESTS
         assert 0 < most <= 300_000
     finally:
         sending.cancel()

@@ -60,8 +60,8 @@ class LargeAnswer(_JsonResponse):
             self._on_sent()
 
 
-def failure(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a failure: status, and what is wrong and where."""
+def error_answer(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer that is no 200: status, and what is wrong and where."""
     return _JsonResponse(encode_answer(Refused(status, error)), status, headers)
 
 
@@ -80,18 +80,18 @@ def answer_to(error: Exception, path: str) -> Response:
     """Return what a client is told of an error; one of the program is logged."""
     match error:
         case HTTPException():
-            return failure(error.status_code, error.detail, error.headers)
+            return error_answer(error.status_code, error.detail, error.headers)
         case InvalidRequest():
-            return failure(400, str(error))
+            return error_answer(400, str(error))
         case TaskNotFound():
-            return failure(404, str(error))
+            return error_answer(404, str(error))
         case StoreUnavailable():
             logger.debug("refused", path=path, error=str(error))
-            return failure(503, f"{told(error)}; try again", RETRY_AFTER)
+            return error_answer(503, f"{told(error)}; try again", RETRY_AFTER)
         case StoreFull():
-            return failure(507, str(error))
+            return error_answer(507, str(error))
         case ClientDisconnect():
             # Nobody reads this one: the connection ended before the body did.
-            return failure(400, "The body ended before its length")
+            return error_answer(400, "The body ended before its length")
     logger.fault("fault", error, path=path)
-    return failure(500, "Internal error; the service's log has the details")
+    return error_answer(500, "Internal error; the service's log has the details")

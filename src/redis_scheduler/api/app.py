@@ -74,9 +74,9 @@ class Api:
         self._max_body = max_body
         self._store = Writes(client, name)
         self._views = Views(client)
-        self._purge_turns = Exclusive()
+        self._one_purge = Exclusive()
         self._page_room = PageRoom()
-        self._update_turns: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
+        self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
         self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
         self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
         self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
@@ -163,7 +163,7 @@ class Api:
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
         # Here one after another, so that only other processes can be first.
-        async with self._update_turns.setdefault(key, Exclusive()).held():
+        async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
                 stored = await self._tasks.submit(key)
                 if isinstance(stored, int):
@@ -213,7 +213,7 @@ class Api:
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
-        async with self._purge_turns.held():
+        async with self._one_purge.held():
             try:
                 count = await self._store.purge()
             except StoreUnavailable:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
-from redis_scheduler.api.answers import answer_to, failure
+from redis_scheduler.api.answers import answer_to, error_answer
 from redis_scheduler.api.routes import ROUTES, Access
 from redis_scheduler.errors import SchedulerError
 from redis_scheduler.logs import Events
@@ -41,18 +41,18 @@ class _Refusals:
     def __init__(self) -> None:
         self._count = self._count_told = 0
         self._address = ""
-        self._is_waiting = False
+        self._is_paused = False
 
     def note(self, scope: Scope) -> None:
         """Count one."""
         self._count += 1
         self._address = scope["client"][0] if scope.get("client") else ""
-        if not self._is_waiting:
+        if not self._is_paused:
             self._tell()
 
     def _tell(self) -> None:
         new = self._count - self._count_told
-        self._is_waiting = new > 0
+        self._is_paused = new > 0
         if new:
             self._count_told = self._count
             fields = {"requests": new, "client": self._address, "since_start": self._count}
@@ -88,7 +88,7 @@ class Gate:
                 connection.become_known()
         elif (scope["path"], scope["method"]) not in OPEN:
             self._refusals.note(scope)
-            refusal = failure(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
+            refusal = error_answer(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
         if INSTANCE_HEADER in by_name and refusal is None:
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
@@ -99,7 +99,7 @@ class Gate:
             is_own = await self._is_own(instances)
         except SchedulerError as error:
             return answer_to(error, path)
-        return failure(403, _OWN) if is_own else None
+        return error_answer(403, _OWN) if is_own else None
 
     def _is_authorised(self, given: bytes | None) -> bool:
         if given is None:

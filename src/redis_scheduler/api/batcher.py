@@ -29,7 +29,7 @@ class Batcher(Generic[Item, Answer]):
         self._limit = limit
         self._size = size
         self._limit_bytes = limit_bytes
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._queued: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> "asyncio.Future[Answer]":
@@ -38,7 +38,7 @@ class Batcher(Generic[Item, Answer]):
         When a call finds Redis away, what waits behind it fails with it: nobody waits for two time-outs.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._queued.append((item, future))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), name="batcher")
         return future
@@ -46,22 +46,22 @@ class Batcher(Generic[Item, Answer]):
     def _take(self) -> list[tuple[Item, "asyncio.Future[Answer]"]]:
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         size = 0
-        while self._waiting and len(batch) < self._limit and (not batch or size < self._limit_bytes):
-            batch.append(self._waiting.popleft())
+        while self._queued and len(batch) < self._limit and (not batch or size < self._limit_bytes):
+            batch.append(self._queued.popleft())
             size += self._size(batch[-1][0])
         return batch
 
     async def _send(self) -> None:
         try:
-            while self._waiting:
+            while self._queued:
                 batch = self._take()
                 try:
                     answers = await self._call([item for item, _ in batch])
                     answered = list(zip(batch, answers, strict=True))
                 except Exception as error:
                     if isinstance(error, StoreUnavailable):
-                        batch += self._waiting
-                        self._waiting.clear()
+                        batch += self._queued
+                        self._queued.clear()
                     for _, future in batch:
                         if not future.done():
                             future.set_exception(error)

@@ -19,10 +19,10 @@ HEAD_BYTES = 65_536
 
 HEAD_END = b"\r\n\r\n"
 
-WAITING_REQUESTS = 16
+PIPELINED_REQUESTS = 16
 """Requests of one connection that are parsed while an earlier one is answered."""
 
-WAITING_BYTES = 16_384
+PIPELINED_BYTES = 16_384
 """No more requests are parsed once those that wait have so many bytes."""
 
 FIELD_BYTES = 150
@@ -75,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """What came since the parser last had something to say: the head that is coming, or a part of it."""
     _unparsed = b""
     """What came behind as many requests as may wait."""
-    _waiting_bytes = 0
+    _pipelined_bytes = 0
     """What was parsed while requests waited."""
     _held_bytes = 0
     """What this connection has in the sum of all."""
@@ -123,13 +123,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._drop(len(data))
             return
         is_held = self._held_bytes or self.pipeline
-        if not is_held and len(data) <= HEAD_BYTES and data.count(HEAD_END) < WAITING_REQUESTS:
+        if not is_held and len(data) <= HEAD_BYTES and data.count(HEAD_END) < PIPELINED_REQUESTS:
             # The usual case needs no more than this.
             self._parse(data)
             if not (self._unreported_bytes or self.pipeline or (self.cycle is not None and self.cycle.more_body)):
                 return
             if self.pipeline:
-                self._waiting_bytes += len(data)
+                self._pipelined_bytes += len(data)
             data = b""
         self._take(self._unparsed + data if self._unparsed else data)
 
@@ -141,13 +141,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 break
             self._parse(data if end - at == size else memoryview(data)[at:end])
             if self.pipeline:
-                self._waiting_bytes += end - at
+                self._pipelined_bytes += end - at
             at = end
         self._unparsed = b"" if self._is_over else data[at:]
         held = 0
         if not self._is_over:
             coming = self._unreported_bytes + FIELD_BYTES * len(self.headers or ())
-            held = len(self._unparsed) + self._waiting_bytes + coming
+            held = len(self._unparsed) + self._pipelined_bytes + coming
         if held != self._held_bytes:
             self._hold(held)
         if self.pipeline:
@@ -164,7 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
         """Return up to where to parse: each head has its end, so the ends bound the requests that a piece may bring."""
-        room = WAITING_REQUESTS - len(self.pipeline) if self._waiting_bytes < WAITING_BYTES else 0
+        room = PIPELINED_REQUESTS - len(self.pipeline) if self._pipelined_bytes < PIPELINED_BYTES else 0
         if len(data) - start <= HEAD_BYTES and data.count(HEAD_END, start) < room:
             return len(data)
         end, most = start, min(len(data), start + HEAD_BYTES)
@@ -178,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _read_on(self) -> None:
         """Go on with what was kept, once no request waits any more."""
         self.flow.is_held = False
-        self._waiting_bytes = 0
+        self._pipelined_bytes = 0
         self._take(self._unparsed)
         self.flow.resume_reading()
 

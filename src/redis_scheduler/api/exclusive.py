@@ -18,26 +18,26 @@ class Exclusive:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._failure: StoreUnavailable | None = None
-        """The latest that a request has ended with."""
+        self._found_away: StoreUnavailable | None = None
+        """The latest that has ended a request."""
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Hold it; 503 where those before took too long, StoreUnavailable where one of them found Redis away."""
-        failure_before = self._failure
+        found_before = self._found_away
         try:
             async with asyncio.timeout(QUEUED_S):
                 await self._lock.acquire()
         except TimeoutError as error:
             raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
-        if self._failure is not failure_before and self._failure is not None:
+        if self._found_away is not found_before and self._found_away is not None:
             # Its client has waited for one time-out, and is spared another.
             self._lock.release()
-            raise type(self._failure)(str(self._failure))
+            raise type(self._found_away)(str(self._found_away))
         try:
             yield
-        except StoreUnavailable as failure:
-            self._failure = failure.with_traceback(None)
+        except StoreUnavailable as error:
+            self._found_away = error.with_traceback(None)
             raise
         finally:
             self._lock.release()

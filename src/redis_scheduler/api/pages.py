@@ -72,7 +72,7 @@ class PageRoom:
 
     def __init__(self) -> None:
         self._held = 0
-        self._turn = asyncio.Lock()
+        self._entering = asyncio.Lock()
         self._has_changed = asyncio.Event()
         self.sending: dict[Page, None] = {}
         """Pages that are on their way, the oldest first."""
@@ -80,7 +80,7 @@ class PageRoom:
     async def enter(self, connection: Connection | None, reading_bytes: int) -> Page:
         """Take room to read a page, so many bytes. Raises a 503 where none comes free in time."""
         try:
-            async with asyncio.timeout(ROOM_WITHIN_S), self._turn:
+            async with asyncio.timeout(ROOM_WITHIN_S), self._entering:
                 while self._held and self._held + reading_bytes > PAGES_BYTES:
                     self._has_changed.clear()
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())

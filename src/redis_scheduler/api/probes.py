@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api.answers import answer, failure
+from redis_scheduler.api.answers import answer, error_answer
 from redis_scheduler.api.bodies import Said
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.store.client import RedisClient
@@ -38,7 +38,7 @@ class Probes:
                 return answer(Said("ok"))
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
-        return failure(503, "Not ready")
+        return error_answer(503, "Not ready")
 
     async def is_own(self, instances: list[bytes]) -> bool:
         """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while that is not known."""
