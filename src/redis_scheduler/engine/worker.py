@@ -25,7 +25,14 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Claims, Promotion
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Failed
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERROR, Failure, encode_failure, newer_error
+from redis_scheduler.task.record import (
+    DEFAULT_TYPE,
+    UNREADABLE,
+    UNREADABLE_ERROR,
+    LastFailure,
+    encode_failure,
+    newer_error,
+)
 from redis_scheduler.task.retry import Policy, Transition, is_poison
 from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS
 
@@ -171,7 +178,7 @@ class Worker:
 
     def _bury(self, claim: Claim, error: str) -> None:
         """Bury a task without an attempt."""
-        failure = encode_failure(Failure(error, 0))
+        failure = encode_failure(LastFailure(error, 0))
         self._add_failed(Transition.BURY, Failed(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
@@ -248,7 +255,7 @@ class Worker:
     def _fail(self, claim: Claim, outcome: Outcome) -> None:
         error = outcome.error or ""
         step = self._policy.after_failure(claim.attempts)
-        failure = encode_failure(Failure(error, outcome.elapsed_ms, outcome.status))
+        failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
         self._add_failed(step, Failed(claim, failure, self._policy.delay_ms), error, outcome)
 
     def _add_failed(self, step: Transition, failed: Failed, error: str, outcome: Outcome | None = None) -> None:

@@ -159,7 +159,7 @@ def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last failed attempt, as it is kept with the task; status only if there was an answer."""
 
     error: str
@@ -171,7 +171,7 @@ encode_failure = msgspec.json.Encoder().encode
 
 
 FOREIGN_DATA_ERROR = "its data is not JSON: other hands wrote it"
-FOREIGN_FAILURE = Raw(encode_failure(Failure("the failure that is kept is not JSON: other hands wrote it", 0)))
+FOREIGN_FAILURE = Raw(encode_failure(LastFailure("the failure that is kept is not JSON: other hands wrote it", 0)))
 
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
