@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_scheduler.api import requests
+from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.delivery.request import Requests
 from redis_scheduler.errors import InvalidRequest
@@ -63,7 +63,7 @@ async def head_of(webhook: str) -> list[str]:
 async def test_a_url_arrives_as_it_was_given(given: str) -> None:
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
         webhook = receiver.url.rstrip("/") + given
-        requests.check_webhook(webhook)
+        check_webhook(webhook)
         assert (await deliverer.attempt(claim_of(webhook))).error is None
         assert receiver.lines == [f"POST {TARGETS[given]} HTTP/1.1"]
 
@@ -71,7 +71,7 @@ async def test_a_url_arrives_as_it_was_given(given: str) -> None:
 @pytest.mark.parametrize("origin", HOSTS)
 @pytest.mark.parametrize("given", ["", "/%7E/a/../b|?", "?ü"])
 async def test_it_does_so_on_every_host(origin: str, given: str) -> None:
-    requests.check_webhook(origin + given)
+    check_webhook(origin + given)
     assert await head_of(origin + given) == [
         f"POST {quote(given if given.startswith('/') else f'/{given}', safe=string.punctuation)} HTTP/1.1",
         f"Host: {HOSTS[origin]}",
@@ -82,7 +82,7 @@ async def test_it_does_so_on_every_host(origin: str, given: str) -> None:
 @pytest.mark.parametrize("host", ["[fe80::1%25eth0]", "[fe80::1%eth0]:80", "[::1%25lo]"])
 def test_an_address_with_a_zone_is_refused(host: str) -> None:
     with pytest.raises(InvalidRequest, match="without a zone"):
-        requests.check_webhook(f"http://{host}/")
+        check_webhook(f"http://{host}/")
 
 
 names = st.text("abcXYZ019-_.ü漢ß。%:[]@\\", max_size=12)
@@ -92,7 +92,7 @@ rests = st.text("/?#%2Fa.~|[]{}\\:@;ü漢é\u0301&=\"'<>", max_size=12)
 
 async def assert_can_be_sent_if_accepted(webhook: str) -> None:
     try:
-        requests.check_webhook(webhook)
+        check_webhook(webhook)
     except InvalidRequest:
         return
     lines = await head_of(webhook)

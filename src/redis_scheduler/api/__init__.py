@@ -4,7 +4,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py              the table of routes; what answers at one path
     app.py, probes.py, exclusive.py     what the routes do, some of it one request after another
-    bodies.py, requests.py              bodies and parameters, each checked once
+    bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once
     diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends

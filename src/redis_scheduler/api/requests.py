@@ -1,32 +1,25 @@
 """What clients send: bodies and parameters, each checked once, with a sentence that says what is wrong and where."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from itertools import accumulate
 from typing import TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from yarl import URL
 
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
+from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.record import WEBHOOK_LENGTH
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
 """Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""
-
-WEBHOOKS_KNOWN = 1_000
-"""Webhooks that were checked lately, which are not checked again."""
 
 TYPE_LENGTH = 100
 
@@ -180,84 +173,6 @@ def check_ttl(ttl: float) -> None:
     """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
     if not 0 <= ttl <= TEN_YEARS_S:
         raise InvalidRequest(f"ttl: {RULES['ttl']}, got {bounded(str(ttl))}")
-
-
-def check_webhook(webhook: str) -> None:
-    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password.
-
-    The error repeats the part that is wrong, not the whole: a URL may hold a secret.
-    """
-    # Here, so that what is remembered is bounded in size too.
-    is_too_long = len(webhook) > WEBHOOK_LENGTH
-    if (
-        problem := f"must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}"
-        if is_too_long
-        else _problem(webhook)
-    ):
-        raise InvalidRequest(f"webhook: {problem}")
-
-
-_BAD_HOST = "must have a host name or address that can exist"
-
-
-@lru_cache(WEBHOOKS_KNOWN)
-def _problem(webhook: str) -> str:
-    """Return what is wrong with a webhook, or nothing."""
-    if not webhook.isprintable() or " " in webhook:
-        return _character_problem(webhook)
-    if "@" in re.split(r"[/?#]", webhook.partition("//")[2], maxsplit=1)[0]:
-        return "must not hold a user or password"
-    try:
-        parts = urlsplit(webhook)
-        return _webhook_problem(parts) or _host_problem(URL(webhook).raw_host or "", parts)
-    except ValueError:  # its text may be the whole URL
-        return _BAD_HOST
-
-
-def _character_problem(webhook: str) -> str:
-    number, character = next((n, c) for n, c in enumerate(webhook, 1) if c == " " or not c.isprintable())
-    what = (
-        "half a surrogate pair (half an emoji)" if "\ud800" <= character <= "\udfff" else "spaces or control characters"
-    )
-    return f"must not hold {what}, got {character!a} as character {number}"
-
-
-def _webhook_problem(parts: SplitResult) -> str:
-    if parts.scheme not in ("http", "https"):
-        got = f"the scheme {quoted(parts.scheme)}" if parts.scheme else "no scheme"
-        return f"{RULES['webhook']}, got {got}"
-    if not parts.hostname:
-        return "must have a host"
-    _, colon, port = parts.netloc.rpartition("]")[2].rpartition(":")
-    try:
-        # One spelling, so that no receiver passes for several.
-        is_port = parts.port != 0 and not (colon and port.startswith("0"))
-    except ValueError:  # beyond 65,535, or no number
-        is_port = False
-    return "" if is_port else f"must have a port from 1 to 65535, without leading zeros, got {quoted(port)}"
-
-
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-
-
-def _host_problem(host: str, parts: SplitResult) -> str:
-    """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
-    labels = host.removesuffix(".").split(".")
-    if "%" in host and ":" in host:
-        return f"must have an address without a zone, which only one machine knows, got {quoted(host)}"
-    if ":" in host or labels[-1].isdigit():
-        is_host = _is_address(host)
-    else:
-        is_host = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
-    return "" if is_host else f"{_BAD_HOST}, got {quoted(host)}"
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 PARAMETERS_MOST = 20

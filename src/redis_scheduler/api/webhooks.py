@@ -1,0 +1,112 @@
+"""Whether a POST can be sent to a webhook, with a sentence that says what is wrong with it.
+
+Tasks with a URL of their own are many, and their hosts few: what is wrong with a scheme, a user, a host or a port is
+remembered. What follows these must only be free of spaces and control characters.
+"""
+
+import re
+from functools import lru_cache
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from yarl import URL
+
+from redis_scheduler.api.diagnosis import RULES, quoted
+from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.task.record import WEBHOOK_LENGTH
+
+WEBHOOKS_KNOWN, ORIGINS_KNOWN = 128, 4_096
+"""Of which it is remembered what is wrong with them: webhooks, and beginnings of some."""
+
+ORIGIN_LENGTH = 300
+"""Characters of an origin that are remembered. A longer one is always wrong: a host has 254 at most."""
+
+_ORIGIN = re.compile(r"[^:/?#]+://[^/?#]*")
+"""Scheme and authority of a URL. What has none is no webhook."""
+
+
+def check_webhook(webhook: str) -> None:
+    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password.
+
+    The error repeats the part that is wrong, not the whole: a URL may hold a secret.
+    """
+    # Its length first, so that what is remembered is bounded in size too.
+    if len(webhook) > WEBHOOK_LENGTH:
+        raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}")
+    if problem := _problem(webhook):
+        raise InvalidRequest(f"webhook: {problem}")
+
+
+@lru_cache(WEBHOOKS_KNOWN)
+def _problem(webhook: str) -> str:
+    """Return what is wrong with a webhook, or nothing."""
+    if not webhook.isprintable() or " " in webhook:
+        return _character_problem(webhook)
+    origin = _ORIGIN.match(webhook)
+    if origin is None:
+        return _url_problem(webhook)
+    text = origin[0]
+    return _origin_problem(text) if len(text) <= ORIGIN_LENGTH else _url_problem(text)
+
+
+_BAD_HOST = "must have a host name or address that can exist"
+
+
+def _url_problem(url: str) -> str:
+    """Return what is wrong with scheme, user, host or port of a URL, or nothing. What follows them changes nothing."""
+    if "@" in re.split(r"[/?#]", url.partition("//")[2], maxsplit=1)[0]:
+        return "must not hold a user or password"
+    try:
+        parts = urlsplit(url)
+        return _webhook_problem(parts) or _host_problem(URL(url).raw_host or "", parts)
+    except ValueError:  # its text may be the whole URL
+        return _BAD_HOST
+
+
+_origin_problem = lru_cache(ORIGINS_KNOWN)(_url_problem)
+
+
+def _character_problem(webhook: str) -> str:
+    number, character = next((n, c) for n, c in enumerate(webhook, 1) if c == " " or not c.isprintable())
+    what = (
+        "half a surrogate pair (half an emoji)" if "\ud800" <= character <= "\udfff" else "spaces or control characters"
+    )
+    return f"must not hold {what}, got {character!a} as character {number}"
+
+
+def _webhook_problem(parts: SplitResult) -> str:
+    if parts.scheme not in ("http", "https"):
+        got = f"the scheme {quoted(parts.scheme)}" if parts.scheme else "no scheme"
+        return f"{RULES['webhook']}, got {got}"
+    if not parts.hostname:
+        return "must have a host"
+    _, colon, port = parts.netloc.rpartition("]")[2].rpartition(":")
+    try:
+        # One spelling, so that no receiver passes for several.
+        is_port = parts.port != 0 and not (colon and port.startswith("0"))
+    except ValueError:  # beyond 65,535, or no number
+        is_port = False
+    return "" if is_port else f"must have a port from 1 to 65535, without leading zeros, got {quoted(port)}"
+
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def _host_problem(host: str, parts: SplitResult) -> str:
+    """It must be an IP address, or a host name by its letters and lengths (RFC 1123, and the underscore of DNS)."""
+    labels = host.removesuffix(".").split(".")
+    if "%" in host and ":" in host:
+        return f"must have an address without a zone, which only one machine knows, got {quoted(host)}"
+    if ":" in host or labels[-1].isdigit():
+        is_host = _is_address(host)
+    else:
+        is_host = len(host) <= 254 and all(map(_LABEL.fullmatch, labels)) and not parts.netloc.startswith("[")
+    return "" if is_host else f"{_BAD_HOST}, got {quoted(host)}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
