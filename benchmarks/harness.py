@@ -32,7 +32,7 @@ from redis_scheduler.process.service import GC_THRESHOLD
 from redis_scheduler.settings import ALL, API
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.writes import NewTask, Writes
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
 from tests.support.service import Client, Process, client_of, serving
 from tests.support.waiting import wait_until
@@ -205,7 +205,7 @@ async def seed(url: str, count: int, task: Callable[[int], NewTask]) -> None:
         try:
             # A new name each time: batches of a name that Redis knows would be taken for a resend.
             store = Writes(client, process_name())
-            while batch := [task(number) for number in islice(numbers, BATCH_LIMIT)]:
+            while batch := [task(number) for number in islice(numbers, DEFAULT.batch_limit)]:
                 await store.schedule(batch)
         finally:
             await client.aclose()

@@ -4,9 +4,8 @@ from typing import Any
 
 import redis.asyncio
 
-from redis_scheduler.engine.worker import RENEW_INTERVAL_S
 from redis_scheduler.store import keys
-from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.figures import FULL
 from tests.support.engine import MODULE
 from tests.support.names import KEYS
@@ -15,9 +14,9 @@ SHORT_LEASE_S, SHORT_WINDOW_S = 2.0, 3.5
 SHORT = {"module": MODULE, "LEASE_MS": f"{SHORT_LEASE_S * 1000:.0f}", "WINDOW_MS": f"{SHORT_WINDOW_S * 1000:.0f}"}
 """How a worker with a short lease and window is started, which does not know that its leases are over so early."""
 
-LEASE_S = LEASE_MS / 1000 if FULL else SHORT_LEASE_S
-WINDOW_S = WINDOW_MS / 1000 if FULL else SHORT_WINDOW_S
-RENEWAL_S = RENEW_INTERVAL_S if FULL else LEASE_S / 3
+LEASE_S = DEFAULT.lease_ms / 1000 if FULL else SHORT_LEASE_S
+WINDOW_S = DEFAULT.window_ms / 1000 if FULL else SHORT_WINDOW_S
+RENEWAL_S = DEFAULT.renew_interval_s if FULL else LEASE_S / 3
 
 SHORTENED: dict[str, str] = {} if FULL else SHORT
 """How a worker is started: the service itself; scaled down, the same with a shorter lease and window."""

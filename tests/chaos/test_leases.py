@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.task.timing import LOST_WORKERS_MOST, SWEEP_HOLD_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, RENEWAL_S, SHORT, SHORT_LEASE_S, SHORT_WINDOW_S, SHORTENED, WINDOW_S, pending
@@ -303,7 +303,7 @@ async def test_a_poison_task_is_buried_after_five_workers_and_takes_no_neighbour
     await checker.load(api, quick, ttl=lambda number: number * 60 / quick)
     running = asyncio.create_task(supervised.run())
     try:
-        await checker.drained(LOST_WORKERS_MOST * (LEASE_S + SWEEP_HOLD_MS / 1000) + WINDOW_S)
+        await checker.drained(DEFAULT.lost_workers_most * (LEASE_S + DEFAULT.sweep_hold_ms / 1000) + WINDOW_S)
     finally:
         running.cancel()
     verdict = await checker.verdict()

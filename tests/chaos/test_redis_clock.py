@@ -9,9 +9,8 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.engine.worker import RENEW_INTERVAL_S
 from redis_scheduler.store import keys
-from redis_scheduler.task.timing import SWEEP_HOLD_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
@@ -171,7 +170,7 @@ async def test_no_living_worker_loses_a_lease_when_the_clock_is_set_forward(
     checker.clock_ahead_s = STEP_S
     await assert_ahead(raw, clock)
     # Two renewals on, and the sweeps that are held meanwhile.
-    await checker.load(api, 20, ttl=2 * RENEW_INTERVAL_S + SWEEP_HOLD_MS / 1000)
+    await checker.load(api, 20, ttl=2 * DEFAULT.renew_interval_s + DEFAULT.sweep_hold_ms / 1000)
     await wait_until(lambda: len(checker.receiver.arrivals) >= 220, "the last are in delivery", 30)
     checker.receiver.may_answer.set()
     await checker.drained()

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.task.timing import LEASE_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
@@ -27,7 +27,7 @@ CHANCE = random.Random(SEED)
 SHARES = [CHANCE.random() for _ in range(1000)]
 RETRY_TIME_S = 1
 
-OUTAGE_S = LEASE_MS / 1000 + 5
+OUTAGE_S = DEFAULT.lease_ms / 1000 + 5
 STAGGER_S = 1.0
 SLOW_S = OUTAGE_S + 2
 """A delivery that begins before the outage and ends after it."""

@@ -22,7 +22,7 @@ from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.checker import Checker, Sent
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.engine import MODULE
@@ -54,8 +54,8 @@ async def enter(checker: Checker, count: int, measured: "Measured | None" = None
     client = measured or RedisClient(checker.redis_url, 3, KEYS)
     store = Store(client, "loader")
     try:
-        for first in range(0, count, BATCH_LIMIT):
-            numbers = range(first, min(first + BATCH_LIMIT, count))
+        for first in range(0, count, DEFAULT.batch_limit):
+            numbers = range(first, min(first + DEFAULT.batch_limit, count))
             # One millisecond: without any they would not stand in `due`.
             tasks = [NewTask(new_task_key(), 1, tail(checker.receiver.url, number), None) for number in numbers]
             due_ms = await store.schedule(tasks)

@@ -19,15 +19,11 @@ from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from redis_scheduler.store import claims as store_module
 from tests.chaos.figures import FULL, Figures, scaled
-from tests.support.transitions import WAITING_MOST, Connections, Example, Step
+from tests.support.transitions import Connections, Example, Step
 
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""
-
-LOST_WORKERS_MOST = 2
-"""Instead of 5, so that tasks on their last chance meet within an example."""
 
 EXAMPLES = scaled(100, 40)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
@@ -106,10 +102,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def run(runner: asyncio.Runner, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+def run(runner: asyncio.Runner, redis_url: str, tmp_path: Path) -> Iterator[Run]:
     """A run on a Redis that no fault is injected into, where few may wait for a retry, or lose their workers; hypothesis leaves nothing here."""
-    monkeypatch.setattr(store_module, "WAITING_MOST", WAITING_MOST)
-    monkeypatch.setattr(store_module, "LOST_WORKERS_MOST", LOST_WORKERS_MOST)
     set_hypothesis_home_dir(tmp_path / "hypothesis")
 
     async def connect() -> Connections:

@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.task.timing import LEASE_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
@@ -143,7 +143,7 @@ async def test_a_second_signal_ends_the_process_at_once_and_loses_nothing(
     started_at = time.monotonic()
     await checker.drained()
     # What was given back is taken at once, not when a lease is over.
-    assert time.monotonic() - started_at < LEASE_MS / 2000
+    assert time.monotonic() - started_at < DEFAULT.lease_ms / 2000
     verdict = await checker.verdict()
     assert exit_s < slow_s / 4
     assert released["deliveries"] >= cut_off >= 100

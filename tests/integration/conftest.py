@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -16,6 +17,7 @@ from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.support.recorder import Recorder, recording
 from tests.support.store import Store
 
@@ -23,25 +25,31 @@ CONCURRENCY = 5
 
 
 @asynccontextmanager
-async def working(client: RedisClient, store: Store, concurrency: int, timeout_s: float = 5) -> AsyncIterator[Worker]:
+async def working(
+    client: RedisClient, store: Store, concurrency: int, timing: Timing = DEFAULT, timeout_s: float = 5
+) -> AsyncIterator[Worker]:
     """A worker that retries twice, a second after a failure."""
-    reader = QueueReader(client, store.name)
+    reader = QueueReader(client, store.name, timing)
     async with Deliverer("test-token", timeout_s) as deliverer:
-        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), concurrency)
+        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), concurrency, timing)
     await reader.aclose()
 
 
-@pytest.fixture
-def no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no host be found slow, however busy the machine: what a worker sends back for that comes again by a timer, and
-    the tests of a worker alone have none."""
-    monkeypatch.setattr("redis_scheduler.engine.worker.TURN_S", 600)
+TIMING = replace(DEFAULT, period_s=600)
+"""No host is found slow, however busy the machine: what a worker sends back for that comes again by a timer, and the tests of
+a worker alone have none."""
 
 
 @pytest.fixture
-async def worker(client: RedisClient, store: Store, no_turns: None) -> AsyncIterator[Worker]:
+def timing() -> Timing:
+    """That of the worker; a test that needs another is parametrised with it."""
+    return TIMING
+
+
+@pytest.fixture
+async def worker(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Worker]:
     """A worker of five slots."""
-    async with working(client, store, CONCURRENCY) as made:
+    async with working(client, store, CONCURRENCY, timing) as made:
         yield made
 
 

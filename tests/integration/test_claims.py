@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,8 +17,8 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Failed
-from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
-from tests.integration.conftest import CONCURRENCY, schedule
+from redis_scheduler.task.timing import DEFAULT
+from tests.integration.conftest import CONCURRENCY, TIMING, schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -81,7 +82,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
     await wait_until(lambda: receiver.arrivals, "the first attempt is under way")
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
     await raw.hset(KEYS.failures, key, '1 {"error":"by another"}')
-    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [key]
     await worker.intake.take(reclaimed)
@@ -102,7 +103,7 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     await wait_until(lambda: worker._outcomes.failed, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
     assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
-    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=WINDOW_MS, justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
     await worker.write_outcomes()
@@ -166,7 +167,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
     rows = await pending(raw)
     assert {(row["consumer"], row["times_delivered"]) for row in rows} == {(b"waiting", 0)}
     assert len(rows) == 300
-    assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
+    assert min(row["time_since_delivered"] for row in rows) >= DEFAULT.window_ms
 
 
 async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of(
@@ -224,7 +225,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
 ) -> None:
     await schedule(store, receiver.url, 2)
     mine, gone = await claimed(client, store.name, 2)
-    worker._renewed_at -= LEASE_MS / 1000
+    worker._renewed_at -= DEFAULT.lease_ms / 1000
     await worker.intake.take([mine, gone])
     assert worker.reclaimable_slots == 0
     assert worker._slots.free == CONCURRENCY - 2, "both stand in line"
@@ -237,12 +238,11 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     assert worker.reclaimable_slots == 0
 
 
+@pytest.mark.parametrize("timing", [replace(TIMING, batch_limit=2)])
 async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_they_are(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
-    for module in ("worker", "outcomes", "intake"):
-        monkeypatch.setattr(f"redis_scheduler.engine.{module}.BATCH_LIMIT", 2)
     can_write, retry = asyncio.Event(), store.retry
 
     async def slow_retry(failed: list[Failed]) -> list[int]:

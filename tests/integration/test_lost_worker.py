@@ -7,7 +7,7 @@ from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store import keys
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.timing import WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
@@ -20,7 +20,7 @@ async def lost_by(raw: redis.asyncio.Redis, store: Store, receiver: Receiver, co
     await raw.xreadgroup(keys.GROUP, name, {KEYS.queue: ">"}, count)
     ids = [row["message_id"] for row in await raw.xpending_range(KEYS.queue, keys.GROUP, "-", "+", 100, name)]
     entries: tuple[str | bytes | int, ...] = ("XCLAIM", KEYS.queue, keys.GROUP, name, 0, *ids)
-    await store.client.command(*entries, "IDLE", WINDOW_MS, "RETRYCOUNT", 1, "JUSTID")
+    await store.client.command(*entries, "IDLE", DEFAULT.window_ms, "RETRYCOUNT", 1, "JUSTID")
     await raw.hdel(KEYS.sweep, "next_ms")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -11,9 +12,8 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.engine.intake import RECOVERY_PAUSE_S
 from redis_scheduler.engine.reclaimer import Reclaimer
-from redis_scheduler.engine.worker import COURTESY_S, Worker
+from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.claims import Promotion, Sweep
@@ -21,8 +21,8 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Claim, Entry
-from redis_scheduler.task.timing import LEASE_MS
-from tests.integration.conftest import schedule, working
+from redis_scheduler.task.timing import DEFAULT, Timing
+from tests.integration.conftest import TIMING, schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
 from tests.support.names import KEYS
@@ -37,9 +37,9 @@ SLOW_ONES = 83
 
 
 @pytest.fixture
-async def worker(client: RedisClient, store: Store, no_turns: None) -> AsyncIterator[Worker]:
+async def worker(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Worker]:
     """A worker that may take ten of its hundred slots with promotions."""
-    async with working(client, store, CONCURRENCY) as made:
+    async with working(client, store, CONCURRENCY, timing) as made:
         yield made
 
 
@@ -72,7 +72,7 @@ async def count_claimed(worker: Worker, store: Store, webhook: str) -> int:
 async def test_one_that_stops_or_stood_still_claims_nothing(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    worker._renewed_at -= LEASE_MS / 1000
+    worker._renewed_at -= DEFAULT.lease_ms / 1000
     assert await count_claimed(worker, store, receiver.url) == 0
     await worker.renew()
     assert await count_claimed(worker, store, receiver.url) == 1
@@ -179,7 +179,7 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
         await wait_until(lambda: quick.arrivals, "what no other takes arrives")
         looks, started = await count_reads(raw), time.monotonic()
         await asyncio.sleep(0.2)
-        assert 1 <= await count_reads(raw) - looks <= (time.monotonic() - started) / COURTESY_S + 1
+        assert 1 <= await count_reads(raw) - looks <= (time.monotonic() - started) / DEFAULT.courtesy_s + 1
         stop.set()
 
 
@@ -212,12 +212,11 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
     assert len(receiver.arrivals) == 3
 
 
-def await_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the test be over before anything comes by a renewal, or by a recovery that nothing asked for."""
-    monkeypatch.setattr("redis_scheduler.engine.worker.RENEW_INTERVAL_S", 600)
-    monkeypatch.setattr("redis_scheduler.engine.intake.RECOVERY_INTERVAL_S", 600)
+NO_INTERVAL = replace(TIMING, renew_interval_s=600, recovery_interval_s=600, lease_ms=3_600_000, window_ms=7_200_000)
+"""The test is over before anything comes by a renewal, or by a recovery that nothing asked for."""
 
 
+@pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_renewal(
     worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +237,6 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
         return []
 
     monkeypatch.setattr(worker._reader, "claim", claim_nothing)
-    await_no_interval(monkeypatch)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(worker.run(stop, asyncio.Event(), 10))
         await asyncio.sleep(0.05)
@@ -252,10 +250,10 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
     assert losses == 1
 
 
+@pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_recovered(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    await_no_interval(monkeypatch)
     promote = store.promote
 
     async def overtaken_promote(limit: int, claims: int) -> Promotion:
@@ -274,20 +272,21 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
     assert set(receiver.times_by_key.values()) == {1}
 
 
+@pytest.mark.parametrize("timing", [replace(TIMING, lease_ms=90, renew_interval_s=0.03)])
 async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote = store.promote
 
     async def late_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
-        # Only now: before, the worker is to ask for claims, however long that takes.
-        monkeypatch.setattr("redis_scheduler.engine.worker.LEASE_MS", 90)
         await asyncio.sleep(0.1)
         worker._renewed_at = asyncio.get_running_loop().time()
         return promotion
 
     await overdue(store, receiver.url, 3)
+    # It is to ask for claims, however long that takes.
+    worker._renewed_at = asyncio.get_running_loop().time() + 60
     with patch.object(store, "promote", late_promote):
         assert len((await worker.promote()).claims) == 3
     assert worker._in_flight == {}
@@ -327,11 +326,10 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
     assert set(receiver.times_by_key.values()) == {1}
 
 
+@pytest.mark.parametrize("timing", [replace(TIMING, renew_interval_s=0.05, recovery_interval_s=0.05)])
 async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
-    worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, client: RedisClient, store: Store, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("redis_scheduler.engine.worker.RENEW_INTERVAL_S", 0.05)
-    monkeypatch.setattr("redis_scheduler.engine.intake.RECOVERY_INTERVAL_S", 0.05)
     receiver.may_answer.clear()
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
 
@@ -358,11 +356,11 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
             stop.set()
 
 
+@pytest.mark.parametrize("timing", [NO_INTERVAL])
 @pytest.mark.parametrize("every", [2, 7])
 async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
     every: int, worker: Worker, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await_no_interval(monkeypatch)
     execute = client._execute
     calls = renewals = recoveries = promotions = 0
     recover, renew = worker.intake.recover, worker.renew
@@ -398,7 +396,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
             await asyncio.sleep(0.02)
         stop.set()
     assert renewals == 1
-    assert recoveries <= (time.monotonic() - started) / RECOVERY_PAUSE_S + 2
+    assert recoveries <= (time.monotonic() - started) / DEFAULT.recovery_pause_s + 2
 
 
 async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(

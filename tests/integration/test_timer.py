@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
@@ -10,7 +11,6 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from redis_scheduler.engine import timer
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.engine.worker import Worker
@@ -19,16 +19,18 @@ from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.claims import Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.integration.conftest import schedule
 from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
+SLEEPY = replace(DEFAULT, longest_sleep_s=60.0)
 WEBHOOK = "http://127.0.0.1:9/"
 
 
-def make_timer(client: RedisClient, store: Store) -> Timer:
-    return Timer(store.promote, Bell(client), client.outage)
+def make_timer(client: RedisClient, store: Store, timing: Timing = DEFAULT) -> Timer:
+    return Timer(store.promote, Bell(client), client.outage, timing)
 
 
 async def queued(raw: redis.asyncio.Redis, count: int) -> None:
@@ -52,13 +54,10 @@ async def test_one_look_moves_all_that_is_due_and_tells_the_time_to_the_next(
     assert 0 < wait_s <= 0.6
 
 
-async def test_the_bell_wakes_a_timer_that_sleeps(
-    client: RedisClient, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timer, "LONGEST_SLEEP_S", 60.0)
+async def test_the_bell_wakes_a_timer_that_sleeps(client: RedisClient, store: Store, raw: redis.asyncio.Redis) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(make_timer(client, store).run(stop))
+        tasks.create_task(make_timer(client, store, SLEEPY).run(stop))
 
         async def is_listening() -> bool:
             return dict(await raw.pubsub_numsub(KEYS.bell))[KEYS.bell.encode()] == 1
@@ -80,7 +79,7 @@ async def test_a_lost_bell_costs_no_more_than_the_longest_sleep(
             await schedule(store, WEBHOOK, ttl_ms=20)
             scheduled_at = time.monotonic()
             await queued(raw, 1)
-            assert time.monotonic() - scheduled_at < timer.LONGEST_SLEEP_S + 0.5 < 2
+            assert time.monotonic() - scheduled_at < DEFAULT.longest_sleep_s + 0.5 < 2
             stop.set()
 
 
@@ -112,9 +111,8 @@ async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
 async def test_it_stops_at_once_runs_again_and_honours_cancellation(
     kind: str, client: RedisClient, store: Store, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timer, "LONGEST_SLEEP_S", 60.0)
     monkeypatch.setattr(store, "reclaim", AsyncMock(return_value=Sweep([], 60.0)))
-    made = make_timer(client, store) if kind == "timer" else Reclaimer(store, worker, Outage())
+    made = make_timer(client, store, SLEEPY) if kind == "timer" else Reclaimer(store, worker, Outage())
     run: Callable[[asyncio.Event], Awaitable[None]] = made.run
     for _ in range(2):
         stop = asyncio.Event()

@@ -1,18 +1,19 @@
 """The worker: what it claims it delivers once, on a lease it renews, within its slots."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.worker import NEWER_DELAY_MS, Worker
-from redis_scheduler.store import blocking, keys
+from redis_scheduler.engine.worker import Worker
+from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.timing import LEASE_MS, WINDOW_MS
-from tests.integration.conftest import CONCURRENCY, schedule
+from redis_scheduler.task.timing import DEFAULT
+from tests.integration.conftest import CONCURRENCY, TIMING, schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -64,7 +65,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
     worker.start(claims)
     worker.start(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
-    await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=WINDOW_MS, justid=True)
+    await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [claims[0].key]
     await worker.intake.take(reclaimed)
@@ -100,15 +101,15 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run_until(worker, stop))
         await wait_until(lambda: receiver.arrivals, "it is in delivery")
-        for idle_ms in (WINDOW_MS - LEASE_MS, WINDOW_MS - 2000):
+        for idle_ms in (DEFAULT.window_ms - DEFAULT.lease_ms, DEFAULT.window_ms - 2000):
             (row,) = await pending(raw)
             assert idle_ms <= row["time_since_delivered"] < idle_ms + 2000
             await raw.xclaim(
-                KEYS.queue, keys.GROUP, store.name, 0, [row["message_id"]], idle=WINDOW_MS - 2000, justid=True
+                KEYS.queue, keys.GROUP, store.name, 0, [row["message_id"]], idle=DEFAULT.window_ms - 2000, justid=True
             )
         await worker.renew()
         (row,) = await pending(raw)
-        assert row["time_since_delivered"] < WINDOW_MS - LEASE_MS + 2000
+        assert row["time_since_delivered"] < DEFAULT.window_ms - DEFAULT.lease_ms + 2000
         receiver.may_answer.set()
         await settled(raw, 1)
         stop.set()
@@ -124,7 +125,7 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
     await reader.aclose()
     for key, claims in ((poison, 5), (neighbour, 4)):
         await raw.xclaim(
-            KEYS.queue, keys.GROUP, "killed", 0, [entries[key]], idle=WINDOW_MS, retrycount=claims, justid=True
+            KEYS.queue, keys.GROUP, "killed", 0, [entries[key]], idle=DEFAULT.window_ms, retrycount=claims, justid=True
         )
     reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
@@ -154,13 +155,13 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
     await run_until(worker, stop, hurry)
     rows = await pending(raw)
     assert [(row["consumer"], row["times_delivered"]) for row in rows] == [(b"waiting", 0)] * (CONCURRENCY + 3)
-    assert min(row["time_since_delivered"] for row in rows) >= WINDOW_MS
+    assert min(row["time_since_delivered"] for row in rows) >= DEFAULT.window_ms
     assert not await raw.exists(KEYS.failures)
     assert b"worker-a" not in [row["name"] for row in await raw.xinfo_consumers(KEYS.queue, keys.GROUP)]
 
 
-async def test_it_stops_at_once_when_idle(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, "BLOCK_MS", 60_000)
+@pytest.mark.parametrize("timing", [replace(TIMING, block_ms=60_000)])
+async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(run_until(worker, stop))
@@ -210,7 +211,11 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     for key in newer:
         until_ms = await raw.zscore(KEYS.due, key)
         assert until_ms is not None
-        assert NEWER_DELAY_MS / 2 < until_ms - redis_ms(await store.client.command("TIME")) <= NEWER_DELAY_MS
+        assert (
+            DEFAULT.newer_delay_ms / 2
+            < until_ms - redis_ms(await store.client.command("TIME"))
+            <= DEFAULT.newer_delay_ms
+        )
     assert await raw.hgetall(KEYS.failures) == {newer[0].encode(): b'1 {"error":"answered 500","elapsed_ms":1}'}
     assert not int(await raw.hget(KEYS.counters, "failed") or 0)
     # One line for all of them.
@@ -222,11 +227,11 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     assert await store.cancel([(key, None) for key in newer]) == "CCC"
 
 
+@pytest.mark.parametrize("timing", [replace(TIMING, block_ms=600_000)])
 async def test_a_claim_that_is_blocked_ends_when_it_is_to_begin_anew(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """Redis counts a blocked call's time by its wall clock: after a step back it would wait for it to catch up."""
-    monkeypatch.setattr(blocking, "BLOCK_MS", 600_000)
     stop = asyncio.Event()
 
     async def claims() -> int:

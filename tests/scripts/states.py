@@ -13,7 +13,7 @@ from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail
-from redis_scheduler.task.timing import SWEEP_HOLD_MS, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -113,7 +113,7 @@ async def swept(store: Store, limit: int) -> tuple[list[Entry], float]:
 async def leave_gap(store: Store) -> None:
     """Let the last sign of a sweeping worker be longer ago than the hold."""
     now_ms = redis_ms(await store.client.command("TIME"))
-    long_ago_ms = now_ms - SWEEP_HOLD_MS - 1_000
+    long_ago_ms = now_ms - DEFAULT.sweep_hold_ms - 1_000
     await store.client.command("HSET", KEYS.sweep, "next_ms", long_ago_ms, "seen_ms", long_ago_ms)
 
 
@@ -243,7 +243,7 @@ async def _pending_row(raw: redis.asyncio.Redis, entry_id: str | bytes) -> Any:
 async def waits_ms(raw: redis.asyncio.Redis, claim: Claim) -> int:
     """How long until the pending entry may be claimed again."""
     row = await _pending_row(raw, claim.id)
-    waits: int = WINDOW_MS - row[2]
+    waits: int = DEFAULT.window_ms - row[2]
     return waits
 
 

@@ -32,7 +32,7 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import UNREADABLE
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found
 from tests.scripts.states import (
@@ -470,10 +470,10 @@ async def test_every_stray_entry_and_pending_id_of_many_is_found(store: Store, c
 async def test_small_records_are_read_many_at_once_and_every_one_is_looked_at(
     store: Store, client: RedisClient, raw: Redis, answers: list[int]
 ) -> None:
-    tasks = [new_task(number % 2 * 600_000, "mail") for number in range(12 * BATCH_LIMIT)]
-    for start in range(0, len(tasks), BATCH_LIMIT):
-        await store.schedule(tasks[start : start + BATCH_LIMIT])
-    await claimed(store, BATCH_LIMIT + 1)
+    tasks = [new_task(number % 2 * 600_000, "mail") for number in range(12 * DEFAULT.batch_limit)]
+    for start in range(0, len(tasks), DEFAULT.batch_limit):
+        await store.schedule(tasks[start : start + DEFAULT.batch_limit])
+    await claimed(store, DEFAULT.batch_limit + 1)
     answers.clear()
     assert await found(client) == []
     assert len(answers) < len(tasks) // 6

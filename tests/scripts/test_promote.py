@@ -1,15 +1,16 @@
 """promote: moves what is due into the queue, in the order of the due times, and nothing early."""
 
+from dataclasses import replace
+
 import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreRefused
-from redis_scheduler.store import claims as store_module
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.timing import LEASE_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     DEFERRED,
     DUE,
@@ -144,7 +145,7 @@ async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: red
     assert [(claim.attempts, claim.claims) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
     assert [claim.record.webhook for claim in promotion.claims] == [WEBHOOK] * 3
     for claim in promotion.claims:
-        assert LEASE_MS - 1_000 < await waits_ms(raw, claim) <= LEASE_MS
+        assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, claim) <= DEFAULT.lease_ms
     assert await state_of(raw, in_order[0]) == IN_DELIVERY
     assert await state_of(raw, in_order[2]) == QUEUED
     assert await store.settle(promotion.claims) == [1, 1, 1]
@@ -164,13 +165,10 @@ async def test_nothing_is_claimed_where_nothing_came_due(store: Store, raw: redi
     assert await state_of(raw, task.key) == QUEUED
 
 
-async def test_once_its_room_is_used_up_no_more_is_claimed(
-    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_once_its_room_is_used_up_no_more_is_claimed(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 4)
     size = len(await record_of(raw, in_order[0]))
-    monkeypatch.setattr(store_module, "PROMOTED_BYTES", size + 1)
-    promotion = await store.promote(claims=4)
+    promotion = await Store(store.client, store.name, replace(DEFAULT, promoted_bytes=size + 1)).promote(claims=4)
     assert [claim.key for claim in promotion.claims] == in_order[:2]
     assert [(await state_of(raw, key)).place for key in in_order] == ["in delivery"] * 2 + ["queued"] * 2
 

@@ -4,7 +4,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
@@ -39,9 +39,9 @@ async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_l
 
 
 async def test_more_types_than_a_call_takes_are_all_deleted(store: Store, raw: redis.asyncio.Redis) -> None:
-    names = [f"type-{number}" for number in range(2 * BATCH_LIMIT + 50)]
-    for start in range(0, len(names), BATCH_LIMIT):
-        await store.schedule([new_task(type_name=name) for name in names[start : start + BATCH_LIMIT]])
+    names = [f"type-{number}" for number in range(2 * DEFAULT.batch_limit + 50)]
+    for start in range(0, len(names), DEFAULT.batch_limit):
+        await store.schedule([new_task(type_name=name) for name in names[start : start + DEFAULT.batch_limit]])
     assert await ask(raw, "SCARD", KEYS.types) == len(names)
     assert await store.purge() == len(names)
     assert await ask(raw, "KEYS", KEYS.type_index("*")) == []

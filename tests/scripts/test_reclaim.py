@@ -7,7 +7,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim, Failed
-from redis_scheduler.task.timing import LEASE_MS, LOST_WORKERS_MOST, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     IN_DELIVERY,
     State,
@@ -41,15 +41,15 @@ async def test_a_delivery_is_taken_when_its_lease_is_over_and_not_before(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await in_delivery(store)
-    for idle_ms in (0, WINDOW_MS - LEASE_MS, WINDOW_MS - 2_000):
+    for idle_ms in (0, DEFAULT.window_ms - DEFAULT.lease_ms, DEFAULT.window_ms - 2_000):
         await set_idle(raw, idle_ms, task.claim)
         assert await reclaimed(other) == []
         assert await state_of(raw, task.key) == IN_DELIVERY
-    await set_idle(raw, WINDOW_MS, task.claim)
+    await set_idle(raw, DEFAULT.window_ms, task.claim)
     [claim] = await reclaimed(other)
     assert (claim.id, claim.key, claim.attempts, claim.claims) == (task.claim.id, task.key, 0, 2)
     assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", claims=2)
-    assert LEASE_MS - 1_000 < await waits_ms(raw, claim) <= LEASE_MS
+    assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, claim) <= DEFAULT.lease_ms
 
 
 async def test_a_retry_is_taken_when_its_delay_is_over_and_not_before(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -66,7 +66,7 @@ async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_cou
 ) -> None:
     task = await in_delivery(store)
     for count in (2, 3, 4, 5):
-        await set_idle(raw, WINDOW_MS, task.claim)
+        await set_idle(raw, DEFAULT.window_ms, task.claim)
         [claim] = await reclaimed(other)
         assert claim.claims == count
         await other.renew([claim.id])
@@ -82,7 +82,7 @@ async def lost(store: Store, raw: redis.asyncio.Redis, *claims: int) -> list[str
     tasks = [await in_delivery(store) for _ in claims]
     for task, count in zip(tasks, claims, strict=True):
         entry = ("XCLAIM", KEYS.queue, keys.GROUP, "worker-z", 0, task.claim.id)
-        await ask(raw, *entry, "IDLE", WINDOW_MS, "RETRYCOUNT", count, "JUSTID")
+        await ask(raw, *entry, "IDLE", DEFAULT.window_ms, "RETRYCOUNT", count, "JUSTID")
     return [task.key for task in tasks]
 
 
@@ -90,28 +90,28 @@ async def test_a_last_chance_is_taken_alone_and_the_next_when_it_has_ended(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     """What was in flight beside a task that kills its worker has lost as many, and must not be buried with it."""
-    first, second, third = await lost(store, raw, *[LOST_WORKERS_MOST - 1] * 3)
+    first, second, third = await lost(store, raw, *[DEFAULT.lost_workers_most - 1] * 3)
     [claim] = await reclaimed(store)
-    assert (claim.key, claim.claims) == (first, LOST_WORKERS_MOST)
+    assert (claim.key, claim.claims) == (first, DEFAULT.lost_workers_most)
     assert await reclaimed(store) == []
-    passed_over = State("waiting", owner=keys.WAITING, claims=LOST_WORKERS_MOST - 1)
+    passed_over = State("waiting", owner=keys.WAITING, claims=DEFAULT.lost_workers_most - 1)
     assert [await state_of(raw, key) for key in (second, third)] == [passed_over] * 2
     # Another worker has none.
     [others] = await reclaimed(other)
-    assert (others.key, others.claims) == (second, LOST_WORKERS_MOST)
+    assert (others.key, others.claims) == (second, DEFAULT.lost_workers_most)
     await store.settle([claim])
-    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(third, LOST_WORKERS_MOST)]
+    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(third, DEFAULT.lost_workers_most)]
 
 
 async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    last, lost_once, buried = await lost(store, raw, LOST_WORKERS_MOST - 1, 1, LOST_WORKERS_MOST)
+    last, lost_once, buried = await lost(store, raw, DEFAULT.lost_workers_most - 1, 1, DEFAULT.lost_workers_most)
     retried = await waiting(store, delay_ms=0)
     taken = await reclaimed(store)
     assert [(claim.key, claim.claims) for claim in taken] == [
-        (last, LOST_WORKERS_MOST),
-        (buried, LOST_WORKERS_MOST + 1),
+        (last, DEFAULT.lost_workers_most),
+        (buried, DEFAULT.lost_workers_most + 1),
         (retried.key, 1),
     ]
     assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
@@ -120,21 +120,21 @@ async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
 async def test_a_last_chance_is_not_taken_beside_what_lost_its_worker_too(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    first, last, second = await lost(store, raw, 1, LOST_WORKERS_MOST - 1, 1)
+    first, last, second = await lost(store, raw, 1, DEFAULT.lost_workers_most - 1, 1)
     claims = await reclaimed(store)
     assert [(claim.key, claim.claims) for claim in claims] == [(first, 2), (second, 2)]
     # Passed over in the same step, and while either is in flight.
     for claim in claims:
-        assert await state_of(raw, last) == State("waiting", owner=keys.WAITING, claims=LOST_WORKERS_MOST - 1)
+        assert await state_of(raw, last) == State("waiting", owner=keys.WAITING, claims=DEFAULT.lost_workers_most - 1)
         assert await reclaimed(store) == []
         await store.settle([claim])
-    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(last, LOST_WORKERS_MOST)]
+    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(last, DEFAULT.lost_workers_most)]
 
 
 async def test_what_lost_its_worker_is_not_brought_to_a_last_chance_taken_before(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
-    await lost(store, raw, LOST_WORKERS_MOST - 1)
+    await lost(store, raw, DEFAULT.lost_workers_most - 1)
     [last] = await reclaimed(store)
     [lost_once] = await lost(other, raw, 1)
     retried = await waiting(other, delay_ms=0)
@@ -142,11 +142,11 @@ async def test_what_lost_its_worker_is_not_brought_to_a_last_chance_taken_before
     assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
     # Another worker has none.
     assert [claim.key for claim in await reclaimed(other)] == [lost_once]
-    assert await state_of(raw, last.key) == State("in delivery", owner=store.name, claims=LOST_WORKERS_MOST)
+    assert await state_of(raw, last.key) == State("in delivery", owner=store.name, claims=DEFAULT.lost_workers_most)
 
 
 async def test_what_is_buried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
-    buried, last = await lost(store, raw, LOST_WORKERS_MOST, LOST_WORKERS_MOST - 1)
+    buried, last = await lost(store, raw, DEFAULT.lost_workers_most, DEFAULT.lost_workers_most - 1)
     assert [claim.key for claim in await reclaimed(store)] == [buried, last]
 
 
@@ -154,10 +154,10 @@ async def test_a_last_chance_counts_that_its_worker_took_again_after_a_stall(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
     """It is under way there still, though any other worker would bury it."""
-    await lost(store, raw, LOST_WORKERS_MOST - 1)
+    await lost(store, raw, DEFAULT.lost_workers_most - 1)
     [last] = await reclaimed(store)
-    await set_idle(raw, WINDOW_MS, last)
-    assert [claim.claims for claim in await reclaimed(store)] == [LOST_WORKERS_MOST + 1]
+    await set_idle(raw, DEFAULT.window_ms, last)
+    assert [claim.claims for claim in await reclaimed(store)] == [DEFAULT.lost_workers_most + 1]
     await lost(store, raw, 1)
     assert await reclaimed(store) == []
 
@@ -165,16 +165,16 @@ async def test_a_last_chance_counts_that_its_worker_took_again_after_a_stall(
 async def test_a_last_chance_is_taken_beside_what_lost_no_worker(store: Store, raw: redis.asyncio.Redis) -> None:
     await in_delivery(store)
     retried = await waiting(store, delay_ms=0)
-    [last] = await lost(store, raw, LOST_WORKERS_MOST - 1)
+    [last] = await lost(store, raw, DEFAULT.lost_workers_most - 1)
     assert [claim.key for claim in await reclaimed(store)] == [retried.key, last]
 
 
-@pytest.mark.parametrize("taken", [2, LOST_WORKERS_MOST])
+@pytest.mark.parametrize("taken", [2, DEFAULT.lost_workers_most])
 async def test_what_a_lost_answer_took_counts_too(
     taken: int, client: RedisClient, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     """The resend knows nothing of it, nor does the worker before it lists what is pending."""
-    first, last = await lost(store, raw, taken - 1, LOST_WORKERS_MOST - 1)
+    first, last = await lost(store, raw, taken - 1, DEFAULT.lost_workers_most - 1)
     await reclaimed(store)
     resent = Store(client, store.name)
     assert await reclaimed(resent) == []
@@ -186,12 +186,12 @@ async def test_what_a_lost_answer_took_counts_too(
 
 
 async def test_a_last_chance_that_was_retried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
-    first, second = await lost(store, raw, *[LOST_WORKERS_MOST - 1] * 2)
+    first, second = await lost(store, raw, *[DEFAULT.lost_workers_most - 1] * 2)
     [claim] = await reclaimed(store)
     await store.retry([Failed(claim, b"{}")])
     assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [
         (first, 1),
-        (second, LOST_WORKERS_MOST),
+        (second, DEFAULT.lost_workers_most),
     ]
 
 
@@ -199,7 +199,7 @@ async def test_no_more_than_the_limit_is_taken_and_the_rest_at_once_after(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     tasks = [await in_delivery(store) for _ in range(5)]
-    await set_idle(raw, WINDOW_MS, *(task.claim for task in tasks))
+    await set_idle(raw, DEFAULT.window_ms, *(task.claim for task in tasks))
     first = await reclaimed(other, limit=2)
     second, wait_s = await swept(other, 2)
     assert wait_s == 0
@@ -214,7 +214,7 @@ async def test_no_more_than_the_limit_is_taken_where_a_step_has_to_look_twice(
 ) -> None:
     await store.schedule([new_task(0) for _ in range(40)])
     claims = await claimed(store, 40)
-    await set_idle(raw, WINDOW_MS, claims[0], *claims[25:])
+    await set_idle(raw, DEFAULT.window_ms, claims[0], *claims[25:])
     assert [claim.key for claim in await reclaimed(other, limit=2)] == [claims[0].key, claims[25].key]
 
 
@@ -228,7 +228,7 @@ async def test_a_worker_that_dies_between_reclaim_and_load_leaves_a_lease(
     monkeypatch.setattr(other, "load", die)
     with pytest.raises(ConnectionAbortedError):
         await reclaimed(other)
-    assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+    assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, task.claim) <= DEFAULT.lease_ms
 
 
 async def test_what_was_never_claimed_is_left_to_the_readers(store: Store) -> None:
@@ -242,7 +242,10 @@ async def test_entries_whose_task_is_gone_are_dropped(store: Store, raw: redis.a
     ids = [(await ask(raw, "XADD", KEYS.queue, "*", "key", key)).decode() for key in ("gone", task.key, "deleted")]
     await ask(raw, "XREADGROUP", "GROUP", keys.GROUP, store.name, "STREAMS", KEYS.queue, ">")
     await ask(raw, "XDEL", KEYS.queue, ids[2])
-    await ask(raw, *("XCLAIM", KEYS.queue, keys.GROUP, store.name, 0, task.claim.id, *ids, "IDLE", WINDOW_MS, "JUSTID"))
+    await ask(
+        raw,
+        *("XCLAIM", KEYS.queue, keys.GROUP, store.name, 0, task.claim.id, *ids, "IDLE", DEFAULT.window_ms, "JUSTID"),
+    )
     assert [claim.id for claim in await reclaimed(store)] == [task.claim.id]
     assert [row[0].decode() for row in (await dump(raw))[b"pending"]] == [task.claim.id]
     assert await ask(raw, "XLEN", KEYS.queue) == 1

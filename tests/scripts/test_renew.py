@@ -10,7 +10,7 @@ from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
-from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS, LOAD_BYTES, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     MAKERS,
     WEBHOOK,
@@ -51,7 +51,7 @@ async def test_a_renewed_lease_starts_again_and_the_count_of_claims_stays(
     for idle_ms in (0, 59_000, 90_000):
         await set_idle(raw, idle_ms, task.claim)
         assert await store.renew([task.claim.id]) == {task.claim.id}
-        assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+        assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, task.claim) <= DEFAULT.lease_ms
     assert await state_of(raw, task.key) == before
 
 
@@ -65,7 +65,7 @@ async def test_a_renewal_never_steals(store: Store, client: RedisClient, raw: re
 
 
 async def test_more_than_a_batch_is_renewed_in_any_order(store: Store, raw: redis.asyncio.Redis) -> None:
-    count = 2 * BATCH_LIMIT + 1
+    count = 2 * DEFAULT.batch_limit + 1
     for _ in range(3):
         await store.schedule([new_task(0) for _ in range(count // 3 + 1)])
     ids = [claim.id for claim in await claimed(store, count)]
@@ -82,7 +82,7 @@ async def test_a_load_leases_what_was_claimed_and_leaves_out_what_is_gone(
     loaded, _ = await store.load([Entry(task.claim.id, task.key) for task in tasks])
     assert loaded == [tasks[0].claim, tasks[2].claim]
     for claim in loaded:
-        assert await waits_ms(raw, claim) > LEASE_MS - 1_000
+        assert await waits_ms(raw, claim) > DEFAULT.lease_ms - 1_000
         assert await entry_of(raw, claim.key) == claim.id
 
 
@@ -107,7 +107,7 @@ async def test_a_load_takes_out_what_has_no_record_and_counts_it_as_lost(
 async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
     store: Store, raw: redis.asyncio.Redis
 ) -> None:
-    data = b'"' + b"x" * (LOAD_BYTES // 3) + b'"'
+    data = b'"' + b"x" * (DEFAULT.load_bytes // 3) + b'"'
     tasks = [NewTask(new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None) for _ in range(5)]
     for task in tasks:
         await store.schedule([task])
@@ -118,7 +118,7 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
     while entries:
         claims, looked_at = await store.load(entries)
         for row in await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10):
-            assert row[2] >= WINDOW_MS - LEASE_MS
+            assert row[2] >= DEFAULT.window_ms - DEFAULT.lease_ms
         assert len(claims) == looked_at == min(2, len(entries))
         found += claims
         entries = entries[looked_at:]
@@ -127,7 +127,7 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
 
 
 async def test_a_load_reads_one_record_at_least(store: Store) -> None:
-    data = b'"' + b"x" * 2 * LOAD_BYTES + b'"'
+    data = b'"' + b"x" * 2 * DEFAULT.load_bytes + b'"'
     await store.schedule([NewTask(new_task_key(), 0, record_tail(WEBHOOK, 0, None, data), None)])
     reader = QueueReader(store.client, store.name)
     [claim], looked_at = await store.load(await reader.claim(10))

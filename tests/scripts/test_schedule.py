@@ -3,7 +3,7 @@
 import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import DUE, QUEUED, ask, counters, due_ms, new_task, record_of, state_of, typed_keys
 from tests.support.names import KEYS
 from tests.support.store import Store
@@ -31,11 +31,13 @@ async def test_a_task_without_delay_goes_straight_to_the_queue(store: Store, raw
 
 
 async def test_the_largest_mixed_batch_is_entered_whole(store: Store, raw: redis.asyncio.Redis) -> None:
-    tasks = [new_task(number % 2 * 90_000, f"type-{number}" if number % 3 else None) for number in range(BATCH_LIMIT)]
+    tasks = [
+        new_task(number % 2 * 90_000, f"type-{number}" if number % 3 else None) for number in range(DEFAULT.batch_limit)
+    ]
     await store.schedule(tasks)
     places = [(await state_of(raw, task.key)).place for task in tasks]
-    assert places == ["queued", "due"] * (BATCH_LIMIT // 2)
-    assert await counters(raw) == {"scheduled": BATCH_LIMIT}
+    assert places == ["queued", "due"] * (DEFAULT.batch_limit // 2)
+    assert await counters(raw) == {"scheduled": DEFAULT.batch_limit}
     assert await typed_keys(raw) == {task.type: {task.key} for task in tasks if task.type}
 
 

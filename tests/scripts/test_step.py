@@ -3,15 +3,16 @@
 The greatest time seen is set ahead instead: to the scripts a clock that was set back looks the same.
 """
 
+from dataclasses import replace
+
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store import claims as store_module
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Failed
-from redis_scheduler.task.timing import CLOCK_STEP_LEAST_MS, LEASE_MS, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     State,
     Task,
@@ -133,7 +134,7 @@ async def test_a_retry_keeps_the_greatest_time_where_no_sweep_has_seen_it(
     first_ms = int(await ask(raw, "HGET", KEYS.sweep, "clock_ms"))
     assert before_ms <= first_ms <= redis_ms(await ask(raw, "TIME"))
     # A step that is too small to be looked after does not lower it.
-    ahead_ms = redis_ms(await ask(raw, "TIME")) + CLOCK_STEP_LEAST_MS - 10
+    ahead_ms = redis_ms(await ask(raw, "TIME")) + DEFAULT.clock_step_least_ms - 10
     await ask(raw, "HSET", KEYS.sweep, "clock_ms", ahead_ms)
     await waiting(store)
     assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= ahead_ms
@@ -151,13 +152,13 @@ async def test_leases_start_again_whoever_holds_them(
     store: Store, other: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, others, just_claimed = await in_delivery(store), await in_delivery(other), await in_delivery(other)
-    await set_idle(raw, WINDOW_MS - LEASE_MS - STEP_MS, mine.claim)
+    await set_idle(raw, DEFAULT.window_ms - DEFAULT.lease_ms - STEP_MS, mine.claim)
     await set_idle(raw, 0, others.claim, just_claimed.claim, owner=other.name)
     await set_back(store)
     await store.reclaim(10)
     assert (await rewound(store))[1] == 3
     for task, owner in ((mine, store), (others, other), (just_claimed, other)):
-        assert LEASE_MS - 1_000 < await waits_ms(raw, task.claim) <= LEASE_MS
+        assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, task.claim) <= DEFAULT.lease_ms
         assert await state_of(raw, task.key) == State("in delivery", owner=owner.name, claims=1)
 
 
@@ -167,12 +168,12 @@ async def test_leases_start_again_in_parts_and_what_is_leased_is_left(store: Sto
     claims = [claim for _ in range(3) for claim in await claimed(store, 200)]
     leased = claims.pop(250)
     await set_idle(raw, 0, *claims)
-    await set_idle(raw, WINDOW_MS - 2_000, leased)
+    await set_idle(raw, DEFAULT.window_ms - 2_000, leased)
     await set_back(store)
     await store.reclaim(0)
     assert [(await store.rewind(1_000))[1] for _ in range(4)] == [200, 199, 200, 0]
     rows = await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10_000)
-    assert min(row[2] for row in rows) >= WINDOW_MS - LEASE_MS
+    assert min(row[2] for row in rows) >= DEFAULT.window_ms - DEFAULT.lease_ms
     assert await waits_ms(raw, leased) <= 2_000
 
 
@@ -209,12 +210,12 @@ async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store,
 
 async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis.asyncio.Redis) -> None:
     parked = await waiting(store, delay_ms=50_000)
-    now_ms = await set_back(store, CLOCK_STEP_LEAST_MS - 20)
+    now_ms = await set_back(store, DEFAULT.clock_step_least_ms - 20)
     await plan_sweep(store)
     assert not (await store.reclaim(10)).must_rewind
     assert await waits_ms(raw, parked.claim) > 49_000
     # The greatest time stays, so that many small ones are told as what they come to.
-    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + CLOCK_STEP_LEAST_MS - 20
+    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + DEFAULT.clock_step_least_ms - 20
 
 
 @pytest.mark.parametrize("step_ms", [2_000, STEP_MS])
@@ -263,10 +264,10 @@ async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Sto
 @pytest.mark.parametrize("step_ms", [8_000, 20_000])
 @pytest.mark.parametrize("limit", [1, 2, 3, 200])
 async def test_each_is_moved_once_however_the_rewind_is_parted(
-    limit: int, step_ms: int, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+    limit: int, step_ms: int, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     """Whether what is moved stays behind the time from which the rewind looks, or not."""
-    monkeypatch.setattr(store_module, "BATCH_LIMIT", limit)
+    store = Store(client, "worker-a", replace(DEFAULT, batch_limit=limit))
     tasks = [await in_delivery(store) for _ in range(7)]
     for number, task in enumerate(tasks):
         # Two of them at the same time.
@@ -285,10 +286,8 @@ async def test_each_is_moved_once_however_the_rewind_is_parted(
     assert moves == [by_ms] * 7 + [0] * 3
 
 
-async def test_a_rewind_reads_about_as_many_bytes_as_it_may(
-    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "LOAD_BYTES", 1)
+async def test_a_rewind_reads_about_as_many_bytes_as_it_may(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    store = Store(client, "worker-a", replace(DEFAULT, load_bytes=1))
     for _ in range(3):
         await deferred(store)
     await set_back(store)

@@ -5,14 +5,7 @@ import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
-from redis_scheduler.task.timing import (
-    SWEEP_HOLD_MS,
-    SWEEP_IDLE_INTERVAL_MS,
-    SWEEP_STEP_INTERVAL_MS,
-    SWEEP_VOID_AFTER_MS,
-    SWEEP_WAITING_INTERVAL_MS,
-    WINDOW_MS,
-)
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     ask,
     claimed,
@@ -48,9 +41,9 @@ async def test_the_cursor_is_carried_over_a_long_head_that_may_not_be_taken(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     claims = await many_in_delivery(store, 1_600)
-    await set_idle(raw, WINDOW_MS, claims[-1])
+    await set_idle(raw, DEFAULT.window_ms, claims[-1])
     await plan_sweep(store)
-    assert await swept(other, 100) == ([], SWEEP_STEP_INTERVAL_MS / 1000)
+    assert await swept(other, 100) == ([], DEFAULT.sweep_step_interval_ms / 1000)
     cursor = (await ask(raw, "HGET", KEYS.sweep, "cursor")).decode()
     assert id_order(claims[500].id) < id_order(cursor) <= id_order(claims[1_100].id)
     # Another process goes on where the first has stopped.
@@ -61,7 +54,7 @@ async def test_the_cursor_is_carried_over_a_long_head_that_may_not_be_taken(
 @pytest.mark.parametrize("limit", [1, 7, 30])
 async def test_a_small_limit_reaches_as_far(limit: int, store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
     claims = await many_in_delivery(store, 700)
-    await set_idle(raw, WINDOW_MS, claims[-1])
+    await set_idle(raw, DEFAULT.window_ms, claims[-1])
     await plan_sweep(store)
     taken = (await other.reclaim(limit)).entries
     assert [claim.key for claim in taken] == [claims[-1].key]
@@ -71,7 +64,7 @@ async def test_a_step_looks_at_no_more_than_a_thousand_entries(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     claims = await many_in_delivery(store, 1_200)
-    await set_idle(raw, WINDOW_MS, claims[-1])
+    await set_idle(raw, DEFAULT.window_ms, claims[-1])
     for limit in (1, 100):
         await ask(raw, "DEL", KEYS.sweep)
         assert await reclaimed(other, limit) == []
@@ -82,10 +75,10 @@ async def test_a_step_looks_at_no_more_than_a_thousand_entries(
 async def test_sweeps_are_paced_by_whether_anything_waits(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
     await in_delivery(store)
     await plan_sweep(store)
-    assert await swept(store, 10) == ([], SWEEP_IDLE_INTERVAL_MS / 1000)
+    assert await swept(store, 10) == ([], DEFAULT.sweep_idle_interval_ms / 1000)
     await waiting(store)
     await plan_sweep(store)
-    assert await swept(store, 10) == ([], SWEEP_WAITING_INTERVAL_MS / 1000)
+    assert await swept(store, 10) == ([], DEFAULT.sweep_waiting_interval_ms / 1000)
 
 
 async def test_before_the_next_step_is_due_nobody_sweeps(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
@@ -114,11 +107,11 @@ async def test_a_call_that_arrives_late_is_void_and_the_next_one_is_not(
     await plan_sweep(store, in_ms=900)
     await other.reclaim(10)
     assert other._clock_offset_ms is not None
-    late_ms = SWEEP_VOID_AFTER_MS + 1_000
+    late_ms = DEFAULT.sweep_void_after_ms + 1_000
     other._clock_offset_ms = (other._clock_offset_ms[0] - late_ms, other._clock_offset_ms[1])
     await plan_sweep(store)
     before = await dump(raw)
-    assert await swept(other, 10) == ([], SWEEP_WAITING_INTERVAL_MS / 1000)
+    assert await swept(other, 10) == ([], DEFAULT.sweep_waiting_interval_ms / 1000)
     assert await dump(raw) == before
     taken = (await other.reclaim(10)).entries
     assert [claim.key for claim in taken] == [task.key]
@@ -128,12 +121,12 @@ async def test_after_a_gap_in_the_sweeps_entries_are_left_to_their_owners_for_a_
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await in_delivery(store)
-    await set_idle(raw, WINDOW_MS, task.claim)
+    await set_idle(raw, DEFAULT.window_ms, task.claim)
     await leave_gap(store)
-    assert await swept(other, 10) == ([], SWEEP_HOLD_MS / 1000)
+    assert await swept(other, 10) == ([], DEFAULT.sweep_hold_ms / 1000)
     taken, wait_s = await swept(other, 10)
     assert taken == []
-    assert 0 < wait_s <= SWEEP_HOLD_MS / 1000
+    assert 0 < wait_s <= DEFAULT.sweep_hold_ms / 1000
     assert await store.renew([task.claim.id]) == {task.claim.id}
 
 
@@ -141,24 +134,24 @@ async def test_a_failure_recorded_after_a_gap_does_not_end_the_hold(
     store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     delivering, failing, releasing = [await in_delivery(store) for _ in range(3)]
-    await set_idle(raw, WINDOW_MS, delivering.claim)
+    await set_idle(raw, DEFAULT.window_ms, delivering.claim)
     await leave_gap(store)
     await other.reclaim(10)
     assert await store.retry(failed(failing)) == [1]
     assert await store.release([releasing.claim]) == [1]
     taken, wait_s = await swept(other, 10)
     assert taken == []
-    assert wait_s > SWEEP_HOLD_MS / 1000 - 1
+    assert wait_s > DEFAULT.sweep_hold_ms / 1000 - 1
 
 
 async def test_a_gap_while_nothing_was_pending_is_none(store: Store) -> None:
-    assert await swept(store, 10) == ([], SWEEP_IDLE_INTERVAL_MS / 1000)
+    assert await swept(store, 10) == ([], DEFAULT.sweep_idle_interval_ms / 1000)
 
 
 @pytest.mark.parametrize("gap", ["first sweep of all", "nothing but what waits, and its own"])
 async def test_what_no_other_worker_holds_is_not_held(store: Store, raw: redis.asyncio.Redis, gap: str) -> None:
     task, own = await waiting(store, delay_ms=0), await in_delivery(store)
-    await set_idle(raw, WINDOW_MS, own.claim)
+    await set_idle(raw, DEFAULT.window_ms, own.claim)
     if gap == "first sweep of all":
         await raw.delete(KEYS.sweep)
     else:
@@ -171,7 +164,7 @@ async def test_a_release_does_not_hide_a_gap(store: Store, other: Store) -> None
     _delivering, releasing = [await in_delivery(store) for _ in range(2)]
     await leave_gap(store)
     assert await store.release([releasing.claim]) == [1]
-    assert await swept(other, 10) == ([], SWEEP_HOLD_MS / 1000)
+    assert await swept(other, 10) == ([], DEFAULT.sweep_hold_ms / 1000)
 
 
 async def test_a_release_brings_the_sweep_at_once(store: Store, other: Store) -> None:

@@ -12,7 +12,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.record import decode_record
-from redis_scheduler.task.timing import WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -137,7 +137,7 @@ async def test_a_late_success_of_the_old_record_does_not_take_away_what_was_upda
 ) -> None:
     """A worker lost its lease to another, which failed or gave back; an update came; then the first had its 2xx."""
     task, other = await in_delivery(store), Store(client, "worker-b")
-    await set_idle(raw, WINDOW_MS, task.claim)
+    await set_idle(raw, DEFAULT.window_ms, task.claim)
     [claim] = await reclaimed(other)
     if verb == "retry":
         await other.retry(failed(Task(claim.key, claim), delay_ms=0))

@@ -11,24 +11,26 @@ still renewed three times. OPEN_FILES is how many files the process may have ope
 """
 
 import asyncio
+import functools
 import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 
 import uvloop
 
 from redis_scheduler import cli, logs, settings
-from redis_scheduler.engine import intake, reclaimer, worker
+from redis_scheduler.engine import reclaimer
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.logs import Events
-from redis_scheduler.process import embedded, streams, supervisor
+from redis_scheduler.process import embedded, service, streams, supervisor
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
-from redis_scheduler.store import claims, deployment, writes
+from redis_scheduler.store import claims, deployment
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task import retry
+from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.support.names import KEYS
 
 logger = Events(__name__)
@@ -37,19 +39,20 @@ MODULE = "tests.support.engine"
 """What `Process` is told to run instead of the service."""
 
 
-def _shorten() -> None:
+def _shortened() -> Timing:
+    """Shorten what the variables ask for; return the timing."""
+    timing = DEFAULT
     if lease_ms := int(os.environ.get("LEASE_MS", "0")):
-        vars(claims)["LEASE_MS"] = lease_ms
-        worker.RENEW_INTERVAL_S = intake.RECOVERY_INTERVAL_S = lease_ms / 3000
+        interval_s = lease_ms / 3000
+        timing = replace(timing, lease_ms=lease_ms, renew_interval_s=interval_s, recovery_interval_s=interval_s)
     if window_ms := int(os.environ.get("WINDOW_MS", "0")):
-        vars(claims)["WINDOW_MS"] = vars(writes)["WINDOW_MS"] = window_ms
-        vars(retry)["WINDOW_MS"] = window_ms
+        timing = replace(timing, window_ms=window_ms)
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
-        reclaimer.RETIRE_IDLE_MS = idle_ms
+        timing = replace(timing, retire_idle_ms=idle_ms)
     if buffer_bytes := int(os.environ.get("BUFFER_BYTES", "0")):
         streams.BUFFER_BYTES = buffer_bytes
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):
-        reclaimer.RETIRE_INTERVAL_S = interval_s
+        timing = replace(timing, retire_interval_s=interval_s)
     if interval_s := float(os.environ.get("REJOIN_INTERVAL_S", "0")):
         deployment.REJOIN_INTERVAL_S = interval_s
     if files := int(os.environ.get("OPEN_FILES", "0")):
@@ -58,6 +61,7 @@ def _shorten() -> None:
         supervisor.END_S = end_s
     if stop_s := float(os.environ.get("SERVER_STOP_S", "0")):
         embedded.STOP_S = stop_s
+    return timing
 
 
 async def _run_timers(url: str, count: int) -> None:
@@ -73,7 +77,7 @@ async def _run_timers(url: str, count: int) -> None:
         await client.aclose()
 
 
-async def _run_workers(options: settings.Settings, count: int) -> None:
+async def _run_workers(options: settings.Settings, count: int, timing: Timing) -> None:
     processes = [Process(settings.WORKER, options) for _ in range(count)]
 
     def on_sigterm() -> None:
@@ -83,7 +87,7 @@ async def _run_workers(options: settings.Settings, count: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_sigterm)
     async with asyncio.TaskGroup() as tasks:
         for process in processes:
-            tasks.create_task(Service(process).run(is_supervised=True), name="worker")
+            tasks.create_task(Service(process, timing).run(is_supervised=True), name="worker")
         logger.info("started", workers=count)
 
 
@@ -93,7 +97,9 @@ async def _fault(self: reclaimer.Reclaimer) -> float:
 
 def main(part: str, *arguments: str) -> int:
     """Run one part until SIGTERM; return the exit code."""
-    _shorten()
+    timing = _shortened()
+    # The command makes its own.
+    vars(service)["Service"] = functools.partial(Service, timing=timing)
     if part == "faulty":
         reclaimer.Reclaimer.run_once = _fault  # type: ignore[method-assign]  # a fault of the program
         return cli.main(arguments)
@@ -102,7 +108,7 @@ def main(part: str, *arguments: str) -> int:
     options = settings.load(settings.WORKER)
     logs.configure(options.log_level, options.log_format)
     count = int(arguments[0])
-    running = _run_timers(options.redis_url or "", count) if part == "timers" else _run_workers(options, count)
+    running = _run_timers(options.redis_url or "", count) if part == "timers" else _run_workers(options, count, timing)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(running)
     return 0

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redis_scheduler.store import claims as store
 from redis_scheduler.store import keys
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.timing import Timing
 from tests.scripts.states import State
 
 TOLERANCE_MS = 10_000
@@ -80,7 +80,7 @@ class Modelled:
 class Model:
     """All tasks, and what was counted."""
 
-    waiting_most: int
+    timing: Timing
     tasks: dict[str, Modelled] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     gone_entries: set[str] = field(default_factory=set)
@@ -211,14 +211,14 @@ class Model:
             claims = task.claims + 1
             if (
                 lost
-                and 1 < claims <= vars(store)["LOST_WORKERS_MOST"]
-                and max(*lost, claims) >= vars(store)["LOST_WORKERS_MOST"]
+                and 1 < claims <= self.timing.lost_workers_most
+                and max(*lost, claims) >= self.timing.lost_workers_most
             ):
                 task.owner = keys.WAITING
                 continue
             task.owner, task.claims, task.wait_ms = worker, claims, 15_000
             taken.append(task)
-            if 1 < claims <= vars(store)["LOST_WORKERS_MOST"]:
+            if 1 < claims <= self.timing.lost_workers_most:
                 lost.append(claims)
         return taken
 
@@ -251,7 +251,7 @@ class Model:
     def retry(self, worker: str, claim: Claim, delay_ms: int) -> int:
         if not self.holds(worker, claim):
             return 0
-        if sum(task.owner == keys.WAITING for task in self.standing("pending")) >= self.waiting_most:
+        if sum(task.owner == keys.WAITING for task in self.standing("pending")) >= self.timing.waiting_most:
             return 2
         self._park(self.tasks[claim.key], delay_ms)
         self._count_failure(claim.key)

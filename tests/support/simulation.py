@@ -18,13 +18,13 @@ from redis_scheduler.delivery.attempt import Deliverer, Outcome
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.blocking import BLOCK_MS, QueueReader
+from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import Policy
-from redis_scheduler.task.timing import BATCH_LIMIT, SWEEP_IDLE_INTERVAL_MS, SWEEP_WAITING_INTERVAL_MS, WAITING_MOST
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.store import Store
 
 Result = TypeVar("Result")
@@ -128,7 +128,7 @@ class Model:
 
     # What the timer and the claim loop ask for
 
-    async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
+    async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
         await self._call()
         now, moved = self._loop.time(), 0
         while self._due and self._due[0][0] <= now and moved < limit:
@@ -144,7 +144,7 @@ class Model:
         await self._call()
         if not self._queue and may_wait:
             self._has_come.clear()
-            await stop_or_interval(self._has_come, BLOCK_MS / 1000)
+            await stop_or_interval(self._has_come, DEFAULT.block_ms / 1000)
             await self._call()
         return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
 
@@ -171,12 +171,12 @@ class Model:
         await self._call()
         now, answers = self._loop.time(), []
         for item in failed:
-            answers.append(1 if len(self._waiting) < WAITING_MOST else 2)
+            answers.append(1 if len(self._waiting) < DEFAULT.waiting_most else 2)
             if answers[-1] == 1:
                 self._by_key[item.claim.key].attempts += 1
                 number = int(item.claim.id.partition("-")[0])
                 self._waiting[number] = (now + item.delay_ms / 1000, Entry(item.claim.id, item.claim.key))
-        self._next_sweep_s = min(self._next_sweep_s, now + SWEEP_WAITING_INTERVAL_MS / 1000)
+        self._next_sweep_s = min(self._next_sweep_s, now + DEFAULT.sweep_waiting_interval_ms / 1000)
         return answers
 
     async def defer(self, failed: Sequence[Failed]) -> None:
@@ -195,13 +195,19 @@ class Model:
         await self._call()
         now = self._loop.time()
         if limit == 0:
-            return Sweep([], SWEEP_WAITING_INTERVAL_MS / 1000)
+            return Sweep([], DEFAULT.sweep_waiting_interval_ms / 1000)
         if now < self._next_sweep_s:
             return Sweep([], self._next_sweep_s - now)
         ready = sorted(number for number, (at, _) in self._waiting.items() if at <= now and number > self._cursor)
-        taken = [self._waiting.pop(number)[1] for number in ready[: min(limit, BATCH_LIMIT // 2)]]
+        taken = [self._waiting.pop(number)[1] for number in ready[: min(limit, DEFAULT.batch_limit // 2)]]
         self._cursor = ready[len(taken) - 1] if len(ready) > len(taken) else 0
-        wait_ms = 0 if self._cursor else SWEEP_WAITING_INTERVAL_MS if self._waiting else SWEEP_IDLE_INTERVAL_MS
+        wait_ms = (
+            0
+            if self._cursor
+            else DEFAULT.sweep_waiting_interval_ms
+            if self._waiting
+            else DEFAULT.sweep_idle_interval_ms
+        )
         self._next_sweep_s = now + wait_ms / 1000
         return Sweep(taken, wait_ms / 1000)
 
@@ -231,7 +237,7 @@ class Model:
         while True:
             self.rung.clear()
             promotion = await worker.promote()
-            if promotion.moved < BATCH_LIMIT:
+            if promotion.moved < DEFAULT.batch_limit:
                 await stop_or_interval(self.rung, min(1.0, 1.0 if promotion.wait_s is None else promotion.wait_s))
 
     async def work(self, concurrency: int, retry_time_s: float, seconds: float) -> Worker:

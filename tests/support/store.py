@@ -4,6 +4,7 @@ from redis_scheduler.store import claims, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.writes import Writes
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 SCRIPTS = writes.SCRIPTS | claims.SCRIPTS
 
@@ -11,6 +12,6 @@ SCRIPTS = writes.SCRIPTS | claims.SCRIPTS
 class Store(Writes, Claims):
     """What the API writes and what a worker writes; one name serves as the writer's id and the consumer's."""
 
-    def __init__(self, client: RedisClient, name: str) -> None:
-        Writes.__init__(self, client, name)
-        Claims.__init__(self, client, name)
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
+        Writes.__init__(self, client, name, timing)
+        Claims.__init__(self, client, name, timing)

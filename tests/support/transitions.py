@@ -19,7 +19,7 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change, NewTask
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import decode_record
-from redis_scheduler.task.timing import BATCH_LIMIT, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
 from tests.support.model import Model, Modelled
 from tests.support.names import KEYS
@@ -29,8 +29,8 @@ from tests.support.together import Together
 WORKERS = ("worker-a", "worker-b", "worker-c")
 WRITERS = ("api-a", "api-b")
 ALIVE_MOST = 4
-WAITING_MOST = 1
-"""So few that a retry finds too many waiting; what is released waits too."""
+TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
+"""So few may wait that a retry finds too many; what is released waits too. Tasks on their last chance meet within an example."""
 RETRY_DELAY_MS = 50_000
 CLAIMS_KEPT = 8
 ROUNDS_MOST = 10
@@ -114,9 +114,9 @@ class Example:
         self.shared = shared
         self.raw = shared.raw
         self.taken = shared.taken
-        self.model = Model(WAITING_MOST)
+        self.model = Model(TIMING)
         self.views = Views(shared.client)
-        self.stores = {name: Store(shared.client, name) for name in (*WORKERS, *WRITERS)}
+        self.stores = {name: Store(shared.client, name, TIMING) for name in (*WORKERS, *WRITERS)}
         self.unloaded: dict[str, list[Entry]] = {name: [] for name in WORKERS}
         self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
         self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}
@@ -167,11 +167,11 @@ class Example:
                 break
             for task in self.model.standing("due"):
                 await self._press_due(task)
-            await self._promote_as(worker, BATCH_LIMIT, 0)
+            await self._promote_as(worker, DEFAULT.batch_limit, 0)
             for task in self.model.standing("pending"):
                 await self._press_over(task)
-            await self._reclaim_as(worker, BATCH_LIMIT)
-            await self._claim_as(worker, BATCH_LIMIT)
+            await self._reclaim_as(worker, DEFAULT.batch_limit)
+            await self._claim_as(worker, DEFAULT.batch_limit)
             delivered = await self._load_as(worker)
             if delivered:
                 assert await self.stores[worker].settle(delivered) == self.model.settle(delivered)
@@ -187,7 +187,7 @@ class Example:
             ask(raw, "HGETALL", KEYS.tasks),
             ask(raw, "ZRANGE", KEYS.due, 0, -1, "WITHSCORES"),
             ask(raw, "XRANGE", KEYS.queue, "-", "+"),
-            ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", BATCH_LIMIT),
+            ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", DEFAULT.batch_limit),
             self._problems(),
             counters(raw),
             typed_keys(raw),
@@ -199,7 +199,7 @@ class Example:
         alive = [task for task in model.tasks.values() if task.place != "missing"]
         assert _pairs(records) == {task.key: task.record.decode() for task in alive}
         assert {fields[1].decode(): at.decode() for at, fields in queue} == _pairs(entries)
-        model.check_waits({row[0].decode(): WINDOW_MS - row[2] for row in pending})
+        model.check_waits({row[0].decode(): DEFAULT.window_ms - row[2] for row in pending})
         assert found == []
         assert counted == +model.counters
         mail = {task.key for task in alive if task.type and task.is_running}
@@ -231,7 +231,7 @@ class Example:
     async def _press_over(self, task: Modelled) -> None:
         assert task.owner is not None
         assert task.entry is not None
-        command = ("XCLAIM", KEYS.queue, keys.GROUP, task.owner, 0, task.entry, "IDLE", WINDOW_MS, "JUSTID")
+        command = ("XCLAIM", KEYS.queue, keys.GROUP, task.owner, 0, task.entry, "IDLE", DEFAULT.window_ms, "JUSTID")
         await ask(self.raw, *command)
         task.wait_ms = 0
 

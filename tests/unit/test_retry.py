@@ -3,7 +3,7 @@
 import pytest
 
 from redis_scheduler.task.retry import Policy, Transition, is_poison
-from redis_scheduler.task.timing import WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from redis_scheduler.task.timing import WINDOW_MS
         (5, 1000, 6, Transition.BURY),
         (-1, 1000, 1_000_000, Transition.RETRY),
         (-1, 0, 3, Transition.RETRY),
-        (5, WINDOW_MS, 0, Transition.RETRY),
-        (5, WINDOW_MS + 1, 0, Transition.DEFER),
-        (5, WINDOW_MS + 1, 5, Transition.BURY),
+        (5, DEFAULT.window_ms, 0, Transition.RETRY),
+        (5, DEFAULT.window_ms + 1, 0, Transition.DEFER),
+        (5, DEFAULT.window_ms + 1, 5, Transition.BURY),
         (-1, 86_400_000, 9, Transition.DEFER),
     ],
 )

@@ -8,11 +8,13 @@ from itertools import count
 import pytest
 
 from redis_scheduler.engine.hosts import Kind, host_of
-from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, TURN_S, Slots
+from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, Slots
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.timing import DEFAULT
 
 NUMBERS = count(1)
+PERIOD_S = DEFAULT.period_s
 NOW = 1000.0
 
 
@@ -43,7 +45,7 @@ def end(slots: Slots, claims: Iterable[Claim]) -> None:
 def turn(slots: Slots, turns: int = 1, now: float = NOW) -> float:
     """Let turns pass; return what time it is then."""
     for _ in range(turns):
-        now += TURN_S
+        now += PERIOD_S
         slots.turn(now)
     return now
 
@@ -247,7 +249,7 @@ def test_the_line_of_a_host_that_is_tried_is_back_soon_after_it_is_known() -> No
     assert len(begin(slots, 50, "fast", now)) == 1
     back = [delay_s for _, delay_s in slots.surplus(now)]
     assert len(back) == 49
-    assert max(back) <= 2 * TURN_S + RETURN_STEP_S
+    assert max(back) <= 2 * PERIOD_S + RETURN_STEP_S
 
 
 def test_what_hangs_leaves_slots_to_what_is_new() -> None:
@@ -417,9 +419,9 @@ def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once
     assert len(back) == 580 - running
     delays = [delay_s for _, delay_s in back]
     assert delays == sorted(delays)
-    assert min(delays) >= TURN_S
+    assert min(delays) >= PERIOD_S
     pace_per_s = RETURNS_PER_SLOT_S * running
-    assert len(back) / pace_per_s <= max(delays) <= len(back) / pace_per_s + TURN_S + RETURN_STEP_S
+    assert len(back) / pace_per_s <= max(delays) <= len(back) / pace_per_s + PERIOD_S + RETURN_STEP_S
     assert max(Counter(delays).values()) <= pace_per_s * RETURN_STEP_S + 1
     assert (slots.waiting, slots.reserve) == (0, 1)
     begin(slots, 3, now=now)
@@ -518,7 +520,7 @@ def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(seed: i
         new = claim(f"host-{chance.randrange(concurrency + 2)}", claims=chance.choices([1, 2], [9, 1])[0])
         one = chance.choice(running) if running else None
         gone = {waiting.id for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
-        now += TURN_S * (step == "turn")
+        now += PERIOD_S * (step == "turn")
         began: list[Claim | None] = []
         for slots in both:
             if step == "add":

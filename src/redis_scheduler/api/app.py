@@ -54,7 +54,7 @@ from redis_scheduler.task.record import (
     newer_error,
     record_tail,
 )
-from redis_scheduler.task.timing import BATCH_LIMIT
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
 
@@ -70,18 +70,19 @@ class Api:
     Each gets a request and its query parameters, which the endpoint has checked.
     """
 
-    def __init__(self, client: RedisClient, name: str, max_body: int) -> None:
+    def __init__(self, client: RedisClient, name: str, max_body: int, timing: Timing = DEFAULT) -> None:
         self._max_body = max_body
-        self._store = Writes(client, name)
+        self._store = Writes(client, name, timing)
         self._views = Views(client)
         self._one_purge = Exclusive()
         self._page_room = PageRoom()
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
-        self._schedule = Batcher(self._store.schedule, BATCH_LIMIT, lambda task: len(task.tail))
-        self._cancel = Batcher(self._store.cancel, BATCH_LIMIT)
-        self._update = Batcher(self._updates, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
-        self._replay = Batcher(self._replays, BATCH_LIMIT, lambda change: len(change.tail) + len(change.expected))
-        self._tasks = Batcher(self._views.tasks, BATCH_LIMIT)
+        limit = timing.batch_limit
+        self._schedule = Batcher(self._store.schedule, limit, lambda task: len(task.tail))
+        self._cancel = Batcher(self._store.cancel, limit)
+        self._update = Batcher(self._updates, limit, lambda change: len(change.tail) + len(change.expected))
+        self._replay = Batcher(self._replays, limit, lambda change: len(change.tail) + len(change.expected))
+        self._tasks = Batcher(self._views.tasks, limit)
 
     async def _updates(self, changes: list[Change]) -> list[tuple[int, str]]:
         now_ms, letters = await self._store.update(changes)
@@ -281,9 +282,10 @@ def create_app(
     max_body: int,
     deployment: Deployment,
     is_stopping: Callable[[], bool] = lambda: False,
+    timing: Timing = DEFAULT,
 ) -> ASGIApp:
     """Return the application. `name` is this process's id as a writer, new at every start."""
-    api = Api(client, name, max_body)
+    api = Api(client, name, max_body, timing)
     probes = Probes(client, deployment, is_stopping)
     at: dict[str, dict[Route, Handler]] = {}
     for route in ROUTES:

@@ -9,13 +9,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.claim import Claim, Entry
-from redis_scheduler.task.timing import BATCH_LIMIT
-
-RECOVERY_INTERVAL_S = 5.0
-"""Between two recoveries that nothing asks for: a call that was given up may be applied later."""
-
-RECOVERY_PAUSE_S = 0.1
-"""At least, between two recoveries: while every few answers are lost, they cost no more."""
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Intake:
@@ -33,17 +27,19 @@ class Intake:
         start: Callable[[Iterable[Claim]], None],
         on_loaded: Callable[[], None],
         concurrency: int,
+        timing: Timing = DEFAULT,
     ) -> None:
         self._store = store
         self._in_flight = in_flight
         self._running = running
         self._start = start
         self._on_loaded = on_loaded
-        self._recovered_most = concurrency + BATCH_LIMIT
+        self._timing = timing
+        self._recovered_most = concurrency + timing.batch_limit
         self._come_early: list[Entry] = []
         self._calls_that_may_bring_claims = 0
         self.loading: set[str] = set()
-        self.load_limit = BATCH_LIMIT
+        self.load_limit = timing.batch_limit
         """Entries of one load: fewer after one that failed."""
         self.recoveries = 0
         """Recoveries that found what no answer told of, since ever."""
@@ -97,7 +93,7 @@ class Intake:
                     self.load_less()
                     self.must_recover.set()
                     raise
-                self.load_limit = min(BATCH_LIMIT, 2 * self.load_limit)
+                self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
                 self.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
                 self._start(claims)
@@ -125,14 +121,14 @@ class Intake:
 
     async def recover_step(self) -> None:
         """Wait until a recovery must be made, or it is time for one; make it."""
-        await stop_or_interval(self.must_recover, RECOVERY_INTERVAL_S)
+        await stop_or_interval(self.must_recover, self._timing.recovery_interval_s)
         self.must_recover.clear()
         try:
             await self.recover()
         except BaseException:
             self.must_recover.set()
             raise
-        await asyncio.sleep(RECOVERY_PAUSE_S)
+        await asyncio.sleep(self._timing.recovery_pause_s)
 
     async def release_untold(self) -> int:
         """Give back what is pending for this consumer and was never started; return how many."""

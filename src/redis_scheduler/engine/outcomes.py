@@ -10,10 +10,7 @@ from typing import TypeVar
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.claim import Claim, Failed
 from redis_scheduler.task.retry import Transition
-from redis_scheduler.task.timing import BATCH_LIMIT
-
-GATHER_S = 0.002
-"""How long a finished delivery waits for others to be settled with; its receiver has answered already."""
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 Item = TypeVar("Item")
 
@@ -21,8 +18,9 @@ Item = TypeVar("Item")
 class Outcomes:
     """The outcomes that wait to be written. `on_written` is called with the claims of each batch that was."""
 
-    def __init__(self, store: Claims, on_written: Callable[[Iterable[Claim]], None]) -> None:
+    def __init__(self, store: Claims, on_written: Callable[[Iterable[Claim]], None], timing: Timing = DEFAULT) -> None:
         self._store = store
+        self._timing = timing
         self._on_written = on_written
         self.delivered: deque[Claim] = deque()
         self.failed: deque[tuple[Transition, Failed]] = deque()
@@ -49,15 +47,18 @@ class Outcomes:
     async def write(self) -> None:
         """Write a batch of each kind, until none is left; on an error what was not written stays."""
         while self.delivered or self.failed or self.given_back:
-            if delivered := _first(self.delivered):
+            if delivered := self._first(self.delivered):
                 await self._store.settle(delivered)
                 self._written(self.delivered, delivered)
-            if failed := _first(self.failed):
+            if failed := self._first(self.failed):
                 await self._write_failed(failed)
                 self._written(self.failed, [item.claim for _, item in failed])
-            if given_back := _first(self.given_back):
+            if given_back := self._first(self.given_back):
                 await self._store.release(given_back)
                 self._written(self.given_back, given_back)
+
+    def _first(self, outcomes: deque[Item]) -> list[Item]:
+        return list(islice(outcomes, self._timing.batch_limit))
 
     def _written(self, outcomes: deque[Item], claims: Sequence[Claim]) -> None:
         for _ in claims:
@@ -80,14 +81,10 @@ class Outcomes:
     async def write_what_comes(self) -> None:
         """Wait for an outcome, gather others for a moment, and write them."""
         await self._is_added.wait()
-        await asyncio.sleep(GATHER_S)
+        await asyncio.sleep(self._timing.gather_s)
         self._is_added.clear()
         try:
             await self.write()
         except BaseException:
             self._is_added.set()
             raise
-
-
-def _first(outcomes: deque[Item]) -> list[Item]:
-    return list(islice(outcomes, BATCH_LIMIT))

@@ -14,6 +14,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
 
@@ -22,10 +23,6 @@ CLOCK_STEP_MS = 1_000
 
 LOST_LINE_INTERVAL_S = 1.0
 """Between two lines of the log that tell of lost workers: what they held comes back in many steps."""
-
-RETIRE_INTERVAL_S = 600.0
-RETIRE_IDLE_MS = 3_600_000
-"""A consumer idle an hour with nothing pending is gone; workers look every ten minutes."""
 
 _SET_BACK = (
     "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
@@ -36,10 +33,11 @@ _SET_FORWARD = "Redis' clock was set forward, or this machine stood still: what 
 class Reclaimer:
     """Sweeps, and retires the consumers of workers that are gone."""
 
-    def __init__(self, store: Claims, worker: Worker, outage: Outage) -> None:
+    def __init__(self, store: Claims, worker: Worker, outage: Outage, timing: Timing = DEFAULT) -> None:
         self._store = store
         self._worker = worker
         self._outage = outage
+        self._timing = timing
         self._retire_from = 0.0
         self._lost: Counter[str] = Counter()
         self._tell_lost_from = 0.0
@@ -48,8 +46,8 @@ class Reclaimer:
         """Take one step of the sweep; return the seconds until the next is due."""
         now = time.monotonic()
         if now >= self._retire_from:
-            await self._store.retire(RETIRE_IDLE_MS)
-            self._retire_from = now + RETIRE_INTERVAL_S
+            await self._store.retire(self._timing.retire_idle_ms)
+            self._retire_from = now + self._timing.retire_interval_s
         # Without a slot it tells the others that it lives, and takes nothing.
         with self._worker.intake.may_bring_claims():
             sweep = await self._store.reclaim(self._worker.reclaimable_slots, self._worker.retry_delay_ms)

@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator
 from redis_scheduler.engine.hosts import Host, Hosts, Kind
 from redis_scheduler.logs import Events
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.timing import DEFAULT
 
 logger = Events(__name__)
 
@@ -35,9 +36,6 @@ KEPT_SHARE = 20
 
 FEW = 8
 """With fewer slots not each kind of hosts can have one of its own."""
-
-TURN_S = 0.25
-"""The least length of a turn: no slow host has four turns a second."""
 
 LATELY_S = 1.0
 
@@ -63,10 +61,11 @@ WELL, NEW, ASKED_FOR, DOUBTFUL = Kind
 
 
 class Slots:
-    """`concurrency` slots. Times are those of one monotonic clock, in seconds."""
+    """`concurrency` slots, whose hosts are judged every `period_s`. Times are those of one monotonic clock, in seconds."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s) -> None:
         self._concurrency = concurrency
+        self._period_s = period_s
         self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
         self._kept = concurrency // KEPT_SHARE or int(concurrency > 3)
         self._hosts = Hosts()
@@ -252,7 +251,7 @@ class Slots:
             self._may_have_surplus = True
 
     def turn(self, now: float) -> None:
-        """Begin a turn, and judge the hosts. Call it every TURN_S while anything runs or waits, and never sooner: a
+        """Begin a turn, and judge the hosts. Call it every `period_s` while anything runs or waits, and never sooner: a
         process that stood still has made no receiver slow."""
         self._now = now
         for host in self._begun_before.values():
@@ -319,9 +318,9 @@ class Slots:
         return found
 
     def _return_s(self, host: Host, claim: Claim) -> float:
-        earliest = self._now + TURN_S
+        earliest = self._now + self._period_s
         if host.running:
-            was_in_time = 2 * host.in_time / TURN_S if self._now - host.well_at < 3 * LATELY_S else 0
+            was_in_time = 2 * host.in_time / self._period_s if self._now - host.well_at < 3 * LATELY_S else 0
             # One that is tried is known in two turns: its line must not be away for longer.
             tried = 0 if host.is_slow else 1 / self._return_interval_s
             a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, tried)

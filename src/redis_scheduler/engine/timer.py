@@ -1,7 +1,7 @@
 """The timer: has what is due promoted from DUE into the queue. It sleeps until the head of DUE; the bell wakes it
 earlier.
 
-Any number of timers may run: a task is moved by whichever comes first. A lost bell costs LONGEST_SLEEP_S at most.
+Any number of timers may run: a task is moved by whichever comes first. A lost bell costs a second at most.
 """
 
 import asyncio
@@ -13,19 +13,17 @@ from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.outage import BACKOFF_MOST_S, Outage
-from redis_scheduler.task.timing import BATCH_LIMIT
-
-LONGEST_SLEEP_S = 1.0
-
-BELL_REFUSED_S = 60.0
-"""Until a user who may not hear the bell asks again."""
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Timer:
     """Calls `promote`, in bounded batches, whenever something is due."""
 
-    def __init__(self, promote: Callable[[], Awaitable[Promotion]], bell: Bell, outage: Outage) -> None:
+    def __init__(
+        self, promote: Callable[[], Awaitable[Promotion]], bell: Bell, outage: Outage, timing: Timing = DEFAULT
+    ) -> None:
         self._promote = promote
+        self._timing = timing
         self._bell = bell
         self._outage = outage
         self._wake = asyncio.Event()
@@ -36,8 +34,9 @@ class Timer:
         """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
         while True:
             promotion = await self._promote()
-            if promotion.moved < BATCH_LIMIT or self._is_stopping:
-                return LONGEST_SLEEP_S if promotion.wait_s is None else min(promotion.wait_s, LONGEST_SLEEP_S)
+            if promotion.moved < self._timing.batch_limit or self._is_stopping:
+                longest_s = self._timing.longest_sleep_s
+                return longest_s if promotion.wait_s is None else min(promotion.wait_s, longest_s)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Promote at every due time until `stop` is set."""
@@ -68,7 +67,7 @@ class Timer:
             except StoreRefused as error:
                 # It can be done without: the timer looks once a second.
                 self._outage.note(error)
-                await stop_or_interval(stop, BELL_REFUSED_S)
+                await stop_or_interval(stop, self._timing.bell_refused_s)
             except StoreUnavailable:
                 # The timer's own calls say so in the log; until then it looks once a second.
                 await stop_or_interval(stop, BACKOFF_MOST_S)

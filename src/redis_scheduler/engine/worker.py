@@ -16,8 +16,8 @@ from collections.abc import Iterable
 
 from redis_scheduler.delivery.attempt import Deliverer, Outcome
 from redis_scheduler.engine.intake import Intake
-from redis_scheduler.engine.outcomes import GATHER_S, Outcomes
-from redis_scheduler.engine.slots import TURN_S, Slots
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.engine.slots import Slots
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.stopping import stop_or_interval
@@ -34,21 +34,9 @@ from redis_scheduler.task.record import (
     newer_error,
 )
 from redis_scheduler.task.retry import Policy, Transition, is_poison
-from redis_scheduler.task.timing import BATCH_LIMIT, LEASE_MS
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
-
-RENEW_INTERVAL_S = 5.0
-"""A third of the lease: two renewals may fail before it runs out."""
-
-LOCAL_FAULT_PAUSE_S = 1.0
-"""How long a delivery that this machine could not begin keeps its slot before it is given back."""
-
-COURTESY_S = 0.005
-"""How long what comes into the queue is left to others, while slow hosts crowd the slots here."""
-
-CLAIMS_COMING_END_S = 1.0
-"""How long a stopping worker waits for the last answer that may bring claims."""
 
 PROMOTED_SHARE = 10
 """One slot in so many may be taken with promotions, beyond those that the claim under way may bring."""
@@ -56,21 +44,22 @@ PROMOTED_SHARE = 10
 PROMOTED_MOST = 50
 """Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
 
-NEWER_DELAY_MS = 30_000
-"""How long a task waits that a newer version wrote, until a worker claims it again: one that is newer, perhaps."""
-
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
-
-FINAL_WRITES_S = 3.0
-"""How long a stopping worker tries to write its last outcomes; without them another delivers again."""
 
 
 class Worker:
     """Delivers at most `concurrency` tasks at once."""
 
     def __init__(
-        self, store: Claims, reader: QueueReader, deliverer: Deliverer, policy: Policy, outage: Outage, concurrency: int
+        self,
+        store: Claims,
+        reader: QueueReader,
+        deliverer: Deliverer,
+        policy: Policy,
+        outage: Outage,
+        concurrency: int,
+        timing: Timing = DEFAULT,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -78,12 +67,13 @@ class Worker:
         self._policy = policy
         self._outage = outage
         self._concurrency = concurrency
-        self._slots = Slots(concurrency)
+        self._timing = timing
+        self._slots = Slots(concurrency, timing.period_s)
         self._passed = 0
         """Claims of the last batch that went back at once, as surplus of slow receivers."""
         self._in_flight: dict[str, Claim] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._outcomes = Outcomes(store, self._on_written)
+        self._outcomes = Outcomes(store, self._on_written, timing)
         self._next_turn: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
         """Set when the claim loop must look again: a slot, a load or a turn has ended, or outcomes were written."""
@@ -95,7 +85,9 @@ class Worker:
         """Members of records that the log has told of."""
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
-        self.intake = Intake(store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency)
+        self.intake = Intake(
+            store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency, timing
+        )
 
     @property
     def reclaimable_slots(self) -> int:
@@ -122,11 +114,11 @@ class Worker:
         recoveries, asked_at = self.intake.recoveries, asyncio.get_running_loop().time()
         with self.intake.may_bring_claims():
             try:
-                promotion = await self._store.promote(BATCH_LIMIT, self._promotable_slots)
+                promotion = await self._store.promote(self._timing.batch_limit, self._promotable_slots)
             except StoreUnavailable:
                 self.intake.load_less()
                 raise
-            if self.intake.recoveries == recoveries and _is_leased_since(asked_at):
+            if self.intake.recoveries == recoveries and self._is_leased_since(asked_at):
                 self.start(promotion.claims)
             elif promotion.claims:
                 # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
@@ -159,7 +151,7 @@ class Worker:
                 self._bury(claim, UNREADABLE_ERROR)
             elif claim.record.unknown is not None:
                 self._leave_to_newer(claim, claim.record.unknown)
-            elif is_poison(claim.claims):
+            elif is_poison(claim.claims, self._timing):
                 self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
             elif self._is_stopping:
                 self._outcomes.give_back([claim])
@@ -169,11 +161,11 @@ class Worker:
 
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
         """Defer a task that a newer version wrote, without an attempt: what it does not know would be missing."""
-        self._outcomes.fail(Transition.DEFER, Failed(claim, b"", NEWER_DELAY_MS, counts=False))
+        self._outcomes.fail(Transition.DEFER, Failed(claim, b"", self._timing.newer_delay_ms, counts=False))
         error = newer_error(unknown)
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
-            fields = {"key": claim.key, "error": error, "again_in_s": NEWER_DELAY_MS // 1000}
+            fields = {"key": claim.key, "error": error, "again_in_s": self._timing.newer_delay_ms // 1000}
             logger.warning("left-to-newer", **fields)
 
     def _bury(self, claim: Claim, error: str) -> None:
@@ -191,7 +183,11 @@ class Worker:
     def _is_leased(self) -> bool:
         """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is
         renewed: another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
-        return _is_leased_since(self._renewed_at)
+        return self._is_leased_since(self._renewed_at)
+
+    def _is_leased_since(self, moment: float) -> bool:
+        """Whether a lease that was started then, or later, surely still runs."""
+        return asyncio.get_running_loop().time() - moment < self._timing.lease_ms / 1000
 
     def _next(self) -> Claim | None:
         """Return what may begin now."""
@@ -201,7 +197,7 @@ class Worker:
         if self._slots.has_surplus and self._is_leased:
             self._give_way()
         if self._next_turn is None and (self._slots.running or self._slots.waiting) and not self._is_stopping:
-            self._next_turn = asyncio.get_running_loop().call_later(TURN_S, self._on_turn)
+            self._next_turn = asyncio.get_running_loop().call_later(self._timing.period_s, self._on_turn)
 
     def _give_way(self) -> None:
         """Send back what must not wait here."""
@@ -237,7 +233,7 @@ class Worker:
                 self._slots.excuse(claim)
                 logger.warning("given-back", **_fields(claim, outcome), error=outcome.error)
                 # In its slot, so that a machine out of sockets is not asked for more at once.
-                await asyncio.sleep(LOCAL_FAULT_PAUSE_S)
+                await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             del self._running[claim.id]
             self._slots.end(claim)
@@ -254,7 +250,7 @@ class Worker:
 
     def _fail(self, claim: Claim, outcome: Outcome) -> None:
         error = outcome.error or ""
-        step = self._policy.after_failure(claim.attempts)
+        step = self._policy.after_failure(claim.attempts, self._timing)
         failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
         self._add_failed(step, Failed(claim, failure, self._policy.delay_ms), error, outcome)
 
@@ -288,7 +284,8 @@ class Worker:
             # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this
             # time, to reach those behind them; but not while many claims wait in lines.
             limit += 2 * self._passed
-        limit = min(limit, BATCH_LIMIT, 2 * BATCH_LIMIT - len(self._outcomes.failed))
+        batch_limit = self._timing.batch_limit
+        limit = min(limit, batch_limit, 2 * batch_limit - len(self._outcomes.failed))
         if limit <= 0:
             self._may_have_room.clear()
             await self._may_have_room.wait()
@@ -308,12 +305,12 @@ class Worker:
             self._claim_limit = 0
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(self._timing.gather_s)
             self._slots.turns = min(self._slots.ended - ended, self._concurrency)
         else:
             self._slots.turns = 0
             if not may_wait:
-                await asyncio.sleep(COURTESY_S)
+                await asyncio.sleep(self._timing.courtesy_s)
 
     # Outcomes
 
@@ -379,7 +376,7 @@ class Worker:
         async def step() -> None:
             # First, so that a renewal is repeated as soon as an outage is over.
             await self.renew()
-            await stop_or_interval(finished, RENEW_INTERVAL_S)
+            await stop_or_interval(finished, self._timing.renew_interval_s)
 
         await self._outage.loop(finished, step)
 
@@ -427,14 +424,14 @@ class Worker:
     async def _write_last(self) -> None:
         """Write the outcomes, give back what was not delivered, and leave the group."""
         try:
-            async with asyncio.timeout(FINAL_WRITES_S):
+            async with asyncio.timeout(self._timing.final_writes_s):
                 await self.write_outcomes()
-                await stop_or_interval(self.intake.no_claims_coming, CLAIMS_COMING_END_S)
+                await stop_or_interval(self.intake.no_claims_coming, self._timing.claims_coming_end_s)
                 await self._outcomes.write()
                 rest = list(self._in_flight.values())
-                released = 0
-                for first in range(0, len(rest), BATCH_LIMIT):
-                    released += sum(await self._store.release(rest[first : first + BATCH_LIMIT]))
+                released, limit = 0, self._timing.batch_limit
+                for first in range(0, len(rest), limit):
+                    released += sum(await self._store.release(rest[first : first + limit]))
                 released += await self.intake.release_untold()
                 if released:
                     logger.info("released", deliveries=released)
@@ -442,11 +439,6 @@ class Worker:
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             fields = {"in_flight": len(self._in_flight), "error": str(error) or "no answer in time"}
             logger.warning("stopped-without-redis", **fields)
-
-
-def _is_leased_since(moment: float) -> bool:
-    """Whether a lease that was started then, or later, surely still runs."""
-    return asyncio.get_running_loop().time() - moment < LEASE_MS / 1000
 
 
 def _fields(claim: Claim, outcome: Outcome | None) -> dict[str, object]:

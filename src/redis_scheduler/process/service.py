@@ -28,6 +28,7 @@ from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
 
@@ -73,8 +74,9 @@ def _connections(role: str, wanted: int | None) -> int:
 class Service:
     """What one process does in its role: the API, deliveries, or both."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, timing: Timing = DEFAULT) -> None:
         self._process = process
+        self._timing = timing
         self._name = process_name()
 
     async def run(self, is_supervised: bool = False) -> None:
@@ -112,7 +114,13 @@ class Service:
         client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
         try:
             app = create_app(
-                client, self._name, process.token, settings.max_body, process.deployment, process.stop.is_set
+                client,
+                self._name,
+                process.token,
+                settings.max_body,
+                process.deployment,
+                process.stop.is_set,
+                self._timing,
             )
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections)
@@ -131,18 +139,21 @@ class Service:
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
         client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.keys, process.outage)
-        store = Claims(client, self._name)
+        store = Claims(client, self._name, self._timing)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
             async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:
                 process.deployment.tell(deliverer.carry)
-                reader = QueueReader(client, self._name)
-                worker = Worker(store, reader, deliverer, policy, process.outage, settings.concurrency)
+                reader = QueueReader(client, self._name, self._timing)
+                worker = Worker(store, reader, deliverer, policy, process.outage, settings.concurrency, self._timing)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(worker.run(process.stop, process.hurry, settings.shutdown_grace), name="worker")
                     tasks.create_task(
-                        Timer(worker.promote, Bell(client), process.outage).run(process.stop), name="timer"
+                        Timer(worker.promote, Bell(client), process.outage, self._timing).run(process.stop),
+                        name="timer",
                     )
-                    tasks.create_task(Reclaimer(store, worker, process.outage).run(process.stop), name="reclaimer")
+                    tasks.create_task(
+                        Reclaimer(store, worker, process.outage, self._timing).run(process.stop), name="reclaimer"
+                    )
         finally:
             await client.aclose()

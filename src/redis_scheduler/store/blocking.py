@@ -11,22 +11,21 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP
 from redis_scheduler.store.refusal import is_no_group, translated
 from redis_scheduler.task.claim import Entry
-
-BLOCK_MS = 2_000
-"""How long a claim may block: a 6.2 server leaves a blocked reader hanging after FLUSHALL."""
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class QueueReader:
     """The blocking reader of the queue, on a connection of its own that other calls cannot hold up."""
 
-    def __init__(self, client: RedisClient, consumer: str) -> None:
+    def __init__(self, client: RedisClient, consumer: str, timing: Timing = DEFAULT) -> None:
         self._client = client
+        self._timing = timing
         self._consumer = consumer
         self._redis: redis.asyncio.Redis | None = None
         self._connection_id: int | None = None
 
     async def claim(self, limit: int, may_wait: bool = True) -> list[Entry]:
-        """Return at most `limit` entries that nobody has claimed; if it `may_wait`, wait for one, BLOCK_MS at most.
+        """Return at most `limit` entries that nobody has claimed; if it `may_wait`, wait for one, `block_ms` at most.
 
         Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
         answer told of (Store.pending lists them).
@@ -34,11 +33,13 @@ class QueueReader:
         await self._client.meet()
         try:
             if self._redis is None:
-                self._redis = self._client.connect(BLOCK_MS / 1000 + self._client.timeout_s, single_connection=True)
+                self._redis = self._client.connect(
+                    self._timing.block_ms / 1000 + self._client.timeout_s, single_connection=True
+                )
                 self._connection_id = await self._own_id(self._redis)
             answer = await self._redis.execute_command(
                 *("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", limit),
-                *(("BLOCK", BLOCK_MS) if may_wait else ()),
+                *(("BLOCK", self._timing.block_ms) if may_wait else ()),
                 *("STREAMS", self._client.keys.queue, ">"),
             )
             return interpreted("XREADGROUP", entries_of, answer)
@@ -69,7 +70,7 @@ class QueueReader:
     async def unblock(self) -> None:
         """Make a blocked claim answer at once, with what it has, its connection kept."""
         if self._connection_id is not None:
-            # Where Redis refuses it the claim ends by itself within BLOCK_MS.
+            # Where Redis refuses it the claim ends by itself within `block_ms`.
             await self._client.optional("CLIENT", "UNBLOCK", self._connection_id)
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twice as it is.
 """
 
+import functools
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +16,7 @@ from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Script, Types
 from redis_scheduler.task.claim import Claim, Entry, Failed
 from redis_scheduler.task.record import read_attempts, read_record
-from redis_scheduler.task.timing import (
-    BATCH_LIMIT,
-    CLOCK_STEP_LEAST_MS,
-    LEASE_MS,
-    LOAD_BYTES,
-    LOST_WORKERS_MOST,
-    PROMOTED_BYTES,
-    SWEEP_HOLD_MS,
-    SWEEP_IDLE_INTERVAL_MS,
-    SWEEP_STEP_INTERVAL_MS,
-    SWEEP_VOID_AFTER_MS,
-    SWEEP_WAITING_INTERVAL_MS,
-    WAITING_MOST,
-    WINDOW_MS,
-)
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
 
@@ -84,8 +71,9 @@ class Claims:
     renew and pending make several.
     """
 
-    def __init__(self, client: RedisClient, name: str) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
         self.client = client
+        self._timing = timing
         self.name = name
         """The consumer's name: new for every process, so that a restart is never mistaken."""
         self._clock_offset_ms: tuple[float, float] | None = None
@@ -96,9 +84,9 @@ class Claims:
     ) -> T:
         return await self.client.script(SCRIPTS[verb], redis_keys, arguments, read)
 
-    async def promote(self, limit: int = BATCH_LIMIT, claims: int = 0) -> Promotion:
+    async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
         """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
-        PROMOTED_BYTES."""
+        `promoted_bytes`."""
         return await self._run(
             "promote",
             [
@@ -108,12 +96,12 @@ class Claims:
                 self.client.keys.tasks,
                 self.client.keys.failures,
             ],
-            [limit, claims, GROUP, self.name, WINDOW_MS - LEASE_MS, PROMOTED_BYTES],
+            [limit, claims, GROUP, self.name, self._timing.lease_idle_ms, self._timing.promoted_bytes],
             _promotion,
         )
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
-        """Lease entries that are pending for this consumer, and read the tasks of the first: about LOAD_BYTES, one at least.
+        """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at least.
 
         Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at. Tasks
         without a record are counted as lost, and told of in the log.
@@ -131,7 +119,7 @@ class Claims:
                 self.client.keys.failures,
                 self.client.keys.counters,
             ],
-            [*self._lease(by_id), LOAD_BYTES, *ids, *task_keys],
+            [*self._lease(by_id), self._timing.load_bytes, *ids, *task_keys],
             lambda answer: _loaded(entries, answer),
         )
         if lost:
@@ -139,15 +127,15 @@ class Claims:
         return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> list[Argument]:
-        return [GROUP, self.name, WINDOW_MS - LEASE_MS, by_id[0], by_id[-1]]
+        return [GROUP, self.name, self._timing.lease_idle_ms, by_id[0], by_id[-1]]
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
         held: set[str] = set()
         # In order, so that the batches' ranges of ids do not overlap.
         by_id = _in_order(ids)
-        for start in range(0, len(ids), BATCH_LIMIT):
-            part = by_id[start : start + BATCH_LIMIT]
+        for start in range(0, len(ids), self._timing.batch_limit):
+            part = by_id[start : start + self._timing.batch_limit]
             answer = await self._run("renew", [self.client.keys.queue], [*self._lease(part), *part], TEXTS)
             held.update(entry_id.decode() for entry_id in answer)
         return held
@@ -174,11 +162,11 @@ class Claims:
         )
 
     async def retry(self, failed: Sequence[Failed]) -> list[int]:
-        """Record failed attempts and park their entries until the retry; delays are at most WINDOW_MS.
+        """Record failed attempts and park their entries until the retry; delays are at most the window.
 
         Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
         """
-        arguments: list[Argument] = []
+        timing, arguments = self._timing, list[Argument]()
         for item in failed:
             claim = item.claim
             arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
@@ -192,8 +180,8 @@ class Claims:
                 self.client.keys.sweep,
             ],
             [
-                *(GROUP, self.name, WAITING, WINDOW_MS, WAITING_MOST, SWEEP_WAITING_INTERVAL_MS),
-                CLOCK_STEP_LEAST_MS,
+                *(GROUP, self.name, WAITING, timing.window_ms, timing.waiting_most, timing.sweep_waiting_interval_ms),
+                timing.clock_step_least_ms,
                 *arguments,
             ],
             numbers(len(failed)),
@@ -250,29 +238,31 @@ class Claims:
         return await self._run(
             "release",
             [self.client.keys.queue, self.client.keys.entries, self.client.keys.failures, self.client.keys.sweep],
-            [GROUP, self.name, WAITING, WINDOW_MS, *arguments],
+            [GROUP, self.name, WAITING, self._timing.window_ms, *arguments],
             numbers(len(claims)),
         )
 
-    async def reclaim(self, limit: int, retry_delay_ms: int = WINDOW_MS) -> Sweep:
+    async def reclaim(self, limit: int, retry_delay_ms: int = DEFAULT.window_ms) -> Sweep:
         """Take one step of the sweep.
 
         A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
         After a step back of Redis' clock nothing waits longer for its retry than `retry_delay_ms`.
         """
+        timing = self._timing
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
-        void_after_ms = round(asked_ms + offset_ms + SWEEP_VOID_AFTER_MS)
+        void_after_ms = round(asked_ms + offset_ms + timing.sweep_void_after_ms)
         sweep, now_ms = await self._run(
             "reclaim",
             [self.client.keys.queue, self.client.keys.entries, self.client.keys.sweep],
             [
-                *(GROUP, self.name, WAITING, WINDOW_MS, min(limit, BATCH_LIMIT // 2)),
-                *(WINDOW_MS - LEASE_MS, void_after_ms),
-                *(SWEEP_WAITING_INTERVAL_MS, SWEEP_IDLE_INTERVAL_MS, SWEEP_STEP_INTERVAL_MS, SWEEP_HOLD_MS),
-                *(LOST_WORKERS_MOST, CLOCK_STEP_LEAST_MS, min(retry_delay_ms, WINDOW_MS)),
+                *(GROUP, self.name, WAITING, timing.window_ms, min(limit, timing.batch_limit // 2)),
+                *(timing.lease_idle_ms, void_after_ms),
+                *(timing.sweep_waiting_interval_ms, timing.sweep_idle_interval_ms),
+                *(timing.sweep_step_interval_ms, timing.sweep_hold_ms),
+                *(timing.lost_workers_most, timing.clock_step_least_ms, min(retry_delay_ms, timing.window_ms)),
             ],
-            _sweep,
+            functools.partial(_sweep, timing.sweep_hold_ms),
         )
         sweep.clock_step_ms = self._clock_step_ms(asked_ms, now_ms)
         return sweep
@@ -304,8 +294,8 @@ class Claims:
                 self.client.keys.bell,
             ],
             [
-                *(GROUP, WAITING, WINDOW_MS - LEASE_MS),
-                *(retry_delay_ms, WINDOW_MS, BATCH_LIMIT, LOAD_BYTES),
+                *(GROUP, WAITING, self._timing.lease_idle_ms),
+                *(retry_delay_ms, self._timing.window_ms, self._timing.batch_limit, self._timing.load_bytes),
             ],
             of(tuple[int, int, int]),
         )
@@ -318,8 +308,8 @@ class Claims:
         )
         unknown = [(row[0], row[3]) for row in rows if row[0].decode() not in known]
         entries = []
-        for start in range(0, len(unknown), BATCH_LIMIT):
-            part = unknown[start : start + BATCH_LIMIT]
+        for start in range(0, len(unknown), self._timing.batch_limit):
+            part = unknown[start : start + self._timing.batch_limit]
             # One command: where replies are lost again and again, one of many always is.
             part_ids = [entry_id for entry_id, _ in part]
             task_keys = await self._run(
@@ -387,9 +377,9 @@ def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[st
     return claims, lost, looked_at
 
 
-def _sweep(answer: Any) -> tuple[Sweep, int]:
+def _sweep(hold_ms: int, answer: Any) -> tuple[Sweep, int]:
     taken, wait_ms, now_ms, must_rewind, lost = _SWEPT(answer)
-    if not 0 <= wait_ms <= SWEEP_HOLD_MS:
+    if not 0 <= wait_ms <= hold_ms:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
     rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)

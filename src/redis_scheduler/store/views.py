@@ -18,7 +18,7 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
-from redis_scheduler.task.timing import WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT
 
 CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
@@ -289,7 +289,7 @@ def _stored(
     elif owner is None:
         state = "queued"
     elif owner == WAITING.encode():
-        state, expires_ms = "waiting", now_ms + max(0, WINDOW_MS - (idle_ms or 0))
+        state, expires_ms = "waiting", now_ms + max(0, DEFAULT.window_ms - (idle_ms or 0))
     else:
         state = "in delivery"
     return Stored(key, raw, record, attempts, last_failure, state, expires_ms)

@@ -12,7 +12,7 @@ from redis_scheduler.store.answer_shape import TEXTS, letters, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Script, Types
-from redis_scheduler.task.timing import BATCH_LIMIT, WINDOW_MS, WRITER_EXPIRY_S
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
 
@@ -48,8 +48,9 @@ class Writes:
     One call of a script is applied as a whole or not at all; a purge makes several.
     """
 
-    def __init__(self, client: RedisClient, name: str) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
         self.client = client
+        self._timing = timing
         self.name = name
         """The writer's id: new for every process, so that a restart is never mistaken."""
         self._batch_numbers: dict[str, int] = {}
@@ -67,11 +68,11 @@ class Writes:
         # The verbs that know of the group name it between the writer's part and the types.
         group: list[Argument] = [GROUP, WAITING] if verb in ("cancel", "update") else []
         if verb == "update":
-            group.append(WINDOW_MS)
+            group.append(self._timing.window_ms)
         answer = await self.client.script(
             SCRIPTS[verb],
             [self.client.keys.writer(self.name, verb), *redis_keys, *typed_keys],
-            [number, WRITER_EXPIRY_S, *group, *typed_arguments, *arguments],
+            [number, self._timing.writer_expiry_s, *group, *typed_arguments, *arguments],
             lambda answer: None if answer == b"stale" else read(answer),
         )
         if answer is None:
@@ -184,7 +185,9 @@ class Writes:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
         deleted = 0
         while True:
-            sample = await self.client.command("SRANDMEMBER", self.client.keys.types, BATCH_LIMIT, read=TEXTS)
+            sample = await self.client.command(
+                "SRANDMEMBER", self.client.keys.types, self._timing.batch_limit, read=TEXTS
+            )
             names = [text_of(name) for name in sample]
             count, types_left = await self._write(
                 "purge",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from redis_scheduler.task.timing import LOST_WORKERS_MOST, WINDOW_MS
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Transition(Enum):
@@ -21,17 +21,17 @@ class Policy:
     retries: int
     delay_ms: int
 
-    def after_failure(self, attempts: int) -> Transition:
+    def after_failure(self, attempts: int, timing: Timing = DEFAULT) -> Transition:
         """Return the step after a failed attempt, `attempts` having failed before it."""
         if 0 <= self.retries <= attempts:
             return Transition.BURY
-        return Transition.RETRY if self.delay_ms <= WINDOW_MS else Transition.DEFER
+        return Transition.RETRY if self.delay_ms <= timing.window_ms else Transition.DEFER
 
     def attempts_left(self, attempts: int) -> int | None:
         """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
         return None if self.retries < 0 else max(0, self.retries - attempts)
 
 
-def is_poison(claims: int) -> bool:
+def is_poison(claims: int, timing: Timing = DEFAULT) -> bool:
     """Whether a task is not to be tried again: the claims before this one all ended with their worker."""
-    return claims > LOST_WORKERS_MOST
+    return claims > timing.lost_workers_most
