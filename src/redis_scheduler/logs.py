@@ -77,13 +77,17 @@ def _pattern_of(secret: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns) or "(?!)")
 
 
-def rfc3339(seconds: float) -> str:
-    """Return a time of this machine's clock as text, in UTC."""
-    whole, milliseconds = divmod(int(seconds * 1000), 1000)
-    return f"{_whole_second(whole)}.{milliseconds:03d}Z"
+SECONDS_KNOWN = 1_000
+"""Seconds whose text is kept: many tasks are due in the same ones."""
 
 
-@lru_cache(16)
+def rfc3339(milliseconds: int) -> str:
+    """Return a time since 1970 as text, in UTC."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_whole_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(SECONDS_KNOWN)
 def _whole_second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
@@ -103,7 +107,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for one record."""
         line = {
-            "at": rfc3339(record.created),
+            "at": rfc3339(int(record.created * 1000)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage().strip(),

@@ -4,10 +4,12 @@ import contextlib
 import io
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 
 from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, excerpt, location, rfc3339
+from redis_scheduler.task.record import LAST_MS
 
 
 def record(fields: dict[str, object], error: Exception | None = None) -> logging.LogRecord:
@@ -95,7 +97,10 @@ def test_without_a_secret_nothing_is_hidden() -> None:
 
 
 def test_a_time_is_told_in_utc_to_the_millisecond() -> None:
-    assert rfc3339(1_700_000_000.9999) == "2023-11-14T22:13:20.999Z"
+    assert rfc3339(1_700_000_000_999) == "2023-11-14T22:13:20.999Z"
+    for milliseconds in (0, 1, 951_868_799_999, 951_868_800_000, LAST_MS):
+        at = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
+        assert rfc3339(milliseconds) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def logged(log_format: str | None, process: int | None = None) -> str:

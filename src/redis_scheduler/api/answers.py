@@ -1,8 +1,6 @@
 """Answers: JSON with `status`, always; and the mapping of every error to one."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -21,9 +19,6 @@ RETRY_AFTER = {"Retry-After": "1"}
 """Of a 503: seconds."""
 
 PIECE_BYTES = 65_536
-
-SECONDS_KNOWN = 1_000
-"""Seconds whose text is kept: many tasks are due in the same ones."""
 
 
 class _JsonResponse(Response):
@@ -63,17 +58,6 @@ class LargeAnswer(_JsonResponse):
 def error_answer(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer that is no 200: status, and what is wrong and where."""
     return _JsonResponse(encode_answer(Refused(status, error)), status, headers)
-
-
-def rfc3339(milliseconds: int) -> str:
-    """Return a time of Redis' clock as text, in UTC."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{_whole_second(seconds)}.{rest:03d}Z"
-
-
-@lru_cache(SECONDS_KNOWN)
-def _whole_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def answer_to(error: Exception, path: str) -> Response:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
-from redis_scheduler.api.answers import LargeAnswer, answer, rfc3339
+from redis_scheduler.api.answers import LargeAnswer, answer
 from redis_scheduler.api.auth import Gate
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.bodies import (
@@ -38,7 +38,7 @@ from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import ROUTES, Route
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
-from redis_scheduler.logs import Events
+from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import PAGE_BYTES, Stored, Views

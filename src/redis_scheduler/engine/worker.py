@@ -269,7 +269,7 @@ class Worker:
             fields["answer"] = self._deliverer.excerpt(outcome.answer)
         if step is not Transition.BURY:
             fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
-            fields["next"] = rfc3339(time.time() + failed.delay_ms / 1000)
+            fields["next"] = rfc3339(int(time.time() * 1000) + failed.delay_ms)
         return fields
 
     # Claiming
