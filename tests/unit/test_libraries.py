@@ -4,17 +4,30 @@ Of each part it looks that it is there and takes what it is given. Then a round 
 what the service put in its place.
 """
 
+import asyncio
 import inspect
+from types import SimpleNamespace
 from typing import Any
 
+import httptools
 import pytest
 import redis
+import starlette
+import uvicorn
 from redis._parsers import _AsyncHiredisParser
 from redis._parsers import hiredis as parser
 from redis._parsers import socket as parser_socket
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import Said
+from redis_scheduler.api.protocol import JsonHttpProtocol
+from redis_scheduler.api.server import create_server, listen
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.connection import AddressedConnection, LeanConnection, connect, drop_idle
@@ -120,3 +133,130 @@ def test_redis_py_tells_a_connection_where_it_leads() -> None:
         assert {"host", "port"} <= arguments.keys(), f"{REDIS} {kind.__name__}._connection_arguments()"
         assert ("ssl" in arguments) == (kind is SSLConnection), REDIS
     assert Redis().response_callbacks, f"{REDIS} response_callbacks, which are cleared"
+
+
+UVICORN = f"uvicorn {uvicorn.__version__}:"
+CYCLE = (
+    "scope transport message_event keep_alive body more_body response_started response_complete disconnected "
+    "waiting_for_100_continue"
+)
+CONNECTION = (
+    "loop app app_state server_state timeout_keep_alive transport flow client pipeline parser scope headers url cycle "
+    "expect_100_continue"
+)
+
+SERVER = "server_state should_exit force_exit"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (HttpToolsProtocol, "__init__", "self config server_state app_state _loop"),
+        (HttpToolsProtocol, "connection_made", "self transport"),
+        (HttpToolsProtocol, "connection_lost", "self exc"),
+        (HttpToolsProtocol, "data_received", "self data"),
+        (HttpToolsProtocol, "eof_received", "self"),
+        (HttpToolsProtocol, "resume_writing", "self"),
+        (HttpToolsProtocol, "shutdown", "self"),
+        (HttpToolsProtocol, "on_header", "self name value"),
+        (HttpToolsProtocol, "on_headers_complete", "self"),
+        (HttpToolsProtocol, "on_body", "self body"),
+        (HttpToolsProtocol, "on_message_complete", "self"),
+        (HttpToolsProtocol, "on_response_complete", "self"),
+        (HttpToolsProtocol, "_start_asgi_task", "self cycle app"),
+        (FlowControl, "pause_reading", "self"),
+        (FlowControl, "resume_reading", "self"),
+        (uvicorn.Server, "serve", "self sockets"),
+        (uvicorn.Server, "shutdown", "self sockets"),
+        (uvicorn.Server, "capture_signals", "self"),
+    ],
+)
+def test_uvicorn_has_the_parts_that_are_used(owner: Any, name: str, parameters: str) -> None:
+    is_as_used(UVICORN, owner, name, parameters)
+
+
+async def test_uvicorns_connections_and_requests_hold_what_is_used() -> None:
+    config = uvicorn.Config(nothing, lifespan="off", log_config=None)
+    made = HttpToolsProtocol(config, uvicorn.server.ServerState(), {})
+    made.on_message_begin()
+    made.flow = FlowControl(asyncio.Transport())
+    cycle = RequestResponseCycle(
+        scope=made.scope,
+        transport=asyncio.Transport(),
+        flow=made.flow,
+        logger=made.logger,
+        access_logger=made.access_logger,
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=made.on_response_complete,
+    )
+    for owner, names in ((made, CONNECTION), (made.flow, "read_paused _transport"), (cycle, CYCLE)):
+        lacking = [name for name in names.split() if not hasattr(owner, name)]
+        assert not lacking, f"{UVICORN} {type(owner).__name__} has lost {lacking}"
+    lacking = [name for name in SERVER.split() if not hasattr(uvicorn.Server(config), name)]
+    assert not lacking, f"{UVICORN} Server has lost {lacking}"
+
+
+async def nothing(_scope: Any, _receive: Any, _send: Any) -> None:
+    """An application that is not asked."""
+
+
+async def test_uvicorn_serves_by_the_parts_that_were_put_in_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+    parts = [
+        "data_received",
+        "on_header",
+        "on_headers_complete",
+        "on_body",
+        "on_message_complete",
+        "_start_asgi_task",
+        "on_response_complete",
+    ]
+    for name in parts:
+        monkeypatch.setattr(JsonHttpProtocol, name, noting(seen, getattr(JsonHttpProtocol, name)))
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await answer(Said("ok"))(scope, receive, send)
+
+    listener = listen("127.0.0.1", 0)
+    server = create_server(application, grace_s=1)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+        tasks.create_task(server.run_until(stop, hurry, listener))
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1" * 2)
+        answers = b"".join([await reader.readuntil(b"}\n") for _ in range(2)])
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 2, answers
+        assert seen == set(parts), f"{UVICORN} these are not called any more: {set(parts) - seen}"
+        assert server.servers, f"{UVICORN} Server.servers has no listener"
+        assert len(server.server_state.connections) == 1, f"{UVICORN} ServerState.connections has not the one there is"
+        stop.set()
+        hurry.set()
+        assert await reader.read() == b""
+        writer.close()
+
+
+def test_starlette_takes_the_headers_that_an_answer_makes() -> None:
+    """Its own would be worked out first, from a mapping that nobody gives."""
+    place = f"starlette {starlette.__version__}: Response"
+    is_as_used(place.removesuffix(" Response"), Response, "init_headers", "self headers")
+    made = answer(Said("ok"))
+    expected = [(b"content-length", b"%d" % len(made.body)), (b"content-type", b"application/json")]
+    assert made.raw_headers == expected, f"{place}.__init__ does not call init_headers any more"
+    made.headers["x"] = "1"
+    assert made.raw_headers == [*expected, (b"x", b"1")], f"{place}.headers is not made of raw_headers any more"
+
+
+def test_httptools_is_as_lenient_as_it_is_told() -> None:
+    parser = httptools.HttpRequestParser(SimpleNamespace())
+    try:
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        parser.set_dangerous_leniencies(lenient_keep_alive=True)
+    except (AttributeError, TypeError) as error:
+        pytest.fail(f"httptools {httptools.__version__}: set_dangerous_leniencies: {error}")
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    parser.feed_data(head + head)

@@ -22,7 +22,10 @@ PIECE_BYTES = 65_536
 
 
 class _JsonResponse(Response):
-    """An answer whose type and length nobody gives: Starlette would look for them among the headers first."""
+    """An answer whose type and length nobody gives: Starlette would look for them among the headers first.
+
+    `init_headers` and `raw_headers` are parts that Starlette does not document: tests/unit/test_libraries.py.
+    """
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Make the headers."""
