@@ -36,8 +36,8 @@ async def working(
 
 
 TIMING = replace(DEFAULT, period_s=600)
-"""No host is found slow, however busy the machine: what a worker sends back for that comes again by a timer, and the tests of
-a worker alone have none."""
+"""No host is found slow, however busy the machine: what a worker sends back for that comes again by a timer, and the
+tests of a worker alone have none."""
 
 
 @pytest.fixture

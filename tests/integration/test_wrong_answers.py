@@ -11,7 +11,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change, NewTask
-from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
@@ -20,7 +20,7 @@ from tests.support.store import SCRIPTS, Store
 
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
 CLAIM = Claim("1-1", "task", read_record(b'{"due":1' + TAIL), 0)
-FAILED = Failed(CLAIM, b"1 {}", 1_000)
+FAILED = Unsettled(CLAIM, b"1 {}", 1_000)
 CHANGE = Change("task", b'{"due":1' + TAIL, TAIL, 60_000, 1, None)
 
 

@@ -10,7 +10,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.writes import Change, NewTask
-from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.timing import DEFAULT
@@ -40,14 +40,14 @@ class State:
     place: str
     attempts: int = 0
     owner: str | None = None
-    claims: int = 0
+    tries: int = 0
 
 
 MISSING = State("missing")
 DUE = State("due")
 QUEUED = State("queued")
-IN_DELIVERY = State("in delivery", owner="worker-a", claims=1)
-REDELIVERED = State("in delivery", attempts=1, owner="worker-a", claims=1)
+IN_DELIVERY = State("in delivery", owner="worker-a", tries=1)
+REDELIVERED = State("in delivery", attempts=1, owner="worker-a", tries=1)
 WAITING = State("waiting", attempts=1, owner=keys.WAITING)
 DEFERRED = State("deferred", attempts=1)
 DEAD = State("dead", attempts=1)
@@ -61,8 +61,8 @@ def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:
     return NewTask(new_task_key(), ttl_ms, tail(ttl_ms, type_name), type_name)
 
 
-def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Failed]:
-    return [Failed(task.claim, FAILURE, delay_ms) for task in tasks]
+def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Unsettled]:
+    return [Unsettled(task.claim, FAILURE, delay_ms) for task in tasks]
 
 
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:

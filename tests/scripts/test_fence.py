@@ -49,7 +49,7 @@ async def test_a_worker_whose_entry_was_taken_over_changes_nothing_and_the_new_o
 ) -> None:
     task = await in_delivery(store)
     claim = await take_over(other, raw, task)
-    assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", claims=2)
+    assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", tries=2)
     before = await dump(raw)
     assert await FENCED[verb](store, task) == [0]
     assert await dump(raw) == before

@@ -137,7 +137,7 @@ async def test_a_release_burns_no_attempt_and_starts_the_claims_afresh(store: St
     [claim] = await reclaimed(store)
     await store.release([claim])
     [again] = await reclaimed(store)
-    assert (again.key, again.attempts, again.claims) == (task.key, 1, 1)
+    assert (again.key, again.attempts, again.tries) == (task.key, 1, 1)
 
 
 async def test_a_batch_is_judged_task_by_task(store: Store, raw: redis.asyncio.Redis) -> None:

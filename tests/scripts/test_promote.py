@@ -142,7 +142,7 @@ async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: red
     promotion = await store.promote(claims=3)
     assert (promotion.moved, promotion.wait_s) == (4, None)
     assert [claim.key for claim in promotion.claims] == [task.key, *in_order[:2]]
-    assert [(claim.attempts, claim.claims) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
+    assert [(claim.attempts, claim.tries) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
     assert [claim.record.webhook for claim in promotion.claims] == [WEBHOOK] * 3
     for claim in promotion.claims:
         assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, claim) <= DEFAULT.lease_ms

@@ -6,7 +6,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.claim import Claim, Failed
+from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     IN_DELIVERY,
@@ -47,8 +47,8 @@ async def test_a_delivery_is_taken_when_its_lease_is_over_and_not_before(
         assert await state_of(raw, task.key) == IN_DELIVERY
     await set_idle(raw, DEFAULT.window_ms, task.claim)
     [claim] = await reclaimed(other)
-    assert (claim.id, claim.key, claim.attempts, claim.claims) == (task.claim.id, task.key, 0, 2)
-    assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", claims=2)
+    assert (claim.id, claim.key, claim.attempts, claim.tries) == (task.claim.id, task.key, 0, 2)
+    assert await state_of(raw, task.key) == State("in delivery", owner="worker-b", tries=2)
     assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, claim) <= DEFAULT.lease_ms
 
 
@@ -58,7 +58,7 @@ async def test_a_retry_is_taken_when_its_delay_is_over_and_not_before(store: Sto
     await store.retry(failed(task, delay_ms=200))
     await wait_until(lambda: reclaimed(store), "the retry is taken", every_s=0.001)
     assert 200 <= redis_ms(await ask(raw, "TIME")) - parked_ms < 1_200
-    assert await state_of(raw, task.key) == State("in delivery", attempts=1, owner="worker-a", claims=1)
+    assert await state_of(raw, task.key) == State("in delivery", attempts=1, owner="worker-a", tries=1)
 
 
 async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_count(
@@ -68,13 +68,13 @@ async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_cou
     for count in (2, 3, 4, 5):
         await set_idle(raw, DEFAULT.window_ms, task.claim)
         [claim] = await reclaimed(other)
-        assert claim.claims == count
+        assert claim.tries == count
         await other.renew([claim.id])
     [failure] = failed(task, delay_ms=0)
     failure.claim = claim
     assert await other.retry([failure]) == [1]
     [claim] = await reclaimed(other)
-    assert (claim.attempts, claim.claims) == (1, 1)
+    assert (claim.attempts, claim.tries) == (1, 1)
 
 
 async def lost(store: Store, raw: redis.asyncio.Redis, *claims: int) -> list[str]:
@@ -92,15 +92,15 @@ async def test_a_last_chance_is_taken_alone_and_the_next_when_it_has_ended(
     """What was in flight beside a task that kills its worker has lost as many, and must not be buried with it."""
     first, second, third = await lost(store, raw, *[DEFAULT.lost_workers_most - 1] * 3)
     [claim] = await reclaimed(store)
-    assert (claim.key, claim.claims) == (first, DEFAULT.lost_workers_most)
+    assert (claim.key, claim.tries) == (first, DEFAULT.lost_workers_most)
     assert await reclaimed(store) == []
-    passed_over = State("waiting", owner=keys.WAITING, claims=DEFAULT.lost_workers_most - 1)
+    passed_over = State("waiting", owner=keys.WAITING, tries=DEFAULT.lost_workers_most - 1)
     assert [await state_of(raw, key) for key in (second, third)] == [passed_over] * 2
     # Another worker has none.
     [others] = await reclaimed(other)
-    assert (others.key, others.claims) == (second, DEFAULT.lost_workers_most)
+    assert (others.key, others.tries) == (second, DEFAULT.lost_workers_most)
     await store.settle([claim])
-    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(third, DEFAULT.lost_workers_most)]
+    assert [(claim.key, claim.tries) for claim in await reclaimed(store)] == [(third, DEFAULT.lost_workers_most)]
 
 
 async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
@@ -109,12 +109,12 @@ async def test_beside_a_last_chance_nothing_is_brought_that_lost_its_worker(
     last, lost_once, buried = await lost(store, raw, DEFAULT.lost_workers_most - 1, 1, DEFAULT.lost_workers_most)
     retried = await waiting(store, delay_ms=0)
     taken = await reclaimed(store)
-    assert [(claim.key, claim.claims) for claim in taken] == [
+    assert [(claim.key, claim.tries) for claim in taken] == [
         (last, DEFAULT.lost_workers_most),
         (buried, DEFAULT.lost_workers_most + 1),
         (retried.key, 1),
     ]
-    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
+    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, tries=1)
 
 
 async def test_a_last_chance_is_not_taken_beside_what_lost_its_worker_too(
@@ -122,13 +122,13 @@ async def test_a_last_chance_is_not_taken_beside_what_lost_its_worker_too(
 ) -> None:
     first, last, second = await lost(store, raw, 1, DEFAULT.lost_workers_most - 1, 1)
     claims = await reclaimed(store)
-    assert [(claim.key, claim.claims) for claim in claims] == [(first, 2), (second, 2)]
+    assert [(claim.key, claim.tries) for claim in claims] == [(first, 2), (second, 2)]
     # Passed over in the same step, and while either is in flight.
     for claim in claims:
-        assert await state_of(raw, last) == State("waiting", owner=keys.WAITING, claims=DEFAULT.lost_workers_most - 1)
+        assert await state_of(raw, last) == State("waiting", owner=keys.WAITING, tries=DEFAULT.lost_workers_most - 1)
         assert await reclaimed(store) == []
         await store.settle([claim])
-    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [(last, DEFAULT.lost_workers_most)]
+    assert [(claim.key, claim.tries) for claim in await reclaimed(store)] == [(last, DEFAULT.lost_workers_most)]
 
 
 async def test_what_lost_its_worker_is_not_brought_to_a_last_chance_taken_before(
@@ -139,10 +139,10 @@ async def test_what_lost_its_worker_is_not_brought_to_a_last_chance_taken_before
     [lost_once] = await lost(other, raw, 1)
     retried = await waiting(other, delay_ms=0)
     assert [claim.key for claim in await reclaimed(store)] == [retried.key]
-    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, claims=1)
+    assert await state_of(raw, lost_once) == State("waiting", owner=keys.WAITING, tries=1)
     # Another worker has none.
     assert [claim.key for claim in await reclaimed(other)] == [lost_once]
-    assert await state_of(raw, last.key) == State("in delivery", owner=store.name, claims=DEFAULT.lost_workers_most)
+    assert await state_of(raw, last.key) == State("in delivery", owner=store.name, tries=DEFAULT.lost_workers_most)
 
 
 async def test_what_is_buried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -157,7 +157,7 @@ async def test_a_last_chance_counts_that_its_worker_took_again_after_a_stall(
     await lost(store, raw, DEFAULT.lost_workers_most - 1)
     [last] = await reclaimed(store)
     await set_idle(raw, DEFAULT.window_ms, last)
-    assert [claim.claims for claim in await reclaimed(store)] == [DEFAULT.lost_workers_most + 1]
+    assert [claim.tries for claim in await reclaimed(store)] == [DEFAULT.lost_workers_most + 1]
     await lost(store, raw, 1)
     assert await reclaimed(store) == []
 
@@ -179,7 +179,7 @@ async def test_what_a_lost_answer_took_counts_too(
     resent = Store(client, store.name)
     assert await reclaimed(resent) == []
     [entry] = await resent.pending(10)
-    assert (entry.key, entry.claims) == (first, taken)
+    assert (entry.key, entry.tries) == (first, taken)
     assert await reclaimed(resent) == []
     await resent.settle((await resent.load([entry]))[0])
     assert [claim.key for claim in await reclaimed(resent)] == [last]
@@ -188,8 +188,8 @@ async def test_what_a_lost_answer_took_counts_too(
 async def test_a_last_chance_that_was_retried_holds_nothing_up(store: Store, raw: redis.asyncio.Redis) -> None:
     first, second = await lost(store, raw, *[DEFAULT.lost_workers_most - 1] * 2)
     [claim] = await reclaimed(store)
-    await store.retry([Failed(claim, b"{}")])
-    assert [(claim.key, claim.claims) for claim in await reclaimed(store)] == [
+    await store.retry([Unsettled(claim, b"{}")])
+    assert [(claim.key, claim.tries) for claim in await reclaimed(store)] == [
         (first, 1),
         (second, DEFAULT.lost_workers_most),
     ]

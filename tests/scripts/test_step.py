@@ -11,7 +11,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.claim import Failed
+from redis_scheduler.task.claim import Unsettled
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     State,
@@ -159,7 +159,7 @@ async def test_leases_start_again_whoever_holds_them(
     assert (await rewound(store))[1] == 3
     for task, owner in ((mine, store), (others, other), (just_claimed, other)):
         assert DEFAULT.lease_ms - 1_000 < await waits_ms(raw, task.claim) <= DEFAULT.lease_ms
-        assert await state_of(raw, task.key) == State("in delivery", owner=owner.name, claims=1)
+        assert await state_of(raw, task.key) == State("in delivery", owner=owner.name, tries=1)
 
 
 async def test_leases_start_again_in_parts_and_what_is_leased_is_left(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -235,7 +235,7 @@ async def test_what_was_deferred_comes_by_the_step_earlier_and_what_was_schedule
 ) -> None:
     retried = await deferred(store)
     surplus = await in_delivery(store)
-    await store.defer([Failed(surplus.claim, b"", 40_000, counts=False)])
+    await store.defer([Unsettled(surplus.claim, b"", 40_000, counts=False)])
     scheduled = await in_due(store)
     await ask(raw, "ZADD", KEYS.due, await at_ms(raw, 45_000), scheduled.key)
     await as_due(raw, scheduled)

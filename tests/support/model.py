@@ -29,7 +29,7 @@ class Modelled:
     """One of due, queued, pending, dead, missing."""
     attempts: int = 0
     owner: str | None = None
-    claims: int = 0
+    tries: int = 0
     entry: str | None = None
     """None: a new one, not known yet."""
     score: int | None = None
@@ -45,7 +45,7 @@ class Modelled:
     def state(self) -> State:
         if self.place == "pending":
             name = "waiting" if self.owner == keys.WAITING else "in delivery"
-            return State(name, self.attempts, self.owner, self.claims)
+            return State(name, self.attempts, self.owner, self.tries)
         if self.place == "due":
             return State("deferred" if self.attempts else "due", self.attempts)
         return State(self.place, self.attempts)
@@ -73,7 +73,7 @@ class Modelled:
 
     def _leave_queue(self) -> None:
         self.entry = self.owner = None
-        self.claims = 0
+        self.tries = 0
 
 
 @dataclass
@@ -190,7 +190,7 @@ class Model:
         """Return what the next claim brings, in its order."""
         queued = sorted(self.standing("queued"), key=lambda task: id_order(task.entry or ""))[:limit]
         for task in queued:
-            task.place, task.owner, task.claims, task.wait_ms = "pending", worker, 1, 60_000
+            task.place, task.owner, task.tries, task.wait_ms = "pending", worker, 1, 60_000
         return queued
 
     @property
@@ -205,21 +205,21 @@ class Model:
         over = [task for task in self.reclaimable if id_order(task.entry or "") >= id_order(cursor)]
         over = sorted(over, key=lambda task: id_order(task.entry or ""))[:limit]
         in_flight = [task for task in self.standing("pending") if task.owner == worker and task not in over]
-        lost = [task.claims for task in in_flight if task.claims > 1]
+        lost = [task.tries for task in in_flight if task.tries > 1]
         taken = []
         for task in over:
-            claims = task.claims + 1
+            tries = task.tries + 1
             if (
                 lost
-                and 1 < claims <= self.timing.lost_workers_most
-                and max(*lost, claims) >= self.timing.lost_workers_most
+                and 1 < tries <= self.timing.lost_workers_most
+                and max(*lost, tries) >= self.timing.lost_workers_most
             ):
                 task.owner = keys.WAITING
                 continue
-            task.owner, task.claims, task.wait_ms = worker, claims, 15_000
+            task.owner, task.tries, task.wait_ms = worker, tries, 15_000
             taken.append(task)
-            if 1 < claims <= self.timing.lost_workers_most:
-                lost.append(claims)
+            if 1 < tries <= self.timing.lost_workers_most:
+                lost.append(tries)
         return taken
 
     def renew(self, worker: str, entry: str) -> bool:
@@ -265,7 +265,7 @@ class Model:
 
     @staticmethod
     def _park(task: Modelled, delay_ms: int) -> None:
-        task.owner, task.claims, task.wait_ms = keys.WAITING, 0, delay_ms
+        task.owner, task.tries, task.wait_ms = keys.WAITING, 0, delay_ms
 
     def defer(self, worker: str, claim: Claim, delay_ms: int, counts: bool) -> int:
         if not self.holds(worker, claim):

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar, cast
 
-from redis_scheduler.delivery.attempt import Deliverer, Outcome
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT
@@ -124,7 +125,7 @@ class Model:
 
     def _claim(self, entry: Entry) -> Claim:
         task = self._by_key[entry.key]
-        return Claim(entry.id, entry.key, Record(0, f"http://{task.host}/", 0), task.attempts, entry.claims)
+        return Claim(entry.id, entry.key, Record(0, f"http://{task.host}/", 0), task.attempts, entry.tries)
 
     # What the timer and the claim loop ask for
 
@@ -167,7 +168,7 @@ class Model:
     async def settle(self, claims: Sequence[Claim]) -> None:
         await self._call()
 
-    async def retry(self, failed: Sequence[Failed]) -> list[int]:
+    async def retry(self, failed: Sequence[Unsettled]) -> list[int]:
         await self._call()
         now, answers = self._loop.time(), []
         for item in failed:
@@ -179,7 +180,7 @@ class Model:
         self._next_sweep_s = min(self._next_sweep_s, now + DEFAULT.sweep_waiting_interval_ms / 1000)
         return answers
 
-    async def defer(self, failed: Sequence[Failed]) -> None:
+    async def defer(self, failed: Sequence[Unsettled]) -> None:
         await self._call()
         for item in failed:
             task = self._by_key[item.claim.key]

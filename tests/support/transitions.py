@@ -17,7 +17,7 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change, NewTask
-from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
@@ -30,7 +30,8 @@ WORKERS = ("worker-a", "worker-b", "worker-c")
 WRITERS = ("api-a", "api-b")
 ALIVE_MOST = 4
 TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
-"""So few may wait that a retry finds too many; what is released waits too. Tasks on their last chance meet within an example."""
+"""So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within an
+example."""
 RETRY_DELAY_MS = 50_000
 CLAIMS_KEPT = 8
 ROUNDS_MOST = 10
@@ -385,8 +386,8 @@ class Example:
         entries, self.unloaded[worker] = self.unloaded[worker], []
         held = [entry for entry in entries if self.model.renew(worker, entry.id)]
         claims, _ = await self.stores[worker].load(entries)
-        assert [(claim.id, claim.key, claim.claims) for claim in claims] == [
-            (entry.id, entry.key, entry.claims) for entry in held
+        assert [(claim.id, claim.key, claim.tries) for claim in claims] == [
+            (entry.id, entry.key, entry.tries) for entry in held
         ]
         for claim in claims:
             task = self.model.tasks[claim.key]
@@ -404,8 +405,8 @@ class Example:
         worker = WORKERS[step.who % 3]
         held = {task.entry: task for task in self.model.standing("pending") if task.owner == worker}
         found = await self.stores[worker].pending(100)
-        assert {entry.id: (entry.key, entry.claims) for entry in found} == {
-            entry: (task.key, task.claims) for entry, task in held.items()
+        assert {entry.id: (entry.key, entry.tries) for entry in found} == {
+            entry: (task.key, task.tries) for entry, task in held.items()
         }
         unloaded = {entry.id for entry in self.unloaded[worker]}
         for entry in found:
@@ -429,7 +430,7 @@ class Example:
                 break
         eligible = {task.key: task.owner for task in self.model.reclaimable}
         expected = self.model.reclaim(worker, limit, (cursor or b"0-0").decode())
-        assert entries == [Entry(task.entry or "", task.key, task.claims) for task in expected]
+        assert entries == [Entry(task.entry or "", task.key, task.tries) for task in expected]
         for entry in entries:
             owner = eligible.pop(entry.key)
             self.taken["reclaim " + {keys.WAITING: "retry", worker: "own"}.get(owner or "", "lost")] += 1
@@ -521,8 +522,8 @@ class Example:
         self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0
 
 
-def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list[Failed]:
-    return [Failed(claim, FAILURE, delay_ms, counts) for claim in claims]
+def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list[Unsettled]:
+    return [Unsettled(claim, FAILURE, delay_ms, counts) for claim in claims]
 
 
 def _pairs(answer: list[bytes]) -> dict[str, str]:

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from redis_scheduler.delivery.attempt import Deliverer, Outcome
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.delivery.pool import REST_S
+from redis_scheduler.task.outcome import Outcome
 from tests.support.raw_receiver import OK, answering, claim_of, says
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -18,9 +18,9 @@ PERIOD_S = DEFAULT.period_s
 NOW = 1000.0
 
 
-def claim(host: str = "slow", claims: int = 1, data: bytes | None = None) -> Claim:
+def claim(host: str = "slow", tries: int = 1, data: bytes | None = None) -> Claim:
     number = next(NUMBERS)
-    return Claim(f"{number}-0", f"key-{number}", Record(due=0, webhook=f"http://{host}/", ttl=0, data=data), 0, claims)
+    return Claim(f"{number}-0", f"key-{number}", Record(due=0, webhook=f"http://{host}/", ttl=0, data=data), 0, tries)
 
 
 def begun(slots: Slots) -> list[Claim]:
@@ -42,11 +42,11 @@ def end(slots: Slots, claims: Iterable[Claim]) -> None:
         slots.end(one)
 
 
-def turn(slots: Slots, turns: int = 1, now: float = NOW) -> float:
-    """Let turns pass; return what time it is then."""
-    for _ in range(turns):
+def pass_periods(slots: Slots, periods: int = 1, now: float = NOW) -> float:
+    """Let periods pass; return what time it is then."""
+    for _ in range(periods):
         now += PERIOD_S
-        slots.turn(now)
+        slots.judge(now)
     return now
 
 
@@ -62,7 +62,7 @@ def hang(slots: Slots, hosts: int = 300, now: float = NOW) -> tuple[list[Claim],
     for number in range(hosts):
         running += begin(slots, 1, f"hangs-{number}", now)
         slots.surplus(now)
-    now = turn(slots, 2, now)
+    now = pass_periods(slots, 2, now)
     slots.surplus(now)
     return running, now
 
@@ -71,7 +71,7 @@ def judged_slow(concurrency: int = 90) -> tuple[Slots, list[Claim], float]:
     """Return slots of which `slow` holds all it may, its line gone back; what runs; and what time it is."""
     slots = Slots(concurrency)
     running = begin(slots, concurrency)
-    now = turn(slots, 2)
+    now = pass_periods(slots, 2)
     assert slots.surplus(now) or concurrency == 1
     return slots, running, now
 
@@ -84,7 +84,7 @@ def test_a_well_host_alone_takes_eight_of_nine_slots_and_never_all_of_several(co
     slots = Slots(concurrency)
     make_well(slots, "fast")
     assert len(begin(slots, 2 * concurrency, "fast")) == most
-    assert (slots.running, slots.waiting, slots.free) == (most, 2 * concurrency - most, -concurrency)
+    assert (slots.running, slots.in_line, slots.free) == (most, 2 * concurrency - most, -concurrency)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_one_claim_brings_a_well_host_no_more_than_it_may_begin(concurrency: int
         make_well(slots, "fast", now=now)
         if not slots.is_crowded:
             begin(slots, slots.free - slots.reserve, "fast", now)
-            assert not slots.waiting
+            assert not slots.in_line
 
 
 def test_two_hosts_leave_slots_to_a_third() -> None:
@@ -116,7 +116,7 @@ def test_two_hosts_leave_slots_to_a_third() -> None:
     assert len(begin(slots, 10, "c")) == 7
 
 
-def test_lines_take_turns_and_keep_their_order() -> None:
+def test_lines_take_periods_and_keep_their_order() -> None:
     slots = Slots(1)
     [running] = begin(slots, 1)
     wanted = [claim("a"), claim("a"), claim("b"), claim("b")]
@@ -134,10 +134,10 @@ def test_what_ends_makes_room_for_the_line_of_its_host() -> None:
     slots = Slots(90)
     make_well(slots, "fast")
     running = begin(slots, 90, "fast")
-    assert (len(running), slots.waiting) == (80, 10)
+    assert (len(running), slots.in_line) == (80, 10)
     slots.end(running[0])
     assert len(begun(slots)) == 1
-    assert (slots.running, slots.waiting) == (80, 9)
+    assert (slots.running, slots.in_line) == (80, 9)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_slots_are_crowded_until_more_than_a_fifth_is_free_of_slow_hosts(concurr
     slots = Slots(concurrency)
     running = [one for number in range(concurrency) for one in begin(slots, 1, f"hangs-{number}")]
     assert not slots.is_crowded, "its hosts are not known to be slow"
-    turn(slots, 2)
+    pass_periods(slots, 2)
     while concurrency - slots.running <= few:
         assert slots.is_crowded
         slots.end(running.pop())
@@ -267,9 +267,9 @@ def test_hosts_that_are_known_to_hang_leave_one_of_few_slots_to_find_out_about_a
     running, now = hang(slots, 1)
     while running:  # the one is slow now; so is the other
         end(slots, running)
-        now = turn(slots, 2, now)
+        now = pass_periods(slots, 2, now)
         running = begin(slots, concurrency, "hangs-0", now) + begin(slots, concurrency, "hangs-1", now)
-        now = turn(slots, 2, now)
+        now = pass_periods(slots, 2, now)
         slots.surplus(now)
         if all(slots._hosts.of(f"http://hangs-{number}").is_slow for number in (0, 1)):
             break
@@ -279,11 +279,11 @@ def test_hosts_that_are_known_to_hang_leave_one_of_few_slots_to_find_out_about_a
     assert len(begin(slots, 1, "new", now)) == 1
 
 
-@pytest.mark.parametrize("turns", [0, 1])
-def test_a_host_whose_delivery_ends_before_its_second_turn_is_well(turns: int) -> None:
+@pytest.mark.parametrize("periods", [0, 1])
+def test_a_host_whose_delivery_ends_before_its_second_period_is_well(periods: int) -> None:
     slots = Slots(90)
     running = begin(slots, 1)
-    turn(slots, turns)
+    pass_periods(slots, periods)
     end(slots, running)
     assert slots._held == [0, 0, 0, 0]
     assert len(begin(slots, 90)) == 80
@@ -293,9 +293,9 @@ def test_a_well_host_is_slow_once_it_has_lagged_for_a_second() -> None:
     slots = Slots(90)
     make_well(slots, "slow")
     begin(slots, 90)
-    now = turn(slots, PATIENCE)
+    now = pass_periods(slots, PATIENCE)
     assert slots.surplus(now) == []
-    now = turn(slots, 1, now)
+    now = pass_periods(slots, 1, now)
     assert len(slots.surplus(now)) == 10
 
 
@@ -304,10 +304,10 @@ def test_a_well_host_that_lags_now_and_then_stays_well() -> None:
     make_well(slots, "fast")
     for _ in range(5):
         running = begin(slots, 5, "fast", now)
-        now = turn(slots, PATIENCE, now)
+        now = pass_periods(slots, PATIENCE, now)
         end(slots, running)
         make_well(slots, "fast", now=now)
-        now = turn(slots, 1, now)
+        now = pass_periods(slots, 1, now)
         assert not slots._hosts.of("http://fast").is_slow
 
 
@@ -316,9 +316,9 @@ def test_what_a_host_that_stood_still_sends_back_comes_as_fast_as_it_was() -> No
     for _ in range(2):
         for _ in range(25):
             make_well(slots, "fast", now=now)
-        now = turn(slots, 1, now)
+        now = pass_periods(slots, 1, now)
     running = begin(slots, 20, "fast", now)
-    now = turn(slots, PATIENCE + 1, now)
+    now = pass_periods(slots, PATIENCE + 1, now)
     end(slots, running[1:])
     _, now = hang(slots, now=now)
     begin(slots, 100, "fast", now)
@@ -331,7 +331,7 @@ def test_a_host_of_which_few_deliveries_hang_stays_well() -> None:
     begin(slots, 5, "fast")
     for _ in range(8):
         end(slots, begin(slots, 6, "fast", now))
-        now = turn(slots, 1, now)
+        now = pass_periods(slots, 1, now)
     assert not slots._hosts.of("http://fast").is_slow
 
 
@@ -340,10 +340,10 @@ def test_a_slow_host_that_heals_keeps_its_line_again(caplog: pytest.LogCaptureFi
     assert [record.message for record in caplog.records] == ["receiver-slow"]
     end(slots, running)
     end(slots, begin(slots, 1, now=now))
-    now = turn(slots, 1, now)
+    now = pass_periods(slots, 1, now)
     assert caplog.records[-1].message == "receiver-recovered"
     begin(slots, 90, now=now)
-    assert slots.waiting == 10
+    assert slots.in_line == 10
     assert slots.surplus(now) == []
     assert slots.reserve == 10
 
@@ -352,10 +352,10 @@ def test_a_slow_host_on_the_edge_does_not_change_all_the_time() -> None:
     slots, running, now = judged_slow(20)
     end(slots, running[2:])
     end(slots, begin(slots, 2, now=now))
-    now = turn(slots, 1, now)
+    now = pass_periods(slots, 1, now)
     assert slots._hosts.of("http://slow").is_slow
     end(slots, begin(slots, 3, now=now))
-    turn(slots, 1, now)
+    pass_periods(slots, 1, now)
     assert not slots._hosts.of("http://slow").is_slow
 
 
@@ -371,13 +371,13 @@ def test_one_task_that_hangs_is_not_told_in_the_log(caplog: pytest.LogCaptureFix
 
 def test_what_the_machine_cannot_begin_makes_no_host_slow() -> None:
     slots, now = Slots(90), NOW
-    for turns in range(3):
+    for periods in range(3):
         running = begin(slots, 2, now=now)
-        now = turn(slots, turns, now)
+        now = pass_periods(slots, periods, now)
         for one in running:
             slots.excuse(one)
         assert slots._hosts.of("http://slow").overdue == 0
-        now = turn(slots, 3, now)
+        now = pass_periods(slots, 3, now)
         end(slots, running)
     assert (slots.running, slots._held) == (0, [0, 0, 0, 0])
 
@@ -391,29 +391,29 @@ def test_the_line_of_a_fast_host_stays() -> None:
     running = begin(slots, 100, "fast")
     for _ in range(5):
         assert slots.surplus(now) == []
-        now = turn(slots, 1, now)
+        now = pass_periods(slots, 1, now)
         assert slots.surplus(now) == []
         end(slots, running)
         running = begin(slots, 80, "fast", now)
-        assert slots.waiting == 20
+        assert slots.in_line == 20
 
 
 def test_what_waits_for_the_first_delivery_of_its_host_waits_while_there_is_room() -> None:
     slots, now = crowd()
     begin(slots, 5, "asked-for", now)
-    assert slots.waiting == 4
+    assert slots.in_line == 4
     assert slots.surplus(now) == []
     assert slots.free > 0
-    now = turn(slots, 2, now)
+    now = pass_periods(slots, 2, now)
     assert len(slots.surplus(now)) == 4
 
 
 def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once() -> None:
     slots = Slots(90)
     running = len(begin(slots, 80))
-    now = turn(slots, 1)
+    now = pass_periods(slots, 1)
     assert slots.surplus(now) == []
-    now = turn(slots, 1, now)
+    now = pass_periods(slots, 1, now)
     begin(slots, 500, now=now)
     back = slots.surplus(now)
     assert len(back) == 580 - running
@@ -423,7 +423,7 @@ def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once
     pace_per_s = RETURNS_PER_SLOT_S * running
     assert len(back) / pace_per_s <= max(delays) <= len(back) / pace_per_s + PERIOD_S + RETURN_STEP_S
     assert max(Counter(delays).values()) <= pace_per_s * RETURN_STEP_S + 1
-    assert (slots.waiting, slots.reserve) == (0, 1)
+    assert (slots.in_line, slots.reserve) == (0, 1)
     begin(slots, 3, now=now)
     [*_, (_, delay_s)] = slots.surplus(now + 0.01)
     assert delay_s >= max(delays) - RETURN_STEP_S
@@ -445,26 +445,26 @@ def test_a_few_of_what_may_not_begin_wait_while_slow_hosts_do_not_crowd_the_slot
     for number in range(300):
         begin(slots, 1, f"new-{number}")
         slots.surplus(NOW)
-    assert slots.waiting == slots.reserve == 22
-    now = turn(slots, 2)
+    assert slots.in_line == slots.reserve == 22
+    now = pass_periods(slots, 2)
     slots.surplus(now)
     assert slots.is_crowded
-    assert slots.waiting == 0
+    assert slots.in_line == 0
 
 
 def test_what_has_lost_a_worker_stays_with_a_slow_host_and_holds_up_no_other() -> None:
     slots, _, now = judged_slow()
     free = slots.free
-    slots.add(claim(claims=2), now)
+    slots.add(claim(tries=2), now)
     slots.add(claim(), now)
     assert len(slots.surplus(now)) == 1
-    assert (slots.stuck, slots.waiting, slots.free) == (1, 0, free)
+    assert (slots.stuck, slots.in_line, slots.free) == (1, 0, free)
 
 
 def test_a_slow_host_alone_on_one_slot_has_it() -> None:
     slots = Slots(1)
     [running] = begin(slots, 3)
-    now = turn(slots, 2)
+    now = pass_periods(slots, 2)
     assert len(slots.surplus(now)) == 2
     slots.end(running)
     assert len(begin(slots, 1, now=now)) == 1
@@ -483,7 +483,7 @@ def test_what_stands_in_lines_is_given_back_at_a_stop() -> None:
     make_well(slots, "fast")
     begin(slots, 20, "fast")
     assert len(slots.clear()) == 11
-    assert (slots.waiting, slots.begin()) == (0, None)
+    assert (slots.in_line, slots.begin()) == (0, None)
 
 
 def test_removed_claims_leave_their_lines() -> None:
@@ -494,7 +494,7 @@ def test_removed_claims_leave_their_lines() -> None:
     slots.add(go, NOW)
     assert slots.remove({go.id, "0-0"}) == [go]
     assert slots.remove({stay.id}) == [stay]
-    assert (slots.waiting, len(slots._lines)) == (0, 0)
+    assert (slots.in_line, len(slots._lines)) == (0, 0)
 
 
 # Counted and remembered instead of looked up each time
@@ -516,11 +516,11 @@ def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(seed: i
     both = Slots(concurrency), Forgetful(concurrency)
     running: list[Claim] = []
     for _ in range(1_500):
-        step = chance.choices(["add", "begin", "end", "excuse", "remove", "turn"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
-        new = claim(f"host-{chance.randrange(concurrency + 2)}", claims=chance.choices([1, 2], [9, 1])[0])
+        step = chance.choices(["add", "begin", "end", "excuse", "remove", "judge"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
+        new = claim(f"host-{chance.randrange(concurrency + 2)}", tries=chance.choices([1, 2], [9, 1])[0])
         one = chance.choice(running) if running else None
         gone = {waiting.id for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
-        now += PERIOD_S * (step == "turn")
+        now += PERIOD_S * (step == "judge")
         began: list[Claim | None] = []
         for slots in both:
             if step == "add":
@@ -529,8 +529,8 @@ def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(seed: i
                 began.append(slots.begin())
             elif step == "remove":
                 slots.remove(gone)
-            elif step == "turn":
-                slots.turn(now)
+            elif step == "judge":
+                slots.judge(now)
             elif one is not None:
                 if step == "end":
                     slots.end(one)

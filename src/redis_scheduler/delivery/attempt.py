@@ -8,7 +8,6 @@ import asyncio
 import errno
 import socket
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +21,7 @@ from redis_scheduler.delivery.request import Origin, Requests
 from redis_scheduler.logs import Events, excerpt, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.outcome import Outcome
 
 logger = Events(__name__)
 
@@ -40,21 +40,6 @@ RESEND_WITHIN_S = 0.1
 
 REST_OF_REQUEST_S = 4.0
 """How long the rest of a request may follow that was answered before it was sent whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt went: no error is a success. `status` is None when there was no answer.
-
-    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, which is
-    out of sockets or memory; no request was made, and it counts as no attempt.
-    """
-
-    error: str | None
-    status: int | None
-    elapsed_ms: int
-    is_local: bool = False
-    answer: bytes = b""
 
 
 class Deliverer:

@@ -39,13 +39,13 @@ class Host:
     """Whether the log says that it is slow."""
     running: int = 0
     overdue: int = 0
-    """Deliveries that are in their second turn, or later."""
+    """Deliveries that are in their second period, or later."""
     in_time: int = 0
-    turn: int = 0
-    """How many were in time in this turn."""
+    period: int = 0
+    """How many were in time in this period."""
     lags_from: int = 0
     lagged: int = -1
-    """The turns, from the first in a row to the last, with more overdue than in time."""
+    """The periods, from the first in a row to the last, with more overdue than in time."""
     well_at: float = -math.inf
     """When a delivery last was in time."""
     line: deque[Claim] = field(default_factory=deque)

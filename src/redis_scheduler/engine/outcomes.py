@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from redis_scheduler.store.claims import Claims
-from redis_scheduler.task.claim import Claim, Failed
+from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -23,23 +23,23 @@ class Outcomes:
         self._timing = timing
         self._on_written = on_written
         self.delivered: deque[Claim] = deque()
-        self.failed: deque[tuple[Transition, Failed]] = deque()
+        self.failed: deque[tuple[Transition, Unsettled]] = deque()
         self.given_back: deque[Claim] = deque()
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the reclaimer must look again."""
 
-    def deliver(self, claim: Claim) -> None:
+    def settle(self, claim: Claim) -> None:
         """Have a delivered task forgotten."""
         self.delivered.append(claim)
         self._is_added.set()
 
-    def fail(self, step: Transition, failed: Failed) -> None:
+    def unsettled(self, transition: Transition, item: Unsettled) -> None:
         """Have a task retried, deferred or buried."""
-        self.failed.append((step, failed))
+        self.failed.append((transition, item))
         self._is_added.set()
 
-    def give_back(self, claims: Iterable[Claim]) -> None:
+    def release(self, claims: Iterable[Claim]) -> None:
         """Have claims released, to be taken by any worker."""
         self.given_back += claims
         self._is_added.set()
@@ -65,18 +65,20 @@ class Outcomes:
             outcomes.popleft()
         self._on_written(claims)
 
-    async def _write_failed(self, failed: Sequence[tuple[Transition, Failed]]) -> None:
-        by_step: dict[Transition, list[Failed]] = {step: [] for step in Transition}
-        for step, item in failed:
-            by_step[step].append(item)
-        if to_retry := by_step[Transition.RETRY]:
+    async def _write_failed(self, failed: Sequence[tuple[Transition, Unsettled]]) -> None:
+        by_transition: dict[Transition, list[Unsettled]] = {transition: [] for transition in Transition}
+        for transition, item in failed:
+            by_transition[transition].append(item)
+        if to_retry := by_transition[Transition.RETRY]:
             answers = await self._store.retry(to_retry)
-            by_step[Transition.DEFER] += [item for item, answer in zip(to_retry, answers, strict=True) if answer == 2]
+            by_transition[Transition.DEFER] += [
+                item for item, answer in zip(to_retry, answers, strict=True) if answer == 2
+            ]
             self.retry_parked.set()
-        if by_step[Transition.DEFER]:
-            await self._store.defer(by_step[Transition.DEFER])
-        if by_step[Transition.BURY]:
-            await self._store.bury(by_step[Transition.BURY])
+        if by_transition[Transition.DEFER]:
+            await self._store.defer(by_transition[Transition.DEFER])
+        if by_transition[Transition.BURY]:
+            await self._store.bury(by_transition[Transition.BURY])
 
     async def write_what_comes(self) -> None:
         """Wait for an outcome, gather others for a moment, and write them."""

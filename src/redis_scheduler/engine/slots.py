@@ -6,8 +6,8 @@ SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998); and s
 same is known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for those
 that were so within a second: whatever hangs, and however many, these find one.
 
-A delivery that ends before its second turn was in time. A host is well when one was, and slow while more of its
-deliveries run for longer than were in time in a turn.
+A delivery that ends before its second period was in time. A host is well when one was, and slow while more of its
+deliveries run for longer than were in time in a period.
 
 What may not begin stands in its host's line, and the lines take turns. A line that does not move would keep others from
 being claimed; so it is surplus: it goes back to Redis, to come again at a pace that the slots can hardly take, and that
@@ -40,7 +40,7 @@ FEW = 8
 LATELY_S = 1.0
 
 PATIENCE = 2
-"""Turns in a row that a host may lag which was well: meanwhile its line keeps others from being claimed."""
+"""Periods in a row that a host may lag which was well: meanwhile its line keeps others from being claimed."""
 
 RETURNS_PER_SLOT_S = 5
 """Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as
@@ -61,7 +61,7 @@ WELL, NEW, ASKED_FOR, DOUBTFUL = Kind
 
 
 class Slots:
-    """`concurrency` slots, whose hosts are judged every `period_s`. Times are those of one monotonic clock, in seconds."""
+    """`concurrency` slots, whose hosts are judged every `period_s`. Times are seconds of one monotonic clock."""
 
     def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s) -> None:
         self._concurrency = concurrency
@@ -74,37 +74,37 @@ class Slots:
         self._lines: deque[Host] = deque()
         """Hosts with a line, the next to be served first."""
         self._now = -math.inf
-        self._turn = 0
+        self._period = 0
         self._begun: dict[str, Host] = {}
         self._begun_before: dict[str, Host] = {}
         self._overdue: dict[str, Host] = {}
-        """What runs, by entry: since this turn, since the last, and for longer."""
+        """What runs, by entry: begun in this period, in the last, and before."""
         self._excused: dict[str, Host] = {}
         self._recovering: set[Host] = set()
-        """Slow hosts with a delivery in time in this turn."""
+        """Slow hosts with a delivery in time in this period."""
         self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
         self._returns_at = self._bytes_return_at = 0.0
         self._few = max(2, 2 * concurrency // LAST_SHARE)
         self._may_have_surplus = False
         """Whether a line may have to go back: set by what can make that so, until it was looked for."""
         self.running = 0
-        self._in_line = 0
+        self._standing = 0
         self.stuck = 0
         """Claims in line that slow hosts keep from beginning, and that cannot go back."""
         self.ended = 0
         """Deliveries that have ended, since ever."""
-        self.turns = 0
+        self.coming_free = 0
         """Slots that come free while a claim is under way: so many may stand in line for them."""
 
     @property
-    def waiting(self) -> int:
+    def in_line(self) -> int:
         """Claims that stand in line for a slot, but for those that are stuck: these hold up no others."""
-        return self._in_line - self.stuck
+        return self._standing - self.stuck
 
     @property
     def free(self) -> int:
         """Slots that nothing runs in and nothing waits for, those included that come free while one asks."""
-        return self._concurrency - self.running - self.waiting + self.turns
+        return self._concurrency - self.running - self.in_line + self.coming_free
 
     @property
     def reserve(self) -> int:
@@ -127,8 +127,10 @@ class Slots:
 
     @property
     def has_surplus(self) -> bool:
-        """Whether a line must go back. Every line is looked at only where something has happened since the last time that
-        can make it so; a turn looks again, for what time alone changes."""
+        """Whether a line must go back.
+
+        All lines are looked at only after something that can make one surplus, and in each period, since time can too.
+        """
         if self._may_have_surplus:
             self._may_have_surplus = any(True for _ in self._surplus_hosts())
         return self._may_have_surplus
@@ -187,7 +189,7 @@ class Slots:
         if not host.line:
             self._lines.append(host)
         host.line.append(claim)
-        self._in_line += 1
+        self._standing += 1
         self.stuck += host.kind is DOUBTFUL
         if host.kind is not WELL and not host.is_slow and host.key not in ("", claim.key):
             # What was sent back has the same key when it comes again.
@@ -207,7 +209,7 @@ class Slots:
                 self._held[host.kind] += 1
                 host.running += 1
                 self.running += 1
-                self._in_line -= 1
+                self._standing -= 1
                 self.stuck -= host.kind is DOUBTFUL
                 if self.is_crowded:
                     self._may_have_surplus = True  # the lines of others fit no more
@@ -226,8 +228,8 @@ class Slots:
         """Free the slot of a claim that was begun."""
         host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
         if host is not None:
-            host.in_time = host.in_time + 1 if host.turn == self._turn else 1
-            host.turn, host.well_at = self._turn, self._now
+            host.in_time = host.in_time + 1 if host.period == self._period else 1
+            host.period, host.well_at = self._period, self._now
             if host.is_slow:
                 self._recovering.add(host)
             elif host.kind is not WELL:
@@ -250,29 +252,32 @@ class Slots:
         if host.kind is not WELL or (host.running <= host.overdue and not self._is_well_lately(host)):
             self._may_have_surplus = True
 
-    def turn(self, now: float) -> None:
-        """Begin a turn, and judge the hosts. Call it every `period_s` while anything runs or waits, and never sooner: a
-        process that stood still has made no receiver slow."""
+    def judge(self, now: float) -> None:
+        """Judge the hosts, and begin a period.
+
+        Call it every `period_s` while anything runs or waits, and never sooner: a process that stood still has made no
+        receiver slow.
+        """
         self._now = now
         for host in self._begun_before.values():
             host.overdue += 1
         self._overdue |= self._begun_before
         self._begun_before, self._begun = self._begun, {}
         for host in {*self._overdue.values(), *self._recovering}:
-            in_time = host.in_time if host.turn == self._turn else 0
+            in_time = host.in_time if host.period == self._period else 0
             # Well again with half as much more, so that one on the edge does not change all the time.
             lags = in_time < host.overdue * (WELL_AGAIN if host.is_slow else 1)
-            if lags and host.lagged != self._turn - 1:
-                host.lags_from = self._turn
-            host.lagged = self._turn if lags else host.lagged
+            if lags and host.lagged != self._period - 1:
+                host.lags_from = self._period
+            host.lagged = self._period if lags else host.lagged
             # One that was well may stand still for a while.
             patience = PATIENCE if host.kind is WELL else 1
-            self._judge(host, lags and self._turn - host.lags_from >= patience - 1)
+            self._mark(host, lags and self._period - host.lags_from >= patience - 1)
         self._recovering.clear()
-        self._turn += 1
+        self._period += 1
         self._may_have_surplus = True
 
-    def _judge(self, host: Host, is_slow: bool) -> None:
+    def _mark(self, host: Host, is_slow: bool) -> None:
         if is_slow == host.is_slow:
             return
         host.is_slow = is_slow
@@ -308,7 +313,7 @@ class Slots:
         found = []
         for host in list(self._surplus_hosts()):
             # In a new entry it would not be known how many workers it has lost.
-            found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.claims == 1]
+            found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.tries == 1]
             self._become(host, DOUBTFUL)
             # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
             if host.is_slow and host.running and not host.is_told:
@@ -321,7 +326,7 @@ class Slots:
         earliest = self._now + self._period_s
         if host.running:
             was_in_time = 2 * host.in_time / self._period_s if self._now - host.well_at < 3 * LATELY_S else 0
-            # One that is tried is known in two turns: its line must not be away for longer.
+            # One that is tried is known in two periods: its line must not be away for longer.
             tried = 0 if host.is_slow else 1 / self._return_interval_s
             a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, tried)
             returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)
@@ -340,5 +345,5 @@ class Slots:
                 if host.kind is DOUBTFUL:
                     self.stuck -= before - len(host.line)
             self._lines = deque(host for host in self._lines if host.line)
-            self._in_line -= len(claims)
+            self._standing -= len(claims)
         return claims

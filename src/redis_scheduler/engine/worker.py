@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from redis_scheduler.delivery.attempt import Deliverer, Outcome
+from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
@@ -24,7 +24,8 @@ from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Claims, Promotion
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.claim import Claim, Failed
+from redis_scheduler.task.claim import Claim, Unsettled
+from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
     UNREADABLE,
@@ -74,9 +75,9 @@ class Worker:
         self._in_flight: dict[str, Claim] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._outcomes = Outcomes(store, self._on_written, timing)
-        self._next_turn: asyncio.TimerHandle | None = None
+        self._next_period: asyncio.TimerHandle | None = None
         self._may_have_room = asyncio.Event()
-        """Set when the claim loop must look again: a slot, a load or a turn has ended, or outcomes were written."""
+        """Set when the claim loop must look again: a slot, a load or a period has ended, or outcomes were written."""
         self._is_stopping = False
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
@@ -96,7 +97,7 @@ class Worker:
         if self._is_stopping or not self._is_leased:
             return 0
         slots, free = self._slots, self._slots.free
-        wanted = max(free - slots.reserve, min(free, slots.reserve), int(not slots.waiting))
+        wanted = max(free - slots.reserve, min(free, slots.reserve), int(not slots.in_line))
         # What lost its worker comes by no other way; of what is stuck there must not be ever more.
         return max(0, min(wanted, self._concurrency - slots.stuck))
 
@@ -151,17 +152,17 @@ class Worker:
                 self._bury(claim, UNREADABLE_ERROR)
             elif claim.record.unknown is not None:
                 self._leave_to_newer(claim, claim.record.unknown)
-            elif is_poison(claim.claims, self._timing):
-                self._bury(claim, f"worker lost: {claim.claims - 1} workers ended during the delivery")
+            elif is_poison(claim.tries, self._timing):
+                self._bury(claim, f"worker lost: {claim.tries - 1} workers ended during the delivery")
             elif self._is_stopping:
-                self._outcomes.give_back([claim])
+                self._outcomes.release([claim])
             else:
                 self._slots.add(claim, now)
         self._fill_slots()
 
     def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
         """Defer a task that a newer version wrote, without an attempt: what it does not know would be missing."""
-        self._outcomes.fail(Transition.DEFER, Failed(claim, b"", self._timing.newer_delay_ms, counts=False))
+        self._outcomes.unsettled(Transition.DEFER, Unsettled(claim, b"", self._timing.newer_delay_ms, counts=False))
         error = newer_error(unknown)
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
@@ -171,7 +172,7 @@ class Worker:
     def _bury(self, claim: Claim, error: str) -> None:
         """Bury a task without an attempt."""
         failure = encode_failure(LastFailure(error, 0))
-        self._add_failed(Transition.BURY, Failed(claim, failure, counts=False), error)
+        self._add_failed(Transition.BURY, Unsettled(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
         while (claim := self._next()) is not None:
@@ -196,18 +197,18 @@ class Worker:
     def _look_at_lines(self) -> None:
         if self._slots.has_surplus and self._is_leased:
             self._give_way()
-        if self._next_turn is None and (self._slots.running or self._slots.waiting) and not self._is_stopping:
-            self._next_turn = asyncio.get_running_loop().call_later(self._timing.period_s, self._on_turn)
+        if self._next_period is None and (self._slots.running or self._slots.in_line) and not self._is_stopping:
+            self._next_period = asyncio.get_running_loop().call_later(self._timing.period_s, self._on_period)
 
     def _give_way(self) -> None:
         """Send back what must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._passed += 1
-            self._outcomes.fail(Transition.DEFER, Failed(claim, b"", round(delay_s * 1000), counts=False))
+            self._outcomes.unsettled(Transition.DEFER, Unsettled(claim, b"", round(delay_s * 1000), counts=False))
 
-    def _on_turn(self) -> None:
-        self._next_turn = None
-        self._slots.turn(asyncio.get_running_loop().time())
+    def _on_period(self) -> None:
+        self._next_period = None
+        self._slots.judge(asyncio.get_running_loop().time())
         self._fill_slots()
         self._may_have_room.set()
 
@@ -238,11 +239,11 @@ class Worker:
             del self._running[claim.id]
             self._slots.end(claim)
         if outcome.error is None:
-            self._outcomes.deliver(claim)
+            self._outcomes.settle(claim)
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("delivered", **_fields(claim, outcome))
         elif outcome.is_local:
-            self._outcomes.give_back([claim])
+            self._outcomes.release([claim])
         else:
             self._fail(claim, outcome)
         self._may_have_room.set()
@@ -250,24 +251,26 @@ class Worker:
 
     def _fail(self, claim: Claim, outcome: Outcome) -> None:
         error = outcome.error or ""
-        step = self._policy.after_failure(claim.attempts, self._timing)
+        transition = self._policy.after_failure(claim.attempts, self._timing)
         failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
-        self._add_failed(step, Failed(claim, failure, self._policy.delay_ms), error, outcome)
+        self._add_failed(transition, Unsettled(claim, failure, self._policy.delay_ms), error, outcome)
 
-    def _add_failed(self, step: Transition, failed: Failed, error: str, outcome: Outcome | None = None) -> None:
-        self._outcomes.fail(step, failed)
-        level = logging.WARNING if step is Transition.BURY else logging.INFO
+    def _add_failed(
+        self, transition: Transition, failed: Unsettled, error: str, outcome: Outcome | None = None
+    ) -> None:
+        self._outcomes.unsettled(transition, failed)
+        level = logging.WARNING if transition is Transition.BURY else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(level, step.value, **self._failure_fields(step, failed, error, outcome))
+            logger.log(level, transition.value, **self._failure_fields(transition, failed, error, outcome))
 
     def _failure_fields(
-        self, step: Transition, failed: Failed, error: str, outcome: Outcome | None
+        self, transition: Transition, failed: Unsettled, error: str, outcome: Outcome | None
     ) -> dict[str, object]:
         claim = failed.claim
         fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": error}
         if outcome is not None and outcome.answer:
             fields["answer"] = self._deliverer.excerpt(outcome.answer)
-        if step is not Transition.BURY:
+        if transition is not Transition.BURY:
             fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
             fields["next"] = rfc3339(int(time.time() * 1000) + failed.delay_ms)
         return fields
@@ -279,8 +282,8 @@ class Worker:
         await self.intake.may_claim.wait()
         slots = self._slots
         # At least one, even if it must wait in its host's line: of a host that has none here nothing is ever known.
-        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.waiting and not self.intake.loading))
-        if slots.waiting <= slots.turns + slots.reserve:
+        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.in_line and not self.intake.loading))
+        if slots.in_line <= slots.coming_free + slots.reserve:
             # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this
             # time, to reach those behind them; but not while many claims wait in lines.
             limit += 2 * self._passed
@@ -306,9 +309,9 @@ class Worker:
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(self._timing.gather_s)
-            self._slots.turns = min(self._slots.ended - ended, self._concurrency)
+            self._slots.coming_free = min(self._slots.ended - ended, self._concurrency)
         else:
-            self._slots.turns = 0
+            self._slots.coming_free = 0
             if not may_wait:
                 await asyncio.sleep(self._timing.courtesy_s)
 
@@ -357,7 +360,7 @@ class Worker:
                 await stop.wait()
                 self._is_stopping = True
                 # What has not begun goes to others at once.
-                self._outcomes.give_back(self._slots.clear())
+                self._outcomes.release(self._slots.clear())
                 await self._stop_claiming(claimer)
                 await self._drain(hurry, grace_s)
                 finished.set()

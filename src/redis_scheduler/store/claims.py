@@ -14,7 +14,7 @@ from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, redis
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Script, Types
-from redis_scheduler.task.claim import Claim, Entry, Failed
+from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -161,7 +161,7 @@ class Claims:
             numbers(len(claims)),
         )
 
-    async def retry(self, failed: Sequence[Failed]) -> list[int]:
+    async def retry(self, failed: Sequence[Unsettled]) -> list[int]:
         """Record failed attempts and park their entries until the retry; delays are at most the window.
 
         Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
@@ -169,7 +169,7 @@ class Claims:
         timing, arguments = self._timing, list[Argument]()
         for item in failed:
             claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.failure)
+            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.last_failure)
         return await self._run(
             "retry",
             [
@@ -187,12 +187,12 @@ class Claims:
             numbers(len(failed)),
         )
 
-    async def defer(self, failed: Sequence[Failed]) -> list[int]:
+    async def defer(self, failed: Sequence[Unsettled]) -> list[int]:
         """Record failed attempts and send the tasks back to DUE for their delay; 1 deferred, 0 fenced."""
         arguments: list[Argument] = []
         for item in failed:
             claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.failure)
+            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.last_failure)
         return await self._run(
             "defer",
             [
@@ -207,13 +207,13 @@ class Claims:
             numbers(len(failed)),
         )
 
-    async def bury(self, failed: Sequence[Failed]) -> list[int]:
+    async def bury(self, failed: Sequence[Unsettled]) -> list[int]:
         """Move tasks to the dead letters; 1 buried, 0 fenced."""
         types = Types()
         arguments: list[Argument] = []
         for item in failed:
             claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, int(item.counts), item.failure)
+            arguments += (claim.id, claim.key, claim.attempts, int(item.counts), item.last_failure)
             arguments.append(types.number(claim.record.type))
         return await self._run(
             "bury",
@@ -315,9 +315,9 @@ class Claims:
             task_keys = await self._run(
                 "entry", [self.client.keys.queue], part_ids, sized(list[bytes | None], len(part))
             )
-            for (entry_id, claims), key in zip(part, task_keys, strict=True):
+            for (entry_id, tries), key in zip(part, task_keys, strict=True):
                 if key is not None:
-                    entries.append(Entry(entry_id.decode(), text_of(key), claims))
+                    entries.append(Entry(entry_id.decode(), text_of(key), tries))
         return entries
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
@@ -383,14 +383,14 @@ def _sweep(hold_ms: int, answer: Any) -> tuple[Sweep, int]:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
     rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-    entries = [Entry(entry_id.decode(), text_of(key), NUMBER(claims)) for entry_id, key, claims in rows]
+    entries = [Entry(entry_id.decode(), text_of(key), NUMBER(tries)) for entry_id, key, tries in rows]
     names = {name.decode(errors="replace"): count for name, count in counts.items()}
     return Sweep(entries, wait_ms / 1000, names, bool(must_rewind)), now_ms
 
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
     attempts, _ = read_attempts(failure)
-    return Claim(entry.id, entry.key, read_record(record), attempts, entry.claims)
+    return Claim(entry.id, entry.key, read_record(record), attempts, entry.tries)
 
 
 def entry_of(wire: Any) -> Entry:

@@ -6,7 +6,8 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     key.py      new keys, and what can be a key
     claim.py    an entry of the queue, the claim of it, and how a claim ends without success
     timing.py   the limits and intervals of leases, sweeps and batches
-    retry.py    what follows from a failed attempt
+    outcome.py  what an attempt came to
+    retry.py    what follows from it
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.
 """

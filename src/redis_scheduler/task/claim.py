@@ -10,17 +10,18 @@ from redis_scheduler.task.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the queue that was claimed. `claims`: how often since the task's last outcome, this one included."""
+    """An entry of the queue that was claimed. `tries`: how often since the task's last outcome, this time included."""
 
     id: str
     key: str
-    claims: int = 1
+    tries: int = 1
 
 
 @dataclass(slots=True)
 class Claim:
-    """A task that this consumer may deliver. `claims`: how often it was claimed since its last outcome, this included.
+    """A task that this consumer may deliver.
 
+    `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, this time included.
     Where its record is UNREADABLE it may only be buried.
     """
 
@@ -28,17 +29,18 @@ class Claim:
     key: str
     record: Record
     attempts: int
-    claims: int = 1
+    tries: int = 1
 
 
 @dataclass(slots=True)
-class Failed:
-    """A claim that ends without success: what is kept of it, and what it asks for.
+class Unsettled:
+    """A claim that ends without success: what is kept of it, and when its task comes again.
 
-    `counts`: an attempt failed; else none was made: its workers were lost, its record is unreadable, or no slot was free.
+    `last_failure`: as the task keeps it; empty keeps the one before. `counts`: whether an attempt failed. None was made
+    where its workers were lost, its record is unreadable, or no slot was free.
     """
 
     claim: Claim
-    failure: bytes
+    last_failure: bytes
     delay_ms: int = 0
     counts: bool = True

@@ -32,6 +32,6 @@ class Policy:
         return None if self.retries < 0 else max(0, self.retries - attempts)
 
 
-def is_poison(claims: int, timing: Timing = DEFAULT) -> bool:
+def is_poison(tries: int, timing: Timing = DEFAULT) -> bool:
     """Whether a task is not to be tried again: the claims before this one all ended with their worker."""
-    return claims > timing.lost_workers_most
+    return tries > timing.lost_workers_most

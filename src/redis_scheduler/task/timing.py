@@ -1,4 +1,4 @@
-"""The limits and intervals of a task's life: leases, sweeps, batches, and what the loops wait for. Units stand in the names.
+"""The limits and intervals of a task's life: leases, sweeps, batches, loops. Units stand in the names.
 
 Whoever acts by them is given one `Timing`, and scripts get them as arguments: each number stands here alone.
 """
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long, how often and how many. All processes on one Redis must have the same. Raises ValueError for what cannot work."""
+    """How long, how often and how many: the same for all processes on one Redis.
+
+    Raises ValueError for what cannot work.
+    """
 
     # Leases and retries
 
