@@ -1,4 +1,4 @@
-"""The command line: options, roles, start. Bad settings and a start that fails are one clear line each."""
+"""The command line: options, roles, start. A wrong setting and a start that fails are told in one line each."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ EXIT_INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows no abbreviations, and says what is wrong in one line."""
+    """A parser that takes no abbreviations, and says in one line what is wrong."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -30,8 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _options(*names: str) -> _Parser:
-    """Return a parser of these settings, of all if none is named."""
-    # What is not given is not set, so a role's defaults cannot overwrite what stood before it.
+    """Return a parser of the named settings, or of all."""
+    # An option that is not given stays unset: the parser of a role must not overwrite what stood before the role.
     options = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = options.add_argument_group("options, each with its variable and default")
     for setting in dataclasses.fields(Settings):
@@ -101,7 +101,7 @@ _NO_OPTION = (
 def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     given = sys.argv[1:] if arguments is None else arguments
-    # Before they are parsed: what the parser says of an option that it does not know may repeat the token.
+    # Before they are parsed: the parser's line about an unknown option would repeat the token.
     if any(argument.partition("=")[0].replace("_", "-") == "--api-auth" for argument in given):
         parser.exit(EXIT_SETTINGS, f"redis-scheduler: {_NO_OPTION}\n")
     options = vars(parser.parse_args(given))
@@ -127,7 +127,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(role: str, settings: Settings) -> int:
-    gc.disable()  # what is imported stays: collections meanwhile were a tenth of a start's CPU time
+    gc.disable()  # imports leave no garbage, and collections during them took a tenth of a start's CPU time
     from redis_scheduler import logs
     from redis_scheduler.process.process import run_process
     from redis_scheduler.process.service import Service

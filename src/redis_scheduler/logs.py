@@ -1,7 +1,7 @@
 """Logs: one event a line, with fields; JSON for machines, text for a person at a terminal.
 
-Call `logger.info("retry", extra={"fields": {"key": key, "attempt": 2}})`: the message is the event's name. Nothing
-secret, no payloads; URLs without their query (`location`), of answers only how they begin (`excerpt`).
+Call `logger.warning("retry", key=key, attempt=2)` (see Events). A line holds no secret and no payload; a URL goes in
+without its query (`location`), an answer with its beginning only (`excerpt`).
 """
 
 import html
@@ -35,26 +35,28 @@ def location(url: str) -> str:
 
 
 EXCERPT_LENGTH = 200
-"""Characters of a text from outside that a line shows."""
+"""Characters that a line shows of a text from outside."""
 
 SECRET_LENGTH = 256
-"""Characters by which a secret is known."""
+"""By so many first characters a secret is found in a text."""
 
 BEGINNING_LENGTH = 4
-"""Characters of a secret's beginning that are hidden at the end of a text."""
+"""At the end of a text so many characters of a secret's beginning are hidden; fewer tell nothing."""
 
 
 def excerpt(content: bytes, secret: str) -> str:
-    """Return how a text from outside begins, as it may be logged: on one line, nothing in it that a terminal would
-    obey, and without the secret, also where JSON, HTML or a URL has escaped it, or where the text was cut within it."""
+    """Return the beginning of a text from outside, as it may be logged: one line that no terminal takes for commands.
+
+    The secret is taken out, also where JSON, HTML or a URL has escaped it, or where the text ends in the middle of it.
+    """
     text = _without_beginning(_pattern_of(secret).sub("***", content.decode(errors="replace")), secret)
     text = " ".join(text.split())[:EXCERPT_LENGTH]
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _without_beginning(text: str, secret: str) -> str:
-    """Return a text less what it ends with, where a form of the secret begins so; three letters tell nothing."""
-    whole = text.rstrip("\ufffd")  # of a letter that was cut
+    """Hide the end of a text where a form of the secret begins like it."""
+    whole = text.rstrip("\ufffd")  # the last character may have been cut
     for form in _forms_of(secret):
         start = whole.find(form[:BEGINNING_LENGTH], max(0, len(whole) - len(form)))
         while start >= 0:
@@ -72,7 +74,7 @@ def _forms_of(secret: str) -> tuple[str, ...]:
 @lru_cache(1)
 def _pattern_of(secret: str) -> re.Pattern[str]:
     forms = _forms_of(secret)
-    # Of a very long one the end may be cut off.
+    # A very long secret may be cut off at its end.
     patterns = [re.escape(form[:SECRET_LENGTH]) + (r"\S*" if len(form) > SECRET_LENGTH else "") for form in forms]
     return re.compile("|".join(patterns) or "(?!)")
 
@@ -135,7 +137,7 @@ def _quoted(value: Any) -> str:
 def configure(level: str, log_format: str | None, process: int | None = None) -> None:
     """Send the program's logs to stderr at `level`, as `text` or `json` (None: text on a terminal, else JSON).
 
-    `process` is a field of each line: which of several processes wrote it.
+    `process` becomes a field of each line: the id of the process that wrote it.
     """
     handler = logging.StreamHandler(sys.stderr)
     as_text = log_format == "text" or (log_format is None and sys.stderr.isatty())
@@ -143,7 +145,7 @@ def configure(level: str, log_format: str | None, process: int | None = None) ->
     if process is not None:
         handler.addFilter(_signer(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # uvicorn's start and stop lines repeat ours, and its warnings are of what any stranger may send; its errors pass.
+    # uvicorn's lines about start and stop repeat ours, and any stranger can cause its warnings. Its errors are shown.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

@@ -1,15 +1,14 @@
-"""Looks names up without a thread for each: a name whose server is silent holds up no other.
+"""Looks names up without a thread for each: a name whose server is silent delays no other.
 
-The system's look-up blocks a thread, so a few silent names take all that the event loop has. c-ares asks for any number
-of names at once, as /etc/hosts and /etc/resolv.conf say. Other sources of the system (nsswitch.conf: mDNS, the
-machine's own name) it does not have: where there are any, the system is asked for what c-ares does not find, in a few
-threads.
+The system's look-up blocks a thread, so a few silent names take all threads that the event loop has. c-ares asks for
+any number of names at once, as /etc/hosts and /etc/resolv.conf say. It lacks the other sources of nsswitch.conf (mDNS,
+the machine's own name): where there are any, a few threads ask the system for names that c-ares does not find.
 
-A look-up takes what fits into a packet, addresses of a name by the hundred at the most. Of a name that sends no address
-in one the whole is asked for, up to 64 KiB by TCP, in a second channel: c-ares holds a channel's lock while it reads an
-answer, and the event loop may not wait for that one.
+A look-up takes the addresses that fit into a packet, a hundred or so. If a packet holds none, the whole answer is asked
+for, up to 64 KiB by TCP, in a second channel: c-ares holds a channel's lock while it reads an answer, and the event
+loop must not wait for that (docs/decisions/0005).
 
-Each Resolver stands for itself: nothing that is looked up with one delays another.
+Resolvers are independent: no look-up with one delays another.
 """
 
 import asyncio
@@ -31,36 +30,35 @@ import aiodns
 import pycares
 
 LOOK_UP_S = 5.0
-"""How long a look-up may take in all."""
+"""A look-up may take no longer in all."""
 
 TRY_S = 1.0
 TRIES = 5
-"""How long a name server is waited for before the next one is asked, or it again: twice as long each round.
+"""How long c-ares waits for a name server before it asks the next one, or the same again: twice as long each round.
 
-Where answers used to come faster c-ares waits less at first, 0.25 s at the least: the tries are enough for LOOK_UP_S
-then, too.
+Where answers came faster before, it waits less at first, but at least 0.25 s: the tries last for LOOK_UP_S then, too.
 """
 
 FAILURE_S = 1.0
-"""How long a look-up that failed is not made again."""
+"""A look-up that failed is not repeated for so long."""
 
 CHANNEL_S = 60.0
-"""How long c-ares is used before it begins anew: what it knows of names, name servers and files is no older."""
+"""After so long c-ares begins anew: nothing that it knows of names, name servers and files is older."""
 
 LOOK_UPS_MOST = 10_000
-"""Look-ups under way at once; of those that failed, so many are remembered."""
+"""Look-ups under way at once; as many failures are remembered."""
 
 SYSTEM_MOST = 8
 """Look-ups by the system at once: each holds a thread."""
 
 THREAD_WITHIN_S = 0.1
-"""How long a look-up waits for one of them: an attempt that waits until its own time is over would be burnt."""
+"""A look-up waits so long for one of them: an attempt that waited until its own time is over would count as failed."""
 
 ADDRESSES_MOST = 16
-"""Addresses of a name that are tried; one answer may hold thousands."""
+"""So many addresses of a name are tried; one answer may hold thousands."""
 
 WHOLE_MOST = 32
-"""Look-ups by a channel that takes whole answers: it keeps each, up to 1 MB in memory, as long as its TTL says."""
+"""Look-ups by one channel for whole answers: it keeps each answer, up to 1 MB in memory, as long as its TTL says."""
 
 UNSORTED = 1 << 7
 """ARES_AI_NOSORT of ares.h, which pycares does not name: c-ares opens a socket for each address that it sorts."""
@@ -85,25 +83,26 @@ class NotFound(OSError):
 
 
 class Resolver:
-    """Looks names up, each once at a time, within one event loop. `options` are c-ares' own."""
+    """Looks names up within one event loop, each name once at a time. `options` are c-ares' own."""
 
     def __init__(self, **options: Any) -> None:
         self._options: dict[str, Any] = {"timeout": TRY_S, "tries": TRIES} | options
         self._channel: aiodns.DNSResolver | None = None
         self._channel_ends_at = 0.0
         self._whole: pycares.Channel | None = None
-        """Takes whole answers, however long. Used by this thread alone, not by the event loop's."""
+        """Takes whole answers, however long. Only the thread of `_whole_asker` uses it."""
         self._whole_left = 0
         self._whole_asker = ThreadPoolExecutor(1, "look-up-whole")
         self._name_servers_are_of = 0
         self._asks_system = False
         self._looking: dict[str, asyncio.Task[list[str]]] = {}
         self._failures: dict[str, tuple[float, str]] = {}
-        """Until when they hold, and what was said."""
+        """By name: until when the failure counts, and its text."""
         self._system_threads = asyncio.Semaphore(SYSTEM_MOST)
 
     async def addresses(self, host: str) -> list[str]:
-        """Return a name's addresses, the best first. Raises NotFound, or another OSError for this machine's faults."""
+        """Return a name's addresses, the best first. Raises NotFound, or another OSError where this machine is at
+        fault."""
         with suppress(ValueError):
             return [str(ip_address(host))]
         until, text = self._failures.get(host, (0.0, ""))
@@ -140,7 +139,7 @@ class Resolver:
         return addresses
 
     async def _asked_of_name_servers(self, host: str) -> tuple[list[str], str]:
-        """Return the addresses; or none, and why. Raises TimeoutError."""
+        """Return the addresses, or none and the reason. Raises TimeoutError."""
         try:
             channel = self._channel_of_now()
             found = await channel.getaddrinfo(host, type=socket.SOCK_STREAM)
@@ -154,13 +153,14 @@ class Resolver:
                 raise TimeoutError from None
             if number == aiodns.error.ARES_ENODATA:
                 return await self._asked_for_whole(host)
-            # It does not tell a machine that is out of sockets from name servers that refuse. The system does.
+            # The error does not tell a machine without free sockets from name servers that refuse. A socket does.
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
             return [], text
         return [node.addr[0].decode() for node in islice(found.nodes, ADDRESSES_MOST)], ""
 
     async def _asked_for_whole(self, host: str) -> tuple[list[str], str]:
-        """Return the addresses that fit into no packet, or why there are none. Raises TimeoutError, LookUpNotBegun."""
+        """Return the addresses of an answer too long for a packet, or none and the reason. Raises as above, or
+        LookUpNotBegun."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[pycares.AddrInfoResult | None, int | None]] = loop.create_future()
 
@@ -181,7 +181,7 @@ class Resolver:
             raise TimeoutError
         if found is None or number is not None:
             return [], str(pycares.errno.strerror(number or aiodns.error.ARES_ENODATA))
-        # Of a name with both kinds of addresses both are tried, whichever this machine can reach.
+        # Both kinds of addresses are tried: this machine may reach only one.
         kinds = [
             [node.addr[0].decode() for node in islice((n for n in found.nodes if n.family == family), ADDRESSES_MOST)]
             for family in (socket.AF_INET, socket.AF_INET6)
@@ -196,10 +196,10 @@ class Resolver:
 
     def _channel_of_now(self) -> aiodns.DNSResolver:
         now, written_at = time.monotonic(), _written_at(RESOLV_CONF)
-        # c-ares watches the folder, where a container's file, which is mounted, never changes.
+        # c-ares watches the folder, but a file that is mounted into a container changes without it.
         has_changed = written_at != self._name_servers_are_of
         if self._channel is None or now >= self._channel_ends_at or has_changed:
-            # Look-ups under way hold the one before, until they end.
+            # Look-ups under way keep the old channel alive until they end.
             flags = pycares.ARES_FLAG_EDNS | pycares.ARES_FLAG_IGNTC
             self._channel, self._channel_ends_at = aiodns.DNSResolver(**self._options, flags=flags), now + CHANNEL_S
             self._whole_left = 0
@@ -230,7 +230,7 @@ class Resolver:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(tell, addresses)
 
-        # A daemon: the process does not wait for it at its end, as it does for an executor's threads.
+        # A daemon thread: at its end the process waits for an executor's threads, but not for this one.
         try:
             threading.Thread(target=ask, name=f"look-up-{host}", daemon=True).start()
         except RuntimeError as error:  # the system allows no more
@@ -249,7 +249,7 @@ class Resolver:
         if self._channel is not None:
             await self._channel.close()
         if self._whole is not None:
-            # Not here: it waits for an answer that is being read.
+            # In its own thread: it waits for an answer that is being read.
             self._whole_asker.submit(self._whole.close)
         self._whole_asker.shutdown(wait=False)
 

@@ -1,8 +1,8 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
-`load` reads options first, then the environment (an empty variable is an unset one), then the defaults, and raises
-SettingsError with one line a problem. The result is frozen. A secret may also stand in a file that a variable names,
-and its text is in no error; the token is no option, since a command line is public.
+`load` takes options first, then the environment (an empty variable counts as unset), then the defaults, and raises
+SettingsError with one line for each problem. The result is frozen. A secret may also stand in a file that a variable
+names; no error shows its text. The token cannot be an option: other users can read a command line.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ ALL, API, WORKER = "all", "api", "worker"
 
 
 SECRET_BYTES = 65_536
-"""Most that is read of a file that holds a secret."""
+"""A file that holds a secret may not be larger."""
 
 TOKEN_LENGTH = 16
-"""Characters of a token that nobody can guess, if they are random ones: some 95 bits."""
+"""So many random characters cannot be guessed: some 95 bits."""
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -107,7 +107,8 @@ def _option(
     is_secret: bool = False,
     is_public: bool = True,
 ) -> Any:
-    """Declare a setting. A secret may stand in a file; one that is not public is no option of the command line."""
+    """Declare a setting. A secret may also stand in a file; without `is_public` there is no option of the command
+    line."""
     return field(
         default=default,
         metadata={
@@ -193,16 +194,17 @@ class Settings:
 
     @property
     def listen_host(self) -> str:
-        """The address to listen on: HOST; else loopback where the token is one we made ourselves, or all interfaces."""
+        """The address to listen on: HOST, else all interfaces, or only loopback where the service made the token
+        itself."""
         return self.host or ("::" if self.api_auth else "127.0.0.1")
 
 
 def load(
     role: str, options: Mapping[str, str | None] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
-    """Return the settings for one role; `options` holds option texts by field name, None where not given.
+    """Return the settings for one role; `options` holds the texts of options by field name, None where not given.
 
-    Raises SettingsError with one line for each problem, so that all can be mended at once.
+    Raises SettingsError with a line for each problem, so that all can be mended at once.
     """
     options = options or {}
     environment = os.environ if environment is None else environment
@@ -228,7 +230,8 @@ def load(
 
 
 def _value(about: Mapping[str, Any], option: str | None, environment: Mapping[str, str]) -> Any:
-    """Return the value given for a setting, None where none is. Raises ValueError; its text is the whole line."""
+    """Return the value that was given for a setting, or None. Raises ValueError whose text is the whole line to
+    show."""
     variable = about["variable"]
     text = environment.get(variable, "") if option is None else option
     path = environment.get(f"{variable}_FILE", "") if about["is_secret"] and option is None else ""
@@ -243,14 +246,14 @@ def _value(about: Mapping[str, Any], option: str | None, environment: Mapping[st
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file; what waits for a writer, a pipe without one, is empty instead."""
+    """Open a file without waiting: a pipe that has no writer reads as empty."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     os.set_blocking(descriptor, True)
     return descriptor
 
 
 def _secret(path: str) -> str:
-    """Return what a file holds, less the end of its line."""
+    """Return the text of a file without the end of its line."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(SECRET_BYTES + 1)
@@ -278,9 +281,9 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[str]:
-    """Return a warning for each pair of settings that is allowed but works against its user.
+    """Return a warning for each pair of settings that is allowed but harms its user.
 
-    `token` is the one in use, also where it was made; `listens`: whether the process has an API.
+    `token` is the one in use, set or made; `listens` says whether the process has an API.
     """
     found = []
     if names := redis_url.overridden(settings.redis_url or ""):
@@ -299,7 +302,7 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; a name may stand for any address, but for localhost."""
+    """Whether only this machine reaches the address. A name other than localhost may stand for any address."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
 """The total-queue checker: what was acknowledged must arrive, and nothing else may.
 
-A run schedules tasks through the REST API from several clients, and keeps what became of each request; the receiver keeps
-every arrival. Whatever faults happen meanwhile, in the end each task is accounted for:
+A run schedules tasks through the REST API from several clients, and keeps what became of each request; the receiver
+keeps every arrival. Whatever faults happen meanwhile, in the end each task is accounted for:
 
 - lost: acknowledged, never arrived, not dead and not cancelled. Must be 0.
 - unexpected: arrived but never sent or refused, or arrived after a cancel that answered `cancelled`. Must be 0.
@@ -144,9 +144,8 @@ class Checker:
     ) -> list[Sent]:
         """Schedule `count` tasks from several clients at once, at most `rate` a second in all; keep every outcome.
 
-        Task i has the delay `ttl(i)`, goes to `webhook(i)`, and its number (unique in the run) as its data, with so many bytes of padding.
-        `port` is that of a proxy before the API.
-        Returns what was sent, in order.
+        Task i has the delay `ttl(i)`, goes to `webhook(i)`, and its number (unique in the run) as its data, with so
+        many bytes of padding. `port` is that of a proxy before the API. Returns what was sent, in order.
         """
         port = port or (await api.started())["port"]
         first, self._numbers = self._numbers, self._numbers + count
@@ -210,8 +209,8 @@ class Checker:
     async def verdict(self, may_be_lost: Callable[[Sent], bool] = lambda _: False) -> Verdict:
         """Stop the processes, account for every task, note the figures, and fail if one is lost or unexpected.
 
-        They are stopped first: what they would still have sent has arrived then.
-        `may_be_lost`: what the fault itself takes from Redis, such as the last second before a power cut; it is counted.
+        They are stopped first: what they would still have sent has arrived then. `may_be_lost`: what the fault itself
+        takes from Redis, such as the last second before a power cut; it is counted.
         """
         await self.stop()
         arrivals = self.arrivals()

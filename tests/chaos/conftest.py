@@ -1,4 +1,5 @@
-"""Fixtures of the fault suite: a Redis of its own for each case, a proxy before it, the checker; and the table of figures."""
+"""Fixtures of the fault suite: a Redis of its own for each case, a proxy before it, the checker; and the table of
+figures."""
 
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import asdict

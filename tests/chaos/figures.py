@@ -72,7 +72,8 @@ def kept(path: Path = RESULTS) -> list[Figures]:
 
 
 def keep(rows: Iterable[Figures], path: Path = RESULTS) -> None:
-    """Keep the rows of a run in the place of those that older runs gave for the same cases. A line of the file is a row."""
+    """Keep the rows of a run in the place of those that older runs gave for the same cases. A line of the file is a
+    row."""
     by_case = {row.case: row for row in (*kept(path), *rows)}
     lines = [json.dumps(asdict(row), ensure_ascii=False) for row in _ordered(by_case.values())]
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n")

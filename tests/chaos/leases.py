@@ -1,4 +1,5 @@
-"""What the cases that wait for leases share: workers whose leases are short where the suite is scaled down, and looks at Redis."""
+"""What the cases that wait for leases share: workers whose leases are short where the suite is scaled down, and looks
+at Redis."""
 
 from typing import Any
 

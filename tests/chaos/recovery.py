@@ -16,8 +16,8 @@ BACK_WITHIN_S = 5.0
 """How soon every process must be back in service."""
 
 ORDINARY = {"delivered", "refused", "retry", "defer", "started"}
-"""Lines of single tasks and requests; every other line is of the process itself. That it has started is waited for, and may be
-of the very millisecond from which on a case looks."""
+"""Lines of single tasks and requests; every other line is of the process itself. That it has started is waited for, and
+may be of the very millisecond from which on a case looks."""
 
 
 LOAD_MOST_S = 60
@@ -96,7 +96,8 @@ def moment(event: dict[str, Any]) -> float:
 
 
 def calls_of(key: str) -> list[tuple[str, str, object]]:
-    """A request of each kind that reads, or that changes a waiting task: method, path, content. It is gone after them."""
+    """A request of each kind that reads, or that changes a waiting task: method, path, content. It is gone after
+    them."""
     task = f"/schedule/{key}"
     return [
         *(("GET", path, None) for path in ("/schedules?limit=10", "/stats", task)),

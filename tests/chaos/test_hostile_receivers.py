@@ -132,7 +132,8 @@ async def steady_load(checker: Checker, api: Process) -> AsyncIterator[list[Sent
 
 
 async def start_worker(checker: Checker) -> Process:
-    """A worker that knows the authority of the tests, and has made its first connections, so that its memory is settled."""
+    """A worker that knows the authority of the tests, and has made its first connections, so that its memory is
+    settled."""
     return await checker.start(
         "worker",
         TIMEOUT=f"{TIMEOUT_S:g}",
@@ -236,7 +237,8 @@ async def test_a_success_is_one_whatever_comes_behind_it(checker: Checker, figur
 async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """One task after another for each receiver, each as soon as the connection before it was dropped, if it had to be."""
+    """One task after another for each receiver, each as soon as the connection before it was dropped, if it had to
+    be."""
     paths = ["", "", "fails", "fails"] * scaled(10, 1)
     async with hostile() as receivers:
         strays = {receivers.port(name) for name in KEPT if name != NOTHING_MORE}

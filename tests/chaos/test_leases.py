@@ -1,4 +1,5 @@
-"""Leases under faults: a worker stopped past its lease, a slow delivery, a stalled event loop, a poison task. Cases 5 to 7."""
+"""Leases under faults: a worker stopped past its lease, a slow delivery, a stalled event loop, a poison task. Cases 5
+to 7."""
 
 import asyncio
 import json
@@ -26,7 +27,8 @@ KINDS = ("fails", "fails for good", "done elsewhere", "succeeds", "hangs")
 
 
 class Script:
-    """What the receiver answers in case 5, by kind of task, attempt, and which worker asks: 0 the stopped one, 1 the other.
+    """What the receiver answers in case 5, by kind of task, attempt, and which worker asks: 0 the stopped one, 1 the
+    other.
 
     A task's kind is its number modulo their count. An answer waits for its gate.
     """
@@ -61,8 +63,8 @@ class Script:
 async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_longer_its_own(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """Five kinds of deliveries are under way in a worker that is stopped; another takes them when the lease is over. Then
-    the first goes on, and its answers are there:
+    """Five kinds of deliveries are under way in a worker that is stopped; another takes them when the lease is over.
+    Then the first goes on, and its answers are there:
 
     - fails: 503 at the first of two attempts, while the other delivers: no retry is recorded; the other's 200 counts.
     - fails for good: 503 at the last attempt, while the other delivers: it is not buried; the other's 200 counts.
@@ -146,7 +148,8 @@ async def test_a_delivery_that_takes_three_leases_is_one_post(checker: Checker, 
 
 
 class Stalled:
-    """Deliveries under way in one worker, none of which is answered before its gate is open; it may be stalled meanwhile."""
+    """Deliveries under way in one worker, none of which is answered before its gate is open; it may be stalled
+    meanwhile."""
 
     def __init__(self, checker: Checker, raw: redis.asyncio.Redis, count: int, lease_s: float, window_s: float) -> None:
         self.again = 0
@@ -166,7 +169,8 @@ class Stalled:
         await wait_until(lambda: len(self._checker.receiver.arrivals) == self._count, "all are under way")
 
     async def stall(self) -> None:
-        """Stop the worker until each lease is over, let it go on until each is begun again; count what it claimed again."""
+        """Stop the worker until each lease is over, let it go on until each is begun again; count what it claimed
+        again."""
         async with standing_still(self._worker.process.pid):
             await wait_until(self._are_over, "every lease is over", self._lease_s + 10, every_s=0.1)
         await wait_until(self._are_renewed, "every lease was begun again")

@@ -19,8 +19,8 @@ HEAD = 2_000
 
 RETRY_TIME_S = 2.0
 PUNCTUAL_S = 0.5 if FULL else 1.5
-"""A retry that the head held up would come with the head, or steps of the sweep later. Beside other tests it has little of the
-machine."""
+"""A retry that the head held up would come with the head, or steps of the sweep later. Beside other tests it has little
+of the machine."""
 
 
 @pytest.mark.case("4", "2,000 entries in delivery before those that wait for a retry")

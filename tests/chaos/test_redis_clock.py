@@ -147,8 +147,9 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     verdict = await checker.verdict()
     assert verdict.duplicated == len(lost)
     assert verdict.lateness.most < 1
-    # A second by which the step may be told too small, where only deferred tasks wait; and the rush of all at once. A server
-    # that starts reads times in the future as its own present: what waited then waits once more for RETRY_TIME at most.
+    # A second by which the step may be told too small, where only deferred tasks wait; and the rush of all at once. A
+    # server that starts reads times in the future as its own present: what waited then waits once more for RETRY_TIME
+    # at most.
     assert retries.most < 2.5 + (retry_time_s if restarts else 0)
     assert leases.most < LEASE_S + 5
 

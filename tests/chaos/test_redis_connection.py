@@ -58,7 +58,8 @@ class Run:
         return await fault_under_load(self.checker, self.api, self.workers, ttl, rate, fault)
 
     async def accounted(self, raw: redis.asyncio.Redis) -> None:
-        """Drain; fail if a task is lost or was delivered twice, a retry was early or not counted, or something is left."""
+        """Drain; fail if a task is lost or was delivered twice, a retry was early or not counted, or something is
+        left."""
         await self.checker.drained()
         # Before the processes stop: what is left now is not left for them to clear.
         assert await raw.xlen(KEYS.queue) == 0
@@ -186,7 +187,8 @@ async def hasten(client: Client, tasks: list[Sent]) -> None:
 async def test_a_redis_that_stands_still_is_answered_by_503_and_ridden_out(
     checker: Checker, server: RedisProcess, proxy: Proxy, raw: redis.asyncio.Redis, figures: Figures, is_of_link: bool
 ) -> None:
-    """11b: the server lives, so what it has executed is answered when the link flows again; new connections open too."""
+    """11b: the server lives, so what it has executed is answered when the link flows again; new connections open
+    too."""
     run = await start(checker, figures, proxy.url if is_of_link else server.url)
     stall_s = scaled(10_000, 2_200) / 1000
     (waiting,) = await checker.load(run.api, 1, ttl=2 * stall_s)

@@ -1,4 +1,5 @@
-"""Redis loses what it holds, or has no room for more: flushed, its group destroyed, its scripts flushed, its memory full."""
+"""Redis loses what it holds, or has no room for more: flushed, its group destroyed, its scripts flushed, its memory
+full."""
 
 import asyncio
 import time
@@ -31,7 +32,8 @@ async def started(checker: Checker, **variables: str) -> list[Process]:
 async def lose_while_blocked(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures, lose: Callable[[list[Sent]], Awaitable[object]]
 ) -> None:
-    """Have something lost while every worker waits in Redis for work; then all must be as before, and the log say it once."""
+    """Have something lost while every worker waits in Redis for work; then all must be as before, and the log say it
+    once."""
     processes = await started(checker)
     before = await checker.load(processes[0], scaled(500, 100), ttl=2)
 

@@ -79,7 +79,8 @@ async def test_a_kill_of_redis_loses_nothing(
     checker: Checker, server: RedisProcess, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
     """What Redis answers it has written, and what is written outlives the process. But while it syncs the file it may
-    answer first and write up to 2 s later, so it is killed between two syncs; what is lost else has the bounds of 8c."""
+    answer first and write up to 2 s later, so it is killed between two syncs; what is lost else has the bounds of
+    8c."""
 
     async def kill() -> None:
         async def syncs_not() -> bool:

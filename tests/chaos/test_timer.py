@@ -46,10 +46,12 @@ API_P99_MS = 100
 
 
 async def enter(checker: Checker, count: int, measured: "Measured | None" = None) -> None:
-    """Schedule tasks that are due at once, by the transition that the API calls, in its batches; keep each as acknowledged.
+    """Schedule tasks that are due at once, by the transition that the API calls, in its batches; keep each as
+    acknowledged.
 
-    Not by the REST API, which has other cases: 50,000 requests would take longer than all else that a case does, and none
-    of the first would be left when the last has come, were they not due only then. Here the batches are full ones, too.
+    Not by the REST API, which has other cases: 50,000 requests would take longer than all else that a case does, and
+    none of the first would be left when the last has come, were they not due only then. Here the batches are full ones,
+    too.
     """
     client = measured or RedisClient(checker.redis_url, 3, KEYS)
     store = Store(client, "loader")
@@ -96,7 +98,8 @@ async def test_timers_killed_at_any_point_of_a_due_move_lose_and_double_nothing(
 ) -> None:
     count, seed = scaled(12_000, 3_000), random.randrange(2**32)
     rng = random.Random(seed)
-    # A move is over in a moment: a slow way to Redis makes room for kills in the middle, also between a call and its answer.
+    # A move is over in a moment: a slow way to Redis makes room for kills in the middle, also between a call and its
+    # answer.
     proxy.delay_s = 0.01
 
     await enter(checker, count)
@@ -153,8 +156,8 @@ async def request_by_turns(checker: Checker, api: Process, took: list[float], un
 
 @dataclass
 class Window:
-    """What Redis did from one measured call to the end of the next: the slow calls, and how long other processes, or the host
-    of this virtual machine, kept it from a core."""
+    """What Redis did from one measured call to the end of the next: the slow calls, and how long other processes, or
+    the host of this virtual machine, kept it from a core."""
 
     wall_ms: list[float]
     waited_ms: float
@@ -179,8 +182,8 @@ class Measured(RedisClient):
         self.cpu_ms: dict[str, list[float]] = defaultdict(list)
         """By the script's digest."""
         self.set_aside_ms: list[float] = []
-        """CPU times over the limit that the host explains: while the call ran, it took cores of this virtual machine for at
-        least as long as the call is over the limit, and Redis counts such time as its own."""
+        """CPU times over the limit that the host explains: while the call ran, it took cores of this virtual machine
+        for at least as long as the call is over the limit, and Redis counts such time as its own."""
         self.windows: list[Window] = []
 
     async def script(
@@ -231,12 +234,13 @@ def held_off_ms(pid: int) -> float:
 async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """SLOWLOG counts also the time in which a call had no core: ten timers, API and clients want the same two. So what a
-    call works is measured by itself: of promote by an eleventh timer, which also claims, of schedule in full batches before.
+    """SLOWLOG counts also the time in which a call had no core: ten timers, API and clients want the same two. So what
+    a call works is measured by itself: of promote by an eleventh timer, which also claims, of schedule in full batches
+    before.
 
-    What SLOWLOG has over the limit must be such a wait, and of that moment: the server was kept waiting at least as long
-    between two calls of the eleventh timer, which are some tens of ms apart. So no other script can hide behind what
-    another waited; the API's schedule and read run all the while.
+    What SLOWLOG has over the limit must be such a wait, and of that moment: the server was kept waiting at least as
+    long between two calls of the eleventh timer, which are some tens of ms apart. So no other script can hide behind
+    what another waited; the API's schedule and read run all the while.
     """
     count = scaled(50_000, 10_000)
     api = await checker.start("api")

@@ -1,4 +1,5 @@
-"""A log that nobody reads: API and workers share a pipe, as a container's log driver has it, and its reader stands still."""
+"""A log that nobody reads: API and workers share a pipe, as a container's log driver has it, and its reader stands
+still."""
 
 import asyncio
 import contextlib

@@ -165,8 +165,9 @@ async def consumers(raw: redis.asyncio.Redis, *processes: Process) -> dict[str, 
 async def test_workers_that_come_and_go_leave_no_consumers_and_drop_nothing(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """Every second process leaves in order, the others are killed in the middle of deliveries. Consumers without a sign of
-    life are looked at long before the leases of what they held are over, so one that still holds entries must stay."""
+    """Every second process leaves in order, the others are killed in the middle of deliveries. Consumers without a sign
+    of life are looked at long before the leases of what they held are over, so one that still holds entries must
+    stay."""
     per_process, processes, together = 20, 25, 5
     idle_ms, interval_s = 10_000, 4
     checker.receiver.delay_s = 0.3

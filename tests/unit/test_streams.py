@@ -51,7 +51,7 @@ def read_lines(reader: int, output: Output) -> list[bytes]:
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(reader, 65_536):
                 found.extend(piece)
-        return not output._waiting_bytes
+        return not output._lines_bytes
 
     until(is_written, "all is written")
     is_written()
@@ -69,7 +69,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_and_what_it_lost_is_counted(
     until(lambda: _unread_bytes(reader) > 60_000, "the pipe is full")
     for number in range(first, count):
         output.write(LINE % number)
-    assert output._waiting_bytes < BUFFER_BYTES + len(LINE % 0)
+    assert output._lines_bytes < BUFFER_BYTES + len(LINE % 0)
     assert caplog.records == []
     kept = read_lines(reader, output)
     assert kept == [LINE % number for number in range(len(kept))], "the first lines, whole and in order"
@@ -168,7 +168,7 @@ output = Output(1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (15, resource.RLIM_INFINITY))
 for _ in range(3):
     output.write(b"cut off in the middle\\n")
-    while output._waiting_bytes: time.sleep(0.001)
+    while output._lines_bytes: time.sleep(0.001)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 output.write(b"the next\\n")
 output.drain()

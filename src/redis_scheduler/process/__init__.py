@@ -1,9 +1,9 @@
-"""Processes: how one starts, stops and is watched, what it consists of in its role, and several under one supervisor.
+"""Processes: how one starts, serves its role, stops and is watched; and several under one supervisor.
 
 In: settings, signals. Out: a running role (API, worker or both), its log and its exit code.
 
-    start.py, process.py, signals.py  what a start takes: token, port, Redis; what a process knows of itself; what ends it
-    service.py, imports.py            the parts of a role, put together, and what each imports
+    start.py, process.py, signals.py  what a start takes (token, port, Redis); what a process knows of itself; signals
+    service.py, imports.py            the parts of a role, put together, and the modules that it imports
     supervisor.py                     several processes of a role under one
     embedded.py, server_binary.py     the private Redis, and which server it is
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health

@@ -14,7 +14,7 @@ logger = Events(__name__)
 LOOPBACK = "127.0.0.1"
 
 IMAGE_MARK = "REDIS_SCHEDULER_IMAGE"
-"""A variable of the image: the loopback is then a container's own."""
+"""A variable of the image: with it, loopback is the container's own."""
 
 UNREACHABLE = (
     "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set "
@@ -53,7 +53,7 @@ def announce(role: str, settings: Settings, token: str, listener: socket.socket 
 def _authorization(settings: Settings, token: str) -> str:
     """Return the header as a shell takes it: with the token where a person reads it, who has just started the service.
 
-    What is no terminal is kept, and read by others: a container's log, a file.
+    Output that goes elsewhere is kept and read by others: a container's log, a file.
     """
     if sys.stdout.isatty():
         return f"'Authorization: {token}'"

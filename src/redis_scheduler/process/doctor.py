@@ -1,7 +1,7 @@
-"""The command `redis-scheduler doctor`: examines what Redis holds of the service, prints what is wrong, and repairs it.
+"""The command `redis-scheduler doctor`: examines what Redis holds of the service, prints faults, and repairs them.
 
-Safe at any time, also beside the running service: the audit looks and repairs at one moment, and the ledger is read at
-one.
+It is safe at any time, also beside the running service: the audit looks at a task and repairs it in one script, and the
+ledger is read by one.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ TIMEOUT_S = 5.0
 """One send to Redis and its answer."""
 
 SHOWN_MOST = 100
-"""Faults of a kind that are printed; of more only the number."""
+"""So many faults of a kind are printed; of the rest only the number."""
 
 _LOST = (
     "{count} task was scheduled of which nothing is left; {repair}counted as lost",
@@ -36,12 +36,12 @@ _FOUND = (
 
 
 async def examine(settings: Settings, repairs: bool) -> bool:
-    """Print faults, ledger and verdict; return whether nothing is wrong, or nothing any more.
+    """Print faults, ledger and verdict; return whether nothing is wrong, or all is repaired.
 
-    Raises SettingsError, StartError, StoreUnavailable or StoreFull when Redis cannot be examined; what was repaired
-    before stays so.
+    Raises SettingsError, StartError, StoreUnavailable or StoreFull when Redis cannot be examined; repairs made before
+    that stay.
     """
-    # What the library parts log on the way is said here by the error, in one line.
+    # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
     async with redis_at(settings, _serving) as url:
         client = RedisClient(url, TIMEOUT_S, Keys(tag_of(settings.namespace)))
@@ -57,7 +57,7 @@ async def _serving(server: EmbeddedServer) -> AsyncIterator[None]:
     if not server.has_data:
         data_dir = server.data_dir.absolute()
         raise SettingsError([f"DATA_DIR={data_dir}: holds no data of a service; set DATA_DIR, or REDIS_URL"])
-    # Where another process has the folder, that one runs the server.
+    # If another process has the folder, that one runs the server.
     with contextlib.suppress(FolderInUse):
         await server.start()
     yield
@@ -71,7 +71,7 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
     if repairs and not left:
         missing = await balance(client)
     if missing:
-        # Where other faults were found, theirs may be the cause: it counts as a fault only where it is the only one.
+        # Other faults may be the cause, so it counts as a fault of its own only where there are no others.
         found = found or 1
         _say(_missing(missing, left, repairs))
     ledger = await Views(client).ledger()
@@ -89,7 +89,7 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
 
 
 async def _show(findings: AsyncIterator[Finding], shown: set[Finding]) -> int:
-    """Print the first of each kind that were not shown before; return how many there are."""
+    """Print the findings that were not shown before, SHOWN_MOST of a kind; return how many there are."""
     counts: Counter[str] = Counter()
     async for finding in findings:
         counts[finding.kind] += 1
@@ -110,7 +110,7 @@ def _missing(missing: int, left: int, repairs: bool) -> str:
 
 
 def _table(ledger: Ledger) -> str:
-    """The ledger's equation, a term a line."""
+    """The ledger's equation, one term a line."""
     states = {
         "due": ledger.due,
         "queued": ledger.queued,

@@ -1,12 +1,13 @@
-"""The embedded default: a private Redis or Valkey of the service's own, on a unix socket in the data folder.
+"""The private Redis (or Valkey): the service's own, on a unix socket in the data folder, where REDIS_URL is not set.
 
-start.py calls it when REDIS_URL is not set. What holds, whichever of the two processes is killed and when:
+These rules hold whichever of the two processes is killed, and when:
 
-- One service a folder. Its lock is taken first and given back last; the system drops it with a killed process.
+- One service a folder. It takes the folder's lock first and gives it back last; the system drops the lock of a killed
+  process.
 - One server a folder. A server that outlived a killed service is stopped before the data is opened again.
-- No server opens what a newer one wrote: Redis 6.2 starts empty, silently, on a 7.0 folder. So the version is written
-  to the folder before the server is started; a crash between the two refuses too much, never too little.
-- The append-only file is written before Redis answers and synced every second: a killed server loses nothing (about
+- No server opens what a newer one wrote: Redis 6.2 silently starts empty on a folder of 7.0. So the version is written
+  to the folder before the server starts; after a crash between the two a server may be refused that could have served.
+- The append-only file is written before Redis answers, and synced every second: a killed server loses nothing (about
   two seconds if the disk was stalling), a power cut the last second or two.
 """
 
@@ -35,21 +36,21 @@ from redis_scheduler.stopping import stop_or_interval
 
 logger = Events(__name__)
 
-READY_S = 60.0  # that a new server may stay silent; one that answers LOADING may take as long as it needs
-STOP_S = 10.0  # for a server to flush its file and leave, before SIGKILL
+READY_S = 60.0  # a new server may stay silent for so long; one that answers LOADING may take as long as it needs
+STOP_S = 10.0  # a server that has not written its file and ended by then is killed
 WATCH_S = 0.25  # between two looks at the running server
-RESTART_S = 1.0  # at least, from one start of a dying server to the next
-VERSION_FILE = "redis-version"  # in the folder, from before the first server is started in it
+RESTART_S = 1.0  # the least time from one start of a server that dies to the next
+VERSION_FILE = "redis-version"  # it is in the folder before the first server starts there
 VERSION_BYTES = 1_024  # more than any version has
-LOG_TAIL_BYTES = 65_536  # that are looked at for the last line of the server's log
-SOCKET_PATH_LIMIT = 103  # bytes: macOS has 103, Linux 107, and Redis cuts a longer path off without a word
+LOG_TAIL_BYTES = 65_536  # the last line of the server's log is looked for in so many
+SOCKET_PATH_LIMIT = 103  # bytes: macOS takes 103, Linux 107, and Redis silently cuts off a longer path
 
 
 def _kept_version(path: Path) -> Server:
     try:
         with os.fdopen(private.open_file(path, os.O_RDONLY), "rb") as file:
             written_by = identify(file.read(VERSION_BYTES))
-    except private.NotPrivate:  # which would advise to remove it
+    except private.NotPrivate:  # its text would advise to remove the file
         written_by = None
     if written_by is None:
         rule = "must be a file of this user that holds what last wrote this folder, such as 'redis 7.0.15'"
@@ -73,7 +74,7 @@ def _select(folder: Path) -> Server:
 
 
 def _take_lock(folder: Path) -> int:
-    """Take the folder for this process; it is held until the descriptor is closed, which no child inherits."""
+    """Take the folder for this process, until the descriptor is closed. No child inherits it."""
     descriptor = private.open_file(folder / "lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,8 +91,10 @@ def _take_lock(folder: Path) -> int:
 
 
 def _servers_on(socket: Path) -> list[psutil.Process]:
-    """The server processes of this folder, found by their command lines: a process id kept in a file could be lost,
-    missing (a crash before it is written) or by now another program's."""
+    """The server processes of this folder, by their command lines.
+
+    A process id in a file may be missing after a crash, or have been given to another program.
+    """
     found = []
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.info["name"] in ("redis-server", "valkey-server"):
@@ -103,7 +106,7 @@ def _servers_on(socket: Path) -> list[psutil.Process]:
 
 
 async def _first_line(socket: Path) -> bytes:
-    """What the server answers to PING, or nothing if it does not answer within a second."""
+    """The server's answer to PING, or nothing if there is none within a second."""
     try:
         async with asyncio.timeout(1):
             reader, writer = await asyncio.open_unix_connection(socket)
@@ -131,12 +134,12 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """What a client connects to; good before `start`, and the same after a restart."""
+        """Where clients connect to: known before `start`, and the same after a restart."""
         return f"unix://{quote(os.fsencode(self._socket))}"
 
     @property
     def has_data(self) -> bool:
-        """Whether a server was ever started in the folder, which is only looked at."""
+        """Whether a server was ever started in the folder. Changes nothing there."""
         with explained(self._folder):
             return (self._folder / VERSION_FILE).exists()
 
@@ -148,8 +151,8 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Take the folder, stop a server left in it, start one, and return when it serves.
 
-        Raises StartError with one line that says what to do, FolderInUse where another process runs the server; then
-        nothing is left running or locked by this one.
+        Raises StartError with one line that says what to do, or FolderInUse where another process has the folder; then
+        this one leaves nothing running or locked.
         """
         if (excess := len(os.fsencode(self._socket)) - SOCKET_PATH_LIMIT) > 0:
             raise StartError(
@@ -219,7 +222,7 @@ class EmbeddedServer:
     def _spawn(self, server: Server) -> None:
         self._server = server
         self._started_at = time.monotonic()
-        # No --logfile: what goes wrong before Redis opens that would be said to nobody.
+        # No --logfile: errors from before Redis opens it would be lost.
         options = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         options += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         options += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
@@ -233,7 +236,7 @@ class EmbeddedServer:
                 stderr=log,
                 env={**os.environ, "LC_ALL": "C"},  # from 7.2 on, a locale that is not installed stops the server
                 umask=0o077,
-                start_new_session=True,  # Ctrl-C at the terminal must not reach it: the drain still needs it
+                start_new_session=True,  # Ctrl-C at the terminal must not reach it: the stop of the service still needs it
             )
 
     async def _wait_until_ready(self) -> None:
@@ -254,7 +257,7 @@ class EmbeddedServer:
             await asyncio.sleep(0.02)
 
     def _last_log_line(self) -> str:
-        """The last thing the server said since it was started, without its prefix of pid and time."""
+        """The last line of the server's log since it was started, without process id and time."""
         try:
             with self._log.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))

@@ -1,15 +1,15 @@
 """Health: each process touches a file of its own while its event loop runs; `redis-scheduler health` looks at them.
 
-So a worker, which has no port, can be checked as well as an API. A process that waits for Redis is healthy: to end it
+So a worker, which has no port, can be checked as well as an API. A process that waits for Redis is healthy: a restart
 would mend nothing.
 
-A process holds a lock on its file, which the system drops with the process, however it ends. So a file that was left
-behind is told from a live one whatever has got its process id since: another program, a thread, or, in a container that
-was restarted, the service itself. The files stand in a folder of this user alone (private.py).
+A process holds a lock on its file, and the system drops the lock when the process ends, in whatever way. So a file that
+was left behind is known as such, even if its process id has been given again: to another program, to a thread, or to
+the service itself in a restarted container. The files stand in a folder of this user alone (private.py).
 
-A file's time of change is that of the monotonic clock, which all processes of a machine share: nobody sets that one,
-and it stands still while the machine sleeps. So a beat is as old as it is, whatever the wall clock says. What removes
-old files takes these for files of 1970: one that is removed is made again at the next beat.
+A file's time of change is taken from the monotonic clock, which all processes of a machine share: nobody sets it, and
+it stands still while the machine sleeps. A program that removes old files takes these for files of 1970; a file that
+was removed is made again at the next beat.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from redis_scheduler.logs import Events
 from redis_scheduler.process import private
+from redis_scheduler.stopping import stop_or_interval
 
 logger = Events(__name__)
 
@@ -30,11 +31,11 @@ BEAT_INTERVAL_S = 5.0
 BEAT_MISSED_S = 20.0
 
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # a private folder is made in it
-"""Where the folder may be, unless TMPDIR says it: a read-only container without the first two has the last."""
+"""Where the folder may be, unless TMPDIR is set: a read-only container may have only the last."""
 
 
 def _folders() -> list[Path]:
-    """The folders that may hold the files of this user, best first: the same for the service and for the check."""
+    """The folders that may hold this user's files, best first: the same for the service and for the check."""
     chosen = os.environ.get("TMPDIR", "")
     roots = (chosen,) if os.access(chosen, os.X_OK) else TEMPORARY
     return [Path(root, f"redis-scheduler-{os.geteuid()}") for root in roots if os.access(root, os.X_OK)]
@@ -42,7 +43,7 @@ def _folders() -> list[Path]:
 
 @contextlib.asynccontextmanager
 async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[None]:
-    """Touch this process's file during the block, whenever `is_well` holds; then remove it."""
+    """Within the block, touch this process's file every few seconds while `is_well()`; then remove it."""
     clear()
     ended = asyncio.Event()
     beat = asyncio.create_task(_beat(ended, is_well), name="health")
@@ -54,10 +55,6 @@ async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[N
 
 
 async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
-    from redis_scheduler.stopping import (
-        stop_or_interval,  # here, since the health check needs nothing of Redis' library
-    )
-
     file, has_failed = _BeatFile(), False
     try:
         while not ended.is_set():
@@ -66,7 +63,7 @@ async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
                     file.touch()
                     has_failed = False
                 except OSError as error:
-                    # A full disk or a read-only one ends no delivery; the health check will say no.
+                    # A full or read-only disk stops no delivery; only the health check will say no.
                     if not has_failed:
                         fields = {"error": str(error), "effect": "the health check will say no; set TMPDIR"}
                         logger.warning("beat-failed", **fields)
@@ -110,7 +107,7 @@ class _BeatFile:
                 self.remove()
                 refusals.append(str(error))
             else:
-                return  # removed by another's `clear` before it was locked, it is made anew at the next beat
+                return  # another's `clear` may have removed it before the lock: then the next beat makes it anew
         raise OSError("; ".join(refusals) or "there is no temporary folder")
 
     def remove(self) -> None:
@@ -122,7 +119,7 @@ class _BeatFile:
 
 
 def _open_files(flags: int) -> Iterator[tuple[Path, int]]:
-    """Every file of this user's processes, opened; closed when the next is asked for."""
+    """Open each file of this user's processes in turn; each is closed before the next."""
     for folder in _folders():
         with contextlib.suppress(OSError):
             for path in folder.glob("*.beat"):
@@ -136,7 +133,7 @@ def _open_files(flags: int) -> Iterator[tuple[Path, int]]:
 
 
 def _is_held(descriptor: int, kind: int) -> bool:
-    """Whether the process of a file lives; else the lock is taken until the descriptor is closed."""
+    """Whether the process of a file lives. If not, this takes the lock until the descriptor is closed."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -145,7 +142,7 @@ def _is_held(descriptor: int, kind: int) -> bool:
 
 
 def clear() -> None:
-    """Remove what processes that are gone have left."""
+    """Remove the files of processes that are gone."""
     for path, descriptor in _open_files(os.O_RDWR):
         if not _is_held(descriptor, fcntl.LOCK_EX):
             with contextlib.suppress(OSError):

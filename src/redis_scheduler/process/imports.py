@@ -1,7 +1,7 @@
 """What a process of each role imports, and when.
 
-What only the API or only deliveries need is imported where it is used: uvicorn and aiohttp are half of what a start
-costs, and a supervisor, or a process of one role, does without one of them or both.
+uvicorn and aiohttp are half the cost of a start, and not every process needs both: an API has no use for aiohttp, a
+worker none for uvicorn, a supervisor none for either. So modules that need them are imported where they are used.
 """
 
 import gc
@@ -11,12 +11,12 @@ from redis_scheduler.settings import ALL, API, WORKER
 
 _API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "engine.reclaimer", "engine.worker")
 _PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
-"""What a role needs, and others may do without."""
+"""The modules that only some roles need."""
 
 
 def import_parts(role: str) -> None:
-    """Import what a role consists of; no collection of garbage looks at it."""
-    gc.disable()  # what is imported stays: no collection looks at it, now or later
+    """Import the modules of a role; no collection of garbage ever looks at them."""
+    gc.disable()
     for module in _PARTS[role]:
         importlib.import_module(f"redis_scheduler.{module}")
     gc.freeze()

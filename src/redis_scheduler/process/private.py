@@ -1,8 +1,8 @@
-"""Folders and files of this user alone: what nobody else can have planted, replaced or read.
+"""Folders and files of this user alone: nobody else can have planted, replaced or read them.
 
-Whoever may write into DATA_DIR can give the service a token that they know, or tasks of their own; in the temporary
-folder, which everybody writes, a link can stand where a file is about to be made. So nothing is followed or believed
-that is not this user's, and what is made has its mode whatever the umask is.
+Whoever can write into DATA_DIR could give the service a token that they know, or tasks of their own. In a temporary
+folder everybody can put a link where a file is about to be made. So links and files of others are refused, and the mode
+of a new file does not depend on the umask.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _NO_FILE = (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO)
 
 
 def _others_write(found: os.stat_result) -> bool:
-    """Whether others can write to it. The groups of this process are not others.
+    """Whether others can write to it. Members of this process's groups do not count as others.
 
-    Kubernetes gives all in a volume to the group `fsGroup`, which the process is in, to read and write at each mount.
+    At each mount Kubernetes lets the group `fsGroup`, which the process is in, read and write everything in a volume.
     """
     if found.st_gid in (os.getegid(), *os.getgroups()):
         return bool(found.st_mode & stat.S_IWOTH)
@@ -33,10 +33,10 @@ class NotPrivate(OSError):
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, for this user alone; one that is there must be so.
+    """Make a folder for this user alone, and missing ones above it. If it is there, see that it is this user's alone.
 
-    It may be root's, as a mounted volume is. Raises NotPrivate where it, or a link that leads to it, is another's, or
-    where others can write to it.
+    It may belong to root, as a mounted volume does. Raises NotPrivate where the folder, or a link that leads to it,
+    belongs to another user, or where others can write to it.
     """
     umask = os.umask(0o077)
     try:
@@ -54,10 +54,9 @@ def make_folder(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a file of this user alone, made where there is none; return its descriptor. Its mode is 0600 from then on.
+    """Open a file of this user alone, or make it, with mode 0600; return its descriptor.
 
-    Raises NotPrivate where the name stands for anything but a file of this user that has no other name, and that nobody
-    else can write to.
+    Raises NotPrivate unless it is a plain file of this user, without a second name, to which nobody else can write.
     """
     safe = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:

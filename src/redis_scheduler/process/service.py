@@ -1,13 +1,12 @@
-"""The life of a process: start order, signals, drain.
+"""One role in one process: the API, deliveries, or both; how it starts, and in which order it stops.
 
-Start: the embedded Redis (if there is none), the port, then API, worker, timer and reclaimer. A Redis that is not there
-yet is waited for. Stop, on any signal that would end the process: at once nothing is claimed, promoted or swept any
-more; requests are taken for up to a second more, from who keeps a connection; what is in flight finishes within
-SHUTDOWN_GRACE and is settled, the rest is released; then the embedded Redis stops. A second signal skips the wait. A
-task that dies stops the process, with its error.
+Start: the private Redis (if REDIS_URL is not set), the port, then API, worker, timer and reclaimer, which wait for a
+Redis that is not there yet. Stop, on any signal that would end the process: claims, promotions and sweeps end at once;
+clients that keep a connection may send requests for up to a second more; what is in flight finishes within
+SHUTDOWN_GRACE and is settled, the rest is released; then the private Redis stops. A second signal skips the wait. An
+asyncio task that dies stops the process with its error.
 
-start.py is the outside of this, which the command's own process has; inside runs a Service, or a Supervisor, whose
-children run a Service each.
+start.py is around this in the command's own process. Under a Supervisor each child runs a Service.
 """
 
 import asyncio
@@ -34,29 +33,29 @@ logger = Events(__name__)
 
 
 GC_THRESHOLD = 20_000
-"""Objects that come and stay, until an API's youngest are collected: Python's own 700 cost a tenth of its time.
+"""An API collects its youngest garbage after so many new objects: with Python's own 700 that took a tenth of its time.
 
-Not where deliveries are made: what failed attempts leave behind would come to 50 MB with receivers that send endlessly.
+Processes that deliver keep 700: what failed attempts leave would come to 50 MB with receivers that send endlessly.
 """
 
 
 WORKER_TIMEOUT_S = 3.0
-"""One send of a worker; two and a back-off fit into a lease."""
+"""One send to Redis by a worker: two of them and a back-off fit into a lease."""
 
 
 FILES_OF_ITS_OWN = 64
-"""What an API has open besides its clients' connections: to Redis, logs, libraries that are loaded."""
+"""Descriptors of an API besides its clients' connections: to Redis, logs, libraries."""
 
 
 def _raise_file_limit() -> None:
-    """Allow as many sockets as the system lets this process have: a connection is one."""
+    """Allow this process as many descriptors as the system permits: each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _connections(role: str, wanted: int | None) -> int:
-    """Return how many connections the API takes: clients must leave room for deliveries."""
+    """Return how many connections the API takes: clients must leave descriptors to deliveries."""
     from redis_scheduler.api.server import CONNECTIONS
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -72,7 +71,7 @@ def _connections(role: str, wanted: int | None) -> int:
 
 
 class Service:
-    """What one process does in its role: the API, deliveries, or both."""
+    """One process in its role."""
 
     def __init__(self, process: Process, timing: Timing = DEFAULT) -> None:
         self._process = process
@@ -80,9 +79,9 @@ class Service:
         self._name = process_name()
 
     async def run(self, is_supervised: bool = False) -> None:
-        """Serve until the end of the life; raises the error of a task that died.
+        """Serve until the stop. Raises the error of an asyncio task that died.
 
-        One that is supervised leaves the warnings of Redis' configuration to its supervisor: one log has them once.
+        With `is_supervised` the supervisor warns of Redis' configuration, so that the log has each warning once.
         """
         process = self._process
         import_parts(process.role)
@@ -129,13 +128,13 @@ class Service:
             await client.aclose()
 
     async def run_worker(self) -> None:
-        """Deliver until the end of the life."""
+        """Deliver until the stop."""
         from redis_scheduler.delivery.attempt import Deliverer
         from redis_scheduler.engine.reclaimer import Reclaimer
         from redis_scheduler.engine.worker import Worker
 
         process, settings = self._process, self._process.settings
-        # No delivery without the id, and without Redis there is none anyway.
+        # Each delivery carries the id. Redis must be there for both.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
         client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.keys, process.outage)

@@ -1,6 +1,6 @@
-"""The start of the command's own process: signals, token, port, health, Redis; and its end, in the reverse order.
+"""How the command's own process starts (signals, token, port, health, Redis) and ends, in the reverse order.
 
-Inside runs a Service (service.py), or a Supervisor (supervisor.py) whose children run a Service each.
+Within it runs a Service (service.py), or a Supervisor (supervisor.py) whose children run a Service each.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from redis_scheduler.store.views import Views
 logger = Events(__name__)
 
 API_TIMEOUT_S = 0.9
-"""One send to Redis for a request; two of them are the 2 s within which a client gets its 503."""
+"""One send to Redis for a request: after two of them, within 2 s, a client gets its 503."""
 
 
 @contextlib.asynccontextmanager
 async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
-    """Begin the life of the command's process; what it took and started ends with the block. Raises StartError."""
+    """Start the command's process; all that it took and started ends with the block. Raises StartError."""
     process = Process(role, settings)
     process.listen_for_signals()
     if settings.processes == 1:
-        import_parts(role)  # before the start is told: who waits for that looks at a process that works
+        import_parts(role)  # before the log says `started`, so that the process serves from then on
     process.token = settings.api_auth or kept_token(settings.data_dir)
     for hazard in hazards(settings, process.token, listens=role != WORKER):
         logger.warning("hazard", warning=hazard)
@@ -42,7 +42,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
 
         process.listener = listen(settings.listen_host, settings.port)
     with process.listener or contextlib.nullcontext():
-        # From the first: the embedded Redis may have much to load.
+        # Health first: the private Redis may take long to load its data.
         async with (
             health.beating(lambda: process.is_well()),
             redis_at(settings, functools.partial(_serving, process)) as process.redis_url,
@@ -55,7 +55,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
 
 @contextlib.asynccontextmanager
 async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[None]:
-    """Start the private Redis, and keep it running within the block; a stop while it loads its data ends it."""
+    """Start the private Redis and keep it running within the block. A stop while it loads its data ends it."""
     if await finished(server.start(), process.stop):
         fields = {"server": server.description, "data": str(process.settings.data_dir.absolute())}
         logger.info("embedded-redis", **fields)
@@ -69,13 +69,14 @@ async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[No
 
 
 async def prepare_redis(process: Process, warns: bool) -> None:
-    """Once Redis serves, make the group; if `warns`, say what of its configuration, or in its keys, may do harm."""
+    """Once Redis serves, make the consumer group; with `warns`, say what in its configuration or its keys may do
+    harm."""
     client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
     done = asyncio.Event()
 
     async def check() -> None:
         await client.meet()
-        # At the first contact, and not when it is missed: a Redis that is full by then would refuse it.
+        # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
         for warning in await Views(client).configuration_warnings() if warns else ():
             logger.warning("redis-configuration", warning=warning)

@@ -1,11 +1,11 @@
 """The standard streams of a service: open from the start, and never waited for.
 
-A pipe whose reader stands still takes 64 KiB, a terminal stopped by Ctrl-S nothing: whoever writes there then waits,
-and with it everything that the process does. So a thread does the writing, from a buffer that has a bound: what finds
-it full is dropped and counted, and the log says how much that was as soon as it flows again. Writing without blocking
-would not do: the flag is one for all who share the pipe or the terminal, the shell among them.
+A pipe whose reader stands still takes 64 KiB, a terminal stopped by Ctrl-S nothing: then a writer waits, and the whole
+process with it. So a thread writes, from a bounded buffer. Lines that find the buffer full are dropped and counted, and
+the log tells their number as soon as it flows again. Writing without blocking would not do: the flag belongs to all who
+share the pipe or the terminal, the shell too (docs/decisions/0010).
 
-`redis-scheduler doctor`, `--help` and the like write as any command does: what they say is what they were asked for.
+`redis-scheduler doctor`, `--help` and the like write as any command does: their output is what they are run for.
 """
 
 import atexit
@@ -23,22 +23,22 @@ from redis_scheduler.logs import Events
 logger = Events(__name__)
 
 BUFFER_BYTES = 1_048_576
-"""Most that waits to be written: some 5,000 lines, for a reader that is slow for a moment."""
+"""The buffer: some 5,000 lines, for a reader that is slow for a moment."""
 
 ATOMIC_BYTES = select.PIPE_BUF
-"""A pipe takes so much in one piece; processes that share a log never write into one another's lines of that length."""
+"""A pipe takes so much in one piece: no other process that shares the log writes into such a line."""
 
 TOLD_INTERVAL_S = 1.0
-"""At least, from one line about dropped ones to the next, while a reader is too slow."""
+"""While a reader is too slow, the least time between two lines about dropped ones."""
 
 LAST_WORDS_S = 2.0
-"""How long the end of the process waits for what is left to be written."""
+"""So long the end of the process waits for the last lines."""
 
 
 def open_closed() -> None:
-    """Open on /dev/null what whoever started the process has closed: a socket or file would take its number.
+    """Open /dev/null in the place of standard streams that are closed: else a socket or file would take their numbers.
 
-    First of all, before anything is opened. Then prints go nowhere, where they went.
+    Call it before anything else is opened.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -50,8 +50,8 @@ def open_closed() -> None:
 
 
 def never_wait(name: str) -> None:
-    """From now on nothing that is written to `stdout` or `stderr` is waited for, to the end of the process."""
-    # A terminal may be set to stop whoever writes to it from the background.
+    """From now on no write to this stream (`stdout`, `stderr`) makes the process wait."""
+    # A terminal may be set to stop processes in the background that write to it.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     before = getattr(sys, name)
     output = Output(before.fileno())
@@ -61,20 +61,20 @@ def never_wait(name: str) -> None:
     def finish() -> None:
         stream.flush()
         if output.drain():
-            setattr(sys, name, before)  # the thread does not outlive the interpreter, and may have something to say
+            setattr(sys, name, before)  # the thread ends with the interpreter, which may still have something to say
 
     atexit.register(finish)
 
 
 class Output(io.RawIOBase):
-    """A file that is written to by a thread of its own. Whole lines are dropped where it takes no more."""
+    """A file that a thread of its own writes to. Whole lines are dropped while it takes no more."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        """With what is being written."""
+        self._lines: deque[bytes] = deque()
+        self._lines_bytes = 0
+        """Those that are being written count."""
         self._has_more = threading.Event()
         self._dropped = 0
         self._told_at = 0.0
@@ -97,12 +97,12 @@ class Output(io.RawIOBase):
         """Take a line; return its length, also where it was dropped."""
         line = bytes(data)
         with self._lock:
-            # What tells of dropped lines comes from the thread itself, and is not dropped.
-            if self._waiting_bytes >= BUFFER_BYTES and threading.current_thread() is not self._thread:
+            # The line that tells of dropped ones comes from the thread itself, and is never dropped.
+            if self._lines_bytes >= BUFFER_BYTES and threading.current_thread() is not self._thread:
                 self._dropped += 1
                 return len(line)
-            self._waiting_bytes += len(line)
-            self._waiting.append(line)
+            self._lines_bytes += len(line)
+            self._lines.append(line)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"output-{self._descriptor}", daemon=True)
                 self._thread.start()
@@ -111,11 +111,11 @@ class Output(io.RawIOBase):
         return len(line)
 
     def drain(self, timeout_s: float = LAST_WORDS_S) -> bool:
-        """Wait until all is written, but no longer than that; return whether it was."""
+        """Wait until all is written, for `timeout_s` at most; return whether it was."""
         deadline = time.monotonic() + timeout_s
-        while self._waiting_bytes and time.monotonic() < deadline:
+        while self._lines_bytes and time.monotonic() < deadline:
             time.sleep(0.002)
-        return not self._waiting_bytes
+        return not self._lines_bytes
 
     def _run(self) -> None:
         while True:
@@ -124,17 +124,17 @@ class Output(io.RawIOBase):
             while lines := self._next():
                 was_written = self._write_out(b"".join(lines))
                 with self._lock:
-                    self._waiting_bytes -= sum(map(len, lines))
+                    self._lines_bytes -= sum(map(len, lines))
                     self._dropped += 0 if was_written else len(lines)
                 if was_written:
                     self._tell()
 
     def _next(self) -> list[bytes]:
-        """Take the lines that one write may hold, at least one if there is any."""
+        """Take as many lines as one write may hold, at least one if there is any."""
         lines: list[bytes] = []
         room = ATOMIC_BYTES
-        while self._waiting and (not lines or len(self._waiting[0]) <= room):
-            lines.append(self._waiting.popleft())
+        while self._lines and (not lines or len(self._lines[0]) <= room):
+            lines.append(self._lines.popleft())
             room -= len(lines[-1])
         return lines
 
@@ -143,9 +143,9 @@ class Output(io.RawIOBase):
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody who shares it does not want to wait; this thread may
+            except BlockingIOError:  # another process that shares it has set O_NONBLOCK; this thread may wait
                 select.select((), (self._descriptor,), ())
-            except OSError:  # nobody reads any more, the terminal is gone, the disk is full
+            except OSError:  # the reader or the terminal is gone, or the disk is full
                 self._was_cut = self._was_cut or len(left) < len(data)
                 return False
         self._was_cut = False
@@ -154,7 +154,7 @@ class Output(io.RawIOBase):
     def _tell(self) -> None:
         """Say how many lines were dropped, once there is room again."""
         now = time.monotonic()
-        if self._dropped and (not self._waiting or now >= self._told_at + TOLD_INTERVAL_S):
+        if self._dropped and (not self._lines or now >= self._told_at + TOLD_INTERVAL_S):
             self._told_at = now
             with self._lock:
                 dropped, self._dropped = self._dropped, 0

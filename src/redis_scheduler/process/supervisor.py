@@ -1,17 +1,16 @@
-"""Several processes of a role under one: it starts them, replaces what dies, passes signals on, and does no work
-itself.
+"""The supervisor: it starts several processes of a role, replaces those that die, and passes signals on.
 
-What they share is the supervisor's, as start.py took it: the private Redis, the token, the listening
-socket, from which each child accepts. `python -m redis_scheduler.process.supervisor` is a child: a whole process with its own
-event loop.
+It holds what the children share, as start.py took it: the private Redis, the token, and the listening socket, from
+which each child accepts. A child is `python -m redis_scheduler.process.supervisor`: a whole process with its own event
+loop.
 
-- A child's settings are variables: others can see a command line. It imports nothing from the working folder (-P).
-- A child's stdin is a pipe whose other end only the supervisor holds. At its end of file the supervisor is gone, even
-  if it was killed, and the child stops as on SIGTERM: none goes on unseen.
-- A child has a session of its own, so that the Ctrl-C of a terminal reaches it once, through the supervisor.
-- SIGTERM asks a child to stop, however often it comes, and so does all else that would end it; SIGINT asks for haste. A
-  service manager may signal every process besides the supervisor (systemd does), which must cost no delivery the time
-  it has to finish.
+- A child gets its settings as variables, since others can see a command line. It imports nothing from the working
+  folder (-P).
+- A child's stdin is a pipe whose other end only the supervisor holds. End of file means that the supervisor is gone,
+  even if it was killed; then the child stops as on SIGTERM.
+- A child has a session of its own, so the Ctrl-C of a terminal reaches it once, through the supervisor.
+- SIGTERM asks a child to stop, however often it comes, and so does every other signal that would end it; SIGINT asks
+  for haste. systemd sends SIGTERM to every process of a service, and deliveries must still have their time to finish.
 """
 
 import asyncio
@@ -38,17 +37,17 @@ from redis_scheduler.stopping import stop_or_interval
 logger = Events(__name__)
 
 RESTART_S = 1.0
-"""At least, from one start of a dying child to the next."""
+"""The least time from one start of a child that dies to the next."""
 
 END_S = 10.0
-"""How long a child may take to end beyond what it was given to finish: one that stands still never ends by itself."""
+"""A child that has not ended so long after its grace is killed: one that stands still never ends by itself."""
 
 YOUNG_S = 10.0
-"""Where a child did not live so long, something is wrong: the supervisor is not healthy for as long after it."""
+"""If a child dies younger, something is wrong: the supervisor is not healthy for as long after it."""
 
 
 class Supervisor:
-    """Keeps PROCESSES children running until the end of its life, and returns when all have ended."""
+    """Keeps PROCESSES children running until the stop, and returns when all have ended."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -57,7 +56,7 @@ class Supervisor:
         process.is_well = lambda: time.monotonic() >= self._unwell_until
 
     async def run(self) -> None:
-        """Run the children; a child that dies is no error."""
+        """Run the children. A child that dies is no error."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(prepare_redis(self._process, warns=True), name="prepare-redis")
@@ -67,14 +66,14 @@ class Supervisor:
                         children.create_task(self._keep(), name="child")
                 forwarder.cancel()
         finally:
-            # Only a fault of this program leaves any; the private Redis is about to be stopped under them.
+            # After a fault of this program some may be left, and their private Redis is about to stop.
             self._signal(signal.SIGTERM)
 
     async def _forward_signals(self) -> None:
         process = self._process
         await process.stop.wait()
         if process.listener is not None:
-            process.listener.close()  # else what connects now would wait for nobody
+            process.listener.close()  # else new connections would wait for nobody
         self._signal(signal.SIGTERM)
         await stop_or_interval(process.hurry, process.settings.shutdown_grace + END_S)
         if process.hurry.is_set():
@@ -123,7 +122,7 @@ class Supervisor:
         stop = self._process.stop
         self._children.add(child)
         logger.info("process-started", pid=child.pid)
-        if stop.is_set():  # it was not there yet when the signal was passed on
+        if stop.is_set():  # the child started after the signal had been passed on
             self._signal(signal.SIGTERM)
         code = await child.wait()
         self._children.discard(child)
@@ -137,7 +136,7 @@ def _ending(code: int) -> dict[str, int | str]:
         return {"exit": code}
     with contextlib.suppress(ValueError):
         return {"signal": signal_name(-code)}
-    return {"signal": -code}  # one that has no name
+    return {"signal": -code}  # it has no name
 
 
 async def _run_child(role: str, settings: Settings, listener: socket.socket | None) -> None:
@@ -157,7 +156,7 @@ async def _run_child(role: str, settings: Settings, listener: socket.socket | No
 
 
 def main(role: str, listener: str | None = None) -> int:
-    """Run a child, whose settings are its environment's; return its exit code."""
+    """Run a child with the settings of its environment; return its exit code."""
     for name in ("stdout", "stderr"):
         streams.never_wait(name)
     settings = load(role)

@@ -12,10 +12,10 @@ from redis_scheduler.settings import SECRET_BYTES
 
 
 def kept_token(data_dir: Path) -> str:
-    """Return the API token of the folder, made (192 random bits) and kept there when it has none yet.
+    """Return the API token that the folder keeps; where there is none, make one of 192 random bits and keep it.
 
-    An empty file, which is what a crash between its creation and the write leaves, gets a new token. Raises StartError
-    when the file cannot be read or holds what no Authorization header can carry.
+    An empty file gets a new token, too: a crash between its creation and the write leaves one. Raises StartError where
+    the file cannot be read, or holds what no Authorization header can carry.
     """
     path = data_dir / "token"
     with explained(data_dir):
