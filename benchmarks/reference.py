@@ -9,6 +9,7 @@ from benchmarks import load
 from redis_scheduler.delivery.attempt import KEY_HEADER, Deliverer
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.webhook import split
 
 KEY = "0123456789012345678901"
 
@@ -46,11 +47,14 @@ async def post_with_aiohttp(url: str, bodies: Sequence[bytes], concurrency: int)
 
 async def post_with_deliverer(webhooks: Sequence[str], bodies: Sequence[bytes], concurrency: int) -> None:
     """The part of the service that posts, and nothing else of it: no Redis, no slots, nothing to write down."""
-    remaining = zip(webhooks, bodies, strict=True)
+    records = [
+        Record(0, webhook, 0, None, body, None, *split(webhook)) for webhook, body in zip(webhooks, bodies, strict=True)
+    ]
+    remaining = iter(records)
 
     async def post() -> None:
-        for webhook, body in remaining:
-            outcome = await deliverer.attempt(Claim("0-0", KEY, Record(0, webhook, 0, None, body), 0))
+        for record in remaining:
+            outcome = await deliverer.attempt(Claim("0-0", KEY, record, 0))
             assert outcome.error is None, outcome
 
     async with Deliverer("token", timeout_s=10) as deliverer:

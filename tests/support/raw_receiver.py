@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.webhook import split
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -21,7 +22,7 @@ _numbers = itertools.count()
 
 def claim_of(webhook: str, data: bytes = b"1") -> Claim:
     """Return a claim as a worker gets it."""
-    return Claim(f"{next(_numbers)}-0", "key", Record(0, webhook, 0, None, data), 0)
+    return Claim(f"{next(_numbers)}-0", "key", Record(0, webhook, 0, None, data, None, *split(webhook)), 0)
 
 
 @dataclass

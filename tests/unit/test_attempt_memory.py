@@ -5,6 +5,7 @@ import gc
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.webhook import split
 from tests.support.receiver import receiving
 
 
@@ -26,7 +27,7 @@ async def test_what_a_failed_attempt_had_in_hand_is_free_without_a_collection() 
                 webhooks += [hanging.url, hanging.url.replace("http:", "https:"), "http://[::1]:1/"]
                 for webhook in webhooks:
                     for number in range(3):
-                        record = Record(0, webhook, 0, None, b"1")
+                        record = Record(0, webhook, 0, None, b"1", None, *split(webhook))
                         outcome = await deliverer.attempt(Claim(f"{number}-0", "key", record, 0))
                         assert outcome.error
             del record

@@ -14,15 +14,13 @@ from yarl import URL
 from redis_scheduler.api.diagnosis import RULES, quoted
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.task.record import WEBHOOK_LENGTH
+from redis_scheduler.task.webhook import split
 
 WEBHOOKS_KNOWN, ORIGINS_KNOWN = 128, 4_096
 """Of which it is remembered what is wrong with them: webhooks, and beginnings of some."""
 
 ORIGIN_LENGTH = 300
 """Characters of an origin that are remembered. A longer one is always wrong: a host has 254 at most."""
-
-_ORIGIN = re.compile(r"[^:/?#]+://[^/?#]*")
-"""Scheme and authority of a URL. What has none is no webhook."""
 
 
 def check_webhook(webhook: str) -> None:
@@ -42,11 +40,8 @@ def _problem(webhook: str) -> str:
     """Return what is wrong with a webhook, or nothing."""
     if not webhook.isprintable() or " " in webhook:
         return _character_problem(webhook)
-    origin = _ORIGIN.match(webhook)
-    if origin is None:
-        return _url_problem(webhook)
-    text = origin[0]
-    return _origin_problem(text) if len(text) <= ORIGIN_LENGTH else _url_problem(text)
+    origin, _ = split(webhook)
+    return _origin_problem(origin) if 0 < len(origin) <= ORIGIN_LENGTH else _url_problem(webhook)
 
 
 _BAD_HOST = "must have a host name or address that can exist"

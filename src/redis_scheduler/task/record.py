@@ -14,12 +14,17 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
+from redis_scheduler.task.webhook import split
+
 
 class Record(msgspec.Struct, frozen=True):
     """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body.
 
     `unknown`: a member that only a newer version can have written. Such a task is not delivered without it, but left to
     a worker that knows it; webhook, ttl and type are empty where they could not be read.
+
+    `origin` and `target`: the webhook's parts (webhook.py), so that nothing that delivers has to look for them. Empty where
+    the API cannot have taken the webhook, and in a record with an unknown member.
     """
 
     due: int
@@ -28,6 +33,8 @@ class Record(msgspec.Struct, frozen=True):
     type: str | None = None
     data: bytes | None = None
     unknown: str | None = None
+    origin: str = ""
+    target: str = ""
 
 
 UNREADABLE = Record(0, "", 0)
@@ -42,7 +49,7 @@ WEBHOOK_LENGTH = 4_096
 """Characters of a webhook that the API takes. Of a longer one, which foreign hands wrote, nothing is remembered."""
 
 WEBHOOKS_KEPT, ORIGINS_KEPT = 128, 1_024
-"""Of which it is remembered that they can be webhooks, and the beginnings of some: tasks for a host are many."""
+"""Webhooks whose parts are remembered, and origins of which it is remembered that they can be some."""
 
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that can be written."""
@@ -74,44 +81,47 @@ def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | N
 
 
 def decode_record(stored: bytes) -> Record:
-    """Return the record from its bytes.
+    """Return the record from its bytes. Raises ValueError, or RecursionError, where they are none.
 
     Inside a JSON string a quote is always escaped, so the first `,"data":` is the member and not text.
     """
     head, member, tail = stored.partition(_DATA_MEMBER)
     decoded = _decode_head(head + b"}" if member else head)
-    return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, tail[:-1] if member else None)
+    webhook = decoded.webhook
+    # What is longer than the API takes is not remembered: foreign hands could fill the memory with it.
+    origin, target = (_parts_remembered if len(webhook) <= WEBHOOK_LENGTH else _parts)(webhook)
+    data = tail[:-1] if member else None
+    return Record(decoded.due, webhook, decoded.ttl, decoded.type, data, None, origin, target)
 
 
-def _may_be_ours(webhook: str) -> bool:
-    """Whether the API may have taken this webhook. Raises ValueError for what is no URL at all."""
-    parts = webhook.split("/", 3)
-    if len(parts) < 3 or parts[1] or len(parts[0]) + len(parts[2]) > WEBHOOK_LENGTH:
-        return False
-    if not _is_origin(parts[0], parts[2]):
-        return False
+def _parts(webhook: str) -> tuple[str, str]:
+    """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError for
+    what is no URL at all."""
+    if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
+        return _NO_PARTS
+    origin, target = split(webhook)
+    if not origin or not _is_origin(origin):
+        return _NO_PARTS
     # A control character could end a line of the request's head.
-    return webhook.isprintable() and " " not in webhook
+    return (origin, target) if webhook.isprintable() and " " not in webhook else _NO_PARTS
 
 
-_may_be_ours_remembered = lru_cache(WEBHOOKS_KEPT)(_may_be_ours)
+_NO_PARTS = ("", "")
+_parts_remembered = lru_cache(WEBHOOKS_KEPT)(_parts)
 
 
 @lru_cache(ORIGINS_KEPT)
-def _is_origin(scheme: str, authority: str) -> bool:
-    return bool(urlsplit(f"{scheme}//{authority}").netloc)
+def _is_origin(origin: str) -> bool:
+    return bool(urlsplit(origin).netloc)
 
 
 def read_record(stored: bytes) -> Record:
     """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
     try:
         record = decode_record(stored)
-        # What is longer than the API takes is not remembered: foreign hands could fill the memory with it.
-        look = _may_be_ours_remembered if len(record.webhook) <= WEBHOOK_LENGTH else _may_be_ours
-        is_possible = 0 <= record.due <= LAST_MS and look(record.webhook)
     except (ValueError, RecursionError):
         return _newer_record(stored) or UNREADABLE
-    return record if is_possible else UNREADABLE
+    return record if record.origin and 0 <= record.due <= LAST_MS else UNREADABLE
 
 
 def _newer_record(stored: bytes) -> Record | None:
