@@ -125,7 +125,8 @@ class Model:
 
     def _claim(self, entry: Entry) -> Claim:
         task = self._by_key[entry.key]
-        return Claim(entry.id, entry.key, Record(0, f"http://{task.host}/", 0), task.attempts, entry.tries)
+        record = Record(0, f"http://{task.host}/", 0, origin=f"http://{task.host}", target="/")
+        return Claim(entry.id, entry.key, record, task.attempts, entry.tries)
 
     # What the timer and the claim loop ask for
 

@@ -3,7 +3,13 @@
 import pytest
 
 from redis_scheduler.engine import hosts
-from redis_scheduler.engine.hosts import Hosts, host_of
+from redis_scheduler.engine.hosts import Hosts
+from redis_scheduler.task.webhook import split
+
+
+def host_of(webhook: str) -> str:
+    origin, _ = split(webhook)
+    return hosts.host_of(origin)
 
 
 def test_hosts_that_nothing_came_for_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +45,9 @@ def test_a_host_is_one_however_it_is_written(spellings: list[str]) -> None:
 
 
 def test_hosts_are_told_apart() -> None:
-    hosts = [*("a", "a:8080", "b", "a.example", "127.0.0.1", "127.0.0.2", "[::1]", "[::2]", "[fe80::1%25lo]")]
+    names = [*("a", "a:8080", "b", "a.example", "127.0.0.1", "127.0.0.2", "[::1]", "[::2]", "[fe80::1%25lo]")]
     urls = [
-        f"{scheme}://{host}/" for scheme in ("http", "https") for host in hosts if scheme == "http" or ":8" not in host
+        f"{scheme}://{host}/" for scheme in ("http", "https") for host in names if scheme == "http" or ":8" not in host
     ]
     assert len({host_of(url) for url in urls}) == len(urls)
 

@@ -20,7 +20,8 @@ NOW = 1000.0
 
 def claim(host: str = "slow", tries: int = 1, data: bytes | None = None) -> Claim:
     number = next(NUMBERS)
-    return Claim(f"{number}-0", f"key-{number}", Record(due=0, webhook=f"http://{host}/", ttl=0, data=data), 0, tries)
+    record = Record(due=0, webhook=f"http://{host}/", ttl=0, data=data, origin=f"http://{host}", target="/")
+    return Claim(f"{number}-0", f"key-{number}", record, 0, tries)
 
 
 def begun(slots: Slots) -> list[Claim]:
@@ -111,7 +112,7 @@ def test_two_hosts_leave_slots_to_a_third() -> None:
     for _ in range(300):
         slots.add(claim("a"), NOW)
         slots.add(claim("b"), NOW)
-    held = Counter(host_of(one.record.webhook) for one in begun(slots))
+    held = Counter(host_of(one.record.origin) for one in begun(slots))
     assert abs(held["a:80"] - held["b:80"]) <= 1
     assert len(begin(slots, 10, "c")) == 7
 

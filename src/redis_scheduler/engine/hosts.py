@@ -62,9 +62,9 @@ class Hosts:
         self._newer: dict[str, Host] = {}
         self._older: dict[str, Host] = {}
 
-    def of(self, webhook: str) -> Host:
-        """Return the host of a webhook: the same one while anything of it is here."""
-        name = host_of(webhook)
+    def of(self, origin: str) -> Host:
+        """Return the host of a webhook with this origin: the same one while anything of it is here."""
+        name = host_of(origin)
         host = self._newer.get(name)
         if host is None:
             if len(self._newer) >= HOSTS_MOST // 2:
@@ -76,21 +76,13 @@ class Hosts:
         return host
 
 
-def host_of(webhook: str) -> str:
-    """Return host and port of a URL that was checked when it was scheduled: the same for every spelling of them."""
-    parts = webhook.split("/", 3)
-    authority = parts[2]
-    if "?" in authority or "#" in authority:
-        authority = authority.replace("#", "?").partition("?")[0]
-    return _canonical(parts[0], authority)
-
-
 @lru_cache(HOSTS_MOST)
-def _canonical(scheme: str, authority: str) -> str:
+def host_of(origin: str) -> str:
+    """Return host and port of an origin that was checked when it was scheduled: the same for every spelling of them."""
     try:
-        url = URL(f"{scheme}//{authority}")
+        url = URL(origin)
     except ValueError:  # a record that foreign hands wrote
-        return authority.lower()
+        return origin.partition("//")[2].lower()
     host = _address((url.raw_host or "").removesuffix("."))
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
 

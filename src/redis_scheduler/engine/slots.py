@@ -185,7 +185,7 @@ class Slots:
     def add(self, claim: Claim, now: float) -> None:
         """Let a claim stand in its host's line."""
         self._now = now
-        host = self._hosts.of(claim.record.webhook)
+        host = self._hosts.of(claim.record.origin)
         if not host.line:
             self._lines.append(host)
         host.line.append(claim)
