@@ -26,15 +26,8 @@ from redis_scheduler.store.claims import Claims, Promotion
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
-from redis_scheduler.task.record import (
-    DEFAULT_TYPE,
-    UNREADABLE,
-    UNREADABLE_ERROR,
-    LastFailure,
-    encode_failure,
-    newer_error,
-)
-from redis_scheduler.task.retry import Policy, Transition, is_poison
+from redis_scheduler.task.record import DEFAULT_TYPE
+from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Policy, Transition, before_attempt, decide
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
@@ -148,31 +141,13 @@ class Worker:
             if claim.id in self._in_flight:
                 continue
             self._in_flight[claim.id] = claim
-            if claim.record is UNREADABLE:
-                self._bury(claim, UNREADABLE_ERROR)
-            elif claim.record.unknown is not None:
-                self._leave_to_newer(claim, claim.record.unknown)
-            elif is_poison(claim.tries, self._timing):
-                self._bury(claim, f"worker lost: {claim.tries - 1} workers ended during the delivery")
+            if (decision := before_attempt(claim, self._timing)) is not None:
+                self._end(claim, decision)
             elif self._is_stopping:
                 self._outcomes.release([claim])
             else:
                 self._slots.add(claim, now)
         self._fill_slots()
-
-    def _leave_to_newer(self, claim: Claim, unknown: str) -> None:
-        """Defer a task that a newer version wrote, without an attempt: what it does not know would be missing."""
-        self._outcomes.unsettled(Transition.DEFER, Unsettled(claim, b"", self._timing.newer_delay_ms, counts=False))
-        error = newer_error(unknown)
-        if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
-            self._unknown_told.add(error)
-            fields = {"key": claim.key, "error": error, "again_in_s": self._timing.newer_delay_ms // 1000}
-            logger.warning("left-to-newer", **fields)
-
-    def _bury(self, claim: Claim, error: str) -> None:
-        """Bury a task without an attempt."""
-        failure = encode_failure(LastFailure(error, 0))
-        self._add_failed(Transition.BURY, Unsettled(claim, failure, counts=False), error)
 
     def _fill_slots(self) -> None:
         while (claim := self._next()) is not None:
@@ -238,42 +213,44 @@ class Worker:
         finally:
             del self._running[claim.id]
             self._slots.end(claim)
-        if outcome.error is None:
-            self._outcomes.settle(claim)
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("delivered", **_fields(claim, outcome))
-        elif outcome.is_local:
-            self._outcomes.release([claim])
-        else:
-            self._fail(claim, outcome)
+        self._end(claim, decide(self._policy, outcome, claim.attempts, self._timing), outcome)
         self._may_have_room.set()
         self._look_at_lines()
 
-    def _fail(self, claim: Claim, outcome: Outcome) -> None:
-        error = outcome.error or ""
-        transition = self._policy.after_failure(claim.attempts, self._timing)
-        failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
-        self._add_failed(transition, Unsettled(claim, failure, self._policy.delay_ms), error, outcome)
+    def _end(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
+        """Have it written what was decided of a claim, and say so in the log."""
+        if decision is SETTLED:
+            self._outcomes.settle(claim)
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("delivered", **_fields(claim, outcome))
+        elif decision is RELEASED:
+            self._outcomes.release([claim])
+        else:
+            unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
+            self._outcomes.unsettled(decision.transition, unsettled)
+            if claim.record.unknown is not None:
+                self._tell_newer(claim, decision)
+            else:
+                self._tell_unsettled(claim, decision, outcome)
 
-    def _add_failed(
-        self, transition: Transition, failed: Unsettled, error: str, outcome: Outcome | None = None
-    ) -> None:
-        self._outcomes.unsettled(transition, failed)
-        level = logging.WARNING if transition is Transition.BURY else logging.INFO
-        if logger.isEnabledFor(level):
-            logger.log(level, transition.value, **self._failure_fields(transition, failed, error, outcome))
-
-    def _failure_fields(
-        self, transition: Transition, failed: Unsettled, error: str, outcome: Outcome | None
-    ) -> dict[str, object]:
-        claim = failed.claim
-        fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": error}
+    def _tell_unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> None:
+        is_last = decision.transition is Transition.BURY
+        level = logging.WARNING if is_last else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": decision.error}
         if outcome is not None and outcome.answer:
             fields["answer"] = self._deliverer.excerpt(outcome.answer)
-        if transition is not Transition.BURY:
+        if not is_last:
             fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
-            fields["next"] = rfc3339(int(time.time() * 1000) + failed.delay_ms)
-        return fields
+            fields["next"] = rfc3339(int(time.time() * 1000) + decision.delay_ms)
+        logger.log(level, decision.transition.value, **fields)
+
+    def _tell_newer(self, claim: Claim, decision: Decision) -> None:
+        error = decision.error
+        if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
+            self._unknown_told.add(error)
+            logger.warning("left-to-newer", key=claim.key, error=error, again_in_s=decision.delay_ms // 1000)
 
     # Claiming
 
