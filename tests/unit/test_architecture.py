@@ -1,0 +1,113 @@
+"""ARCHITECTURE.md is a map of what there is: each name, file, script, key and state that it tells of exists."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import redis_scheduler
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.task.record import record_tail
+from tests.scripts import states
+from tests.unit.test_documents import section, text_of
+
+HOUSE = Path(redis_scheduler.__file__).parent
+LUA = HOUSE / "store/lua"
+TEXT = text_of("ARCHITECTURE.md")
+LINES_MOST = 200
+TAG = "{rs:0}"
+
+
+@cache
+def names_in(file: str) -> set[str]:
+    """The classes, functions, constants, methods and attributes of a module, as `name` and `Class.name`."""
+    found: set[str] = set()
+
+    def add(owner: str, body: list[ast.stmt]) -> None:
+        for node in body:
+            match node:
+                case ast.ClassDef(name=name):
+                    found.add(owner + name)
+                    add(f"{owner}{name}.", node.body)
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    found.add(owner + name)
+                case ast.Assign(targets=targets):
+                    found.update(owner + target.id for target in targets if isinstance(target, ast.Name))
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    found.add(owner + name)
+
+    add("", ast.parse((HOUSE / file).read_text()).body)
+    return found
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of a section's table, less its head."""
+    lines = [line for line in section("ARCHITECTURE.md", title).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_it_is_a_map_and_no_book() -> None:
+    assert len(TEXT.splitlines()) <= LINES_MOST
+
+
+def test_each_name_that_it_tells_of_stands_in_its_file() -> None:
+    named = re.findall(r"`([\w/]+\.py): ([\w.]+)`", TEXT)
+    assert len(named) > 30
+    assert [f"{file}: {name}" for file, name in named if name not in names_in(file)] == []
+
+
+def test_each_method_that_it_tells_of_without_a_file_is_one_of_a_file_told_of_before() -> None:
+    for line in TEXT.splitlines():
+        files = re.findall(r"`([\w/]+\.py): ", line)
+        for name in re.findall(r"`([A-Z]\w+\.\w+)`", line):
+            assert any(name in names_in(file) for file in files), name
+
+
+def test_each_file_and_script_that_it_tells_of_is_there() -> None:
+    for name in re.findall(r"`([\w/]+\.py)", TEXT):
+        assert (HOUSE / name).is_file(), name
+    for name in re.findall(r"`(\w+\.lua)`", TEXT):
+        assert (LUA / name).is_file(), name
+    for name in re.findall(r"\b(tests/[\w/]+\.py)", TEXT):
+        assert (HOUSE.parents[1] / name).is_file(), name
+
+
+def test_its_rooms_are_the_rooms() -> None:
+    assert {row[0].strip("`") for row in rows("Rooms")} == {path.parent.name for path in HOUSE.glob("*/__init__.py")}
+
+
+def test_its_table_of_scripts_has_each_script() -> None:
+    named = [name for row in rows("Scripts") for name in row[0].split(", ")]
+    assert sorted(named) == sorted(path.stem for path in LUA.glob("*.lua"))
+
+
+def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
+    keys = Keys(TAG)
+    attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
+    attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
+    attribute_of = {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
+    table = {row[0].strip("`"): row[3] for row in rows("Keys")}
+    assert table.keys() == attribute_of.keys()
+    for key, writers in table.items():
+        scripts = set(re.findall(r"\w+", writers)) & {path.stem for path in LUA.glob("*.lua")}
+        for script in scripts - {"type"}:
+            header = (LUA / f"{script}.lua").read_text().partition("\n-- ARGV")[0].partition("\n-- KEYS")[2]
+            words = set(re.findall(r"\w+", header))
+            assert {attribute_of[key], key} & words or "type" in key, (key, script)
+
+
+def test_its_states_are_those_that_the_scripts_are_tried_in() -> None:
+    tried = {state.place for state in vars(states).values() if isinstance(state, states.State)} - {"missing"}
+    named = {"due" if row[0] == "scheduled" else row[0] for row in rows("States")}
+    assert named == tried
+
+
+def test_a_record_looks_as_it_says() -> None:
+    tail = record_tail("http://localhost/", 1, "mail", b"1").decode()
+    (shown,) = re.findall(r"`(\{\"due\".*?\})`", TEXT)
+    assert re.findall(r'"(\w+)":', shown) == ["due", *re.findall(r'"(\w+)":', tail)]
+
+
+def test_its_glossary_explains_each_word_once() -> None:
+    words = [word for row in rows("Glossary") for word in row[0].split(", ")]
+    assert len(words) == len(set(words)) > 20
