@@ -16,7 +16,6 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.worker import PROMOTED_MOST
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.writes import NewTask
@@ -261,7 +260,7 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
         store = Store(measured, "eleventh")
 
         async def promote() -> None:
-            promotion = await store.promote(claims=PROMOTED_MOST)
+            promotion = await store.promote(claims=DEFAULT.promoted_most)
             await store.release(promotion.claims)
 
         started = time.monotonic()

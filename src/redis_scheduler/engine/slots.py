@@ -57,6 +57,9 @@ RETURN_STEP_S = 0.1
 
 WELL_AGAIN = 1.5
 
+PROMOTED_SHARE = 10
+"""One slot in so many may be taken with promotions, beyond those that the claim under way may bring."""
+
 WELL, NEW, ASKED_FOR, DOUBTFUL = Kind
 
 
@@ -95,6 +98,8 @@ class Slots:
         """Deliveries that have ended, since ever."""
         self.coming_free = 0
         """Slots that come free while a claim is under way: so many may stand in line for them."""
+        self.passed = 0
+        """Claims that went back as surplus since this was last set to 0."""
 
     @property
     def in_line(self) -> int:
@@ -116,6 +121,39 @@ class Slots:
         """
         shared = self._concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
+
+    def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
+        """Return how many entries a claim may bring, where so many claims are loading and failures unwritten; 0 or less:
+        none.
+
+        At least one where all is quiet, even if it must wait in its host's line: of a host that has none here nothing
+        is ever known. Where the last claim brought surplus, more are claimed to reach the tasks behind that; but not
+        while many claims wait in lines. A batch at most, and no more while two batches of failures wait for Redis.
+        """
+        limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
+        if self.in_line <= self.coming_free + self.reserve:
+            limit += 2 * self.passed
+        return min(limit, batch_limit, 2 * batch_limit - unwritten)
+
+    def promotable(self, loading: int, claim_limit: int, most: int) -> int:
+        """Return how many entries a promotion may claim, `most` at most, where the claim under way may bring
+        `claim_limit`.
+
+        None while slow hosts crowd the slots: other workers come first.
+        """
+        if self.is_crowded:
+            return 0
+        free = self.free - self.reserve - loading
+        share = self._concurrency // PROMOTED_SHARE - max(0, claim_limit - free)
+        return max(0, min(share, free, most))
+
+    @property
+    def reclaimable(self) -> int:
+        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no
+        line stands, one may wait."""
+        wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
+        # What lost its worker comes by no other way; of what is stuck there must not be ever more.
+        return max(0, min(wanted, self._concurrency - self.stuck))
 
     @property
     def is_crowded(self) -> bool:
@@ -320,6 +358,7 @@ class Slots:
                 host.is_told = True
                 logger.warning("receiver-slow", host=host.name, in_flight=host.running)
         self._leave([claim for claim, _ in found])
+        self.passed += len(found)
         return found
 
     def _return_s(self, host: Host, claim: Claim) -> float:

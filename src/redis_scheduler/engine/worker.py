@@ -32,12 +32,6 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
 
-PROMOTED_SHARE = 10
-"""One slot in so many may be taken with promotions, beyond those that the claim under way may bring."""
-
-PROMOTED_MOST = 50
-"""Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
-
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
 
@@ -63,8 +57,6 @@ class Worker:
         self._concurrency = concurrency
         self._timing = timing
         self._slots = Slots(concurrency, timing.period_s)
-        self._passed = 0
-        """Claims of the last batch that went back at once, as surplus of slow receivers."""
         self._in_flight: dict[str, Claim] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._outcomes = Outcomes(store, self._on_written, timing)
@@ -85,14 +77,8 @@ class Worker:
 
     @property
     def reclaimable_slots(self) -> int:
-        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no
-        line stands, one may wait."""
-        if self._is_stopping or not self._is_leased:
-            return 0
-        slots, free = self._slots, self._slots.free
-        wanted = max(free - slots.reserve, min(free, slots.reserve), int(not slots.in_line))
-        # What lost its worker comes by no other way; of what is stuck there must not be ever more.
-        return max(0, min(wanted, self._concurrency - slots.stuck))
+        """Entries that the sweep may take."""
+        return 0 if self._is_stopping or not self._is_leased else self._slots.reclaimable
 
     @property
     def retry_delay_ms(self) -> int:
@@ -123,16 +109,10 @@ class Worker:
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
         # A link that takes no more than one record at a time must not hold the timer up with any.
-        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1 or self._slots.is_crowded:
+        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1:
             return 0
-        free = self._free_to_claim
-        share = self._concurrency // PROMOTED_SHARE - max(0, self._claim_limit - free)
-        return max(0, min(share, free, PROMOTED_MOST, self.intake.load_limit))
-
-    @property
-    def _free_to_claim(self) -> int:
-        """Slots for new claims: not those kept for retries, nor those that what is loading will take."""
-        return self._slots.free - self._slots.reserve - len(self.intake.loading)
+        most = min(self._timing.promoted_most, self.intake.load_limit)
+        return self._slots.promotable(len(self.intake.loading), self._claim_limit, most)
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
@@ -178,7 +158,6 @@ class Worker:
     def _give_way(self) -> None:
         """Send back what must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
-            self._passed += 1
             self._outcomes.unsettled(Transition.DEFER, Unsettled(claim, b"", round(delay_s * 1000), counts=False))
 
     def _on_period(self) -> None:
@@ -258,19 +237,12 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
-        # At least one, even if it must wait in its host's line: of a host that has none here nothing is ever known.
-        limit = max(self._free_to_claim, int(slots.free > 0 and not slots.in_line and not self.intake.loading))
-        if slots.in_line <= slots.coming_free + slots.reserve:
-            # The last claim brought tasks that went back at once, since their hosts are slow. More are claimed this
-            # time, to reach those behind them; but not while many claims wait in lines.
-            limit += 2 * self._passed
-        batch_limit = self._timing.batch_limit
-        limit = min(limit, batch_limit, 2 * batch_limit - len(self._outcomes.failed))
+        limit = slots.claimable(len(self.intake.loading), self._timing.batch_limit, len(self._outcomes.failed))
         if limit <= 0:
             self._may_have_room.clear()
             await self._may_have_room.wait()
             return
-        ended, self._passed = self._slots.ended, 0
+        ended, slots.passed = slots.ended, 0
         # This worker might only send back what it claims. So it does not wait there: workers with room come first.
         may_wait = not slots.is_crowded
         self._claim_limit = limit

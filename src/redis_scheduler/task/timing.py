@@ -61,6 +61,9 @@ class Timing:
     load_bytes: int = 1_048_576
     """Of records in one load: a millisecond or two of Redis."""
 
+    promoted_most: int = 50
+    """Claims of one promotion: with their tasks half a millisecond of Redis, besides the move."""
+
     promoted_bytes: int = 65_536
     """Of records claimed with one promotion, and one record: more is left to the claims that wait for it."""
 
