@@ -6,7 +6,8 @@ import aiohttp
 from yarl import URL
 
 from benchmarks import load
-from redis_scheduler.delivery.attempt import KEY_HEADER, Deliverer
+from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.delivery.request import KEY_HEADER
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.webhook import split

@@ -12,7 +12,7 @@ import time
 from yarl import URL
 
 from benchmarks import reference, script
-from redis_scheduler.delivery.attempt import KEY_HEADER
+from redis_scheduler.delivery.request import KEY_HEADER
 
 LEAD_S = 0.5
 """From the start to the first due time."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from redis_scheduler.delivery.attempt import INSTANCE_HEADER
+from redis_scheduler.delivery.request import INSTANCE_HEADER
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient

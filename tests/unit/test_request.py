@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.delivery.attempt import Deliverer
-from redis_scheduler.delivery.request import Requests
+from redis_scheduler.delivery.request import RequestBuilder
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.record import read_record, record_tail
 from tests.support.raw_receiver import OK, answering, claim_of, says
 
 TARGETS = {
@@ -55,8 +57,58 @@ HOSTS = {
 
 
 async def head_of(webhook: str) -> list[str]:
-    _, head = Requests("X: 1\r\n").head(webhook)
+    _, request = RequestBuilder("X: 1\r\n").build(claim_of(webhook))
+    head, _, _ = request.decode().partition("Schedule-Key: ")
     return head.split("\r\n")
+
+
+COMMON = (
+    b"Content-Type: application/json\r\nAuthorization: token\r\nUser-Agent: test\r\n"
+    b"Schedule-Instance: 0123456789012345678901\r\n"
+)
+SAMPLES = {
+    ("http://Host.example:8080/a/../b%7E?c=d#e", b'{"a": "\xc3\xbc"}', 0): (
+        ("host.example", 8080, False),
+        b"POST /a/../b%7E?c=d HTTP/1.1\r\nHost: host.example:8080\r\n"
+        + COMMON
+        + b'Schedule-Key: key\r\nSchedule-Attempt: 1\r\nContent-Length: 11\r\n\r\n{"a": "\xc3\xbc"}',
+    ),
+    ("https://bücher.example/ü?ü=€", None, 9): (
+        ("xn--bcher-kva.example", 443, True),
+        b"POST /%C3%BC?%C3%BC=%E2%82%AC HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n"
+        + COMMON
+        + b"Schedule-Key: key\r\nSchedule-Attempt: 10\r\nContent-Length: 0\r\n\r\n",
+    ),
+    ("http://[::1]?q", b"[]", 0): (
+        ("::1", 80, False),
+        b"POST /?q HTTP/1.1\r\nHost: [::1]\r\n"
+        + COMMON
+        + b"Schedule-Key: key\r\nSchedule-Attempt: 1\r\nContent-Length: 2\r\n\r\n[]",
+    ),
+}
+"""Requests to the byte: receivers may sign, log and compare them."""
+
+
+@pytest.mark.parametrize("given", SAMPLES)
+async def test_a_request_is_the_same_to_the_byte(given: tuple[str, bytes | None, int]) -> None:
+    webhook, data, attempts = given
+    record = read_record(b'{"due":1' + record_tail(webhook, 0, None, data))
+    origin, request = RequestBuilder(COMMON.decode()).build(Claim("1-1", "key", record, attempts))
+    assert (origin.key, request) == SAMPLES[given]
+
+
+async def test_nothing_is_sent_without_a_scheme() -> None:
+    record = read_record(b'{"due":1' + record_tail("//host/", 0, None, None))
+    async with Deliverer("token", 5) as deliverer:
+        outcome = await deliverer.attempt(Claim("1-1", "key", record, 0))
+    assert outcome.error == "ValueError"
+
+
+async def test_what_an_origin_has_is_made_once() -> None:
+    builder = RequestBuilder("X: 1\r\n")
+    for number in range(10):
+        builder.build(claim_of(f"http://host/{number}?signature={number}"))
+    assert builder._origin.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("given", TARGETS)

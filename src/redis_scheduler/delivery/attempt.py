@@ -17,7 +17,7 @@ from redis_scheduler import __version__
 from redis_scheduler.delivery.connection import AnswerError, Connection, ConnectionClosed
 from redis_scheduler.delivery.connector import Connector, Names
 from redis_scheduler.delivery.pool import Pool
-from redis_scheduler.delivery.request import Origin, Requests
+from redis_scheduler.delivery.request import INSTANCE_HEADER, Origin, RequestBuilder
 from redis_scheduler.logs import Events, excerpt, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
@@ -28,10 +28,6 @@ logger = Events(__name__)
 
 ERROR_LENGTH = 200
 """Characters of an error that are kept with a failed task."""
-
-KEY_HEADER = "Schedule-Key"
-ATTEMPT_HEADER = "Schedule-Attempt"
-INSTANCE_HEADER = "Schedule-Instance"
 
 LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, socket.EAI_SYSTEM}
 
@@ -56,7 +52,7 @@ class Deliverer:
         self._headers = (
             f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: redis-scheduler/{__version__}\r\n"
         )
-        self._requests = Requests(self._headers)
+        self._builder = RequestBuilder(self._headers)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: Connector
@@ -75,7 +71,7 @@ class Deliverer:
 
     def carry(self, instance: str) -> None:
         """Let each request from now on carry the id of the deployment."""
-        self._requests = Requests(f"{self._headers}{INSTANCE_HEADER}: {instance}\r\n")
+        self._builder = RequestBuilder(f"{self._headers}{INSTANCE_HEADER}: {instance}\r\n")
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""
@@ -85,8 +81,7 @@ class Deliverer:
         connection: Connection | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                origin, head = self._requests.head(claim.record.webhook)
-                request = _whole(head, claim)
+                origin, request = self._builder.build(claim)
                 connection = self._pool.take(origin.key)
                 if connection is None or not await self._is_answered_on_kept(connection, request, claim, origin):
                     connection = None
@@ -138,12 +133,6 @@ class Deliverer:
             connection.close_in_order(REST_OF_REQUEST_S)
         else:
             self._pool.give_back(origin.key, connection)
-
-
-def _whole(head: str, claim: Claim) -> bytes:
-    body = claim.record.data or b""
-    end = f"{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return b"".join((head.encode(), end.encode(), body))
 
 
 def _let_go(problem: BaseException) -> None:

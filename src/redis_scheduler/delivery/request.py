@@ -1,7 +1,6 @@
-"""The bytes of a delivery's request: from the webhook what goes into its first two lines, and where to connect."""
+"""The bytes of a delivery's request, and where they go. A new header of a request belongs into `RequestBuilder.build`."""
 
 import asyncio
-import re
 import string
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,47 +9,55 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-ORIGINS_MOST = 4_096
-"""Scheme and authority of webhooks, whose parsed form is kept."""
+from redis_scheduler.task.claim import Claim
 
-_PARTS = re.compile(r"([^:]+://[^/?#]*)([^#]*)")
-"""Of a URL that was checked when it was scheduled: scheme and authority, path and query. A fragment is never sent."""
+ORIGINS_MOST = 4_096
+"""Origins of webhooks, of which all is kept that their requests have in common."""
+
+KEY_HEADER = "Schedule-Key"
+ATTEMPT_HEADER = "Schedule-Attempt"
+INSTANCE_HEADER = "Schedule-Instance"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A receiver, as the connector is asked for it, as connections are kept by it, and as its requests name it."""
+    """A receiver: as the connector is asked for it, as connections are kept by it, and what all its requests have behind
+    their target."""
 
     request: aiohttp.ClientRequest
     key: tuple[str, int, bool]
     head: str
 
 
-def _origin(text: str) -> Origin:
-    url = URL(text)
-    request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
-    key = (url.raw_host or "", url.port or 0, url.scheme == "https")
-    return Origin(request, key, f"Host: {url.host_port_subcomponent}\r\n")
-
-
-class Requests:
+class RequestBuilder:
     """Makes requests that have `headers` in common, lines that each end as lines of a head do."""
 
     def __init__(self, headers: str) -> None:
         self._headers = headers
-        self._origin = lru_cache(ORIGINS_MOST)(_origin)
+        self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
-    def head(self, webhook: str) -> tuple[Origin, str]:
-        """Return where a webhook's request goes, and its head as far as every attempt has it.
+    def _new_origin(self, text: str) -> Origin:
+        url = URL(text)
+        if not url.scheme:  # a record that foreign hands wrote
+            raise ValueError("no scheme")
+        request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
+        key = (url.raw_host or "", url.port or 0, url.scheme == "https")
+        head = f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{self._headers}{KEY_HEADER}: "
+        return Origin(request, key, head)
+
+    def build(self, claim: Claim) -> tuple[Origin, bytes]:
+        """Return where the next attempt goes, and its request. Raises ValueError where nothing can be sent.
 
         The URL arrives as it was given, since a signed one must not be quoted anew: only what is not ASCII is.
         """
-        parts = _PARTS.match(webhook)
-        if parts is None:
-            raise ValueError("no URL")
-        origin, target = self._origin(parts[1]), parts[2]
+        record = claim.record
+        origin, target, body = self._origin(record.origin), record.target, record.data or b""
         if not target.isascii():
             target = quote(target, safe=string.punctuation)
         if not target.startswith("/"):
             target = f"/{target}"
-        return origin, f"POST {target} HTTP/1.1\r\n{origin.head}{self._headers}"
+        lines = (
+            f"POST {target}{origin.head}{claim.key}\r\n"
+            f"{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return origin, lines.encode() + body
