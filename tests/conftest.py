@@ -30,8 +30,8 @@ LONG_S = 15
 """What takes longer is marked: at the end of the list it would keep the whole run waiting."""
 
 ORDER = {"chaos": 0, "acceptance": 1, "scripts": 2, "integration": 2, "unit": 3}
-"""The list is taken from both ends (both_ends.py). Where they meet, scripts, which keep the cores busy, are among tests that
-wait."""
+"""The list is taken from both ends (both_ends.py). Where they meet, scripts, which keep the cores busy, are among tests
+that wait."""
 
 GARBAGE = 20_000
 """New objects between two looks at garbage: tests make many that do not live long."""
@@ -51,11 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("without a deadline")
     # The many processes that the tests start compile the sources once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # And none reads all the certificates that the system trusts at its start, a sixth of its CPU time: those in a folder
-    # are looked up when they are needed.
+    # And none reads all the certificates that the system trusts at its start, a sixth of its CPU time: those in a
+    # folder are looked up when they are needed.
     os.environ["SSL_CERT_FILE"] = os.devnull
-    # In the background of a script, or under nohup, these are ignored, and whatever a test starts would ignore them, too. A
-    # handler is not inherited.
+    # In the background of a script, or under nohup, these are ignored, and whatever a test starts would ignore them,
+    # too. A handler is not inherited.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -111,8 +111,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _urgency(item: pytest.Item) -> tuple[bool, bool, bool]:
-    """Those that are alone or quiet come first, while nothing else has begun that would have to end before; then the long
-    ones."""
+    """Those that are alone or quiet come first, while nothing else has begun that would have to end before; then the
+    long ones."""
     return not _has(item, "alone"), not _has(item, "quiet"), not _has(item, "long")
 
 
@@ -152,7 +152,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _forget_failure() -> None:
-    """Drop what the error of a test that failed has kept: sockets and processes that nobody closed would fail another."""
+    """Drop what the error of a test that failed has kept: sockets and processes that nobody closed would fail
+    another."""
     was_kept = False
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):  # the runner's, for a debugger
         if hasattr(sys, name):

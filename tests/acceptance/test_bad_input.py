@@ -18,7 +18,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 async def _written(raw: redis.asyncio.Redis) -> list[bytes | str]:
-    """The keys there are, but for the marks that a process makes when it meets Redis: at its start, or after a flush."""
+    """The keys there are, but for the marks that a process makes when it meets Redis: at its start, or after a
+    flush."""
     marks = {KEYS.token_mark.encode(), KEYS.instance.encode()}
     return [key for key in await raw.keys() if key not in marks]
 

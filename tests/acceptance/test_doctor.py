@@ -1,4 +1,5 @@
-"""`redis-scheduler doctor` as an operator runs it: what it prints, its exit codes, where it finds Redis; and beside load."""
+"""`redis-scheduler doctor` as an operator runs it: what it prints, its exit codes, where it finds Redis; and beside
+load."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Others on one database: the start says so, in one line each, be it another deployment or a foreign program under our names.
+"""Others on one database: the start says so, in one line each, be it another deployment or a foreign program under our
+names.
 
 Redis keeps nothing of a token.
 """

@@ -1,4 +1,5 @@
-"""The probes: /healthz says that the process lives, /readyz that a request would be served. Neither asks for the token."""
+"""The probes: /healthz says that the process lives, /readyz that a request would be served. Neither asks for the
+token."""
 
 import asyncio
 import contextlib

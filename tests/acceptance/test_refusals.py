@@ -1,4 +1,5 @@
-"""Other people's Redis: whatever it refuses, the service says so in one line, answers 503, ends nothing, and comes back."""
+"""Other people's Redis: whatever it refuses, the service says so in one line, answers 503, ends nothing, and comes
+back."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""What surrounds a process: its signals, its terminal, its standard streams. None of them costs a delivery or leaves a Redis."""
+"""What surrounds a process: its signals, its terminal, its standard streams. None of them costs a delivery or leaves a
+Redis."""
 # ruff: noqa: ASYNC220, ASYNC240  (a process that is started here is waited for elsewhere)
 
 import asyncio
@@ -319,8 +320,9 @@ async def test_a_terminal_that_stops_who_writes_from_the_background_stops_nothin
     [
         (["<&-", ">&-", "2>&-"], "1"),
         (["<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"], "1"),
-        # A supervisor opens them by the same line, before it knows that it is one. Its processes get a pipe as their input,
-        # whose number must not be a closed one's, and write to what the supervisor has: at its worst, to what it opened.
+        # A supervisor opens them by the same line, before it knows that it is one. Its processes get a pipe as their
+        # input, whose number must not be a closed one's, and write to what the supervisor has: at its worst, to what it
+        # opened.
         (["<&-", "<&- >&- 2>&-"], "2"),
     ],
 )

@@ -55,7 +55,8 @@ class Service:
         return [status for status, _ in answers]
 
     async def schedule_some(self, receiver: Receiver) -> list[str]:
-        """Purge, and schedule what is delivered or fails at once, or soon; return the keys of others that come much later."""
+        """Purge, and schedule what is delivered or fails at once, or soon; return the keys of others that come much
+        later."""
         await self.client.call("POST", "/purge")
         tasks = [(webhook, ttl) for webhook in (receiver.url, NOBODY) for ttl in (0, 0.01)] + 3 * [(NOBODY, 3_000)]
         answers = await asyncio.gather(

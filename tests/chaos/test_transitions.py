@@ -1,4 +1,5 @@
-"""Case 18: every transition in any order, by several workers and writers, with stale claims and resends, against a model.
+"""Case 18: every transition in any order, by several workers and writers, with stale claims and resends, against a
+model.
 
 After each step every task stands where the model has it, with its record, attempts, claims, entry and due time; the
 counters are the model's, the ledger balances, and the audit finds nothing. In the end whatever is left is delivered.
@@ -103,7 +104,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def run(runner: asyncio.Runner, redis_url: str, tmp_path: Path) -> Iterator[Run]:
-    """A run on a Redis that no fault is injected into, where few may wait for a retry, or lose their workers; hypothesis leaves nothing here."""
+    """A run on a Redis that no fault is injected into, where few may wait for a retry, or lose their workers;
+    hypothesis leaves nothing here."""
     set_hypothesis_home_dir(tmp_path / "hypothesis")
 
     async def connect() -> Connections:

@@ -1,5 +1,5 @@
-"""Tests of the image and of compose.yaml. They need Docker, so they are collected only when it is asked for: CONTAINERS=1,
-or REDIS_IMAGES, which asks for it too.
+"""Tests of the image and of compose.yaml. They need Docker, so they are collected only when it is asked for:
+CONTAINERS=1, or REDIS_IMAGES, which asks for it too.
 """
 
 import os

@@ -33,7 +33,8 @@ async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def exchange(port: int, *pieces: bytes, pause_s: float = 0, token: str = TOKEN) -> tuple[bytes, bytes]:
-    """Send the head of a POST /schedule with the length of BODY, then the pieces; return head and body of what comes."""
+    """Send the head of a POST /schedule with the length of BODY, then the pieces; return head and body of what
+    comes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /schedule HTTP/1.1\r\nHost: api\r\nAuthorization: {token}\r\nContent-Length: {len(BODY)}\r\n\r\n"
     for piece in (head.encode(), *pieces):

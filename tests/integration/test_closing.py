@@ -1,4 +1,5 @@
-"""How connections to the API end: the client sees the last answer whatever it still sends, and keeps nothing open for long."""
+"""How connections to the API end: the client sees the last answer whatever it still sends, and keeps nothing open for
+long."""
 
 import asyncio
 import contextlib

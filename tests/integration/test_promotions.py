@@ -1,4 +1,5 @@
-"""Promotions that bring claims: what comes due begins at once, once, and no answer that is lost or late changes that."""
+"""Promotions that bring claims: what comes due begins at once, once, and no answer that is lost or late changes
+that."""
 
 import asyncio
 import contextlib
@@ -402,7 +403,8 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(
     worker: Worker, client: RedisClient
 ) -> None:
-    """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError there."""
+    """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError
+    there."""
     stop, is_blocked = asyncio.Event(), asyncio.Event()
     meet = client.meet
 

@@ -1,4 +1,5 @@
-"""Each call of the service, answered by each form of answer that there is: one error of ours, or taken for what it may be."""
+"""Each call of the service, answered by each form of answer that there is: one error of ours, or taken for what it may
+be."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,5 @@
-"""What foreign hands put under our names: a script refuses it and changes nothing, or does all of its work in spite of it."""
+"""What foreign hands put under our names: a script refuses it and changes nothing, or does all of its work in spite of
+it."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -32,7 +33,8 @@ WRITING = [name for name in VERBS if name not in OF_NOBODY]
 
 
 async def held(raw: redis.asyncio.Redis) -> dict[bytes, Any]:
-    """All that Redis holds, less what the group says of the stream, whose last id moves by an entry that is taken back."""
+    """All that Redis holds, less what the group says of the stream, whose last id moves by an entry that is taken
+    back."""
     found = await dump(raw)
     found.pop(b"group", None)
     return found
@@ -50,7 +52,8 @@ async def done_or_unchanged(name: str, task: Task, store: Store, raw: redis.asyn
 
 
 async def mend(store: Store) -> None:
-    """Have an audit put right whatever is wrong, and the books balanced. The audit that each test ends with sees whether they are."""
+    """Have an audit put right whatever is wrong, and the books balanced. The audit that each test ends with sees
+    whether they are."""
     async for _ in audit(store.client, repairs=True):
         pass
     await balance(store.client)

@@ -78,7 +78,8 @@ async def test_claims_without_an_outcome_are_counted_and_an_outcome_ends_the_cou
 
 
 async def lost(store: Store, raw: redis.asyncio.Redis, *claims: int) -> list[str]:
-    """Make a delivery for each number of claims, all of whose workers were lost, the last just now; return the tasks."""
+    """Make a delivery for each number of claims, all of whose workers were lost, the last just now; return the
+    tasks."""
     tasks = [await in_delivery(store) for _ in claims]
     for task, count in zip(tasks, claims, strict=True):
         entry = ("XCLAIM", KEYS.queue, keys.GROUP, "worker-z", 0, task.claim.id)

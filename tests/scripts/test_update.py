@@ -186,7 +186,8 @@ async def test_an_update_during_the_delivery_is_delivered_by_the_next_claim(stor
 
 
 class Crossed(RedisClient):
-    """Sends the commands of a pipeline one by one, something else before the one of this number: so Redis may serve others."""
+    """Sends the commands of a pipeline one by one, something else before the one of this number: so Redis may serve
+    others."""
 
     def __init__(self, url: str, number: int, other: Callable[[], Awaitable[object]]) -> None:
         super().__init__(url, 3, KEYS)

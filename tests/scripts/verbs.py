@@ -1,4 +1,5 @@
-"""Every verb once, for what holds for all of them: a task in a fitting state, the call, and where the task stands then."""
+"""Every verb once, for what holds for all of them: a task in a fitting state, the call, and where the task stands
+then."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -23,13 +23,15 @@ async def problems(raw: redis.asyncio.Redis) -> list[str]:
 
 
 def plain(url: str) -> redis.asyncio.Redis:
-    """The library's own client. It does not look up the library's version to tell it to Redis: that is 2 ms for each client."""
+    """The library's own client. It does not look up the library's version to tell it to Redis: that is 2 ms for each
+    client."""
     return redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None)
 
 
 @asynccontextmanager
 async def audited(url: str, empties: bool = False) -> AsyncIterator[redis.asyncio.Redis]:
-    """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the end.
+    """The library's own client of a server, none of whose tasks may be lost, stand twice or be unaccounted for at the
+    end.
 
     With `empties` nothing is there at the beginning.
     """

@@ -1,13 +1,14 @@
-"""Parts of the engine as a process of its own: `python -m tests.support.engine <part>`, with the service's own variables.
+"""Parts of the engine as a process of its own: `python -m tests.support.engine <part>`, with the service's own
+variables.
 
     timers 5    so many timers, and nothing else
     workers 20  so many whole workers, each a consumer with timer and reclaimer
     faulty …    the service itself, whose sweep meets a fault of the program
     worker …    the service itself, as `redis-scheduler worker …`
 
-LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's END_S) and
-SERVER_STOP_S (the private Redis' STOP_S) shorten what the product has as constants, so that a case need not wait for it; a lease is
-still renewed three times. OPEN_FILES is how many files the process may have open.
+LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's
+END_S) and SERVER_STOP_S (the private Redis' STOP_S) shorten what the product has as constants, so that a case need not
+wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
-"""Receivers that mean harm: real servers on the loopback, in a process of their own, since some send as fast as they can.
+"""Receivers that mean harm: real servers on the loopback, in a process of their own, since some send as fast as they
+can.
 
-`python -m tests.support.hostile` prints the ports by name as JSON, and serves until its standard input ends; then it prints
-how many requests each had, and how many connections those of KEPT. The certificates were made for these tests alone: test-authority.pem signed all but
-test-self-signed.pem, test-expired.pem was good in January 2020, the others are until 2120; all share one key.
+`python -m tests.support.hostile` prints the ports by name as JSON, and serves until its standard input ends; then it
+prints how many requests each had, and how many connections those of KEPT. The certificates were made for these tests
+alone: test-authority.pem signed all but test-self-signed.pem, test-expired.pem was good in January 2020, the others are
+until 2120; all share one key.
 """
 
 import asyncio

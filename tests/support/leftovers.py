@@ -1,4 +1,5 @@
-"""Ends what a run of the tests leaves behind: servers and services that work in its folder, or keep temporary files there.
+"""Ends what a run of the tests leaves behind: servers and services that work in its folder, or keep temporary files
+there.
 
 A run that is killed cannot do it by itself. So a process of its own waits for the end of the run, however it comes.
 """

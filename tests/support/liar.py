@@ -1,4 +1,5 @@
-"""A TCP proxy between the service and Redis that answers itself what it is told to: the commands it lies about are not sent on."""
+"""A TCP proxy between the service and Redis that answers itself what it is told to: the commands it lies about are not
+sent on."""
 
 import asyncio
 import contextlib

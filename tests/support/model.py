@@ -89,7 +89,8 @@ class Model:
         return [task for task in self.tasks.values() if task.place in places]
 
     def adopt(self, entries: Mapping[str, str], scores: Mapping[str, int], now_ms: int) -> None:
-        """Learn what Redis chose, and check that it changed nothing else: entries are new ones, due times as expected."""
+        """Learn what Redis chose, and check that it changed nothing else: entries are new ones, due times as
+        expected."""
         assert entries.keys() == {task.key for task in self.standing("queued", "pending")}
         for task in self.standing("queued", "pending"):
             entry = entries[task.key]

@@ -14,7 +14,8 @@ _CODES = {NO_SUCH_NAME: 3, SERVER_FAILURE: 2}
 _KINDS = {1: "A", 28: "AAAA"}
 
 Answer = Callable[[str, str], list[str] | str | None]
-"""By name and kind (A or AAAA): addresses, one of the texts above, or None for silence. TRUNCATED holds for UDP alone."""
+"""By name and kind (A or AAAA): addresses, one of the texts above, or None for silence. TRUNCATED holds for UDP
+alone."""
 
 PACKET_ADDRESSES = 60
 """Of an answer by UDP: none is sent of more, as many name servers do."""

@@ -1,8 +1,8 @@
 """What lets several pytest processes run the suite side by side: `pytest --numprocesses=auto`.
 
-Each has its own servers and folders. A test with the marker `alone` measures what others would disturb:
-it runs when no other does, before all the rest. Beside those with the marker `quiet`, which wait most of the time, run only
-others with it, and units, which one process takes then (both_ends.py).
+Each has its own servers and folders. A test with the marker `alone` measures what others would disturb: it runs when no
+other does, before all the rest. Beside those with the marker `quiet`, which wait most of the time, run only others with
+it, and units, which one process takes then (both_ends.py).
 """
 
 import fcntl
@@ -23,7 +23,8 @@ FIRST_S = 120
 """How long the others let those first that want to be alone: one may have died on its way."""
 
 alone_count = quiet_count = 0
-"""How many tests have these markers, in all processes. Quiet tests wait for those that are alone, all others for both."""
+"""How many tests have these markers, in all processes. Quiet tests wait for those that are alone, all others for
+both."""
 
 
 def process_count() -> int:
@@ -38,7 +39,8 @@ def is_one_of_many(config: pytest.Config) -> bool:
 
 
 def import_share(config: pytest.Config) -> None:
-    """Import this process's share of the test files before they are collected: in a first run most are compiled once."""
+    """Import this process's share of the test files before they are collected: in a first run most are compiled
+    once."""
     if not is_one_of_many(config):
         return
     own: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]  # xdist's
@@ -47,8 +49,8 @@ def import_share(config: pytest.Config) -> None:
     files = {file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])}
     ours = sorted(file for file in files if file.is_relative_to(tests))
     for file in ours[int(own["workerid"].removeprefix("gw")) :: own["workercount"]]:
-        # A file is compiled even if its import fails, as it does where the markers of its folder are not known yet. Any other
-        # error comes again when the file is collected, and pytest shows it.
+        # A file is compiled even if its import fails, as it does where the markers of its folder are not known yet. Any
+        # other error comes again when the file is collected, and pytest shows it.
         with suppress(Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception):
             importlib.import_module(".".join(file.relative_to(config.rootpath).with_suffix("").parts))
 
@@ -85,8 +87,8 @@ def _count(first: Path) -> None:
 
 
 def _let_first(first: Path, count: int) -> None:
-    """Wait until all that want to be alone have come to the door, and the quiet ones have ended: who was let in before would
-    disturb these, or keep those and all others waiting."""
+    """Wait until all that want to be alone have come to the door, and the quiet ones have ended: who was let in before
+    would disturb these, or keep those and all others waiting."""
     until = time.monotonic() + FIRST_S
     while count and time.monotonic() < until:
         if first.exists() and first.stat().st_size >= count:

@@ -1,4 +1,5 @@
-"""A TCP proxy between the service and Redis: it delays, cuts, stalls, and drops replies of commands that were executed."""
+"""A TCP proxy between the service and Redis: it delays, cuts, stalls, and drops replies of commands that were
+executed."""
 
 import asyncio
 import contextlib

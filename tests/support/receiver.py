@@ -84,7 +84,8 @@ def _every_loopback_address() -> socket.socket:
 
 @asynccontextmanager
 async def receiving(everywhere: bool = False) -> AsyncIterator[Receiver]:
-    """Run a receiver on a free port of the loopback: of 127.0.0.1, or `everywhere` from 127.0.0.0 to 127.255.255.255."""
+    """Run a receiver on a free port of the loopback: of 127.0.0.1, or `everywhere` from 127.0.0.0 to
+    127.255.255.255."""
     receiver = Receiver()
     receiver.may_answer.set()
     runner = web.ServerRunner(web.Server(receiver.handle), handler_cancellation=True, shutdown_timeout=0.1)  # type: ignore[arg-type]

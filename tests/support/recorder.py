@@ -67,7 +67,8 @@ class Recorder:
 
 @asynccontextmanager
 async def recording(send_buffer: int = 0, grace_s: float = 1) -> AsyncIterator[Recorder]:
-    """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in bytes."""
+    """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in
+    bytes."""
     recorder = Recorder()
     hurry = asyncio.Event()
     listener = listen("127.0.0.1", 0)

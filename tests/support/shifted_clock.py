@@ -1,4 +1,5 @@
-"""Runs `redis-scheduler` with a wall clock that is wrong by CLOCK_SHIFT_S seconds: `python -m tests.support.shifted_clock`."""
+"""Runs `redis-scheduler` with a wall clock that is wrong by CLOCK_SHIFT_S seconds:
+`python -m tests.support.shifted_clock`."""
 
 import os
 import sys

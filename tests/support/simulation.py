@@ -1,7 +1,7 @@
 """A worker in virtual time: the real Worker and its Slots, on a model of the queue, with receivers that answer or hang.
 
-What a minute brings is known in a second or two, so that many courses of it can be looked at. The model knows what becomes of
-an entry and when, and none of Redis' faults: those are tried on Redis itself.
+What a minute brings is known in a second or two, so that many courses of it can be looked at. The model knows what
+becomes of an entry and when, and none of Redis' faults: those are tried on Redis itself.
 """
 
 import asyncio
@@ -291,8 +291,8 @@ def course(
     mixed_hang: float = 0.5,
     watched_s: float = 20,
 ) -> Course:
-    """Let so many hosts hang with so many tasks each, beside one with `steady_per_s` tasks a second, of which a tenth fail once;
-    and, if `mixed_per_s`, one that answers at once but for a part, `mixed_hang`.
+    """Let so many hosts hang with so many tasks each, beside one with `steady_per_s` tasks a second, of which a tenth
+    fail once; and, if `mixed_per_s`, one that answers at once but for a part, `mixed_hang`.
 
     By the seed: how fast tasks come, when the host's first does, what calls take, and what an attempt costs.
     """

@@ -1,9 +1,9 @@
 """A supervisor's first children, forked with it: a new interpreter for each is half a second of CPU time.
 
-The supervisor that starter.py forks does all that it does otherwise, up to the call that starts a child's process. There a
-spare one becomes the child, which was forked when the supervisor had no thread yet. It has a session, a pipe as stdin,
-descriptors and variables as it was asked for, and an end of its own. Where none is left, as for what replaces a child, a
-process is started as ever.
+The supervisor that starter.py forks does all that it does otherwise, up to the call that starts a child's process.
+There a spare one becomes the child, which was forked when the supervisor had no thread yet. It has a session, a pipe as
+stdin, descriptors and variables as it was asked for, and an end of its own. Where none is left, as for what replaces a
+child, a process is started as ever.
 """
 
 import asyncio

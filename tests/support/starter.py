@@ -113,8 +113,8 @@ def _keep(status: int) -> None:
 def _run(module: str) -> None:
     """Run a module as a command, and end the process; an error of the module is raised.
 
-    The end is the interpreter's, step by step: it waits for threads, calls what `atexit` has, collects garbage, and flushes.
-    Only the modules are not cleared: that would copy each page of them, which takes 0.035 s of CPU time.
+    The end is the interpreter's, step by step: it waits for threads, calls what `atexit` has, collects garbage, and
+    flushes. Only the modules are not cleared: that would copy each page of them, which takes 0.035 s of CPU time.
     """
     code = 0
     try:

@@ -1,7 +1,8 @@
 """Steps of the store's transitions in any order, each done to a real Redis and to the model, and compared after it.
 
-Steps are numbers; what they mean depends on where the tasks stand, so that each has something to do: several workers with
-claims that may be long lost, several writers that read before they change, resends, and time that is pressed forward.
+Steps are numbers; what they mean depends on where the tasks stand, so that each has something to do: several workers
+with claims that may be long lost, several writers that read before they change, resends, and time that is pressed
+forward.
 """
 
 import asyncio
@@ -30,12 +31,13 @@ WORKERS = ("worker-a", "worker-b", "worker-c")
 WRITERS = ("api-a", "api-b")
 ALIVE_MOST = 4
 TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
-"""So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within an
-example."""
+"""So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within
+an example."""
 RETRY_DELAY_MS = 50_000
 CLAIMS_KEPT = 8
 ROUNDS_MOST = 10
-"""Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker more."""
+"""Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker
+more."""
 REPEATS_MOST = 3
 
 WEIGHTS = {
@@ -71,7 +73,8 @@ OUTCOMES = ("settle", "retry", "defer", "bury", "release", "renew")
 
 @dataclass(frozen=True)
 class Step:
-    """Numbers that choose a verb, who does it, and to what. A choice of 0 is no step: so hypothesis shortens an example."""
+    """Numbers that choose a verb, who does it, and to what. A choice of 0 is no step: so hypothesis shortens an
+    example."""
 
     choice: int
     who: int
@@ -269,7 +272,8 @@ class Example:
         return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions)
 
     def _known(self, which: int) -> Modelled:
-        """The task that a step is about, now and then one that is gone; those in states that are rarely come to are first."""
+        """The task that a step is about, now and then one that is gone; those in states that are rarely come to are
+        first."""
         tasks = sorted(self.model.tasks.values(), key=lambda task: RARE_FIRST.index(task.state.place))
         alive = [task for task in tasks if task.place != "missing"]
         return tasks[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
@@ -441,7 +445,8 @@ class Example:
         self.unloaded[worker] += entries
 
     def _chosen(self, step: Step) -> tuple[str, list[Claim]]:
-        """Claims that a worker comes with: those that it holds, those that it lost to another, or any that it ever had."""
+        """Claims that a worker comes with: those that it holds, those that it lost to another, or any that it ever
+        had."""
         known = [(worker, claim) for worker in WORKERS for claim in self.claims[worker]]
         held = [(worker, claim) for worker, claim in known if self.model.holds(worker, claim)]
         late = [pair for pair in known if pair not in held and self.model.is_in(pair[1])]

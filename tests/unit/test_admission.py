@@ -1,4 +1,5 @@
-"""Strangers' connections: what one of them can have many addresses of counts as one, and who gives way is found at once."""
+"""Strangers' connections: what one of them can have many addresses of counts as one, and who gives way is found at
+once."""
 
 import random
 import time
@@ -59,7 +60,8 @@ class Plain:
         return Counter(address for _, address in self.strangers)
 
     def may_give_way(self, address: bytes) -> set[Stub]:
-        """Return which connections may be closed for a new one of this address; none where there is room, or none can."""
+        """Return which connections may be closed for a new one of this address; none where there is room, or none
+        can."""
         counts = self.counts()
         if counts[address] >= max(1, self.limit // STRANGERS_SHARE):
             addresses = {address}

@@ -71,7 +71,8 @@ for line in sys.stdin:
     said = asyncio.run(ask(line.strip()))
     print(json.dumps([said, memory_kb("VmHWM") - before_kb]), flush=True)
 """
-"""Asks each server whose URL it reads; says how that ended, and how far its memory had grown since the start at most."""
+"""Asks each server whose URL it reads; says how that ended, and how far its memory had grown since the start at
+most."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,8 @@ async def asked(process: subprocess.Popen[str], url: str) -> tuple[str, int]:
 
 @asynccontextmanager
 async def answering(*parts: bytes, piece: bytes = b"") -> AsyncIterator[str]:
-    """The URL of a server that answers everything with these, each in a packet of its own, and with the piece again and again."""
+    """The URL of a server that answers everything with these, each in a packet of its own, and with the piece again and
+    again."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,5 @@
-"""What Redis answers when it serves nobody, or no writes: as the library hands it over, whole or wrapped by a script."""
+"""What Redis answers when it serves nobody, or no writes: as the library hands it over, whole or wrapped by a
+script."""
 
 import pytest
 from redis._parsers.base import BaseParser

@@ -413,8 +413,8 @@ COSTLY = {
 
 
 def share_of(step: Callable[[], object], another: Callable[[], object]) -> float:
-    """Return the CPU time of a step as a share of another's; the quickest run of each counts. They run in turn, so that a busy
-    moment meets both: three times where the share is clearly small, else ten."""
+    """Return the CPU time of a step as a share of another's; the quickest run of each counts. They run in turn, so that
+    a busy moment meets both: three times where the share is clearly small, else ten."""
     quickest = [math.inf, math.inf]
     for run in range(10):
         for number, each in enumerate((step, another)):
@@ -429,7 +429,8 @@ def share_of(step: Callable[[], object], another: Callable[[], object]) -> float
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_no_body_holds_up_the_service_by_its_faults(name: str) -> None:
-    """A megabyte of halves of pairs took 68 ms, in which no other request was served: most of it by this replacement."""
+    """A megabyte of halves of pairs took 68 ms, in which no other request was served: most of it by this
+    replacement."""
     share = share_of(
         lambda: schedule_request(COSTLY[name]),
         lambda: re.sub(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}", rb"\\ufffd", COSTLY["halves of pairs"]),

@@ -1,4 +1,5 @@
-"""Streams that nobody reads, that are full, closed or cut off: nothing is waited for, and what is dropped is counted."""
+"""Streams that nobody reads, that are full, closed or cut off: nothing is waited for, and what is dropped is
+counted."""
 
 import contextlib
 import fcntl
