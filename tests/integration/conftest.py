@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.observer import Log, Observer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -26,12 +27,19 @@ CONCURRENCY = 5
 
 @asynccontextmanager
 async def working(
-    client: RedisClient, store: Store, concurrency: int, timing: Timing = DEFAULT, timeout_s: float = 5
+    client: RedisClient,
+    store: Store,
+    concurrency: int,
+    timing: Timing = DEFAULT,
+    timeout_s: float = 5,
+    observer: Observer | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker that retries twice, a second after a failure."""
     reader = QueueReader(client, store.name, timing)
     async with Deliverer("test-token", timeout_s) as deliverer:
-        yield Worker(store, reader, deliverer, Policy(2, 1000), Outage(), concurrency, timing)
+        yield Worker(
+            store, reader, deliverer, Policy(2, 1000), Outage(), concurrency, timing, observer or Log("test-token")
+        )
     await reader.aclose()
 
 

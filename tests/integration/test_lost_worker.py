@@ -3,6 +3,7 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.observer import Log
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store import keys
@@ -35,7 +36,8 @@ async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    swept = Reclaimer(store, worker, Outage())
+    log = Log("")
+    swept = Reclaimer(store, worker, Outage(), observer=log)
     # No more than one sweep may take with five slots.
     await lost_by(raw, store, receiver, 3, "host-1-a")
     await lost_by(raw, store, receiver, 1, "host-2-b")
@@ -46,7 +48,7 @@ async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
         await lost_by(raw, store, receiver, 1, "host-2-b")
         await swept.run_once()
     assert len(lost_workers(caplog)) == 2
-    swept._tell_lost_from = 0
+    log._tell_lost_from = 0
     await swept.run_once()
     assert lost_workers(caplog)[2:] == [{"worker": "host-2-b", "tasks": 2}]
 
@@ -56,5 +58,5 @@ async def test_a_retry_and_what_is_its_own_is_no_lost_worker(
 ) -> None:
     for name in (keys.WAITING, store.name):
         await lost_by(raw, store, receiver, 1, name)
-    await Reclaimer(store, worker, Outage()).run_once()
+    await Reclaimer(store, worker, Outage(), observer=Log("")).run_once()
     assert lost_workers(caplog) == []

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from redis_scheduler.engine.hosts import Kind, host_of
+from redis_scheduler.engine.observer import NOBODY, Log, Observer
 from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, Slots
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import Record
@@ -68,9 +69,9 @@ def hang(slots: Slots, hosts: int = 300, now: float = NOW) -> tuple[list[Claim],
     return running, now
 
 
-def judged_slow(concurrency: int = 90) -> tuple[Slots, list[Claim], float]:
+def judged_slow(concurrency: int = 90, observer: Observer = NOBODY) -> tuple[Slots, list[Claim], float]:
     """Return slots of which `slow` holds all it may, its line gone back; what runs; and what time it is."""
-    slots = Slots(concurrency)
+    slots = Slots(concurrency, observer=observer)
     running = begin(slots, concurrency)
     now = pass_periods(slots, 2)
     assert slots.surplus(now) or concurrency == 1
@@ -337,7 +338,7 @@ def test_a_host_of_which_few_deliveries_hang_stays_well() -> None:
 
 
 def test_a_slow_host_that_heals_keeps_its_line_again(caplog: pytest.LogCaptureFixture) -> None:
-    slots, running, now = judged_slow()
+    slots, running, now = judged_slow(observer=Log(""))
     assert [record.message for record in caplog.records] == ["receiver-slow"]
     end(slots, running)
     end(slots, begin(slots, 1, now=now))
@@ -361,7 +362,7 @@ def test_a_slow_host_on_the_edge_does_not_change_all_the_time() -> None:
 
 
 def test_one_task_that_hangs_is_not_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    slots = Slots(90)
+    slots = Slots(90, observer=Log(""))
     running, now = hang(slots)
     end(slots, running)
     for number in range(300):

@@ -18,7 +18,7 @@ from redis_scheduler.delivery.connection import AnswerError, Connection, Connect
 from redis_scheduler.delivery.connector import Connector, Names
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import INSTANCE_HEADER, Origin, RequestBuilder
-from redis_scheduler.logs import Events, excerpt, location
+from redis_scheduler.logs import Events, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
@@ -45,7 +45,6 @@ class Deliverer:
     """
 
     def __init__(self, token: str, timeout_s: float, resends: bool = False) -> None:
-        self._token = token
         self._timeout_s = timeout_s
         self._resends = resends
         self._resent = 0
@@ -101,10 +100,6 @@ class Deliverer:
                 self._give_back(origin, connection)
         status, answer = (connection.status, connection.body_start) if connection is not None else (None, b"")
         return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local, answer)
-
-    def excerpt(self, answer: bytes) -> str:
-        """Return how an answer begins, for the log: without the token, should the receiver have sent it back."""
-        return excerpt(answer, self._token)
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
         """Send on a connection that was kept. False where it is to be sent once more: the connection was closed, it

@@ -8,6 +8,7 @@ these loops: none is elected, and each is safe to run beside others.
     intake.py               loads what this process was given, and hands it on once
     slots.py, hosts.py      which claim may begin, and which must not wait here
     worker.py, outcomes.py  begins attempts, renews leases, writes outcomes
+    observer.py             is told what happens; the log is one
 
 process may import it; it imports delivery, store and task, and never api.
 """

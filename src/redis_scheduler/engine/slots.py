@@ -19,11 +19,9 @@ from collections import deque
 from collections.abc import Collection, Iterator
 
 from redis_scheduler.engine.hosts import Host, Hosts, Kind
-from redis_scheduler.logs import Events
+from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import DEFAULT
-
-logger = Events(__name__)
 
 SHARE = 8
 """Slots that a host, or all hosts of a kind, may hold for each free one."""
@@ -66,9 +64,10 @@ WELL, NEW, ASKED_FOR, DOUBTFUL = Kind
 class Slots:
     """`concurrency` slots, whose hosts are judged every `period_s`. Times are seconds of one monotonic clock."""
 
-    def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s) -> None:
+    def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s, observer: Observer = NOBODY) -> None:
         self._concurrency = concurrency
         self._period_s = period_s
+        self._observer = observer
         self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
         self._kept = concurrency // KEPT_SHARE or int(concurrency > 3)
         self._hosts = Hosts()
@@ -322,7 +321,7 @@ class Slots:
         self._become(host, DOUBTFUL if is_slow else WELL)
         if host.is_told and not is_slow:
             host.is_told = False
-            logger.warning("receiver-recovered", host=host.name, in_flight=host.running)
+            self._observer.receiver_recovered(host.name, host.running)
 
     def _become(self, host: Host, kind: Kind) -> None:
         if kind is host.kind:
@@ -356,7 +355,7 @@ class Slots:
             # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
             if host.is_slow and host.running and not host.is_told:
                 host.is_told = True
-                logger.warning("receiver-slow", host=host.name, in_flight=host.running)
+                self._observer.receiver_slow(host.name, host.running)
         self._leave([claim for claim, _ in found])
         self.passed += len(found)
         return found

@@ -10,30 +10,22 @@ that comes again (reclaimed after a stall, listed after a lost answer) is a rene
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import Iterable
 
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.errors import StoreFull, StoreUnavailable
-from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import Claims, Promotion
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
-from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Policy, Transition, before_attempt, decide
 from redis_scheduler.task.timing import DEFAULT, Timing
-
-logger = Events(__name__)
-
-UNKNOWN_TOLD_MOST = 20
-"""Names of unknown members that the log tells of: foreign hands may write any number."""
 
 
 class Worker:
@@ -48,6 +40,7 @@ class Worker:
         outage: Outage,
         concurrency: int,
         timing: Timing = DEFAULT,
+        observer: Observer = NOBODY,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -56,7 +49,8 @@ class Worker:
         self._outage = outage
         self._concurrency = concurrency
         self._timing = timing
-        self._slots = Slots(concurrency, timing.period_s)
+        self._observer = observer
+        self._slots = Slots(concurrency, timing.period_s, observer)
         self._in_flight: dict[str, Claim] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._outcomes = Outcomes(store, self._on_written, timing)
@@ -67,8 +61,6 @@ class Worker:
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
         self._renewed_at = asyncio.get_running_loop().time()
-        self._unknown_told: set[str] = set()
-        """Members of records that the log has told of."""
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
         self.intake = Intake(
@@ -122,7 +114,7 @@ class Worker:
                 continue
             self._in_flight[claim.id] = claim
             if (decision := before_attempt(claim, self._timing)) is not None:
-                self._end(claim, decision)
+                self._unsettle(claim, decision)
             elif self._is_stopping:
                 self._outcomes.release([claim])
             else:
@@ -182,54 +174,36 @@ class Worker:
                 self._running[following.id] = task
 
     async def _deliver(self, claim: Claim) -> None:
+        self._observer.began(claim)
         try:
             outcome = await self._deliverer.attempt(claim)
             if outcome.is_local:
                 self._slots.excuse(claim)
-                logger.warning("given-back", **_fields(claim, outcome), error=outcome.error)
+                self._observer.given_back(claim, outcome)
                 # In its slot, so that a machine out of sockets is not asked for more at once.
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             del self._running[claim.id]
             self._slots.end(claim)
-        self._end(claim, decide(self._policy, outcome, claim.attempts, self._timing), outcome)
-        self._may_have_room.set()
-        self._look_at_lines()
-
-    def _end(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
-        """Have it written what was decided of a claim, and say so in the log."""
+        decision = decide(self._policy, outcome, claim.attempts, self._timing)
         if decision is SETTLED:
             self._outcomes.settle(claim)
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("delivered", **_fields(claim, outcome))
+            self._observer.delivered(claim, outcome)
         elif decision is RELEASED:
             self._outcomes.release([claim])
         else:
-            unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
-            self._outcomes.unsettled(decision.transition, unsettled)
-            if claim.record.unknown is not None:
-                self._tell_newer(claim, decision)
-            else:
-                self._tell_unsettled(claim, decision, outcome)
+            self._unsettle(claim, decision, outcome)
+        self._may_have_room.set()
+        self._look_at_lines()
 
-    def _tell_unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> None:
-        is_last = decision.transition is Transition.BURY
-        level = logging.WARNING if is_last else logging.INFO
-        if not logger.isEnabledFor(level):
-            return
-        fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": decision.error}
-        if outcome is not None and outcome.answer:
-            fields["answer"] = self._deliverer.excerpt(outcome.answer)
-        if not is_last:
-            fields["attempts_left"] = self._policy.attempts_left(claim.attempts)
-            fields["next"] = rfc3339(int(time.time() * 1000) + decision.delay_ms)
-        logger.log(level, decision.transition.value, **fields)
-
-    def _tell_newer(self, claim: Claim, decision: Decision) -> None:
-        error = decision.error
-        if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
-            self._unknown_told.add(error)
-            logger.warning("left-to-newer", key=claim.key, error=error, again_in_s=decision.delay_ms // 1000)
+    def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
+        """Have it written what was decided of a claim that ends without success; no outcome: without an attempt."""
+        unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
+        self._outcomes.unsettled(decision.transition, unsettled)
+        if claim.record.unknown is not None:
+            self._observer.left_to_newer(claim, decision)
+        else:
+            self._observer.unsettled(claim, decision, outcome, self._policy.attempts_left(claim.attempts))
 
     # Claiming
 
@@ -353,7 +327,7 @@ class Worker:
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
         """Wait for deliveries under way, for the grace at most."""
         if self._running:
-            logger.info("draining", in_flight=len(self._running), grace_s=grace_s)
+            self._observer.draining(len(self._running), grace_s)
             hurried = asyncio.create_task(hurry.wait())
             ended = asyncio.create_task(self._all_delivered())
             try:
@@ -386,15 +360,7 @@ class Worker:
                     released += sum(await self._store.release(rest[first : first + limit]))
                 released += await self.intake.release_untold()
                 if released:
-                    logger.info("released", deliveries=released)
+                    self._observer.released(released)
                 await self._store.retire(0, self._store.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
-            fields = {"in_flight": len(self._in_flight), "error": str(error) or "no answer in time"}
-            logger.warning("stopped-without-redis", **fields)
-
-
-def _fields(claim: Claim, outcome: Outcome | None) -> dict[str, object]:
-    fields: dict[str, object] = {"key": claim.key, "attempt": claim.attempts + 1}
-    if outcome is not None:
-        fields |= {"status": outcome.status, "elapsed_ms": outcome.elapsed_ms}
-    return fields | {"webhook": location(claim.record.webhook)}
+            self._observer.stopped_without_redis(len(self._in_flight), str(error) or "no answer in time")

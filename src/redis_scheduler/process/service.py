@@ -130,6 +130,7 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the stop."""
         from redis_scheduler.delivery.attempt import Deliverer
+        from redis_scheduler.engine.observer import Log
         from redis_scheduler.engine.reclaimer import Reclaimer
         from redis_scheduler.engine.worker import Worker
 
@@ -144,7 +145,10 @@ class Service:
             async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:
                 process.deployment.tell(deliverer.carry)
                 reader = QueueReader(client, self._name, self._timing)
-                worker = Worker(store, reader, deliverer, policy, process.outage, settings.concurrency, self._timing)
+                log = Log(process.token)
+                worker = Worker(
+                    store, reader, deliverer, policy, process.outage, settings.concurrency, self._timing, log
+                )
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(worker.run(process.stop, process.hurry, settings.shutdown_grace), name="worker")
                     tasks.create_task(
@@ -152,7 +156,7 @@ class Service:
                         name="timer",
                     )
                     tasks.create_task(
-                        Reclaimer(store, worker, process.outage, self._timing).run(process.stop), name="reclaimer"
+                        Reclaimer(store, worker, process.outage, self._timing, log).run(process.stop), name="reclaimer"
                     )
         finally:
             await client.aclose()

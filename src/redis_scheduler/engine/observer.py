@@ -1,0 +1,155 @@
+"""What the engine tells of its work: an Observer is told as it happens, and the log is one.
+
+Another kind of report (metrics, a history) is another subclass; the loops know of none.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from redis_scheduler.logs import Events, excerpt, location, rfc3339
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.record import DEFAULT_TYPE
+from redis_scheduler.task.retry import Decision, Transition
+
+logger = Events(__name__)
+
+LOST_LINE_INTERVAL_S = 1.0
+"""Between two lines of the log that tell of lost workers: what they held comes back in many steps."""
+
+UNKNOWN_TOLD_MOST = 20
+"""Names of unknown members that the log tells of: foreign hands may write any number."""
+
+_SET_BACK = (
+    "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
+)
+_SET_FORWARD = "Redis' clock was set forward, or this machine stood still: what is due by that clock comes now"
+
+
+class Observer:
+    """Is told what happens, and returns at once. One that knows nothing of an event leaves its method as it is here."""
+
+    def began(self, claim: Claim) -> None:
+        """An attempt begins."""
+
+    def delivered(self, claim: Claim, outcome: Outcome) -> None:
+        """An attempt was a success."""
+
+    def given_back(self, claim: Claim, outcome: Outcome) -> None:
+        """This machine could not make the attempt: the claim is given back."""
+
+    def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
+        """An attempt failed, or a task is buried without one: then there is no outcome. `attempts_left`: None, any number."""
+
+    def left_to_newer(self, claim: Claim, decision: Decision) -> None:
+        """A task was deferred, for a worker that knows what a newer version wrote into its record."""
+
+    def receiver_slow(self, host: str, in_flight: int) -> None:
+        """A receiver was found to be slow while it holds so many slots."""
+
+    def receiver_recovered(self, host: str, in_flight: int) -> None:
+        """A receiver that was told to be slow is well again."""
+
+    def swept(self, lost: Mapping[str, int]) -> None:
+        """A step of the sweep was taken; `lost`: how many tasks came back of each worker that was lost."""
+
+    def clock_set(self, by_ms: float) -> None:
+        """Redis' clock was set, forward or back (below zero)."""
+
+    def draining(self, in_flight: int, grace_s: float) -> None:
+        """A stop waits for the deliveries under way, for so long at most."""
+
+    def released(self, deliveries: int) -> None:
+        """A stop gave back so many claims."""
+
+    def stopped_without_redis(self, in_flight: int, error: str) -> None:
+        """A stop could not write its last outcomes: so many deliveries come again by another worker."""
+
+
+NOBODY = Observer()
+
+
+class Log(Observer):
+    """The log's lines. `secret` is what no line may show, should a receiver send it back."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._lost: Counter[str] = Counter()
+        self._tell_lost_from = 0.0
+        self._unknown_told: set[str] = set()
+
+    def delivered(self, claim: Claim, outcome: Outcome) -> None:
+        """Log a success, for who looks for a fault."""
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("delivered", **_fields(claim, outcome))
+
+    def given_back(self, claim: Claim, outcome: Outcome) -> None:
+        """Log what this machine could not begin."""
+        logger.warning("given-back", **_fields(claim, outcome), error=outcome.error)
+
+    def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
+        """Log a failure with what follows from it: retry, defer or bury."""
+        is_last = decision.transition is Transition.BURY
+        level = logging.WARNING if is_last else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": decision.error}
+        if outcome is not None and outcome.answer:
+            fields["answer"] = excerpt(outcome.answer, self._secret)
+        if not is_last:
+            fields["attempts_left"] = attempts_left
+            fields["next"] = rfc3339(int(time.time() * 1000) + decision.delay_ms)
+        logger.log(level, decision.transition.value, **fields)
+
+    def left_to_newer(self, claim: Claim, decision: Decision) -> None:
+        """Log an unknown member, once for each name."""
+        error = decision.error
+        if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
+            self._unknown_told.add(error)
+            logger.warning("left-to-newer", key=claim.key, error=error, again_in_s=decision.delay_ms // 1000)
+
+    def receiver_slow(self, host: str, in_flight: int) -> None:
+        """Log a slow receiver."""
+        logger.warning("receiver-slow", host=host, in_flight=in_flight)
+
+    def receiver_recovered(self, host: str, in_flight: int) -> None:
+        """Log that it is well again."""
+        logger.warning("receiver-recovered", host=host, in_flight=in_flight)
+
+    def swept(self, lost: Mapping[str, int]) -> None:
+        """Log lost workers, with how many tasks came back of each: once a second at most."""
+        self._lost.update(lost)
+        now = time.monotonic()
+        if self._lost and now >= self._tell_lost_from:
+            self._tell_lost_from = now + LOST_LINE_INTERVAL_S
+            for name, count in sorted(self._lost.items()):
+                logger.warning("worker-lost", worker=name, tasks=count)
+            self._lost.clear()
+
+    def clock_set(self, by_ms: float) -> None:
+        """Log that Redis' clock was set, and what comes of it."""
+        if by_ms > 0:
+            logger.warning("clock-set-forward", by_s=by_ms / 1000, warning=_SET_FORWARD)
+        else:
+            logger.warning("clock-set-back", by_s=-by_ms / 1000, warning=_SET_BACK)
+
+    def draining(self, in_flight: int, grace_s: float) -> None:
+        """Log what a stop waits for."""
+        logger.info("draining", in_flight=in_flight, grace_s=grace_s)
+
+    def released(self, deliveries: int) -> None:
+        """Log what a stop gave back."""
+        logger.info("released", deliveries=deliveries)
+
+    def stopped_without_redis(self, in_flight: int, error: str) -> None:
+        """Log what a stop could not write."""
+        logger.warning("stopped-without-redis", in_flight=in_flight, error=error)
+
+
+def _fields(claim: Claim, outcome: Outcome | None) -> dict[str, object]:
+    fields: dict[str, object] = {"key": claim.key, "attempt": claim.attempts + 1}
+    if outcome is not None:
+        fields |= {"status": outcome.status, "elapsed_ms": outcome.elapsed_ms}
+    return fields | {"webhook": location(claim.record.webhook)}

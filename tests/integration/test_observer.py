@@ -1,0 +1,133 @@
+"""What an observer is told of the engine's work: each fate of a task once, and each part of a stop."""
+
+import asyncio
+from collections.abc import Mapping
+from unittest.mock import patch
+
+import redis.asyncio
+from aiohttp import web
+
+from redis_scheduler.engine.observer import Observer
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.retry import Decision, Transition
+from tests.integration.conftest import CONCURRENCY, TIMING, schedule, working
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.store import Store
+from tests.support.waiting import wait_until
+
+
+class Recorder(Observer):
+    """Notes what it is told, by the key of the task."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def began(self, claim: Claim) -> None:
+        self.told.append(("began", claim.key, claim.attempts))
+
+    def delivered(self, claim: Claim, outcome: Outcome) -> None:
+        self.told.append(("delivered", claim.key, outcome.status))
+
+    def given_back(self, claim: Claim, outcome: Outcome) -> None:
+        self.told.append(("given back", claim.key, outcome.error))
+
+    def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
+        status = None if outcome is None else outcome.status
+        self.told.append(("unsettled", claim.key, decision.transition, status, attempts_left))
+
+    def left_to_newer(self, claim: Claim, decision: Decision) -> None:
+        self.told.append(("left to newer", claim.key, decision.transition))
+
+    def swept(self, lost: Mapping[str, int]) -> None:
+        self.told.append(("swept", dict(lost)))
+
+    def draining(self, in_flight: int, grace_s: float) -> None:
+        self.told.append(("draining", in_flight, grace_s))
+
+    def released(self, deliveries: int) -> None:
+        self.told.append(("released", deliveries))
+
+    def stopped_without_redis(self, in_flight: int, error: str) -> None:
+        self.told.append(("stopped without Redis", in_flight))
+
+    def of(self, key: str) -> list[tuple[object, ...]]:
+        return [(event, *rest) for event, told_key, *rest in self.told if told_key == key]
+
+
+async def test_each_fate_of_a_task_is_told_once(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+) -> None:
+    delivered, failing, dying, newer, unreadable, unbegun = await schedule(store, receiver.url, 6)
+    record: bytes = await store.client.command("HGET", KEYS.tasks, newer)
+    await raw.hset(KEYS.tasks, newer, record.replace(b',"data":', b',"headers":{},"data":'))
+    await raw.hset(KEYS.tasks, unreadable, "{")
+    await raw.hset(KEYS.failures, dying, '2 {"error":"answered 500","elapsed_ms":1}')
+    recorder, stop = Recorder(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=200 if request.headers["Schedule-Key"] == delivered else 503)
+
+    receiver.behaviour = answer
+    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker:
+        attempt = worker._deliverer.attempt
+
+        async def attempt_but_one(claim: Claim) -> Outcome:
+            if claim.key == unbegun and not recorder.of(unbegun)[1:]:
+                return Outcome("no sockets", None, 0, is_local=True)
+            return await attempt(claim)
+
+        with patch.object(worker._deliverer, "attempt", attempt_but_one):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+                await wait_until(lambda: len(recorder.told) >= 10, "each has come to its end")
+                stop.set()
+    assert recorder.of(delivered) == [("began", 0), ("delivered", 200)]
+    assert recorder.of(failing) == [("began", 0), ("unsettled", Transition.RETRY, 503, 2)]
+    assert recorder.of(dying) == [("began", 2), ("unsettled", Transition.BURY, 503, 0)]
+    assert recorder.of(newer) == [("left to newer", Transition.DEFER)]
+    assert recorder.of(unreadable) == [("unsettled", Transition.BURY, None, 2)]
+    assert recorder.of(unbegun) == [("began", 0), ("given back", "no sockets")]
+    # The audit would find them.
+    assert await store.cancel([(unreadable, None), (newer, None)]) == "CC"
+
+
+async def test_a_stop_tells_what_it_waits_for_and_what_it_gives_back(
+    client: RedisClient, store: Store, receiver: Receiver
+) -> None:
+    receiver.may_answer.clear()
+    await schedule(store, receiver.url, 2)
+    recorder, stop = Recorder(), asyncio.Event()
+    async with (
+        working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(worker.run(stop, asyncio.Event(), 0.1))
+        await wait_until(lambda: receiver.in_flight == 2, "both are under way")
+        await Reclaimer(store, worker, Outage(), observer=recorder).run_once()
+        stop.set()
+    assert [told for told in recorder.told if told[0] != "began"] == [
+        ("swept", {}),
+        ("draining", 2, 0.1),
+        ("released", 2),
+    ]
+
+
+async def test_a_stop_that_cannot_write_tells_how_many_deliveries_come_again(
+    client: RedisClient, store: Store, receiver: Receiver
+) -> None:
+    receiver.may_answer.clear()
+    await schedule(store, receiver.url, 2)
+    recorder, stop = Recorder(), asyncio.Event()
+    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker:
+        with patch.object(store, "release", side_effect=StoreUnavailable):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run(stop, asyncio.Event(), 0.1))
+                await wait_until(lambda: receiver.in_flight == 2, "both are under way")
+                stop.set()
+    assert recorder.told[-1] == ("stopped without Redis", 2)
