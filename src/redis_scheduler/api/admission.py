@@ -1,9 +1,9 @@
 """How many connections the API takes at once, and which of them it closes for a new one.
 
-A connection is a stranger's until a request on it has carried the token. Where there is no room for a new connection,
-one of a stranger is closed: of the address that has the most, the oldest idle one (or the oldest, where the first few
-are busy). So a client that opens very many loses its own, and one that brings the token with its first request finds
-room for as long as that request takes. A new connection is refused only where all others are known.
+A connection is a stranger's until a request on it has carried the token. When there is no room for a new connection, a
+stranger's is closed: of the address that has the most, the oldest idle one (or the oldest, if the first few are busy).
+So a client that opens very many loses its own, and a client that brings the token with its first request finds room. A
+new connection is refused only when all others have carried the token.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ STRANGERS_SHARE = 4
 """One address without the token may have a quarter of all connections. (A proxy's are one address.)"""
 
 CONNECTION = "connection"
-"""Under this name a request's ASGI state has its connection."""
+"""The name of a request's connection in its ASGI state."""
 
 LOOKED_AT = 16
 """So many of an address' oldest connections are looked at for an idle one."""
@@ -30,7 +30,7 @@ FULL_INTERVAL_S = 10.0
 
 
 class Connection(Protocol):
-    """What is closed."""
+    """A connection that can be closed."""
 
     @property
     def is_idle(self) -> bool:
@@ -41,15 +41,15 @@ class Connection(Protocol):
 
 
 class _Strangers:
-    """The connections of strangers by address, and the addresses by how many they have: no question walks over all.
+    """The connections of strangers by address, and the addresses by their number: no question looks at all of them.
 
-    Ordered dictionaries, since to find the first key of a plain one takes the longer, the more before it were removed.
+    Ordered dictionaries: in a plain one finding the first key takes longer, the more keys before it were removed.
     """
 
     def __init__(self) -> None:
         self._of: dict[bytes, OrderedDict[Connection, None]] = {}
         self._with: dict[int, OrderedDict[bytes, None]] = {}
-        """Addresses that have so many connections; none is empty."""
+        """By a number of connections: the addresses that have so many. No value is empty."""
         self._most = 0
 
     def __bool__(self) -> bool:
@@ -81,16 +81,16 @@ class _Strangers:
                 del self._with[before]
         if now:
             self._with.setdefault(now, OrderedDict())[address] = None
-        # By one at a time: where nobody has the most any more, this address has one less.
+        # Counts change by one: if no address has the most any more, this one has one less.
         if now > self._most or self._most not in self._with:
             self._most = now
 
     def address_with_most(self) -> bytes:
-        """Return the address that has the most connections; of several the one that came to so many first."""
+        """Return the address with the most connections; of several the one that reached that number first."""
         return next(iter(self._with[self._most]))
 
     def oldest_of(self, address: bytes) -> Connection:
-        """Return the oldest idle connection of an address; the oldest of all where the first few are busy."""
+        """Return the oldest idle connection of an address; if the first few are busy, the oldest."""
         oldest = list(islice(self._of[address], LOOKED_AT))
         return next((at for at in oldest if at.is_idle), oldest[0])
 
@@ -123,7 +123,7 @@ class Admission:
         return address
 
     def know(self, connection: Connection, address: bytes) -> None:
-        """Note that the connection has carried the token: it is closed for no other."""
+        """Note that the connection has carried the token: it is never closed for another."""
         self._strangers.discard(connection, address)
 
     def forget(self, connection: Connection, address: bytes) -> None:
@@ -147,7 +147,7 @@ class Admission:
 
 
 def network(host: str) -> bytes:
-    """Return what counts as one address: an IPv4 address, or the /64 that one holder of IPv6 has at least."""
+    """Return what counts as one address: an IPv4 address, or a /64 of IPv6, the least that one holder has."""
     try:
         packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     except OSError:

@@ -1,4 +1,4 @@
-"""Who may ask: the request carries the token, and is no delivery of this deployment.
+"""Who may ask: requests that carry the token and are no delivery of this deployment.
 
 The token stands in `Authorization`, bare or behind `Bearer`; it is compared as bytes, in constant time.
 """
@@ -22,7 +22,7 @@ OPEN = {(route.path, method) for route in ROUTES if route.access is Access.OPEN 
 """What is answered without the token."""
 
 INSTANCE_HEADER = b"schedule-instance"
-"""As it comes here: the server writes names of headers in lower case."""
+"""In lower case, as the server gives names of headers."""
 
 _OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the scheduler that delivers it"
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
@@ -33,9 +33,9 @@ REFUSALS_INTERVAL_S = 10.0
 
 
 class _Refusals:
-    """Counts the requests without the token, and logs them: the first at once, then one line for an interval.
+    """Counts requests without the token, and logs them: the first at once, then one line an interval.
 
-    The line has the address of the last one. To keep an address for each would let strangers fill the memory.
+    The line has the address of the last one. Keeping every address would let strangers fill the memory.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Gate:
         by_name = dict(headers)
         has_token = self._is_authorised(by_name.get(b"authorization"))
         if has_token and len(by_name) < len(headers):
-            # Two of them are refused: what stands before this service may have looked at the other.
+            # Two of them are refused: a proxy before this service may have looked at the other one.
             has_token = [name for name, _ in headers].count(b"authorization") == 1
         refusal: ASGIApp | None = None
         if has_token:

@@ -1,4 +1,4 @@
-"""Batching: concurrent requests share round trips. What arrives while a call is under way leaves in the next one.
+"""Batching: concurrent requests share round trips. Items that arrive while a call is under way leave with the next.
 
 Measured on two cores with the load generator and Redis beside it: 17,000 schedules a second from one process so, 7,600
 with a call per request. It adds no wait of its own: with nothing under way, a request leaves at once.
@@ -35,7 +35,7 @@ class Batcher(Generic[Item, Answer]):
     def submit(self, item: Item) -> "asyncio.Future[Answer]":
         """Return the future answer for one item, or its call's error.
 
-        When a call finds Redis away, what waits behind it fails with it: nobody waits for two time-outs.
+        When a call finds Redis away, the items queued behind it fail with it: nobody waits for two time-outs.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queued.append((item, future))
@@ -69,7 +69,7 @@ class Batcher(Generic[Item, Answer]):
                     for (_, future), answer in answered:
                         if not future.done():
                             future.set_result(answer)
-                    # Who has an answer may ask again at once: what is there by then goes with the next call.
+                    # Clients with an answer may ask again at once: their items go with the next call.
                     await asyncio.sleep(0)
         finally:
             self._sender = None

@@ -1,9 +1,9 @@
 """How much memory a connection of the HTTP server may hold, however fast its client sends and however slowly it reads.
 
-uvicorn parses whatever comes, and keeps every request and every answer. Here at most 16 requests are parsed ahead. What
-came behind them waits as bytes: 256 kB at most, which is one read; nothing more is read meanwhile, so the rest stays
-with the client. All connections share a bound for the requests that they hold. A connection whose client does not read
-its answers is aborted.
+uvicorn parses all that comes, and keeps every request and every answer. Here at most 16 requests are parsed ahead. The
+bytes behind them wait: 256 kB at most, which is one read; until then nothing more is read, so the rest stays with the
+client. All connections share a bound for the requests that they hold. A connection whose client does not read its
+answers is aborted.
 
 A connection is uvicorn's HttpToolsProtocol and three classes on top of it: BoundedProtocol here, ClosingProtocol
 (closing.py), JsonHttpProtocol (protocol.py). They build on what uvicorn does not promise to keep: the callbacks of its
@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from redis_scheduler.api.admission import Admission
 
 HEAD_BYTES = 65_536
-"""Most of a request's line and headers; the parser itself sets no limit."""
+"""A request's line and headers may have so many; the parser itself sets no limit."""
 
 HEAD_END = b"\r\n\r\n"
 
@@ -28,10 +28,10 @@ PIPELINED_REQUESTS = 16
 """Requests of one connection that are parsed while an earlier one is answered."""
 
 PIPELINED_BYTES = 16_384
-"""No more requests are parsed once those that wait have so many bytes."""
+"""Parsing pauses once the requests that wait have so many bytes."""
 
 FIELD_BYTES = 150
-"""What a header costs beside its bytes, about: the objects of a pair, a name and a value."""
+"""About what a header costs beside its bytes: the objects of a pair, a name and a value."""
 
 HELD_BYTES = 64 * 1_048_576
 """What all connections together may hold: heads that are coming, requests that wait. One that adds more is aborted."""
@@ -40,10 +40,10 @@ HELD_FREELY_BYTES = 4_096
 """A connection that holds no more than this, the head of a usual request, is not aborted."""
 
 UNREAD_TIMEOUT_S = 30
-"""How long a client may leave its answers unread."""
+"""A client that reads less than READ_BYTES of its answers, and not all, for so long is cut off."""
 
 READ_BYTES = 65_536
-"""What a client must read of its answers within that time, or all of them."""
+"""See UNREAD_TIMEOUT_S."""
 
 
 class ConnectionState(ServerState):
@@ -59,10 +59,10 @@ class ConnectionState(ServerState):
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which resumes reading with every answer, and each time an application asks for a body."""
+    """uvicorn's flow control, which resumes reading with every answer and for every body; this one can be held."""
 
     is_held = False
-    """Whether reading stays paused, since requests wait."""
+    """Whether reading stays paused because requests wait."""
 
     def resume_reading(self) -> None:
         """Read on, unless it is held."""
@@ -72,20 +72,20 @@ class _Flow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with these bounds. What is a request is left to those who build on it."""
+    """uvicorn's protocol with these bounds. Subclasses say what a request is."""
 
     flow: _Flow
     server_state: ConnectionState
     _unreported_bytes = 0
-    """What came since the parser last had something to say: the head that is coming, or a part of it."""
+    """Bytes since the parser's last callback: the head that is coming, or a part of it."""
     _unparsed = b""
-    """What came behind as many requests as may wait."""
+    """Bytes behind as many requests as may wait."""
     _pipelined_bytes = 0
-    """What was parsed while requests waited."""
+    """Bytes that were parsed while requests waited."""
     _held_bytes = 0
-    """What this connection has in the sum of all."""
+    """This connection's share of `server_state.held_bytes`."""
     _unread_bytes = 0
-    """Most that was unread since the client last read as much as it must."""
+    """The most that was unread since the client last read READ_BYTES."""
     _read_at = 0.0
     _is_over = False
     """Whether nothing more of this connection is parsed."""
@@ -113,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def abort_if_unread(self, now: float) -> None:
-        """End the connection where its client has not read its answers for too long. Called from time to time."""
+        """Abort the connection if its client has not read its answers for too long. Called from time to time."""
         unread = self.transport.get_write_buffer_size()
         if not unread or unread <= self._unread_bytes - READ_BYTES:
             self._unread_bytes, self._read_at = unread, now
@@ -123,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what may wait, and keep the rest."""
+        """Parse as many requests as may wait, and keep the rest."""
         if self._is_over:
             self._drop(len(data))
             return
@@ -168,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.abort()
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Return up to where to parse: each head has its end, so the ends bound the requests that a piece may bring."""
+        """Return where the next piece ends. It has as many ends of heads as there is room for requests, at most."""
         room = PIPELINED_REQUESTS - len(self.pipeline) if self._pipelined_bytes < PIPELINED_BYTES else 0
         if len(data) - start <= HEAD_BYTES and data.count(HEAD_END, start) < room:
             return len(data)
@@ -181,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return end
 
     def _read_on(self) -> None:
-        """Go on with what was kept, once no request waits any more."""
+        """Parse the bytes that were kept, once no request waits any more."""
         self.flow.is_held = False
         self._pipelined_bytes = 0
         self._take(self._unparsed)
@@ -192,9 +192,9 @@ class BoundedProtocol(HttpToolsProtocol):
         raise NotImplementedError
 
     def _await_more(self) -> None:
-        """Bound the time of what has begun to come."""
+        """Start a time-out for the rest of what has begun to come."""
         raise NotImplementedError
 
     def _drop(self, size: int) -> None:
-        """Count what came where nothing more is parsed."""
+        """Count bytes that came after the last request."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How answers leave the HTTP server, and how a connection ends: so that its client sees the last answer, and in time.
+"""How answers leave the HTTP server, and how a connection ends: its client sees the last answer, and it ends in time.
 
 A socket that is closed with input unread, or gets more of it afterwards, is reset, and the reset may overtake the
 answer. So after its last answer the connection is closed in two steps (RFC 9112, section 9.6): the client is told that
@@ -16,33 +16,34 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from redis_scheduler.api.bounds import BoundedProtocol
 
 SILENT_S = 2.0
-"""A client that sends nothing for so long has had time to read: the connection is closed. It is looked so often."""
+"""A client that sends nothing for so long has had time to read: the connection is closed. Also the time between
+looks."""
 
 DROPPING_S = 30.0
-"""How long a client may go on sending after the last answer: as long as for a body; at a stop, SILENT_S at most."""
+"""A client may go on sending for so long after the last answer, as for a body; at a stop, for SILENT_S at most."""
 
 DROPPED_BYTES = 16 * 1_048_576
-"""Most that is read of what is dropped: the body of a request that was refused, or what follows the last answer."""
+"""So much is read and dropped at most: the body of a refused request, or what follows the last answer."""
 
 STOP_UNREAD_S = 5.0
-"""How long a stop waits for a client that reads nothing of its answers.
+"""A stop waits so long for a client that reads nothing of its answers; and no longer in all for clients without the
+token.
 
-It waits no longer in all for one that has not carried the token, since such answers are short. A packet that is lost
-twice is there after 3 s, and `docker stop` kills after 10.
+Their answers are short. A packet that is lost twice arrives after 3 s, and `docker stop` kills after 10.
 """
 
 LOOKS_AT_STOP = 10
-"""So often it is looked within that time."""
+"""Looks at each connection within STOP_UNREAD_S."""
 
 
 CONTINUE = b"HTTP/1.1 100 "
-"""How the answer begins that asks for a body. Its client waits for it, so it is never kept."""
+"""The beginning of an answer that asks for the body. The client waits for it, so it is sent at once."""
 
 
 class AnswerTransport:
-    """What uvicorn writes one answer to. It sends the head together with the first piece of the body.
+    """uvicorn writes one answer to this, which sends the head together with the first piece of the body.
 
-    uvicorn writes them one after the other: two system calls and two packets for each answer.
+    uvicorn writes them apart: two system calls and two packets for each answer.
     """
 
     def __init__(self, connection: "ClosingProtocol") -> None:
@@ -78,7 +79,7 @@ class AnswerTransport:
 
 
 class ClosingProtocol(BoundedProtocol):
-    """A connection that sends its answers and ends in these ways."""
+    """A connection that sends answers in one packet and closes in two steps."""
 
     is_stranger = True
     """Whether no request of it has carried the token."""
@@ -107,7 +108,8 @@ class ClosingProtocol(BoundedProtocol):
         return transport
 
     def close_in_steps(self) -> None:
-        """Say that nothing more follows, and drop what still comes. Nothing may be written after this."""
+        """Tell the client that nothing more follows, and drop what it still sends. Nothing may be written after
+        this."""
         if self.transport.is_closing() or self._dropping_since is not None:
             return
         self._is_over = True
@@ -123,7 +125,7 @@ class ClosingProtocol(BoundedProtocol):
         self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
 
     def abort_if_unread_at_stop(self, now: float) -> None:
-        """End the connection where its client holds up a stop by what it does not read. Called from time to time."""
+        """Abort the connection if its client delays a stop by not reading. Called from time to time."""
         unread = self.transport.get_write_buffer_size()
         if unread:  # else the system sends the rest, also when the process is gone
             unread += _sent_untaken(self.transport)
@@ -145,7 +147,7 @@ class ClosingProtocol(BoundedProtocol):
             self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
 
     def _drop(self, size: int) -> None:
-        """Count what came after the last request. While answers are due it is left to the client."""
+        """Count bytes that came after the last request. While answers are due they are left in the socket."""
         if self._dropping_since is None:
             self.flow.is_held = True
             self.flow.pause_reading()
@@ -155,7 +157,7 @@ class ClosingProtocol(BoundedProtocol):
 
 
 def _sent_untaken(transport: asyncio.Transport) -> int:
-    """Return how many bytes the system holds that the client's has not taken; 0 where it does not tell."""
+    """Return how many sent bytes the client's system has not acknowledged; 0 where this system does not tell."""
     answer = bytearray(4)
     with contextlib.suppress(OSError):
         fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, answer)

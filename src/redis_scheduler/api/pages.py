@@ -1,10 +1,10 @@
-"""The room for pages of the list and large tasks: what all hold together, and which gives way where that is not enough.
+"""The memory for pages of the list and for large tasks: how much they hold together, and which gives way.
 
-Below, a large task that is shown is a page, too; one that is changed or deleted has room until that is done.
+Below, a large task that is shown counts as a page; one that is changed or deleted holds its room until that is done.
 
-A page is read and put together in memory, and stays there until its client has read it. Where there is no room for
-another, the page whose client has had the longest for it is cut off, once that was `READER_S`: so slow readers take as
-long as they like while nobody else wants a page, and keep nobody from one.
+A page is read and put together in memory, and stays there until its client has read it. If there is no room for
+another, the page that was begun first is cut off, once its client has had READER_S for it. So slow readers take as long
+as they like while nobody else wants a page, and keep nobody from one.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from redis_scheduler.stopping import stop_or_interval
 logger = Events(__name__)
 
 COPIES_OF_CHANGE = 5
-"""So many times its bytes a change of a task holds: the record, its parts, the new record, and both in the call."""
+"""A change of a task holds its bytes so many times: the record, its parts, the new record, and both in the call."""
 
 PAGES_BYTES = 64 * 1_048_576
-"""What all pages hold. (What is larger than that is read where it is the only one.)"""
+"""All pages together hold no more. (A page that is larger is read when it is the only one.)"""
 
 COPIES = 4
-"""So many times its bytes a page holds until it is put together: its records, their parts, its answer without and with
+"""A page holds its bytes so many times until it is put together: its records, their parts, its answer without and with
 the newline."""
 
 READER_S = 10.0
-"""How long a client has for a page that others wait for."""
+"""A client has so long for a page that others wait for."""
 
 ROOM_WITHIN_S = 2.0
-"""How long a request waits for room: as long as for Redis."""
+"""A request waits so long for room, as it does for Redis."""
 
 
 class Page:
@@ -45,13 +45,13 @@ class Page:
         self.size = size
 
     def begin(self, size: int) -> None:
-        """Note that the page is read: it has so many bytes, and is on its way to its client."""
+        """Note that the page has been read, has so many bytes, and is on its way to its client."""
         self._room.resize(self, size)
         self._began_at = asyncio.get_running_loop().time()
         self._room.sending[self] = None
 
     def leave(self) -> None:
-        """Give the room back; again, nothing."""
+        """Give the room back; may be called again."""
         self._room.resize(self, 0)
         self._room.sending.pop(self, None)
 
@@ -78,7 +78,7 @@ class PageRoom:
         """Pages that are on their way, the oldest first."""
 
     async def enter(self, connection: Connection | None, reading_bytes: int) -> Page:
-        """Take room to read a page, so many bytes. Raises a 503 where none comes free in time."""
+        """Take room for so many bytes, to read a page. Raises a 503 if none comes free in time."""
         try:
             async with asyncio.timeout(ROOM_WITHIN_S), self._entering:
                 while self._held and self._held + reading_bytes > PAGES_BYTES:
@@ -102,7 +102,7 @@ class PageRoom:
         return max(0, left_s)
 
     def resize(self, page: Page, size: int) -> None:
-        """Let a page hold so much from now on."""
+        """Note that a page holds so much from now on."""
         self._held += size - page.size
         page.size = size
         self._has_changed.set()

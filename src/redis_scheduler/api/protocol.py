@@ -1,8 +1,9 @@
-"""A connection of the HTTP server: uvicorn's protocol on the httptools parser, with limits of size and time.
+"""A connection of the HTTP server: uvicorn's protocol with size and time limits, and JSON for errors raised before the
+application runs.
 
-Answers are JSON also where no application makes them. What a proxy between a client and this service can rely on:
+A proxy between a client and this service can rely on this:
 
-- The bytes of a connection go to the parser as they came. What is a request is the parser's word alone.
+- The bytes of a connection go to the parser as they came. Only the parser says what is a request.
 - Each request gets one answer at most, and answers come in the order of their requests.
 - Nothing is parsed after a refusal, nor after a request that closes the connection. How it ends: closing.py.
 - What it holds is bounded: bounds.py.
@@ -25,18 +26,18 @@ from redis_scheduler.api.bounds import HEAD_BYTES
 from redis_scheduler.api.closing import DROPPED_BYTES, ClosingProtocol
 
 HEAD_FIELDS = 256
-"""Most headers of a request: each costs more memory than it has bytes."""
+"""A request may have so many headers: each costs more memory than its bytes."""
 
 HEAD_TIMEOUT_S = 30
-"""How long a connection may take to bring the head of a request it has begun, or of its first."""
+"""A connection must bring the head of its first request, or of one that has begun, within this time."""
 
 BODY_TIMEOUT_S = 30
-"""How long a client may take to bring the body of a request."""
+"""A client must bring the body of a request within this time."""
 
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._~%-]{1,50})?\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?"
 )
-"""Host (RFC 9110, section 7.2): a name, an address or nothing, and a port. Some clients leave an address its zone."""
+"""Host (RFC 9110, section 7.2): a name, an address or nothing, and a port. Some clients send the zone of an address."""
 
 _VERSIONS = ("1.1", "1.0")
 """The versions of HTTP that are served. The parser also knows 0.9, and 2.0 in the words of 1.1."""
@@ -57,14 +58,14 @@ class _Refused(Exception):
 class JsonHttpProtocol(ClosingProtocol):
     """One connection.
 
-    The body of a request that was refused early is read on and thrown away: to close at once would reset the
-    connection, and its client might never see the answer.
+    The body of a request that was refused early is read and thrown away: closing at once would reset the connection,
+    and the client might never see the answer.
     """
 
     _discarded_bytes = 0
     _host_count = 0
     _host = _valid_host = b""
-    """Of the request that is coming, and of one before it, which was looked at."""
+    """The Host of the request that is coming; and the last one that was checked."""
     _idle_since = 0.0
     _address = b""
     _last_words = b""
@@ -78,7 +79,7 @@ class JsonHttpProtocol(ClosingProtocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         if self.client is not None:
-            # The log shows it as its own network does; to a socket for IPv6 and IPv4 it is ::ffff:192.0.2.1.
+            # The log shows an IPv4 address as such; a socket for IPv6 and IPv4 says ::ffff:192.0.2.1.
             self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
         self._await_head()
         self.app_state = {CONNECTION: self}  # each request's state is a copy
@@ -90,11 +91,12 @@ class JsonHttpProtocol(ClosingProtocol):
         self._end_body()
         self.server_state.admission.forget(self, self._address)
         if self._answering is not None:
-            # Of several requests uvicorn tells the latest only; the one before would write to a closed connection.
+            # Of several requests uvicorn tells only the latest; the one being answered would write to a closed
+            # connection.
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
-        # No circle is left to the collection of garbage.
+        # No reference cycle is left for the garbage collector.
         self.app_state, self._answering = {}, None
         self.cycle = None  # type: ignore[assignment]  # as uvicorn begins
 
@@ -109,9 +111,9 @@ class JsonHttpProtocol(ClosingProtocol):
         self.server_state.admission.know(self, self._address)
 
     def close_if_idle(self, now: float) -> None:
-        """Close the connection where its client has asked for nothing for too long. Called from time to time.
+        """Close the connection if its client has sent no request for too long. Called from time to time.
 
-        A timer for each request, which uvicorn has, cost a microsecond.
+        uvicorn's timer for each request cost a microsecond.
         """
         is_idle = self.cycle is None and self._head_timer is None
         if is_idle and now - self._idle_since > self.timeout_keep_alive:
@@ -146,7 +148,7 @@ class JsonHttpProtocol(ClosingProtocol):
             self._await_head()
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Parse, and count what no application reads: a head without end is refused, a refused body is cut off."""
+        """Parse a piece. A head without end is refused, and the body of a refused request is cut off."""
         self._unreported_bytes += len(data)
         if self._unreported_bytes > HEAD_BYTES + len(data):
             self._refuse(400, f"The request's head is larger than {HEAD_BYTES} bytes")
@@ -185,7 +187,7 @@ class JsonHttpProtocol(ClosingProtocol):
             data = memoryview(data)[end:]
             head = self._head_without_offer()
             self.parser = httptools.HttpRequestParser(self)
-            # As uvicorn's own: what comes behind a request that closes is passed over.
+            # As uvicorn's own parser: bytes behind a request that closes the connection are passed over.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.parser.feed_data(head)
 
@@ -215,8 +217,8 @@ class JsonHttpProtocol(ClosingProtocol):
             self._check_version()
         if not self.cycle.keep_alive or self.server_state.is_stopping:
             self.close_with_answer()
-        # The cycle has them, and an idle connection keeps nothing. New ones for trailers: among the headers, a trailer
-        # with the token would authorise the request.
+        # The cycle has them now, and an idle connection keeps nothing. Trailers go to a new list: among the headers, a
+        # trailer with the token would authorise the request.
         self.headers, self.url = [], b""
         self.scope = None  # type: ignore[assignment]  # as uvicorn begins
 
@@ -231,7 +233,7 @@ class JsonHttpProtocol(ClosingProtocol):
         self.headers.append((name, value))
 
     def _check_host(self) -> None:
-        """Refuse what a server must (RFC 9112, section 3.2): two servers may read different hosts out of it."""
+        """Refuse what a server must refuse (RFC 9112, section 3.2): two servers could read different hosts from it."""
         if self._host_count > 1:
             raise _Refused("Host: must be given once")
         if self._host_count:
@@ -242,7 +244,7 @@ class JsonHttpProtocol(ClosingProtocol):
             raise _Refused("Host: is missing")
 
     def _check_version(self) -> None:
-        """Refuse what is no version of HTTP/1; its application was not started."""
+        """Refuse other versions than those of HTTP/1. The application was not started."""
         if self.scope["http_version"] not in _VERSIONS:
             raise _Refused(_BAD_VERSION, 505)
         self.cycle.waiting_for_100_continue = False  # HTTP/1.0 has no such answer (RFC 9110, section 10.1.1)
@@ -258,7 +260,7 @@ class JsonHttpProtocol(ClosingProtocol):
         self._unreported_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Count anew, and keep the body, unless its request is answered already."""
+        """Count anew, and keep the body unless its request is answered already."""
         self._unreported_bytes = 0
         cycle = self.cycle
         if not cycle.response_complete:
@@ -268,7 +270,7 @@ class JsonHttpProtocol(ClosingProtocol):
             cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Wait no longer: the body is there."""
+        """End the wait: the body is there."""
         self._host_count = 0
         if self.parser.should_upgrade():
             return
@@ -277,7 +279,7 @@ class JsonHttpProtocol(ClosingProtocol):
             raise _Refused(_TOO_MANY_FIELDS)  # trailers
         if self._body_timer is not None:
             self._end_body()
-        # After an early refusal uvicorn leaves it at that: the next request would be taken for more of this one.
+        # After an early answer uvicorn does not do this: the next request would be taken for more of this one.
         self.cycle.more_body = False
         self.cycle.message_event.set()
         if self.headers:
@@ -314,12 +316,13 @@ class JsonHttpProtocol(ClosingProtocol):
             self._idle_since = self.loop.time()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it
-        """Keep the connection for the answers to what came whole."""
+        """The client has closed its side: keep the connection for the answers to whole requests."""
         self._is_over = self._has_client_ended = True
         return self._dropping_since is None and (bool(self._last_words) or self._give_up_request())
 
     def _give_up_request(self) -> bool:
-        """Tell the application that no more comes of a request whose body has begun; return whether others are due."""
+        """Tell the application that the rest of a request's body will not come; return whether other answers are
+        due."""
         cycle = self.cycle
         if cycle is None or not cycle.more_body:
             return cycle is not None and not cycle.response_complete
@@ -332,13 +335,13 @@ class JsonHttpProtocol(ClosingProtocol):
         return True
 
     def announce_stop(self) -> None:
-        """Let the answer to the latest request be the last, if it has not begun; else that to the next."""
+        """Make the answer to the latest request the last if it has not begun; else the answer to the next request."""
         self._read_at = self.loop.time()
         if self.cycle is not None and not self.cycle.response_started:
             self.close_with_answer()
 
     def shutdown(self) -> None:
-        """Let a request under way be answered; one whose body has not come yet is not waited for."""
+        """Answer a request under way, and close; a request whose body has not come yet is refused."""
         cycle = self.cycle
         if cycle is None:
             self.transport.close()
@@ -350,14 +353,14 @@ class JsonHttpProtocol(ClosingProtocol):
             self._refuse(503, "The service is stopping; try again")
 
     def _refuse(self, status: int, error: str) -> None:
-        """Answer the request that is coming, after those before it, and close. What comes after it is not looked at."""
+        """Answer the request that is coming after those before it, and close. Nothing behind it is looked at."""
         if self._is_over:
             return
         self._is_over = True
         if self.transport.is_closing():
             return
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_started:
-            # Another answer would be taken for that to another request.
+            # A second answer would be taken for the answer to another request.
             if self.cycle.response_complete:
                 self.close_in_steps()
             else:
@@ -388,6 +391,6 @@ class JsonHttpProtocol(ClosingProtocol):
 
 
 def _with_path(target: bytes) -> bytes:
-    """Return a request's target with the path that it means. Raises the parser's error for what is no target."""
+    """Return a request's target with its path. Raises the parser's error if it is no target."""
     found = httptools.parse_url(target)
     return target if found.path is not None else b"/?" + found.query if found.query else b"/"

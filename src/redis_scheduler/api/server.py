@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, inside the service's own event loop and life cycle. A connection of it: protocol.py."""
+"""The HTTP server: uvicorn within the service's own event loop, start and stop. Its connections: protocol.py."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,28 @@ from redis_scheduler.errors import StartError
 from redis_scheduler.stopping import stop_or_interval
 
 KEEPALIVE_S = 75
-"""How long an idle connection of a client is kept."""
+"""An idle connection of a client is kept so long."""
 
 WATCH_S = 5.0
 """Between two looks for connections that are idle, or whose answers nobody reads."""
 
 STOPPING_S = 1.0
-"""How long a process that stops waits for the last requests of who keeps a connection; until then its port is open."""
+"""A process that stops waits so long for the last requests of clients that keep a connection, with its port open."""
 
 LOOKS = 50
-"""So often it is looked meanwhile whether anybody does."""
+"""Looks within STOPPING_S whether any client keeps a connection."""
 
 ENDING_S = 3
-"""How long requests whose connections are closed at the end of the grace may go on: as long as they wait for Redis."""
+"""After the grace connections are closed, and their requests may go on for so long: as long as they wait for Redis."""
 
 BACKLOG = 2_048
 
 CONNECTIONS = 10_000
-"""Connections at once, where nothing else is said: some 100 MB while they are idle."""
+"""Connections at once unless API_CONNECTIONS is set: some 100 MB while they are idle."""
 
 
 class ApiServer(uvicorn.Server):
-    """A server that leaves the signals to the life cycle."""
+    """A server that leaves signals to the process."""
 
     server_state: ConnectionState
 
@@ -77,17 +77,17 @@ class ApiServer(uvicorn.Server):
             watcher.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let clients know before the port is closed: each answer is the last of its connection, and probes are told.
+        """Tell clients before the port is closed: each answer is the last of its connection, and probes answer 503.
 
-        To close idle connections at once would meet the requests that are just coming on them. Where nobody keeps a
-        connection, nobody is waited for.
+        Closing idle connections at once would hit requests that are on their way. If no client keeps a connection,
+        this waits for nobody.
         """
         self.server_state.is_stopping = True
         self.server_state.stop_began_at = asyncio.get_running_loop().time()
         connections = self.server_state.connections
         for connection in self._connections():
             connection.announce_stop()
-        # Before uvicorn cancels their requests, which is a traceback for each.
+        # Before uvicorn cancels their requests, which logs a traceback for each.
         asyncio.get_running_loop().call_later(self._grace_s, self._abort_all)
         for _ in range(LOOKS):
             if not connections or self.force_exit:
@@ -119,9 +119,9 @@ NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. `::` takes IPv4 as well, and that alone where the machine has no IPv6.
+    """Return a listening socket. `::` takes IPv4 as well, and only IPv4 if the machine has no IPv6.
 
-    A name is listened on at its first IPv4 address, if it has one: what `localhost` comes to differs between machines.
+    A name is listened on at its first IPv4 address, if it has one: `localhost` means different ones on machines.
     Raises StartError where the port is taken or the address is not of this machine.
     """
     try:
@@ -157,7 +157,7 @@ def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS) -> ApiServer:
-    """Return the server for an application, of so many connections at once; `grace_s` bounds its stop."""
+    """Return the server of an application, with so many connections at once; `grace_s` bounds its stop."""
     options: dict[str, Any] = {
         "http": JsonHttpProtocol,
         "ws": "none",
