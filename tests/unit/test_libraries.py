@@ -9,6 +9,7 @@ import inspect
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import httptools
 import pytest
 import redis
@@ -28,9 +29,13 @@ from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Said
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.api.server import create_server, listen
+from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.delivery.connection import Connection as ReceiverConnection
+from redis_scheduler.delivery.connector import Connector
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.connection import AddressedConnection, LeanConnection, connect, drop_idle
+from tests.support.raw_receiver import OK, answering, claim_of, says
 
 
 def is_as_used(library: str, owner: Any, name: str, parameters: str | None = None) -> None:
@@ -251,6 +256,28 @@ def test_starlette_takes_the_headers_that_an_answer_makes() -> None:
     assert made.raw_headers == [*expected, (b"x", b"1")], f"{place}.headers is not made of raw_headers any more"
 
 
+AIOHTTP = f"aiohttp {aiohttp.__version__}:"
+
+
+async def test_aiohttp_has_the_parts_that_are_used() -> None:
+    is_as_used(AIOHTTP, aiohttp.TCPConnector, "_create_connection", "self req traces timeout")
+    taken = inspect.signature(aiohttp.ClientRequest).parameters
+    assert list(taken)[:2] == ["method", "url"], f"{AIOHTTP} ClientRequest takes {list(taken)}"
+    assert "loop" in taken, f"{AIOHTTP} ClientRequest takes no loop any more"
+    async with aiohttp.TCPConnector() as connector:
+        assert hasattr(connector, "_factory"), f"{AIOHTTP} TCPConnector._factory is gone"
+
+
+async def test_aiohttp_opens_the_connections_that_were_put_in_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+    monkeypatch.setattr(Connector, "_create_connection", noting(seen, Connector._create_connection))
+    async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
+        assert (await deliverer.attempt(claim_of(receiver.url))).error is None, AIOHTTP
+        kinds = [type(connection) for connection in deliverer._pool._idle]
+    assert seen == {"_create_connection"}, AIOHTTP
+    assert kinds == [ReceiverConnection], f"{AIOHTTP} TCPConnector._factory makes no connections any more"
+
+
 def test_httptools_is_as_lenient_as_it_is_told() -> None:
     parser = httptools.HttpRequestParser(SimpleNamespace())
     try:
@@ -260,3 +287,16 @@ def test_httptools_is_as_lenient_as_it_is_told() -> None:
         pytest.fail(f"httptools {httptools.__version__}: set_dangerous_leniencies: {error}")
     head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     parser.feed_data(head + head)
+
+
+def test_httptools_reads_what_old_servers_send_as_it_is_told() -> None:
+    body: list[bytes] = []
+    parser = httptools.HttpResponseParser(SimpleNamespace(on_body=body.append))
+    try:
+        parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+    except (AttributeError, TypeError) as error:
+        pytest.fail(f"httptools {httptools.__version__}: set_dangerous_leniencies: {error}")
+    parser.feed_data(b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nX: \x01\n\n1 \r\na\r\n0\r\n\r\n")
+    assert (parser.get_status_code(), body) == (200, [b"a"])

@@ -84,7 +84,7 @@ class Deliverer:
                 connection = self._pool.take(origin.key)
                 if connection is None or not await self._is_answered_on_kept(connection, request, claim, origin):
                     connection = None
-                    connection = await self._connector.open(origin)
+                    connection = await self._connector.open(origin.destination)
                     await connection.send(request)
             if not 200 <= (connection.status or 0) < 300:
                 error = f"answered {connection.status}"

@@ -1,17 +1,19 @@
 """Opens connections to receivers, by aiohttp's connector: TCP and TLS, the addresses of a name tried one after another.
 
-Builds on parts of aiohttp that are not public; a new release of it may change them.
+Builds on parts of aiohttp that are not public, and a new release may change them: ClientRequest, TCPConnector._factory
+and TCPConnector._create_connection. tests/unit/test_libraries.py looks at each.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from redis_scheduler.delivery.connection import Connection
-from redis_scheduler.delivery.request import Origin
 from redis_scheduler.resolver import Resolver
 
 NO_TIMEOUTS = aiohttp.ClientTimeout()
@@ -35,6 +37,15 @@ class Names(AbstractResolver):
         """Nothing is to close here."""
 
 
+Destination = aiohttp.ClientRequest
+"""A receiver, as `Connector.open` is asked for it."""
+
+
+def destination(url: URL) -> Destination:
+    """Return where a URL leads, for any number of connections. Needs a running loop; raises ValueError."""
+    return Destination("POST", url, loop=asyncio.get_running_loop())
+
+
 class Connector(aiohttp.TCPConnector):
     """Opens connections; they are kept in a pool of our own."""
 
@@ -42,6 +53,6 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(**options)
         self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]
 
-    async def open(self, origin: Origin) -> Connection:
+    async def open(self, to: Destination) -> Connection:
         """Return a new connection. Raises OSError."""
-        return cast(Connection, await self._create_connection(origin.request, [], NO_TIMEOUTS))
+        return cast(Connection, await self._create_connection(to, [], NO_TIMEOUTS))

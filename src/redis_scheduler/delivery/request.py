@@ -1,14 +1,13 @@
 """The bytes of a delivery's request, and where they go. A new header of a request belongs into `RequestBuilder.build`."""
 
-import asyncio
 import string
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-import aiohttp
 from yarl import URL
 
+from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.task.claim import Claim
 
 ORIGINS_MOST = 4_096
@@ -24,7 +23,7 @@ class Origin:
     """A receiver: as the connector is asked for it, as connections are kept by it, and what all its requests have behind
     their target."""
 
-    request: aiohttp.ClientRequest
+    destination: Destination
     key: tuple[str, int, bool]
     head: str
 
@@ -40,10 +39,9 @@ class RequestBuilder:
         url = URL(text)
         if not url.scheme:  # a record that foreign hands wrote
             raise ValueError("no scheme")
-        request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
         key = (url.raw_host or "", url.port or 0, url.scheme == "https")
         head = f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{self._headers}{KEY_HEADER}: "
-        return Origin(request, key, head)
+        return Origin(destination(url), key, head)
 
     def build(self, claim: Claim) -> tuple[Origin, bytes]:
         """Return where the next attempt goes, and its request. Raises ValueError where nothing can be sent.
