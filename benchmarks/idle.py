@@ -23,12 +23,12 @@ from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
-from redis_scheduler.store import claims, writes
 from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS
 from tests.support.service import Process
+from tests.support.store import SCRIPTS
 from tests.support.waiting import wait_until
 
 COMMANDS_MARK = 3.0
@@ -56,7 +56,7 @@ DAY_MS = 86_400_000
 SEED_A_SECOND = 5_000
 """Tasks that even a slow machine seeds."""
 
-NAMES = {script.sha: name for name, script in (writes.SCRIPTS | claims.SCRIPTS).items()}
+NAMES = {script.sha: name for name, script in SCRIPTS.items()}
 
 
 async def commands(url: str, seconds: float) -> Counter[str]:

@@ -3,10 +3,13 @@
 from redis_scheduler.store import claims, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Script
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.timing import DEFAULT, Timing
 
-SCRIPTS = writes.SCRIPTS | claims.SCRIPTS
+SCRIPTS = {
+    found.name: found for module in (writes, claims) for found in vars(module).values() if isinstance(found, Script)
+}
 
 
 class Store(Writes, Claims):

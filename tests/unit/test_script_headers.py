@@ -34,8 +34,11 @@ def test_a_header_says_all_that_a_caller_must_know(name: str) -> None:
     header = header_of(SCRIPTS[name])
     assert header[0].startswith(f"{name}: ")
     parts = [
-        line[:7].rstrip() for line in header if re.match(r"KEYS   |ARGV   |Returns |Bounds |Twice  |Full   ", line)
+        line[:7].rstrip()
+        for line in header
+        if re.match(r"KEYS   |ARGV   |each   |Returns |Bounds |Twice  |Full   ", line)
     ]
     reads_only = "Reads only" in " ".join(header)
-    assert parts == ["KEYS", "ARGV", "Returns", "Bounds"] + ([] if reads_only else ["Twice", "Full"])
+    rows = ["each"] if "each" in parts else []
+    assert parts == ["KEYS", "ARGV", *rows, "Returns", "Bounds"] + ([] if reads_only else ["Twice", "Full"])
     assert reads_only == (WRITES.search(SCRIPTS[name]) is None)

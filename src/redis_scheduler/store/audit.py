@@ -5,7 +5,7 @@ examined as it runs, and what merely moves is never taken for a fault. Called by
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import ENDED, ENTERED
-from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.script import Argument, Column, Script
 from redis_scheduler.store.views import behind
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 
@@ -211,27 +211,19 @@ async def _faults(client: RedisClient, suspects: Sequence[_Suspect], repairs: bo
 
 async def balance(client: RedisClient) -> int:
     """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found again)."""
-    signed = [("1", name) for name in ENTERED] + [("-1", name) for name in ENDED]
-    arguments = [argument for pair in signed for argument in pair]
-    keys = client.keys
-    missing: int = await client.script(_BALANCE, [keys.due, keys.queue, keys.counters], arguments, NUMBER)
+    each: dict[str, Column] = {"sign": [1] * len(ENTERED) + [-1] * len(ENDED), "name": [*ENTERED, *ENDED]}
+    missing: int = await client.run(_BALANCE, NUMBER, each)
     return missing
 
 
-async def _look(client: RedisClient, suspects: Iterable[_Suspect], repairs: bool) -> Iterable[tuple[int, str, str]]:
-    numbers: dict[str, int] = {}
-    arguments: list[Argument] = []
-    for suspect in suspects:
-        number = 0 if suspect.type is None else numbers.setdefault(suspect.type, len(numbers) + 1)
-        arguments += (suspect.what, suspect.subject, suspect.due_ms, number)
-    keys = client.keys
-    places = [keys.tasks, keys.due, keys.queue, keys.entries, keys.failures, keys.dead, keys.types, keys.bell]
-    return await client.script(
-        _AUDIT,
-        [*places, keys.counters, *map(keys.type_index, numbers)],
-        [GROUP, int(repairs), len(numbers), *numbers, *arguments],
-        _faults_found,
-    )
+def _look(client: RedisClient, suspects: Sequence[_Suspect], repairs: bool) -> Awaitable[list[tuple[int, str, str]]]:
+    each: dict[str, Column] = {
+        "what": [suspect.what for suspect in suspects],
+        "subject": [suspect.subject for suspect in suspects],
+        "due_ms": [suspect.due_ms for suspect in suspects],
+        "type": [suspect.type for suspect in suspects],
+    }
+    return client.run(_AUDIT, _faults_found, each, group=GROUP, repair=int(repairs))
 
 
 def _faults_found(answer: Any) -> list[tuple[int, str, str]]:
@@ -313,8 +305,9 @@ class _Walk:
         self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
     ) -> tuple[bytes, list[_RecordHead]]:
         """Read records, less their data: of the tasks named, `room` bytes together at most, and of the next ones of a scan."""
-        arguments: list[Argument] = [HEAD_BYTES, room, cursor, count, *task_keys]
-        next_cursor, heads = await self._client.script(_HEADS, [self._keys.tasks], arguments, _heads_read)
+        next_cursor, heads = await self._client.run(
+            _HEADS, _heads_read, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys
+        )
         self._records.note(len(heads), sum(head.size_bytes for head in heads))
         return next_cursor, heads
 

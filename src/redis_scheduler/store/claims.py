@@ -5,7 +5,7 @@ Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twi
 
 import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
-from redis_scheduler.store.script import Argument, Script, Types
+from redis_scheduler.store.script import Column, Script
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -55,13 +55,9 @@ class Sweep:
     clock_step_ms: float = 0
 
 
-SCRIPTS = {
-    name: Script(name)
-    for name in (
-        *("promote", "load", "renew", "settle", "retry", "defer", "bury", "release"),
-        *("reclaim", "rewind", "entry", "retire"),
-    )
-}
+PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
+SETTLE, RETRY, DEFER, BURY, RELEASE = map(Script, ("settle", "retry", "defer", "bury", "release"))
+RECLAIM, REWIND, RETIRE = map(Script, ("reclaim", "rewind", "retire"))
 
 
 class Claims:
@@ -79,25 +75,18 @@ class Claims:
         self._clock_offset_ms: tuple[float, float] | None = None
         """What Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
-    async def _run(
-        self, verb: str, redis_keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
-    ) -> T:
-        return await self.client.script(SCRIPTS[verb], redis_keys, arguments, read)
-
     async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
         """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
         `promoted_bytes`."""
-        return await self._run(
-            "promote",
-            [
-                self.client.keys.due,
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.tasks,
-                self.client.keys.failures,
-            ],
-            [limit, claims, GROUP, self.name, self._timing.lease_idle_ms, self._timing.promoted_bytes],
+        return await self.client.run(
+            PROMOTE,
             _promotion,
+            limit=limit,
+            most_claims=claims,
+            group=GROUP,
+            consumer=self.name,
+            idle_ms=self._timing.lease_idle_ms,
+            room=self._timing.promoted_bytes,
         )
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
@@ -108,26 +97,28 @@ class Claims:
         """
         if not entries:
             return [], 0
-        ids, task_keys = [entry.id for entry in entries], [entry.key for entry in entries]
-        by_id = _in_order(ids)
-        loaded, lost, looked_at = await self._run(
-            "load",
-            [
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.tasks,
-                self.client.keys.failures,
-                self.client.keys.counters,
-            ],
-            [*self._lease(by_id), self._timing.load_bytes, *ids, *task_keys],
+        ids = [entry.id for entry in entries]
+        loaded, lost, looked_at = await self.client.run(
+            LOAD,
             lambda answer: _loaded(entries, answer),
+            room=self._timing.load_bytes,
+            ids=ids,
+            task_keys=[entry.key for entry in entries],
+            **self._lease(_in_order(ids)),
         )
         if lost:
             logger.warning("record-missing", tasks=len(lost), key=lost[0], error=RECORD_MISSING)
         return loaded, looked_at
 
-    def _lease(self, by_id: Sequence[str]) -> list[Argument]:
-        return [GROUP, self.name, self._timing.lease_idle_ms, by_id[0], by_id[-1]]
+    def _lease(self, by_id: Sequence[str]) -> dict[str, Any]:
+        """Return what a script that starts leases is told: whose, from when, and the range of ids to look at."""
+        return {
+            "group": GROUP,
+            "consumer": self.name,
+            "idle_ms": self._timing.lease_idle_ms,
+            "lowest": by_id[0],
+            "highest": by_id[-1],
+        }
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
         """Start the leases of entries in flight again; return those that are still this consumer's."""
@@ -136,110 +127,61 @@ class Claims:
         by_id = _in_order(ids)
         for start in range(0, len(ids), self._timing.batch_limit):
             part = by_id[start : start + self._timing.batch_limit]
-            answer = await self._run("renew", [self.client.keys.queue], [*self._lease(part), *part], TEXTS)
+            answer = await self.client.run(RENEW, TEXTS, ids=part, **self._lease(part))
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
     async def settle(self, claims: Sequence[Claim]) -> list[int]:
         """Forget delivered tasks; return for each 1, or 0 where the task has left this entry."""
-        types = Types()
-        arguments: list[Argument] = []
-        for claim in claims:
-            arguments += (claim.id, claim.key, types.number(claim.record.type))
-        return await self._run(
-            "settle",
-            [
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.tasks,
-                self.client.keys.failures,
-                self.client.keys.counters,
-                self.client.keys.types,
-                *types.indexes(self.client.keys),
-            ],
-            [GROUP, *types.arguments, *arguments],
-            numbers(len(claims)),
-        )
+        each = _of(claims) | {"type": [claim.record.type for claim in claims]}
+        return await self.client.run(SETTLE, numbers(len(claims)), each, group=GROUP)
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[int]:
         """Record failed attempts and park their entries until the retry; delays are at most the window.
 
         Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
         """
-        timing, arguments = self._timing, list[Argument]()
-        for item in failed:
-            claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, item.last_failure)
-        return await self._run(
-            "retry",
-            [
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.failures,
-                self.client.keys.counters,
-                self.client.keys.sweep,
-            ],
-            [
-                *(GROUP, self.name, WAITING, timing.window_ms, timing.waiting_most, timing.sweep_waiting_interval_ms),
-                timing.clock_step_least_ms,
-                *arguments,
-            ],
+        each = _of_unsettled(failed) | {"delay_ms": [item.delay_ms for item in failed]}
+        return await self.client.run(
+            RETRY,
             numbers(len(failed)),
+            each,
+            group=GROUP,
+            consumer=self.name,
+            waiting=WAITING,
+            window_ms=self._timing.window_ms,
+            most=self._timing.waiting_most,
+            interval_ms=self._timing.sweep_waiting_interval_ms,
+            least_step_ms=self._timing.clock_step_least_ms,
         )
 
     async def defer(self, failed: Sequence[Unsettled]) -> list[int]:
         """Record failed attempts and send the tasks back to DUE for their delay; 1 deferred, 0 fenced."""
-        arguments: list[Argument] = []
-        for item in failed:
-            claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, item.delay_ms, int(item.counts), item.last_failure)
-        return await self._run(
-            "defer",
-            [
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.failures,
-                self.client.keys.counters,
-                self.client.keys.due,
-                self.client.keys.bell,
-            ],
-            [GROUP, self.name, *arguments],
-            numbers(len(failed)),
-        )
+        each = _of_unsettled(failed) | {
+            "delay_ms": [item.delay_ms for item in failed],
+            "newly_failed": [int(item.counts) for item in failed],
+        }
+        return await self.client.run(DEFER, numbers(len(failed)), each, group=GROUP, consumer=self.name)
 
     async def bury(self, failed: Sequence[Unsettled]) -> list[int]:
         """Move tasks to the dead letters; 1 buried, 0 fenced."""
-        types = Types()
-        arguments: list[Argument] = []
-        for item in failed:
-            claim = item.claim
-            arguments += (claim.id, claim.key, claim.attempts, int(item.counts), item.last_failure)
-            arguments.append(types.number(claim.record.type))
-        return await self._run(
-            "bury",
-            [
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.failures,
-                self.client.keys.counters,
-                self.client.keys.dead,
-                self.client.keys.types,
-                *types.indexes(self.client.keys),
-            ],
-            [GROUP, self.name, *types.arguments, *arguments],
-            numbers(len(failed)),
-        )
+        each = _of_unsettled(failed) | {
+            "newly_failed": [int(item.counts) for item in failed],
+            "type": [item.claim.record.type for item in failed],
+        }
+        return await self.client.run(BURY, numbers(len(failed)), each, group=GROUP, consumer=self.name)
 
     async def release(self, claims: Sequence[Claim]) -> list[int]:
         """Give claims back, to be taken by any worker at once; 1 released, 0 fenced."""
-        arguments: list[Argument] = []
-        for claim in claims:
-            arguments += (claim.id, claim.key, claim.attempts)
-        return await self._run(
-            "release",
-            [self.client.keys.queue, self.client.keys.entries, self.client.keys.failures, self.client.keys.sweep],
-            [GROUP, self.name, WAITING, self._timing.window_ms, *arguments],
+        each = _of(claims) | {"attempts": [claim.attempts for claim in claims]}
+        return await self.client.run(
+            RELEASE,
             numbers(len(claims)),
+            each,
+            group=GROUP,
+            consumer=self.name,
+            waiting=WAITING,
+            window_ms=self._timing.window_ms,
         )
 
     async def reclaim(self, limit: int, retry_delay_ms: int = DEFAULT.window_ms) -> Sweep:
@@ -248,21 +190,26 @@ class Claims:
         A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
         After a step back of Redis' clock nothing waits longer for its retry than `retry_delay_ms`.
         """
-        timing = self._timing
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
-        void_after_ms = round(asked_ms + offset_ms + timing.sweep_void_after_ms)
-        sweep, now_ms = await self._run(
-            "reclaim",
-            [self.client.keys.queue, self.client.keys.entries, self.client.keys.sweep],
-            [
-                *(GROUP, self.name, WAITING, timing.window_ms, min(limit, timing.batch_limit // 2)),
-                *(timing.lease_idle_ms, void_after_ms),
-                *(timing.sweep_waiting_interval_ms, timing.sweep_idle_interval_ms),
-                *(timing.sweep_step_interval_ms, timing.sweep_hold_ms),
-                *(timing.lost_workers_most, timing.clock_step_least_ms, min(retry_delay_ms, timing.window_ms)),
-            ],
-            functools.partial(_sweep, timing.sweep_hold_ms),
+        void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
+        sweep, now_ms = await self.client.run(
+            RECLAIM,
+            functools.partial(_sweep, self._timing.sweep_hold_ms),
+            group=GROUP,
+            consumer=self.name,
+            waiting=WAITING,
+            window_ms=self._timing.window_ms,
+            limit=min(limit, self._timing.batch_limit // 2),
+            lease_idle_ms=self._timing.lease_idle_ms,
+            void_after_ms=void_after_ms,
+            waiting_interval_ms=self._timing.sweep_waiting_interval_ms,
+            idle_interval_ms=self._timing.sweep_idle_interval_ms,
+            step_interval_ms=self._timing.sweep_step_interval_ms,
+            hold_ms=self._timing.sweep_hold_ms,
+            last_claims=self._timing.lost_workers_most,
+            least_step_ms=self._timing.clock_step_least_ms,
+            longest_ms=min(retry_delay_ms, self._timing.window_ms),
         )
         sweep.clock_step_ms = self._clock_step_ms(asked_ms, now_ms)
         return sweep
@@ -284,20 +231,16 @@ class Claims:
         Returns the step in ms (in the first part, else 0) and of how many it was. What may have been deferred since, by a
         retry's delay, is left.
         """
-        step_ms, count, _ = await self._run(
-            "rewind",
-            [
-                self.client.keys.queue,
-                self.client.keys.due,
-                self.client.keys.tasks,
-                self.client.keys.sweep,
-                self.client.keys.bell,
-            ],
-            [
-                *(GROUP, WAITING, self._timing.lease_idle_ms),
-                *(retry_delay_ms, self._timing.window_ms, self._timing.batch_limit, self._timing.load_bytes),
-            ],
+        step_ms, count, _ = await self.client.run(
+            REWIND,
             of(tuple[int, int, int]),
+            group=GROUP,
+            waiting=WAITING,
+            lease_idle_ms=self._timing.lease_idle_ms,
+            delay_ms=retry_delay_ms,
+            spread_ms=self._timing.window_ms,
+            limit=self._timing.batch_limit,
+            room=self._timing.load_bytes,
         )
         return step_ms, count
 
@@ -312,9 +255,7 @@ class Claims:
             part = unknown[start : start + self._timing.batch_limit]
             # One command: where replies are lost again and again, one of many always is.
             part_ids = [entry_id for entry_id, _ in part]
-            task_keys = await self._run(
-                "entry", [self.client.keys.queue], part_ids, sized(list[bytes | None], len(part))
-            )
+            task_keys = await self.client.run(ENTRY, sized(list[bytes | None], len(part)), ids=part_ids)
             for (entry_id, tries), key in zip(part, task_keys, strict=True):
                 if key is not None:
                     entries.append(Entry(entry_id.decode(), text_of(key), tries))
@@ -322,8 +263,22 @@ class Claims:
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
-        count: int = await self._run("retire", [self.client.keys.queue], [GROUP, WAITING, idle_ms, only], NUMBER)
+        count: int = await self.client.run(RETIRE, NUMBER, group=GROUP, waiting=WAITING, idle_ms=idle_ms, only=only)
         return count
+
+
+def _of(claims: Sequence[Claim]) -> dict[str, Column]:
+    """Return the columns by which a script finds the tasks of claims."""
+    return {"id": [claim.id for claim in claims], "key": [claim.key for claim in claims]}
+
+
+def _of_unsettled(failed: Sequence[Unsettled]) -> dict[str, Column]:
+    return {
+        "id": [item.claim.id for item in failed],
+        "key": [item.claim.key for item in failed],
+        "attempts": [item.claim.attempts for item in failed],
+        "failure": [item.last_failure for item in failed],
+    }
 
 
 def _monotonic_ms() -> float:

@@ -7,7 +7,8 @@ and audit.py.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import redis.asyncio
@@ -21,7 +22,7 @@ from redis_scheduler.store.connection import connect, drop_idle
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
-from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.script import Argument, Column, Script
 
 logger = Events(__name__)
 
@@ -95,6 +96,16 @@ class RedisClient:
                 return None
 
         return await self.resending(send)
+
+    def run(
+        self,
+        script: Script,
+        read: Callable[[Any], T],
+        each: Mapping[str, Column] = MappingProxyType({}),
+        **named: Argument | Column,
+    ) -> Awaitable[T]:
+        """Run a script with the values that its header names; `each` has a column for each name of a row (see script.py)."""
+        return self.script(script, *script.bind(self.keys, each, named), read)
 
     async def script(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
@@ -174,7 +185,8 @@ class RedisClient:
     async def _send_check(self) -> list[bytes]:
         # Where the script is known to Redis it would not be asked for, but for the next one it is.
         one = await self._execute("EVAL", "return 1", 0)
-        answer = await self._evaluate(_CHECK, self.keys.checked, [GROUP], as_it_is)
+        of_nobody = {"writer": self.keys.writer("", "check"), "type_index": self.keys.type_index("")}
+        answer = await self._evaluate(_CHECK, *_CHECK.bind(self.keys, {}, {**of_nobody, "group": GROUP}), as_it_is)
         is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
         if one != 1 or not is_table:
             raise InvalidResponse("not what a script returns")

@@ -110,11 +110,3 @@ class Keys:
     def writer(self, writer_id: str, verb: str) -> str:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
         return f"{self.tag}:writer:{writer_id}:{verb}"
-
-    @property
-    def checked(self) -> tuple[str, ...]:
-        """A key of each kind, on which the client tries what the service needs; the last two are nobody's."""
-        return (
-            *(self.tasks, self.due, self.queue, self.entries, self.failures, self.dead, self.counters, self.types),
-            *(self.sweep, self.instance, self.token_mark, self.bell, self.writer("", "check"), self.type_index("")),
-        )

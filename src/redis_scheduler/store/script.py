@@ -1,47 +1,163 @@
-"""Lua scripts of the package, as Redis is sent them, and the types that a call names."""
+"""Lua scripts of the package, as Redis is sent them, and how a call's values get to the names in a script's header.
+
+A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for what comes again for every task of the call.
+
+    -- KEYS   writer tasks due type_index...
+    -- ARGV   batch# expiry_s types...
+    -- each   key delay_ms (from now on) type_number#
+
+What stands in parentheses explains. `#` makes a number of it. A name of Keys is that key; any other key is given by the caller.
+`types...` and `type_index...` are the types of the call and their indexes, which a row names by `type_number` (0: the default).
+Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these names, with `first`, where rows
+or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that begins `at`, or of the columns it names.
+"""
 
 import hashlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
+from itertools import chain
+from operator import attrgetter, itemgetter
+from typing import Any, cast
 
 from redis_scheduler.store.keys import Keys
 
 Argument = str | bytes | int | float
+Column = Sequence[Argument | None]
 
 _LUA = resources.files("redis_scheduler.store") / "lua"
 _INCLUDE = re.compile(r"^--- include (.*)$", re.MULTILINE)
+_NAMES = re.compile(r"^--- names$", re.MULTILINE)
+_ROW = re.compile(r"^( *)--- row\b(.*)$", re.MULTILINE)
 
 
 class Script:
-    """A Lua script of the package, with what its `--- include` line names put in its place."""
+    """A Lua script of the package, with what its `---` lines stand for in their place."""
 
     def __init__(self, name: str) -> None:
-        text = (_LUA / f"{name}.lua").read_text()
         self.name = name
-        self.text = _INCLUDE.sub(lambda match: "\n".join(map(self._included, match[1].split())), text)
+        source = _read(f"{name}.lua")
+        self.header = header = Header(source)
+        text = _INCLUDE.sub(lambda match: "\n".join(_read(f"include/{part}.lua") for part in match[1].split()), source)
+        text = _NAMES.sub(lambda _: header.locals(), text)
+        self.text = _ROW.sub(lambda match: match[1] + header.row(match[2].split()), text)
         # SHA-1 is what EVALSHA names scripts by.
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        given = [key for key in header.keys if key not in Keys.__slots__]
+        own = header.keys[len(given) :]
+        if given + own != header.keys:
+            raise ValueError(f"{name}: keys that the caller gives must come first")
+        columns = ["type" if column == "type_number" else column for column in header.columns]
+        types = ["types"] if header.is_typed and "type" not in columns else []
+        self._given_keys, self._lists, self._types = given, header.lists, types
+        self._own_keys, self._arguments = _getter(attrgetter, own), _getter(itemgetter, header.arguments)
+        self._columns = _getter(itemgetter, columns)
+        self._type_at = columns.index("type") if "type" in columns else None
+        self._sizes = len(given + header.arguments + header.lists + types), len(columns)
+        self._expected = f"{name}: expected {given + header.arguments + header.lists + types}, and rows of {columns}"
+
+    def bind(
+        self, keys: Keys, each: Mapping[str, Column], named: Mapping[str, Any]
+    ) -> tuple[list[str], list[Argument]]:
+        """Return a call's KEYS and ARGV. `each` has a column for each name of a row, and the types' names as `type`.
+
+        Raises TypeError for a name that is missing or that the header does not have, ValueError for columns of
+        different lengths.
+        """
+        if (len(named), len(each)) != self._sizes:
+            raise TypeError(self._expected)
+        try:
+            redis_keys = [*self._own_keys(keys)]
+            if self._given_keys:
+                redis_keys[:0] = [named[name] for name in self._given_keys]
+            arguments = [*self._arguments(named)]
+            for name in self._types:
+                _add_types(keys, named[name], redis_keys, arguments)
+            if each:
+                columns = [*self._columns(each)]
+                if self._type_at is not None:
+                    types, columns[self._type_at] = _numbered(columns[self._type_at])
+                    _add_types(keys, types, redis_keys, arguments)
+                arguments += chain.from_iterable(zip(*columns, strict=True))
+            for name in self._lists:
+                arguments += named[name]
+        except KeyError as missing:
+            raise TypeError(self._expected) from missing
+        return redis_keys, arguments
+
+
+def _add_types(keys: Keys, types: Any, redis_keys: list[Any], arguments: list[Any]) -> None:
+    redis_keys += map(keys.type_index, types)
+    arguments += (len(types), *types)
+
+
+def _read(path: str) -> str:
+    return (_LUA / path).read_text()
+
+
+def _getter(kind: Any, names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """Return what gets the values of these names, however many there are."""
+    if len(names) > 1:
+        return cast(Callable[[Any], Sequence[Any]], kind(*names))
+    get = [kind(name) for name in names]
+    return lambda source: [each(source) for each in get]
+
+
+def _numbered(names: Column) -> tuple[list[Any], Sequence[int]]:
+    """Return the types that are named, and for each name the number of its type: 0 for None, the default."""
+    if names.count(None) == len(names):
+        return [], (0,) * len(names)
+    numbers: dict[Any, int] = {None: 0}
+    for name in names:
+        numbers.setdefault(name, len(numbers))
+    return list(numbers)[1:], [numbers[name] for name in names]
+
+
+class Header:
+    """What the header of a script declares: keys, arguments, lists behind them, and the columns of a row."""
+
+    def __init__(self, source: str) -> None:
+        self.keys = self._declared(source, "KEYS")
+        arguments = self._declared(source, "ARGV")
+        columns = self._declared(source, "each")
+        self.is_typed = "types..." in arguments
+        self._numbers = {name[:-1] for name in arguments + columns if name.endswith("#")}
+        self.keys = [name for name in self.keys if name != "type_index..."]
+        self.arguments = [name.rstrip("#") for name in arguments if not name.endswith("...")]
+        self.lists = [name[:-3] for name in arguments if name.endswith("...") and name != "types..."]
+        self.columns = [name.rstrip("#") for name in columns]
 
     @staticmethod
-    def _included(name: str) -> str:
-        return (_LUA / "include" / f"{name}.lua").read_text()
+    def _declared(source: str, word: str) -> list[str]:
+        declared = re.search(rf"^-- {word}   (.*(?:\n--        .*)*)", source, re.MULTILINE)
+        return re.sub(r"\([^()]*\)|\n-- ", " ", declared[1]).split() if declared else []
 
+    def _value(self, name: str, at: str) -> str:
+        return f"tonumber(ARGV[{at}])" if name in self._numbers else f"ARGV[{at}]"
 
-class Types:
-    """The types named in a call: each index goes to KEYS once, each task names it by its number (0: the default)."""
+    def locals(self) -> str:
+        """Return the Lua that binds the names of KEYS and ARGV."""
+        lines = [f"local {', '.join(self.keys)} = unpack(KEYS, 1, {len(self.keys)})"]
+        names, values = list(self.arguments), [self._value(name, str(at)) for at, name in enumerate(self.arguments, 1)]
+        first = str(len(names) + 1)
+        if self.is_typed:
+            names.append("type_count")
+            values.append(f"tonumber(ARGV[{first}])")
+            before = len(self.keys), len(names)
+            lines.append(
+                f"local function type_of(number) return KEYS[{before[0]} + number], ARGV[{before[1]} + number] end"
+            )
+            first = f"{len(names) + 1} + type_count"
+        if names:
+            lines.insert(1, f"local {', '.join(names)} = {', '.join(values)}")
+        if self.columns:
+            lines.append(f"local first, width = {first}, {len(self.columns)}")
+        elif self.lists:
+            lines.append(f"local first = {first}")
+        return "\n".join(lines)
 
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def number(self, name: str | None) -> int:
-        """Return a type's number in this call."""
-        return 0 if name is None else self.numbers.setdefault(name, len(self.numbers) + 1)
-
-    def indexes(self, keys: Keys) -> list[str]:
-        """Return the index of each type, in the order of their numbers."""
-        return [keys.type_index(name) for name in self.numbers]
-
-    @property
-    def arguments(self) -> list[Argument]:
-        """How many types there are, and their names."""
-        return [len(self.numbers), *self.numbers]
+    def row(self, wanted: Sequence[str]) -> str:
+        """Return the Lua that binds the columns of the row that begins `at`; all of them where none is named."""
+        places = {name: f"at + {place}" if place else "at" for place, name in enumerate(self.columns)}
+        names = list(wanted) or self.columns
+        return f"local {', '.join(names)} = {', '.join(self._value(name, places[name]) for name in names)}"

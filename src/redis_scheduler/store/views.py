@@ -16,7 +16,7 @@ from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
-from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.script import Script
 from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT
 
@@ -109,11 +109,13 @@ class Views:
 
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
         """Return what is stored of the first keys, as many as one call reads, one at least; of larger ones the size."""
-        keys = self.client.keys
-        places = [keys.tasks, keys.failures, keys.entries, keys.due, keys.dead, keys.queue]
-        arguments: list[Argument] = [GROUP, READ_BYTES, record_bytes, *task_keys]
-        return await self.client.script(
-            _READ, places, arguments, lambda answer: _tasks(task_keys, record_bytes, answer)
+        return await self.client.run(
+            _READ,
+            lambda answer: _tasks(task_keys, record_bytes, answer),
+            group=GROUP,
+            room=READ_BYTES,
+            most=record_bytes,
+            task_keys=task_keys,
         )
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
@@ -169,15 +171,15 @@ class Views:
         score: str | bytes
         member: str | bytes
         _, score, member = position if len(position) == 3 else (place, "", "")
-        while answer := await self.client.script(_PAGE, [index], [score, member, CHUNK_LIMIT], _pairs):
+        while answer := await self.client.run(
+            _PAGE, _pairs, index=index, score=score, member=member, limit=CHUNK_LIMIT
+        ):
             yield _positions(place, ((at, key) for key, at in answer))
             member, score = answer[-1]
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
-        keys = self.client.keys
-        places = [keys.due, keys.queue, keys.dead, keys.counters]
-        answer = await self.client.script(_LEDGER, places, [GROUP, WAITING], _counts)
+        answer = await self.client.run(_LEDGER, _counts, group=GROUP, waiting=WAITING)
         due, length, pending, waiting, dead, counters = answer
         return Ledger(
             due=due,

@@ -3,7 +3,7 @@
 Each writer numbers its batches of a verb, so that a resend is not applied twice: await one call of each verb at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer_shape import TEXTS, letters, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
-from redis_scheduler.store.script import Argument, Script, Types
+from redis_scheduler.store.script import Argument, Column, Script
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Change:
     type: str | None
 
 
-SCRIPTS = {name: Script(name) for name in ("schedule", "update", "cancel", "purge", "replay")}
+SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "update", "replay", "purge"))
 
 
 class Writes:
@@ -57,23 +57,21 @@ class Writes:
 
     async def _write(
         self,
-        verb: str,
-        redis_keys: Sequence[str],
-        arguments: Sequence[Argument],
+        script: Script,
         read: Callable[[bytes], T],
-        types: Types | None = None,
+        each: Mapping[str, Column] = {},
+        **named: Argument | Column,
     ) -> T:
+        verb = script.name
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
-        typed_keys, typed_arguments = (types.indexes(self.client.keys), types.arguments) if types else ([], [])
-        # The verbs that know of the group name it between the writer's part and the types.
-        group: list[Argument] = [GROUP, WAITING] if verb in ("cancel", "update") else []
-        if verb == "update":
-            group.append(self._timing.window_ms)
-        answer = await self.client.script(
-            SCRIPTS[verb],
-            [self.client.keys.writer(self.name, verb), *redis_keys, *typed_keys],
-            [number, self._timing.writer_expiry_s, *group, *typed_arguments, *arguments],
+        answer = await self.client.run(
+            script,
             lambda answer: None if answer == b"stale" else read(answer),
+            each,
+            writer=self.client.keys.writer(self.name, verb),
+            batch=number,
+            expiry_s=self._timing.writer_expiry_s,
+            **named,
         )
         if answer is None:
             raise StoreUnavailable("This batch came to Redis after a later one, and was not applied")
@@ -81,49 +79,20 @@ class Writes:
 
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
         """Enter new tasks; return when each is due, in Redis' ms."""
-        types = Types()
-        arguments: list[Argument] = []
-        for task in tasks:
-            arguments += (task.key, task.ttl_ms, task.tail, types.number(task.type))
-        now_ms = await self._write(
-            "schedule",
-            [
-                self.client.keys.tasks,
-                self.client.keys.due,
-                self.client.keys.queue,
-                self.client.keys.entries,
-                self.client.keys.counters,
-                self.client.keys.types,
-                self.client.keys.bell,
-            ],
-            arguments,
-            time_ms,
-            types,
-        )
+        each: dict[str, Column] = {
+            "key": [task.key for task in tasks],
+            "delay_ms": [task.ttl_ms for task in tasks],
+            "tail": [task.tail for task in tasks],
+            "type": [task.type for task in tasks],
+        }
+        now_ms = await self._write(SCHEDULE, time_ms, each)
         return [now_ms + task.ttl_ms for task in tasks]
 
     async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> str:
         """Take tasks (key, type) out; return a letter for each: C cancelled, D in delivery, N not found."""
-        types = Types()
-        arguments: list[Argument] = []
-        for key, type_name in tasks:
-            arguments += (key, types.number(type_name))
+        each: dict[str, Column] = {"key": [key for key, _ in tasks], "type": [type_name for _, type_name in tasks]}
         return await self._write(
-            "cancel",
-            [
-                *(
-                    self.client.keys.tasks,
-                    self.client.keys.due,
-                    self.client.keys.queue,
-                    self.client.keys.entries,
-                    self.client.keys.failures,
-                    self.client.keys.dead,
-                ),
-                *(self.client.keys.counters, self.client.keys.types),
-            ],
-            arguments,
-            lambda answer: letters(answer, b"CDN", len(tasks)),
-            types,
+            CANCEL, lambda answer: letters(answer, b"CDN", len(tasks)), each, group=GROUP, waiting=WAITING
         )
 
     async def update(self, changes: Sequence[Change]) -> tuple[int, str]:
@@ -131,28 +100,21 @@ class Writes:
 
         U updated, D updated while in delivery, C changed meanwhile, N not found, X dead and a new delay was asked for.
         """
-        types = Types()
-        arguments: list[Argument] = []
-        for change in changes:
-            ttl_ms = "" if change.ttl_ms is None else change.ttl_ms
-            type_number = types.number(change.type)
-            arguments += (change.key, change.expected, change.tail, ttl_ms, change.due_ms, type_number)
+        each: dict[str, Column] = {
+            "key": [change.key for change in changes],
+            "expected": [change.expected for change in changes],
+            "tail": [change.tail for change in changes],
+            "delay_ms": ["" if change.ttl_ms is None else change.ttl_ms for change in changes],
+            "due_ms": [change.due_ms for change in changes],
+            "type": [change.type for change in changes],
+        }
         return await self._write(
-            "update",
-            [
-                *(
-                    self.client.keys.tasks,
-                    self.client.keys.due,
-                    self.client.keys.queue,
-                    self.client.keys.entries,
-                    self.client.keys.failures,
-                    self.client.keys.dead,
-                ),
-                *(self.client.keys.types, self.client.keys.bell),
-            ],
-            arguments,
+            UPDATE,
             lambda answer: _time_and_letters(answer, b"UDCNX", len(changes)),
-            types,
+            each,
+            group=GROUP,
+            waiting=WAITING,
+            window_ms=self._timing.window_ms,
         )
 
     async def replay(self, changes: Sequence[Change]) -> tuple[int, str]:
@@ -160,26 +122,14 @@ class Writes:
 
         U replayed, C changed meanwhile, N not found or not dead.
         """
-        types = Types()
-        arguments: list[Argument] = []
-        for change in changes:
-            ttl_ms = change.ttl_ms or 0
-            arguments += (change.key, change.expected, change.tail, ttl_ms, types.number(change.type))
-        return await self._write(
-            "replay",
-            [
-                self.client.keys.tasks,
-                self.client.keys.due,
-                self.client.keys.failures,
-                self.client.keys.dead,
-                self.client.keys.counters,
-                self.client.keys.types,
-                self.client.keys.bell,
-            ],
-            arguments,
-            lambda answer: _time_and_letters(answer, b"UCN", len(changes)),
-            types,
-        )
+        each: dict[str, Column] = {
+            "key": [change.key for change in changes],
+            "expected": [change.expected for change in changes],
+            "tail": [change.tail for change in changes],
+            "delay_ms": [change.ttl_ms or 0 for change in changes],
+            "type": [change.type for change in changes],
+        }
+        return await self._write(REPLAY, lambda answer: _time_and_letters(answer, b"UCN", len(changes)), each)
 
     async def purge(self) -> int:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
@@ -189,23 +139,7 @@ class Writes:
                 "SRANDMEMBER", self.client.keys.types, self._timing.batch_limit, read=TEXTS
             )
             names = [text_of(name) for name in sample]
-            count, types_left = await self._write(
-                "purge",
-                [
-                    *(
-                        self.client.keys.tasks,
-                        self.client.keys.due,
-                        self.client.keys.queue,
-                        self.client.keys.entries,
-                        self.client.keys.failures,
-                        self.client.keys.dead,
-                    ),
-                    *(self.client.keys.counters, self.client.keys.types, self.client.keys.sweep),
-                    *map(self.client.keys.type_index, names),
-                ],
-                [GROUP, *names],
-                _two_numbers,
-            )
+            count, types_left = await self._write(PURGE, _two_numbers, group=GROUP, types=names)
             deleted += count
             if not types_left:
                 return deleted

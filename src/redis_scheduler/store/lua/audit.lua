@@ -1,19 +1,19 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that what merely moves is never taken for a fault; if
 -- asked to, put right what is wrong, in the same moment. Counts nothing: what is lost or found again is left to `balance`.
--- KEYS   tasks, due, queue, entries, failures, dead, types, bell, counters, then the index of each type named
--- ARGV   group, 1 to repair, number of types, their names, then per suspect: what it is, its key, id or name,
---        due time (ms; '' unknown), type (its number above, or 0). What it is:
---        task: a key of `tasks`; unreadable: one whose record says nothing; member: a key of any other place;
+-- KEYS   tasks due queue entries failures dead types bell counters type_index...
+-- ARGV   group repair ('1' to repair) types...
+-- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number#
+--        (what it is, task: a key of `tasks`; unreadable: one whose record says nothing; member: a key of any other place;
 --        listed: a key of the type's index; foreign: one whose record is of another type; type: a name of `types`;
---        entry: an id of the queue; pending: an id of the pending list; counter: a name in `counters`
+--        entry: an id of the queue; pending: an id of the pending list; counter: a name in `counters`)
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
 -- Bounds about eight commands a suspect, and as many to repair it: 100 suspects are 0.3 ms of Redis, 2 ms if all are faults.
 -- Twice  what was repaired is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing is
 --        written.
 --- include types bell fields
-local tasks, due, queue, entries, failures, dead, types, bell, counters = unpack(KEYS, 1, 9)
-local group, repairs, type_count = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
+--- names
+local repairs = repair == '1'
 
 local head_before_ms, earliest_ms, number, answer = head_ms(due), math.huge, 0, {}
 
@@ -215,9 +215,9 @@ local function look_at_counter(name)
   end
 end
 
-for i = 4 + type_count, #ARGV, 4 do
-  local what, subject, due_ms, type_number = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local index, name = KEYS[9 + type_number], ARGV[3 + type_number]
+for at = first, #ARGV, width do
+  --- row
+  local index, name = type_of(type_number)
   -- No list by type is served by a foreign key, and no task is to be put into one.
   if type_number == 0 or what ~= 'type' and is_foreign(index) then
     index = nil

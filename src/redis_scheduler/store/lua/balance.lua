@@ -1,16 +1,18 @@
 -- balance: close the ledger: what entered and is nowhere to be found, neither waiting nor ended, is counted as lost; what
 -- was found again is taken off that number, which may fall below zero. Wants an audit that left no fault.
--- KEYS   due, queue, counters
--- ARGV   per counter of the ledger: 1 if it counts what entered, -1 if what ended; its name
+-- KEYS   due queue counters
+-- ARGV   (rows only)
+-- each   sign (1: a counter of what entered; -1: of what ended) name (of the counter)
 -- Returns how many were counted: 0 if the ledger was balanced.
 -- Bounds a look-up a counter of the ledger, and two.
 -- Twice  the second time the ledger is balanced.
 -- Full   the only write grows: refused.
-local due, queue, counters = unpack(KEYS)
+--- names
 
 local missing = -redis.call('ZCARD', due) - redis.call('XLEN', queue)
-for i = 1, #ARGV, 2 do
-  missing = missing + ARGV[i] * (redis.call('HGET', counters, ARGV[i + 1]) or 0)
+for at = first, #ARGV, width do
+  --- row
+  missing = missing + sign * (redis.call('HGET', counters, name) or 0)
 end
 if missing ~= 0 then
   redis.call('HINCRBY', counters, 'lost', missing)

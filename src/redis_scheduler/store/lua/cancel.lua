@@ -1,14 +1,13 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer, tasks, due, queue, entries, failures, dead, counters, types, then the index of each type named
--- ARGV   batch number, writer's expiry (s), group, waiting consumer, number of types, their names,
---        then per task: key, type (its number above, or 0)
+-- KEYS   writer tasks due queue entries failures dead counters types type_index...
+-- ARGV   batch# expiry_s group waiting types...
+-- each   key type_number#
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
 --- include types writer foreign place
-local writer, tasks, due, queue, entries, failures, dead, counters, types = unpack(KEYS, 1, 9)
-local batch, expiry_s, group, waiting, type_count = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+--- names
 
 local answer = applied(writer, batch)
 if answer then
@@ -17,8 +16,9 @@ end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
 local letters, cancelled, found = {}, 0, false
-for i = 6 + type_count, #ARGV, 2 do
-  local key, type_number, letter = ARGV[i], tonumber(ARGV[i + 1]), 'N'
+for at = first, #ARGV, width do
+  --- row
+  local letter = 'N'
   if redis.call('HEXISTS', tasks, key) == 1 then
     letter, found = 'C', true
     local id = redis.call('HGET', entries, key)
@@ -38,7 +38,8 @@ for i = 6 + type_count, #ARGV, 2 do
     redis.call('HDEL', tasks, key)
     remove_from_hash(failures, key)
     if type_number > 0 then
-      remove_from_type(types, KEYS[9 + type_number], ARGV[5 + type_number], key)
+      local index, name = type_of(type_number)
+      remove_from_type(types, index, name, key)
     end
   end
   letters[#letters + 1] = letter

@@ -1,8 +1,7 @@
 -- check: try every command that the service needs, on the keys that it needs it for, so that one which the server lacks, or
 -- the user may not call, is known before another script is left half applied by it. It leaves nothing: what would write is
 -- called with an argument that Redis refuses only after it has looked at permission, role, disk and the type of the key.
--- KEYS   tasks, due, queue, entries, failures, dead, counters, types, sweep, instance, token, bell, a writer, the index of a
---        type
+-- KEYS   writer (any) type_index (any) tasks due queue entries failures dead counters types sweep instance token_mark
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that is
 --        no id counts as one.
@@ -10,17 +9,17 @@
 -- Twice  nothing was changed.
 -- Full   what grows is refused, as any error; a full Redis is not what is looked for.
 --- include instance
-local tasks, due, queue, entries, failures, dead, counters, types, sweep, instance, token, _, writer, index = unpack(KEYS)
-local group, nothing = ARGV[1], 'x'
+--- names
+local nothing = 'x'
 
 local calls = {
   {'TIME'},
-  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token},
+  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token_mark},
   {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
   {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
   {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},
   {'ZRANGEBYSCORE', due, 0, 0}, {'ZRANK', due, nothing}, {'ZSCORE', due, nothing},
-  {'ZADD', index, nothing, nothing}, {'ZREM', index, ''}, {'EXISTS', index},
+  {'ZADD', type_index, nothing, nothing}, {'ZREM', type_index, ''}, {'EXISTS', type_index},
   {'ZADD', dead, nothing, nothing}, {'ZREM', dead, ''},
   {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},

@@ -1,14 +1,13 @@
 -- heads: read what stands in records before `data`, of the tasks named or of the next ones of a scan: `data` may be large,
 -- and a scan brings whole buckets, some more than it is asked for. Reads only; what is cut off is not decoded.
 -- KEYS   tasks
--- ARGV   most bytes of a head, room (bytes of records that are named), cursor and count of a scan ('' '' for none),
---        task keys
+-- ARGV   most# (bytes of a head) room# (bytes of records that are named) cursor count (of a scan; '' '' for none)
+--        task_keys...
 -- Returns {next cursor, then per task: key, head as a record without data, bytes of the record}. The head is false where
 --        there is no record (its bytes are 0), and where the record is larger than what is left of the room.
 -- Bounds `room` bytes of the records that are named. A scan reads its count and what else is in the last bucket, whatever
 --        their sizes: whoever asks gives a smaller count where records are large.
-local tasks = KEYS[1]
-local most, room, cursor, count = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+--- names
 
 local answer = {cursor}
 local function add(key, record, size)
@@ -29,10 +28,11 @@ if cursor ~= '' then
     add(page[2][i], page[2][i + 1], #page[2][i + 1])
   end
 end
-for i = 5, #ARGV do
-  local size = redis.call('HSTRLEN', tasks, ARGV[i])
+for at = first, #ARGV do
+  local key = ARGV[at]
+  local size = redis.call('HSTRLEN', tasks, key)
   local is_read = size <= room
   room = room - (is_read and size or 0)
-  add(ARGV[i], is_read and redis.call('HGET', tasks, ARGV[i]), size)
+  add(key, is_read and redis.call('HGET', tasks, key), size)
 end
 return answer

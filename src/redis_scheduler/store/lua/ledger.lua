@@ -1,10 +1,9 @@
 -- ledger: count every task where it stands, at one moment. Reads only.
--- KEYS   due, queue, dead, counters
--- ARGV   group, waiting consumer
+-- KEYS   due queue dead counters
+-- ARGV   group waiting
 -- Returns {due, in the queue, pending, waiting, dead, {counter, value, …}}.
 -- Bounds a row a consumer, of which those that are gone are retired, and the eight counters.
-local due, queue, dead, counters = unpack(KEYS)
-local group, waiting = unpack(ARGV)
+--- names
 
 local summary, waiting_count = redis.call('XPENDING', queue, group), 0
 for _, row in ipairs(summary[4] or {}) do

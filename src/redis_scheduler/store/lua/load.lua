@@ -1,7 +1,7 @@
 -- load: lease entries that were claimed, and read the tasks of the first of them: as many as there is room for, one at least.
--- KEYS   queue, entries, tasks, failures, counters
--- ARGV   group, consumer, idle time that the lease starts at (ms), lowest id, highest id, room (bytes of records),
---        then the entry ids, at most a few hundred, then their task keys in the same order
+-- KEYS   queue entries tasks failures counters
+-- ARGV   group consumer idle_ms (that the lease starts at) lowest highest (of the ids) room# (bytes of records)
+--        ids... (of entries, at most a few hundred) task_keys... (in the same order)
 -- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any more,
 --        or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record.
 --        An entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted as
@@ -10,23 +10,21 @@
 -- Twice  the lease starts again.
 -- Full   XCLAIM is the first write.
 --- include lease renewal foreign
-local queue, entries, tasks, failures, counters = unpack(KEYS)
-local group, consumer, idle_ms, lowest, highest = unpack(ARGV, 1, 5)
-local room = tonumber(ARGV[6])
-local entry_count = (#ARGV - 6) / 2
-local ids, keys = {unpack(ARGV, 7, 6 + entry_count)}, {unpack(ARGV, 7 + entry_count)}
+--- names
+local count = (#ARGV - first + 1) / 2
+local ids, task_keys = {unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}
 
 local held, is_held = held_of(queue, group, consumer, lowest, highest, ids), {}
 for _, id in ipairs(held) do
   is_held[id] = true
 end
-local current = redis.call('HMGET', entries, unpack(keys))
-local failed = redis.call('HMGET', failures, unpack(keys))
+local current = redis.call('HMGET', entries, unpack(task_keys))
+local failed = redis.call('HMGET', failures, unpack(task_keys))
 
 local answer, astray, lost = {}, {}, {}
 for i, id in ipairs(ids) do
   local is_loaded = is_held[id] ~= nil and current[i] == id
-  local record = is_loaded and redis.call('HGET', tasks, keys[i])
+  local record = is_loaded and redis.call('HGET', tasks, task_keys[i])
   room = room - (record and #record or 0)
   if room < 0 and i > 1 then
     break
@@ -38,7 +36,7 @@ for i, id in ipairs(ids) do
     astray[#astray + 1] = id
   end
   if is_lost then
-    lost[#lost + 1] = keys[i]
+    lost[#lost + 1] = task_keys[i]
   end
 end
 

@@ -1,9 +1,9 @@
 -- page: read a page of a ZSET by (score, member), starting behind a member that may be gone meanwhile. Reads only.
--- KEYS   the ZSET
--- ARGV   score and member of the last one seen ('' '' for the start), limit
+-- KEYS   index (the ZSET)
+-- ARGV   score member (of the last one seen; '' '' for the start) limit#
 -- Returns {member, score, …}.
 -- Bounds two look-ups by rank; some more (log n) if the member is gone: the time does not grow with the set.
-local index, score, member, limit = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+--- names
 
 -- Lua's own comparison follows the server's locale, a ZSET the bytes.
 local function is_at_or_before(one, other)

@@ -1,8 +1,8 @@
 -- promote: move what is due into the queue, at most `limit` tasks a call; and, so that what comes due here need not be asked
 -- for, claim of the queue's oldest entries for this consumer as many as came due, lease them, and read their tasks.
--- KEYS   due, queue, entries, tasks, failures
--- ARGV   limit, claims (at most; 0: none), group, consumer, idle time that the lease starts at (ms),
---        room (bytes of records: once it is used up, no more is claimed)
+-- KEYS   due queue entries tasks failures
+-- ARGV   limit most_claims# (0: none) group consumer idle_ms (that the lease starts at)
+--        room# (bytes of records: once it is used up, no more is claimed)
 -- Returns {moved, us until the next is due or -1, {entry id, key, record, failure or false, ...}}.
 --        moved == limit: there may be more.
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
@@ -10,8 +10,7 @@
 --        listed under the consumer's pending entries.
 -- Full   ZREM of nothing is the first write.
 --- include clock lease
-local due, queue, entries, tasks, failures = unpack(KEYS)
-local limit, most_claims, group, consumer, idle_ms, room = unpack(ARGV)
+--- names
 local now = now_us()
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
@@ -40,7 +39,6 @@ end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 
 local ids, claims = {}, {}
-room = tonumber(room)
 while #ids < math.min(#keys, most_claims) and room > 0 do
   -- Last: where the group is gone it fails, and all before it stands.
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', queue, '>')

@@ -1,14 +1,13 @@
 -- purge: delete every task. Only this service's own keys: one in the place of an index that is none stays, as do the counters;
 -- the group is made anew.
--- KEYS   writer, tasks, due, queue, entries, failures, dead, counters, types, sweep, then type indexes to delete
--- ARGV   batch number, writer's expiry (s), group, then the names of these types
+-- KEYS   writer tasks due queue entries failures dead counters types sweep type_index...
+-- ARGV   batch# expiry_s group types... (whose indexes are to be deleted)
 -- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.
 -- Bounds UNLINK frees in the background: the time does not grow with the number of tasks.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   UNLINK is the first write.
 --- include writer foreign
-local writer, tasks, due, queue, entries, failures, dead, counters, types, sweep = unpack(KEYS, 1, 10)
-local batch, expiry_s, group = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+--- names
 
 local answer = applied(writer, batch)
 if answer then
@@ -25,11 +24,12 @@ redis.call('SCARD', types)
 -- The dead were counted when they died.
 local purged = deleted - redis.call('ZCARD', dead)
 redis.call('UNLINK', tasks, due, queue, entries, failures, dead, sweep)
-for i = 11, #KEYS do
-  if type(redis.pcall('ZCARD', KEYS[i])) == 'number' then
-    redis.call('UNLINK', KEYS[i])
+for number = 1, type_count do
+  local index, name = type_of(number)
+  if type(redis.pcall('ZCARD', index)) == 'number' then
+    redis.call('UNLINK', index)
   end
-  redis.call('SREM', types, ARGV[i - 7])
+  redis.call('SREM', types, name)
 end
 redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
 add_to_counter(counters, 'purged', purged)

@@ -1,23 +1,22 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only; a MULTI would do as well, but a full
 -- Redis refuses those.
--- KEYS   tasks, failures, entries, due, dead, queue
--- ARGV   group, bytes of records to read at most (the first is read whatever they are), bytes of the largest record
---        that is read, then the task keys
+-- KEYS   tasks failures entries due dead queue
+-- ARGV   group room# (bytes of records to read; the first is read whatever they are) most# (bytes of a record that is read)
+--        task_keys...
 -- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if
 --        in the queue, owner of the pending entry, its idle ms}; false for what is not there. Fewer tasks than asked
 --        for: ask again for the rest.
 -- Bounds the room and one record; six more look-ups a task.
 --- include clock
-local tasks, failures, entries, due, dead, queue = unpack(KEYS)
-local group, room, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+--- names
 
 local answer = {now_ms(math.floor)}
-for i = 4, #ARGV do
-  local key = ARGV[i]
+for at = first, #ARGV do
+  local key = ARGV[at]
   local size = redis.call('HSTRLEN', tasks, key)
   local is_read = size <= most
   room = room - (is_read and size or 0)
-  if room < 0 and i > 4 then
+  if room < 0 and at > first then
     break
   end
   local id = redis.call('HGET', entries, key)

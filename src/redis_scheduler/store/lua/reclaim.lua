@@ -4,15 +4,16 @@
 -- An entry whose last chance it is (one more lost worker, and it is buried) is never in flight at a consumer beside
 -- another that lost its worker: what was beside a task that kills its worker has lost as many, and must not be buried
 -- with it. Whichever comes second is passed over: left claimable, its claims uncounted.
--- KEYS   queue, entries, sweep
--- ARGV   group, consumer, waiting consumer, window (ms), limit (0: only say that this worker lives),
---        idle time that a lease starts at (ms),
---        Redis time after which this call is void (ms): it was stuck on the way while leases ran out,
---        interval of sweeps (ms): while anything waits, else, and between the steps of one sweep,
---        hold (ms): after a gap of this length in the sweeps (an outage, all workers down) nobody sweeps for as long, so that
---        others settle or renew what they hold first; else an outage longer than the lease would double all in flight,
---        claims of a last chance, least step back of the clock that is one (ms),
---        longest delay of what waits (ms)
+-- KEYS   queue entries sweep
+-- ARGV   group consumer waiting window_ms limit# (0: only say that this worker lives)
+--        lease_idle_ms (idle time that a lease starts at)
+--        void_after_ms# (Redis time after which this call is void: it was stuck on the way while leases ran out)
+--        waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits, else, and between the
+--        steps of one sweep)
+--        hold_ms# (after a gap of this length in the sweeps, an outage or all workers down, nobody sweeps for as long, so
+--        that others settle or renew what they hold first; else an outage longer than the lease would double all in flight)
+--        last_claims# (claims of a last chance) least_step_ms# (of the clock that is one)
+--        longest_ms# (delay of what waits)
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound after a step of the clock,
 --        {consumer that was lost, entries taken of it, …}}.
@@ -22,11 +23,7 @@
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
 --- include clock fields foreign step
-local queue, entries, sweep = unpack(KEYS)
-local group, consumer, waiting, window_ms, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local lease_idle_ms, void_after_ms = ARGV[6], tonumber(ARGV[7])
-local waiting_interval_ms, idle_interval_ms, step_interval_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local hold_ms, last_claims, least_step_ms = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+--- names
 
 -- How many entries each other worker holds.
 local function held_by_others()
@@ -50,7 +47,7 @@ local function most_claims_in_flight()
 end
 
 local now = now_ms(math.floor)
-local clock_ms = notice_step(queue, group, waiting, window_ms, tonumber(ARGV[14]), sweep, now, least_step_ms,
+local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, least_step_ms,
   entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])

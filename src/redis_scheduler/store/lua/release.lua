@@ -1,20 +1,20 @@
 -- release: give back claims that will not be delivered here; any worker may take them at once. Burns no attempt.
--- KEYS   queue, entries, failures, sweep
--- ARGV   group, consumer, waiting consumer, window (ms), then per task: entry id, key, attempts seen at the claim
+-- KEYS   queue entries failures sweep
+-- ARGV   group consumer waiting window_ms
+-- each   id (of the entry) key attempts# (seen at the claim)
 -- Returns per task 1 released, 0 fenced.
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the owner is another: 0.
 -- Full   XCLAIM is the first write.
 --- include clock fence foreign
-local queue, entries, failures, sweep = unpack(KEYS)
-local group, consumer, waiting, window_ms = unpack(ARGV, 1, 4)
+--- names
 
 -- Read before any write, since a foreign key may refuse it.
 local next_ms = number_of(redis.call('HGET', sweep, 'next_ms'))
 local answer, released = {}, 0
-for i = 5, #ARGV, 3 do
-  local id, key = ARGV[i], ARGV[i + 1]
-  local is_held = holds(queue, entries, failures, group, consumer, id, key, tonumber(ARGV[i + 2]))
+for at = first, #ARGV, width do
+  --- row
+  local is_held = holds(queue, entries, failures, group, consumer, id, key, attempts)
   if is_held then
     redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', window_ms, 'RETRYCOUNT', 0, 'JUSTID')
     released = released + 1

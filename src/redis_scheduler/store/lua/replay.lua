@@ -1,14 +1,13 @@
 -- replay: bring dead letters back to life with a new delay; their attempts start afresh.
--- KEYS   writer, tasks, due, failures, dead, counters, types, bell, then the index of each type named
--- ARGV   batch number, writer's expiry (s), number of types, their names,
---        then per task: key, record expected, record less its due time, delay (ms), type (its number above, or 0)
+-- KEYS   writer tasks due failures dead counters types bell type_index...
+-- ARGV   batch# expiry_s types...
+-- each   key expected (the record as it was) tail (the record less its due time) delay_ms type_number#
 -- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
 --- include clock types bell writer foreign
-local writer, tasks, due, failures, dead, counters, types, bell = unpack(KEYS, 1, 8)
-local batch, expiry_s, type_count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+--- names
 
 local answer = applied(writer, batch)
 if answer then
@@ -17,12 +16,12 @@ end
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
 local letters, replayed = {}, 0
-for i = 4 + type_count, #ARGV, 5 do
-  local key, due_ms, type_number = ARGV[i], now + ARGV[i + 3], tonumber(ARGV[i + 4])
-  local record, letter = redis.call('HGET', tasks, key), 'U'
+for at = first, #ARGV, width do
+  --- row
+  local due_ms, record, letter = now + delay_ms, redis.call('HGET', tasks, key), 'U'
   if not record or not redis.call('ZSCORE', dead, key) then
     letter = 'N'
-  elseif record ~= ARGV[i + 1] then
+  elseif record ~= expected then
     letter = 'C'
   else
     -- Behind the first reads, since a foreign key may refuse those.
@@ -32,9 +31,10 @@ for i = 4 + type_count, #ARGV, 5 do
     redis.call('ZREM', dead, key)
     remove_from_hash(failures, key)
     redis.call('ZADD', due, due_ms, key)
-    redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. ARGV[i + 2])
+    redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
     if type_number > 0 then
-      add_to_type(types, KEYS[8 + type_number], ARGV[3 + type_number], key, due_ms)
+      local index, name = type_of(type_number)
+      add_to_type(types, index, name, key, due_ms)
     end
     earliest_ms = math.min(earliest_ms, due_ms)
     replayed = replayed + 1

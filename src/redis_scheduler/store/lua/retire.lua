@@ -1,12 +1,12 @@
 -- retire: delete consumers that are gone: idle long enough and with nothing pending, both looked at in one step, since
 -- deleting a consumer drops its pending entries.
 -- KEYS   queue
--- ARGV   group, waiting consumer, least idle time (ms), the only consumer to look at ('' for all)
+-- ARGV   group waiting idle_ms# (the least) only (the one consumer to look at; '' for all)
 -- Returns how many were deleted.
 -- Bounds a row a consumer: those that are gone are deleted here.
 -- Twice  there is nothing left to delete.
 -- Full   it only removes.
-local queue, group, waiting, idle_ms, only = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+--- names
 
 -- Without the group this fails here: of a queue that is missing XINFO would not say that its group is.
 redis.call('XPENDING', queue, group)

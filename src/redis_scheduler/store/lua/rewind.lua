@@ -2,19 +2,17 @@
 -- caught up, then move what was deferred before the step back by the step. Deferred is what stands in `due` for later than
 -- its own due time; all else keeps the time that its client was told. Where the rewind stands is kept in Redis, so all
 -- workers together make one.
--- KEYS   queue, due, tasks, sweep, bell
--- ARGV   group, waiting consumer, idle time that a lease starts at (ms),
---        longest delay of a retry (ms): what may have been asked for since the step is left alone,
---        how much longer anything is deferred (ms), limit, room (bytes of records)
+-- KEYS   queue due tasks sweep bell
+-- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at)
+--        delay_ms# (the longest of a retry: what may have been asked for since the step is left alone)
+--        spread_ms# (how much longer anything is deferred) limit# room# (bytes of records)
 -- Returns {the step (ms) in the first call of a rewind, else 0; how many leases were started or tasks moved; 1 if there is
 --        more}.
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
 --- include clock bell lease foreign
-local queue, due, tasks, sweep, bell = unpack(KEYS)
-local group, waiting, lease_idle_ms, delay_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local spread_ms, limit, room = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+--- names
 
 -- Returns the id to go on from, or nothing.
 local function start_leases(from_id)

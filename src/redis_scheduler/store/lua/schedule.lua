@@ -1,14 +1,13 @@
 -- schedule: enter new tasks, at most a few hundred a call.
--- KEYS   writer, tasks, due, queue, entries, counters, types, bell, then the index of each type named
--- ARGV   batch number, writer's expiry (s), number of types, their names,
---        then per task: key, delay (ms), record less its due time, type (its number above, or 0)
+-- KEYS   writer tasks due queue entries counters types bell type_index...
+-- ARGV   batch# expiry_s types...
+-- each   key delay_ms tail (the record less its due time) type_number#
 -- Returns '<now ms>': a task is due at now + delay. A delay of 0 goes straight to the queue.
 -- Bounds 200 tasks a call, some four commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the first write grows: refused, nothing is written.
 --- include clock types bell writer foreign
-local writer, tasks, due, queue, entries, counters, types, bell = unpack(KEYS, 1, 8)
-local batch, expiry_s, type_count = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+--- names
 
 local answer = applied(writer, batch)
 if answer then
@@ -17,10 +16,11 @@ end
 local now = now_ms(math.ceil)
 local head_before_ms, earliest_ms = head_ms(due), math.huge
 local records, waiting, queued, typed = {}, {}, {}, {}
-for i = 4 + type_count, #ARGV, 4 do
-  local key, due_ms, type_number = ARGV[i], now + ARGV[i + 1], tonumber(ARGV[i + 3])
+for at = first, #ARGV, width do
+  --- row
+  local due_ms = now + delay_ms
   records[#records + 1] = key
-  records[#records + 1] = string.format('{"due":%.0f', due_ms) .. ARGV[i + 2]
+  records[#records + 1] = string.format('{"due":%.0f', due_ms) .. tail
   if due_ms > now then
     waiting[#waiting + 1] = due_ms
     waiting[#waiting + 1] = key
@@ -58,7 +58,8 @@ if #waiting > 0 then
   ring(bell, head_before_ms, earliest_ms)
 end
 for _, task in ipairs(typed) do
-  add_to_type(types, KEYS[8 + task[1]], ARGV[3 + task[1]], task[2], task[3])
+  local index, name = type_of(task[1])
+  add_to_type(types, index, name, task[2], task[3])
 end
 add_to_counter(counters, 'scheduled', #records / 2)
 answer = string.format('%.0f', now)

@@ -2,19 +2,17 @@
 -- Whatever was claimed leaves the stream, so that no outcome of a claim that carried the old record counts: no update is
 -- lost to it. What is in delivery is queued again at once; what waits, which a worker that lost its lease may yet deliver,
 -- waits on in `due`. What is queued keeps its place: its next claim reads the new record.
--- KEYS   writer, tasks, due, queue, entries, failures, dead, types, bell, then the index of each type named
--- ARGV   batch number, writer's expiry (s), group, waiting consumer, window (ms), number of types, their names,
---        then per task: key, record expected, record less its due time, delay (ms; '' keeps the due time),
---        due time kept (ms), type (its number above, or 0)
+-- KEYS   writer tasks due queue entries failures dead types bell type_index...
+-- ARGV   batch# expiry_s group waiting window_ms# types...
+-- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time)
+--        due_ms (the one that is kept) type_number#
 -- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not found,
 --        X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
 --- include clock types bell writer foreign place
-local writer, tasks, due, queue, entries, failures, dead, types, bell = unpack(KEYS, 1, 9)
-local batch, expiry_s, group, waiting = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local window_ms, type_count = tonumber(ARGV[5]), tonumber(ARGV[6])
+--- names
 
 local answer = applied(writer, batch)
 if answer then
@@ -60,7 +58,8 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
     remove_from_hash(failures, key)
     wait_in_due(key, due_ms)
     if type_number > 0 then
-      add_to_type(types, KEYS[9 + type_number], ARGV[6 + type_number], key, due_ms)
+      local index, name = type_of(type_number)
+      add_to_type(types, index, name, key, due_ms)
     end
   elseif pending then
     leave_queue(queue, group, entries, key, id)
@@ -75,8 +74,9 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
 end
 
 local letters = {}
-for i = 7 + type_count, #ARGV, 6 do
-  letters[#letters + 1] = update(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5]))
+for at = first, #ARGV, width do
+  --- row
+  letters[#letters + 1] = update(key, expected, tail, delay_ms, due_ms, type_number)
 end
 ring(bell, head_before_ms, earliest_ms)
 answer = string.format('%.0f ', now) .. table.concat(letters)

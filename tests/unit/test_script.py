@@ -1,0 +1,120 @@
+"""Scripts and their headers: a call gives values by name, and a name that is wrong is refused before anything is sent."""
+
+import re
+from importlib import resources
+
+import pytest
+
+from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.script import Script
+
+LUA = resources.files("redis_scheduler.store") / "lua"
+NAMES = sorted(file.name.removesuffix(".lua") for file in LUA.iterdir() if file.name.endswith(".lua"))
+KEYS = Keys("{x}")
+
+LISTS = {
+    "load": "{unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}",
+    "renew": "{unpack(ARGV, first)}",
+    **dict.fromkeys(("heads", "read", "entry"), "ARGV[at]"),
+}
+"""How the scripts that are given a list get at it: all else has a name."""
+
+
+def body(name: str) -> str:
+    """A script without its header and comments."""
+    return "\n".join(
+        line for line in (LUA / f"{name}.lua").read_text().splitlines() if not line.lstrip().startswith("-- ")
+    )
+
+
+def rows(script: Script) -> dict[str, list[str | None]]:
+    return {"type" if name == "type_number" else name: ["1"] for name in script.header.columns}
+
+
+def named(script: Script) -> dict[str, str | list[str]]:
+    header = script.header
+    found: dict[str, str | list[str]] = dict.fromkeys([key for key in header.keys if not hasattr(KEYS, key)], "own")
+    found |= {key: f"{key}-key" for key in header.keys if key in ("writer", "type_index")}
+    found |= dict.fromkeys(header.arguments, "1") | {name: ["1", "2"] for name in header.lists}
+    if header.is_typed and "type_number" not in header.columns:
+        found["types"] = ["mail"]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_of_a_header_is_used_and_nothing_is_read_by_its_place(name: str) -> None:
+    header, text = Script(name).header, body(name)
+    assert header.keys
+    for declared in (*header.keys, *header.arguments, *header.columns):
+        assert re.search(rf"\b{declared}\b", text), declared
+    for line in re.findall(r".*\b(?:KEYS|ARGV\b(?!, width)).*", text):
+        assert (
+            re.search(r"for at = first, #ARGV(, width)? do", line)
+            or LISTS.get(name, "?") in line
+            or "#ARGV - first" in line
+        )
+    assert "---" not in re.sub(r"^-- .*", "", Script(name).text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_gives_each_name_once(name: str) -> None:
+    script = Script(name)
+    given, each = named(script), rows(script)
+    keys, arguments = script.bind(KEYS, each, given)
+    types = 1 if script.header.is_typed else 0
+    assert len(keys) == len(script.header.keys) + types
+    lists = 2 * len(script.header.lists)
+    assert len(arguments) == len(script.header.arguments) + 2 * types + lists + len(each)
+    wrong: list[tuple[dict[str, list[str | None]], dict[str, str | list[str]]]] = [
+        (each, given | {"other": "1"}),
+        (each | {"other": ["1"]}, given),
+    ]
+    for missing in given:
+        others = {key: value for key, value in given.items() if key != missing}
+        wrong += [(each, others), (each, others | {"other": "1"})]
+    for missing in each:
+        columns = {key: column for key, column in each.items() if key != missing}
+        wrong += [(columns, given), (columns | {"other": ["1"]}, given)]
+    for columns, values in wrong:
+        with pytest.raises(TypeError, match=name):
+            script.bind(KEYS, columns, values)
+
+
+def test_columns_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        Script("release").bind(
+            KEYS,
+            {"id": ["1-1", "1-2"], "key": ["a"], "attempts": [0, 0]},
+            {"group": "g", "consumer": "c", "waiting": "w", "window_ms": 1},
+        )
+
+
+def test_types_are_numbered_once_and_their_indexes_stand_behind_the_other_keys() -> None:
+    each: dict[str, list[str | None]] = {
+        "id": ["1-1", "1-2", "1-3", "1-4"],
+        "key": ["a", "b", "c", "d"],
+        "type": ["mail", None, "bill", "mail"],
+    }
+    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g"})
+    assert keys == [
+        *("{x}:queue", "{x}:entries", "{x}:tasks", "{x}:failures", "{x}:counters", "{x}:types"),
+        *("{x}:type:mail", "{x}:type:bill"),
+    ]
+    rows = ["1-1", "a", 1, "1-2", "b", 0, "1-3", "c", 2, "1-4", "d", 1]
+    assert arguments == ["g", 2, "mail", "bill", *rows]
+
+
+def test_names_become_locals() -> None:
+    text = Script("settle").text
+    assert (
+        "local queue, entries, tasks, failures, counters, types = unpack(KEYS, 1, 6)\n"
+        "local group, type_count = ARGV[1], tonumber(ARGV[2])\n"
+        "local function type_of(number) return KEYS[6 + number], ARGV[2 + number] end\n"
+        "local first, width = 3 + type_count, 3\n"
+    ) in text
+    assert "  local id, key, type_number = ARGV[at], ARGV[at + 1], ARGV[at + 2]\n" in text
+    assert "  local key, type_number = ARGV[at + 1], ARGV[at + 2]\n" in text
+    assert (
+        "local tasks, due, queue, entries, failures, dead, types, bell, counters = unpack(KEYS, 1, 9)\n"
+        in Script("audit").text
+    )
