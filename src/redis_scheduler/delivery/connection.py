@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection to a receiver, with one request under way at a time. attempt.py sends on it; pool.py keeps
-it.
+"""One HTTP/1.1 connection to a receiver, with one request under way at a time. attempt.py sends; pool.py keeps it.
 
-The status decides what an answer means. So what the parser refuses behind a valid status line, and what is longer than
-the limits below, ends the answer with that status, and the connection with it. Only an answer that broke off has none.
+The status decides what an answer means. If the parser refuses what follows a valid status line, or the answer is longer
+than the limits below, the answer ends with that status, and the connection ends, too. An answer that breaks off has no
+status (docs/decisions/0004).
 """
 
 import asyncio
@@ -15,22 +15,22 @@ from typing import cast
 import httptools
 
 ANSWER_BYTES = 65_536
-"""Bytes of a body that are read: more ends the answer."""
+"""So many bytes of a body are read; more end the answer."""
 
 KEPT_BYTES = 1_024
-"""Bytes of a body that are kept, where the answer is no success: the log shows its beginning."""
+"""So many bytes of a body are kept if the answer is no success: the log shows its beginning."""
 
 HEAD_BYTES = 65_536
-"""Bytes of a head, with the interim answers before it."""
+"""A head, with the interim answers before it, may have so many bytes."""
 
 FRAME_BYTES = 16_384
-"""Bytes between the parts of a body: chunks of a byte cost as much time as large ones."""
+"""So many bytes may stand between the parts of a body: a chunk of one byte costs as much time as a large one."""
 
 INTERIM_MOST = 16
 """Interim answers (100, 102, 103) before the answer: each costs as much time as a whole one."""
 
 PIECE_BYTES = 8_192
-"""What is parsed before the limits are looked at again: some milliseconds at the most."""
+"""So many bytes are parsed between two looks at the limits: some milliseconds at the most."""
 
 SWITCHING_PROTOCOLS = 101
 """The only interim status that is an answer."""
@@ -40,7 +40,7 @@ NO_HTTP = "the answer is not HTTP"
 
 
 class AnswerError(Exception):
-    """What came is no answer; the text says why, and repeats nothing of it."""
+    """The bytes that came are no answer. The text says why, and repeats none of them."""
 
 
 class ConnectionClosed(AnswerError):
@@ -57,30 +57,27 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.opened_at = self.idle_since = time.monotonic()
         self.status: int | None = None
-        """Of the answer to the last request, from the moment its head is whole."""
+        """The status of the answer to the last request, once its head is whole."""
         self.received = 0
         """Bytes that came since the last request was sent."""
         self.body_start = b""
-        """Of an answer that is no success."""
+        """The beginning of the body of an answer that is no success."""
         self.is_reusable = False
-        """Whether the answer ended as it said, with nothing behind it, and the receiver announced no close."""
+        """Whether the answer ended as it said, nothing came behind it, and the receiver announced no close."""
         self.on_lost: Callable[[Connection], None] | None = None
-        """Called when it is lost; the pool's, while it is idle."""
+        """Called when the connection is lost. While it is idle this is the pool's."""
         self._answer: asyncio.Future[int] | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._unread: select.poll | None = None
         self._interim = self._body_bytes = self._frame_bytes = 0
         self._keeps_alive = self._is_delimited = False
-        """Whether the receiver keeps the connection; whether the head says where the body ends.
-
-        Where it does not, the end of the connection ends the body.
-        """
+        """Whether the receiver keeps the connection; whether the head says where the body ends. If it does not, the end
+        of the connection ends the body."""
 
     def send(self, request: bytes) -> asyncio.Future[int]:
-        """Send a request; return the status to come, which is there when the answer has ended.
+        """Send a request; return the future status, which is there when the answer has ended.
 
-        Raises ConnectionClosed where nothing was sent. Awaiting raises AnswerError, or OSError where the connection
-        broke.
+        Raises ConnectionClosed if nothing was sent. Awaiting raises AnswerError, or OSError if the connection broke.
         """
         if self.transport is None or self.transport.is_closing():
             raise ConnectionClosed
@@ -88,7 +85,7 @@ class Connection(asyncio.Protocol):
         self.received = self._interim = self._body_bytes = self._frame_bytes = 0
         self.body_start = b""
         self._parser = parser = httptools.HttpResponseParser(self)
-        # What old servers send without meaning harm.
+        # Old servers send such things and mean no harm.
         parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -111,7 +108,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_sending(self) -> bool:
-        """Whether a part of the request has not been taken yet."""
+        """Whether the socket has not yet taken the whole request."""
         return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     @property
@@ -121,13 +118,13 @@ class Connection(asyncio.Protocol):
         return answer is not None and answer.done() and not answer.cancelled() and answer.exception() is None
 
     def close_in_order(self, within_s: float) -> None:
-        """Close when the rest of the request is sent, or cut it off then."""
+        """Close once the rest of the request is sent; after `within_s` cut it off."""
         if self.transport is not None:
             self.transport.close()
             asyncio.get_running_loop().call_later(within_s, self.transport.abort)
 
     def abort(self) -> None:
-        """Close at once. In order, it would wait for a receiver that does not take the rest of the request."""
+        """Close at once: closing in order would wait for a receiver that does not take the rest of the request."""
         self._parser = None
         if self.transport is not None:
             self.transport.abort()
@@ -140,11 +137,11 @@ class Connection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, piece by piece, up to the end of the answer."""
+        """Parse the bytes, piece by piece, up to the end of the answer."""
         parser = self._parser
         for first in range(0, len(data), PIECE_BYTES):
             if self._is_answered or parser is None:
-                # It answers nothing that was asked: a second answer, or the 408 with which proxies close.
+                # Nothing asked for this: a second answer, or the 408 with which proxies close.
                 self.is_reusable = False
                 self.abort()
                 return
@@ -154,7 +151,7 @@ class Connection(asyncio.Protocol):
             try:
                 parser.feed_data(piece)
             except httptools.HttpParserInvalidStatusError:
-                # The parser has the digits that it read, though they are no status.
+                # The parser keeps the digits that it read, though they are no status.
                 self._fail(AnswerError(NO_HTTP))
                 self.abort()
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -167,7 +164,7 @@ class Connection(asyncio.Protocol):
                     self._cut_off(parser, AnswerError("the answer does not end"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the answer: well where only the end of the connection could end it."""
+        """End the answer. It is whole if only the end of the connection could end it."""
         self.transport = self._parser = None
         self.is_reusable = False
         if self.status is not None and not self._is_delimited:
@@ -184,10 +181,10 @@ class Connection(asyncio.Protocol):
         return self.received - self._body_bytes > HEAD_BYTES or self._interim > INTERIM_MOST
 
     def _cut_off(self, parser: httptools.HttpResponseParser, error: AnswerError) -> None:
-        """End the connection, and the answer with the status that it began with; with the error where it has none."""
+        """End the connection, and the answer with the status that it began with, or with the error if it has none."""
         status = parser.get_status_code()
         if self._is_answered:
-            pass  # what was refused stands behind it
+            pass  # the refused bytes stand behind the answer
         elif status >= 200:
             self.status = status
             self._end()
@@ -198,7 +195,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _is_answered(self) -> bool:
-        """Whether nothing is waited for."""
+        """Whether no answer is waited for."""
         return self._answer is None or self._answer.done()
 
     def _end(self) -> None:
@@ -212,7 +209,7 @@ class Connection(asyncio.Protocol):
     # The parser
 
     def on_message_begin(self) -> None:
-        """Notice what stands behind the answer."""
+        """Notice a second answer."""
         if self._is_answered:
             self.is_reusable = False
 
@@ -236,7 +233,7 @@ class Connection(asyncio.Protocol):
             self._is_delimited = False
 
     def on_body(self, body: bytes) -> None:
-        """Count the body, and end the answer where it is too long to be read."""
+        """Count the body, and end the answer if it is too long to be read."""
         if self._body_bytes < KEPT_BYTES and self.status is not None and self.status >= 300:
             self.body_start += body[: KEPT_BYTES - self._body_bytes]
         self._body_bytes += len(body)

@@ -1,8 +1,8 @@
-"""Idle connections to receivers, and what is learnt of how long each receiver leaves them open.
+"""Idle connections to receivers, and how long each receiver was seen to leave them open.
 
 A request that meets the receiver's close is lost: nobody can say whether it was read. So a connection is used again
-only where its receiver was seen to leave one open for a while, and not for longer than half the time after which it was
-seen to close one. Why these rules: docs/decisions/0001-kept-connections.md.
+only if its receiver was seen to leave one open for a while, and only for half the time after which it was seen to close
+one. Why these rules: docs/decisions/0001-kept-connections.md.
 """
 
 import asyncio
@@ -12,25 +12,25 @@ from dataclasses import dataclass, field
 from redis_scheduler.delivery.connection import Connection
 
 KEEPALIVE_S = 4.0
-"""How long an idle connection is kept: less than common servers keep it (5 s)."""
+"""An idle connection is kept so long: less than common servers keep it (5 s)."""
 
 REST_S = 0.05
-"""How long a receiver must have left a connection open, the first time and after a close."""
+"""A receiver must have left a connection open for so long, the first time and after a close."""
 
 BEHIND_S = 1.0
-"""A close that comes sooner is taken to follow the answer; a later one to end a time of idleness."""
+"""A sooner close counts as following the answer; a later one as a time-out of idle connections."""
 
 AGE_MOST_S = 60.0
-"""How long a connection is used, so that the new address of a name is followed also while it is busy."""
+"""A connection is used so long at most: so the new address of a name is followed while the receiver is busy, too."""
 
 IDLE_MOST = 2_000
 """Idle connections in all: each is a socket."""
 
 HOSTS_MOST = 10_000
-"""Receivers that something is known of."""
+"""So many receivers are remembered."""
 
 LOOK_S = 1.0
-"""How often connections are looked at that have been idle for too long."""
+"""The time between two looks for connections that have been idle for too long."""
 
 Key = tuple[str, int, bool]
 """A receiver: host, port, and whether it speaks TLS."""
@@ -40,8 +40,8 @@ Key = tuple[str, int, bool]
 class _Host:
     """What is known of a receiver, and its idle connections, the longest idle first.
 
-    A connection is used again after `rest_s` of idleness, which is 0 once one has stood so long and was still open. A
-    receiver that closes behind its answers never comes to that: there each delivery has a connection of its own.
+    A connection is used again after `rest_s` of idleness, which becomes 0 once one was still open after so long. A
+    receiver that closes behind its answers never gets there: each delivery to it has a connection of its own.
     """
 
     rest_s: float = REST_S
@@ -49,9 +49,9 @@ class _Host:
     idle: dict[Connection, None] = field(default_factory=dict)
 
     def learn_of_close(self, idle_s: float) -> None:
-        """Learn from a close by the receiver, so long after the last answer."""
+        """Learn from a close by the receiver, `idle_s` after its last answer."""
         if idle_s < BEHIND_S:
-            # With room for a receiver that is not always as quick.
+            # Four times as long: a receiver is not always as quick.
             self.rest_s = max(REST_S, 4 * idle_s)
         else:
             self.keep_s = min(self.keep_s, idle_s / 2)
@@ -67,7 +67,7 @@ class Pool:
         self._look: asyncio.TimerHandle | None = None
 
     def take(self, key: Key) -> Connection | None:
-        """Return a connection that may be used again, and that is the caller's then; None if there is none."""
+        """Hand out a connection that may be used again; None if there is none."""
         host = self._hosts.get(key)
         while host is not None and host.idle:
             now = time.monotonic()
@@ -98,7 +98,7 @@ class Pool:
             self._look = asyncio.get_running_loop().call_later(LOOK_S, self._close_the_longest_idle)
 
     def learn_of_close(self, key: Key, connection: Connection) -> None:
-        """Learn from a kept connection that was closed instead of being answered on."""
+        """Learn from a kept connection that was closed before the answer."""
         self._host(key).learn_of_close(time.monotonic() - connection.idle_since)
 
     def _host(self, key: Key) -> _Host:
@@ -123,7 +123,7 @@ class Pool:
         for connection in list(self._idle):
             if now - connection.idle_since < KEEPALIVE_S:
                 break
-            # It was left open for as long as any is kept.
+            # The receiver left it open for as long as any is kept.
             self._remove(connection).keep_s = KEEPALIVE_S
             connection.abort()
         loop = asyncio.get_running_loop()

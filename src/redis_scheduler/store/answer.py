@@ -1,7 +1,7 @@
-"""Reads answers of Redis, and bounds what one of them may take of the memory, whatever it is that answers.
+"""Reads answers of Redis, and bounds the memory that one of them may take, whatever server answers.
 
-The library reads on until an answer is whole. An answer that does not end, or says that it is enormous, would take all
-the memory until the call's time is over. One that is larger than any of ours ends the connection here.
+The library reads on until an answer is whole. An answer that does not end, or claims to be enormous, would take all the
+memory until the call's time is over. Here an answer that is larger than any of ours ends the connection.
 """
 
 import asyncio
@@ -15,39 +15,39 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 UNSCANNED_BYTES = 1_048_576
-"""Of an answer that are read before it is looked at: it costs the usual ones nothing."""
+"""So much of an answer is read before it is looked at: usual answers cost nothing."""
 
 LINE_BYTES = 65_536
-"""Of a line: a status, an error, a number."""
+"""A line (a status, an error, a number) may have so many."""
 
 BULK_BYTES = 270_532_608
-"""Of a value: a record with the largest body that MAX_BODY allows, and 2 MiB for its webhook."""
+"""A value may have so many: a record with the largest body that MAX_BODY allows, and 2 MiB for its webhook."""
 
 ANSWER_BYTES = BULK_BYTES + 16 * UNSCANNED_BYTES
-"""Of a whole answer: scripts read about 1 MiB and one record; lists by id are smaller."""
+"""A whole answer may have so many: scripts read about 1 MiB and one record; lists by id are smaller."""
 
 ELEMENTS_MOST = 1_000_000
-"""Values and lists in an answer: the smallest take 14 times their bytes."""
+"""An answer may have so many values and lists: the smallest take 14 times their bytes."""
 
 
 _LONG_COUNT = re.compile(rb"\*[0-9]{7}")
-"""What the head of a list with more looks like: hiredis makes room for all of them when it reads that."""
+"""The head of a list with more members: hiredis makes room for all of them when it reads that."""
 
 _LONG_RESP3_COUNT = re.compile(rb"\n[>~|%][0-9]{7}")
 
 _KINDS = frozenset(b"+-:$*")
-"""First bytes of what RESP2 has. hiredis reads RESP3 too, unasked: a push, set or map of whatever size it claims."""
+"""First bytes of the kinds of RESP2. hiredis also reads RESP3, unasked: a push, set or map of any size it claims."""
 
 _COUNT_BYTES = 12
-"""Of the longest count that hiredis takes, less its end of line."""
+"""Bytes of the longest count that hiredis takes, less its end of line."""
 
 
 class AnswerTooLarge(InvalidResponse):
-    """It may well be Redis that answers, but the service asks for nothing of that size."""
+    """Redis may have answered this, but the service asks for nothing of that size."""
 
 
 def _has_long_count(data: bytes) -> bool:
-    # An answer that is a list begins with `*`. To look for that byte behind it costs a fiftieth of the pattern.
+    # A list begins with `*`. Looking for that byte costs a fiftieth of the pattern.
     if _LONG_COUNT.match(data) or (data.find(b"*", 1) > 0 and _LONG_COUNT.search(data)):
         return True
     # Within an answer, these stand at the beginning of a line.
@@ -63,7 +63,7 @@ class _Scan:
         self._bytes = self._elements = 0
 
     def feed(self, data: bytes) -> None:
-        """Go on. Raises AnswerTooLarge, or InvalidResponse for what is no answer."""
+        """Follow the next bytes. Raises AnswerTooLarge, or InvalidResponse if they are no answer."""
         self._bytes += len(data)
         at = 0
         while at < len(data):
@@ -105,17 +105,17 @@ class BoundedParser(_AsyncHiredisParser):
     """The library's parser of RESP2, with bounds."""
 
     _tail = b""
-    """The end of what was read, while no answer has used all of it: a count may be cut in pieces."""
+    """The last bytes that were read, until an answer has used them: a count may come in pieces."""
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002
         """Return an answer, as bytes; an error of Redis as an exception.
 
-        Raises ConnectionError, or InvalidResponse for what is no answer; of these AnswerTooLarge where it is too large.
+        Raises ConnectionError; InvalidResponse if it is no answer; AnswerTooLarge, one of these, if it is too large.
         """
         if not self._connected:
             raise RedisConnectionError(SERVER_CLOSED_CONNECTION_ERROR)
         reader, stream = cast(Any, self._reader), cast(asyncio.StreamReader, self._stream)
-        # Of a message that came behind another its first bytes have been read before: nothing to follow it by.
+        # The first bytes of a message behind another were read with that one: this one cannot be followed.
         begun_before = reader.has_data()
         if not begun_before:
             self._tail = b""
@@ -152,5 +152,5 @@ def _parsed(reader: Any) -> Any:
     except MemoryError as error:
         raise AnswerTooLarge("more than there is memory for") from error
     except Exception as error:
-        # The library makes errors of their texts, and knows only the texts of Redis.
+        # The library makes errors from their texts, and knows only those of Redis.
         raise InvalidResponse("an answer that the library cannot read") from error

@@ -1,8 +1,8 @@
-"""What Redis answers a call, read as what the caller asked for: numbers, texts, rows. Used by all that speaks Redis.
+"""Reads the answer to a call as what the caller asked for: numbers, texts, rows. All of this room uses it.
 
-A proxy that answers something else, or a program of another protocol version, must end no process: whoever sends a call
-gives the function that reads its answer, and whatever that raises is one error, which says what came and nothing of its
-content.
+A proxy that answers something else, or a program of another protocol version, must end no process. So the sender of a
+call gives the function that reads its answer; whatever that function raises becomes one error, which tells the kind of
+the answer and nothing of its content.
 """
 
 import re
@@ -18,14 +18,14 @@ from redis_scheduler.task.record import LAST_MS
 T = TypeVar("T")
 
 _STATUS = re.compile(rb"[A-Z]{1,12}")
-"""What can only be a word of Redis, such as OK or QUEUED. All else may be a user's, and is told by its size."""
+"""Only Redis answers such words (OK, QUEUED). Other texts may be a user's, so only their size is told."""
 
 
 class WrongAnswer(RedisError):
     """A well-formed answer, but none that Redis gives to this call."""
 
     def __init__(self, call: str, answer: Any, error: Exception) -> None:
-        # The text of another error may repeat what came; msgspec's names only types.
+        # The text of another error may repeat the answer; that of msgspec names only types.
         is_ours = type(error) in (ValueError, msgspec.ValidationError) and str(error).startswith("Expected ")
         expected = str(error).partition(", got ")[0] if is_ours else "Expected another form"
         super().__init__(f"{call} was answered by {_kind_of(answer)}. {expected}")
@@ -55,12 +55,12 @@ def _kind_of(answer: Any) -> str:
 
 
 def as_it_is(answer: Any) -> Any:
-    """Read what the caller takes in any form."""
+    """Read an answer that the caller takes in any form."""
     return answer
 
 
 def of(shape: Any) -> Callable[[Any], Any]:
-    """Return what reads an answer of that type, such as `list[bytes | None]`."""
+    """Return a reader of answers of this type, such as `list[bytes | None]`."""
     return partial(msgspec.convert, type=shape)
 
 
@@ -69,7 +69,7 @@ NUMBER = of(int)
 
 
 def sized(shape: Any, count: int) -> Callable[[Any], Any]:
-    """Return what reads a list of that type with so many members."""
+    """Return a reader of lists of this type with `count` members."""
 
     def read(answer: Any) -> Any:
         found = msgspec.convert(answer, shape)
@@ -81,7 +81,7 @@ def sized(shape: Any, count: int) -> Callable[[Any], Any]:
 
 
 def numbers(count: int) -> Callable[[Any], list[int]]:
-    """Return what reads so many numbers: by hand, since msgspec looks at the type anew each time, 2 us."""
+    """Return a reader of `count` numbers. By hand: msgspec looks at the type each time, which costs 2 us."""
 
     def read(answer: Any) -> list[int]:
         if type(answer) is not list or len(answer) != count or not {int}.issuperset(map(type, answer)):
@@ -92,11 +92,11 @@ def numbers(count: int) -> Callable[[Any], list[int]]:
 
 
 A_TEXT, A_NUMBER, NOTHING = frozenset({bytes}), frozenset({int}), frozenset({type(None)})
-"""Kinds of what may stand in a column."""
+"""What a column may hold."""
 
 
 def columns(answer: list[Any], kinds: Sequence[frozenset[type]]) -> list[list[Any]]:
-    """Return the columns of rows that stand one behind the other, each of one of its kinds: by hand, as `numbers`."""
+    """Return the columns of a flat list of rows, each with values of its kind. By hand, as `numbers`."""
     found = [answer[first :: len(kinds)] for first in range(len(kinds))]
     if len(answer) % len(kinds) or not all(
         kind.issuperset(map(type, one)) for kind, one in zip(kinds, found, strict=True)

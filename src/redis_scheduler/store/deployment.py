@@ -1,7 +1,7 @@
 """The deployment: all processes on one Redis. It has an id, which Redis keeps.
 
-Each delivery carries the id, and the API refuses a request that carries its own: so no task can drive the scheduler that
-delivers it, such as with the webhook `…/purge`. The id is no secret, since every receiver is told it.
+Each delivery carries the id, and the API refuses a request that carries its own: so no task can drive the scheduler
+that delivers it, such as with the webhook `…/purge`. The id is no secret, since every receiver is told it.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
 
 FRESH_S = 0.2
-"""How long an answer of Redis holds: whoever asks how often, Redis is asked five times a second at the most."""
+"""An answer of Redis holds so long: however often it is needed, Redis is asked five times a second at the most."""
 
 REJOIN_INTERVAL_S = 5.0
-"""Between two looks at the id that Redis keeps, as between two renewals: one that was deleted is put back."""
+"""The time between two looks at the id in Redis: if somebody has deleted it, it is put back."""
 
 _JOIN = Script("join")
 
@@ -46,13 +46,14 @@ class Deployment:
         self._fresh_until = 0.0
 
     def tell(self, on_change: Callable[[str], None]) -> None:
-        """Call `on_change` with the id: now if it is known, and whenever it is another one."""
+        """Call `on_change` with the id: now if it is known, and whenever it changes."""
         self._on_change = on_change
         if self.id:
             on_change(self.id)
 
     async def join(self, client: RedisClient) -> None:
-        """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises StoreUnavailable."""
+        """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises
+        StoreUnavailable."""
         kept = await client.run(_JOIN, _read_id, offered=self.id or secrets.token_hex(16))
         if kept != self.id:
             self.id = kept
@@ -60,17 +61,17 @@ class Deployment:
         self.joined.set()
 
     async def refresh(self, client: RedisClient) -> None:
-        """Join again, unless that was just done; who asks meanwhile waits for the same answer. Raises StoreUnavailable.
+        """Join again, unless that was just done; concurrent callers share one answer. Raises StoreUnavailable.
 
-        So it says also whether Redis answers, within two time-outs of the client.
+        So it also tells whether Redis answers, within two time-outs of the client.
         """
         if self._asking is None or self._asking.done():
             if time.monotonic() < self._fresh_until:
                 return
             self._asking = asyncio.create_task(self._ask(client), name="deployment-refresh")
-            # Its error is for whoever waits for it; nobody may.
+            # Its error goes to those who wait for it; there may be none.
             self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # Not ended with a request that waits for it.
+        # A request that is cancelled while it waits must not cancel it.
         await asyncio.shield(self._asking)
 
     async def _ask(self, client: RedisClient) -> None:
@@ -79,8 +80,8 @@ class Deployment:
         self._fresh_until = time.monotonic() + FRESH_S
 
     async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event) -> None:
-        """Join at the start, at once whenever another Redis may answer than before, or the same one with less in it, and
-        every few seconds: where the id alone was deleted, a process that starts would make another."""
+        """Join at the start, at once whenever another Redis may answer than before, or the same one with less in it,
+        and every few seconds: where the id alone was deleted, a process that starts would make another."""
 
         async def join() -> None:
             await stop_or_interval(outage.changed, REJOIN_INTERVAL_S)

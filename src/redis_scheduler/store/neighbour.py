@@ -1,8 +1,8 @@
-"""Whether others use the same database: another deployment, since each would deliver the other's tasks, with its own token; or
-a program that has keys of the same names.
+"""Whether others use the same database: another deployment (each would deliver the other's tasks, with its own token),
+or a program with keys of the same names.
 
-Whoever starts leaves a mark of its token in Redis, and looks at the one that was there. The mark is a salted hash: it
-says whether a token is the same, and nothing of what it is.
+A process that starts leaves a mark of its token in Redis, and looks at the mark before it. The mark is a salted hash:
+it tells whether two tokens are the same, and nothing else.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.refusal import TEXT_MOST
 
 ROUNDS = 20_000
-"""About 10 ms a token: no start waits for it, and who reads the mark tries no words by the million."""
+"""About 10 ms a token: no start waits for it, and a reader of the mark cannot try words by the million."""
 
 _SALT_BYTES, _MARK_BYTES = 16, 16
 
@@ -36,7 +36,7 @@ _NOT_OURS = (
 
 
 async def neighbours(client: RedisClient, token: str) -> list[str]:
-    """Say what shows that others use this database, too: another deployment, or a foreign program."""
+    """Return warnings of signs that others use this database: another deployment, or a foreign program."""
     warnings = [_STRANGER.format(host=host)] if (host := await stranger(client, token)) else []
     faults: list[Finding] = []
     with contextlib.suppress(StoreRefused):  # it can be done without
@@ -50,8 +50,8 @@ async def neighbours(client: RedisClient, token: str) -> list[str]:
 async def stranger(client: RedisClient, token: str) -> str | None:
     """Leave this deployment's mark; return the name of the machine where a process with another token started last.
 
-    None where the last one had this token, where there was none, or where Redis refuses it: this can be done without.
-    What is no mark is left as it is.
+    None if the last one had this token, if there was none, or if Redis refuses the call: the service can do without. A
+    value that is no mark is left as it is.
     """
     if await holds_no_mark(client):
         return None

@@ -1,4 +1,4 @@
-"""Riding out an outage: every loop of a process backs off and goes on, and the log has one line a change of state."""
+"""How a process lives through an outage: every loop backs off and goes on, and the log tells each change once."""
 
 import asyncio
 import math
@@ -26,19 +26,18 @@ class Outage:
     def __init__(self) -> None:
         self.is_away = False
         self.must_check = True
-        """Whether the next call must see first that Redis serves all that the service needs: at the start, and after
-        each error, since another server may answer, or another user's rights hold, than before. Only that ends an
-        outage."""
+        """Whether the next call must first check that Redis serves all that the service needs: at the start, and after
+        each error, since another server may answer by then, or with other rights. Only that check ends an outage."""
         self.has_seen_group = False
-        """Met once, the group is missing only where somebody took it away."""
+        """Once seen, the group is missing only if somebody took it away."""
         self.changed = asyncio.Event()
-        """Set where another Redis may answer than before, or the same one without what it had."""
+        """Set when another Redis may answer than before, or the same one without its data."""
         self.changed.set()
         self._kinds: set[str] = set()
         self._noted_at: dict[str, float] = {}
 
     def begin(self, error: Exception) -> None:
-        """Note that Redis is away, or serves nobody, or not this service; a line for each kind of error."""
+        """Note that Redis is away, or does not serve this service. The log has a line for each kind of error."""
         self.is_away = self.must_check = True
         kind = kind_of(error)
         if kind not in self._kinds:
@@ -55,7 +54,8 @@ class Outage:
             logger.warning("redis-back")
 
     def note(self, error: Exception) -> None:
-        """Note that Redis refused one call while it serves others; one line an hour for each kind of error."""
+        """Note that Redis refused one call while it serves others. The log has a line an hour for each kind of
+        error."""
         kind, now = kind_of(error), time.monotonic()
         if not self.is_away and now - self._noted_at.get(kind, -math.inf) >= NOTE_INTERVAL_S:
             self._noted_at[kind] = now

@@ -1,6 +1,6 @@
 """What an error of Redis means: one of our own errors, in one line that says what to do.
 
-No answer of Redis ends a process: one that is not known is a refusal like any other, and says itself what it is.
+No answer of Redis ends a process: an error that nobody knows is a refusal that repeats its text.
 """
 
 import re
@@ -16,10 +16,10 @@ from redis_scheduler.store.answer_shape import WrongAnswer
 LOST_CONNECTION = (RedisConnectionError, RedisTimeoutError, OSError)
 
 TEXT_MOST = 300
-"""Characters of an error that are repeated: that of the protected mode is a page."""
+"""So many characters of an error are repeated: that of protected mode fills a page."""
 
 _NO_RIGHT = r"NOPERM|(?i:can't (run|access|publish)|no permissions?|ACL failure)"
-"""As Redis 6.2, 7.0 and those that follow say it, outside of scripts and in them."""
+"""The words of Redis 6.2, 7.0 and later, outside and within scripts."""
 
 ADVICE = (
     (r"NOAUTH|unauthenticated", "REDIS_URL lacks the password: redis://user:password@host:6379/0"),
@@ -38,14 +38,14 @@ ADVICE = (
     (r"unknown command", "the server is older than 6.2, or the command was renamed: the service needs it by its name"),
     (_NO_RIGHT, "the user in REDIS_URL needs it: see the smallest ACL in RELIABILITY.md"),
 )
-"""What to do about an error that says this."""
+"""What to do about an error whose text matches; the first match counts."""
 
 _NOT_PERMITTED = re.compile(_NO_RIGHT)
 _UNKNOWN = re.compile(r"unknown (redis )?command", re.IGNORECASE)
 _LINE = re.compile(r"user_script: ?([1-9][0-9]{0,3})")
 _CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
 _CODE = re.compile(r"\b[A-Z]{3,}\b")
-# Behind it stand the arguments: of AUTH that is the password.
+# The arguments follow: that of AUTH is the password.
 _ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 _REFUSAL = re.compile(
     r"\b(WRONGTYPE|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|CROSSSLOT)\b"
@@ -58,17 +58,17 @@ def is_lost(error: Exception) -> bool:
 
 
 def is_no_group(error: Exception) -> bool:
-    """Whether the queue's consumer group is missing, or has gone while it was waited for: flushed or destroyed."""
+    """Whether the queue's consumer group is missing, or went while a claim waited: flushed or destroyed."""
     return isinstance(error, ResponseError) and re.search(r"NOGROUP|UNBLOCKED", str(error)) is not None
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether this may come of an address that leads to another kind of server: a replica, a Sentinel."""
+    """Whether the address may lead to another kind of server: a replica, a Sentinel."""
     return re.search(r"READONLY|MASTERDOWN|unknown command", text) is not None
 
 
 def kind_of(error: Exception) -> str:
-    """Return what is the same in two errors that are one for an operator: the advice for them, or the code that Redis gives."""
+    """Return what two errors share that are the same to an operator: the advice for them, or Redis' code."""
     code = _CODE.search(str(error))
     return f"{type(error).__name__} {_advice(str(error)) or (code[0] if code else '')}"
 
@@ -78,19 +78,19 @@ def _advice(text: str) -> str | None:
 
 
 def name_command(error: ResponseError, script: str) -> None:
-    """Put the command in front of an error of a script that may not call it: most servers tell no more than the line."""
+    """Put the command in front of the error of a script that may not call it: most servers tell only the line."""
     text = str(error)
     line = _LINE.search(text) if _NOT_PERMITTED.search(text) or _UNKNOWN.search(text) else None
     if line is None:
         return
-    # Another server than Redis may name a line that the script does not have.
+    # A server that is no Redis may name a line that the script does not have.
     number = int(line[1])
     if called := _CALL.findall(" ".join(script.splitlines()[number - 1 : number])):
         error.args = (f"{' or '.join(called)}: {text}",)
 
 
 def translated(error: Exception) -> StoreUnavailable | StoreFull:
-    """Return the error of ours that says what this one of the library or the system means, and what to do."""
+    """Return our error for one of the library or the system: it says what that means and what to do."""
     if isinstance(error, AnswerTooLarge):
         return StoreUnavailable(
             f"Redis is not available: its answer is too large ({error}): what answers there is no Redis, or a foreign program "
@@ -109,7 +109,7 @@ def translated(error: Exception) -> StoreUnavailable | StoreFull:
             f"Redis refuses the service: {code}: this is a node of a cluster, and slot {error.slot_id}, where the "
             f"service has its keys, {what} {error.host}:{error.port}; REDIS_URL must name that node"
         )
-    # The library cuts a code that it knows off the text, and keeps it apart.
+    # The library takes a code that it knows out of the text, and keeps it apart.
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip()
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return StoreFull()
@@ -125,7 +125,8 @@ _CODES = re.compile(
 
 
 def told(error: StoreUnavailable | StoreFull) -> str:
-    """Return what a client is told of the error. Never its text, which may name servers, users and keys: the log has that."""
+    """Return what a client is told of the error. Not its text, which may name servers, users and keys: the log has
+    that."""
     text = str(error)
     if re.search(r"\bLOADING\b|loading the dataset", text):
         return "Redis is loading its data"
@@ -146,7 +147,7 @@ def advised(text: str) -> str:
 
 
 def refused_calls(rows: list[tuple[str, str, str]]) -> str | None:
-    """Return what of a check's rows (command, key, error) keeps the service from working, None if nothing does."""
+    """Return what keeps the service from working, by a check's rows (command, key, error); None if nothing does."""
     for _, key, error in rows:
         if _REFUSAL.search(error):
             return f"Redis refuses the service: {advised(f'{key}: {error}' if 'WRONGTYPE' in error else error)}"

@@ -1,4 +1,4 @@
-"""REDIS_URL: which options behind its question mark hold, which the service sets itself, which are refused by name."""
+"""REDIS_URL: which of its options hold, which the service sets itself, and which are refused by name."""
 
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -9,7 +9,7 @@ HELD = {
     *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
     *("ssl_include_verify_flags", "ssl_exclude_verify_flags"),
 }
-"""Options that say where Redis is, who asks, and what of TLS is checked."""
+"""These hold: they say where Redis is, who asks, and what TLS checks."""
 
 OWN = {
     *("decode_responses", "encoding", "encoding_errors", "protocol", "legacy_responses"),
@@ -23,13 +23,13 @@ OWN = {
         "single_connection_client",
     ),
 }
-"""Options for other programs that share the URL. Reading, time-outs, resends and connections are the service's."""
+"""These have no effect: reading, time-outs, resends and connections are the service's. Other programs may need them."""
 
 _CERT_REQS = ("none", "optional", "required")
 
 
 def parse(text: str) -> str:
-    """Return the URL as the library is to be given it: with the options that hold.
+    """Return the URL for the library, with the options that hold.
 
     Raises ValueError that names the option, and never repeats what may be a secret.
     """
@@ -39,8 +39,8 @@ def parse(text: str) -> str:
         port = parts.port
     except ValueError:
         raise ValueError(_FORM) from None
-    # The library takes another path for database 0, no path for a socket of no name, and what stands behind # for
-    # nothing.
+    # Else the library takes another path for database 0, no path for a socket without a name, and ignores what stands
+    # behind #.
     path = r"/.+" if parts.scheme == "unix" else r"(/[0-9]*)?"
     if (
         parts.scheme not in ("redis", "rediss", "unix")
@@ -55,7 +55,7 @@ def parse(text: str) -> str:
 
 
 def overridden(text: str) -> list[str]:
-    """Return the options of a URL that do not hold, since the service sets them itself."""
+    """Return the options of a URL that have no effect, since the service sets them itself."""
     return sorted({name for name, _ in parse_qsl(urlsplit(text).query, keep_blank_values=True)} & OWN)
 
 
@@ -83,20 +83,20 @@ def _value(name: str, value: str, scheme: str) -> str:
 
 
 def validated(text: str) -> str:
-    """Return the URL as it was given, once each of its options was tried. Raises ValueError, without a secret."""
+    """Return the URL as it was given, after each of its options was tried. Raises ValueError, without a secret."""
     url = parse(text)
-    # Here, so that the command's help, version and health check need not load the client.
+    # Imported here: the command's help, version and health check need no client of Redis.
     from redis.asyncio import ConnectionPool
     from redis.asyncio.connection import SSLConnection
 
     # Without the library's message: it may hold the password.
     try:
         connection = ConnectionPool.from_url(url).make_connection()
-    except Exception:  # the library raises whatever a bad part made it raise
+    except Exception:  # the library lets any error out
         raise ValueError("an option of the URL has a value that it cannot have") from None
     if isinstance(connection, SSLConnection):
         try:
             connection.ssl_context.get()
-        except Exception:  # of a file, of OpenSSL, or of a password
+        except Exception:  # a file, OpenSSL or a password is at fault
             raise ValueError("the files or values of its ssl_ options cannot be used for TLS") from None
     return text
