@@ -6,6 +6,7 @@ what the service put in its place.
 
 import asyncio
 import inspect
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,7 @@ from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.connection import AddressedConnection, LeanConnection, connect, drop_idle
 from tests.support.raw_receiver import OK, answering, claim_of, says
+from tests.unit.test_documents import text_of
 
 
 def is_as_used(library: str, owner: Any, name: str, parameters: str | None = None) -> None:
@@ -48,6 +50,11 @@ def is_as_used(library: str, owner: Any, name: str, parameters: str | None = Non
         taken = " ".join(inspect.signature(getattr(owner, name)).parameters)
         if taken != parameters:
             pytest.fail(f"{place} takes ({taken}), not ({parameters})")
+
+
+def test_each_library_whose_private_parts_are_used_has_an_upper_bound() -> None:
+    bounded = set(re.findall(r'^    "(\w+)\S*<[\d.]+",$', text_of("pyproject.toml"), re.MULTILINE))
+    assert bounded == {"aiohttp", "httptools", "redis", "starlette", "uvicorn"}
 
 
 REDIS = f"redis-py {redis.__version__}:"
