@@ -14,6 +14,7 @@ from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.claims import RetryAnswer
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
@@ -245,7 +246,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
     can_write, retry = asyncio.Event(), store.retry
 
-    async def slow_retry(failed: list[Unsettled]) -> list[int]:
+    async def slow_retry(failed: list[Unsettled]) -> list[RetryAnswer]:
         await can_write.wait()
         return await retry(failed)
 

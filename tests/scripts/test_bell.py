@@ -8,7 +8,7 @@ import redis.asyncio
 
 from tests.scripts.states import Task, ask, change, dead, failed, in_delivery, in_due, new_task, overdue, waiting
 from tests.support.names import KEYS
-from tests.support.store import Store
+from tests.support.store import Store, letters
 
 BETTER_MS, WORSE_MS = 1_000, 900_000
 
@@ -32,11 +32,11 @@ async def _schedule(store: Store, task: Task, delay_ms: int) -> None:
 
 
 async def _update(store: Store, task: Task, delay_ms: int) -> None:
-    assert (await store.update([await change(store, task, delay_ms)]))[1] in "UD"
+    assert letters((await store.update([await change(store, task, delay_ms)]))[1]) in "UD"
 
 
 async def _replay(store: Store, task: Task, delay_ms: int) -> None:
-    assert (await store.replay([await change(store, task, delay_ms)]))[1] == "U"
+    assert letters((await store.replay([await change(store, task, delay_ms)]))[1]) == "U"
 
 
 async def _defer(store: Store, task: Task, delay_ms: int) -> None:

@@ -1,6 +1,6 @@
 """The fence: whoever no longer owns an entry, or has not seen its last failure, has no say; but a success counts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -22,7 +22,7 @@ from tests.scripts.states import (
 )
 from tests.support.store import Store
 
-FENCED: dict[str, Callable[[Store, Task], Awaitable[list[int]]]] = {
+FENCED: dict[str, Callable[[Store, Task], Awaitable[Sequence[int]]]] = {
     "retry": lambda store, task: store.retry(failed(task)),
     "defer": lambda store, task: store.defer(failed(task)),
     "bury": lambda store, task: store.bury(failed(task)),

@@ -1,6 +1,6 @@
 """settle, retry, defer, bury, release: what each does with a task in each state."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import redis.asyncio
@@ -33,10 +33,10 @@ from tests.scripts.states import (
 from tests.support.names import KEYS
 from tests.support.store import Store
 
-Outcome = Callable[[Store, Task], Awaitable[list[int]]]
+Outcome = Callable[[Store, Task], Awaitable[Sequence[int]]]
 
 
-async def _defer_for_a_slot(store: Store, task: Task) -> list[int]:
+async def _defer_for_a_slot(store: Store, task: Task) -> list[bool]:
     [item] = failed(task)
     item.counts = False
     return await store.defer([item])

@@ -26,7 +26,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.scripts.verbs import VERBS
-from tests.support.store import Store
+from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
 Call = Callable[[], Awaitable[Any]]
@@ -127,7 +127,7 @@ async def test_a_resent_purge_spares_what_was_scheduled_after_it(store: Store, r
     send_again(store, "purge")
     assert await store.purge() == 1
     assert await dump(raw) == before
-    assert await store.cancel([(task.key, None) for task in later]) == "CD"
+    assert letters(await store.cancel([(task.key, None) for task in later])) == "CD"
 
 
 async def test_a_batch_that_its_writer_has_given_up_comes_too_late(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -149,7 +149,7 @@ async def test_two_writers_with_the_same_numbers_do_not_meet(
         await each.cancel([(task.key, None)])
         for each, task in zip((store, Store(client, "worker-b")), tasks, strict=True)
     ]
-    assert answers == ["C", "C"]
+    assert list(map(letters, answers)) == ["C", "C"]
 
 
 NOTHING: dict[str, Any] = {

@@ -43,7 +43,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.support.names import KEYS
-from tests.support.store import Store
+from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
 # What update answers in each state, and where the task stands then: without a new delay, and with one.
@@ -74,8 +74,8 @@ async def test_an_update_without_a_delay_keeps_due_time_and_attempts(
     task = await make(store)
     due_before, counters_before = await due_ms(raw, task.key), await counters(raw)
     update = await change(store, task)
-    _, letter = await store.update([update])
-    assert letter == KEPT[state]
+    _, answers = await store.update([update])
+    assert letters(answers) == KEPT[state]
     assert await state_of(raw, task.key) == PLACES_KEPT.get(state, before)
     assert state == "waiting" or await due_ms(raw, task.key) == due_before
     assert await counters(raw) == counters_before
@@ -90,8 +90,8 @@ async def test_an_update_with_a_delay_starts_afresh_from_now(
     task = await MAKERS[state][0](store)
     before, counters_before = await dump(raw), await counters(raw)
     update = await change(store, task, ttl_ms=7_000)
-    now_ms, letter = await store.update([update])
-    assert letter == NEW[state]
+    now_ms, answers = await store.update([update])
+    assert letters(answers) == NEW[state]
     assert await state_of(raw, task.key) == PLACES_NEW.get(state, DUE)
     assert await counters(raw) == counters_before
     if state in PLACES_NEW:
@@ -111,7 +111,7 @@ async def test_of_two_updates_of_one_record_the_second_is_told_and_changes_nothi
     first, second = await change(store, task, data=b"1"), await change(store, task, ttl_ms, data=b"2")
     await store.update([first])
     before, where = await record_of(raw, task.key), await state_of(raw, task.key)
-    assert (await store.update([second]))[1] == "C"
+    assert letters((await store.update([second]))[1]) == "C"
     assert (await record_of(raw, task.key), await state_of(raw, task.key)) == (before, where)
 
 
@@ -220,5 +220,5 @@ async def test_each_change_of_a_batch_has_its_own_letter(store: Store, raw: redi
     changes = [await change(store, task, TTL_MS) for task in (delivering, scheduled, changed)]
     changes[2] = replace(changes[2], expected=b"other")
     unknown = replace(changes[1], key="unknown")
-    assert (await store.update([*changes, unknown]))[1] == "DUCN"
+    assert letters((await store.update([*changes, unknown]))[1]) == "DUCN"
     assert b'"new"' not in await record_of(raw, changed.key)

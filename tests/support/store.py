@@ -1,5 +1,8 @@
 """Both halves of the store in one, for tests that follow a task from its schedule to its end."""
 
+from collections.abc import Iterable
+from enum import Enum
+
 from redis_scheduler.store import claims, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
@@ -10,6 +13,11 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 SCRIPTS = {
     found.name: found for module in (writes, claims) for found in vars(module).values() if isinstance(found, Script)
 }
+
+
+def letters(answers: Iterable[Enum]) -> str:
+    """What a script of the API answered, as it did."""
+    return "".join(answer.value for answer in answers)
 
 
 class Store(Writes, Claims):

@@ -24,7 +24,7 @@ from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
 from tests.support.model import Model, Modelled
 from tests.support.names import KEYS
-from tests.support.store import Store
+from tests.support.store import Store, letters
 from tests.support.together import Together
 
 WORKERS = ("worker-a", "worker-b", "worker-c")
@@ -83,7 +83,7 @@ class Step:
     flag: bool
 
 
-Send = Callable[[Store, list[Claim]], Awaitable[list[int]]]
+Send = Callable[[Store, list[Claim]], Awaitable[Sequence[int]]]
 Judge = Callable[[str, Claim], int]
 
 
@@ -298,7 +298,8 @@ class Example:
     async def _update(self, step: Step, ttl_ms: int | None = None, verb: str = "update") -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
         change, before = await self._change(step, task, ttl_ms), task.state.place
-        now_ms, letter = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
+        now_ms, answers = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
+        letter = letters(answers)
         assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms)
         self.taken[f"{verb} {'changed' if letter == 'C' else before}"] += 1
 
@@ -316,15 +317,16 @@ class Example:
     async def _replay_one(self, step: Step, task: Modelled) -> None:
         writer = WRITERS[step.who % 2]
         change, before = await self._change(step, task, TTL_MS), task.state.place
-        now_ms, letter = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
+        now_ms, answers = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
+        letter = letters(answers)
         assert letter == self.model.replay(task.key, change.expected, change.tail, TTL_MS, now_ms)
         self.taken[f"replay {'changed' if letter == 'C' else before}"] += 1
 
     async def _cancel(self, step: Step) -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
         before, wanted = task.state.place, [(task.key, task.type)]
-        letter = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
-        assert letter == self.model.cancel(task.key)
+        answers = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
+        assert letters(answers) == self.model.cancel(task.key)
         self.taken[f"cancel {before}"] += 1
 
     async def _purge(self, step: Step) -> None:
@@ -478,7 +480,7 @@ class Example:
                 assert claim.record == record, f"an update of {claim.key} is lost"
             answers = await self.stores[worker].settle(claims)
             assert answers == self.model.settle(claims)
-            self.taken["settle fenced"] += answers.count(0)
+            self.taken["settle fenced"] += answers.count(False)
             self.taken["again settle"] += time
 
     async def _retry(self, step: Step) -> None:

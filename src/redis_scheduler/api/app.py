@@ -42,7 +42,7 @@ from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
-from redis_scheduler.store.writes import Change, NewTask, Writes
+from redis_scheduler.store.writes import CancelAnswer, Change, NewTask, ReplayAnswer, UpdateAnswer, Writes
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
@@ -61,7 +61,7 @@ logger = Events(__name__)
 UPDATE_TRIES = 20
 """How often an update reads the task, since others may change it before the update does; then the answer is 409."""
 
-FOUND = {"C": "cancelled", "D": "in delivery"}
+FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
 
 
 class Api:
@@ -84,13 +84,13 @@ class Api:
         self._replay = Batcher(self._replays, limit, lambda change: len(change.tail) + len(change.expected))
         self._tasks = Batcher(self._views.tasks, limit)
 
-    async def _updates(self, changes: list[Change]) -> list[tuple[int, str]]:
-        now_ms, letters = await self._store.update(changes)
-        return [(now_ms, letter) for letter in letters]
+    async def _updates(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
+        now_ms, answers = await self._store.update(changes)
+        return [(now_ms, found) for found in answers]
 
-    async def _replays(self, changes: list[Change]) -> list[tuple[int, str]]:
-        now_ms, letters = await self._store.replay(changes)
-        return [(now_ms, letter) for letter in letters]
+    async def _replays(self, changes: list[Change]) -> list[tuple[int, ReplayAnswer]]:
+        now_ms, answers = await self._store.replay(changes)
+        return [(now_ms, found) for found in answers]
 
     async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /: open to all."""
@@ -185,17 +185,17 @@ class Api:
         if stored.record.unknown is not None:
             raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
         change = _change(stored, wanted)
-        now_ms, letter = await self._update.submit(change)
-        if letter == "X":
-            now_ms, letter = await self._replay.submit(change)
-            # Not dead any more: somebody else brought it back.
-            letter = "C" if letter == "N" else letter
-        if letter == "N":
+        now_ms, found = await self._update.submit(change)
+        if found is UpdateAnswer.DEAD:
+            now_ms, replayed = await self._replay.submit(change)
+            # Changed also where it is not dead any more: somebody else brought it back.
+            found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
+        if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
-        if letter != "C":
+        if found is not UpdateAnswer.CHANGED:
             due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
-            found = "in delivery" if letter == "D" else "updated"
-            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), found))
+            state = "in delivery" if found is UpdateAnswer.UPDATED_IN_DELIVERY else "updated"
+            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state))
         return None
 
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
@@ -204,12 +204,12 @@ class Api:
         stored = await self._tasks.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                letter = await self._cancel.submit((key, large.record.type))
+                found = await self._cancel.submit((key, large.record.type))
         else:
-            letter = await self._cancel.submit((key, _found(stored).record.type))
-        if letter == "N":
+            found = await self._cancel.submit((key, _found(stored).record.type))
+        if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
-        return answer(Cancelled(FOUND[letter], key))
+        return answer(Cancelled(FOUND[found], key))
 
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from redis_scheduler.store.claims import Claims
+from redis_scheduler.store.claims import Claims, RetryAnswer
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -72,7 +72,7 @@ class Outcomes:
         if to_retry := by_transition[Transition.RETRY]:
             answers = await self._store.retry(to_retry)
             by_transition[Transition.DEFER] += [
-                item for item, answer in zip(to_retry, answers, strict=True) if answer == 2
+                item for item, answer in zip(to_retry, answers, strict=True) if answer is RetryAnswer.TOO_MANY
             ]
             self.retry_parked.set()
         if by_transition[Transition.DEFER]:

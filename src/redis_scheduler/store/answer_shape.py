@@ -7,6 +7,7 @@ the answer and nothing of its content.
 
 import re
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
@@ -118,8 +119,23 @@ def redis_ms(time_answer: Sequence[bytes]) -> int:
     return seconds * 1000 + microseconds // 1000
 
 
-def letters(text: bytes, known: bytes, count: int) -> str:
-    """Read one letter for each task."""
-    if len(text) != count or text.strip(known):
+M = TypeVar("M", bound=Enum)
+
+
+def each_of(kind: type[M], text: bytes, count: int) -> list[M]:
+    """Read one letter for each task, as the member that it is the value of."""
+    members = {member.value: member for member in kind}
+    if len(text) != count or not members.keys() >= set(text.decode()):
         raise ValueError(f"Expected a letter for each of {count}")
-    return text.decode()
+    return [members[letter] for letter in text.decode()]
+
+
+def booleans(count: int) -> Callable[[Any], list[bool]]:
+    """Return what reads for each of so many tasks whether its outcome took effect; it was fenced otherwise."""
+
+    def read(answer: Any) -> list[bool]:
+        if not {0, 1}.issuperset(numbers(count)(answer)):
+            raise ValueError(f"Expected 0 or 1 for each of {count}")
+        return list(map(bool, answer))
+
+    return read

@@ -7,10 +7,11 @@ import functools
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from redis_scheduler.logs import Events
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, redis_ms, sized
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Column, Script
@@ -54,6 +55,16 @@ class Sweep:
     must_rewind: bool = False
     clock_step_ms: float = 0
 
+
+class RetryAnswer(IntEnum):
+    """What a retry did. Where too many wait nothing is done: the task is to be deferred."""
+
+    FENCED = 0
+    PARKED = 1
+    TOO_MANY = 2
+
+
+_RETRIED = {answer.value: answer for answer in RetryAnswer}
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
 SETTLE, RETRY, DEFER, BURY, RELEASE = map(Script, ("settle", "retry", "defer", "bury", "release"))
@@ -131,20 +142,17 @@ class Claims:
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
-    async def settle(self, claims: Sequence[Claim]) -> list[int]:
-        """Forget delivered tasks; return for each 1, or 0 where the task has left this entry."""
+    async def settle(self, claims: Sequence[Claim]) -> list[bool]:
+        """Forget delivered tasks; return for each whether it took effect: not where the task has left this entry."""
         each = _of(claims) | {"type": [claim.record.type for claim in claims]}
-        return await self.client.run(SETTLE, numbers(len(claims)), each, group=GROUP)
+        return await self.client.run(SETTLE, booleans(len(claims)), each, group=GROUP)
 
-    async def retry(self, failed: Sequence[Unsettled]) -> list[int]:
-        """Record failed attempts and park their entries until the retry; delays are at most the window.
-
-        Returns for each 1 parked, 0 fenced, 2 too many wait: not done, defer it.
-        """
+    async def retry(self, failed: Sequence[Unsettled]) -> list[RetryAnswer]:
+        """Record failed attempts and park their entries until the retry; delays are at most the window."""
         each = _of_unsettled(failed) | {"delay_ms": [item.delay_ms for item in failed]}
         return await self.client.run(
             RETRY,
-            numbers(len(failed)),
+            lambda answer: [_RETRIED[number] for number in numbers(len(failed))(answer)],
             each,
             group=GROUP,
             consumer=self.name,
@@ -155,28 +163,28 @@ class Claims:
             least_step_ms=self._timing.clock_step_least_ms,
         )
 
-    async def defer(self, failed: Sequence[Unsettled]) -> list[int]:
-        """Record failed attempts and send the tasks back to DUE for their delay; 1 deferred, 0 fenced."""
+    async def defer(self, failed: Sequence[Unsettled]) -> list[bool]:
+        """Record failed attempts and send the tasks back to DUE for their delay; return whether it took effect."""
         each = _of_unsettled(failed) | {
             "delay_ms": [item.delay_ms for item in failed],
             "newly_failed": [int(item.counts) for item in failed],
         }
-        return await self.client.run(DEFER, numbers(len(failed)), each, group=GROUP, consumer=self.name)
+        return await self.client.run(DEFER, booleans(len(failed)), each, group=GROUP, consumer=self.name)
 
-    async def bury(self, failed: Sequence[Unsettled]) -> list[int]:
-        """Move tasks to the dead letters; 1 buried, 0 fenced."""
+    async def bury(self, failed: Sequence[Unsettled]) -> list[bool]:
+        """Move tasks to the dead letters; return for each whether it took effect."""
         each = _of_unsettled(failed) | {
             "newly_failed": [int(item.counts) for item in failed],
             "type": [item.claim.record.type for item in failed],
         }
-        return await self.client.run(BURY, numbers(len(failed)), each, group=GROUP, consumer=self.name)
+        return await self.client.run(BURY, booleans(len(failed)), each, group=GROUP, consumer=self.name)
 
-    async def release(self, claims: Sequence[Claim]) -> list[int]:
-        """Give claims back, to be taken by any worker at once; 1 released, 0 fenced."""
+    async def release(self, claims: Sequence[Claim]) -> list[bool]:
+        """Give claims back, to be taken by any worker at once; return for each whether it took effect."""
         each = _of(claims) | {"attempts": [claim.attempts for claim in claims]}
         return await self.client.run(
             RELEASE,
-            numbers(len(claims)),
+            booleans(len(claims)),
             each,
             group=GROUP,
             consumer=self.name,

@@ -5,16 +5,18 @@ Each writer numbers its batches of a verb, so that a resend is not applied twice
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.answer_shape import TEXTS, letters, time_ms
+from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Argument, Column, Script
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Enum)
 
 
 @dataclass(slots=True)
@@ -37,6 +39,32 @@ class Change:
     ttl_ms: int | None
     due_ms: int
     type: str | None
+
+
+class CancelAnswer(Enum):
+    """What a cancellation found. An attempt that is under way may still arrive."""
+
+    CANCELLED = "C"
+    IN_DELIVERY = "D"
+    NOT_FOUND = "N"
+
+
+class UpdateAnswer(Enum):
+    """What an update did. It does nothing to a task that was changed meanwhile, or is dead where a delay was asked for."""
+
+    UPDATED = "U"
+    UPDATED_IN_DELIVERY = "D"
+    CHANGED = "C"
+    NOT_FOUND = "N"
+    DEAD = "X"
+
+
+class ReplayAnswer(Enum):
+    """What a replay did. It finds only what is dead."""
+
+    REPLAYED = "U"
+    CHANGED = "C"
+    NOT_FOUND = "N"
 
 
 SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "update", "replay", "purge"))
@@ -88,18 +116,15 @@ class Writes:
         now_ms = await self._write(SCHEDULE, time_ms, each)
         return [now_ms + task.ttl_ms for task in tasks]
 
-    async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> str:
-        """Take tasks (key, type) out; return a letter for each: C cancelled, D in delivery, N not found."""
+    async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> list[CancelAnswer]:
+        """Take tasks (key, type) out; return what was found of each."""
         each: dict[str, Column] = {"key": [key for key, _ in tasks], "type": [type_name for _, type_name in tasks]}
         return await self._write(
-            CANCEL, lambda answer: letters(answer, b"CDN", len(tasks)), each, group=GROUP, waiting=WAITING
+            CANCEL, lambda answer: each_of(CancelAnswer, answer, len(tasks)), each, group=GROUP, waiting=WAITING
         )
 
-    async def update(self, changes: Sequence[Change]) -> tuple[int, str]:
-        """Replace records; return Redis' ms and a letter for each.
-
-        U updated, D updated while in delivery, C changed meanwhile, N not found, X dead and a new delay was asked for.
-        """
+    async def update(self, changes: Sequence[Change]) -> tuple[int, list[UpdateAnswer]]:
+        """Replace records; return Redis' ms, and what was done with each."""
         each: dict[str, Column] = {
             "key": [change.key for change in changes],
             "expected": [change.expected for change in changes],
@@ -110,18 +135,15 @@ class Writes:
         }
         return await self._write(
             UPDATE,
-            lambda answer: _time_and_letters(answer, b"UDCNX", len(changes)),
+            lambda answer: _time_and_each(UpdateAnswer, answer, len(changes)),
             each,
             group=GROUP,
             waiting=WAITING,
             window_ms=self._timing.window_ms,
         )
 
-    async def replay(self, changes: Sequence[Change]) -> tuple[int, str]:
-        """Bring dead letters back with a new delay; return Redis' ms and a letter for each.
-
-        U replayed, C changed meanwhile, N not found or not dead.
-        """
+    async def replay(self, changes: Sequence[Change]) -> tuple[int, list[ReplayAnswer]]:
+        """Bring dead letters back with a new delay; return Redis' ms, and what was done with each."""
         each: dict[str, Column] = {
             "key": [change.key for change in changes],
             "expected": [change.expected for change in changes],
@@ -129,7 +151,7 @@ class Writes:
             "delay_ms": [change.ttl_ms or 0 for change in changes],
             "type": [change.type for change in changes],
         }
-        return await self._write(REPLAY, lambda answer: _time_and_letters(answer, b"UCN", len(changes)), each)
+        return await self._write(REPLAY, lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)), each)
 
     async def purge(self) -> int:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
@@ -145,9 +167,9 @@ class Writes:
                 return deleted
 
 
-def _time_and_letters(answer: bytes, known: bytes, count: int) -> tuple[int, str]:
+def _time_and_each(kind: type[M], answer: bytes, count: int) -> tuple[int, list[M]]:
     now_ms, found = answer.split(b" ")
-    return time_ms(now_ms), letters(found, known, count)
+    return time_ms(now_ms), each_of(kind, found, count)
 
 
 def _two_numbers(answer: bytes) -> tuple[int, int]:
