@@ -1,7 +1,9 @@
-"""The audit: whether every task stands in exactly one place, nothing is left of tasks that are gone, the ledger balances.
+"""The audit: whether every task stands in exactly one place, nothing is left of tasks that are gone, and the ledger
+balances.
 
-All keys are walked in bounded steps, and all that is met is looked at by a script, 100 at one moment; so a live service is
-examined as it runs, and what merely moves is never taken for a fault. Called by process/doctor.py, and after each test on Redis.
+It walks through all keys in bounded steps, and a script looks at what it meets, 100 suspects at one moment. So it
+examines a live service, and never takes a task that moves for a fault. process/doctor.py calls it, and each test on
+Redis ends with it.
 """
 
 import re
@@ -20,19 +22,19 @@ from redis_scheduler.store.views import behind
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 
 LOOK_LIMIT = 100
-"""Suspects a call looks at: 0.3 ms of Redis; one that repairs all of them takes 1 to 2 ms."""
+"""Suspects of one call: 0.3 ms of Redis, or 1 to 2 ms if it repairs all of them."""
 
 SAMPLE_LIMIT = 10
-"""Of each place, what a start looks at."""
+"""A start looks at so many in each place."""
 
 SAMPLE_BYTES = 262_144
-"""Of records that a start reads, together: a quarter of a millisecond of Redis."""
+"""A start reads so much of records in all: a quarter of a millisecond of Redis."""
 
 STEP_BYTES = 1_048_576
-"""About how much one step of the walk looks through: a millisecond of Redis."""
+"""One step of the walk looks through about so much: a millisecond of Redis."""
 
 HEAD_BYTES = 65_536
-"""Of a record without its data: more than the longest webhook comes to. One that is longer cannot be read."""
+"""A record without its data is read up to here: more than the longest webhook needs. A longer one cannot be read."""
 
 ANY_BYTES = 2**53
 """Room for a record of whatever size."""
@@ -52,7 +54,8 @@ _AUDIT, _BALANCE, _HEADS = Script("audit"), Script("balance"), Script("heads")
 
 
 class _Fault(NamedTuple):
-    """What a kind of fault is found at, what is wrong and what that means, and what a repair does (nothing: it cannot)."""
+    """A kind of fault: what it is found at, what is wrong and what that means, and what a repair does (empty:
+    nothing)."""
 
     subject: str
     wrong: str
@@ -116,7 +119,7 @@ class Finding:
 
 
 class _Suspect(NamedTuple):
-    """What the script is to look at: see its header."""
+    """One thing that the script looks at: see its header."""
 
     what: str
     subject: bytes | str
@@ -125,14 +128,14 @@ class _Suspect(NamedTuple):
 
 
 class _Step:
-    """How many to read at once: more the smaller they are, so that Redis looks through about STEP_BYTES."""
+    """How many to read at once: more of small ones, so that Redis looks through about STEP_BYTES."""
 
     def __init__(self) -> None:
         self.limit = 1
         self._count = self._bytes = 0
 
     def note(self, count: int, size_bytes: int) -> None:
-        """Take into account how many came back, and their size."""
+        """Learn from how many came back, and their size."""
         self._count += count
         self._bytes += size_bytes
         fitting = STEP_BYTES * (self._count + 1) // (self._bytes + 1)
@@ -140,11 +143,11 @@ class _Step:
 
 
 async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Finding]:
-    """Yield each fault once, repaired if asked for: whatever was there throughout is looked at.
+    """Yield each fault once, repaired if `repairs`. All that is there from beginning to end is looked at.
 
-    Writes nothing without `repairs`, but for the group where it is missing. No call holds Redis for more than about a
-    millisecond, unless records are larger than STEP_BYTES, or brings more than heads of records. What a repair of StoreFull or
-    StoreUnavailable left undone is found again.
+    Without `repairs` it writes nothing, but makes the group if that is missing. No call holds Redis for more than about
+    a millisecond, unless records are larger than STEP_BYTES, or brings more than heads of records. If StoreFull or
+    StoreUnavailable ends it, the next audit finds what is left.
     """
     walk = _Walk(client)
     found = set()
@@ -160,8 +163,8 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
 async def sample(client: RedisClient) -> list[Finding]:
     """Look at a few of what stands in each place, as a start does, and change nothing; return the faults.
 
-    It is about a millisecond of Redis: records are read up to SAMPLE_BYTES together, and of a larger one only where it stands
-    is looked at. What the user in REDIS_URL may not ask is left out.
+    It takes about a millisecond of Redis: records are read up to SAMPLE_BYTES in all; of larger ones it looks only at
+    the place. It leaves out what the user in REDIS_URL may not ask.
     """
 
     keys = client.keys
@@ -176,7 +179,7 @@ async def sample(client: RedisClient) -> list[Finding]:
         if head.is_unread:
             suspects.append(_Suspect("task", head.key))
         elif (record := await walk.record(head)) is not None:
-            # Without its type: that is asked for by a command which only the doctor needs.
+            # Without its type: only the doctor needs the command that asks for it.
             suspects.append(_task(head.key, record)._replace(type=None))
     for place in (keys.entries, keys.failures):
         suspects += [_Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
@@ -194,7 +197,7 @@ async def sample(client: RedisClient) -> list[Finding]:
 
 
 async def holds_no_mark(client: RedisClient) -> bool:
-    """Whether other hands wrote what stands in the place of the mark that a start leaves."""
+    """Whether something else stands in the place of the mark that a start leaves."""
     found = await client.optional("GET", client.keys.token_mark, read=_TEXT)
     return found is not None and _MARK.match(found) is None
 
@@ -210,7 +213,8 @@ async def _faults(client: RedisClient, suspects: Sequence[_Suspect], repairs: bo
 
 
 async def balance(client: RedisClient) -> int:
-    """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found again)."""
+    """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found
+    again)."""
     each: dict[str, Column] = {"sign": [1] * len(ENTERED) + [-1] * len(ENDED), "name": [*ENTERED, *ENDED]}
     missing: int = await client.run(_BALANCE, NUMBER, each)
     return missing
@@ -235,13 +239,13 @@ def _finding(keys: Keys, kind: str, subject: bytes | str, where: str, repairs: b
     fault = FAULTS[kind]
     name = (subject.encode(errors="surrogateescape") if isinstance(subject, str) else subject).decode(errors="replace")
     repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
-    # `where` last: it may be foreign text.
+    # `where` is put in last: it may be foreign text.
     wrong = fault.wrong.replace("{tasks}", keys.tasks).replace("{where}", where)
     return Finding(kind, name, f"{fault.subject} {name} {wrong}{repair}")
 
 
 class _RecordHead(NamedTuple):
-    """What stands in a task's record before its data: nothing where it has none, or where there was no room for it."""
+    """The part of a task's record before its data: None if there is no record, or no room for it."""
 
     key: bytes
     text: bytes | None
@@ -249,7 +253,7 @@ class _RecordHead(NamedTuple):
 
     @property
     def is_unread(self) -> bool:
-        """Whether there is a record that there was no room for."""
+        """Whether there is a record, but there was no room for it."""
         return self.text is None and self.size_bytes > 0
 
 
@@ -268,7 +272,7 @@ class _Walk:
         self._records = _Step()
 
     async def suspects(self) -> AsyncIterator[list[_Suspect]]:
-        """Yield all that is met, in steps. What was there from the first to the last is met; more than once, perhaps."""
+        """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
         yield [_Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
         cursor: bytes | str = "0"
         while True:
@@ -304,7 +308,8 @@ class _Walk:
     async def heads(
         self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
     ) -> tuple[bytes, list[_RecordHead]]:
-        """Read records, less their data: of the tasks named, `room` bytes together at most, and of the next ones of a scan."""
+        """Read records without their data: of the named tasks, up to `room` bytes in all, and of the next ones of a
+        scan."""
         next_cursor, heads = await self._client.run(
             _HEADS, _heads_read, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys
         )
@@ -312,13 +317,13 @@ class _Walk:
         return next_cursor, heads
 
     async def record(self, head: _RecordHead) -> Record | None:
-        """Return what is known of a task, None where it has no record; one that there was no room for is read alone."""
+        """Return a task's record, or None. A record for which there was no room is read alone."""
         if head.is_unread:
             _, [head] = await self.heads([head.key], ANY_BYTES)
         if head.text is None:
             return None
         record = read_record(head.text)
-        # A newer version's may have a member named `data` elsewhere, where the head was cut off then.
+        # In a newer version's record a member named `data` may stand elsewhere; then the head was cut off there.
         if record is UNREADABLE and (
             whole := await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
         ):
@@ -333,7 +338,7 @@ class _Walk:
             start = behind(rows[-1][0].decode())
 
     async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
-        """Read records, less their data; None where there is none."""
+        """Read records without their data; None for a task that has none."""
         _, heads = await self.heads(task_keys, STEP_BYTES)
         return [(head.key, await self.record(head)) for head in heads]
 
@@ -346,7 +351,7 @@ class _Walk:
                     part, members = members[: self._records.limit], members[self._records.limit :]
                     yield [_listed(key, record, name) for key, record in await self.records(part)]
         except StoreRefused as error:
-            # A foreign key: told of by the look at the type.
+            # A foreign key: the look at the type tells of it.
             if "WRONGTYPE" not in str(error):
                 raise
 
@@ -358,6 +363,6 @@ def _task(key: bytes, record: Record) -> _Suspect:
 
 
 def _listed(key: bytes, record: Record | None, name: str) -> _Suspect:
-    # A type is given at the schedule and never changes; where it is not known the script asks only if the task is there.
+    # A type never changes. Where it is not known the script only asks whether the task is there.
     is_foreign = record is not None and record is not UNREADABLE and record.type != name
     return _Suspect("foreign" if is_foreign else "listed", key, type=name)

@@ -24,7 +24,7 @@ CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
     ("appendonly", "yes", "a crash of Redis loses what was scheduled since its last snapshot"),
 )
-"""What should be set, and what it means when it is not: see RELIABILITY.md."""
+"""Settings of Redis, the values that they should have, and what others mean: see RELIABILITY.md."""
 
 BELL_REFUSED = (
     "the user in REDIS_URL may not PUBLISH to {bell}: a task that is due within a second of its schedule may be "
@@ -35,25 +35,25 @@ PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
 
 PAGE_BYTES = 8 * 1_048_576
-"""A page ends before the task with which its answer would be larger than this, if it is not the first."""
+"""A page ends before the task that would make its answer larger than this, unless that is the first."""
 
 ID_LAST = 2**64 - 1
 """The last number in an entry's id."""
 
 INFO_BYTES = 200
-"""Most that an answer says of a task beyond its record and its last failure."""
+"""An answer says no more of a task besides its record and its last failure."""
 
 KEY_BYTES = 1_000
-"""Most of a key that is listed. The service's own have 22; a cursor, which holds one, must fit into a request's head."""
+"""Longer keys are not listed. The service's own have 22; a cursor holds one, and must fit into a request's head."""
 
 CHUNK_LIMIT = 500
-"""Tasks a call looks at: about a millisecond of Redis."""
+"""Tasks of one call: about a millisecond of Redis."""
 
 READ_BYTES = 1_048_576
-"""About how much one call of the script reads: a millisecond of Redis."""
+"""One call of the script reads about so much: a millisecond of Redis."""
 
 LARGE_BYTES = 65_536
-"""A larger record is read alone, once there is room: as much waits in a connection whose client does not read."""
+"""A larger record is read alone, once there is room: so much waits in a connection whose client does not read."""
 
 RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
@@ -87,20 +87,20 @@ class Page:
 
 
 class Views:
-    """Reads. Every method raises StoreUnavailable when Redis does not answer."""
+    """Reads only. Every method raises StoreUnavailable when Redis does not answer."""
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | int | None]:
-        """Return what is stored of each key, None for those that do not exist; of large ones the size."""
+        """Return the task of each key, None if there is none; of large ones the size."""
         found: list[Stored | int | None] = []
         while len(found) < len(task_keys):
             found += await self._read(task_keys[len(found) :], LARGE_BYTES)
         return found
 
     async def task(self, key: str) -> Stored | None:
-        """Return what is stored of a key, however large."""
+        """Return the task of a key, however large."""
         [found] = await self._read_whole([key])
         return found
 
@@ -108,7 +108,7 @@ class Views:
         return [found for found in await self._read(task_keys, RECORD_BYTES) if not isinstance(found, int)]
 
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
-        """Return what is stored of the first keys, as many as one call reads, one at least; of larger ones the size."""
+        """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
         return await self.client.run(
             _READ,
             lambda answer: _tasks(task_keys, record_bytes, answer),
@@ -121,10 +121,9 @@ class Views:
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
 
-        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. What moves while
-        pages are read may be missed or met twice. Only tasks of the default type are filtered while reading, so a page of
-        them may be short.
-        Raises InvalidRequest for a cursor that is not one of ours.
+        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. A task that
+        moves while pages are read may be missed or met twice. Only tasks of the default type are filtered while
+        reading, so a page of them may be short. Raises InvalidRequest for a cursor that is not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
         position = _decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
@@ -196,7 +195,7 @@ class Views:
 
         What the user may not ask, as on managed servers, is taken to be right.
         """
-        # Not CONFIG, which is closed on managed servers.
+        # Not by CONFIG, which managed servers do not permit.
         answer: bytes = await self.client.optional("INFO", read=of(bytes)) or b""
         info = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
         found = {
@@ -248,7 +247,7 @@ def _counts(answer: Any) -> tuple[int, int, int, int, int, list[tuple[bytes, byt
 
 
 def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:
-    """Return where keys stand, less those from foreign hands that no answer or cursor can name: no UTF-8, or too long."""
+    """Return where keys stand, without foreign ones that no answer or cursor can name: no UTF-8, or too long."""
     positions: list[Position] = []
     for at, key in pairs:
         if len(key) <= KEY_BYTES:
@@ -258,12 +257,13 @@ def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Positio
 
 
 def behind(entry_id: str) -> str:
-    """Return where the queue goes on behind an entry; nothing behind the last id that can be, where Redis refuses to look."""
+    """Return where the queue goes on behind an entry; empty behind the last possible id, where Redis refuses to
+    look."""
     return "" if entry_id == f"{ID_LAST}-{ID_LAST}" else f"({entry_id}"
 
 
 def _time_ms(score: bytes) -> int | None:
-    """Return the time that a score says; None where foreign hands set it to what is none."""
+    """Return the time of a score; None if foreign hands set it to something else."""
     time_ms = float(score)
     return int(time_ms) if 0 <= time_ms <= LAST_MS else None
 
@@ -301,7 +301,7 @@ _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")
 
 
 def _count(value: bytes) -> int:
-    """Return a counter; 0 where it is no number, which the audit finds."""
+    """Return a counter; 0 if it is no number, which the audit finds."""
     return int(value) if _COUNT.fullmatch(value) else 0
 
 
@@ -309,7 +309,7 @@ def _encode_cursor(position: Position) -> str:
     return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
 
 
-# Foreign hands may have set any score, and any key: what a cursor was made of is taken back.
+# Foreign hands may have set any score and any key: a cursor of such a place is taken back, too.
 _SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
 _POSITION = {"queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"), "due": _SCORE, "type": _SCORE}
 
