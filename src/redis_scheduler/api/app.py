@@ -44,6 +44,7 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
 from redis_scheduler.store.writes import CancelAnswer, Change, NewTask, ReplayAnswer, UpdateAnswer, Writes
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import NAMES, changed, with_options
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
     FOREIGN_DATA_ERROR,
@@ -106,7 +107,7 @@ class Api:
         if type_name == DEFAULT_TYPE:
             type_name = None
         data = None if wanted.data is UNSET else bytes(wanted.data)
-        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data)
+        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, wanted)
         key = new_task_key()
         due_ms = await self._schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
@@ -245,7 +246,7 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
     ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     data = record.data if wanted.data is UNSET else bytes(wanted.data)
-    tail = record_tail(webhook, ttl, record.type, data)
+    tail = record_tail(webhook, ttl, record.type, data, changed(record.options, wanted))
     ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
     return Change(stored.key, stored.raw, tail, ttl_ms, record.due, record.type)
 
@@ -272,7 +273,7 @@ def _view(stored: Stored) -> TaskView:
         last_failure=failure,
         error=UNSET if error is None else error,
     )
-    return TaskView(info, raw_or_null(data))
+    return TaskView(with_options(info, record.options) if NAMES else info, raw_or_null(data))
 
 
 def create_app(

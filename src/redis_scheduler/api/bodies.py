@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from redis_scheduler.task.options import Options
 
-class ScheduleRequest(msgspec.Struct, forbid_unknown_fields=True):
+
+class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
     """The body of POST /schedule."""
 
     webhook: str
@@ -14,17 +16,25 @@ class ScheduleRequest(msgspec.Struct, forbid_unknown_fields=True):
     data: Raw | UnsetType = UNSET
 
 
-class UpdateRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of PATCH /schedule/{key}: what is absent stays."""
+_OptionChanges: Any = msgspec.defstruct(
+    "_OptionChanges",
+    [(field.name, field.type | UnsetType | None, UNSET) for field in msgspec.structs.fields(Options)],
+    kw_only=True,
+)
+
+
+class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore[call-arg, misc]  # a struct, too
+    """The body of PATCH /schedule/{key}: what is absent stays, and an option that is null gets its default again."""
 
     webhook: str | UnsetType = UNSET
     ttl: int | float | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
 
-class Info(msgspec.Struct, frozen=True):
-    """What GET shows of a task. retry: attempts made so far; expires: when it next fires (RFC 3339).
+class Info(Options, frozen=True):
+    """What GET shows of a task, and its options but those that have their default.
 
+    retry: attempts made so far; expires: when it next fires (RFC 3339).
     has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
     error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a
     newer version wrote it, or its data, which is shown as null then, is not JSON.

@@ -5,6 +5,7 @@ Each member is read by itself. Half a surrogate pair, which the decoder refuses,
 8259, section 8.2). A body with nothing wrong is returned as the decoder would have returned it.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.task import options
 from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -30,7 +32,9 @@ WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
+    **options.RULES,
 }
+"""What each field must be that has a rule."""
 
 _HINTS = {
     "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
@@ -57,7 +61,8 @@ _HINTS = {
 }
 """What to do instead, by names that other schedulers' bodies have, in lower case and less their `_` and `-`."""
 
-_HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split()}
+_OPTIONS = {name.replace("_", "") for name in options.NAMES}
+_HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split() if name not in _OPTIONS}
 
 
 class _Name(str):
@@ -71,10 +76,10 @@ def examined(body: bytes, shape: type[Body]) -> Body:
 
     Raises InvalidRequest with the first fault, RecursionError where it is too deep.
     """
-    known = {field.name: field.required for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
-    found = {name: _value(name, text.decode()) for name, text in _members(body, known).items()}
-    for name, is_required in known.items():
-        if is_required and name not in found:
+    known = {field.name: field for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
+    found = {name: _value(name, text.decode(), known[name].type) for name, text in _members(body, known).items()}
+    for name, field in known.items():
+        if field.required and name not in found:
             raise InvalidRequest(f"{name}: is missing; it {RULES[name]}")
     return shape(**found)
 
@@ -96,7 +101,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str, kind: Any) -> Any:
     match name:
         case "webhook" if text.startswith('"'):
             if len(text) > WEBHOOK_TEXT_LENGTH:
@@ -108,6 +113,9 @@ def _value(name: str, text: str) -> Any:
                 return int(text) if text.isdigit() else seconds
         case "data":
             return msgspec.Raw(text.encode())
+        case _ if name in options.NAMES:
+            with contextlib.suppress(msgspec.ValidationError):
+                return msgspec.json.decode(text, type=kind)
     raise InvalidRequest(f"{name}: {RULES[name]}, got {_given(text)}")
 
 

@@ -1,9 +1,10 @@
-"""The shapes that cross a boundary: a task's record in Redis, and the bodies of the API.
+"""What is stored of a task: its record in Redis, and its last failed attempt.
 
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
 and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version
-that adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker.
+that adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker. Options
+(options.py) are such members. The first whose value may itself hold `,"data":` needs the length of the head in the record.
 """
 
 import re
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
+from redis_scheduler.task.options import NAMES, NONE, Options, options_of, with_options
 from redis_scheduler.task.webhook import split
 
 
@@ -35,6 +37,7 @@ class Record(msgspec.Struct, frozen=True):
     unknown: str | None = None
     origin: str = ""
     target: str = ""
+    options: Options = NONE
 
 
 UNREADABLE = Record(0, "", 0)
@@ -55,26 +58,27 @@ LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that can be written."""
 
 
-class _Head(msgspec.Struct, omit_defaults=True):
+class _Head(Options, frozen=True):
     webhook: str
     ttl: int | float
     type: str | None = None
 
 
-class _StoredHead(_Head, forbid_unknown_fields=True):
+class _StoredHead(_Head, frozen=True, forbid_unknown_fields=True):
     due: int = 0
 
 
 _encode_head = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(_StoredHead).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_KNOWN = {"due", "webhook", "ttl", "type", "data"}
+_KNOWN = {"due", "webhook", "ttl", "type", "data", *NAMES}
 _DATA_MEMBER = b',"data":'
 
 
-def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | None) -> bytes:
+def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | None, options: Options = NONE) -> bytes:
     """Return a record less its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`."""
-    head = _encode_head(_Head(webhook, ttl, type_name))
+    wanted = _Head(webhook, ttl, type_name)
+    head = _encode_head(with_options(wanted, options) if NAMES else wanted)
     if data is None:
         return b"," + head[1:]
     return b"".join((b",", head[1:-1], _DATA_MEMBER, data, b"}"))
@@ -91,7 +95,8 @@ def decode_record(stored: bytes) -> Record:
     # What is longer than the API takes is not remembered: foreign hands could fill the memory with it.
     origin, target = (_parts_remembered if len(webhook) <= WEBHOOK_LENGTH else _parts)(webhook)
     data = tail[:-1] if member else None
-    return Record(decoded.due, webhook, decoded.ttl, decoded.type, data, None, origin, target)
+    options = options_of(decoded) if NAMES else NONE
+    return Record(decoded.due, webhook, decoded.ttl, decoded.type, data, None, origin, target, options)
 
 
 def _parts(webhook: str) -> tuple[str, str]:
