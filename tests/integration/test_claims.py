@@ -107,7 +107,9 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     await worker.intake.take(reclaimed)
-    await worker.write_outcomes()
+    taking = asyncio.create_task(worker.intake.take_early_once())
+    await worker._outcomes.write()
+    await asyncio.wait_for(taking, 2)
     await wait_until(lambda: len(receiver.arrivals) == 2, "the retry is delivered, and waits for no renewal", 2)
     assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1), (key, 2)]
     await stopped(worker)
@@ -226,7 +228,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
 ) -> None:
     await schedule(store, receiver.url, 2)
     mine, gone = await claimed(client, store.name, 2)
-    worker._renewed_at -= DEFAULT.lease_ms / 1000
+    worker.holdings.renewed_at -= DEFAULT.lease_ms / 1000
     await worker.intake.take([mine, gone])
     assert worker.reclaimable_slots == 0
     assert worker._slots.free == CONCURRENCY - 2, "both stand in line"
@@ -252,7 +254,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
     async def waits() -> bool:
         is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
-        return len(worker._outcomes.failed) >= 4 and not is_blocked and not worker._may_have_room.is_set()
+        return len(worker._outcomes.failed) >= 4 and not is_blocked and not worker.holdings.has_room.is_set()
 
     receiver.status = 503
     await schedule(store, receiver.url, CONCURRENCY)

@@ -73,7 +73,7 @@ async def count_claimed(worker: Worker, store: Store, webhook: str) -> int:
 async def test_one_that_stops_or_stood_still_claims_nothing(
     worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    worker._renewed_at -= DEFAULT.lease_ms / 1000
+    worker.holdings.renewed_at -= DEFAULT.lease_ms / 1000
     assert await count_claimed(worker, store, receiver.url) == 0
     await worker.renew()
     assert await count_claimed(worker, store, receiver.url) == 1
@@ -115,7 +115,7 @@ async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring
         await overdue(store, receiver.url, 2 * CONCURRENCY)
         await worker.promote()
         await asyncio.sleep(0.1)
-        assert len(worker._in_flight) <= CONCURRENCY + SHARE
+        assert len(worker.holdings.claims) <= CONCURRENCY + SHARE
         receiver.may_answer.set()
         stop.set()
 
@@ -205,7 +205,8 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
         await wait_until(lambda: pending(raw), "the promotion was applied")
         await worker.intake.recover()
         await wait_until(lambda: len(worker._outcomes.delivered) == 3, "what was pending was delivered")
-        await worker.write_outcomes()
+        await worker._outcomes.write()
+        await worker.intake.take_early()
         may_answer.set()
         assert len((await promoting).claims) == 3
     await stopped(worker)
@@ -282,15 +283,15 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
     async def late_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
         await asyncio.sleep(0.1)
-        worker._renewed_at = asyncio.get_running_loop().time()
+        worker.holdings.renewed_at = asyncio.get_running_loop().time()
         return promotion
 
     await overdue(store, receiver.url, 3)
     # It is to ask for claims, however long that takes.
-    worker._renewed_at = asyncio.get_running_loop().time() + 60
+    worker.holdings.renewed_at = asyncio.get_running_loop().time() + 60
     with patch.object(store, "promote", late_promote):
         assert len((await worker.promote()).claims) == 3
-    assert worker._in_flight == {}
+    assert worker.holdings.claims == {}
     assert worker.intake.must_recover.is_set()
 
 

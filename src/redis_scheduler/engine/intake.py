@@ -3,8 +3,9 @@ loaded and begun once. What no answer told of, since it was lost on the way, is 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.claims import Claims
@@ -15,30 +16,23 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 class Intake:
     """Loads what this consumer was given, and hands it to `start`.
 
-    `in_flight` are the claims that have started, by entry; `running` those whose attempt is under way. `on_loaded` is
-    called whenever a load has ended. A recovery looks for `concurrency` entries and a batch.
+    A recovery looks for `concurrency` entries and a batch.
     """
 
     def __init__(
         self,
         store: Claims,
-        in_flight: Mapping[str, Claim],
-        running: Mapping[str, object],
+        holdings: Holdings,
         start: Callable[[Iterable[Claim]], None],
-        on_loaded: Callable[[], None],
         concurrency: int,
         timing: Timing = DEFAULT,
     ) -> None:
         self._store = store
-        self._in_flight = in_flight
-        self._running = running
+        self._holdings = holdings
         self._start = start
-        self._on_loaded = on_loaded
         self._timing = timing
         self._recovered_most = concurrency + timing.batch_limit
-        self._come_early: list[Entry] = []
         self._calls_that_may_bring_claims = 0
-        self.loading: set[str] = set()
         self.load_limit = timing.batch_limit
         """Entries of one load: fewer after one that failed."""
         self.recoveries = 0
@@ -79,12 +73,11 @@ class Intake:
         An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that
         large records come through a slow link too.
         """
-        new = self._unknown(entries)
+        held = self._holdings
+        new = held.unknown(entries)
         # A retry that comes before the answer to its own record: it is taken once that has come.
-        self._come_early += [
-            entry for entry in entries if entry.id in self._in_flight and entry.id not in self._running
-        ]
-        self.loading.update(entry.id for entry in new)
+        held.early += [entry for entry in entries if entry.id in held.claims and entry.id not in held.running]
+        held.loading.update(entry.id for entry in new)
         try:
             while new:
                 try:
@@ -94,28 +87,31 @@ class Intake:
                     self.must_recover.set()
                     raise
                 self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
-                self.loading.difference_update(entry.id for entry in new[:looked_at])
+                held.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
                 self._start(claims)
         finally:
-            self.loading.difference_update(entry.id for entry in new)
-            self._on_loaded()
-
-    def _unknown(self, entries: Iterable[Entry]) -> list[Entry]:
-        return [entry for entry in entries if entry.id not in self._in_flight and entry.id not in self.loading]
+            held.loading.difference_update(entry.id for entry in new)
+            held.has_room.set()
 
     async def take_early(self) -> None:
         """Take what came before the answer to its own record, once that has come."""
-        early, self._come_early = self._come_early, []
+        early, self._holdings.early = self._holdings.early, []
         await self.take(early)
+
+    async def take_early_once(self) -> None:
+        """Wait until outcomes were written that a retry has come before; take what may be taken now."""
+        await self._holdings.early_written.wait()
+        self._holdings.early_written.clear()
+        await self.take_early()
 
     async def recover(self) -> None:
         """Start what is pending for this consumer and no answer told of."""
-        known = self._in_flight.keys() | self.loading
+        known = self._holdings.claims.keys() | self._holdings.loading
         entries = await self._store.pending(len(known) + self._recovered_most, known)
         if len(entries) >= self._recovered_most:
             self.must_recover.set()
-        self.recoveries += bool(self._unknown(entries))
+        self.recoveries += bool(self._holdings.unknown(entries))
         self.may_claim.set()
         await self.take(entries)
 

@@ -3,10 +3,11 @@ outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.store.claims import Claims, RetryAnswer
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.retry import Transition
@@ -16,12 +17,12 @@ Item = TypeVar("Item")
 
 
 class Outcomes:
-    """The outcomes that wait to be written. `on_written` is called with the claims of each batch that was."""
+    """The outcomes that wait to be written; a claim is held until its own is."""
 
-    def __init__(self, store: Claims, on_written: Callable[[Iterable[Claim]], None], timing: Timing = DEFAULT) -> None:
+    def __init__(self, store: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
         self._store = store
         self._timing = timing
-        self._on_written = on_written
+        self._holdings = holdings
         self.delivered: deque[Claim] = deque()
         self.failed: deque[tuple[Transition, Unsettled]] = deque()
         self.given_back: deque[Claim] = deque()
@@ -63,7 +64,7 @@ class Outcomes:
     def _written(self, outcomes: deque[Item], claims: Sequence[Claim]) -> None:
         for _ in claims:
             outcomes.popleft()
-        self._on_written(claims)
+        self._holdings.written(claims)
 
     async def _write_failed(self, failed: Sequence[tuple[Transition, Unsettled]]) -> None:
         by_transition: dict[Transition, list[Unsettled]] = {transition: [] for transition in Transition}
@@ -80,7 +81,7 @@ class Outcomes:
         if by_transition[Transition.BURY]:
             await self._store.bury(by_transition[Transition.BURY])
 
-    async def write_what_comes(self) -> None:
+    async def write_once(self) -> None:
         """Wait for an outcome, gather others for a moment, and write them."""
         await self._is_added.wait()
         await asyncio.sleep(self._timing.gather_s)

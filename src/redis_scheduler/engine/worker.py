@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterable
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
@@ -51,26 +52,19 @@ class Worker:
         self._timing = timing
         self._observer = observer
         self._slots = Slots(concurrency, timing.period_s, observer)
-        self._in_flight: dict[str, Claim] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._outcomes = Outcomes(store, self._on_written, timing)
+        self.holdings = Holdings(timing)
+        self._outcomes = Outcomes(store, self.holdings, timing)
         self._next_period: asyncio.TimerHandle | None = None
-        self._may_have_room = asyncio.Event()
-        """Set when the claim loop must look again: a slot, a load or a period has ended, or outcomes were written."""
-        self._is_stopping = False
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
-        self._renewed_at = asyncio.get_running_loop().time()
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.retry_parked = self._outcomes.retry_parked
-        self.intake = Intake(
-            store, self._in_flight, self._running, self.start, self._may_have_room.set, concurrency, timing
-        )
+        self.intake = Intake(store, self.holdings, self.start, concurrency, timing)
 
     @property
     def reclaimable_slots(self) -> int:
         """Entries that the sweep may take."""
-        return 0 if self._is_stopping or not self._is_leased else self._slots.reclaimable
+        return 0 if self.holdings.is_stopping or not self.holdings.is_leased else self._slots.reclaimable
 
     @property
     def retry_delay_ms(self) -> int:
@@ -90,7 +84,7 @@ class Worker:
             except StoreUnavailable:
                 self.intake.load_less()
                 raise
-            if self.intake.recoveries == recoveries and self._is_leased_since(asked_at):
+            if self.intake.recoveries == recoveries and self.holdings.is_leased_since(asked_at):
                 self.start(promotion.claims)
             elif promotion.claims:
                 # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
@@ -101,21 +95,21 @@ class Worker:
     def _promotable_slots(self) -> int:
         """Entries that a promotion may claim."""
         # A link that takes no more than one record at a time must not hold the timer up with any.
-        if self._is_stopping or not self._is_leased or self.intake.load_limit == 1:
+        if self.holdings.is_stopping or not self.holdings.is_leased or self.intake.load_limit == 1:
             return 0
         most = min(self._timing.promoted_most, self.intake.load_limit)
-        return self._slots.promotable(len(self.intake.loading), self._claim_limit, most)
+        return self._slots.promotable(len(self.holdings.loading), self._claim_limit, most)
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
         now = asyncio.get_running_loop().time()
         for claim in claims:
-            if claim.id in self._in_flight:
+            if claim.id in self.holdings.claims:
                 continue
-            self._in_flight[claim.id] = claim
+            self.holdings.claims[claim.id] = claim
             if (decision := before_attempt(claim, self._timing)) is not None:
                 self._unsettle(claim, decision)
-            elif self._is_stopping:
+            elif self.holdings.is_stopping:
                 self._outcomes.release([claim])
             else:
                 self._slots.add(claim, now)
@@ -123,28 +117,18 @@ class Worker:
 
     def _fill_slots(self) -> None:
         while (claim := self._next()) is not None:
-            task = self._running[claim.id] = asyncio.create_task(self._run_slot(claim))
+            task = self.holdings.running[claim.id] = asyncio.create_task(self._run_slot(claim))
             task.add_done_callback(self._notice_fault)
         self._look_at_lines()
 
-    @property
-    def _is_leased(self) -> bool:
-        """Whether what is here is surely this worker's. After a stall longer than the lease it is not, until it is
-        renewed: another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
-        return self._is_leased_since(self._renewed_at)
-
-    def _is_leased_since(self, moment: float) -> bool:
-        """Whether a lease that was started then, or later, surely still runs."""
-        return asyncio.get_running_loop().time() - moment < self._timing.lease_ms / 1000
-
     def _next(self) -> Claim | None:
         """Return what may begin now."""
-        return self._slots.begin() if self._is_leased and not self._is_stopping else None
+        return self._slots.begin() if self.holdings.is_leased and not self.holdings.is_stopping else None
 
     def _look_at_lines(self) -> None:
-        if self._slots.has_surplus and self._is_leased:
+        if self._slots.has_surplus and self.holdings.is_leased:
             self._give_way()
-        if self._next_period is None and (self._slots.running or self._slots.in_line) and not self._is_stopping:
+        if self._next_period is None and (self._slots.running or self._slots.in_line) and not self.holdings.is_stopping:
             self._next_period = asyncio.get_running_loop().call_later(self._timing.period_s, self._on_period)
 
     def _give_way(self) -> None:
@@ -156,7 +140,7 @@ class Worker:
         self._next_period = None
         self._slots.judge(asyncio.get_running_loop().time())
         self._fill_slots()
-        self._may_have_room.set()
+        self.holdings.has_room.set()
 
     def _notice_fault(self, task: asyncio.Task[None]) -> None:
         """A delivery never fails but by a fault of the program, which must end it."""
@@ -165,13 +149,13 @@ class Worker:
 
     async def _run_slot(self, claim: Claim) -> None:
         """Deliver a claim, and what stands in line for its slot."""
-        task = self._running[claim.id]
+        task = self.holdings.running[claim.id]
         following: Claim | None = claim
         while following is not None:
             await self._deliver(following)
             following = self._next()
             if following is not None:
-                self._running[following.id] = task
+                self.holdings.running[following.id] = task
 
     async def _deliver(self, claim: Claim) -> None:
         self._observer.began(claim)
@@ -183,7 +167,7 @@ class Worker:
                 # In its slot, so that a machine out of sockets is not asked for more at once.
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
-            del self._running[claim.id]
+            del self.holdings.running[claim.id]
             self._slots.end(claim)
         decision = decide(self._policy, outcome, claim.attempts, self._timing)
         if decision is SETTLED:
@@ -193,7 +177,7 @@ class Worker:
             self._outcomes.release([claim])
         else:
             self._unsettle(claim, decision, outcome)
-        self._may_have_room.set()
+        self.holdings.has_room.set()
         self._look_at_lines()
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
@@ -211,10 +195,10 @@ class Worker:
         """Wait for free slots, claim as much as fits them, and start it."""
         await self.intake.may_claim.wait()
         slots = self._slots
-        limit = slots.claimable(len(self.intake.loading), self._timing.batch_limit, len(self._outcomes.failed))
+        limit = slots.claimable(len(self.holdings.loading), self._timing.batch_limit, len(self._outcomes.failed))
         if limit <= 0:
-            self._may_have_room.clear()
-            await self._may_have_room.wait()
+            self.holdings.has_room.clear()
+            await self.holdings.has_room.wait()
             return
         ended, slots.passed = slots.ended, 0
         # This worker might only send back what it claims. So it does not wait there: workers with room come first.
@@ -238,34 +222,16 @@ class Worker:
             if not may_wait:
                 await asyncio.sleep(self._timing.courtesy_s)
 
-    # Outcomes
-
-    async def write_outcomes(self) -> None:
-        """Write all outcomes; then take what came before the answer to its own."""
-        await self._outcomes.write()
-        await self.intake.take_early()
-
-    async def _write_step(self) -> None:
-        await self._outcomes.write_what_comes()
-        await self.intake.take_early()
-
-    def _on_written(self, claims: Iterable[Claim]) -> None:
-        self._forget(claims)
-        self._may_have_room.set()
-
-    def _forget(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            if self._in_flight.get(claim.id) is claim:
-                del self._in_flight[claim.id]
+    # Leases
 
     async def renew(self) -> None:
         """Renew the leases of all that is here."""
-        renewed, renewed_at = [*self._in_flight, *self.intake.loading], asyncio.get_running_loop().time()
+        renewed, renewed_at = [*self.holdings.claims, *self.holdings.loading], asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await self._store.renew(renewed)
             # Another has what lost its lease: what has not begun here must not begin.
-            self._forget(self._slots.remove(lost))
-        self._renewed_at = renewed_at
+            self.holdings.forget(self._slots.remove(lost))
+        self.holdings.renewed_at = renewed_at
         self._fill_slots()
 
     # Life
@@ -276,22 +242,25 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 guard = tasks.create_task(self._await_fault(), name="deliveries")
-                writer = tasks.create_task(self._outage.loop(finished, self._write_step), name="write-outcomes")
+                writer = tasks.create_task(
+                    self._outage.loop(finished, self._outcomes.write_once), name="write-outcomes"
+                )
                 renewer = tasks.create_task(self._renew_until(finished), name="renew")
+                early = tasks.create_task(self._outage.loop(finished, self.intake.take_early_once), name="take-early")
                 recoverer = tasks.create_task(self._outage.loop(finished, self.intake.recover_step), name="recover")
                 claimer = tasks.create_task(self._outage.loop(stop, self.run_once), name="claim")
                 await stop.wait()
-                self._is_stopping = True
+                self.holdings.is_stopping = True
                 # What has not begun goes to others at once.
                 self._outcomes.release(self._slots.clear())
                 await self._stop_claiming(claimer)
                 await self._drain(hurry, grace_s)
                 finished.set()
-                for task in (guard, writer, renewer, recoverer):
+                for task in (guard, writer, early, renewer, recoverer):
                     task.cancel()
         finally:
             # Also when a task has died: what was delivered must not be delivered again for that.
-            self._is_stopping = True
+            self.holdings.is_stopping = True
             await self._cut_off()
             await self._write_last()
 
@@ -308,7 +277,7 @@ class Worker:
 
     async def _stop_claiming(self, claimer: asyncio.Task[None]) -> None:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
-        self._may_have_room.set()
+        self.holdings.has_room.set()
         self.intake.may_claim.set()
         for _ in range(60):
             try:
@@ -326,8 +295,8 @@ class Worker:
 
     async def _drain(self, hurry: asyncio.Event, grace_s: float) -> None:
         """Wait for deliveries under way, for the grace at most."""
-        if self._running:
-            self._observer.draining(len(self._running), grace_s)
+        if self.holdings.running:
+            self._observer.draining(len(self.holdings.running), grace_s)
             hurried = asyncio.create_task(hurry.wait())
             ended = asyncio.create_task(self._all_delivered())
             try:
@@ -338,23 +307,24 @@ class Worker:
 
     async def _cut_off(self) -> None:
         """End the deliveries that are still under way."""
-        running = list(self._running.values())
+        running = list(self.holdings.running.values())
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _all_delivered(self) -> None:
-        while self._running:
-            await asyncio.wait(self._running.values())
+        while self.holdings.running:
+            await asyncio.wait(self.holdings.running.values())
 
     async def _write_last(self) -> None:
         """Write the outcomes, give back what was not delivered, and leave the group."""
         try:
             async with asyncio.timeout(self._timing.final_writes_s):
-                await self.write_outcomes()
+                await self._outcomes.write()
+                await self.intake.take_early()
                 await stop_or_interval(self.intake.no_claims_coming, self._timing.claims_coming_end_s)
                 await self._outcomes.write()
-                rest = list(self._in_flight.values())
+                rest = list(self.holdings.claims.values())
                 released, limit = 0, self._timing.batch_limit
                 for first in range(0, len(rest), limit):
                     released += sum(await self._store.release(rest[first : first + limit]))
@@ -363,4 +333,4 @@ class Worker:
                     self._observer.released(released)
                 await self._store.retire(0, self._store.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
-            self._observer.stopped_without_redis(len(self._in_flight), str(error) or "no answer in time")
+            self._observer.stopped_without_redis(len(self.holdings.claims), str(error) or "no answer in time")
