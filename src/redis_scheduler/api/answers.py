@@ -1,4 +1,4 @@
-"""Answers: JSON with `status`, always; and the mapping of every error to one."""
+"""Answers: always JSON with `status`; and one answer for every error."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,13 +16,13 @@ from redis_scheduler.store.refusal import told
 logger = Events(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
-"""Of a 503: seconds."""
+"""The header of a 503, in seconds."""
 
 PIECE_BYTES = 65_536
 
 
 class _JsonResponse(Response):
-    """An answer whose type and length nobody gives: Starlette would look for them among the headers first.
+    """An answer that sets its type and length itself: Starlette would look for them among the headers first.
 
     `init_headers` and `raw_headers` are parts that Starlette does not document: tests/unit/test_libraries.py.
     """
@@ -40,14 +40,14 @@ def answer(content: msgspec.Struct) -> Response:
 
 
 class LargeAnswer(_JsonResponse):
-    """A 200 that is sent piece by piece, as its client reads. `on_sent` is called once nobody waits for the rest."""
+    """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 
     def __init__(self, content: msgspec.Struct, on_sent: Callable[[], None]) -> None:
         super().__init__(encode_answer(content))
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it
-        """Send it; the connection takes no piece while more than 64 KiB wait in it."""
+        """Send it. The connection takes no new piece while more than 64 KiB wait in it."""
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             for start in range(0, len(self.body), PIECE_BYTES):
@@ -59,12 +59,12 @@ class LargeAnswer(_JsonResponse):
 
 
 def error_answer(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer that is no 200: status, and what is wrong and where."""
+    """Return the answer for an error: its status, and what is wrong and where."""
     return _JsonResponse(encode_answer(Refused(status, error)), status, headers)
 
 
 def answer_to(error: Exception, path: str) -> Response:
-    """Return what a client is told of an error; one of the program is logged."""
+    """Return the answer for an error. An error of the program is logged."""
     match error:
         case HTTPException():
             return error_answer(error.status_code, error.detail, error.headers)
@@ -78,7 +78,7 @@ def answer_to(error: Exception, path: str) -> Response:
         case StoreFull():
             return error_answer(507, str(error))
         case ClientDisconnect():
-            # Nobody reads this one: the connection ended before the body did.
+            # Nobody reads this answer: the connection ended before the body did.
             return error_answer(400, "The body ended before its length")
     logger.fault("fault", error, path=path)
     return error_answer(500, "Internal error; the service's log has the details")

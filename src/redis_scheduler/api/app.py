@@ -157,8 +157,8 @@ class Api:
             room.leave()
 
     async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in the
-        end."""
+        """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
+        the end."""
         key = requests.task_key(request)
         body = await requests.read_body(request, self._max_body)
         wanted = requests.update_request(body)

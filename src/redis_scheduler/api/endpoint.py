@@ -1,4 +1,4 @@
-"""What answers at a path: it finds the handler by method, reads the query, and has an answer for every error."""
+"""Answers at one path: finds the handler of the method, reads the query, and turns every error into an answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
@@ -13,13 +13,13 @@ from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import Route
 
 Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
-"""Answers a request, whose query parameters it gets, or raises what `answer_to` has an answer for."""
+"""Answers a request with its query parameters, or raises an error that `answer_to` takes."""
 
 
 class Endpoint:
-    """Answers at one path; without any routes it is no path.
+    """Answers at one path. Without routes it answers 404.
 
-    An ASGI application of its own: the layers that Starlette puts around functions cost as much as a schedule's own
+    It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
     work.
     """
 

@@ -10,20 +10,20 @@ from redis_scheduler.api.answers import RETRY_AFTER
 from redis_scheduler.errors import StoreUnavailable
 
 QUEUED_S = 2.0
-"""How long a request waits for those before it: as long as for Redis."""
+"""A request waits so long for those before it, as it does for Redis."""
 
 
 class Exclusive:
-    """Lets requests go one after another. When one finds Redis away, those that wait behind it fail with it."""
+    """Lets requests go one after another. If one finds Redis away, those behind it fail with it."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._found_away: StoreUnavailable | None = None
-        """The latest that has ended a request."""
+        """The error that ended the latest request."""
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Hold it; 503 where those before took too long, StoreUnavailable where one of them found Redis away."""
+        """Hold it. Raises 503 if requests before it took too long, StoreUnavailable if one of them found Redis away."""
         found_before = self._found_away
         try:
             async with asyncio.timeout(QUEUED_S):
@@ -31,7 +31,7 @@ class Exclusive:
         except TimeoutError as error:
             raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
         if self._found_away is not found_before and self._found_away is not None:
-            # Its client has waited for one time-out, and is spared another.
+            # This client has waited for one time-out already: spare it another.
             self._lock.release()
             raise type(self._found_away)(str(self._found_away))
         try:

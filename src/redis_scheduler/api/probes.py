@@ -1,4 +1,4 @@
-"""What a process tells of itself: that it lives, whether it is ready, whether a request is its deployment's own."""
+"""What a process tells of itself: that it lives, whether it is ready, and whether a request is its deployment's own."""
 
 import asyncio
 import hmac
@@ -14,11 +14,11 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 
 READY_WITHIN_S = 1.5
-"""How long a Redis that hangs is waited for: whoever asks has a time-out of a few seconds."""
+"""A probe waits so long for a Redis that hangs: its own time-out is a few seconds."""
 
 
 class Probes:
-    """The two probes, and what the gate asks. However often that is, Redis is asked no more than `refresh` allows."""
+    """The two probes, and the gate's question. However often they ask, Redis is asked as seldom as `refresh` does."""
 
     def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
         self._client = client
@@ -26,11 +26,12 @@ class Probes:
         self._is_stopping = is_stopping
 
     async def health(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /healthz: open to all. That it answers says it: the event loop lives."""
+        """GET /healthz: open to all. Its answer shows that the event loop lives."""
         return answer(Said("ok"))
 
     async def readiness(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /readyz: open to all, so it does not tell why: whether Redis answers, and the process does not stop."""
+        """GET /readyz: whether Redis answers and the process is not stopping. It is open to all, so it does not tell
+        why."""
         try:
             if not self._is_stopping():
                 async with asyncio.timeout(READY_WITHIN_S):
@@ -41,10 +42,11 @@ class Probes:
         return error_answer(503, "Not ready")
 
     async def is_own(self, instances: list[bytes]) -> bool:
-        """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while that is not known."""
+        """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while the id is not
+        known."""
         if self._names_own(instances):
             return True
-        # Redis may have been flushed since: whoever joined first then has made a new id.
+        # Redis may have been flushed since: then the first process that joined has made a new id.
         await self._deployment.refresh(self._client)
         return self._names_own(instances)
 

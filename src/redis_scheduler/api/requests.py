@@ -1,4 +1,4 @@
-"""What clients send: bodies and parameters, each checked once, with a sentence that says what is wrong and where."""
+"""Reads bodies and parameters, checks each once, and says in a sentence what is wrong and where."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
-"""Levels of a body: what receivers' parsers take (serde_json, the strictest of the common ones, stops there)."""
+"""Levels of a body that receivers' parsers take: serde_json, the strictest of the common ones, stops there."""
 
 TYPE_LENGTH = 100
 
@@ -27,7 +27,7 @@ Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body; 413 before it is read whole, 415 for another type. The server limits the time that it takes."""
+    """Return the body. Raises 413 before it is read whole, 415 for another type. The server limits its time."""
     headers = dict(request.scope["headers"])
     content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
@@ -54,7 +54,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def _is_json(content_type: bytes) -> bool:
-    """Whether it is application/json, in UTF-8 if it names a charset; other parameters change nothing."""
+    """Whether it is application/json, in UTF-8 if it names a charset. Other parameters do not matter."""
     media_type, *given = (part.strip() for part in content_type.lower().split(b";"))
     charsets = [part.removeprefix(b"charset=").strip(b'"') for part in given if part.startswith(b"charset=")]
     return media_type == b"application/json" and all(charset in (b"utf-8", b"utf8") for charset in charsets)
@@ -79,9 +79,9 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
 
 
 def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
-    """Whether a member may be given twice: the decoder takes the last one without a word.
+    """Whether a member may be given twice: the decoder silently takes the last one.
 
-    Cheap, since it is asked of every body: by the quotes, of which each member's name has two.
+    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two.
     """
     data, end = request.data or b"", len(body) - 1
     if body.endswith(data, 0, end):  # most often it is the last member
@@ -98,20 +98,20 @@ _STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
 """An opening bracket is a step down, a closing one a step up: -1, as a signed byte."""
 
 SLICE_BYTES = 65_536
-"""How much of a body is looked at in one go: the rest of the service waits for so long."""
+"""So much of a body is looked at in one go, while the rest of the service waits."""
 
 BLOCK_BYTES = 128
-"""Brackets that are counted, and walked only where so many could be too deep."""
+"""So many brackets are counted at once; they are walked one by one only where they could be too deep."""
 
 
 def may_be_deep(body: bytes) -> bool:
-    """Whether valid JSON must be looked at by `check_nesting`: it is long, or has brackets enough."""
+    """Whether valid JSON needs `check_nesting`: it is long, or has many brackets."""
     size = len(body)
     return size > NESTING_LIMIT and (size > SLICE_BYTES or body.count(b"[") + body.count(b"{") > NESTING_LIMIT)
 
 
 async def check_nesting(body: bytes) -> None:
-    """Raise InvalidRequest where valid JSON is nested too deep."""
+    """Raise InvalidRequest if valid JSON is nested too deep."""
     brackets = start = 0
     while brackets <= NESTING_LIMIT:
         if start >= len(body):
@@ -135,7 +135,7 @@ async def check_nesting(body: bytes) -> None:
 
 
 def _walk(steps: bytes, depth: int) -> int:
-    """Return how deep these steps end. Raises InvalidRequest where they come too deep."""
+    """Return the depth after these steps. Raises InvalidRequest if they go too deep."""
     for start in range(0, len(steps), BLOCK_BYTES):
         block = steps[start : start + BLOCK_BYTES]
         opening = block.count(1)
@@ -176,13 +176,13 @@ def check_ttl(ttl: float) -> None:
 
 
 PARAMETERS_MOST = 20
-"""More are refused unread: 64 KiB of them held up every other request for 46 ms."""
+"""More are refused unread: 64 KiB of them delayed every other request by 46 ms."""
 
 _FIELDS = ScheduleRequest.__struct_fields__
 
 
 def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
-    """Return the query parameters. Raises InvalidRequest for one that has none of these names, is empty, or given twice."""
+    """Return the query parameters. Raises InvalidRequest for another name, an empty one, or one that is given twice."""
     if not request.scope["query_string"]:
         return {}
     if request.scope["query_string"].count(b"&") >= PARAMETERS_MOST:
@@ -207,7 +207,7 @@ def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
 
 
 def type_name(given: Mapping[str, str]) -> str | None:
-    """Return the checked `type`, None where it is not given. Raises InvalidRequest."""
+    """Return the checked `type`, or None. Raises InvalidRequest."""
     name = given.get("type")
     if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
         raise InvalidRequest(f"type: must be at most {TYPE_LENGTH} printable characters, got {quoted(name)}")

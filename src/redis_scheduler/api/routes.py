@@ -1,7 +1,7 @@
 """The table of routes: what the API serves, what each route takes and answers, and who may ask.
 
-Who speaks of routes reads it: the application (app.py), its 405s and parameters (endpoint.py), the gate (auth.py). A test
-holds the README's table to it.
+The application (app.py), its 405s and parameters (endpoint.py) and the gate (auth.py) read it. A test checks that the
+README says the same.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ class Access(Enum):
     """Who may ask."""
 
     OPEN = auto()
-    """Everybody."""
+    """Everybody may."""
     TOKEN = auto()
-    """Who has the service's token."""
+    """Only requests with the service's token may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A method of a path.
 
-    `handler`: the method of Api or Probes that answers. `answer`: the body of a 200. `parameters`: those of the query that
-    are known, all others are 400; None: the query is not looked at. A path that is OPEN has no part that varies.
+    `handler`: the method of Api or Probes that answers. `answer`: the body of a 200. `parameters`: the known ones of
+    the query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
     """
 
     method: str
@@ -60,7 +60,7 @@ ROUTES = (
     Route("PATCH", "/schedule/{key}", "update", Updated, UpdateRequest),
     Route("DELETE", "/schedule/{key}", "cancel", Cancelled),
     Route("GET", "/schedules", "list", Listed, parameters=("type", "limit", "cursor")),
-    # Without parameters: a filter would be a wish to delete less than everything.
+    # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", "purge", Purged),
     Route("POST", "/purge", "purge", Purged),
     Route("GET", "/stats", "stats", Statistics),

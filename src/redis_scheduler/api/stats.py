@@ -1,4 +1,4 @@
-"""What GET /stats answers: the ledger's counts, and the machine's load."""
+"""The answer of GET /stats: the ledger's counts, and the machine's load."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from redis_scheduler.store.ledger import Ledger
 
 
 def prime() -> None:
-    """Start the measurement of the CPU: the first reading is of the time since this call."""
+    """Start measuring the CPU: the first reading is for the time since this call."""
     psutil.cpu_percent()
 
 

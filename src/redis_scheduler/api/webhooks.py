@@ -1,7 +1,7 @@
-"""Whether a POST can be sent to a webhook, with a sentence that says what is wrong with it.
+"""Checks whether a POST can be sent to a webhook, and says in a sentence what is wrong with it.
 
-Tasks with a URL of their own are many, and their hosts few: what is wrong with a scheme, a user, a host or a port is
-remembered. What follows these must only be free of spaces and control characters.
+Many tasks have a URL of their own, but their hosts are few: the verdict on scheme, user, host and port is remembered.
+The rest of a URL must only be free of spaces and control characters.
 """
 
 import re
@@ -17,10 +17,10 @@ from redis_scheduler.task.record import WEBHOOK_LENGTH
 from redis_scheduler.task.webhook import split
 
 WEBHOOKS_KNOWN, ORIGINS_KNOWN = 128, 4_096
-"""Of which it is remembered what is wrong with them: webhooks, and beginnings of some."""
+"""The verdicts that are remembered: on webhooks, and on beginnings of some."""
 
 ORIGIN_LENGTH = 300
-"""Characters of an origin that are remembered. A longer one is always wrong: a host has 254 at most."""
+"""An origin that is remembered has no more characters. A longer one is always wrong: a host has 254 at most."""
 
 
 def check_webhook(webhook: str) -> None:
@@ -28,7 +28,7 @@ def check_webhook(webhook: str) -> None:
 
     The error repeats the part that is wrong, not the whole: a URL may hold a secret.
     """
-    # Its length first, so that what is remembered is bounded in size too.
+    # Its length first: so the memory of verdicts is bounded in size, too.
     if len(webhook) > WEBHOOK_LENGTH:
         raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}")
     if problem := _problem(webhook):
@@ -48,7 +48,7 @@ _BAD_HOST = "must have a host name or address that can exist"
 
 
 def _url_problem(url: str) -> str:
-    """Return what is wrong with scheme, user, host or port of a URL, or nothing. What follows them changes nothing."""
+    """Return what is wrong with scheme, user, host or port of a URL, or nothing. Its rest does not matter."""
     if "@" in re.split(r"[/?#]", url.partition("//")[2], maxsplit=1)[0]:
         return "must not hold a user or password"
     try:
@@ -77,7 +77,7 @@ def _webhook_problem(parts: SplitResult) -> str:
         return "must have a host"
     _, colon, port = parts.netloc.rpartition("]")[2].rpartition(":")
     try:
-        # One spelling, so that no receiver passes for several.
+        # Only one spelling, so that a receiver does not count as several.
         is_port = parts.port != 0 and not (colon and port.startswith("0"))
     except ValueError:  # beyond 65,535, or no number
         is_port = False
