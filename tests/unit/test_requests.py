@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from redis_scheduler.api import requests
+from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 
 URL = "http://127.0.0.1:9/"
 TTL_RULE = "ttl: must be a number of seconds from 0 to 315360000 (ten years)"
 WEBHOOK_RULE = "webhook: must be an absolute http or https URL"
-KNOWN = "known: webhook, ttl, data"
+KNOWN = f"known: {', '.join(ScheduleRequest.__struct_fields__)}"
 
 
 def said_of(body: bytes, update: bool = False) -> str:
