@@ -1,7 +1,7 @@
 """One attempt over HTTP: POST the bytes of `data` to the webhook, and say how it went. Knows nothing of Redis.
 
 2xx is success. Anything else is a failed attempt: another status, a redirect (never followed), a time-out, a connection
-error. Of an answer at most ANSWER_BYTES are read, as they come: nothing is decompressed.
+error. At most ANSWER_BYTES of an answer are read, and nothing is decompressed.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ logger = Events(__name__)
 
 
 ERROR_LENGTH = 200
-"""Characters of an error that are kept with a failed task."""
+"""So many characters of an error are kept with a failed task."""
 
 LOCAL_FAULTS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, socket.EAI_SYSTEM}
 
 RESEND_WITHIN_S = 0.1
-"""After the write: a connection that was closed by then breaks as soon as the packets have crossed."""
+"""A connection that was closed before the write breaks within this time, as soon as the packets have crossed."""
 
 REST_OF_REQUEST_S = 4.0
-"""How long the rest of a request may follow that was answered before it was sent whole."""
+"""If a receiver answers before the request is sent whole, the rest may follow for so long."""
 
 
 class Deliverer:
-    """Attempts deliveries. An async context manager: it holds the connections to the receivers.
+    """Attempts deliveries. An async context manager: it holds the connections to receivers.
 
     `resends`: whether a request that a kept connection lost before any answer is sent once more in the same attempt.
     """
@@ -91,7 +91,7 @@ class Deliverer:
         except TimeoutError:
             has_begun = connection is not None and connection.status is not None
             error = "the answer did not end in time" if has_begun else f"no answer within {self._timeout_s:g} s"
-        except Exception as problem:  # whatever a receiver or a URL can bring about is a failed attempt
+        except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error = _described(problem)
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
             _let_go(problem)
@@ -102,8 +102,8 @@ class Deliverer:
         return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local, answer)
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
-        """Send on a connection that was kept. False where it is to be sent once more: the connection was closed, it
-        seems, before the request arrived (docs/decisions/0001-kept-connections.md)."""
+        """Send on a kept connection. Return False if the request must be sent once more: the connection seems to have
+        been closed before the request arrived (docs/decisions/0001-kept-connections.md)."""
         sent_at = time.monotonic()
         try:
             await connection.send(request)
@@ -131,9 +131,9 @@ class Deliverer:
 
 
 def _let_go(problem: BaseException) -> None:
-    """Drop the frames that an error, and those behind it, lead back to.
+    """Drop the frames of an error, and of those behind it.
 
-    Among them is the claim's, which with all its data would stay until the next collection of garbage.
+    One holds the claim, whose data would stay in memory until the next collection of garbage.
     """
     behind: BaseException | None = problem
     while behind is not None:
@@ -142,7 +142,7 @@ def _let_go(problem: BaseException) -> None:
 
 
 def _described(problem: Exception) -> str:
-    """Return what may be kept and logged of an error: nothing that the receiver sent, no query of the URL."""
+    """Return an error's text as it may be kept and logged: nothing that the receiver sent, no query of the URL."""
     if isinstance(problem, AnswerError):
         return str(problem)
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):

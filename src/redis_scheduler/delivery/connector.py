@@ -17,11 +17,11 @@ from redis_scheduler.delivery.connection import Connection
 from redis_scheduler.resolver import Resolver
 
 NO_TIMEOUTS = aiohttp.ClientTimeout()
-"""Of single phases: an attempt has one in all."""
+"""No time-outs of single phases: an attempt has one in all."""
 
 
 class Names(AbstractResolver):
-    """A resolver as the connector wants it."""
+    """The service's resolver, in the form that the connector takes."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
@@ -34,7 +34,7 @@ class Names(AbstractResolver):
         return [ResolveResult(hostname=host, host=at, port=port, family=family, proto=0, flags=0) for at in addresses]
 
     async def close(self) -> None:
-        """Nothing is to close here."""
+        """Do nothing: the resolver is closed by its owner."""
 
 
 Destination = aiohttp.ClientRequest

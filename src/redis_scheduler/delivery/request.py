@@ -1,4 +1,5 @@
-"""The bytes of a delivery's request, and where they go. A new header of a request belongs into `RequestBuilder.build`."""
+"""The bytes of a delivery's request, and where they go. A new header of a request belongs into
+`RequestBuilder.build`."""
 
 import string
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.task.claim import Claim
 
 ORIGINS_MOST = 4_096
-"""Origins of webhooks, of which all is kept that their requests have in common."""
+"""So many origins are kept with all that their requests have in common."""
 
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
@@ -20,8 +21,8 @@ INSTANCE_HEADER = "Schedule-Instance"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A receiver: as the connector is asked for it, as connections are kept by it, and what all its requests have behind
-    their target."""
+    """A receiver: as the connector is asked for it, as connections are kept by it, and what all its requests have
+    behind their target."""
 
     destination: Destination
     key: tuple[str, int, bool]
@@ -44,9 +45,9 @@ class RequestBuilder:
         return Origin(destination(url), key, head)
 
     def build(self, claim: Claim) -> tuple[Origin, bytes]:
-        """Return where the next attempt goes, and its request. Raises ValueError where nothing can be sent.
+        """Return where the next attempt goes, and its request. Raises ValueError if nothing can be sent.
 
-        The URL arrives as it was given, since a signed one must not be quoted anew: only what is not ASCII is.
+        The URL arrives as it was given, since a signed one must not be quoted anew: only characters beyond ASCII are.
         """
         record = claim.record
         origin, target, body = self._origin(record.origin), record.target, record.data or b""

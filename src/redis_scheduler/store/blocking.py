@@ -1,4 +1,5 @@
-"""What waits in Redis, each on a connection of its own that other calls cannot hold up: the queue's reader, and the bell."""
+"""Calls that wait in Redis, each on a connection of its own that other calls cannot delay: the queue's reader, the
+bell."""
 
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class QueueReader:
-    """The blocking reader of the queue, on a connection of its own that other calls cannot hold up."""
+    """The blocking reader of the queue, on a connection of its own."""
 
     def __init__(self, client: RedisClient, consumer: str, timing: Timing = DEFAULT) -> None:
         self._client = client
@@ -27,8 +28,8 @@ class QueueReader:
     async def claim(self, limit: int, may_wait: bool = True) -> list[Entry]:
         """Return at most `limit` entries that nobody has claimed; if it `may_wait`, wait for one, `block_ms` at most.
 
-        Raises StoreUnavailable when the connection is lost: entries may then be pending for this consumer that no
-        answer told of (Store.pending lists them).
+        Raises StoreUnavailable when the connection is lost: then entries may be pending for this consumer that no
+        answer told of (Claims.pending lists them).
         """
         await self._client.meet()
         try:
@@ -54,13 +55,13 @@ class QueueReader:
         try:
             await self._client.resending(self._client.create_group)
         except BaseException:
-            # A server that has become a replica ends the connections of those who were blocked.
+            # A server that becomes a replica ends the connections of blocked clients.
             await self.aclose()
             raise
 
     @staticmethod
     async def _own_id(connection: redis.asyncio.Redis) -> int | None:
-        """Return what CLIENT UNBLOCK calls a connection, None where Redis does not say so."""
+        """Return the number by which CLIENT UNBLOCK knows a connection, None if Redis does not tell."""
         try:
             answer = await connection.execute_command("CLIENT", "ID")
         except ResponseError:
@@ -68,9 +69,9 @@ class QueueReader:
         return answer if isinstance(answer, int) else None
 
     async def unblock(self) -> None:
-        """Make a blocked claim answer at once, with what it has, its connection kept."""
+        """Make a blocked claim answer at once with what it has. Its connection stays."""
         if self._connection_id is not None:
-            # Where Redis refuses it the claim ends by itself within `block_ms`.
+            # If Redis refuses it the claim ends by itself within `block_ms`.
             await self._client.optional("CLIENT", "UNBLOCK", self._connection_id)
 
     async def aclose(self) -> None:
@@ -88,14 +89,14 @@ class Bell:
 
     async def listen(self, on_ring: Callable[[], None]) -> None:
         """Call `on_ring` at every ring, and once when listening begins. Raises StoreUnavailable when it ends."""
-        # A subscriber waits as long as nobody rings; a dead peer is found by TCP's keep-alive.
+        # A subscriber waits without a time-out; TCP's keep-alive finds a dead peer.
         client = self._client.connect(self._client.timeout_s)
         try:
             async with client.pubsub() as subscription:
                 await subscription.subscribe(self._client.keys.bell)
                 while True:
                     on_ring()
-                    # Not `get_message`, which fails on what is no message of a Redis.
+                    # Not `get_message`: it fails on a message that no Redis sends.
                     await subscription.parse_response()
         except (RedisError, OSError) as error:
             raise translated(error) from error

@@ -1,8 +1,7 @@
 """One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
 
-The client library's own resends are off: every script is safe to send twice, and what else is sent here reads only, so a
-call that loses its connection is sent once more. What is sent is the matter of writes.py, claims.py, views.py, blocking.py
-and audit.py.
+The library's own resends are off. Every script is safe to send twice, and all other commands here only read, so a call
+that loses its connection is sent once more. writes.py, claims.py, views.py, blocking.py and audit.py say what is sent.
 """
 
 import asyncio
@@ -40,8 +39,8 @@ _GROUP_LOST = (
 class RedisClient:
     """Commands and scripts to one Redis.
 
-    `timeout_s` bounds each send and its answer; a call takes at most two of them. `outage` is told of every call, so that
-    the process logs when Redis goes and comes back.
+    `timeout_s` bounds each send and its answer; a call takes at most two of them. `outage` is told of every call, so
+    that the process logs when Redis goes and comes back.
     """
 
     def __init__(self, url: str, timeout_s: float, keys: Keys, outage: Outage | None = None) -> None:
@@ -51,7 +50,7 @@ class RedisClient:
         """The keys of the shard that this Redis holds: whoever has the client names them by it."""
         self.outage = outage or Outage()
         self.lost_answers = 0
-        """Sends and connects that were not answered, since ever: a send may have been applied all the same."""
+        """Sends and connects that were not answered, since ever. A send may have been applied all the same."""
         self._resolver = Resolver()
         self._redis = self.connect(timeout_s)
 
@@ -74,9 +73,10 @@ class RedisClient:
         return await self.resending(send)
 
     async def _execute(self, *arguments: Argument) -> Any:
-        """Send a command as the library's `execute_command` does, less its layers for resends and metrics: a third of its time.
+        """Send a command as the library's `execute_command` does, without its layers for resends and metrics: these
+        took a third of the time.
 
-        An error on the way, a cancellation too, closes the connection: no answer is taken for that of another command.
+        An error, or a cancellation, closes the connection: so no answer is taken for that of another command.
         """
         pool = self._redis.connection_pool
         connection = await pool.get_connection()
@@ -87,7 +87,8 @@ class RedisClient:
             await pool.release(connection)
 
     async def optional(self, *arguments: Argument, read: Callable[[Any], Any] = as_it_is) -> Any:
-        """Send a command that the service can do without; None where Redis refuses it, or answers what `read` does not take."""
+        """Send a command that the service can do without. None if Redis refuses it, or `read` does not take its
+        answer."""
 
         async def send() -> Any:
             try:
@@ -104,13 +105,15 @@ class RedisClient:
         each: Mapping[str, Column] = MappingProxyType({}),
         **named: Argument | Column,
     ) -> Awaitable[T]:
-        """Run a script with the values that its header names; `each` has a column for each name of a row (see script.py)."""
+        """Run a script with the values that its header names; `each` has a column for each name of a row (see
+        script.py)."""
         return self.script(script, *script.bind(self.keys, each, named), read)
 
     async def script(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
     ) -> T:
-        """Run a script: by its digest, or by its text where the server has lost it. Returns what `read` makes of its answer."""
+        """Run a script by its digest, or by its text if the server has lost it. Return what `read` makes of its
+        answer."""
         return await self.resending(lambda: self._evaluate(script, keys, arguments, read))
 
     async def _evaluate(
@@ -129,9 +132,9 @@ class RedisClient:
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
         """Await `send()`; once more after a lost connection, and once after the consumer group had to be made.
 
-        After an error, and at the start, only once Redis serves all that the service needs: no script is left half
-        applied by a command that is missing. Raises StoreUnavailable, after two time-outs at the latest (StoreRefused
-        where Redis says no), or StoreFull.
+        At the start, and after an error, it first checks that Redis serves all that the service needs: so no script is
+        left half applied because a command is missing. Raises StoreUnavailable, after two time-outs at the latest
+        (StoreRefused if Redis says no), or StoreFull.
         """
         has_checked = False
         try:
@@ -142,9 +145,9 @@ class RedisClient:
                     return await self._resending(send)
                 except StoreRefused as error:
                     if isinstance(error.__cause__, WrongAnswer):
-                        # It may be the answer to another call.
+                        # It may have been the answer to another call.
                         await drop_idle(self._redis)
-                    # All that the service needs, or this call alone?
+                    # Does Redis refuse all that the service needs, or only this call?
                     await self._check()
                     has_checked = True
                     self.outage.note(error)
@@ -157,7 +160,7 @@ class RedisClient:
         except StoreUnavailable as error:
             if not has_checked:
                 self.outage.begin(error)
-                # The address may lead to another server by now, as after a failover; these connections do not.
+                # After a failover the address may lead to another server, but these connections do not.
                 await drop_idle(self._redis)
             raise
 
@@ -170,7 +173,8 @@ class RedisClient:
         pass
 
     async def _check(self) -> None:
-        """See that Redis serves all that the service needs: then no outage is any more. Raises StoreRefused, or as a call."""
+        """See that Redis serves all that the service needs: then no outage is any more. Raises StoreRefused, or as a
+        call."""
         try:
             answer = await self._resending(self._send_check)
         except StoreRefused as error:
@@ -183,7 +187,7 @@ class RedisClient:
         self.outage.end()
 
     async def _send_check(self) -> list[bytes]:
-        # Where the script is known to Redis it would not be asked for, but for the next one it is.
+        # Redis may know the script already, and would not need EVAL for it; but it will for the next one.
         one = await self._execute("EVAL", "return 1", 0)
         of_nobody = {"writer": self.keys.writer("", "check"), "type_index": self.keys.type_index("")}
         answer = await self._evaluate(_CHECK, *_CHECK.bind(self.keys, {}, {**of_nobody, "group": GROUP}), as_it_is)
@@ -193,7 +197,7 @@ class RedisClient:
         return cast(list[bytes], answer)
 
     async def _place(self) -> str:
-        """Return what else than a master of its own REDIS_URL leads to, where Redis says so."""
+        """Return what REDIS_URL leads to if it is no master and Redis says so; else nothing."""
         with contextlib.suppress(RedisError, OSError):
             match await self._execute("ROLE"):
                 case [b"sentinel", *_]:
@@ -203,7 +207,7 @@ class RedisClient:
         return ""
 
     def lost(self, error: Exception) -> StoreUnavailable | StoreFull:
-        """Return what an error means that another connection has met; the next call looks first what Redis serves."""
+        """Return what an error of another connection means. The next call first checks what Redis serves."""
         meaning = translated(error)
         self.outage.must_check = True
         if not isinstance(meaning, StoreRefused | StoreFull):
@@ -226,7 +230,7 @@ class RedisClient:
                 has_lost_connection = True
 
     async def create_group(self) -> None:
-        """Make the queue and its consumer group where they are missing: at id 0, so that no entry is passed over."""
+        """Make the queue and its consumer group if they are missing: at id 0, so that no entry is passed over."""
         try:
             await self._execute("XGROUP", "CREATE", self.keys.queue, GROUP, "0", "MKSTREAM")
         except ResponseError as error:

@@ -61,8 +61,8 @@ WRITE_BUFFER_BYTES = 65_536
 class LeanConnection(AbstractConnection):
     """Mixed into the library's connections: to send costs less there, and an error of uvloop is one of the library's.
 
-    The library packs arguments in Python, and makes a task for each write, to limit its time. Here hiredis packs, and only a
-    write that the socket does not take is waited for, as the library does.
+    The library packs arguments in Python, and makes a task for each write, to limit its time. Here hiredis packs, and
+    only a write that the socket does not take is waited for, as the library does.
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:

@@ -76,8 +76,8 @@ class Keys:
     sweep: str
     """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
     due, when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that
-    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and where
-    the rewind of `due` stands."""
+    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and
+    where the rewind of `due` stands."""
 
     instance: str
     """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
@@ -108,5 +108,6 @@ class Keys:
         return f"{self.tag}:type:{name}"
 
     def writer(self, writer_id: str, verb: str) -> str:
-        """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run twice."""
+        """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run
+        twice."""
         return f"{self.tag}:writer:{writer_id}:{verb}"

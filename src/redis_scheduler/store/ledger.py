@@ -12,7 +12,7 @@ class Ledger:
     """Every task that ever was, at one moment: where it stands now, or how it ended.
 
     scheduled + replayed = due + queued + in delivery + waiting + delivered + died + cancelled + purged + lost, at any
-    moment. What is lost was found by an audit: counted as ended, and below zero what turned up although it was.
+    moment. An audit counts what was lost; below zero are tasks that turned up though they were counted as ended.
     """
 
     due: int
@@ -31,7 +31,7 @@ class Ledger:
 
     @property
     def missing(self) -> int:
-        """How many tasks entered and are nowhere to be found; below zero, how many too many there are."""
+        """How many tasks entered and are nowhere to be found; below zero: so many too many are there."""
         entered, ended = (sum(self.counters.get(name, 0) for name in names) for names in (ENTERED, ENDED))
         return entered - self.running - ended
 

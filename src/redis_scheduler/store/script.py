@@ -6,10 +6,11 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for what c
     -- ARGV   batch# expiry_s types...
     -- each   key delay_ms (from now on) type_number#
 
-What stands in parentheses explains. `#` makes a number of it. A name of Keys is that key; any other key is given by the caller.
-`types...` and `type_index...` are the types of the call and their indexes, which a row names by `type_number` (0: the default).
-Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these names, with `first`, where rows
-or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that begins `at`, or of the columns it names.
+What stands in parentheses explains. `#` makes a number of it. A name of Keys is that key; any other key is given by the
+caller. `types...` and `type_index...` are the types of the call and their indexes, which a row names by `type_number`
+(0: the default). Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these
+names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that
+begins `at`, or of the columns it names.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ from redis_scheduler.task.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the queue that was claimed. `tries`: how often since the task's last outcome, this time included."""
+    """An entry of the queue that was claimed. `tries`: how often since the task's last outcome, with this time."""
 
     id: str
     key: str
@@ -21,8 +21,8 @@ class Entry:
 class Claim:
     """A task that this consumer may deliver.
 
-    `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, this time included.
-    Where its record is UNREADABLE it may only be buried.
+    `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
+    record is UNREADABLE it may only be buried.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Unsettled:
     """A claim that ends without success: what is kept of it, and when its task comes again.
 
     `last_failure`: as the task keeps it; empty keeps the one before. `counts`: whether an attempt failed. None was made
-    where its workers were lost, its record is unreadable, or no slot was free.
+    if its workers were lost, its record is unreadable, or no slot was free.
     """
 
     claim: Claim

@@ -14,5 +14,5 @@ _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 
 def is_task_key(text: str) -> bool:
-    """Whether the text can be a task's key at all; what cannot is answered without asking Redis."""
+    """Whether the text can be a task's key at all. If not, Redis need not be asked."""
     return 0 < len(text) <= KEY_LENGTH and _KEY_CHARACTERS.issuperset(text)

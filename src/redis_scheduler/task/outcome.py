@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
-    `answer`: how the answer's body begins, where it is no success. `is_local`: the fault is this machine's, which is
-    out of sockets or memory; no request was made, and it counts as no attempt.
+    `answer`: the beginning of the body of an answer that is no success. `is_local`: this machine is at fault, without
+    free sockets or memory; no request was made, so it counts as no attempt.
     """
 
     error: str | None

@@ -1,4 +1,5 @@
-"""What follows for a claim: whether it may be attempted, and what comes of the attempt. Pure; the worker carries it out."""
+"""What follows for a claim: whether it may be attempted, and what comes of the attempt. Pure; the worker carries it
+out."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,8 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Transition(Enum):
-    """What a worker does with a claim in the end; each is a transition of the store. The values are the log's events."""
+    """What a worker does with a claim in the end; each is a transition of the store. The values are the log's
+    events."""
 
     SETTLE = "delivered"
     RELEASE = "given-back"
@@ -35,7 +37,8 @@ class Policy:
 class Decision:
     """What follows: the transition, and where the task comes again in how many ms.
 
-    `error` says why. `last_failure` is kept with the task; empty keeps the one before. `counts`: whether an attempt failed.
+    `error` says why. `last_failure` is kept with the task; empty keeps the one before. `counts`: whether an attempt
+    failed.
     """
 
     transition: Transition
@@ -52,8 +55,8 @@ RELEASED = Decision(Transition.RELEASE, counts=False)
 def before_attempt(claim: Claim, timing: Timing = DEFAULT) -> Decision | None:
     """Decide what follows without an attempt; None: attempt it.
 
-    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. One that a
-    newer version wrote is left to a worker that knows it: sent without its unknown member it would be another task.
+    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. One that
+    a newer version wrote is left to a worker that knows it: sent without its unknown member it would be another task.
     """
     if claim.record is UNREADABLE:
         return _buried_unattempted(UNREADABLE_ERROR)
@@ -71,9 +74,9 @@ def _buried_unattempted(error: str) -> Decision:
 def decide(policy: Policy, outcome: Outcome, attempts: int, timing: Timing = DEFAULT) -> Decision:
     """Decide what follows from an attempt, `attempts` having failed before it.
 
-    A success settles the task. A fault of this machine counts as no attempt: the task is released. Else it is buried after
-    its last attempt, and comes again after the policy's delay before: parked in the queue where that fits into the window,
-    deferred to DUE where it does not.
+    A success settles the task. A fault of this machine counts as no attempt: the task is released. Else it is buried
+    after its last attempt, and comes again after the policy's delay before: parked in the queue where that fits into
+    the window, deferred to DUE where it does not.
     """
     error = outcome.error
     if error is None:
