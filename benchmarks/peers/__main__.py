@@ -134,7 +134,7 @@ async def measure_patiently(
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure all that is asked for; return what was found."""
-    names = [name for name in RUNS if options.only in (None, name if name in peer.PEERS else SERVICE)]
+    names = [name for name in RUNS if (name if name in peer.PEERS else SERVICE) in options.only]
     peers = [name for name in names if name in peer.PEERS]
     for name in peers:
         peer.check_installed(name)
@@ -245,7 +245,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=harness.positive, default=20, help="of the constant rate")
     parser.add_argument("--ttl", type=float, default=2.0, help="seconds until due, at the constant rate")
     parser.add_argument("--urls", choices=URLS, default=ONE, help="one URL for all tasks, or one each")
-    parser.add_argument("--only", choices=(SERVICE, *peer.PEERS), help="measure this one alone")
+    everyone = (SERVICE, *peer.PEERS)
+    parser.add_argument("--only", choices=everyone, nargs="+", default=everyone, help="measure these alone")
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[], help="a setting of peers")
     options = parser.parse_args()
     options.settings = dict(options.settings)
