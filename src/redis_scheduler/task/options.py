@@ -45,6 +45,8 @@ def with_options(carrier: Carrier, options: Options) -> Carrier:
 def changed(options: Options, changes: Any) -> Options:
     """Return options as a change leaves them: UNSET keeps one, None gives one its default again."""
     given = {name: value for name in NAMES if (value := getattr(changes, name)) is not UNSET}
+    if not given:
+        return options
     return msgspec.structs.replace(
         options, **{name: getattr(NONE, name) if value is None else value for name, value in given.items()}
     )
