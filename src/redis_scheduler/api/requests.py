@@ -81,7 +81,8 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
 def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     """Whether a member may be given twice: the decoder silently takes the last one.
 
-    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two.
+    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two. A body with an
+    option has more of them, and is always examined.
     """
     data, end = request.data or b"", len(body) - 1
     if body.endswith(data, 0, end):  # most often it is the last member
@@ -94,8 +95,8 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
 
 _TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[{]}"'))
-_STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
-"""An opening bracket is a step down, a closing one a step up: -1, as a signed byte."""
+_LEVELS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
+"""An opening bracket goes one level deeper, a closing one goes back: -1, as a signed byte."""
 
 SLICE_BYTES = 65_536
 """So much of a body is looked at in one go, while the rest of the service waits."""
@@ -128,16 +129,16 @@ async def check_nesting(body: bytes) -> None:
         unescaped = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
         # Where one string ends and the next begins, nothing is lost by making one of them.
         parts = unescaped.translate(None, _NO_STRUCTURE).replace(b'""', b"").split(b'"')
-        depth = _walk(b"".join(parts[inside::2]).translate(_STEPS), depth)
+        depth = _walk(b"".join(parts[inside::2]).translate(_LEVELS), depth)
         inside = (inside + len(parts) - 1) % 2
         if start < len(body):
             await asyncio.sleep(0)
 
 
-def _walk(steps: bytes, depth: int) -> int:
-    """Return the depth after these steps. Raises InvalidRequest if they go too deep."""
-    for start in range(0, len(steps), BLOCK_BYTES):
-        block = steps[start : start + BLOCK_BYTES]
+def _walk(levels: bytes, depth: int) -> int:
+    """Return the depth after these brackets. Raises InvalidRequest if they go too deep."""
+    for start in range(0, len(levels), BLOCK_BYTES):
+        block = levels[start : start + BLOCK_BYTES]
         opening = block.count(1)
         if depth + opening > NESTING_LIMIT and depth + max(accumulate(memoryview(block).cast("b"))) > NESTING_LIMIT:
             raise InvalidRequest(_TOO_DEEP)
