@@ -1,16 +1,17 @@
--- audit: look at suspects wherever they stand, all at one moment, so that what merely moves is never taken for a fault; if
--- asked to, put right what is wrong, in the same moment. Counts nothing: what is lost or found again is left to `balance`.
+-- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
+-- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
+-- `balance`.
 -- KEYS   tasks due queue entries failures dead types bell counters type_index...
 -- ARGV   group repair ('1' to repair) types...
--- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number#
---        (what it is, task: a key of `tasks`; unreadable: one whose record says nothing; member: a key of any other place;
---        listed: a key of the type's index; foreign: one whose record is of another type; type: a name of `types`;
---        entry: an id of the queue; pending: an id of the pending list; counter: a name in `counters`)
+-- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number# (what it is, task: a key
+--        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
+--        type's index; foreign: one whose record is of another type; type: a name of `types`; entry: an id of the
+--        queue; pending: an id of the pending list; counter: a name in `counters`)
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
--- Bounds about eight commands a suspect, and as many to repair it: 100 suspects are 0.3 ms of Redis, 2 ms if all are faults.
--- Twice  what was repaired is no fault any more: a resend repairs nothing, and tells of nothing.
--- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing is
---        written.
+-- Bounds about eight commands a suspect, and as many to repair it: 100 suspects take 0.3 ms, or 2 ms if all are faults.
+-- Twice  a repaired fault is no fault any more: a resend repairs nothing, and tells of nothing.
+-- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing
+--        is written.
 --- include types bell fields
 --- names
 local repairs = repair == '1'
@@ -132,7 +133,7 @@ end
 
 local function look_at_type(index, name)
   if is_foreign(index) then
-    -- Nothing is repaired: it is not ours.
+    -- Not ours: nothing is repaired.
     repairs_fault('foreign key', name)
   elseif redis.call('EXISTS', index) == 0 and redis.call('SISMEMBER', types, name) == 1
     and repairs_fault('empty type', '') then
@@ -140,7 +141,7 @@ local function look_at_type(index, name)
   end
 end
 
--- Whether an id is behind another. Its parts reach 2^64: compared as text, the longer is the larger.
+-- Whether an id is behind another. Its parts reach 2^64, so they are compared as texts: the longer is the larger.
 local function is_behind(id, other)
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   local other_ms, other_sequence = string.match(other, '^(%d+)-(%d+)$')
@@ -164,7 +165,7 @@ local function read_last_delivered()
   end
 end
 
--- What was claimed is pending from the same moment on, so nobody has this one, and nobody will get it.
+-- A claimed entry is pending from the same moment on. So nobody has this one, and nobody will get it.
 local function is_forgotten(id, key)
   return not is_behind(id, last_delivered) and not redis.call('XPENDING', queue, group, id, id, 1)[1]
     and redis.call('HEXISTS', tasks, key) == 1
@@ -174,7 +175,7 @@ local function queue_anew(id, key)
   redis.call('XDEL', queue, id)
   local last = value_of(redis.call('XINFO', 'STREAM', queue), 'last-generated-id')
   if is_behind(last_delivered, last) then
-    -- It is ahead of all entries, so it would pass by the new one too.
+    -- The group is ahead of all entries, and would pass by a new one, too.
     redis.call('XGROUP', 'SETID', queue, group, last)
     last_delivered = last
   end
@@ -206,7 +207,7 @@ local function look_at_pending(id)
   end
 end
 
--- As HINCRBY wants it, and small enough to be exact here.
+-- A number that HINCRBY takes, and small enough to be exact in Lua.
 local function look_at_counter(name)
   local count = redis.call('HGET', counters, name)
   local is_number = not count or count == '0' or #count <= 15 and string.find(count, '^%-?[1-9]%d*$')
@@ -218,7 +219,7 @@ end
 for at = first, #ARGV, width do
   --- row
   local index, name = type_of(type_number)
-  -- No list by type is served by a foreign key, and no task is to be put into one.
+  -- A foreign key serves no list by type, and no task may be put into it.
   if type_number == 0 or what ~= 'type' and is_foreign(index) then
     index = nil
   end

@@ -1,5 +1,6 @@
--- balance: close the ledger: what entered and is nowhere to be found, neither waiting nor ended, is counted as lost; what
--- was found again is taken off that number, which may fall below zero. Wants an audit that left no fault.
+-- balance: close the ledger: tasks that entered and are nowhere to be found, neither running nor ended, are counted as
+-- lost; tasks found again are taken off that number, which may fall below zero. Call it after an audit that left no
+-- fault.
 -- KEYS   due queue counters
 -- ARGV   (rows only)
 -- each   sign (1: a counter of what entered; -1: of what ended) name (of the counter)

@@ -29,7 +29,7 @@ for at = first, #ARGV, width do
       end
       leave_queue(queue, group, entries, key, id)
     end
-    -- From a foreign key in their places nothing is to be taken out.
+    -- A foreign key in their places holds nothing of ours.
     redis.pcall('ZREM', due, key)
     -- A dead letter was counted when it died.
     if redis.pcall('ZREM', dead, key) ~= 1 then

@@ -1,13 +1,14 @@
--- check: try every command that the service needs, on the keys that it needs it for, so that one which the server lacks, or
--- the user may not call, is known before another script is left half applied by it. It leaves nothing: what would write is
--- called with an argument that Redis refuses only after it has looked at permission, role, disk and the type of the key.
+-- check: try every command that the service needs, on the keys that it needs it for. So a command that the server
+-- lacks, or the user may not call, is known before it leaves another script half applied. Nothing is written: commands
+-- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
+-- key.
 -- KEYS   writer (any) type_index (any) tasks due queue entries failures dead counters types sweep instance token_mark
 -- ARGV   group
--- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that is
---        no id counts as one.
+-- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
+--        is no id counts as one.
 -- Bounds some sixty commands, each on one member at most: 0.3 ms.
 -- Twice  nothing was changed.
--- Full   what grows is refused, as any error; a full Redis is not what is looked for.
+-- Full   writes that grow are refused, with an error that is ignored: a full Redis is no fault here.
 --- include instance
 --- names
 local nothing = 'x'
@@ -59,7 +60,7 @@ local was_read, kept = is_answered({'GET', instance})
 if was_read and kept and not is_id(kept) then
   add('GET', instance, 'WRONGTYPE It holds no id of a deployment')
 end
--- No wrong argument keeps this one from writing.
+-- There is no wrong argument that would keep this one from writing.
 if is_answered({'SREM', types, ''}) and is_answered({'SADD', types, ''}) then
   redis.call('SREM', types, '')
 end

@@ -1,6 +1,6 @@
--- defer: send tasks back to `due` until their retry, the failed attempt recorded: for delays longer than the window of
--- XAUTOCLAIM, and when many wait already. Waiting there costs nothing; in the pending list each sweep looks at it.
--- Or until their receiver may have a slot: then no attempt was made.
+-- defer: record a failed attempt and send the task back to `due` until its retry: for delays longer than the window,
+-- and when many wait already. Waiting in `due` costs nothing, while each sweep looks at the pending list. Or send a
+-- task back until its receiver may have a slot: then no attempt was made.
 -- KEYS   queue entries failures counters due bell
 -- ARGV   group consumer
 -- each   id (of the entry) key attempts# (seen at the claim) delay_ms

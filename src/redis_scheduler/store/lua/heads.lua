@@ -1,12 +1,12 @@
--- heads: read what stands in records before `data`, of the tasks named or of the next ones of a scan: `data` may be large,
--- and a scan brings whole buckets, some more than it is asked for. Reads only; what is cut off is not decoded.
+-- heads: read the parts of records before `data`, of the named tasks or of the next ones of a scan: `data` may be
+-- large, and a scan brings whole buckets, a few more than it is asked for. Reads only; nothing is decoded.
 -- KEYS   tasks
 -- ARGV   most# (bytes of a head) room# (bytes of records that are named) cursor count (of a scan; '' '' for none)
 --        task_keys...
--- Returns {next cursor, then per task: key, head as a record without data, bytes of the record}. The head is false where
---        there is no record (its bytes are 0), and where the record is larger than what is left of the room.
--- Bounds `room` bytes of the records that are named. A scan reads its count and what else is in the last bucket, whatever
---        their sizes: whoever asks gives a smaller count where records are large.
+-- Returns {next cursor, then per task: key, head as a record without data, bytes of the record}. The head is false
+--        where there is no record (its bytes are 0), and where the record is larger than what is left of the room.
+-- Bounds `room` bytes of the records that are named. A scan reads its count and the rest of the last bucket, whatever
+--        their sizes: callers give a smaller count for large records.
 --- names
 
 local answer = {cursor}

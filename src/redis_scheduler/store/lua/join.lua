@@ -1,10 +1,10 @@
--- join: tell which deployment this Redis belongs to: by the id that it keeps, else by the one offered, which it keeps then.
+-- join: tell which deployment this Redis belongs to: the id that it keeps; if it keeps none, it keeps the one offered.
 -- KEYS   instance
 -- ARGV   offered (an id: 32 hexadecimal digits)
 -- Returns the id. What foreign hands put there is an error, and stays.
 -- Bounds one key.
 -- Twice  what is kept is the answer.
--- Full   UNLINK, of nothing, is the first write: also a Redis that was full before it had an id takes one.
+-- Full   UNLINK of nothing is the first write: so a full Redis without an id takes one, too.
 --- include instance
 --- names
 

@@ -1,11 +1,12 @@
--- load: lease entries that were claimed, and read the tasks of the first of them: as many as there is room for, one at least.
+-- load: lease entries that were claimed, and read the tasks of the first of them, as many as there is room for, at
+-- least one.
 -- KEYS   queue entries tasks failures counters
 -- ARGV   group consumer idle_ms (that the lease starts at) lowest highest (of the ids) room# (bytes of records)
 --        ids... (of entries, at most a few hundred) task_keys... (in the same order)
--- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any more,
---        or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record.
---        An entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted as
---        lost: nothing could end it here, and each recovery would list it again.
+-- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any
+--        more, or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record. An
+--        entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted
+--        as lost: nothing could end it here, and each recovery would list it again.
 -- Bounds 200 entries, the room and one record; a look at 10,000 pending ones.
 -- Twice  the lease starts again.
 -- Full   XCLAIM is the first write.
@@ -40,12 +41,12 @@ for i, id in ipairs(ids) do
   end
 end
 
--- All is read by now.
+-- From here on nothing is read.
 if #held > 0 then
   lease(queue, group, consumer, idle_ms, held)
 end
 if #astray > 0 then
-  -- What foreign hands left, or took away: pending here it would be listed again and again.
+  -- Foreign hands put it there, or took its record away: pending here it would be listed again and again.
   redis.call('XACK', queue, group, unpack(astray))
   redis.call('XDEL', queue, unpack(astray))
 end

@@ -5,7 +5,7 @@
 -- Bounds two look-ups by rank; some more (log n) if the member is gone: the time does not grow with the set.
 --- names
 
--- Lua's own comparison follows the server's locale, a ZSET the bytes.
+-- Lua compares texts by the server's locale, a ZSET by their bytes.
 local function is_at_or_before(one, other)
   for i = 1, math.min(#one, #other) do
     local difference = string.byte(one, i) - string.byte(other, i)

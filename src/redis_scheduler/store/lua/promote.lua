@@ -1,13 +1,13 @@
--- promote: move what is due into the queue, at most `limit` tasks a call; and, so that what comes due here need not be asked
--- for, claim of the queue's oldest entries for this consumer as many as came due, lease them, and read their tasks.
+-- promote: move due tasks into the queue, at most `limit` a call. Then claim as many of the queue's oldest entries for
+-- this consumer, lease them, and read their tasks: so a task that comes due here need not be asked for.
 -- KEYS   due queue entries tasks failures
 -- ARGV   limit most_claims# (0: none) group consumer idle_ms (that the lease starts at)
 --        room# (bytes of records: once it is used up, no more is claimed)
 -- Returns {moved, us until the next is due or -1, {entry id, key, record, failure or false, ...}}.
 --        moved == limit: there may be more.
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
--- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed is
---        listed under the consumer's pending entries.
+-- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed
+--        is listed under the consumer's pending entries.
 -- Full   ZREM of nothing is the first write.
 --- include clock lease
 --- names
@@ -15,9 +15,9 @@ local now = now_us()
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
-  -- This removes nothing. A user that has lost the right to ZREM is refused here, before a task stands in both places.
+  -- This removes nothing, but refuses a user without the right to ZREM, before a task stands in both places.
   redis.call('ZREM', due, '')
-  -- What a foreign key, or a foreign entry with the last id there is, may refuse comes before what is taken out.
+  -- Before any removal: a foreign key, or a foreign entry with the last possible id, may refuse this.
   local first_id = redis.pcall('XADD', queue, '*', 'key', keys[1])
   if type(first_id) == 'table' then
     return first_id
@@ -40,7 +40,7 @@ local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 
 local ids, claims = {}, {}
 while #ids < math.min(#keys, most_claims) and room > 0 do
-  -- Last: where the group is gone it fails, and all before it stands.
+  -- Last: without the group it fails, and all before it stays.
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', queue, '>')
   if not read then
     break
@@ -49,7 +49,7 @@ while #ids < math.min(#keys, most_claims) and room > 0 do
   ids[#ids + 1] = id
   local record = redis.call('HGET', entries, key) == id and redis.pcall('HGET', tasks, key)
   local failure = record and redis.pcall('HGET', failures, key)
-  -- What cannot be read stays pending for this consumer, whose next load says why.
+  -- An entry that cannot be read stays pending for this consumer, whose next load says why.
   if type(record) == 'string' and type(failure) ~= 'table' then
     room = room - #record
     claims[#claims + 1] = id

@@ -1,5 +1,5 @@
--- purge: delete every task. Only this service's own keys: one in the place of an index that is none stays, as do the counters;
--- the group is made anew.
+-- purge: delete every task, and only this service's own keys: a foreign key in the place of an index stays. The
+-- counters stay, too, and the group is made anew.
 -- KEYS   writer tasks due queue entries failures dead counters types sweep type_index...
 -- ARGV   batch# expiry_s group types... (whose indexes are to be deleted)
 -- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.

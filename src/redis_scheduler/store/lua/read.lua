@@ -1,8 +1,8 @@
--- read: where tasks stand, and all that is kept of them, at one moment. Reads only; a MULTI would do as well, but a full
--- Redis refuses those.
+-- read: where tasks stand, and all that is kept of them, at one moment. Reads only. (A full Redis would refuse a
+-- MULTI.)
 -- KEYS   tasks failures entries due dead queue
--- ARGV   group room# (bytes of records to read; the first is read whatever they are) most# (bytes of a record that is read)
---        task_keys...
+-- ARGV   group room# (bytes of records to read; the first is read whatever they are) most# (bytes of a record that is
+--        read) task_keys...
 -- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if
 --        in the queue, owner of the pending entry, its idle ms}; false for what is not there. Fewer tasks than asked
 --        for: ask again for the rest.
@@ -24,7 +24,7 @@ for at = first, #ARGV do
   if found.err and not string.find(found.err, 'Invalid stream ID', 1, true) then
     return found
   end
-  local pending = found[1] or {}  -- a place that is no id is foreign: the task stands nowhere else
+  local pending = found[1] or {}  -- no id: foreign hands wrote it, and the task stands in no entry
   local row = {
     not is_read and size or redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
     redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),

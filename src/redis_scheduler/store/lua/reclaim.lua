@@ -1,19 +1,17 @@
 -- reclaim: one step of the sweep over the pending list, by XAUTOCLAIM: take the entries whose retry time has come or
--- whose worker is lost. Cursor and time of the next step are kept in Redis, so all workers together make one sweep,
--- and what lies behind a long head of ineligible entries is reached.
--- An entry whose last chance it is (one more lost worker, and it is buried) is never in flight at a consumer beside
--- another that lost its worker: what was beside a task that kills its worker has lost as many, and must not be buried
--- with it. Whichever comes second is passed over: left claimable, its claims uncounted.
+-- whose worker is lost. Cursor and time of the next step are kept in Redis, so all workers together make one sweep, and
+-- it gets past a long head of entries that may not be taken. An entry on its last chance (one more lost worker, and it
+-- is buried) is never in flight at a consumer beside another that lost its worker: entries beside a task that kills its
+-- workers have lost as many, and must not be buried with it. The second of two such entries is passed over: it stays
+-- claimable, and the claim is not counted.
 -- KEYS   queue entries sweep
--- ARGV   group consumer waiting window_ms limit# (0: only say that this worker lives)
---        lease_idle_ms (idle time that a lease starts at)
---        void_after_ms# (Redis time after which this call is void: it was stuck on the way while leases ran out)
---        waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits, else, and between the
---        steps of one sweep)
---        hold_ms# (after a gap of this length in the sweeps, an outage or all workers down, nobody sweeps for as long, so
---        that others settle or renew what they hold first; else an outage longer than the lease would double all in flight)
---        last_claims# (claims of a last chance) least_step_ms# (of the clock that is one)
---        longest_ms# (delay of what waits)
+-- ARGV   group consumer waiting window_ms limit# (0: only say that this worker lives) lease_idle_ms (idle time that a
+--        lease starts at) void_after_ms# (Redis time after which this call is void: it was stuck on the way while
+--        leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits,
+--        else, and between the steps of one sweep) hold_ms# (after a gap of this length in the sweeps, an outage or all
+--        workers down, nobody sweeps for as long, so that others settle or renew what they hold first; else an outage
+--        longer than the lease would double all in flight) last_claims# (claims of a last chance) least_step_ms# (of
+--        the clock that is one) longest_ms# (delay of what waits)
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound after a step of the clock,
 --        {consumer that was lost, entries taken of it, …}}.
@@ -36,8 +34,8 @@ local function held_by_others()
   return counts
 end
 
--- Asked of Redis and not of the worker, who may not know yet what an answer lost on the way brought. By the idle time
--- without what this step has claimed and not judged: that is not leased yet.
+-- Redis is asked, not the worker, which may not know yet what a lost answer brought. The idle time leaves out what this
+-- step has claimed and not judged: that is not leased yet.
 local function most_claims_in_flight()
   local most = 0
   for _, row in ipairs(redis.call('XPENDING', queue, group, 'IDLE', lease_idle_ms, '-', '+', 20000, consumer)) do
@@ -69,12 +67,12 @@ if limit == 0 then
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
 wait_ms = math.max(wait_ms, number_of(state[3]) - now)
--- Further away than any interval: foreign hands set it; sweep now.
+-- Further away than any interval, so foreign hands set it: sweep now.
 if wait_ms > 0 and wait_ms <= hold_ms then
   return {{}, wait_ms, now, 0, {}}
 end
 
--- Looked at before any write, since it may be a foreign key.
+-- Read before any write, since it may be a foreign key.
 redis.call('HLEN', entries)
 local held_before = held_by_others()
 local cursor, ids, looked_at = state[1] or '0-0', {}, 0
@@ -82,7 +80,7 @@ repeat
   local wanted = limit - #ids
   local reply = redis.pcall('XAUTOCLAIM', queue, group, consumer, window_ms, cursor, 'COUNT', wanted, 'JUSTID')
   if reply.err and cursor ~= '0-0' then
-    -- No id: foreign hands set it. Begin anew.
+    -- No id, so foreign hands set it: begin anew.
     reply = redis.call('XAUTOCLAIM', queue, group, consumer, window_ms, '0-0', 'COUNT', wanted, 'JUSTID')
   elseif reply.err then
     return reply
@@ -114,7 +112,7 @@ for _, id in ipairs(ids) do
     if claims > 1 then
       most_claims = most_claims or most_claims_in_flight()
     end
-    -- What has more is not begun but buried.
+    -- An entry with more tries is not begun but buried.
     if claims > 1 and claims <= last_claims then
       local most = math.max(most_claims, claims)
       is_passed_over = most_claims > 1 and most >= last_claims

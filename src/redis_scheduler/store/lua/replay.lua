@@ -24,7 +24,7 @@ for at = first, #ARGV, width do
   elseif record ~= expected then
     letter = 'C'
   else
-    -- Behind the first reads, since a foreign key may refuse those.
+    -- After the first reads, since a foreign key may refuse those.
     if replayed == 0 then
       remember(writer, batch, '', expiry_s)
     end

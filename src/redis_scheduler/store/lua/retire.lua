@@ -1,4 +1,4 @@
--- retire: delete consumers that are gone: idle long enough and with nothing pending, both looked at in one step, since
+-- retire: delete consumers that are gone: idle long enough, with nothing pending. One script looks and deletes, since
 -- deleting a consumer drops its pending entries.
 -- KEYS   queue
 -- ARGV   group waiting idle_ms# (the least) only (the one consumer to look at; '' for all)
@@ -8,7 +8,7 @@
 -- Full   it only removes.
 --- names
 
--- Without the group this fails here: of a queue that is missing XINFO would not say that its group is.
+-- Without the group this fails here: XINFO of a missing queue would not say that the group is missing.
 redis.call('XPENDING', queue, group)
 local retired = 0
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', queue, group)) do

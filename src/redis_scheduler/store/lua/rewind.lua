@@ -1,13 +1,13 @@
--- rewind: after a step back of Redis' clock, one part a call: start the leases again that would not end until the clock has
--- caught up, then move what was deferred before the step back by the step. Deferred is what stands in `due` for later than
--- its own due time; all else keeps the time that its client was told. Where the rewind stands is kept in Redis, so all
--- workers together make one.
+-- rewind: after a step back of Redis' clock, one part a call: start the leases again that would not end until the clock
+-- has caught up, then move tasks that were deferred before the step back by the step. Deferred are tasks that stand in
+-- `due` for later than their own due time; all others keep the time that their client was told. Redis keeps where the
+-- rewind stands, so all workers together make one.
 -- KEYS   queue due tasks sweep bell
 -- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at)
 --        delay_ms# (the longest of a retry: what may have been asked for since the step is left alone)
 --        spread_ms# (how much longer anything is deferred) limit# room# (bytes of records)
--- Returns {the step (ms) in the first call of a rewind, else 0; how many leases were started or tasks moved; 1 if there is
---        more}.
+-- Returns {the step (ms) in the first call of a rewind, else 0; how many leases were started or tasks moved; 1 if there
+--        is more}.
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
@@ -35,8 +35,8 @@ local function start_leases(from_id)
   return #rows == limit and '(' .. rows[limit][1], count
 end
 
--- `passed` are behind the first that may be concerned and have been looked at: what is moved may come to stand before it.
--- Returns how many are passed, or nothing where there are no more.
+-- `passed` are the tasks behind the first one concerned that have been looked at: a task that moves may come to stand
+-- before them. Returns how many are passed, or nothing if there are no more.
 local function move_deferred(step_ms, from_ms, passed)
   local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
   local first = redis.call('ZCOUNT', due, '-inf', string.format('(%.0f', from_ms)) + passed
@@ -52,7 +52,7 @@ local function move_deferred(step_ms, from_ms, passed)
       has_more = true
       break
     end
-    -- Put in front of each record by the script that wrote it.
+    -- The script that wrote the record put its due time in front.
     local due_ms = string.match(redis.call('HGET', tasks, key) or '', '^{"due":(%d+)')
     if due_ms and until_ms > tonumber(due_ms) and until_ms > now + delay_ms then
       until_ms = until_ms - step_ms

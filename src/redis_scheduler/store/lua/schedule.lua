@@ -34,7 +34,7 @@ for at = first, #ARGV, width do
   end
 end
 
--- What a foreign key refuses is undone. `due` was looked at, and XADD came before all else.
+-- If a foreign key refuses a write, the task is taken out again. `due` was read, and XADD came before all else.
 local function refused(reply)
   for i = 1, #queued, 2 do
     redis.call('XDEL', queue, queued[i + 1])

@@ -1,13 +1,13 @@
--- update: replace records by compare-and-set; with a new delay also the due time, and the attempts start afresh.
--- Whatever was claimed leaves the stream, so that no outcome of a claim that carried the old record counts: no update is
--- lost to it. What is in delivery is queued again at once; what waits, which a worker that lost its lease may yet deliver,
--- waits on in `due`. What is queued keeps its place: its next claim reads the new record.
+-- update: replace records by compare-and-set; with a new delay also the due time, and the attempts start afresh. A
+-- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
+-- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
+-- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record.
 -- KEYS   writer tasks due queue entries failures dead types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time)
 --        due_ms (the one that is kept) type_number#
--- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not found,
---        X dead and a new delay was asked for: replay it.
+-- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not
+--        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
@@ -22,7 +22,7 @@ end
 redis.call('XPENDING', queue, group, '-', '+', 1)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
--- Comes before the first write of a task, and behind its reads, since a foreign key may refuse those.
+-- Before the first write of a task and after its reads, since a foreign key may refuse those.
 local has_begun = false
 local function begin()
   if not has_begun then
@@ -47,7 +47,7 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   local id = redis.call('HGET', entries, key)
   local pending = id and pending_of(queue, group, id)
   local in_delivery = pending and pending[2] ~= waiting
-  -- Refused behind a foreign entry with the last id there is, so it comes before all else.
+  -- Before all else: Redis refuses it behind a foreign entry with the last possible id.
   local anew = in_delivery and delay_ms == '' and redis.call('XADD', queue, '*', 'key', key)
   begin()
   if delay_ms ~= '' then

@@ -1,4 +1,4 @@
--- Redis' clock, in us and in ms. Rounded down to ask what is due, up to say when something shall be: so nothing is ever early.
+-- Redis' clock, in us and in ms. Round down to ask what is due, up to say when something shall be: so nothing is early.
 local function now_us()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]

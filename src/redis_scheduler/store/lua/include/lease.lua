@@ -1,4 +1,4 @@
--- Leases entries that are this consumer's: they are idle for so long from now on.
+-- Leases entries of this consumer: their idle time begins at `idle_ms`.
 local function lease(queue, group, consumer, idle_ms, ids)
   local claim = {'XCLAIM', queue, group, consumer, 0, unpack(ids)}
   claim[#claim + 1] = 'IDLE'

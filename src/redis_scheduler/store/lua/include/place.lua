@@ -1,5 +1,5 @@
--- The place that `entries` names for a task. Where foreign hands wrote what is no id, Redis refuses it: the task stands in no
--- entry then, and the others of the call must not be left half done for it.
+-- The entry that `entries` names for a task. Redis refuses a text that is no id (foreign hands wrote it): then the task
+-- stands in no entry, and the others of the call must not be left half done.
 local function pending_of(queue, group, id)
   local rows = redis.pcall('XPENDING', queue, group, id, id, 1)
   return not rows.err and rows[1] or nil

@@ -1,5 +1,5 @@
--- XCLAIM does not look at the owner, so only what is still pending for this consumer may be leased again: a renewal never
--- steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
+-- XCLAIM does not look at the owner, so only entries still pending for this consumer may be leased again: a renewal
+-- never steals. `lowest` and `highest` of the ids bound the look. Returns the ids that are still this consumer's.
 local function held_of(queue, group, consumer, lowest, highest, ids)
   local pending = {}
   for _, row in ipairs(redis.call('XPENDING', queue, group, lowest, highest, 10000, consumer)) do
