@@ -1,4 +1,4 @@
-"""The hosts of receivers: one name for every spelling, and what a worker knows of each. slots.py decides by it."""
+"""The hosts of receivers: one name for every spelling, and what a worker knows of each. slots.py decides by that."""
 
 import contextlib
 import ipaddress
@@ -14,23 +14,25 @@ from yarl import URL
 from redis_scheduler.task.claim import Claim
 
 HOSTS_MOST = 10_000
-"""Hosts that are remembered, besides those with something here; and spellings."""
+"""At most so many hosts are remembered for which nothing runs or waits, and so many spellings of hosts."""
 
 
 class Kind(IntEnum):
     """What is known of a host."""
 
     WELL = 0
+    """A delivery to it was in time, and it is not slow."""
     NEW = 1
+    """Nothing."""
     ASKED_FOR = 2
-    """Nothing, but that several tasks came for it: it may have steady work."""
+    """Only that several tasks came for it, so it may have steady work."""
     DOUBTFUL = 3
-    """It is slow; or its line went back, and nothing is known since."""
+    """It is slow; or its line went back, and no delivery was in time since."""
 
 
 @dataclass(slots=True, eq=False)
 class Host:
-    """A host, what of it is here, and what its deliveries have told. The slots keep it so."""
+    """A host: the deliveries that run or wait for it, and what earlier ones told of it. Slots keeps it up to date."""
 
     name: str
     kind: Kind = Kind.NEW
@@ -39,20 +41,20 @@ class Host:
     """Whether the log says that it is slow."""
     running: int = 0
     overdue: int = 0
-    """Deliveries that are in their second period, or later."""
+    """Deliveries that run in their second period, or a later one."""
     in_time: int = 0
     period: int = 0
-    """How many were in time in this period."""
+    """The last period in which deliveries were in time, and how many were."""
     lags_from: int = 0
     lagged: int = -1
-    """The periods, from the first in a row to the last, with more overdue than in time."""
+    """The first and the last period of a row, each with more deliveries overdue than in time."""
     well_at: float = -math.inf
-    """When a delivery last was in time."""
+    """When a delivery was in time last."""
     line: deque[Claim] = field(default_factory=deque)
     returns_at: float = 0
     """When the last of its surplus comes back, while it holds slots."""
     key: str = ""
-    """Of the task that came last."""
+    """The key of the task that came last."""
 
 
 class Hosts:
@@ -68,7 +70,7 @@ class Hosts:
         host = self._newer.get(name)
         if host is None:
             if len(self._newer) >= HOSTS_MOST // 2:
-                # Those are forgotten that nothing came for since the last time.
+                # Forget the hosts that nothing came for since this was done last.
                 in_use = {name: host for name, host in self._older.items() if host.running or host.line}
                 self._older, self._newer = in_use | self._newer, {}
             known = self._older.pop(name, None)
@@ -88,7 +90,7 @@ def host_of(origin: str) -> str:
 
 
 def _address(host: str) -> str:
-    """Return an address in the one way to write it; a name as it is."""
+    """Return an address in its canonical form; a name as it is."""
     with contextlib.suppress(OSError, ValueError):
         # As the resolver reads it: 127.1 and 0x7f000001 are addresses too.
         return socket.inet_ntoa(socket.inet_aton(host))
