@@ -31,7 +31,8 @@ from redis_scheduler.process.process import process_name
 from redis_scheduler.process.service import GC_THRESHOLD
 from redis_scheduler.settings import ALL, API
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.writes import NewTask, Writes
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
 from tests.support.service import Client, Process, client_of, serving

@@ -23,7 +23,7 @@ from benchmarks import harness, report
 from benchmarks.meter import Meter, Part
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import ALL, API, WORKER
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS

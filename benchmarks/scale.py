@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report, retries, wave
 from redis_scheduler.settings import API, WORKER
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from tests.support.names import KEYS
 from tests.support.service import Client
 

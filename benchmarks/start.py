@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a 
 
 from benchmarks import harness, report
 from redis_scheduler.settings import API, WORKER
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.redis_process import free_port

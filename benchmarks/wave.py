@@ -13,7 +13,7 @@ from benchmarks import harness, report
 from benchmarks.burst import figure
 from benchmarks.meter import Meter
 from redis_scheduler.settings import WORKER
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS

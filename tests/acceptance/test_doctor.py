@@ -19,8 +19,8 @@ from redis_scheduler.settings import ALL, load
 from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS

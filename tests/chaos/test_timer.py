@@ -17,8 +17,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Argument, Script
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import DEFAULT

@@ -13,8 +13,8 @@ from redis_scheduler.engine.observer import Log, Observer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Policy

@@ -15,8 +15,8 @@ import redis.asyncio
 from redis_scheduler.api import app, bounds, pages, protocol, server
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS

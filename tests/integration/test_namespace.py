@@ -15,8 +15,9 @@ from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import NewTask, Writes
+from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.receiver import Receiver

@@ -2,7 +2,7 @@
 
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.store import Store

@@ -10,8 +10,9 @@ from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, NewTask
+from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail

@@ -9,7 +9,8 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.writes import Change, NewTask
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail

@@ -27,9 +27,9 @@ from redis_scheduler.store.audit import (
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import UNREADABLE
 from redis_scheduler.task.timing import DEFAULT

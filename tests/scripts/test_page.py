@@ -7,9 +7,9 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import NewTask
 from tests.scripts.states import (
     Task,
     ask,

@@ -6,7 +6,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.writes import NewTask
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail

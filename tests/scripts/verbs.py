@@ -7,8 +7,8 @@ from typing import Any
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import NewTask
 from redis_scheduler.task.claim import Entry
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task

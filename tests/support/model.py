@@ -125,6 +125,11 @@ class Model:
             task.enter_queue()
         self.counters["scheduled"] += 1
 
+    def follow(self, key: str, type_name: str | None, tail: bytes, due_ms: int, ttl_ms: int) -> None:
+        """A follow-up is scheduled, but waits in DUE also with a delay of 0."""
+        self.schedule(key, type_name, tail, due_ms, ttl_ms)
+        self.tasks[key].wait_in_due(ttl_ms, due_ms)
+
     def cancel(self, key: str) -> str:
         task = self.tasks[key]
         if task.place == "missing":

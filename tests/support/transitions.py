@@ -16,13 +16,14 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, NewTask
+from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
-from tests.support.model import Model, Modelled
+from tests.support.model import TOLERANCE_MS, Model, Modelled
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 from tests.support.together import Together
@@ -472,16 +473,34 @@ class Example:
 
     async def _settle(self, step: Step) -> None:
         worker, claims = self._chosen(step)
+        follow_ups = self._follow_ups(step)
         for time in range(1 + (step.count == 2)):
             for claim in filter(self.model.is_in, claims):
                 self.taken["settle" if self.model.holds(worker, claim) else "settle late"] += 1
                 # Whatever the model thinks of entries: a success takes nothing away that was updated after its claim.
                 record = decode_record(self.model.tasks[claim.key].record)
                 assert claim.record == record, f"an update of {claim.key} is lost"
-            answers = await self.stores[worker].settle(claims)
+            answers = await self.stores[worker].settle(claims, follow_ups)
             assert answers == self.model.settle(claims)
+            await self._adopt_follow_ups(follow_ups, answers)
             self.taken["settle fenced"] += answers.count(False)
             self.taken["again settle"] += time
+
+    def _follow_ups(self, step: Step) -> dict[int, NewTask]:
+        """What follows the first claim of a step, where it is to be followed and there is room for another task."""
+        if not step.flag or len(self.model.standing("due", "queued", "pending", "dead")) >= ALIVE_MOST:
+            return {}
+        ttl_ms, type_name = (TTL_MS if step.which % 2 else 0), ("mail" if step.who % 2 else None)
+        return {0: NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(type_name), type_name)}
+
+    async def _adopt_follow_ups(self, follow_ups: dict[int, NewTask], answers: Sequence[int]) -> None:
+        for index, task in follow_ups.items():
+            if answers[index]:
+                now_ms = redis_ms(await ask(self.raw, "TIME"))
+                due_ms = int(await ask(self.raw, "ZSCORE", KEYS.due, task.key))
+                assert abs(due_ms - now_ms - task.ttl_ms) < TOLERANCE_MS
+                self.model.follow(task.key, task.type, task.tail, due_ms, task.ttl_ms)
+            self.taken["settle and follow" if answers[index] else "settle fenced alone"] += 1
 
     async def _retry(self, step: Step) -> None:
         delay_ms = 0 if step.who % 3 == 0 else RETRY_DELAY_MS

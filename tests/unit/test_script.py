@@ -21,10 +21,18 @@ LISTS = {
 
 
 def body(name: str) -> str:
-    """A script without its header and comments."""
-    return "\n".join(
-        line for line in (LUA / f"{name}.lua").read_text().splitlines() if not line.lstrip().startswith("-- ")
-    )
+    """A script without its header and comments, and with what it includes behind its names."""
+    text = (LUA / f"{name}.lua").read_text()
+    text = text.replace("--- include follow_ups\n", (LUA / "include/follow_ups.lua").read_text())
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("-- "))
+
+
+LOOPS = (
+    "#ARGV - first",
+    "for at = first, #ARGV do",
+    "for at = first, #ARGV, width do",
+    "for at = last + 1, #ARGV, then_width do",
+)
 
 
 def rows(script: Script) -> dict[str, list[str | None]]:
@@ -45,14 +53,10 @@ def named(script: Script) -> dict[str, str | list[str]]:
 def test_each_name_of_a_header_is_used_and_nothing_is_read_by_its_place(name: str) -> None:
     header, text = Script(name).header, body(name)
     assert header.keys
-    for declared in (*header.keys, *header.arguments, *header.columns):
+    for declared in (*header.keys, *header.arguments, *header.columns, *header.rows["then"]):
         assert re.search(rf"\b{declared}\b", text), declared
-    for line in re.findall(r".*\b(?:KEYS|ARGV\b(?!, width)).*", text):
-        assert (
-            re.search(r"for at = first, #ARGV(, width)? do", line)
-            or LISTS.get(name, "?") in line
-            or "#ARGV - first" in line
-        )
+    for line in re.findall(r".*\b(?:KEYS|ARGV)\b.*", text):
+        assert any(known in line for known in (*LOOPS, LISTS.get(name, LOOPS[0])))
     assert "---" not in re.sub(r"^-- .*", "", Script(name).text, flags=re.MULTILINE)
 
 
@@ -61,6 +65,7 @@ def test_a_call_gives_each_name_once(name: str) -> None:
     script = Script(name)
     given, each = named(script), rows(script)
     keys, arguments = script.bind(KEYS, each, given)
+    assert not script.header.rows["then"] or "then_count" in given
     types = 1 if script.header.is_typed else 0
     assert len(keys) == len(script.header.keys) + types
     lists = 2 * len(script.header.lists)
@@ -95,22 +100,34 @@ def test_types_are_numbered_once_and_their_indexes_stand_behind_the_other_keys()
         "key": ["a", "b", "c", "d"],
         "type": ["mail", None, "bill", "mail"],
     }
-    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g"})
-    assert keys == [
-        *("{x}:queue", "{x}:entries", "{x}:tasks", "{x}:failures", "{x}:counters", "{x}:types"),
-        *("{x}:type:mail", "{x}:type:bill"),
-    ]
+    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g", "then_count": 0})
+    own = ("{x}:queue", "{x}:entries", "{x}:tasks", "{x}:failures", "{x}:counters", "{x}:types", "{x}:due", "{x}:bell")
+    assert keys == [*own, "{x}:type:mail", "{x}:type:bill"]
     rows = ["1-1", "a", 1, "1-2", "b", 0, "1-3", "c", 2, "1-4", "d", 1]
-    assert arguments == ["g", 2, "mail", "bill", *rows]
+    assert arguments == ["g", 0, 2, "mail", "bill", *rows]
+
+    then: dict[str, list[str | int | None]] = {
+        "item": [1, 3],
+        "key": ["e", "f"],
+        "delay_ms": [0, 1],
+        "tail": ["x", "y"],
+        "type": ["sms", "mail"],
+    }
+    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g", "then_count": 2}, then)
+    assert keys == [*own, "{x}:type:mail", "{x}:type:bill", "{x}:type:sms"]
+    assert arguments == ["g", 2, 3, "mail", "bill", "sms", *rows, 1, "e", 0, "x", 3, 3, "f", 1, "y", 1]
+    del then["tail"]
+    with pytest.raises(TypeError, match="settle"):
+        Script("settle").bind(KEYS, each, {"group": "g", "then_count": 2}, then)
 
 
 def test_names_become_locals() -> None:
     text = Script("settle").text
     assert (
-        "local queue, entries, tasks, failures, counters, types = unpack(KEYS, 1, 6)\n"
-        "local group, type_count = ARGV[1], tonumber(ARGV[2])\n"
-        "local function type_of(number) return KEYS[6 + number], ARGV[2 + number] end\n"
-        "local first, width = 3 + type_count, 3\n"
+        "local queue, entries, tasks, failures, counters, types, due, bell = unpack(KEYS, 1, 8)\n"
+        "local group, then_count, type_count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+        "local function type_of(number) return KEYS[8 + number], ARGV[3 + number] end\n"
+        "local first, width, last, then_width = 4 + type_count, 3, #ARGV - 5 * then_count, 5\n"
     ) in text
     assert "  local id, key, type_number = ARGV[at], ARGV[at + 1], ARGV[at + 2]\n" in text
     assert "  local key, type_number = ARGV[at + 1], ARGV[at + 2]\n" in text

@@ -41,8 +41,9 @@ from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFoun
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
-from redis_scheduler.store.writes import CancelAnswer, Change, NewTask, ReplayAnswer, UpdateAnswer, Writes
+from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer, Writes
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import NAMES, changed, with_options
 from redis_scheduler.task.record import (

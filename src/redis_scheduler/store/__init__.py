@@ -5,10 +5,10 @@ of the client library leaves this room.
 
     keys.py, lua/                        every key; one script a transition, whose header says all about it
     script.py, client.py                 scripts as they are sent; calls and resends
-    connection.py, answer.py             connections; what one answer may take
-    answer_shape.py                      what each call's answer must be
-    refusal.py, outage.py, url.py        what an error of Redis means; how loops wait until it is over; REDIS_URL
-    writes.py, claims.py, blocking.py    what the API writes; what workers write; what is waited for: the queue, the bell
+    connection.py, url.py                connections, and REDIS_URL
+    answer.py, answer_shape.py           what one answer may take; what each call's answer must be
+    refusal.py, outage.py, blocking.py   what an error means; how loops wait until it is over, for the queue, and for the bell
+    writes.py, claims.py, new_task.py    what the API writes; what workers write; a task that either enters
     views.py, ledger.py, audit.py        what is read, counted, and repaired
     deployment.py, neighbour.py          who shares this Redis
 

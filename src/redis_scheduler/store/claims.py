@@ -5,15 +5,17 @@ Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twi
 
 import functools
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from redis_scheduler.logs import Events
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
+from redis_scheduler.store.new_task import NewTask, columns_of
 from redis_scheduler.store.script import Column, Script
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
@@ -69,6 +71,9 @@ _RETRIED = {answer.value: answer for answer in RetryAnswer}
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
 SETTLE, RETRY, DEFER, BURY, RELEASE = map(Script, ("settle", "retry", "defer", "bury", "release"))
 RECLAIM, REWIND, RETIRE = map(Script, ("reclaim", "rewind", "retire"))
+
+
+NO_FOLLOW_UPS: Mapping[int, NewTask] = MappingProxyType({})
 
 
 class Claims:
@@ -142,10 +147,16 @@ class Claims:
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
-    async def settle(self, claims: Sequence[Claim]) -> list[bool]:
-        """Forget delivered tasks; return for each whether it took effect: not where the task has left this entry."""
+    async def settle(self, claims: Sequence[Claim], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
+        """Forget delivered tasks; return for each whether it took effect: not where the task has left this entry.
+
+        `follow_ups` are tasks that start where the claim of that index took effect, in the same moment. Their records
+        are part of the call: about `load_bytes` of them at most, so that it takes Redis a millisecond or two.
+        """
         each = _of(claims) | {"type": [claim.record.type for claim in claims]}
-        return await self.client.run(SETTLE, booleans(len(claims)), each, group=GROUP)
+        return await self.client.run(
+            SETTLE, booleans(len(claims)), each, _following(follow_ups), group=GROUP, then_count=len(follow_ups)
+        )
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[RetryAnswer]:
         """Record failed attempts and park their entries until the retry; delays are at most the window."""
@@ -171,13 +182,21 @@ class Claims:
         }
         return await self.client.run(DEFER, booleans(len(failed)), each, group=GROUP, consumer=self.name)
 
-    async def bury(self, failed: Sequence[Unsettled]) -> list[bool]:
-        """Move tasks to the dead letters; return for each whether it took effect."""
+    async def bury(self, failed: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
+        """Move tasks to the dead letters; return for each whether it took effect. `follow_ups`: as for `settle`."""
         each = _of_unsettled(failed) | {
             "newly_failed": [int(item.counts) for item in failed],
             "type": [item.claim.record.type for item in failed],
         }
-        return await self.client.run(BURY, booleans(len(failed)), each, group=GROUP, consumer=self.name)
+        return await self.client.run(
+            BURY,
+            booleans(len(failed)),
+            each,
+            _following(follow_ups),
+            group=GROUP,
+            consumer=self.name,
+            then_count=len(follow_ups),
+        )
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:
         """Give claims back, to be taken by any worker at once; return for each whether it took effect."""
@@ -278,6 +297,12 @@ class Claims:
 def _of(claims: Sequence[Claim]) -> dict[str, Column]:
     """Return the columns by which a script finds the tasks of claims."""
     return {"id": [claim.id for claim in claims], "key": [claim.key for claim in claims]}
+
+
+def _following(follow_ups: Mapping[int, NewTask]) -> dict[str, Column]:
+    if not follow_ups:
+        return {}
+    return {"item": [index + 1 for index in follow_ups]} | columns_of(follow_ups.values())
 
 
 def _of_unsettled(failed: Sequence[Unsettled]) -> dict[str, Column]:

@@ -103,11 +103,12 @@ class RedisClient:
         script: Script,
         read: Callable[[Any], T],
         each: Mapping[str, Column] = MappingProxyType({}),
+        then: Mapping[str, Column] = MappingProxyType({}),
         **named: Argument | Column,
     ) -> Awaitable[T]:
-        """Run a script with the values that its header names; `each` has a column for each name of a row (see
+        """Run a script with the values that its header names; `each` and `then` have a column for each name of a row (see
         script.py)."""
-        return self.script(script, *script.bind(self.keys, each, named), read)
+        return self.script(script, *script.bind(self.keys, each, named, then), read)
 
     async def script(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]

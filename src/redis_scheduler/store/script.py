@@ -5,12 +5,16 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for what c
     -- KEYS   writer tasks due type_index...
     -- ARGV   batch# expiry_s types...
     -- each   key delay_ms (from now on) type_number#
+    -- then   item# key
 
 What stands in parentheses explains. `#` makes a number of it. A name of Keys is that key; any other key is given by the
 caller. `types...` and `type_index...` are the types of the call and their indexes, which a row names by `type_number`
 (0: the default). Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these
 names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that
 begins `at`, or of the columns it names.
+
+`then` are `then_count` rows of another kind behind those of `each`: `last` is where the first kind ends, `then_width`
+the width of the second, and `--- then` becomes its locals. A type stands last in them.
 """
 
 import hashlib
@@ -19,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from itertools import chain
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, cast
 
 from redis_scheduler.store.keys import Keys
@@ -29,7 +34,7 @@ Column = Sequence[Argument | None]
 _LUA = resources.files("redis_scheduler.store") / "lua"
 _INCLUDE = re.compile(r"^--- include (.*)$", re.MULTILINE)
 _NAMES = re.compile(r"^--- names$", re.MULTILINE)
-_ROW = re.compile(r"^( *)--- row\b(.*)$", re.MULTILINE)
+_ROW = re.compile(r"^( *)--- (row|then)\b(.*)$", re.MULTILINE)
 
 
 class Script:
@@ -41,31 +46,39 @@ class Script:
         self.header = header = Header(source)
         text = _INCLUDE.sub(lambda match: "\n".join(_read(f"include/{part}.lua") for part in match[1].split()), source)
         text = _NAMES.sub(lambda _: header.locals(), text)
-        self.text = _ROW.sub(lambda match: match[1] + header.row(match[2].split()), text)
+        self.text = _ROW.sub(lambda match: match[1] + header.row(match[2], match[3].split()), text)
         # SHA-1 is what EVALSHA names scripts by.
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         given = [key for key in header.keys if key not in Keys.__slots__]
         own = header.keys[len(given) :]
         if given + own != header.keys:
             raise ValueError(f"{name}: keys that the caller gives must come first")
-        columns = ["type" if column == "type_number" else column for column in header.columns]
+        columns, following = (
+            ["type" if column == "type_number" else column for column in found] for found in header.rows.values()
+        )
         types = ["types"] if header.is_typed and "type" not in columns else []
         self._given_keys, self._lists, self._types = given, header.lists, types
         self._own_keys, self._arguments = _getter(attrgetter, own), _getter(itemgetter, header.arguments)
-        self._columns = _getter(itemgetter, columns)
+        self._columns, self._following = _getter(itemgetter, columns), _getter(itemgetter, following)
         self._type_at = columns.index("type") if "type" in columns else None
         self._sizes = len(given + header.arguments + header.lists + types), len(columns)
-        self._expected = f"{name}: expected {given + header.arguments + header.lists + types}, and rows of {columns}"
+        self._following_size = len(following)
+        self._expected = f"{name}: expected {given + header.arguments + header.lists + types}, rows of {columns}, then of {following}"
 
     def bind(
-        self, keys: Keys, each: Mapping[str, Column], named: Mapping[str, Any]
+        self,
+        keys: Keys,
+        each: Mapping[str, Column],
+        named: Mapping[str, Any],
+        then: Mapping[str, Column] = MappingProxyType({}),
     ) -> tuple[list[str], list[Argument]]:
-        """Return a call's KEYS and ARGV. `each` has a column for each name of a row, and the types' names as `type`.
+        """Return a call's KEYS and ARGV. `each` has a column for each name of a row, and the types' names as `type`; so has
+        `then`, empty where no row of its kind follows.
 
         Raises TypeError for a name that is missing or that the header does not have, ValueError for columns of
         different lengths.
         """
-        if (len(named), len(each)) != self._sizes:
+        if (len(named), len(each)) != self._sizes or (then and len(then) != self._following_size):
             raise TypeError(self._expected)
         try:
             redis_keys = [*self._own_keys(keys)]
@@ -76,10 +89,17 @@ class Script:
                 _add_types(keys, named[name], redis_keys, arguments)
             if each:
                 columns = [*self._columns(each)]
+                following = [*self._following(then)] if then else []
                 if self._type_at is not None:
-                    types, columns[self._type_at] = _numbered(columns[self._type_at])
+                    names = columns[self._type_at]
+                    types, numbers = _numbered([*names, *following[-1]] if following else names)
+                    columns[self._type_at] = numbers[: len(names)]
+                    if following:
+                        following[-1] = numbers[len(names) :]
                     _add_types(keys, types, redis_keys, arguments)
                 arguments += chain.from_iterable(zip(*columns, strict=True))
+                if following:
+                    arguments += chain.from_iterable(zip(*following, strict=True))
             for name in self._lists:
                 arguments += named[name]
         except KeyError as missing:
@@ -120,26 +140,36 @@ class Header:
     def __init__(self, source: str) -> None:
         self.keys = self._declared(source, "KEYS")
         arguments = self._declared(source, "ARGV")
-        columns = self._declared(source, "each")
+        rows = {"row": self._declared(source, "each"), "then": self._declared(source, "then")}
         self.is_typed = "types..." in arguments
-        self._numbers = {name[:-1] for name in arguments + columns if name.endswith("#")}
+        self._numbers = {
+            kind: {name[:-1] for name in names if name.endswith("#")} for kind, names in {"": arguments, **rows}.items()
+        }
         self.keys = [name for name in self.keys if name != "type_index..."]
         self.arguments = [name.rstrip("#") for name in arguments if not name.endswith("...")]
         self.lists = [name[:-3] for name in arguments if name.endswith("...") and name != "types..."]
-        self.columns = [name.rstrip("#") for name in columns]
+        self.rows = {kind: [name.rstrip("#") for name in names] for kind, names in rows.items()}
 
     @staticmethod
     def _declared(source: str, word: str) -> list[str]:
         declared = re.search(rf"^-- {word}   (.*(?:\n--        .*)*)", source, re.MULTILINE)
         return re.sub(r"\([^()]*\)|\n-- ", " ", declared[1]).split() if declared else []
 
-    def _value(self, name: str, at: str) -> str:
-        return f"tonumber(ARGV[{at}])" if name in self._numbers else f"ARGV[{at}]"
+    @property
+    def columns(self) -> list[str]:
+        """The names in a row of `each`."""
+        return self.rows["row"]
+
+    def _value(self, kind: str, name: str, at: str) -> str:
+        return f"tonumber(ARGV[{at}])" if name in self._numbers[kind] else f"ARGV[{at}]"
 
     def locals(self) -> str:
         """Return the Lua that binds the names of KEYS and ARGV."""
         lines = [f"local {', '.join(self.keys)} = unpack(KEYS, 1, {len(self.keys)})"]
-        names, values = list(self.arguments), [self._value(name, str(at)) for at, name in enumerate(self.arguments, 1)]
+        names, values = (
+            list(self.arguments),
+            [self._value("", name, str(at)) for at, name in enumerate(self.arguments, 1)],
+        )
         first = str(len(names) + 1)
         if self.is_typed:
             names.append("type_count")
@@ -151,14 +181,18 @@ class Header:
             first = f"{len(names) + 1} + type_count"
         if names:
             lines.insert(1, f"local {', '.join(names)} = {', '.join(values)}")
-        if self.columns:
+        if self.rows["then"]:
+            width, then_width = len(self.columns), len(self.rows["then"])
+            bounds = f"{first}, {width}, #ARGV - {then_width} * then_count, {then_width}"
+            lines.append(f"local first, width, last, then_width = {bounds}")
+        elif self.columns:
             lines.append(f"local first, width = {first}, {len(self.columns)}")
         elif self.lists:
             lines.append(f"local first = {first}")
         return "\n".join(lines)
 
-    def row(self, wanted: Sequence[str]) -> str:
+    def row(self, kind: str, wanted: Sequence[str]) -> str:
         """Return the Lua that binds the columns of the row that begins `at`; all of them where none is named."""
-        places = {name: f"at + {place}" if place else "at" for place, name in enumerate(self.columns)}
-        names = list(wanted) or self.columns
-        return f"local {', '.join(names)} = {', '.join(self._value(name, places[name]) for name in names)}"
+        places = {name: f"at + {place}" if place else "at" for place, name in enumerate(self.rows[kind])}
+        names = list(wanted) or self.rows[kind]
+        return f"local {', '.join(names)} = {', '.join(self._value(kind, name, places[name]) for name in names)}"

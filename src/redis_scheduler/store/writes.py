@@ -6,27 +6,18 @@ Each writer numbers its batches of a verb, so that a resend is not applied twice
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
-from redis_scheduler.store.script import Argument, Column, Script
+from redis_scheduler.store.new_task import NewTask, columns_of
+from redis_scheduler.store.script import Column, Script
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Enum)
-
-
-@dataclass(slots=True)
-class NewTask:
-    """A task to schedule: its new key, delay, record less the due time, and type (None: the default)."""
-
-    key: str
-    ttl_ms: int
-    tail: bytes
-    type: str | None
 
 
 @dataclass(slots=True)
@@ -88,7 +79,7 @@ class Writes:
         script: Script,
         read: Callable[[bytes], T],
         each: Mapping[str, Column] = {},
-        **named: Argument | Column,
+        **named: Any,
     ) -> T:
         verb = script.name
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
@@ -107,13 +98,7 @@ class Writes:
 
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
         """Enter new tasks; return when each is due, in Redis' ms."""
-        each: dict[str, Column] = {
-            "key": [task.key for task in tasks],
-            "delay_ms": [task.ttl_ms for task in tasks],
-            "tail": [task.tail for task in tasks],
-            "type": [task.type for task in tasks],
-        }
-        now_ms = await self._write(SCHEDULE, time_ms, each)
+        now_ms = await self._write(SCHEDULE, time_ms, columns_of(tasks))
         return [now_ms + task.ttl_ms for task in tasks]
 
     async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> list[CancelAnswer]:

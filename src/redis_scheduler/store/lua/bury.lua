@@ -1,18 +1,21 @@
 -- bury: give a task up; its record and last failure stay among the dead letters.
--- KEYS   queue entries failures counters dead types type_index...
--- ARGV   group consumer types...
+-- KEYS   queue entries failures counters dead types tasks due bell type_index...
+-- ARGV   group consumer then_count# types...
 -- each   id (of the entry) key attempts# (seen at the claim) newly_failed# (1 if an attempt failed just now; 0: none was made)
 --        failure (JSON) type_number#
--- Returns per task 1 buried, 0 fenced.
--- Bounds 200 tasks a call, some ten commands each.
+-- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time) type_number#
+-- Returns per task 1 buried, 0 fenced. What follows it is entered if it was buried, and only then.
+-- Bounds 200 tasks a call, some ten commands each, and as many follow-ups: their records come with the call.
 -- Twice  the entry is gone: 0.
--- Full   where it refuses ZADD, XDEL of nothing is the first write.
---- include clock fence types foreign
+-- Full   where it refuses ZADD, XDEL of nothing is the first write; follow-ups come behind it.
+--- include clock fence types bell foreign
 --- names
+--- include follow_ups
 local now = now_ms(math.floor)
 
-local answer, died, failed = {}, 0, 0
-for at = first, #ARGV, width do
+local answer, died, failed, has_ended = {}, 0, 0, {}
+look_before_follow_ups()
+for at = first, last, width do
   --- row
   if holds(queue, entries, failures, group, consumer, id, key, attempts) then
     -- Before what is taken out, since a foreign key may refuse it.
@@ -31,6 +34,7 @@ for at = first, #ARGV, width do
     died = died + 1
     failed = failed + newly_failed
     answer[#answer + 1] = 1
+    has_ended[#answer] = true
   else
     answer[#answer + 1] = 0
   end
@@ -40,5 +44,8 @@ if died > 0 then
   if failed > 0 then
     add_to_counter(counters, 'failed', failed)
   end
+end
+if then_count > 0 then
+  enter_follow_ups(has_ended)
 end
 return answer

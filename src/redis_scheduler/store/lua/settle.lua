@@ -1,21 +1,28 @@
 -- settle: forget delivered tasks, at most a few hundred a call. A success is a success, whoever owns the entry by now:
 -- the fence is only that the task is still in this entry.
--- KEYS   queue entries tasks failures counters types type_index...
--- ARGV   group types...
+-- KEYS   queue entries tasks failures counters types due bell type_index...
+-- ARGV   group then_count# types...
 -- each   id (of the entry) key type_number
--- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before.
--- Bounds 200 tasks a call, some four commands each.
--- Twice  the second time the entry is gone: 0, nothing is counted again.
--- Full   XACK is the first write.
---- include types foreign
+-- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time) type_number#
+-- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before. What follows it is entered if it
+--        was settled, and only then.
+-- Bounds 200 tasks a call, some four commands each, and as many follow-ups: their records come with the call.
+-- Twice  the second time the entry is gone: 0, nothing is counted or entered again.
+-- Full   XACK is the first write; follow-ups come behind it.
+--- include clock types bell foreign
 --- names
+--- include follow_ups
 
-local answer, ids, keys, typed = {}, {}, {}, {}
-for at = first, #ARGV, width do
+local answer, ids, keys, typed, is_met, has_ended = {}, {}, {}, {}, {}, {}
+for at = first, last, width do
   --- row
   local is_in_entry = redis.call('HGET', entries, key) == id
   answer[#answer + 1] = is_in_entry and 1 or 0
   if is_in_entry then
+    if then_count > 0 then
+      has_ended[#answer] = not is_met[key]
+      is_met[key] = true
+    end
     ids[#ids + 1] = id
     keys[#keys + 1] = key
     if type_number ~= '0' then
@@ -27,9 +34,10 @@ if #ids == 0 then
   return answer
 end
 
+look_before_follow_ups()
 redis.call('XACK', queue, group, unpack(ids))
 redis.call('XDEL', queue, unpack(ids))
--- What stands twice in a call is counted once.
+-- What stands twice in a call is counted once, and followed once.
 local delivered = redis.call('HDEL', entries, unpack(keys))
 remove_from_hash(tasks, unpack(keys))
 remove_from_hash(failures, unpack(keys))
@@ -39,4 +47,7 @@ for _, at in ipairs(typed) do
   remove_from_type(types, index, name, key)
 end
 add_to_counter(counters, 'delivered', delivered)
+if then_count > 0 then
+  enter_follow_ups(has_ended)
+end
 return answer
