@@ -9,9 +9,9 @@ import pytest
 import uvloop
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.observer import Log, Observer
-from redis_scheduler.engine.worker import Worker
-from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
@@ -33,13 +33,12 @@ async def working(
     timing: Timing = DEFAULT,
     timeout_s: float = 5,
     observer: Observer | None = None,
-) -> AsyncIterator[Worker]:
-    """A worker that retries twice, a second after a failure."""
+) -> AsyncIterator[Engine]:
+    """An engine that retries twice, a second after a failure."""
     reader = QueueReader(client, store.name, timing)
     async with Deliverer("test-token", timeout_s) as deliverer:
-        yield Worker(
-            store, reader, deliverer, Policy(2, 1000), Outage(), concurrency, timing, observer or Log("test-token")
-        )
+        log = observer or Log("test-token")
+        yield Engine(store, reader, Bell(client), deliverer, Policy(2, 1000), concurrency, Outage(), timing, log)
     await reader.aclose()
 
 
@@ -55,8 +54,8 @@ def timing() -> Timing:
 
 
 @pytest.fixture
-async def worker(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Worker]:
-    """A worker of five slots."""
+async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Engine]:
+    """An engine of five slots."""
     async with working(client, store, CONCURRENCY, timing) as made:
         yield made
 

@@ -9,14 +9,12 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.reclaimer import Reclaimer
-from redis_scheduler.engine.worker import Worker
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.claims import RetryAnswer
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import CONCURRENCY, TIMING, schedule
@@ -39,16 +37,16 @@ async def claimed(client: RedisClient, name: str, count: int) -> list[Entry]:
     return entries
 
 
-async def stopped(worker: Worker, grace_s: float = 10) -> None:
+async def stopped(engine: Engine, grace_s: float = 10) -> None:
     """Run a worker whose stop is set: it finishes what it has."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     stop.set()
     async with asyncio.timeout(20):
-        await worker.run(stop, hurry, grace_s)
+        await engine.deliver(stop, hurry, grace_s)
 
 
 async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 4)
     entries = await claimed(client, store.name, 4)
@@ -61,62 +59,62 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
         return found
 
     with patch.object(store, "load", slow_load):
-        loading = asyncio.create_task(worker.intake.take(entries))
+        loading = asyncio.create_task(engine.intake.take(entries))
         await asyncio.sleep(0.05)
-        recovering = asyncio.create_task(worker.intake.recover())
+        recovering = asyncio.create_task(engine.intake.recover())
         await asyncio.sleep(0.05)
         may_load.set()
         await asyncio.gather(loading, recovering)
     await wait_until(lambda: len(receiver.arrivals) == 4, "all were delivered")
-    await stopped(worker)
+    await stopped(engine)
     assert set(receiver.times_by_key.values()) == {1}
     assert len(receiver.arrivals) == 4
 
 
 async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_stranded(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
-    await worker.intake.take(entries)
+    await engine.intake.take(entries)
     await wait_until(lambda: receiver.arrivals, "the first attempt is under way")
     # Another took it over meanwhile, failed it and parked it; now it comes back here.
     await raw.hset(KEYS.failures, key, '1 {"error":"by another"}')
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [key]
-    await worker.intake.take(reclaimed)
+    await engine.intake.take(reclaimed)
     receiver.may_answer.set()
-    await stopped(worker)
+    await stopped(engine)
     assert await pending(raw) == []
     assert await raw.hget(KEYS.counters, "delivered") == b"1"
-    assert worker._slots.free == CONCURRENCY
+    assert engine.slots.free == CONCURRENCY
 
 
 async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_with_that_answer(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.statuses = [503, 200]
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
-    await worker.intake.take(entries)
-    await wait_until(lambda: worker._outcomes.failed, "the attempt has failed")
+    await engine.intake.take(entries)
+    await wait_until(lambda: engine.outcomes.failed, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
-    assert await store.retry([failed for _, failed in worker._outcomes.failed]) == [1]
+    assert await store.retry([failed for _, failed in engine.outcomes.failed]) == [1]
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
-    await worker.intake.take(reclaimed)
-    taking = asyncio.create_task(worker.intake.take_early_once())
-    await worker._outcomes.write()
+    await engine.intake.take(reclaimed)
+    taking = asyncio.create_task(engine.intake.take_early_once())
+    await engine.outcomes.write()
     await asyncio.wait_for(taking, 2)
     await wait_until(lambda: len(receiver.arrivals) == 2, "the retry is delivered, and waits for no renewal", 2)
     assert [(arrival.key, arrival.attempt) for arrival in receiver.arrivals] == [(key, 1), (key, 2)]
-    await stopped(worker)
+    await stopped(engine)
 
 
 async def test_a_load_that_times_out_is_followed_by_smaller_ones(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 40)
     await claimed(client, store.name, 40)
@@ -131,42 +129,42 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
     with patch.object(store, "load", narrow_load):
         for _ in range(20):
             with contextlib.suppress(StoreUnavailable):
-                await worker.intake.recover()
+                await engine.intake.recover()
         await wait_until(lambda: len(receiver.arrivals) == 40, "all were delivered")
     assert sizes[:4] == [40, 40, 12, 24]
-    await stopped(worker)
+    await stopped(engine)
 
 
 async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 2)
     entries = await claimed(client, store.name, CONCURRENCY + 1)
-    await worker.intake.take(entries)
+    await engine.intake.take(entries)
     await raw.xclaim(KEYS.queue, keys.GROUP, "another", 0, [entries[-1].id], justid=True)
     renew = store.renew
 
     async def slow_renew(ids: list[str]) -> set[str]:
         held = await renew(ids)
-        await worker.intake.take(await claimed(client, store.name, 1))
+        await engine.intake.take(await claimed(client, store.name, 1))
         return held
 
     with patch.object(store, "renew", slow_renew):
-        await worker.renew()
+        await engine.worker.renew(store)
     receiver.may_answer.set()
     await wait_until(lambda: len(receiver.arrivals) == CONCURRENCY + 1, "the rest arrives")
-    await stopped(worker)
+    await stopped(engine)
     assert entries[-1].key not in receiver.times_by_key
 
 
 async def test_a_stop_gives_back_what_it_was_never_told_of(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 300)
     await claimed(client, store.name, 300)
-    with patch.object(worker.intake, "recover"):
-        await stopped(worker)
+    with patch.object(engine.intake, "recover"):
+        await stopped(engine)
     rows = await pending(raw)
     assert {(row["consumer"], row["times_delivered"]) for row in rows} == {(b"waiting", 0)}
     assert len(rows) == 300
@@ -174,7 +172,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
 
 
 async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     # More than a recovery looks for.
     for _ in range(3):
@@ -183,38 +181,38 @@ async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of
     expected = await schedule(store, receiver.url, 1)
     await claimed(client, store.name, 451)
     for _ in range(3):
-        await worker.intake.recover()
+        await engine.intake.recover()
     await wait_until(lambda: list(receiver.times_by_key) == expected, "it is delivered")
-    await stopped(worker)
+    await stopped(engine)
     assert await pending(raw) == []
     assert await raw.hget(KEYS.counters, "lost") == b"450"
     assert await raw.xinfo_consumers(KEYS.queue, keys.GROUP) == []
 
 
 async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY)
-    await worker.intake.take(await claimed(client, store.name, CONCURRENCY))
-    reclaimer = Reclaimer(store, worker, Outage())
+    await engine.intake.take(await claimed(client, store.name, CONCURRENCY))
+    reclaimer = engine.reclaimer
     await reclaimer.run_once()
     first = int(await raw.hget(KEYS.sweep, "seen_ms") or 0)
     await asyncio.sleep(0.002)
     assert await reclaimer.run_once() > 0
     assert int(await raw.hget(KEYS.sweep, "seen_ms") or 0) > first
-    assert worker._slots.free == 0
+    assert engine.slots.free == 0
     receiver.may_answer.set()
-    await stopped(worker)
+    await stopped(engine)
 
 
 async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothing_unsettled(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 3)
-    running = asyncio.create_task(worker.run(asyncio.Event(), asyncio.Event(), 10))
+    running = asyncio.create_task(engine.deliver(asyncio.Event(), asyncio.Event(), 10))
     await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
-    with patch.object(worker._deliverer, "attempt", side_effect=ZeroDivisionError):
+    with patch.object(engine.worker._deliverer, "attempt", side_effect=ZeroDivisionError):
         await schedule(store, receiver.url)
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(running, 10)
@@ -224,26 +222,26 @@ async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothi
 
 
 async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leases_are_renewed(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 2)
     mine, gone = await claimed(client, store.name, 2)
-    worker.holdings.renewed_at -= DEFAULT.lease_ms / 1000
-    await worker.intake.take([mine, gone])
-    assert worker.reclaimable_slots == 0
-    assert worker._slots.free == CONCURRENCY - 2, "both stand in line"
+    engine.holdings.renewed_at -= DEFAULT.lease_ms / 1000
+    await engine.intake.take([mine, gone])
+    assert engine.intake.reclaimable == 0
+    assert engine.slots.free == CONCURRENCY - 2, "both stand in line"
     # While it stood still another took one, and delivered it.
     await raw.xclaim(KEYS.queue, keys.GROUP, "another", 0, [gone.id], justid=True)
-    await worker.renew()
+    await engine.worker.renew(store)
     await wait_until(lambda: receiver.arrivals, "what is still its own begins")
-    await stopped(worker)
+    await stopped(engine)
     assert list(receiver.times_by_key) == [mine.key]
-    assert worker.reclaimable_slots == 0
+    assert engine.intake.reclaimable == 0
 
 
 @pytest.mark.parametrize("timing", [replace(TIMING, batch_limit=2)])
 async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_they_are(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
     can_write, retry = asyncio.Event(), store.retry
@@ -254,14 +252,14 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
     async def waits() -> bool:
         is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
-        return len(worker._outcomes.failed) >= 4 and not is_blocked and not worker.holdings.has_room.is_set()
+        return len(engine.outcomes.failed) >= 4 and not is_blocked and not engine.holdings.has_room.is_set()
 
     receiver.status = 503
     await schedule(store, receiver.url, CONCURRENCY)
     stop = asyncio.Event()
     with patch.object(store, "retry", slow_retry):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             await wait_until(waits, "the claim loop waits")
             [key] = await schedule(store, receiver.url)
             receiver.status = 200
@@ -271,7 +269,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
 
 async def test_where_more_is_stuck_than_there_are_slots_the_sweep_takes_nothing(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker._slots, "stuck", CONCURRENCY + 1)
-    assert worker.reclaimable_slots == 0
+    monkeypatch.setattr(engine.slots, "stuck", CONCURRENCY + 1)
+    assert engine.intake.reclaimable == 0

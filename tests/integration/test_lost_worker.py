@@ -3,11 +3,9 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.observer import Log
-from redis_scheduler.engine.reclaimer import Reclaimer
-from redis_scheduler.engine.worker import Worker
 from redis_scheduler.store import keys
-from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import schedule
 from tests.support.names import KEYS
@@ -30,14 +28,14 @@ def lost_workers(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 
 async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
-    worker: Worker,
+    engine: Engine,
     store: Store,
     raw: redis.asyncio.Redis,
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    log = Log("")
-    swept = Reclaimer(store, worker, Outage(), observer=log)
+    log, swept = engine.intake._observer, engine.reclaimer
+    assert isinstance(log, Log)
     # No more than one sweep may take with five slots.
     await lost_by(raw, store, receiver, 3, "host-1-a")
     await lost_by(raw, store, receiver, 1, "host-2-b")
@@ -54,9 +52,9 @@ async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
 
 
 async def test_a_retry_and_what_is_its_own_is_no_lost_worker(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in (keys.WAITING, store.name):
         await lost_by(raw, store, receiver, 1, name)
-    await Reclaimer(store, worker, Outage(), observer=Log("")).run_once()
+    await engine.reclaimer.run_once()
     assert lost_workers(caplog) == []

@@ -8,10 +8,8 @@ import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler.engine.observer import Observer
-from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.retry import Decision, Transition
@@ -74,17 +72,17 @@ async def test_each_fate_of_a_task_is_told_once(
         return web.Response(status=200 if request.headers["Schedule-Key"] == delivered else 503)
 
     receiver.behaviour = answer
-    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker:
-        attempt = worker._deliverer.attempt
+    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as engine:
+        attempt = engine.worker._deliverer.attempt
 
         async def attempt_but_one(claim: Claim) -> Outcome:
             if claim.key == unbegun and not recorder.of(unbegun)[1:]:
                 return Outcome("no sockets", None, 0, is_local=True)
             return await attempt(claim)
 
-        with patch.object(worker._deliverer, "attempt", attempt_but_one):
+        with patch.object(engine.worker._deliverer, "attempt", attempt_but_one):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+                tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
                 await wait_until(lambda: len(recorder.told) >= 10, "each has come to its end")
                 stop.set()
     assert recorder.of(delivered) == [("began", 0), ("delivered", 200)]
@@ -104,12 +102,12 @@ async def test_a_stop_tells_what_it_waits_for_and_what_it_gives_back(
     await schedule(store, receiver.url, 2)
     recorder, stop = Recorder(), asyncio.Event()
     async with (
-        working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker,
+        working(client, store, CONCURRENCY, TIMING, observer=recorder) as engine,
         asyncio.TaskGroup() as tasks,
     ):
-        tasks.create_task(worker.run(stop, asyncio.Event(), 0.1))
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 0.1))
         await wait_until(lambda: receiver.in_flight == 2, "both are under way")
-        await Reclaimer(store, worker, Outage(), observer=recorder).run_once()
+        await engine.reclaimer.run_once()
         stop.set()
     assert [told for told in recorder.told if told[0] != "began"] == [
         ("swept", {}),
@@ -124,10 +122,10 @@ async def test_a_stop_that_cannot_write_tells_how_many_deliveries_come_again(
     receiver.may_answer.clear()
     await schedule(store, receiver.url, 2)
     recorder, stop = Recorder(), asyncio.Event()
-    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as worker:
+    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as engine:
         with patch.object(store, "release", side_effect=StoreUnavailable):
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(worker.run(stop, asyncio.Event(), 0.1))
+                tasks.create_task(engine.deliver(stop, asyncio.Event(), 0.1))
                 await wait_until(lambda: receiver.in_flight == 2, "both are under way")
                 stop.set()
     assert recorder.told[-1] == ("stopped without Redis", 2)

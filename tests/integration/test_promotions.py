@@ -13,13 +13,11 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.engine.reclaimer import Reclaimer
-from redis_scheduler.engine.worker import Worker
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
-from redis_scheduler.store.claims import Promotion, Sweep
+from redis_scheduler.store.claims import Claims, Promotion, Sweep
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -38,8 +36,8 @@ SLOW_ONES = 83
 
 
 @pytest.fixture
-async def worker(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Worker]:
-    """A worker that may take ten of its hundred slots with promotions."""
+async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Engine]:
+    """An engine that may take ten of its hundred slots with promotions."""
     async with working(client, store, CONCURRENCY, timing) as made:
         yield made
 
@@ -52,46 +50,46 @@ async def overdue(store: Store, webhook: str, count: int) -> list[str]:
 
 
 async def test_what_comes_due_begins_without_a_claim_of_its_own(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     expected = await overdue(store, receiver.url, 2)
-    assert (await worker.promote()).moved == 2
+    assert (await engine.intake.promote()).moved == 2
     await wait_until(lambda: len(receiver.arrivals) == 2, "both arrive")
-    await stopped(worker)
+    await stopped(engine)
     assert receiver.times_by_key == dict.fromkeys(expected, 1)
     assert await pending(raw) == []
 
 
-async def count_claimed(worker: Worker, store: Store, webhook: str) -> int:
+async def count_claimed(engine: Engine, store: Store, webhook: str) -> int:
     """Promote a task that is due; return how many were claimed with it."""
     await overdue(store, webhook, 1)
-    promotion = await worker.promote()
+    promotion = await engine.intake.promote()
     assert promotion.moved == 1
     return len(promotion.claims)
 
 
 async def test_one_that_stops_or_stood_still_claims_nothing(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
-    worker.holdings.renewed_at -= DEFAULT.lease_ms / 1000
-    assert await count_claimed(worker, store, receiver.url) == 0
-    await worker.renew()
-    assert await count_claimed(worker, store, receiver.url) == 1
-    await stopped(worker)
-    assert await count_claimed(worker, store, receiver.url) == 0
+    engine.holdings.renewed_at -= DEFAULT.lease_ms / 1000
+    assert await count_claimed(engine, store, receiver.url) == 0
+    await engine.worker.renew(store)
+    assert await count_claimed(engine, store, receiver.url) == 1
+    await stopped(engine)
+    assert await count_claimed(engine, store, receiver.url) == 0
 
 
 async def test_on_a_link_that_takes_one_record_at_a_time_they_claim_nothing_until_a_load_has_come_through(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     with patch.object(store, "promote", side_effect=StoreUnavailable):
         for _ in range(4):
             with pytest.raises(StoreUnavailable):
-                await worker.promote()
-    assert await count_claimed(worker, store, receiver.url) == 0
-    await worker.intake.take(await claimed(client, store.name, 1))
-    assert await count_claimed(worker, store, receiver.url) == 1
-    await stopped(worker)
+                await engine.intake.promote()
+    assert await count_claimed(engine, store, receiver.url) == 0
+    await engine.intake.take(await claimed(client, store.name, 1))
+    assert await count_claimed(engine, store, receiver.url) == 1
+    await stopped(engine)
 
 
 async def waits(raw: redis.asyncio.Redis) -> bool:
@@ -100,38 +98,38 @@ async def waits(raw: redis.asyncio.Redis) -> bool:
 
 
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
         await wait_until(lambda: waits(raw), "the claim waits, for all slots")
         for _ in range(3):
             await overdue(store, receiver.url, SHARE - 1)
             # What there is no share for comes to the claim that waits.
-            await worker.promote()
+            await engine.intake.promote()
         await wait_until(lambda: receiver.in_flight == 3 * (SHARE - 1), "all are under way")
         await overdue(store, receiver.url, 2 * CONCURRENCY)
-        await worker.promote()
+        await engine.intake.promote()
         await asyncio.sleep(0.1)
-        assert len(worker.holdings.claims) <= CONCURRENCY + SHARE
+        assert len(engine.holdings.claims) <= CONCURRENCY + SHARE
         receiver.may_answer.set()
         stop.set()
 
 
 async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     began = 0
     for _ in range(CONCURRENCY // SHARE + 2):
         await overdue(store, receiver.url, SHARE + 1)
-        began += len((await worker.promote()).claims)
+        began += len((await engine.intake.promote()).claims)
     # The others are kept for retries.
     assert began == ONE_HOST_MOST
     receiver.may_answer.set()
-    await stopped(worker)
+    await stopped(engine)
 
 
 async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_they_leave_is_taken(
@@ -152,14 +150,14 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
     stop = asyncio.Event()
     read = ("XREADGROUP", "GROUP", keys.GROUP, "worker-b", "COUNT", CONCURRENCY, "BLOCK", 5_000)
     async with (
-        working(client, store, CONCURRENCY, timeout_s=60) as worker,
+        working(client, store, CONCURRENCY, timeout_s=60) as engine,
         receiving() as quick,
         asyncio.TaskGroup() as tasks,
     ):
         # Few enough that none of them goes back, and so many that less than a fifth is free when three have ended.
         await schedule(store, receiver.url, SLOW_ONES)
-        tasks.create_task(worker.run(stop, asyncio.Event(), 0))
-        await wait_until(lambda: receiver.in_flight == SLOW_ONES and worker._slots.is_crowded, "it is found to be slow")
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 0))
+        await wait_until(lambda: receiver.in_flight == SLOW_ONES and engine.slots.is_crowded, "it is found to be slow")
 
         async def waits_no_more() -> bool:
             return not await waits(raw)
@@ -171,12 +169,12 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
             await overdue(store, receiver.url, 1)
             other = tasks.create_task(ask(raw, *read, "STREAMS", KEYS.queue, ">"))
             await wait_until(lambda: waits(raw), "another waits for work")
-            promotion = await worker.promote()
+            promotion = await engine.intake.promote()
             assert (promotion.moved > 0, promotion.claims) == (True, [])
             ((_, entries),) = await other
             assert len(entries) == promotion.moved
         await overdue(store, quick.url, 1)
-        await worker.promote()
+        await engine.intake.promote()
         await wait_until(lambda: quick.arrivals, "what no other takes arrives")
         looks, started = await count_reads(raw), time.monotonic()
         await asyncio.sleep(0.2)
@@ -190,7 +188,7 @@ async def count_reads(raw: redis.asyncio.Redis) -> int:
 
 
 async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote, may_answer = store.promote, asyncio.Event()
 
@@ -201,15 +199,15 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
 
     await overdue(store, receiver.url, 3)
     with patch.object(store, "promote", slow_promote):
-        promoting = asyncio.create_task(worker.promote())
+        promoting = asyncio.create_task(engine.intake.promote())
         await wait_until(lambda: pending(raw), "the promotion was applied")
-        await worker.intake.recover()
-        await wait_until(lambda: len(worker._outcomes.delivered) == 3, "what was pending was delivered")
-        await worker._outcomes.write()
-        await worker.intake.take_early()
+        await engine.intake.recover()
+        await wait_until(lambda: len(engine.outcomes.delivered) == 3, "what was pending was delivered")
+        await engine.outcomes.write()
+        await engine.intake.take_early()
         may_answer.set()
         assert len((await promoting).claims) == 3
-    await stopped(worker)
+    await stopped(engine)
     assert set(receiver.times_by_key.values()) == {1}
     assert len(receiver.arrivals) == 3
 
@@ -220,7 +218,7 @@ NO_INTERVAL = replace(TIMING, renew_interval_s=600, recovery_interval_s=600, lea
 
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_renewal(
-    worker: Worker, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = asyncio.Event()
     execute = client._execute
@@ -238,13 +236,13 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
         await stop.wait()
         return []
 
-    monkeypatch.setattr(worker._reader, "claim", claim_nothing)
+    monkeypatch.setattr(engine.intake._reader, "claim", claim_nothing)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+        running = tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
         await asyncio.sleep(0.05)
         await overdue(store, receiver.url, 3)
         monkeypatch.setattr(client, "_execute", lose_one_answer)
-        await worker.promote()
+        await engine.intake.promote()
         await wait_until(lambda: len(receiver.arrivals) == 3, "all arrive")
         stop.set()
         await running
@@ -254,21 +252,21 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
 
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_recovered(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote = store.promote
 
     async def overtaken_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
-        worker.intake.recoveries += 1
+        engine.intake.recoveries += 1
         return promotion
 
     stop = asyncio.Event()
     await overdue(store, receiver.url, 3)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
         with patch.object(store, "promote", overtaken_promote):
-            await worker.promote()
+            await engine.intake.promote()
         await wait_until(lambda: len(receiver.arrivals) == 3, "all arrive")
         stop.set()
     assert set(receiver.times_by_key.values()) == {1}
@@ -276,27 +274,27 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 
 @pytest.mark.parametrize("timing", [replace(TIMING, lease_ms=90, renew_interval_s=0.03)])
 async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote = store.promote
 
     async def late_promote(limit: int, claims: int) -> Promotion:
         promotion = await promote(limit, claims)
         await asyncio.sleep(0.1)
-        worker.holdings.renewed_at = asyncio.get_running_loop().time()
+        engine.holdings.renewed_at = asyncio.get_running_loop().time()
         return promotion
 
     await overdue(store, receiver.url, 3)
     # It is to ask for claims, however long that takes.
-    worker.holdings.renewed_at = asyncio.get_running_loop().time() + 60
+    engine.holdings.renewed_at = asyncio.get_running_loop().time() + 60
     with patch.object(store, "promote", late_promote):
-        assert len((await worker.promote()).claims) == 3
-    assert worker.holdings.claims == {}
-    assert worker.intake.must_recover.is_set()
+        assert len((await engine.intake.promote()).claims) == 3
+    assert engine.holdings.claims == {}
+    assert engine.intake.must_recover.is_set()
 
 
 async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has_seen_what_it_left(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """Nor does what the recovery then loads, for however long, leave room for more than there are slots."""
     load, pending_of, may_list, may_load = store.load, store.pending, asyncio.Event(), asyncio.Event()
@@ -316,8 +314,8 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
     await schedule(store, receiver.url, 3 * CONCURRENCY)
     with patch.object(store, "load", slow_load), patch.object(store, "pending", slow_pending):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
-            await wait_until(lambda: not worker.intake.may_claim.is_set(), "the load of a claim has failed")
+            tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
+            await wait_until(lambda: not engine.intake.may_claim.is_set(), "the load of a claim has failed")
             is_broken = False
             for may_go_on in (may_list, may_load):
                 await asyncio.sleep(0.3)
@@ -330,7 +328,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
 
 @pytest.mark.parametrize("timing", [replace(TIMING, renew_interval_s=0.05, recovery_interval_s=0.05)])
 async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
-    worker: Worker, client: RedisClient, store: Store, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
@@ -347,12 +345,12 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
 
     stop = asyncio.Event()
     await overdue(store, receiver.url, 1)
-    await worker.promote()
+    await engine.intake.promote()
     await schedule(store, receiver.url, 1)
     await claimed(client, store.name, 1)
     with patch.object(store, "load", slow_load), patch.object(store, "renew", counted_renew):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             await wait_until(lambda: renewals > 3, "leases are renewed")
             receiver.may_answer.set()
             stop.set()
@@ -361,11 +359,11 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 @pytest.mark.parametrize("every", [2, 7])
 async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
-    every: int, worker: Worker, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    every: int, engine: Engine, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = client._execute
     calls = renewals = recoveries = promotions = 0
-    recover, renew = worker.intake.recover, worker.renew
+    recover, renew = engine.intake.recover, engine.worker.renew
 
     async def lose_some(*arguments: Argument) -> Any:
         nonlocal calls
@@ -375,10 +373,10 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
             raise ConnectionResetError
         return answer
 
-    async def counted_renew() -> None:
+    async def counted_renew(claims: Claims) -> None:
         nonlocal renewals
         renewals += 1
-        await renew()
+        await renew(claims)
 
     async def counted_recover() -> None:
         nonlocal recoveries
@@ -386,15 +384,15 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
         await recover()
 
     monkeypatch.setattr(client, "_execute", lose_some)
-    monkeypatch.setattr(worker, "renew", counted_renew)
-    monkeypatch.setattr(worker.intake, "recover", counted_recover)
+    monkeypatch.setattr(engine.worker, "renew", counted_renew)
+    monkeypatch.setattr(engine.intake, "recover", counted_recover)
     stop, started = asyncio.Event(), time.monotonic()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
         while promotions < 50 or recoveries < 3:
             promotions += 1
             with contextlib.suppress(StoreUnavailable):
-                await worker.promote()
+                await engine.intake.promote()
             await asyncio.sleep(0.02)
         stop.set()
     assert renewals == 1
@@ -402,7 +400,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 
 
 async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(
-    worker: Worker, client: RedisClient
+    engine: Engine, client: RedisClient
 ) -> None:
     """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError
     there."""
@@ -418,25 +416,25 @@ async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_cl
 
     with patch.object(client, "meet", tell), patch.object(client, "optional", lose_answer):
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run(stop, asyncio.Event(), 10))
+            tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             await is_blocked.wait()
             stop.set()
 
 
-async def test_the_sweep_counts_as_what_may_bring_claims(worker: Worker, store: Store) -> None:
+async def test_the_sweep_counts_as_what_may_bring_claims(engine: Engine, store: Store) -> None:
     reclaim = store.reclaim
 
     async def watched_reclaim(limit: int, retry_delay_ms: int) -> Sweep:
-        assert not worker.intake.no_claims_coming.is_set()
+        assert not engine.intake.no_claims_coming.is_set()
         return await reclaim(limit, retry_delay_ms)
 
     with patch.object(store, "reclaim", watched_reclaim):
-        await Reclaimer(store, worker, Outage()).run_once()
-    assert worker.intake.no_claims_coming.is_set()
+        await engine.reclaimer.run_once()
+    assert engine.intake.no_claims_coming.is_set()
 
 
 async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_under_way(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     promote, is_asked, may_answer = store.promote, asyncio.Event(), asyncio.Event()
@@ -451,13 +449,13 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
         return [row["consumer"] for row in await pending(raw)].count(b"waiting") == 3
 
     await overdue(store, receiver.url, 1)
-    await worker.promote()
+    await engine.intake.promote()
     await wait_until(lambda: receiver.in_flight, "one is under way")
     await overdue(store, receiver.url, 3)
     with patch.object(store, "promote", slow_promote):
-        promoting = asyncio.create_task(worker.promote())
+        promoting = asyncio.create_task(engine.intake.promote())
         await is_asked.wait()
-        stopping = asyncio.create_task(stopped(worker))
+        stopping = asyncio.create_task(stopped(engine))
         await asyncio.sleep(0.05)
         may_answer.set()
         await wait_until(are_given_back, "they are given back")
@@ -468,7 +466,7 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
 
 
 async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote, is_asked, may_ask = store.promote, asyncio.Event(), asyncio.Event()
 
@@ -479,9 +477,9 @@ async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
 
     expected = await overdue(store, receiver.url, 3)
     with patch.object(store, "promote", slow_promote):
-        promoting = asyncio.create_task(worker.promote())
+        promoting = asyncio.create_task(engine.intake.promote())
         await is_asked.wait()
-        stopping = asyncio.create_task(stopped(worker))
+        stopping = asyncio.create_task(stopped(engine))
         await asyncio.sleep(0.05)
         may_ask.set()
         await asyncio.gather(promoting, stopping)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.worker import Worker
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
@@ -20,10 +20,10 @@ from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
 
-async def run_until(worker: Worker, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+async def run_until(engine: Engine, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
     """Run a worker to its end, which must come."""
     async with asyncio.timeout(30):
-        await worker.run(stop, hurry or asyncio.Event(), grace_s=10)
+        await engine.deliver(stop, hurry or asyncio.Event(), grace_s=10)
 
 
 async def pending(raw: redis.asyncio.Redis) -> list[Any]:
@@ -41,13 +41,13 @@ async def settled(raw: redis.asyncio.Redis, count: int) -> None:
 
 
 async def test_it_never_delivers_more_at_once_than_it_has_slots(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.delay_s = 0.02
     await schedule(store, receiver.url, 60)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_until(worker, stop))
+        tasks.create_task(run_until(engine, stop))
         await settled(raw, 60)
         stop.set()
     assert CONCURRENCY - 1 <= receiver.most_in_flight <= CONCURRENCY
@@ -55,51 +55,51 @@ async def test_it_never_delivers_more_at_once_than_it_has_slots(
 
 
 async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(1))
     await reader.aclose()
-    worker.start(claims)
-    worker.start(claims)
+    engine.worker.begin(claims)
+    engine.worker.begin(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
     await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     assert [entry.key for entry in reclaimed] == [claims[0].key]
-    await worker.intake.take(reclaimed)
+    await engine.intake.take(reclaimed)
     receiver.may_answer.set()
     stop = asyncio.Event()
     stop.set()
-    await run_until(worker, stop)
+    await run_until(engine, stop)
     await settled(raw, 1)
     assert len(receiver.arrivals) == 1
 
 
 async def test_what_a_lost_answer_left_pending_is_delivered(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 3)
     reader = QueueReader(client, store.name)
     assert len(await reader.claim(10)) == 3  # and nobody hears of it
     await reader.aclose()
-    await worker.intake.recover()
+    await engine.intake.recover()
     await wait_until(lambda: len(receiver.arrivals) == 3, "all were delivered")
     stop = asyncio.Event()
     stop.set()
-    await run_until(worker, stop)
+    await run_until(engine, stop)
     await settled(raw, 3)
 
 
 async def test_a_lease_is_taken_with_the_claim_and_renewed(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_until(worker, stop))
+        tasks.create_task(run_until(engine, stop))
         await wait_until(lambda: receiver.arrivals, "it is in delivery")
         for idle_ms in (DEFAULT.window_ms - DEFAULT.lease_ms, DEFAULT.window_ms - 2000):
             (row,) = await pending(raw)
@@ -107,7 +107,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
             await raw.xclaim(
                 KEYS.queue, keys.GROUP, store.name, 0, [row["message_id"]], idle=DEFAULT.window_ms - 2000, justid=True
             )
-        await worker.renew()
+        await engine.worker.renew(store)
         (row,) = await pending(raw)
         assert row["time_since_delivered"] < DEFAULT.window_ms - DEFAULT.lease_ms + 2000
         receiver.may_answer.set()
@@ -117,7 +117,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
 
 
 async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_delivered(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     poison, neighbour = await schedule(store, receiver.url, 2)
     reader = QueueReader(client, "killed")
@@ -128,11 +128,11 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
             KEYS.queue, keys.GROUP, "killed", 0, [entries[key]], idle=DEFAULT.window_ms, retrycount=claims, justid=True
         )
     reclaimed = (await store.reclaim(10)).entries
-    await worker.intake.take(reclaimed)
+    await engine.intake.take(reclaimed)
     stop = asyncio.Event()
     stop.set()
     await wait_until(lambda: receiver.arrivals, "the neighbour was delivered")
-    await run_until(worker, stop)
+    await run_until(engine, stop)
     assert [arrival.key for arrival in receiver.arrivals] == [neighbour]
     assert await raw.zrange(KEYS.dead, 0, -1) == [poison.encode()]
     failure: Any = await raw.hget(KEYS.failures, poison)
@@ -140,19 +140,19 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
 
 
 async def test_a_stop_releases_what_was_claimed_and_not_begun(
-    worker: Worker, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 3)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(100))
     await reader.aclose()
-    worker.start(claims)
+    engine.worker.begin(claims)
     await wait_until(lambda: receiver.in_flight == CONCURRENCY - 1, "it has all the slots that one host may have")
     stop, hurry = asyncio.Event(), asyncio.Event()
     stop.set()
     hurry.set()
-    await run_until(worker, stop, hurry)
+    await run_until(engine, stop, hurry)
     rows = await pending(raw)
     assert [(row["consumer"], row["times_delivered"]) for row in rows] == [(b"waiting", 0)] * (CONCURRENCY + 3)
     assert min(row["time_since_delivered"] for row in rows) >= DEFAULT.window_ms
@@ -161,10 +161,10 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
 
 
 @pytest.mark.parametrize("timing", [replace(TIMING, block_ms=60_000)])
-async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
+async def test_it_stops_at_once_when_idle(engine: Engine) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(run_until(worker, stop))
+        running = tasks.create_task(run_until(engine, stop))
         await asyncio.sleep(0.05)
         stop.set()
         async with asyncio.timeout(1.5):
@@ -172,13 +172,13 @@ async def test_it_stops_at_once_when_idle(worker: Worker) -> None:
 
 
 async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_delivered(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     unreadable, *others = await schedule(store, receiver.url, 20)
     await raw.hset(KEYS.tasks, unreadable, "{")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_until(worker, stop))
+        tasks.create_task(run_until(engine, stop))
         await settled(raw, 19)
         await wait_until(lambda: raw.zcard(KEYS.dead), "it is buried")
         stop.set()
@@ -189,7 +189,7 @@ async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_deliver
 
 
 async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_attempt(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where it failed before, and waits for its retry."""
     *newer, sound = await schedule(store, receiver.url, 4)
@@ -199,7 +199,7 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     await raw.hset(KEYS.failures, newer[0], '1 {"error":"answered 500","elapsed_ms":1}')
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_until(worker, stop))
+        tasks.create_task(run_until(engine, stop))
         await settled(raw, 1)
 
         async def are_deferred() -> bool:
@@ -229,7 +229,7 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
 
 @pytest.mark.parametrize("timing", [replace(TIMING, block_ms=600_000)])
 async def test_a_claim_that_is_blocked_ends_when_it_is_to_begin_anew(
-    worker: Worker, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """Redis counts a blocked call's time by its wall clock: after a step back it would wait for it to catch up."""
     stop = asyncio.Event()
@@ -240,9 +240,9 @@ async def test_a_claim_that_is_blocked_ends_when_it_is_to_begin_anew(
         return int(stats["cmdstat_xreadgroup"]["calls"]) if is_blocked else 0
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run_until(worker, stop))
+        tasks.create_task(run_until(engine, stop))
         before = await wait_until(claims, "the claim is blocked")
-        await worker.claim_anew()
+        await engine.intake.unblock()
 
         async def is_blocked_again() -> bool:
             return await claims() > before

@@ -1,4 +1,4 @@
-"""A worker in virtual time: the real Worker and its Slots, on a model of the queue, with receivers that answer or hang.
+"""A worker in virtual time: the real Engine and its Slots, on a model of the queue, with receivers that answer or hang.
 
 What a minute brings is known in a second or two, so that many courses of it can be looked at. The model knows what
 becomes of an entry and when, and none of Redis' faults: those are tried on Redis itself.
@@ -15,10 +15,9 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from redis_scheduler.delivery.attempt import Deliverer
-from redis_scheduler.engine.reclaimer import Reclaimer
-from redis_scheduler.engine.worker import Worker
+from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
@@ -235,23 +234,24 @@ class Model:
 
     # The processes
 
-    async def _promote_always(self, worker: Worker) -> None:
+    async def _promote_always(self, engine: Engine) -> None:
         while True:
             self.rung.clear()
-            promotion = await worker.promote()
+            promotion = await engine.intake.promote()
             if promotion.moved < DEFAULT.batch_limit:
                 await stop_or_interval(self.rung, min(1.0, 1.0 if promotion.wait_s is None else promotion.wait_s))
 
-    async def work(self, concurrency: int, retry_time_s: float, seconds: float) -> Worker:
-        """Let a worker work for so long; return it as it is then."""
+    async def work(self, concurrency: int, retry_time_s: float, seconds: float) -> Engine:
+        """Let an engine work for so long; return it as it is then."""
         outage, never = Outage(), asyncio.Event()
         store = cast(Store, self)
         policy = Policy(-1, round(retry_time_s * 1000))
-        worker = Worker(store, cast(QueueReader, self), cast(Deliverer, self), policy, outage, concurrency)
+        reader, bell, deliverer = cast(QueueReader, self), cast(Bell, self), cast(Deliverer, self)
+        engine = Engine(store, reader, bell, deliverer, policy, concurrency, outage)
         parts = [
-            worker.run(never, never, 0),
-            Reclaimer(store, worker, outage).run(never),
-            self._promote_always(worker),
+            engine.deliver(never, never, 0),
+            engine.reclaimer.run(never),
+            self._promote_always(engine),
         ]
         running = [asyncio.create_task(part) for part in parts]
         await asyncio.wait(running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -260,7 +260,7 @@ class Model:
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
-        return worker
+        return engine
 
 
 @dataclass

@@ -27,7 +27,7 @@ class Holdings:
         self.early_written = asyncio.Event()
         """Set when outcomes were written while retries have come early: they must be looked at."""
         self.has_room = asyncio.Event()
-        """Set when the claim loop must look again: an attempt, a load or a period has ended, or outcomes were written."""
+        """Set when the claim loop must look again: an attempt, a load or a period ended, or outcomes were written."""
         self.is_stopping = False
         """Nothing begins any more."""
         self.renewed_at = self._time()

@@ -1,37 +1,52 @@
-"""What this consumer is given, until it begins: claims, sweeps, promotions and recoveries meet here, and each entry is
-loaded and begun once. What no answer told of, since it was lost on the way, is looked for."""
+"""The intake: brings this consumer its claims, and hands each to the worker once.
+
+Claims come four ways: by the blocked claim, with a promotion, by the sweep, and by a recovery, which looks for what no
+answer told of since it was lost on the way. All of them meet here.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from redis_scheduler.engine.holdings import Holdings
-from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.engine.observer import NOBODY, Observer
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.engine.slots import Slots
+from redis_scheduler.engine.worker import Worker
+from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.claims import Claims
-from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.claims import Claims, Promotion, Sweep
+from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Intake:
-    """Loads what this consumer was given, and hands it to `start`.
-
-    A recovery looks for `concurrency` entries and a batch.
-    """
+    """Asks Redis for as much as the slots have room for, reads it, and has the worker begin it."""
 
     def __init__(
         self,
-        store: Claims,
+        claims: Claims,
+        reader: QueueReader,
+        slots: Slots,
+        worker: Worker,
+        outcomes: Outcomes,
         holdings: Holdings,
-        start: Callable[[Iterable[Claim]], None],
-        concurrency: int,
         timing: Timing = DEFAULT,
+        observer: Observer = NOBODY,
     ) -> None:
-        self._store = store
+        self._claims = claims
+        self._reader = reader
+        self._slots = slots
+        self._worker = worker
+        self._outcomes = outcomes
         self._holdings = holdings
-        self._start = start
         self._timing = timing
-        self._recovered_most = concurrency + timing.batch_limit
+        self._observer = observer
+        self._recovered_most = slots.concurrency + timing.batch_limit
+        """Entries that a recovery looks for: all that may be here, and a batch."""
+        self._claim_limit = 0
+        """Entries that the claim under way may bring."""
         self._calls_that_may_bring_claims = 0
         self.load_limit = timing.batch_limit
         """Entries of one load: fewer after one that failed."""
@@ -46,29 +61,103 @@ class Intake:
         """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
         self.no_claims_coming.set()
 
-    @contextlib.contextmanager
-    def may_bring_claims(self) -> Iterator[None]:
-        """Within the block a call is under way that may bring claims: a stop waits for it, and a recovery follows if an
-        answer was lost."""
-        client = self._store.client
-        lost_before = client.lost_answers
-        self._calls_that_may_bring_claims += 1
-        self.no_claims_coming.clear()
-        try:
-            yield
-        finally:
-            if client.lost_answers != lost_before:
-                self.must_recover.set()
-            self._calls_that_may_bring_claims -= 1
-            if not self._calls_that_may_bring_claims:
-                self.no_claims_coming.set()
+    # The four ways
 
-    def load_less(self) -> None:
-        """After a call that failed: what it brings may be too much for the link."""
-        self.load_limit = max(1, self.load_limit // 4)
+    async def claim_once(self) -> None:
+        """Wait for free slots, claim as much as fits them, and have it begun."""
+        await self.may_claim.wait()
+        slots, holdings, timing = self._slots, self._holdings, self._timing
+        limit = slots.claimable(len(holdings.loading), timing.batch_limit, len(self._outcomes.failed))
+        if limit <= 0:
+            holdings.has_room.clear()
+            await holdings.has_room.wait()
+            return
+        ended, slots.passed = slots.ended, 0
+        # This worker might only send back what it claims. So it does not wait there: workers with room come first.
+        may_wait = not slots.is_crowded
+        self._claim_limit = limit
+        try:
+            entries = await self._reader.claim(limit, may_wait)
+            await self.take(entries)
+        except (StoreUnavailable, StoreFull):
+            self.may_claim.clear()
+            self.must_recover.set()
+            raise
+        finally:
+            self._claim_limit = 0
+        if len(entries) == limit:
+            # A backlog: let slots gather, so that a round trip serves many deliveries.
+            await asyncio.sleep(timing.gather_s)
+            slots.coming_free = min(slots.ended - ended, slots.concurrency)
+        else:
+            slots.coming_free = 0
+            if not may_wait:
+                await asyncio.sleep(timing.courtesy_s)
+
+    async def promote(self) -> Promotion:
+        """Move what is due into the queue, and begin at once what of it there is room for here."""
+        recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
+        with self._may_bring_claims():
+            try:
+                promotion = await self._claims.promote(self._timing.batch_limit, self._promotable)
+            except StoreUnavailable:
+                self._load_less()
+                raise
+            if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
+                self._worker.begin(promotion.claims)
+            elif promotion.claims:
+                # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
+                self.must_recover.set()
+        return promotion
+
+    @property
+    def _promotable(self) -> int:
+        """Entries that a promotion may claim."""
+        # A link that takes no more than one record at a time must not hold the timer up with any.
+        if self._holdings.is_stopping or not self._holdings.is_leased or self.load_limit == 1:
+            return 0
+        most = min(self._timing.promoted_most, self.load_limit)
+        return self._slots.promotable(len(self._holdings.loading), self._claim_limit, most)
+
+    async def sweep(self, retry_delay_ms: int) -> Sweep:
+        """Take one step of the sweep, and have it begun what that brings. Where nothing may begin here, it tells the
+        others that this worker lives, and takes nothing."""
+        with self._may_bring_claims():
+            sweep = await self._claims.reclaim(self.reclaimable, retry_delay_ms)
+            self._observer.swept(sweep.lost)
+            await self.take(sweep.entries)
+        return sweep
+
+    @property
+    def reclaimable(self) -> int:
+        """Entries that the sweep may take."""
+        return 0 if self._holdings.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
+
+    async def recover(self) -> None:
+        """Begin what is pending for this consumer and no answer told of."""
+        known = self._holdings.claims.keys() | self._holdings.loading
+        entries = await self._claims.pending(len(known) + self._recovered_most, known)
+        if len(entries) >= self._recovered_most:
+            self.must_recover.set()
+        self.recoveries += bool(self._holdings.unknown(entries))
+        self.may_claim.set()
+        await self.take(entries)
+
+    async def recover_once(self) -> None:
+        """Wait until a recovery must be made, or it is time for one; make it."""
+        await stop_or_interval(self.must_recover, self._timing.recovery_interval_s)
+        self.must_recover.clear()
+        try:
+            await self.recover()
+        except BaseException:
+            self.must_recover.set()
+            raise
+        await asyncio.sleep(self._timing.recovery_pause_s)
+
+    # Where they meet
 
     async def take(self, entries: Sequence[Entry]) -> None:
-        """Load entries that this consumer was given, and start them; what is in flight already was thereby renewed.
+        """Load entries that this consumer was given, and have them begun; what is in flight was thereby renewed.
 
         An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that
         large records come through a slow link too.
@@ -81,18 +170,22 @@ class Intake:
         try:
             while new:
                 try:
-                    claims, looked_at = await self._store.load(new[: self.load_limit])
+                    claims, looked_at = await self._claims.load(new[: self.load_limit])
                 except StoreUnavailable:
-                    self.load_less()
+                    self._load_less()
                     self.must_recover.set()
                     raise
                 self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
                 held.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
-                self._start(claims)
+                self._worker.begin(claims)
         finally:
             held.loading.difference_update(entry.id for entry in new)
             held.has_room.set()
+
+    def _load_less(self) -> None:
+        """After a call that failed: what it brings may be too much for the link."""
+        self.load_limit = max(1, self.load_limit // 4)
 
     async def take_early(self) -> None:
         """Take what came before the answer to its own record, once that has come."""
@@ -105,33 +198,56 @@ class Intake:
         self._holdings.early_written.clear()
         await self.take_early()
 
-    async def recover(self) -> None:
-        """Start what is pending for this consumer and no answer told of."""
-        known = self._holdings.claims.keys() | self._holdings.loading
-        entries = await self._store.pending(len(known) + self._recovered_most, known)
-        if len(entries) >= self._recovered_most:
-            self.must_recover.set()
-        self.recoveries += bool(self._holdings.unknown(entries))
-        self.may_claim.set()
-        await self.take(entries)
-
-    async def recover_step(self) -> None:
-        """Wait until a recovery must be made, or it is time for one; make it."""
-        await stop_or_interval(self.must_recover, self._timing.recovery_interval_s)
-        self.must_recover.clear()
+    @contextlib.contextmanager
+    def _may_bring_claims(self) -> Iterator[None]:
+        """Within the block a call is under way that may bring claims: a stop waits for it, and a recovery follows if an
+        answer was lost."""
+        client = self._claims.client
+        lost_before = client.lost_answers
+        self._calls_that_may_bring_claims += 1
+        self.no_claims_coming.clear()
         try:
-            await self.recover()
-        except BaseException:
-            self.must_recover.set()
-            raise
-        await asyncio.sleep(self._timing.recovery_pause_s)
+            yield
+        finally:
+            if client.lost_answers != lost_before:
+                self.must_recover.set()
+            self._calls_that_may_bring_claims -= 1
+            if not self._calls_that_may_bring_claims:
+                self.no_claims_coming.set()
 
-    async def release_untold(self) -> int:
-        """Give back what is pending for this consumer and was never started; return how many."""
-        looked_at: set[str] = set()
+    async def unblock(self) -> None:
+        """End a claim that is blocked in Redis; the next begins at once."""
+        await self._reader.unblock()
+
+    # The stop
+
+    async def stop_claiming(self, claimer: asyncio.Task[None]) -> None:
+        """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
+        self._holdings.has_room.set()
+        self.may_claim.set()
+        for _ in range(60):
+            try:
+                await self.unblock()
+            except (StoreUnavailable, StoreFull):
+                break
+            # Again, should the claim have reached Redis only after the unblocking.
+            if (await asyncio.wait([claimer], timeout=0.05))[0]:
+                break
+        claimer.cancel()
+        self.must_recover.set()
+        # It gives its connection back, before that is closed.
+        await asyncio.wait([claimer])
+        await self._reader.aclose()
+
+    async def release_rest(self) -> int:
+        """Give back what is in flight still, and what is pending for this consumer and never began; return how many."""
+        rest, limit = list(self._holdings.claims.values()), self._timing.batch_limit
         released = 0
-        while pending := await self._store.pending(self._recovered_most, looked_at):
-            claims, count = await self._store.load(pending[: self.load_limit])
+        for first in range(0, len(rest), limit):
+            released += sum(await self._claims.release(rest[first : first + limit]))
+        looked_at: set[str] = set()
+        while pending := await self._claims.pending(self._recovered_most, looked_at):
+            claims, count = await self._claims.load(pending[: self.load_limit])
             looked_at.update(entry.id for entry in pending[:count])
-            released += sum(await self._store.release(claims))
+            released += sum(await self._claims.release(claims))
         return released

@@ -41,7 +41,10 @@ class Observer:
         """This machine could not make the attempt: the claim is given back."""
 
     def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
-        """An attempt failed, or a task is buried without one: then there is no outcome. `attempts_left`: None, any number."""
+        """An attempt failed, or a task is buried without one: then there is no outcome.
+
+        `attempts_left`: how many may follow; None: any number.
+        """
 
     def left_to_newer(self, claim: Claim, decision: Decision) -> None:
         """A task was deferred, for a worker that knows what a newer version wrote into its record."""

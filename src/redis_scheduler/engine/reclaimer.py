@@ -7,25 +7,37 @@ this process has slots for.
 import asyncio
 import time
 
+from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.worker import Worker
-from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.timing import DEFAULT, Timing
 
-CLOCK_STEP_MS = 1_000
-"""A step of Redis' clock, either way, that a worker acts on: smaller ones end no lease."""
+CLOCK_SET_MS = 1_000
+"""By how much Redis' clock is set, either way, when a worker acts on it: less ends no lease."""
 
 
 class Reclaimer:
-    """Sweeps, and retires the consumers of workers that are gone."""
+    """Sweeps, and retires the consumers of workers that are gone. `retry_parked` wakes it: a retry may come sooner."""
 
     def __init__(
-        self, store: Claims, worker: Worker, outage: Outage, timing: Timing = DEFAULT, observer: Observer = NOBODY
+        self,
+        claims: Claims,
+        intake: Intake,
+        worker: Worker,
+        retry_parked: asyncio.Event,
+        retry_delay_ms: int,
+        outage: Outage,
+        timing: Timing = DEFAULT,
+        observer: Observer = NOBODY,
     ) -> None:
-        self._store = store
+        self._claims = claims
+        self._intake = intake
         self._worker = worker
+        self._retry_parked = retry_parked
+        self._retry_delay_ms = retry_delay_ms
         self._outage = outage
         self._timing = timing
         self._observer = observer
@@ -35,44 +47,33 @@ class Reclaimer:
         """Take one step of the sweep; return the seconds until the next is due."""
         now = time.monotonic()
         if now >= self._retire_from:
-            await self._store.retire(self._timing.retire_idle_ms)
+            await self._claims.retire(self._timing.retire_idle_ms)
             self._retire_from = now + self._timing.retire_interval_s
-        # Without a slot it tells the others that it lives, and takes nothing.
-        with self._worker.intake.may_bring_claims():
-            sweep = await self._store.reclaim(self._worker.reclaimable_slots, self._worker.retry_delay_ms)
-            self._observer.swept(sweep.lost)
-            await self._worker.intake.take(sweep.entries)
-        if abs(sweep.clock_step_ms) > CLOCK_STEP_MS:
+        sweep = await self._intake.sweep(self._retry_delay_ms)
+        if abs(sweep.clock_step_ms) > CLOCK_SET_MS:
             await self._on_clock_set(sweep.clock_step_ms)
         if sweep.must_rewind:
-            step_ms, _ = await self._store.rewind(self._worker.retry_delay_ms)
-            if step_ms:
-                self._observer.clock_set(-step_ms)
+            set_back_ms, _ = await self._claims.rewind(self._retry_delay_ms)
+            if set_back_ms:
+                self._observer.clock_set(-set_back_ms)
         return sweep.wait_s
 
-    async def _on_clock_set(self, step_ms: float) -> None:
+    async def _on_clock_set(self, by_ms: float) -> None:
         """Redis' clock was set: a blocked claim counts its time by it, as do leases, which others take once over."""
-        if step_ms > 0:
-            self._observer.clock_set(step_ms)
-            await self._worker.renew()
+        if by_ms > 0:
+            self._observer.clock_set(by_ms)
+            await self._worker.renew(self._claims)
         else:
-            await self._worker.claim_anew()
+            await self._intake.unblock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set."""
-        wake = self._worker.retry_parked
 
         async def step() -> None:
-            wake.clear()
+            self._retry_parked.clear()
             wait_s = await self.run_once()
             if not stop.is_set():
-                await stop_or_interval(wake, wait_s)
+                await stop_or_interval(self._retry_parked, wait_s)
 
-        async def wake_on_stop() -> None:
-            await stop.wait()
-            wake.set()
-
-        async with asyncio.TaskGroup() as tasks:
-            waker = tasks.create_task(wake_on_stop(), name="reclaimer-stop")
+        async with setting_on(stop, self._retry_parked):
             await self._outage.loop(stop, step)
-            waker.cancel()

@@ -65,7 +65,7 @@ class Slots:
     """`concurrency` slots, whose hosts are judged every `period_s`. Times are seconds of one monotonic clock."""
 
     def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s, observer: Observer = NOBODY) -> None:
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._period_s = period_s
         self._observer = observer
         self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
@@ -108,7 +108,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Slots that nothing runs in and nothing waits for, those included that come free while one asks."""
-        return self._concurrency - self.running - self.in_line + self.coming_free
+        return self.concurrency - self.running - self.in_line + self.coming_free
 
     @property
     def reserve(self) -> int:
@@ -118,16 +118,16 @@ class Slots:
         So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they
         leave.
         """
-        shared = self._concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
+        shared = self.concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
     def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
-        """Return how many entries a claim may bring, where so many claims are loading and failures unwritten; 0 or less:
-        none.
+        """Return how many entries a claim may bring, where so many are loading and so many failures unwritten.
 
         At least one where all is quiet, even if it must wait in its host's line: of a host that has none here nothing
         is ever known. Where the last claim brought surplus, more are claimed to reach the tasks behind that; but not
-        while many claims wait in lines. A batch at most, and no more while two batches of failures wait for Redis.
+        while many claims wait in lines. A batch at most, and none (0 or less) while two batches of failures wait for
+        Redis.
         """
         limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
         if self.in_line <= self.coming_free + self.reserve:
@@ -143,7 +143,7 @@ class Slots:
         if self.is_crowded:
             return 0
         free = self.free - self.reserve - loading
-        share = self._concurrency // PROMOTED_SHARE - max(0, claim_limit - free)
+        share = self.concurrency // PROMOTED_SHARE - max(0, claim_limit - free)
         return max(0, min(share, free, most))
 
     @property
@@ -152,7 +152,7 @@ class Slots:
         line stands, one may wait."""
         wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
         # What lost its worker comes by no other way; of what is stuck there must not be ever more.
-        return max(0, min(wanted, self._concurrency - self.stuck))
+        return max(0, min(wanted, self.concurrency - self.stuck))
 
     @property
     def is_crowded(self) -> bool:
@@ -160,7 +160,7 @@ class Slots:
 
         Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
-        return self._held[DOUBTFUL] > 0 and self._concurrency - self.running <= self._few
+        return self._held[DOUBTFUL] > 0 and self.concurrency - self.running <= self._few
 
     @property
     def has_surplus(self) -> bool:
@@ -189,7 +189,7 @@ class Slots:
                 continue
             if room is None:
                 is_crowded = self.is_crowded
-                room = self._concurrency - self.running if is_crowded else max(1, self.reserve)
+                room = self.concurrency - self.running if is_crowded else max(1, self.reserve)
             if (is_tried and not is_crowded) or self._is_well_lately(host):
                 continue
             if not host.is_slow and (is_tried or not is_crowded):
@@ -202,7 +202,7 @@ class Slots:
         return host.kind is WELL and self._now - host.well_at < LATELY_S
 
     def _may_begin(self, host: Host) -> bool:
-        free = self._concurrency - self.running
+        free = self.concurrency - self.running
         if host.running >= (SHARE * free if free > self._last_share else max(1, free // 2)):
             return False
         if host.kind is WELL:
@@ -215,8 +215,8 @@ class Slots:
     def _left_by(self, host: Host) -> int:
         """Return how many slots more a host leaves that is not well, so that there is one to find out about a new one:
         two, if it holds some or is slow; one, if nothing tells of steady work."""
-        if self._concurrency < FEW:
-            return int(host.is_slow and self._concurrency > 1)
+        if self.concurrency < FEW:
+            return int(host.is_slow and self.concurrency > 1)
         return 2 if host.running or host.is_slow else int(host.kind is not ASKED_FOR)
 
     def add(self, claim: Claim, now: float) -> None:
@@ -236,7 +236,7 @@ class Slots:
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
-        for _ in range(len(self._lines) if self.running < self._concurrency else 0):
+        for _ in range(len(self._lines) if self.running < self.concurrency else 0):
             host = self._lines.popleft()
             claim = host.line.popleft() if self._may_begin(host) else None
             if host.line:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from redis_scheduler.engine.alarm import Alarm
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
-from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.outage import BACKOFF_MOST_S, Outage
@@ -28,37 +28,31 @@ class Timer:
         self._outage = outage
         self._wake = asyncio.Event()
         self._alarm: Alarm
-        self._is_stopping = False
+        self._stop = asyncio.Event()
 
     async def run_once(self) -> float:
         """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
         while True:
             promotion = await self._promote()
-            if promotion.moved < self._timing.batch_limit or self._is_stopping:
+            if promotion.moved < self._timing.batch_limit or self._stop.is_set():
                 longest_s = self._timing.longest_sleep_s
                 return longest_s if promotion.wait_s is None else min(promotion.wait_s, longest_s)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Promote at every due time until `stop` is set."""
-        self._is_stopping = False
+        self._stop = stop
         async with asyncio.TaskGroup() as tasks:
             listener = tasks.create_task(self._listen(stop), name="bell")
-            waker = tasks.create_task(self._wake_on(stop), name="timer-stop")
             with Alarm(self._wake.set) as self._alarm:
-                await self._outage.loop(stop, self._step)
+                async with setting_on(stop, self._wake):
+                    await self._outage.loop(stop, self._step)
             listener.cancel()
-            waker.cancel()
 
     async def _step(self) -> None:
         # Cleared before the look, so that a bell during it is not lost.
         self._wake.clear()
         self._alarm.set(await self.run_once())
         await self._wake.wait()
-
-    async def _wake_on(self, stop: asyncio.Event) -> None:
-        await stop.wait()
-        self._is_stopping = True
-        self._wake.set()
 
     async def _listen(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -9,7 +9,7 @@ import importlib
 
 from redis_scheduler.settings import ALL, API, WORKER
 
-_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "engine.reclaimer", "engine.worker")
+_API_PARTS, _WORKER_PARTS = ("api.app", "api.server"), ("delivery.attempt", "engine.engine")
 _PARTS = {API: _API_PARTS, WORKER: _WORKER_PARTS, ALL: _API_PARTS + _WORKER_PARTS}
 """The modules that only some roles need."""
 

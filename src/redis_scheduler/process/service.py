@@ -16,7 +16,6 @@ import resource
 import socket
 
 from redis_scheduler.api import stats
-from redis_scheduler.engine.timer import Timer
 from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
@@ -130,33 +129,30 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the stop."""
         from redis_scheduler.delivery.attempt import Deliverer
+        from redis_scheduler.engine.engine import Engine
         from redis_scheduler.engine.observer import Log
-        from redis_scheduler.engine.reclaimer import Reclaimer
-        from redis_scheduler.engine.worker import Worker
 
         process, settings = self._process, self._process.settings
         # Each delivery carries the id. Redis must be there for both.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
         client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.keys, process.outage)
-        store = Claims(client, self._name, self._timing)
+        claims = Claims(client, self._name, self._timing)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
         try:
             async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:
                 process.deployment.tell(deliverer.carry)
-                reader = QueueReader(client, self._name, self._timing)
-                log = Log(process.token)
-                worker = Worker(
-                    store, reader, deliverer, policy, process.outage, settings.concurrency, self._timing, log
+                engine = Engine(
+                    claims,
+                    QueueReader(client, self._name, self._timing),
+                    Bell(client),
+                    deliverer,
+                    policy,
+                    settings.concurrency,
+                    process.outage,
+                    self._timing,
+                    Log(process.token),
                 )
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(worker.run(process.stop, process.hurry, settings.shutdown_grace), name="worker")
-                    tasks.create_task(
-                        Timer(worker.promote, Bell(client), process.outage, self._timing).run(process.stop),
-                        name="timer",
-                    )
-                    tasks.create_task(
-                        Reclaimer(store, worker, process.outage, self._timing, log).run(process.stop), name="reclaimer"
-                    )
+                await engine.run(process.stop, process.hurry, settings.shutdown_grace)
         finally:
             await client.aclose()
