@@ -1,4 +1,4 @@
-"""What the routes do: each handler checks its input, makes one batched call to Redis, and answers."""
+"""The handlers of the routes: each checks its input, makes one batched call to Redis, and answers."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -61,7 +61,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 logger = Events(__name__)
 
 UPDATE_TRIES = 20
-"""How often an update reads the task, since others may change it before the update does; then the answer is 409."""
+"""An update reads the task so often, since others may change it in between; then the answer is 409."""
 
 FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
 
@@ -114,7 +114,7 @@ class Api:
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /schedule/{key}: one task, in whatever state."""
+        """GET /schedule/{key}: one task, in any state."""
         key = requests.task_key(request)
         stored = await self._tasks.submit(key)
         if isinstance(stored, int):
@@ -126,7 +126,7 @@ class Api:
         return answer(Shown(_view(_found(stored))))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
-        """GET /schedules?type=&limit=&cursor=: what is still to be delivered."""
+        """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
         limit, type_name = requests.page_limit(given), requests.type_name(given)
 
         async def read() -> Listed:
@@ -138,7 +138,7 @@ class Api:
     async def _large_answer(
         self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[Struct]]
     ) -> Response:
-        """Return what is read once there is room for it; the answer keeps it until it is sent."""
+        """Wait for room, then read, and return the answer. It keeps the room until it is sent."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
             found = LargeAnswer(await read(), on_sent=room.leave)
@@ -150,7 +150,7 @@ class Api:
 
     @contextlib.asynccontextmanager
     async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored]:
-        """Give a large task, and keep room for it. Raises TaskNotFound."""
+        """Yield a large task, with room for it within the block. Raises TaskNotFound."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
             yield _found(await self._views.task(key))
@@ -165,7 +165,7 @@ class Api:
         wanted = requests.update_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
-        # Here one after another, so that only other processes can be first.
+        # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
                 stored = await self._tasks.submit(key)
@@ -190,7 +190,7 @@ class Api:
         now_ms, found = await self._update.submit(change)
         if found is UpdateAnswer.DEAD:
             now_ms, replayed = await self._replay.submit(change)
-            # Changed also where it is not dead any more: somebody else brought it back.
+            # A task that is no longer dead counts as changed: somebody else brought it back.
             found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
         if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
@@ -220,7 +220,7 @@ class Api:
             try:
                 count = await self._store.purge()
             except StoreUnavailable:
-                # Applied, perhaps: who misses tasks shall find why.
+                # It may have been applied: the log must tell why tasks are missing.
                 logger.warning("purge-unanswered", **fields)
                 raise
         logger.warning("purged", tasks=count, **fields)
@@ -293,5 +293,5 @@ def create_app(
     for route in ROUTES:
         at.setdefault(route.path, {})[route] = getattr(api, route.handler, None) or getattr(probes, route.handler)
     paths = [PathRoute(path, Endpoint(handlers)) for path, handlers in at.items()]
-    # A path is itself or unknown: a redirect would answer without JSON.
+    # No redirects to a path with or without a slash: they would answer without JSON.
     return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own)

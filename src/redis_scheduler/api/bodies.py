@@ -1,4 +1,4 @@
-"""The bodies of the API: what clients send, and what they are answered. requests.py checks what they send."""
+"""The bodies of requests and answers. requests.py checks those of requests."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _OptionChanges: Any = msgspec.defstruct(
 
 
 class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore[call-arg, misc]  # a struct, too
-    """The body of PATCH /schedule/{key}: what is absent stays, and an option that is null gets its default again."""
+    """The body of PATCH /schedule/{key}: absent members stay, and an option that is null gets its default again."""
 
     webhook: str | UnsetType = UNSET
     ttl: int | float | UnsetType = UNSET
@@ -35,9 +35,9 @@ class Info(Options, frozen=True):
     """What GET shows of a task, and its options but those that have their default.
 
     retry: attempts made so far; expires: when it next fires (RFC 3339).
-    has_data: false where the delivery's body is empty, since `data` was not given; `data` is shown as null then, too.
-    error: only where the record cannot be read, so that webhook, ttl, due and type are not known, or not whole, since a
-    newer version wrote it, or its data, which is shown as null then, is not JSON.
+    has_data: false if `data` was not given, so that the delivery's body is empty; `data` is shown as null then, too.
+    error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
+    or if its data is not JSON (it is shown as null then).
     """
 
     key: str
@@ -65,7 +65,7 @@ class _Answer(msgspec.Struct, tag_field="status", tag=200):
 
 
 class Scheduled(_Answer):
-    """The task's key, twice: `data` has it for clients of the original service. due: when it fires (RFC 3339)."""
+    """The task's key, twice: clients of the original service read it in `data`. due: when it fires (RFC 3339)."""
 
     data: str
     key: str
@@ -73,7 +73,7 @@ class Scheduled(_Answer):
 
 
 class Updated(_Answer):
-    """As Scheduled. found: `updated`, or `in delivery`, where an attempt of the old record is under way."""
+    """As Scheduled. found: `updated`; or `in delivery`, if an attempt with the old record is under way."""
 
     data: str
     key: str
@@ -82,7 +82,7 @@ class Updated(_Answer):
 
 
 class Cancelled(_Answer):
-    """What was found: `cancelled`, or `in delivery`, where an attempt is under way."""
+    """What was found: `cancelled`; or `in delivery`, if an attempt is under way."""
 
     data: str
     key: str
@@ -114,7 +114,7 @@ class Statistics(_Answer):
 
 
 class Said(_Answer):
-    """A word: that the process is there."""
+    """A word that shows that the process is there."""
 
     data: str
 
@@ -130,7 +130,7 @@ NULL = Raw(b"null")
 
 
 def raw_or_null(data: bytes | None) -> Raw:
-    """Return the bytes as they are for a JSON answer; null where there are none."""
+    """Return bytes of JSON as they are, for an answer; null if there are none."""
     return NULL if data is None else Raw(data)
 
 
@@ -138,5 +138,5 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_answer(content: object) -> bytes:
-    """Return any answer of the API as JSON that ends its line."""
+    """Return any answer of the API as a line of JSON."""
     return _encode(content) + b"\n"

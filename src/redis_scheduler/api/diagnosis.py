@@ -1,5 +1,4 @@
-"""What is wrong with a body, in the API's own words. Used only where the decoder failed, or may have passed over a
-fault.
+"""Says what is wrong with a body, in the API's own words. Used only if the decoder failed, or may have missed a fault.
 
 Each member is read by itself. Half a surrogate pair, which the decoder refuses, is taken: JSON's grammar allows it (RFC
 8259, section 8.2). A body with nothing wrong is returned as the decoder would have returned it.
@@ -21,13 +20,13 @@ from redis_scheduler.task.timing import TEN_YEARS_S
 Body = TypeVar("Body")
 
 SHOWN_LENGTH = 60
-"""Characters of what a client sent that an error repeats."""
+"""An error repeats so many characters of what a client sent."""
 
 NAME_LENGTH = 400
-"""Most that is looked at of what an error repeats: more than it shows, escapes and all."""
+"""An error looks at no more of what it repeats: more than it shows, with all escapes."""
 
 WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
-"""Of one whose every character is an escape, in its quotes."""
+"""The text of the longest webhook whose every character is an escape, with its quotes, has no more characters."""
 
 RULES = {
     "webhook": "must be an absolute http or https URL",
@@ -59,7 +58,7 @@ _HINTS = {
     "the delay is `ttl`, in lower case": "ttl",
     "the content is `data`, in lower case": "data",
 }
-"""What to do instead, by names that other schedulers' bodies have, in lower case and less their `_` and `-`."""
+"""What to do instead, by names in other schedulers' bodies, in lower case and without `_` and `-`."""
 
 _OPTIONS = {name.replace("_", "") for name in options.NAMES}
 _HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split() if name not in _OPTIONS}
@@ -74,7 +73,7 @@ class _Name(str):
 def examined(body: bytes, shape: type[Body]) -> Body:
     """Return the body as an object of `shape`.
 
-    Raises InvalidRequest with the first fault, RecursionError where it is too deep.
+    Raises InvalidRequest with the first fault, RecursionError if it is too deep.
     """
     known = {field.name: field for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
     found = {name: _value(name, text.decode(), known[name].type) for name, text in _members(body, known).items()}
@@ -120,12 +119,12 @@ def _value(name: str, text: str, kind: Any) -> Any:
 
 
 def _given(text: str) -> str:
-    """Return what a valid JSON text is, as an error shows it."""
+    """Return a valid JSON text as an error shows it."""
     return {"{": "an object", "[": "an array"}.get(text[0]) or bounded(text)
 
 
 def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
-    """Return the members of a body as they stand in it. Raises InvalidRequest: it is not JSON, or one is not known."""
+    """Return the members of a body in their order. Raises InvalidRequest if it is not JSON, or one is not known."""
     _check_encoding(body)
     if not body.strip(_SPACES):
         raise InvalidRequest("The body is not JSON: it ends too early")
@@ -161,12 +160,12 @@ def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
             f"The body must be a JSON object, got {_given(text[:NAME_LENGTH].decode(errors='ignore'))}"
         )
     members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
-    buffer[:] = body  # its raw parts are views: they become what they were
+    buffer[:] = body  # its raw parts are views of the shown body: give them the original bytes
     return {str(name): bytes(raw) for name, raw in members.items()}
 
 
 _STAND_INS = re.compile("[\ue000-\uefff]")
-"""What a name may hold that the decoder was shown in the place of half a pair."""
+"""The text that the decoder was shown in the place of half a pair; a name may hold it."""
 
 _SPACES = b" \t\n\r"
 _MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
@@ -174,7 +173,7 @@ _NO_NUMBER = re.compile(rb"NaN|Infinity")
 
 
 def _refuse(body: bytes, message: str) -> NoReturn:
-    """Raise InvalidRequest by what the decoder says of a body that is not JSON."""
+    """Raise InvalidRequest for a body that is not JSON, by the decoder's error."""
     malformed = _MALFORMED.fullmatch(message)
     if malformed is None:
         raise InvalidRequest("The body is not JSON: it ends too early")

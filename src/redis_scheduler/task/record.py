@@ -3,8 +3,9 @@
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
 and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version
-that adds a member puts it before `data`: so older ones notice, and leave the task to a newer worker. Options
-(options.py) are such members. The first whose value may itself hold `,"data":` needs the length of the head in the record.
+that adds a member puts it before `data`: so older versions notice, and leave the task to a newer worker. Options
+(options.py) are such members. The first option whose value may hold `,"data":` needs the length of the head in the
+record.
 """
 
 import re
@@ -22,11 +23,11 @@ from redis_scheduler.task.webhook import split
 class Record(msgspec.Struct, frozen=True):
     """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body.
 
-    `unknown`: a member that only a newer version can have written. Such a task is not delivered without it, but left to
-    a worker that knows it; webhook, ttl and type are empty where they could not be read.
+    `unknown`: a member that only a newer version can have written. Such a task is left to a worker that knows it;
+    webhook, ttl and type are empty if they could not be read.
 
-    `origin` and `target`: the webhook's parts (webhook.py), so that nothing that delivers has to look for them. Empty where
-    the API cannot have taken the webhook, and in a record with an unknown member.
+    `origin` and `target`: the webhook's parts (webhook.py), so that a delivery need not look for them. Empty if the API
+    cannot have taken the webhook, and in a record with an unknown member.
     """
 
     due: int
@@ -46,16 +47,16 @@ UNREADABLE = Record(0, "", 0)
 UNREADABLE_ERROR = "unreadable record"
 
 MEMBER_LENGTH = 60
-"""Characters that are shown of an unknown member's name."""
+"""So many characters of an unknown member's name are shown."""
 
 WEBHOOK_LENGTH = 4_096
-"""Characters of a webhook that the API takes. Of a longer one, which foreign hands wrote, nothing is remembered."""
+"""Characters of the longest webhook that the API takes. A longer one, from foreign hands, is not remembered."""
 
 WEBHOOKS_KEPT, ORIGINS_KEPT = 128, 1_024
-"""Webhooks whose parts are remembered, and origins of which it is remembered that they can be some."""
+"""So many webhooks are remembered with their parts, and so many origins with whether they can be one."""
 
 LAST_MS = 253_402_300_799_999
-"""The end of the year 9999: the last time that can be written."""
+"""The end of the year 9999: the last time that RFC 3339 can write."""
 
 
 class _Head(Options, frozen=True):
@@ -76,7 +77,7 @@ _DATA_MEMBER = b',"data":'
 
 
 def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | None, options: Options = NONE) -> bytes:
-    """Return a record less its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`."""
+    """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`."""
     wanted = _Head(webhook, ttl, type_name)
     head = _encode_head(with_options(wanted, options) if NAMES else wanted)
     if data is None:
@@ -85,14 +86,14 @@ def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | N
 
 
 def decode_record(stored: bytes) -> Record:
-    """Return the record from its bytes. Raises ValueError, or RecursionError, where they are none.
+    """Return the record from its bytes. Raises ValueError, or RecursionError, if they are none.
 
     Inside a JSON string a quote is always escaped, so the first `,"data":` is the member and not text.
     """
     head, member, tail = stored.partition(_DATA_MEMBER)
     decoded = _decode_head(head + b"}" if member else head)
     webhook = decoded.webhook
-    # What is longer than the API takes is not remembered: foreign hands could fill the memory with it.
+    # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
     origin, target = (_parts_remembered if len(webhook) <= WEBHOOK_LENGTH else _parts)(webhook)
     data = tail[:-1] if member else None
     options = options_of(decoded) if NAMES else NONE
@@ -100,8 +101,8 @@ def decode_record(stored: bytes) -> Record:
 
 
 def _parts(webhook: str) -> tuple[str, str]:
-    """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError for
-    what is no URL at all."""
+    """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError
+    for what is no URL at all."""
     if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
         return _NO_PARTS
     origin, target = split(webhook)
@@ -121,7 +122,7 @@ def _is_origin(origin: str) -> bool:
 
 
 def read_record(stored: bytes) -> Record:
-    """Return the record from its bytes; UNREADABLE where they say nothing, or what no client can have asked for."""
+    """Return the record from its bytes; UNREADABLE if they make no sense, or say what no client can have asked for."""
     try:
         record = decode_record(stored)
     except (ValueError, RecursionError):
@@ -130,8 +131,8 @@ def read_record(stored: bytes) -> Record:
 
 
 def _newer_record(stored: bytes) -> Record | None:
-    """Return what can be read of a record with a member that this version does not know; None where it has none."""
-    # Less its data, where that is nothing that can be parsed.
+    """Return what can be read of a record with a member that this version does not know; None if it has none."""
+    # Without its data, which may be nothing that can be parsed.
     for text in (stored, stored.partition(_DATA_MEMBER)[0] + b"}"):
         try:
             members = _decode_members(text)
@@ -151,7 +152,7 @@ _KINDS: tuple[tuple[str, Any], ...] = (("webhook", str), ("ttl", int | float), (
 
 
 def _value(members: dict[str, Raw], name: str, kind: Any) -> Any:
-    """Return a member, None where it is not there or of another kind."""
+    """Return a member; None if it is missing or of another kind."""
     try:
         return msgspec.json.decode(members[name], type=kind)
     except (ValueError, KeyError):
@@ -159,7 +160,8 @@ def _value(members: dict[str, Raw], name: str, kind: Any) -> Any:
 
 
 def newer_error(unknown: str) -> str:
-    """Say of a record that it has a member which only a newer version can have written. The name is foreign text."""
+    """Return the error for a record with a member that only a newer version can have written. The name is foreign
+    text."""
     name = unknown[:MEMBER_LENGTH] if unknown.isprintable() else ascii(unknown[:MEMBER_LENGTH])
     return f"written by a newer version: its member {name} is not known here"
 
@@ -192,16 +194,16 @@ _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
 def without_halves(text: bytes) -> bytes:
-    """Return JSON that says something else in as many bytes, with no half of a surrogate pair in it.
+    """Return other JSON of the same length and form, with no half of a surrogate pair in it.
 
-    The decoder refuses those, and the API takes them. All escapes from U+D000 to U+DFFF become others: to tell halves
+    The decoder refuses halves, and the API takes them. All escapes from U+D000 to U+DFFF become others: telling halves
     from whole pairs took 50 ms a megabyte and more.
     """
     return text.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
 
 
 def is_json(text: bytes) -> bool:
-    """Whether it may stand in an answer as it is: what came by the API may, what foreign hands put into Redis may not."""
+    """Whether the text is JSON, and so may stand in an answer as it is. Text from foreign hands may not be."""
     try:
         text.decode()
         try:
