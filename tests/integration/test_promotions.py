@@ -405,7 +405,7 @@ async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_cl
     """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError
     there."""
     stop, is_blocked = asyncio.Event(), asyncio.Event()
-    meet = client.meet
+    meet = client.ensure_checked
 
     async def tell() -> None:
         await meet()

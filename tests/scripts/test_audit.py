@@ -18,7 +18,7 @@ from redis_scheduler.store.audit import (
     SAMPLE_LIMIT,
     STEP_BYTES,
     Finding,
-    _Step,
+    _Batch,
     _Walk,
     audit,
     balance,
@@ -448,12 +448,12 @@ async def test_the_audit_reads_each_of_many_large_records_of_a_type(
 
 
 def test_a_small_record_before_large_ones_makes_no_large_step() -> None:
-    step = _Step()
+    batch = _Batch()
     for limit in (2, 4, 8):
-        step.note(1, 5)
-        assert step.limit == limit
-    step.note(7, 7 * STEP_BYTES)
-    assert step.limit == 1
+        batch.note(1, 5)
+        assert batch.limit == limit
+    batch.note(7, 7 * STEP_BYTES)
+    assert batch.limit == 1
 
 
 async def test_every_stray_entry_and_pending_id_of_many_is_found(store: Store, client: RedisClient, raw: Redis) -> None:

@@ -42,7 +42,7 @@ async def test_it_leaves_nothing(is_empty: bool, redis_url: str, store: Store, r
         await in_delivery(store)
     before = await dump(raw)
     client = RedisClient(redis_url, 3, KEYS)
-    await client.meet()
+    await client.ensure_checked()
     assert await dump(raw) == before
     assert not client.outage.must_check
     await client.aclose()
@@ -59,7 +59,7 @@ async def test_a_foreign_key_is_named_before_anything_is_written(
         await Store(client, "worker-a").purge()
     assert await raw.keys() == [key.encode()]
     await raw.delete(key)
-    await client.meet()
+    await client.ensure_checked()
     await client.aclose()
 
 
@@ -67,7 +67,7 @@ async def test_a_full_redis_is_not_what_it_looks_for(redis_url: str, raw: redis.
     await raw.config_set("maxmemory", 1)
     client = RedisClient(redis_url, 3, KEYS)
     try:
-        await client.meet()
+        await client.ensure_checked()
     finally:
         await raw.config_set("maxmemory", 0)
         await client.aclose()
@@ -77,12 +77,12 @@ async def test_a_full_redis_is_not_what_it_looks_for(redis_url: str, raw: redis.
 async def test_both_ways_to_run_a_script_are_tried(
     command: str, redis_url: str, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
-    await client.meet()  # so that Redis knows the script
+    await client.ensure_checked()  # so that Redis knows the script
     await raw.acl_setuser("app", enabled=True, nopass=True, keys=["*"], categories=["+@all"], commands=[f"-{command}"])
     refused = RedisClient(redis_url.replace("://", "://app:x@"), 3, KEYS)
     try:
         with pytest.raises(StoreRefused, match=f"NOPERM .*'{command}'"):
-            await refused.meet()
+            await refused.ensure_checked()
     finally:
         await refused.aclose()
         await raw.acl_deluser("app")

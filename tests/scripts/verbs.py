@@ -50,23 +50,23 @@ async def _audit(store: Store, task: Task) -> Any:
     return [finding async for finding in audit(store.client, repairs=True)]
 
 
-async def _step(store: Store, task: Task) -> Task:
+async def _set_clock_back(store: Store, task: Task) -> Task:
     """Have Redis' clock set back after a sweep."""
     now_ms = redis_ms(await store.client.command("TIME"))
     await store.client.command("HSET", KEYS.sweep, "clock_ms", now_ms + 20_000)
     return task
 
 
-async def _in_delivery_before_a_step(store: Store) -> Task:
-    return await _step(store, await states.in_delivery(store))
+async def _in_delivery_before_clock_set(store: Store) -> Task:
+    return await _set_clock_back(store, await states.in_delivery(store))
 
 
-async def _retriable_after_a_step(store: Store) -> Task:
-    return await _step(store, await states.waiting(store, delay_ms=10_000))
+async def _retriable_after_clock_set(store: Store) -> Task:
+    return await _set_clock_back(store, await states.waiting(store, delay_ms=10_000))
 
 
-async def _deferred_before_a_step(store: Store) -> Task:
-    task = await _step(store, await states.deferred(store))
+async def _deferred_before_clock_set(store: Store) -> Task:
+    task = await _set_clock_back(store, await states.deferred(store))
     await store.reclaim(10)
     return task
 
@@ -91,16 +91,16 @@ VERBS: dict[str, Verb] = {
     "release": Verb(states.in_delivery, lambda store, task: store.release([task.claim]), RELEASED, QUEUED),
     "renew": Verb(states.in_delivery, lambda store, task: store.renew([task.claim.id]), IN_DELIVERY, QUEUED),
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),
-    "reclaim after a step": Verb(
-        _retriable_after_a_step,
+    "reclaim after the clock was set back": Verb(
+        _retriable_after_clock_set,
         lambda store, task: store.reclaim(10, 10_000),
         REDELIVERED,
         State("queued", attempts=1),
     ),
-    "retry after a step": Verb(
-        _in_delivery_before_a_step, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED
+    "retry after the clock was set back": Verb(
+        _in_delivery_before_clock_set, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED
     ),
-    "rewind": Verb(_deferred_before_a_step, lambda store, task: store.rewind(1_000), DEFERRED, DEFERRED),
+    "rewind": Verb(_deferred_before_clock_set, lambda store, task: store.rewind(1_000), DEFERRED, DEFERRED),
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "audit": Verb(states.in_delivery, _audit, IN_DELIVERY, QUEUED),

@@ -50,8 +50,8 @@ class Reclaimer:
             await self._claims.retire(self._timing.retire_idle_ms)
             self._retire_from = now + self._timing.retire_interval_s
         sweep = await self._intake.sweep(self._retry_delay_ms)
-        if abs(sweep.clock_step_ms) > CLOCK_SET_MS:
-            await self._on_clock_set(sweep.clock_step_ms)
+        if abs(sweep.clock_set_ms) > CLOCK_SET_MS:
+            await self._on_clock_set(sweep.clock_set_ms)
         if sweep.must_rewind:
             set_back_ms, _ = await self._claims.rewind(self._retry_delay_ms)
             if set_back_ms:

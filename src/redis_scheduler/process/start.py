@@ -75,7 +75,7 @@ async def prepare_redis(process: Process, warns: bool) -> None:
     done = asyncio.Event()
 
     async def check() -> None:
-        await client.meet()
+        await client.ensure_checked()
         # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
         for warning in await Views(client).configuration_warnings() if warns else ():

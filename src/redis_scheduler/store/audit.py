@@ -127,7 +127,7 @@ class _Suspect(NamedTuple):
     type: str | None = None
 
 
-class _Step:
+class _Batch:
     """How many to read at once: more of small ones, so that Redis looks through about STEP_BYTES."""
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class _Walk:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._keys = client.keys
-        self._records = _Step()
+        self._records = _Batch()
 
     async def suspects(self) -> AsyncIterator[list[_Suspect]]:
         """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
@@ -285,24 +285,24 @@ class _Walk:
             *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
             *(("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
         ):
-            async for pairs in self._scan(command, place, _Step()):
+            async for pairs in self._scan(command, place, _Batch()):
                 yield [_Suspect("member", key) for key in pairs[::2]]
         async for ids in self._ids("XRANGE", self._keys.queue):
             yield [_Suspect("entry", entry_id) for entry_id in ids]
         async for ids in self._ids("XPENDING", self._keys.queue, GROUP):
             yield [_Suspect("pending", entry_id) for entry_id in ids]
-        async for names in self._scan("SSCAN", self._keys.types, _Step()):
+        async for names in self._scan("SSCAN", self._keys.types, _Batch()):
             for name in names:
                 async for suspects in self._of_type(text_of(name)):
                     yield suspects
 
-    async def _scan(self, command: str, name: str, step: _Step) -> AsyncIterator[list[bytes]]:
+    async def _scan(self, command: str, name: str, batch: _Batch) -> AsyncIterator[list[bytes]]:
         cursor: bytes | None = None
         while cursor != b"0":
             cursor, answer = await self._client.command(
-                command, name, cursor or "0", "COUNT", step.limit, read=_SCANNED
+                command, name, cursor or "0", "COUNT", batch.limit, read=_SCANNED
             )
-            step.note(len(answer) // 2, sum(map(len, answer)))
+            batch.note(len(answer) // 2, sum(map(len, answer)))
             yield answer
 
     async def heads(
@@ -345,7 +345,7 @@ class _Walk:
     async def _of_type(self, name: str) -> AsyncIterator[list[_Suspect]]:
         yield [_Suspect("type", name, type=name)]
         try:
-            async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Step()):
+            async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
                 members = pairs[::2]
                 while members:
                     part, members = members[: self._records.limit], members[self._records.limit :]

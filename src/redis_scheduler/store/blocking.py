@@ -31,7 +31,7 @@ class QueueReader:
         Raises StoreUnavailable when the connection is lost: then entries may be pending for this consumer that no
         answer told of (Claims.pending lists them).
         """
-        await self._client.meet()
+        await self._client.ensure_checked()
         try:
             if self._redis is None:
                 self._redis = self._client.connect(

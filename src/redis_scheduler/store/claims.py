@@ -47,7 +47,7 @@ class Sweep:
     """What a step of the sweep brought, and the seconds until the next is due.
 
     `lost`: how many entries came back of each worker that was lost. `must_rewind`: Redis' clock was set back, and `rewind` is
-    to be called. `clock_step_ms`: by how much Redis' clock has surely gone forward, or back (below zero), beside this
+    to be called. `clock_set_ms`: by how much Redis' clock has surely gone forward, or back (below zero), beside this
     machine's since the step before.
     """
 
@@ -55,7 +55,7 @@ class Sweep:
     wait_s: float
     lost: dict[str, int] = field(default_factory=dict)
     must_rewind: bool = False
-    clock_step_ms: float = 0
+    clock_set_ms: float = 0
 
 
 class RetryAnswer(IntEnum):
@@ -171,7 +171,7 @@ class Claims:
             window_ms=self._timing.window_ms,
             most=self._timing.waiting_most,
             interval_ms=self._timing.sweep_waiting_interval_ms,
-            least_step_ms=self._timing.clock_step_least_ms,
+            clock_set_least_ms=self._timing.clock_set_least_ms,
         )
 
     async def defer(self, failed: Sequence[Unsettled]) -> list[bool]:
@@ -215,7 +215,7 @@ class Claims:
         """Take one step of the sweep.
 
         A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
-        After a step back of Redis' clock nothing waits longer for its retry than `retry_delay_ms`.
+        Once Redis' clock was set back nothing waits longer for its retry than `retry_delay_ms`.
         """
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
@@ -235,30 +235,30 @@ class Claims:
             step_interval_ms=self._timing.sweep_step_interval_ms,
             hold_ms=self._timing.sweep_hold_ms,
             last_claims=self._timing.lost_workers_most,
-            least_step_ms=self._timing.clock_step_least_ms,
+            clock_set_least_ms=self._timing.clock_set_least_ms,
             longest_ms=min(retry_delay_ms, self._timing.window_ms),
         )
-        sweep.clock_step_ms = self._clock_step_ms(asked_ms, now_ms)
+        sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
         return sweep
 
     async def _time_ms(self) -> int:
         now_ms: int = await self.client.command("TIME", read=redis_ms)
         return now_ms
 
-    def _clock_step_ms(self, asked_ms: float, now_ms: int) -> float:
+    def _clock_set_ms(self, asked_ms: float, now_ms: int) -> float:
         """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last done."""
         at_least, at_most = offset_ms = _clock_offset_ms(asked_ms, now_ms)
         before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
         return max(0, at_least - before[1]) + min(0, at_most - before[0])
 
     async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
-        """After a step back of Redis' clock, set a part right of what would wait for it to catch up: leases start again, and
-        what was deferred comes earlier by the step.
+        """Set a part right of what would wait for Redis' clock, which was set back, to catch up: leases start again, and
+        what was deferred comes earlier by as much.
 
-        Returns the step in ms (in the first part, else 0) and of how many it was. What may have been deferred since, by a
-        retry's delay, is left.
+        Returns by how much it was set back, in ms (in the first part, else 0), and how many were set right. What may have
+        been deferred since, by a retry's delay, is left.
         """
-        step_ms, count, _ = await self.client.run(
+        set_back_ms, count, _ = await self.client.run(
             REWIND,
             of(tuple[int, int, int]),
             group=GROUP,
@@ -269,7 +269,7 @@ class Claims:
             limit=self._timing.batch_limit,
             room=self._timing.load_bytes,
         )
-        return step_ms, count
+        return set_back_ms, count
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, less those known, without changing any of them."""

@@ -165,7 +165,7 @@ class RedisClient:
                 await drop_idle(self._redis)
             raise
 
-    async def meet(self) -> None:
+    async def ensure_checked(self) -> None:
         """See, if it is not known, that Redis serves all that the service needs. Raises as `resending` does."""
         if self.outage.must_check:
             await self.resending(self._nothing)

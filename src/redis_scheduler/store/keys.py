@@ -76,7 +76,7 @@ class Keys:
     sweep: str
     """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
     due, when a worker was last heard of, and until when a gap in that holds the sweep. clock_ms: the greatest time that
-    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: after a step back of the clock, by how much, and
+    a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: once the clock was set back, by how much, and
     where the rewind of `due` stands."""
 
     instance: str

@@ -61,12 +61,12 @@ class Outage:
             self._noted_at[kind] = now
             logger.warning("redis-refused", error=str(error))
 
-    async def loop(self, stop: asyncio.Event, step: Callable[[], Awaitable[object]]) -> None:
-        """Call `step` again and again until `stop` is set, backing off while Redis is away."""
+    async def loop(self, stop: asyncio.Event, run_once: Callable[[], Awaitable[object]]) -> None:
+        """Call `run_once` again and again until `stop` is set, backing off while Redis is away."""
         backoff_s = BACKOFF_FIRST_S
         while not stop.is_set():
             try:
-                await step()
+                await run_once()
             except (StoreUnavailable, StoreFull) as error:
                 if isinstance(error, StoreFull | StoreRefused):
                     self.note(error)

@@ -50,7 +50,7 @@ class Timing:
     sweep_void_after_ms: int = 500
     """A reclaim that reaches Redis later than this does nothing: leases may have run out while it was on its way."""
 
-    clock_step_least_ms: int = 100
+    clock_set_least_ms: int = 100
     """A clock of Redis that was set back by less is not noticed: sweeps tell it by their times, and are so far
     apart."""
 

@@ -10,17 +10,17 @@
 --        leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits,
 --        else, and between the steps of one sweep) hold_ms# (after a gap of this length in the sweeps, an outage or all
 --        workers down, nobody sweeps for as long, so that others settle or renew what they hold first; else an outage
---        longer than the lease would double all in flight) last_claims# (claims of a last chance) least_step_ms# (of
---        the clock that is one) longest_ms# (delay of what waits)
+--        longer than the lease would double all in flight) last_claims# (claims of a last chance) clock_set_least_ms#
+--        (it was set back by as much) longest_ms# (delay of what waits)
 -- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
---        1 if leases and what was deferred are to be rewound after a step of the clock,
+--        1 if leases and what was deferred are to be rewound since the clock was set back,
 --        {consumer that was lost, entries taken of it, …}}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
---        also what this consumer has in flight, once. After a step back of the clock all that waits,
+--        also what this consumer has in flight, once. Once the clock was set back all that waits,
 --        once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
---- include clock fields foreign step
+--- include clock fields foreign clock_set
 --- names
 
 -- How many entries each other worker holds.
@@ -45,7 +45,7 @@ local function most_claims_in_flight()
 end
 
 local now = now_ms(math.floor)
-local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, least_step_ms,
+local clock_ms = notice_clock_set(queue, group, waiting, window_ms, longest_ms, sweep, now, clock_set_least_ms,
   entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])

@@ -2,13 +2,13 @@
 -- it exactly when the delay is over. The window carries the delay, since Redis clamps a time in the future.
 -- KEYS   queue entries failures counters sweep
 -- ARGV   group consumer waiting window_ms# most# (that may wait) interval_ms# (of sweeps while anything waits)
---        least_step_ms# (of the clock that is one)
+--        clock_set_least_ms# (it was set back by as much)
 -- each   id (of the entry) key attempts# (seen at the claim) delay_ms# (at most the window) failure (JSON)
 -- Returns per task 1 parked, 0 fenced, 2 too many wait already: nothing done, defer it.
--- Bounds 200 tasks a call, some six commands each; setting delays right after a step of the clock, what waits: 1,000.
+-- Bounds 200 tasks a call, some six commands each; once the clock was set back, what waits: 1,000.
 -- Twice  the recorded attempts have moved and the owner is another: 0.
 -- Full   XCLAIM or HDEL is the first write.
---- include clock fence fields foreign step
+--- include clock fence fields foreign clock_set
 --- names
 local now = now_ms(math.floor)
 local longest_ms = 0
@@ -16,7 +16,7 @@ for at = first, #ARGV, width do
   --- row delay_ms
   longest_ms = math.max(longest_ms, delay_ms)
 end
-local clock_ms = notice_step(queue, group, waiting, window_ms, longest_ms, sweep, now, least_step_ms,
+local clock_ms = notice_clock_set(queue, group, waiting, window_ms, longest_ms, sweep, now, clock_set_least_ms,
   entries, failures)
 
 local waiting_count = 0

@@ -1,13 +1,13 @@
--- rewind: after a step back of Redis' clock, one part a call: start the leases again that would not end until the clock
--- has caught up, then move tasks that were deferred before the step back by the step. Deferred are tasks that stand in
+-- rewind: after Redis' clock was set back, one part a call: start the leases again that would not end until the clock
+-- has caught up, then bring forward, by as much, tasks that were deferred before. Deferred are tasks that stand in
 -- `due` for later than their own due time; all others keep the time that their client was told. Redis keeps where the
 -- rewind stands, so all workers together make one.
 -- KEYS   queue due tasks sweep bell
 -- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at)
---        delay_ms# (the longest of a retry: what may have been asked for since the step is left alone)
+--        delay_ms# (the longest of a retry: what may have been asked for since is left alone)
 --        spread_ms# (how much longer anything is deferred) limit# room# (bytes of records)
--- Returns {the step (ms) in the first call of a rewind, else 0; how many leases were started or tasks moved; 1 if there
---        is more}.
+-- Returns {by how much it was set back (ms) in the first call of a rewind, else 0; how many leases were started or
+--        tasks moved; 1 if there is more}.
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
@@ -37,7 +37,7 @@ end
 
 -- `passed` are the tasks behind the first one concerned that have been looked at: a task that moves may come to stand
 -- before them. Returns how many are passed, or nothing if there are no more.
-local function move_deferred(step_ms, from_ms, passed)
+local function move_deferred(set_back_ms, from_ms, passed)
   local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
   local first = redis.call('ZCOUNT', due, '-inf', string.format('(%.0f', from_ms)) + passed
   local rows = redis.call('ZRANGE', due, first, first + limit - 1, 'WITHSCORES')
@@ -55,7 +55,7 @@ local function move_deferred(step_ms, from_ms, passed)
     -- The script that wrote the record put its due time in front.
     local due_ms = string.match(redis.call('HGET', tasks, key) or '', '^{"due":(%d+)')
     if due_ms and until_ms > tonumber(due_ms) and until_ms > now + delay_ms then
-      until_ms = until_ms - step_ms
+      until_ms = until_ms - set_back_ms
       redis.call('ZADD', due, until_ms, key)
       earliest_ms = math.min(earliest_ms, until_ms)
       moved = moved + 1
@@ -67,8 +67,8 @@ local function move_deferred(step_ms, from_ms, passed)
 end
 
 local state = redis.call('HMGET', sweep, 'step_ms', 'rewind_from_ms', 'rewound')
-local step_ms, from_ms, at = number_of(state[1]), number_of(state[2]), state[3]
-if step_ms == 0 then
+local set_back_ms, from_ms, at = number_of(state[1]), number_of(state[2]), state[3]
+if set_back_ms == 0 then
   return {0, 0, 0}
 end
 -- Without the group, or with a foreign key in the place of `tasks`, this fails here, before any write.
@@ -80,11 +80,11 @@ if not at or string.sub(at, 1, 1) == '(' then
   next_at, count = start_leases(at or '-')
   next_at = next_at or 0
 else
-  next_at, count = move_deferred(step_ms, from_ms, number_of(at))
+  next_at, count = move_deferred(set_back_ms, from_ms, number_of(at))
 end
 if next_at then
   redis.call('HSET', sweep, 'rewound', next_at)
 else
   redis.call('HDEL', sweep, 'step_ms', 'rewind_from_ms')
 end
-return {at and 0 or step_ms, count, next_at and 1 or 0}
+return {at and 0 or set_back_ms, count, next_at and 1 or 0}

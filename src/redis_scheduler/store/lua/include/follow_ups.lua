@@ -1,6 +1,6 @@
 -- Follow-ups: tasks that the end of another starts, in the call that writes this end; to be included behind the names.
--- Each goes to `due`, also with a delay of 0: the bell has it moved on at once, and nothing can refuse it any more once the
--- end is written.
+-- Each goes to `due`, also with a delay of 0: the bell has it moved on at once, and nothing can refuse it any more
+-- once the end is written.
 local head_before_ms
 
 -- To be called before the first write: a foreign key in their places is refused here.

@@ -1,14 +1,14 @@
--- A step back of Redis' clock, told by the greatest time that a sweep or a retry has seen; to be included after `fields` and
--- `foreign`.
--- What is pending by the clock as it was would stay so until the clock has caught up: its idle time is below zero. Here the
--- delays of what waits go on where they were, told by delivery times, which only XINFO shows; leases, and what is in `due`,
--- are left to `rewind`. No delay ends early, since the step was at least as large as it is told. It is noticed before
--- anything is parked by the clock as it is: so all that waits is by the clock as it was.
+-- Redis' clock was set back, which the greatest time tells that a sweep or a retry has seen; to be included after
+-- `fields` and `foreign`.
+-- What is pending by the clock as it was would stay so until the clock has caught up: its idle time is below zero.
+-- Here the delays of what waits go on where they were, told by delivery times, which only XINFO shows; leases, and
+-- what is in `due`, are left to `rewind`. No delay ends early, since the clock was set back by at least as much as is
+-- told. It is noticed before anything is parked by the clock as it is: so all that waits is by the clock as it was.
 
--- A delivery time in the future is by the clock as it was. One in the past is too, unless the server was started with the
--- clock as it is: then it read delivery times in the future as its own present. Where that may be, what waits waits for
--- `delay_ms` more at most: no retry has a longer delay. So does what waits behind the first 2,000.
-local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now, step_ms)
+-- A delivery time in the future is by the clock as it was. One in the past is too, unless the server was started with
+-- the clock as it is: then it read delivery times in the future as its own present. Where that may be, what waits
+-- waits for `delay_ms` more at most: no retry has a longer delay. So does what waits behind the first 2,000.
+local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now, set_back_ms)
   local function park(id, idle_ms)
     idle_ms = math.max(0, math.min(window_ms, idle_ms))
     redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', idle_ms, 'JUSTID')
@@ -21,8 +21,8 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
     for _, consumer in ipairs(value_of(info, 'name') == group and value_of(info, 'consumers') or {}) do
       for _, row in ipairs(value_of(consumer, 'name') == waiting and value_of(consumer, 'pending') or {}) do
         local idle_ms = now - row[2]
-        if idle_ms < 0 or step_ms <= parked_at_ms then
-          park(row[1], idle_ms + step_ms)
+        if idle_ms < 0 or set_back_ms <= parked_at_ms then
+          park(row[1], idle_ms + set_back_ms)
         else
           park(row[1], math.max(idle_ms, parked_at_ms))
         end
@@ -38,10 +38,10 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
 end
 
 -- Returns the greatest time seen, as text. The last arguments are hashes that the caller will read.
-local function notice_step(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms, ...)
+local function notice_clock_set(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms, ...)
   local greatest_ms = number_of(redis.call('HGET', sweep, 'clock_ms'))
-  local step_ms = greatest_ms - now
-  if step_ms < least_ms then
+  local set_back_ms = greatest_ms - now
+  if set_back_ms < least_ms then
     return string.format('%.0f', math.max(greatest_ms, now))
   end
   -- Without the group, or with a foreign key in the place of a hash, this fails here, before any write.
@@ -51,8 +51,8 @@ local function notice_step(queue, group, waiting, window_ms, delay_ms, sweep, no
   end
   -- A removal first, so that a full Redis does not refuse what follows.
   redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
-  set_delays_right(queue, group, waiting, tonumber(window_ms), delay_ms, now, step_ms)
-  redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', step_ms),
-    'rewind_from_ms', string.format('%.0f', now + step_ms))
+  set_delays_right(queue, group, waiting, tonumber(window_ms), delay_ms, now, set_back_ms)
+  redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', set_back_ms),
+    'rewind_from_ms', string.format('%.0f', now + set_back_ms))
   return string.format('%.0f', now)
 end

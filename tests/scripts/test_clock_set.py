@@ -1,4 +1,4 @@
-"""A step back of Redis' clock: what a sweep and a retry do about it, and the rewind of what was deferred.
+"""Redis' clock was set back: what a sweep and a retry do about it, and the rewind of what was deferred.
 
 The greatest time seen is set ahead instead: to the scripts a clock that was set back looks the same.
 """
@@ -36,9 +36,9 @@ from tests.scripts.states import (
 from tests.support.names import KEYS
 from tests.support.store import Store
 
-STEP_MS = 20_000
+SET_BACK_MS = 20_000
 RETRY_DELAY_MS = 35_000
-"""By both the idle time of a retry is below the window when it is parked, and also before the step."""
+"""By both the idle time of a retry is below the window when it is parked, and also before the clock was set back."""
 
 
 @pytest.fixture
@@ -47,23 +47,23 @@ def other(client: RedisClient) -> Store:
     return Store(client, "worker-b")
 
 
-async def set_back(store: Store, step_ms: int = STEP_MS) -> int:
+async def set_back(store: Store, set_back_ms: int = SET_BACK_MS) -> int:
     """Have a sweep, and the clock set back after it; return Redis' ms."""
     await reclaimed(store)
     now_ms = redis_ms(await store.client.command("TIME"))
-    await store.client.command("HSET", KEYS.sweep, "clock_ms", now_ms + step_ms)
+    await store.client.command("HSET", KEYS.sweep, "clock_ms", now_ms + set_back_ms)
     return now_ms
 
 
 async def rewound(store: Store, delay_ms: int = 1_000) -> tuple[int, int]:
-    """Rewind to the end; return the step, which only the first call tells, and how many were moved."""
-    step_ms, moved = await store.rewind(delay_ms)
+    """Rewind to the end; return by how much, which only the first call tells, and how many were moved."""
+    set_back_ms, moved = await store.rewind(delay_ms)
     while await ask(store.client._redis, "HEXISTS", KEYS.sweep, "step_ms"):
         again_ms, more = await store.rewind(delay_ms)
         assert again_ms == 0
         moved += more
     assert await store.rewind(delay_ms) == (0, 0)
-    return step_ms, moved
+    return set_back_ms, moved
 
 
 @pytest.mark.parametrize("by", ["reclaim", "reclaim without a slot", "retry"])
@@ -87,11 +87,11 @@ async def test_a_retry_goes_on_where_it_was(by: str, store: Store, other: Store,
 
 
 @pytest.mark.parametrize(
-    ("step_ms", "delay_ms", "shown_idle_ms", "waits_after_ms"),
+    ("set_back_ms", "delay_ms", "shown_idle_ms", "waits_after_ms"),
     [
-        (STEP_MS, 40_000, 20_000, 20_000),  # what was parked before the step is known
-        (STEP_MS, 41_000, 20_000, 40_000),  # the server may have started since
-        (STEP_MS, 60_000, 10_000, 50_000),
+        (SET_BACK_MS, 40_000, 20_000, 20_000),  # what was parked before is known
+        (SET_BACK_MS, 41_000, 20_000, 40_000),  # the server may have started since
+        (SET_BACK_MS, 60_000, 10_000, 50_000),
         (600_000, 2_000, 0, 2_000),
         (600_000, 2_000, 59_000, 1_000),
         (600_000, 0, 0, 0),
@@ -99,14 +99,14 @@ async def test_a_retry_goes_on_where_it_was(by: str, store: Store, other: Store,
     ],
 )
 async def test_where_the_server_may_have_started_since_a_retry_waits_for_another_delay_at_most(
-    step_ms: int, delay_ms: int, shown_idle_ms: int, waits_after_ms: int, store: Store, raw: redis.asyncio.Redis
+    set_back_ms: int, delay_ms: int, shown_idle_ms: int, waits_after_ms: int, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     """A server that starts reads delivery times in the future as its own present; of such nothing may come early."""
     parked = await waiting(store)
-    await set_back(store, step_ms)
+    await set_back(store, set_back_ms)
     await set_idle(raw, shown_idle_ms, parked.claim, owner=keys.WAITING)
     await store.reclaim(0, delay_ms)
-    # The step is told by the last sweep, so too small by the time since.
+    # The last sweep tells by how much, so it is too little by the time since.
     assert waits_after_ms - 1_000 < await waits_ms(raw, parked.claim) <= waits_after_ms + 200
 
 
@@ -133,8 +133,8 @@ async def test_a_retry_keeps_the_greatest_time_where_no_sweep_has_seen_it(
     await waiting(store)
     first_ms = int(await ask(raw, "HGET", KEYS.sweep, "clock_ms"))
     assert before_ms <= first_ms <= redis_ms(await ask(raw, "TIME"))
-    # A step that is too small to be looked after does not lower it.
-    ahead_ms = redis_ms(await ask(raw, "TIME")) + DEFAULT.clock_step_least_ms - 10
+    # One that was set back by too little to be noticed does not lower it.
+    ahead_ms = redis_ms(await ask(raw, "TIME")) + DEFAULT.clock_set_least_ms - 10
     await ask(raw, "HSET", KEYS.sweep, "clock_ms", ahead_ms)
     await waiting(store)
     assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= ahead_ms
@@ -152,7 +152,7 @@ async def test_leases_start_again_whoever_holds_them(
     store: Store, other: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, others, just_claimed = await in_delivery(store), await in_delivery(other), await in_delivery(other)
-    await set_idle(raw, DEFAULT.window_ms - DEFAULT.lease_ms - STEP_MS, mine.claim)
+    await set_idle(raw, DEFAULT.window_ms - DEFAULT.lease_ms - SET_BACK_MS, mine.claim)
     await set_idle(raw, 0, others.claim, just_claimed.claim, owner=other.name)
     await set_back(store)
     await store.reclaim(10)
@@ -197,8 +197,8 @@ async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store,
     now_ms = await set_back(store)
     assert (await store.reclaim(10, RETRY_DELAY_MS)).must_rewind
     assert now_ms <= int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) < now_ms + 5_000
-    step_ms, moved = await rewound(store)
-    assert step_ms == pytest.approx(STEP_MS, abs=1_000)
+    set_back_ms, moved = await rewound(store)
+    assert set_back_ms == pytest.approx(SET_BACK_MS, abs=1_000)
     assert moved == 0
     before = await dump(raw)
     await plan_sweep(store)
@@ -210,22 +210,22 @@ async def test_the_step_is_met_once_and_sweeps_go_on(store: Store, other: Store,
 
 async def test_what_two_sweeps_may_differ_by_is_no_step(store: Store, raw: redis.asyncio.Redis) -> None:
     parked = await waiting(store, delay_ms=50_000)
-    now_ms = await set_back(store, DEFAULT.clock_step_least_ms - 20)
+    now_ms = await set_back(store, DEFAULT.clock_set_least_ms - 20)
     await plan_sweep(store)
     assert not (await store.reclaim(10)).must_rewind
     assert await waits_ms(raw, parked.claim) > 49_000
     # The greatest time stays, so that many small ones are told as what they come to.
-    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + DEFAULT.clock_step_least_ms - 20
+    assert int(await ask(raw, "HGET", KEYS.sweep, "clock_ms")) >= now_ms + DEFAULT.clock_set_least_ms - 20
 
 
-@pytest.mark.parametrize("step_ms", [2_000, STEP_MS])
+@pytest.mark.parametrize("set_back_ms", [2_000, SET_BACK_MS])
 async def test_after_a_step_back_nothing_is_held_by_a_gap_in_the_sweeps(
-    step_ms: int, store: Store, other: Store, raw: redis.asyncio.Redis
+    set_back_ms: int, store: Store, other: Store, raw: redis.asyncio.Redis
 ) -> None:
     released = await in_delivery(other)
     await in_delivery(store)
-    now_ms = await set_back(store, step_ms)
-    await ask(raw, "HSET", KEYS.sweep, "held_until_ms", now_ms + step_ms, "next_ms", now_ms + step_ms)
+    now_ms = await set_back(store, set_back_ms)
+    await ask(raw, "HSET", KEYS.sweep, "held_until_ms", now_ms + set_back_ms, "next_ms", now_ms + set_back_ms)
     await other.release([released.claim])
     assert [entry.key for entry in (await swept(other, 10))[0]] == [released.key]
 
@@ -242,11 +242,11 @@ async def test_what_was_deferred_comes_by_the_step_earlier_and_what_was_schedule
     before = [await due_ms(raw, task.key) for task in (retried, surplus, scheduled)]
     await set_back(store)
     await other.reclaim(10)
-    step_ms, moved = await rewound(other)
-    assert step_ms == pytest.approx(STEP_MS, abs=1_000)
+    set_back_ms, moved = await rewound(other)
+    assert set_back_ms == pytest.approx(SET_BACK_MS, abs=1_000)
     assert moved == 2
     after = [await due_ms(raw, task.key) for task in (retried, surplus, scheduled)]
-    assert [was - now for was, now in zip(before, after, strict=True) if was and now] == [step_ms, step_ms, 0]
+    assert [was - now for was, now in zip(before, after, strict=True) if was and now] == [set_back_ms, set_back_ms, 0]
 
 
 async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Store, raw: redis.asyncio.Redis) -> None:
@@ -261,10 +261,10 @@ async def test_what_was_deferred_since_the_step_is_left(store: Store, other: Sto
     assert await ask(raw, "ZSCORE", KEYS.due, before_step.key) is not None
 
 
-@pytest.mark.parametrize("step_ms", [8_000, 20_000])
+@pytest.mark.parametrize("set_back_ms", [8_000, 20_000])
 @pytest.mark.parametrize("limit", [1, 2, 3, 200])
 async def test_each_is_moved_once_however_the_rewind_is_parted(
-    limit: int, step_ms: int, client: RedisClient, raw: redis.asyncio.Redis
+    limit: int, set_back_ms: int, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     """Whether what is moved stays behind the time from which the rewind looks, or not."""
     store = Store(client, "worker-a", replace(DEFAULT, batch_limit=limit))
@@ -277,7 +277,7 @@ async def test_each_is_moved_once_however_the_rewind_is_parted(
         await ask(raw, "ZADD", KEYS.due, await at_ms(raw, 24_000 + 9_000 * number), task.key)
         await as_due(raw, task)
     before = [await due_ms(raw, task.key) for task in (*tasks, *kept)]
-    await set_back(store, step_ms)
+    await set_back(store, set_back_ms)
     await store.reclaim(10)
     by_ms, moved = await rewound(store, 10_000)
     assert moved == 7
