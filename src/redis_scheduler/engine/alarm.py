@@ -1,7 +1,7 @@
-"""An alarm that rings at its moment: to some microseconds by Linux' timerfd, to two milliseconds by the event loop
-elsewhere.
+"""An alarm that rings at its moment: to some microseconds by Linux' timerfd, elsewhere to two milliseconds by the event
+loop.
 
-The event loop's own timers count in milliseconds, rounded up twice: half of what a delivery was late.
+The event loop's own timers count in milliseconds and round up twice: that was half of what a delivery was late.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Alarm:
             self._descriptor = None
 
     def set(self, seconds: float) -> None:
-        """Ring once, so many seconds from now, and not when it was set to before."""
+        """Ring once, so many seconds from now, instead of when it was set to before."""
         if self._timer is not None:
             self._timer.cancel()
         # A time of 0 would disarm it.
@@ -59,6 +59,6 @@ class Alarm:
     def _on_expired(self, descriptor: int) -> None:
         try:
             os.read(descriptor, 8)
-        except BlockingIOError:  # set anew since: it will ring
+        except BlockingIOError:  # it was set anew meanwhile, and will ring
             return
         self._on_ring()

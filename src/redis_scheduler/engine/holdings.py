@@ -1,6 +1,6 @@
-"""What this consumer holds of the queue, from its claim until its outcome is written; and whether its leases run.
+"""The entries and claims that this consumer holds, until their outcomes are written; and whether its leases run.
 
-Plain state that worker, intake and outcomes share; nothing here waits.
+Plain state that worker, intake and outcomes share. Nothing here waits.
 """
 
 import asyncio
@@ -17,26 +17,27 @@ class Holdings:
         self._lease_s = timing.lease_ms / 1000
         self._time = asyncio.get_running_loop().time
         self.claims: dict[str, Claim] = {}
-        """What is in flight, by entry: in line, or being attempted, or its outcome is not written yet."""
+        """Claims in flight, by entry: in line, being attempted, or with an outcome that is not written yet."""
         self.running: dict[str, asyncio.Task[None]] = {}
-        """What is being attempted, by entry, with the task that does so."""
+        """The asyncio tasks of attempts under way, by entry."""
         self.loading: set[str] = set()
         """Entries whose records are being read."""
         self.early: list[Entry] = []
-        """Retries that came before the answer to the record of their failed attempt: taken once that is written."""
+        """Retries that came before the answer to the call that parked them: they are taken after that answer."""
         self.early_written = asyncio.Event()
-        """Set when outcomes were written while retries have come early: they must be looked at."""
+        """Set when outcomes were written while `early` holds any: some may be taken now."""
         self.has_room = asyncio.Event()
         """Set when the claim loop must look again: an attempt, a load or a period ended, or outcomes were written."""
         self.is_stopping = False
         """Nothing begins any more."""
         self.renewed_at = self._time()
-        """When the lease of all that is here began last."""
+        """When the leases of all claims here began last."""
 
     @property
     def is_leased(self) -> bool:
-        """Whether what is here is surely this consumer's. After a stall longer than the lease it is not, until it is
-        renewed: another may have it, or it was cancelled. So nothing in line begins, and nothing is swept."""
+        """Whether the claims here are surely this consumer's. After a stall longer than the lease they are not, until
+        they are renewed: others may have them, or they were cancelled. So nothing in line begins, and nothing is
+        swept."""
         return self.is_leased_since(self.renewed_at)
 
     def is_leased_since(self, moment: float) -> bool:
@@ -48,7 +49,7 @@ class Holdings:
         return [entry for entry in entries if entry.id not in self.claims and entry.id not in self.loading]
 
     def written(self, claims: Iterable[Claim]) -> None:
-        """Forget claims whose outcome Redis has, and say that there may be room."""
+        """Forget claims whose outcome Redis has, and note that there may be room."""
         self.forget(claims)
         self.has_room.set()
         if self.early:

@@ -1,7 +1,7 @@
 """The intake: brings this consumer its claims, and hands each to the worker once.
 
-Claims come four ways: by the blocked claim, with a promotion, by the sweep, and by a recovery, which looks for what no
-answer told of since it was lost on the way. All of them meet here.
+Claims come in four ways: by the blocked claim, with a promotion, by the sweep, and by a recovery, which looks for
+entries that a lost answer brought. All of them meet here.
 """
 
 import asyncio
@@ -44,18 +44,18 @@ class Intake:
         self._timing = timing
         self._observer = observer
         self._recovered_most = slots.concurrency + timing.batch_limit
-        """Entries that a recovery looks for: all that may be here, and a batch."""
+        """A recovery looks for so many entries: all that may be here, and a batch."""
         self._claim_limit = 0
         """Entries that the claim under way may bring."""
         self._calls_that_may_bring_claims = 0
         self.load_limit = timing.batch_limit
-        """Entries of one load: fewer after one that failed."""
+        """Entries of one load: fewer after a load that failed."""
         self.recoveries = 0
-        """Recoveries that found what no answer told of, since ever."""
+        """Recoveries that found entries of lost answers, since ever."""
         self.must_recover = asyncio.Event()
-        """Set when entries may be pending for this consumer that no answer told of."""
+        """Set when an answer that brought entries to this consumer may have been lost."""
         self.may_claim = asyncio.Event()
-        """Not set from a claim that failed until a recovery has seen what it left."""
+        """Cleared by a claim that failed, until a recovery has seen what it left pending."""
         self.may_claim.set()
         self.no_claims_coming = asyncio.Event()
         """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
@@ -73,7 +73,8 @@ class Intake:
             await holdings.has_room.wait()
             return
         ended, slots.passed = slots.ended, 0
-        # This worker might only send back what it claims. So it does not wait there: workers with room come first.
+        # Slow hosts fill this worker, which might only send back what it claims: so it does not wait, and workers with
+        # room claim first.
         may_wait = not slots.is_crowded
         self._claim_limit = limit
         try:
@@ -106,14 +107,14 @@ class Intake:
             if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
                 self._worker.begin(promotion.claims)
             elif promotion.claims:
-                # A recovery may have begun, or even ended, what this answer tells of: Redis will say what is left.
+                # A recovery may have begun, or even ended, what this old answer tells of. Redis will say what is left.
                 self.must_recover.set()
         return promotion
 
     @property
     def _promotable(self) -> int:
         """Entries that a promotion may claim."""
-        # A link that takes no more than one record at a time must not hold the timer up with any.
+        # On a link that takes only one record at a time, records would delay the timer.
         if self._holdings.is_stopping or not self._holdings.is_leased or self.load_limit == 1:
             return 0
         most = min(self._timing.promoted_most, self.load_limit)
@@ -134,7 +135,7 @@ class Intake:
         return 0 if self._holdings.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
 
     async def recover(self) -> None:
-        """Begin what is pending for this consumer and no answer told of."""
+        """Begin entries that are pending for this consumer though no answer told of them."""
         known = self._holdings.claims.keys() | self._holdings.loading
         entries = await self._claims.pending(len(known) + self._recovered_most, known)
         if len(entries) >= self._recovered_most:
@@ -164,7 +165,7 @@ class Intake:
         """
         held = self._holdings
         new = held.unknown(entries)
-        # A retry that comes before the answer to its own record: it is taken once that has come.
+        # A retry may come before the answer to the call that parked it: it is taken after that answer.
         held.early += [entry for entry in entries if entry.id in held.claims and entry.id not in held.running]
         held.loading.update(entry.id for entry in new)
         try:
@@ -184,16 +185,16 @@ class Intake:
             held.has_room.set()
 
     def _load_less(self) -> None:
-        """After a call that failed: what it brings may be too much for the link."""
+        """Load less after a call that failed: its answer may have been too much for the link."""
         self.load_limit = max(1, self.load_limit // 4)
 
     async def take_early(self) -> None:
-        """Take what came before the answer to its own record, once that has come."""
+        """Take the retries that came before the answers to the calls that parked them."""
         early, self._holdings.early = self._holdings.early, []
         await self.take(early)
 
     async def take_early_once(self) -> None:
-        """Wait until outcomes were written that a retry has come before; take what may be taken now."""
+        """Wait until outcomes are written while retries have come early; take those that may be taken now."""
         await self._holdings.early_written.wait()
         self._holdings.early_written.clear()
         await self.take_early()
@@ -216,7 +217,7 @@ class Intake:
                 self.no_claims_coming.set()
 
     async def unblock(self) -> None:
-        """End a claim that is blocked in Redis; the next begins at once."""
+        """End a claim that is blocked in Redis. The next begins at once."""
         await self._reader.unblock()
 
     # The stop
@@ -235,12 +236,12 @@ class Intake:
                 break
         claimer.cancel()
         self.must_recover.set()
-        # It gives its connection back, before that is closed.
+        # It must give its connection back before that is closed.
         await asyncio.wait([claimer])
         await self._reader.aclose()
 
     async def release_rest(self) -> int:
-        """Give back what is in flight still, and what is pending for this consumer and never began; return how many."""
+        """Give back claims still in flight, and entries pending for this consumer that never began; return how many."""
         rest, limit = list(self._holdings.claims.values()), self._timing.batch_limit
         released = 0
         for first in range(0, len(rest), limit):

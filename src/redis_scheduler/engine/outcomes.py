@@ -1,5 +1,5 @@
-"""What deliveries came to, until Redis has it. Written in batches, and again after an error: Redis' scripts fence
-outcomes, so writing one twice does nothing."""
+"""The outcomes of deliveries, until Redis has them. They are written in batches, and again after an error: the scripts
+fence outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import deque
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Outcomes:
-    """The outcomes that wait to be written; a claim is held until its own is."""
+    """The outcomes that wait to be written. A claim is held until its outcome is."""
 
     def __init__(self, store: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
         self._store = store
@@ -28,10 +28,10 @@ class Outcomes:
         self.given_back: deque[Claim] = deque()
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
-        """Set when a retry was parked: the reclaimer must look again."""
+        """Set when a retry was parked: the sweep may have to look sooner."""
 
     def settle(self, claim: Claim) -> None:
-        """Have a delivered task forgotten."""
+        """Have a delivered task deleted."""
         self.delivered.append(claim)
         self._is_added.set()
 
@@ -46,7 +46,7 @@ class Outcomes:
         self._is_added.set()
 
     async def write(self) -> None:
-        """Write a batch of each kind, until none is left; on an error what was not written stays."""
+        """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.delivered or self.failed or self.given_back:
             if delivered := self._first(self.delivered):
                 await self._store.settle(delivered)
@@ -82,7 +82,7 @@ class Outcomes:
             await self._store.bury(by_transition[Transition.BURY])
 
     async def write_once(self) -> None:
-        """Wait for an outcome, gather others for a moment, and write them."""
+        """Wait for an outcome, gather more for a moment, and write them."""
         await self._is_added.wait()
         await asyncio.sleep(self._timing.gather_s)
         self._is_added.clear()

@@ -1,17 +1,17 @@
 """The delivery slots of a worker: which claim may begin now, and which must not wait here. Knows nothing of Redis and
 HTTP.
 
-No host may hold every slot, nor may many together that hang. A host may take one more only while it holds fewer than
-SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998); and so may all hosts together of which the
-same is known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for those
-that were so within a second: whatever hangs, and however many, these find one.
+No host may hold every slot, nor may many hosts that hang. A host may take one more slot only while it holds fewer than
+SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998). The same bounds all hosts together of which
+the same is known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for
+those that were well within a second: these find a slot, however many others hang.
 
-A delivery that ends before its second period was in time. A host is well when one was, and slow while more of its
-deliveries run for longer than were in time in a period.
+A delivery that ends before its second period was in time. A host is well when one was in time, and slow while more of
+its deliveries run longer than were in time in a period.
 
-What may not begin stands in its host's line, and the lines take turns. A line that does not move would keep others from
-being claimed; so it is surplus: it goes back to Redis, to come again at a pace that the slots can hardly take, and that
-costs Redis little.
+Claims that may not begin stand in their host's line, and the lines take turns. A line that does not move would keep
+others from being claimed. So it is surplus: it goes back to Redis, to come again at a pace that the slots can hardly
+take, and that costs Redis little.
 """
 
 import math
@@ -33,12 +33,12 @@ KEPT_SHARE = 20
 """One slot in so many is for hosts that are well, and half of these for those that were lately."""
 
 FEW = 8
-"""With fewer slots not each kind of hosts can have one of its own."""
+"""With fewer slots not every kind of host can have one of its own."""
 
 LATELY_S = 1.0
 
 PATIENCE = 2
-"""Periods in a row that a host may lag which was well: meanwhile its line keeps others from being claimed."""
+"""A host that was well may lag for so many periods in a row: meanwhile its line keeps others from being claimed."""
 
 RETURNS_PER_SLOT_S = 5
 """Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as
@@ -80,7 +80,7 @@ class Slots:
         self._begun: dict[str, Host] = {}
         self._begun_before: dict[str, Host] = {}
         self._overdue: dict[str, Host] = {}
-        """What runs, by entry: begun in this period, in the last, and before."""
+        """The claims that run, by entry: begun in this period, in the last, and before."""
         self._excused: dict[str, Host] = {}
         self._recovering: set[Host] = set()
         """Slow hosts with a delivery in time in this period."""
@@ -88,7 +88,7 @@ class Slots:
         self._returns_at = self._bytes_return_at = 0.0
         self._few = max(2, 2 * concurrency // LAST_SHARE)
         self._may_have_surplus = False
-        """Whether a line may have to go back: set by what can make that so, until it was looked for."""
+        """Whether a line may have to go back. Set by every change that can cause it, cleared by a look."""
         self.running = 0
         self._standing = 0
         self.stuck = 0
@@ -96,18 +96,19 @@ class Slots:
         self.ended = 0
         """Deliveries that have ended, since ever."""
         self.coming_free = 0
-        """Slots that come free while a claim is under way: so many may stand in line for them."""
+        """Slots that come free while a claim is under way: so many claims may stand in line for them."""
         self.passed = 0
         """Claims that went back as surplus since this was last set to 0."""
 
     @property
     def in_line(self) -> int:
-        """Claims that stand in line for a slot, but for those that are stuck: these hold up no others."""
+        """Claims that stand in line for a slot, without those that are stuck: these delay no others."""
         return self._standing - self.stuck
 
     @property
     def free(self) -> int:
-        """Slots that nothing runs in and nothing waits for, those included that come free while one asks."""
+        """Slots in which nothing runs and for which nothing waits, with those that come free while a claim is under
+        way."""
         return self.concurrency - self.running - self.in_line + self.coming_free
 
     @property
@@ -151,7 +152,7 @@ class Slots:
         """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no
         line stands, one may wait."""
         wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
-        # What lost its worker comes by no other way; of what is stuck there must not be ever more.
+        # Tasks of lost workers come in no other way; but the stuck ones among them must not pile up.
         return max(0, min(wanted, self.concurrency - self.stuck))
 
     @property
@@ -254,7 +255,7 @@ class Slots:
         return None
 
     def excuse(self, claim: Claim) -> None:
-        """From now on it is not its receiver that keeps a claim in its slot."""
+        """Note that from now on not the receiver keeps this claim in its slot."""
         host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
         if host is None:
             host = self._overdue.pop(claim.id)
@@ -262,7 +263,7 @@ class Slots:
         self._excused[claim.id] = host
 
     def end(self, claim: Claim) -> None:
-        """Free the slot of a claim that was begun."""
+        """Free the slot of a claim that had begun."""
         host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
         if host is not None:
             host.in_time = host.in_time + 1 if host.period == self._period else 1
@@ -284,7 +285,7 @@ class Slots:
             self._look_again_if_untried(host)
 
     def _look_again_if_untried(self, host: Host) -> None:
-        """Have the lines looked at where the line of this host may have become one that goes back."""
+        """Have the lines looked at if the line of this host may have to go back now."""
         # As _surplus_hosts has it: the line of a host that is well, and is tried or was well lately, stays.
         if host.kind is not WELL or (host.running <= host.overdue and not self._is_well_lately(host)):
             self._may_have_surplus = True
@@ -302,12 +303,12 @@ class Slots:
         self._begun_before, self._begun = self._begun, {}
         for host in {*self._overdue.values(), *self._recovering}:
             in_time = host.in_time if host.period == self._period else 0
-            # Well again with half as much more, so that one on the edge does not change all the time.
+            # Well again only with half as many more, so that a host on the edge does not change all the time.
             lags = in_time < host.overdue * (WELL_AGAIN if host.is_slow else 1)
             if lags and host.lagged != self._period - 1:
                 host.lags_from = self._period
             host.lagged = self._period if lags else host.lagged
-            # One that was well may stand still for a while.
+            # A host that was well may stand still for a while.
             patience = PATIENCE if host.kind is WELL else 1
             self._mark(host, lags and self._period - host.lags_from >= patience - 1)
         self._recovering.clear()
@@ -340,19 +341,19 @@ class Slots:
         return self._leave([claim for host in self._lines for claim in host.line if claim.id in ids])
 
     def clear(self) -> list[Claim]:
-        """Take out all that stands in a line, and return it."""
+        """Take all claims out of the lines, and return them."""
         return self._leave([claim for host in self._lines for claim in host.line])
 
     def surplus(self, now: float) -> list[tuple[Claim, float]]:
-        """Take out what must not wait here, with the seconds until it is to come back."""
+        """Take out the claims that must not wait here, with the seconds until each is to come back."""
         self._now = now
         self._may_have_surplus = False
         found = []
         for host in list(self._surplus_hosts()):
-            # In a new entry it would not be known how many workers it has lost.
+            # A new entry would not know how many workers the task has lost.
             found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.tries == 1]
             self._become(host, DOUBTFUL)
-            # Not where one task hangs and waits for its retry: of such hosts there may be thousands.
+            # Not for hosts with one task that hangs and waits for its retry: there may be thousands of them.
             if host.is_slow and host.running and not host.is_told:
                 host.is_told = True
                 self._observer.receiver_slow(host.name, host.running)
@@ -364,7 +365,7 @@ class Slots:
         earliest = self._now + self._period_s
         if host.running:
             was_in_time = 2 * host.in_time / self._period_s if self._now - host.well_at < 3 * LATELY_S else 0
-            # One that is tried is known in two periods: its line must not be away for longer.
+            # A host that is tried is known after two periods: its line must not be away for longer.
             tried = 0 if host.is_slow else 1 / self._return_interval_s
             a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, tried)
             returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)

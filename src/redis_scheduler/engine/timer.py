@@ -1,7 +1,7 @@
-"""The timer: has what is due promoted from DUE into the queue. It sleeps until the head of DUE; the bell wakes it
+"""The timer: has due tasks promoted from `due` into the queue. It sleeps until the head of `due`; the bell wakes it
 earlier.
 
-Any number of timers may run: a task is moved by whichever comes first. A lost bell costs a second at most.
+Any number of timers may run: the first one moves a task. A lost bell costs a second at most.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Timer:
         self._stop = asyncio.Event()
 
     async def run_once(self) -> float:
-        """Move all that is due, batch after batch until one comes back short; return the seconds to the next."""
+        """Move all due tasks, batch after batch until one comes back short; return the seconds to the next task."""
         while True:
             promotion = await self._promote()
             if promotion.moved < self._timing.batch_limit or self._stop.is_set():
@@ -59,7 +59,7 @@ class Timer:
             try:
                 await self._bell.listen(self._wake.set)
             except StoreRefused as error:
-                # It can be done without: the timer looks once a second.
+                # The timer can do without: it looks once a second.
                 self._outage.note(error)
                 await stop_or_interval(stop, self._timing.bell_refused_s)
             except StoreUnavailable:

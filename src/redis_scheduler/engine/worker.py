@@ -1,4 +1,4 @@
-"""The worker: begins what it is given in its slots, has it attempted, and hands on what came of it.
+"""The worker: begins claims in its slots, has them attempted, and hands on the outcomes.
 
     claim ─► in flight ─► delivered ─► settle
               │  │  └───► failed ────► retry, defer or bury
@@ -46,7 +46,7 @@ class Worker:
         self._observer = observer
         self._next_period: asyncio.TimerHandle | None = None
         self.fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails with a fault of the program in a delivery, which must end the process."""
+        """Fails with a fault of the program in a delivery: that must end the process."""
 
     def begin(self, claims: Iterable[Claim]) -> None:
         """Deliver each claim as soon as a slot is free; give it back while stopping."""
@@ -70,7 +70,7 @@ class Worker:
         self._look_at_lines()
 
     def _next(self) -> Claim | None:
-        """Return what may begin now."""
+        """Return a claim that may begin now, or None."""
         return self._slots.begin() if self._holdings.is_leased and not self._holdings.is_stopping else None
 
     def _look_at_lines(self) -> None:
@@ -81,7 +81,7 @@ class Worker:
             self._next_period = asyncio.get_running_loop().call_later(self._timing.period_s, self._on_period)
 
     def _give_way(self) -> None:
-        """Send back what must not wait here."""
+        """Send back claims that must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             self._outcomes.unsettled(Transition.DEFER, Unsettled(claim, b"", round(delay_s * 1000), counts=False))
 
@@ -92,12 +92,12 @@ class Worker:
         self._holdings.has_room.set()
 
     def _notice_fault(self, task: asyncio.Task[None]) -> None:
-        """A delivery never fails but by a fault of the program, which must end it."""
+        """A delivery fails only by a fault of the program, which must end it."""
         if not task.cancelled() and (error := task.exception()) and not self.fault.done():
             self.fault.set_exception(error)
 
     async def _run_slot(self, claim: Claim) -> None:
-        """Deliver a claim, and what stands in line for its slot."""
+        """Deliver a claim, and after it those that stand in line for its slot."""
         task = self._holdings.running[claim.id]
         following: Claim | None = claim
         while following is not None:
@@ -113,7 +113,7 @@ class Worker:
             if outcome.is_local:
                 self._slots.excuse(claim)
                 self._observer.given_back(claim, outcome)
-                # In its slot, so that a machine out of sockets is not asked for more at once.
+                # It keeps its slot, so that a machine without free sockets is not asked for more at once.
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             del self._holdings.running[claim.id]
@@ -130,7 +130,7 @@ class Worker:
         self._look_at_lines()
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
-        """Have it written what was decided of a claim that ends without success; no outcome: without an attempt."""
+        """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
         unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
         self._outcomes.unsettled(decision.transition, unsettled)
         if claim.record.unknown is not None:
@@ -144,7 +144,7 @@ class Worker:
         renewed, renewed_at = [*holdings.claims, *holdings.loading], asyncio.get_running_loop().time()
         if renewed:
             lost = set(renewed) - await claims.renew(renewed)
-            # Another has what lost its lease: what has not begun here must not begin.
+            # Another worker has the claims that lost their lease: those that have not begun here must not begin.
             holdings.forget(self._slots.remove(lost))
         holdings.renewed_at = renewed_at
         self._fill_slots()
@@ -152,7 +152,7 @@ class Worker:
     # The stop
 
     def stop(self) -> None:
-        """Begin nothing any more; what stands in line goes to others at once."""
+        """Begin nothing any more. Claims in line go to other workers at once."""
         self._holdings.is_stopping = True
         self._outcomes.release(self._slots.clear())
 
