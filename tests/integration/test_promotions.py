@@ -405,16 +405,16 @@ async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_cl
     """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError
     there."""
     stop, is_blocked = asyncio.Event(), asyncio.Event()
-    meet = client.ensure_checked
+    check = client.ensure_checked
 
     async def tell() -> None:
-        await meet()
+        await check()
         asyncio.get_running_loop().call_later(0.2, is_blocked.set)
 
     async def lose_answer(*_: Argument) -> Any:
         raise StoreUnavailable
 
-    with patch.object(client, "meet", tell), patch.object(client, "optional", lose_answer):
+    with patch.object(client, "ensure_checked", tell), patch.object(client, "optional", lose_answer):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             await is_blocked.wait()
