@@ -1,8 +1,8 @@
 """API: how many schedules a second does one API process take, and how long does each wait?
 
 The same requests go to an empty Starlette endpoint and to the service behind the same HTTP server, from the same load
-generator, in several rounds, either first in turn; the median of their ratios is the answer. The tasks of a round are then
-read, changed and deleted in the same way; and others are scheduled, each with a webhook of its own.
+generator, in several rounds, either first in turn; the median of their ratios is the answer. The tasks of a round are
+then read, changed and deleted in the same way; and others are scheduled, each with a webhook of its own.
 """
 
 import argparse
@@ -58,7 +58,8 @@ class Figure:
 async def measure(
     url: str, requests: Sequence[bytes], concurrency: int, **parts: Part
 ) -> tuple[Figure, list[dict[str, Any]]]:
-    """Send all requests, each of which must succeed, to the `server` of the parts; return the figure, and the answers."""
+    """Send all requests, each of which must succeed, to the `server` of the parts; return the figure, and the
+    answers."""
     meter = await Meter.start(**parts, generator=[os.getpid()])
     started = time.perf_counter()
     answers = await load.exchange(url, requests, concurrency)
@@ -99,7 +100,8 @@ def change(number: int) -> bytes:
 async def use(
     service: harness.Service, redis: harness.Redis, options: argparse.Namespace
 ) -> tuple[dict[str, Figure], dict[str, int]]:
-    """Schedule tasks, read, change and delete them; return the figures, and what tells whether they are to be trusted."""
+    """Schedule tasks, read, change and delete them; return the figures, and what tells whether they are to be
+    trusted."""
     url, concurrency = f"{service.client.url}/schedule", options.concurrency
     parts: dict[str, Part] = {"server": service.pids(API), "redis": redis}
 

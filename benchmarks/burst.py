@@ -1,8 +1,9 @@
 """Burst: how many deliveries a second, when a great many tasks are due at one instant?
 
-The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client, in
-several rounds. A ratio is that of a burst to the bare client's runs just before and after it; the median is the answer.
-The service posts to one webhook in one burst, and in another each task to its own; the bare client always to one.
+The same bodies are posted to the same receiver, at the same concurrency, by the service and by a bare aiohttp client,
+in several rounds. A ratio is that of a burst to the bare client's runs just before and after it; the median is the
+answer. The service posts to one webhook in one burst, and in another each task to its own; the bare client always to
+one.
 """
 
 import argparse
@@ -68,7 +69,8 @@ def figure(arrivals: Sequence[harness.Arrival], cpu_s: Mapping[str, float]) -> F
 
 @dataclass
 class Round:
-    """One burst of the service. `cpu_us`: of the workers for each delivery, of Redis for each life, from the POST on."""
+    """One burst of the service. `cpu_us`: of the workers for each delivery, of Redis for each life, from the POST
+    on."""
 
     ratio: float
     figure: Figure

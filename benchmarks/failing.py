@@ -1,7 +1,7 @@
 """Failing: what does a receiver cost that answers 503 to all, and how soon is all delivered once it is well?
 
-The tasks come due at one instant and fail from then on, each again after RETRY_TIME, without end. Beside it, in the same
-run, the rate of as many deliveries that succeed.
+The tasks come due at one instant and fail from then on, each again after RETRY_TIME, without end. Beside it, in the
+same run, the rate of as many deliveries that succeed.
 """
 
 import argparse

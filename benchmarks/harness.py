@@ -1,7 +1,7 @@
 """Runs what a benchmark needs: a Redis, the real service, the receiver. Ends what it started, and nothing else.
 
-Everything listens on the loopback. A benchmark runs inside `run`, which bounds its time; a Ctrl-C, an error or the end of
-the time leaves the `async with` blocks, and these stop the processes by their own ids.
+Everything listens on the loopback. A benchmark runs inside `run`, which bounds its time; a Ctrl-C, an error or the end
+of the time leaves the `async with` blocks, and these stop the processes by their own ids.
 """
 
 import argparse
@@ -60,7 +60,8 @@ LOG_SHOWN = 2_000
 """Characters of each process's log that are shown when a benchmark fails."""
 
 Measure = Callable[[argparse.Namespace, Path], Coroutine[None, None, dict[str, Any]]]
-"""Measures with these options and this folder; returns what was found, with `versions`, and `marks` where there are any."""
+"""Measures with these options and this folder; returns what was found, with `versions`, and `marks` where there are
+any."""
 
 
 class Arrival(NamedTuple):
@@ -113,7 +114,8 @@ class Receiver:
 
 @asynccontextmanager
 async def script(name: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
-    """Run a script of this folder until the end of the block; yield what it says once it is ready, and its process id."""
+    """Run a script of this folder until the end of the block; yield what it says once it is ready, and its process
+    id."""
     pipe = asyncio.subprocess.PIPE
     command = (sys.executable, "-m", f"benchmarks.{name}", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT)
@@ -294,8 +296,8 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace, measure: Measure, show: Callable[[dict[str, Any]], None], limit_s: float) -> None:
-    """Measure with a folder for files, for at most `limit_s`; then, or on a signal, end what was started. If all went well,
-    show what was found, and write it with what it was found on."""
+    """Measure with a folder for files, for at most `limit_s`; then, or on a signal, end what was started. If all went
+    well, show what was found, and write it with what it was found on."""
 
     async def bounded() -> dict[str, Any]:
         task = asyncio.current_task()

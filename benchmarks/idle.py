@@ -1,7 +1,7 @@
 """Idle: what does a process cost while nothing is due, with nothing scheduled and with a million tasks for tomorrow?
 
-What is counted is what Redis says that it received from its clients (MONITOR), less what scripts called there. Beside it
-stand a Redis that nobody uses, and a process that does nothing: loop.py.
+What is counted is what Redis says that it received from its clients (MONITOR), less what scripts called there. Beside
+it stand a Redis that nobody uses, and a process that does nothing: loop.py.
 """
 
 import argparse
@@ -87,7 +87,8 @@ def parts_of(processes: Sequence[tuple[str, Process]]) -> dict[str, Part]:
 
 
 async def watch(server: harness.Redis, parts: dict[str, Part], seconds: float) -> dict[str, Any]:
-    """Watch idle processes; return what each of them costs. A supervisor sends no commands, so it has no share in them."""
+    """Watch idle processes; return what each of them costs. A supervisor sends no commands, so it has no share in
+    them."""
     workers = len(parts.keys() - {"supervisor"})
     # Redis is asked before and after, so that it is not counted.
     meter = await Meter.start(redis=server, **parts)

@@ -1,8 +1,8 @@
 """Lateness: how long after its due time does a delivery arrive, under a constant load?
 
 Tasks are scheduled at a constant rate, each with the same ttl, so that after the first ttl the API is as busy as the
-worker. Lateness is the time of the arrival at the receiver less the due time that the API answered. Beside each rate stands
-a bare client that knows all due times: sleeper.py.
+worker. Lateness is the time of the arrival at the receiver less the due time that the API answered. Beside each rate
+stands a bare client that knows all due times: sleeper.py.
 """
 
 import argparse

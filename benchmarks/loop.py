@@ -1,4 +1,5 @@
-"""The process that does nothing: an event loop, of the service's kind, that waits for a signal. A reference of idle.py."""
+"""The process that does nothing: an event loop, of the service's kind, that waits for a signal. A reference of
+idle.py."""
 
 import asyncio
 import signal

@@ -39,8 +39,8 @@ def _processor() -> str:
 class Usage:
     """Seconds of CPU up to a moment: those of all cores, and those that this process and its descendants took.
 
-    A descendant counts once it was waited for, so take this when all have ended. One that its own parent did not wait for
-    (a killed server's child that writes its file, say) is not in it, nor is a Redis that was not started here.
+    A descendant counts once it was waited for, so take this when all have ended. One that its own parent did not wait
+    for (a killed server's child that writes its file, say) is not in it, nor is a Redis that was not started here.
     """
 
     all_s: float
@@ -71,7 +71,8 @@ class Usage:
 
 
 def commit() -> str | None:
-    """Return the commit that is checked out, with `-dirty` if the code differs from it; None without git or repository."""
+    """Return the commit that is checked out, with `-dirty` if the code differs from it; None without git or
+    repository."""
     if not (ROOT / ".git").exists():
         return None
     try:

@@ -1,9 +1,10 @@
 """The receiver of the benchmarks: a process of its own that must never be what limits them.
 
-It understands just enough HTTP/1.1: a head, `Content-Length`, connections that are kept, requests that come in pieces or
-several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant status, 200
-at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`, and starts
-afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is what came before.
+It understands just enough HTTP/1.1: a head, `Content-Length`, connections that are kept, requests that come in pieces
+or several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant
+status, 200 at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`,
+and starts afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is
+what came before.
 
 It listens on HOSTS ports, and prints them; script.py says when it ends.
 """

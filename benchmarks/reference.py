@@ -1,4 +1,5 @@
-"""The clients that the service is compared with. Each posts all bodies, `concurrency` of them under way at any moment."""
+"""The clients that the service is compared with. Each posts all bodies, `concurrency` of them under way at any
+moment."""
 
 from collections.abc import Sequence
 
@@ -16,8 +17,8 @@ KEY = "0123456789012345678901"
 
 
 def session() -> aiohttp.ClientSession:
-    """Return a session that is as fast as aiohttp's gets, not as it comes: without what costs a client time without need
-    (cookies, headers of its own, timers, a limit of connections)."""
+    """Return a session that is as fast as aiohttp's gets, not as it comes: without what costs a client time without
+    need (cookies, headers of its own, timers, a limit of connections)."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         headers={"Content-Type": "application/json"},

@@ -1,7 +1,7 @@
 """Scale: what does a waiting task cost, and does anything take longer when a million of them wait?
 
-Two Redis, each with an API and a worker: one with few tasks, one with many, all due tomorrow. Requests and waves go to the
-two in turn, so that both see the same machine. Then, alone, what tasks cost that wait for a retry: retries.py.
+Two Redis, each with an API and a worker: one with few tasks, one with many, all due tomorrow. Requests and waves go to
+the two in turn, so that both see the same machine. Then, alone, what tasks cost that wait for a retry: retries.py.
 """
 
 import argparse
@@ -164,7 +164,8 @@ async def time_kind(sides: Sequence[Side], kind: str, count: int, rate: int) -> 
 
 
 async def scripts_us(redis: harness.Redis) -> int:
-    """Return the microseconds that scripts have taken so far, with the commands in them. Each of the requests is one."""
+    """Return the microseconds that scripts have taken so far, with the commands in them. Each of the requests is
+    one."""
     stats = await redis.raw.info("commandstats")
     return int(stats["cmdstat_evalsha"]["usec"])
 

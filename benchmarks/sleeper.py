@@ -1,7 +1,8 @@
 """The reference of lateness.py: a client that knows every due time, and does nothing but sleep until it and post.
 
-`python -m benchmarks.sleeper URL RATE TASKS` posts so many bodies, RATE a second, with the session of reference.py. It sleeps
-by the event loop's own timer; nothing is asked of a Redis, nothing is written down. It prints the first due time, time.time().
+`python -m benchmarks.sleeper URL RATE TASKS` posts so many bodies, RATE a second, with the session of reference.py. It
+sleeps by the event loop's own timer; nothing is asked of a Redis, nothing is written down. It prints the first due
+time, time.time().
 """
 
 import asyncio

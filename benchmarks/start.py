@@ -1,7 +1,7 @@
 """Start: how long from the start of a process to its first answer, and from SIGTERM to its end?
 
-An answer is one that needs Redis: GET /stats, or for a worker the delivery of a task that is already due. The process is
-stopped a moment later, when it has nothing to do.
+An answer is one that needs Redis: GET /stats, or for a worker the delivery of a task that is already due. The process
+is stopped a moment later, when it has nothing to do.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""A wave: tasks that come due at one instant. scale.py and failing.py send it; a wave's size is not what is measured there.
+"""A wave: tasks that come due at one instant. scale.py and failing.py send it; a wave's size is not what is measured
+there.
 
 The tasks are entered through the store, as the API does, so that 100,000 are in before the first is due.
 """

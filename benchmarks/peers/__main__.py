@@ -1,8 +1,8 @@
 """Peers: how does the service stand beside what a user would otherwise pick?
 
-The service, BullMQ, Celery (with two of its pools) and arq deliver the same two loads to the same receiver in the same run, one after the other,
-each with one worker and a Redis of its own: a burst, as in burst.py, and a constant rate, as in lateness.py. The service
-comes first and last, and the worse of its two runs is what the marks ask for.
+The service, BullMQ, Celery (with two of its pools) and arq deliver the same two loads to the same receiver in the same
+run, one after the other, each with one worker and a Redis of its own: a burst, as in burst.py, and a constant rate, as
+in lateness.py. The service comes first and last, and the worse of its two runs is what the marks ask for.
 """
 
 import argparse
@@ -76,7 +76,8 @@ async def keep_up(one: Contestant, asked: Load, redis: harness.Redis, receiver: 
 def late_while_enqueuing(
     due_times: Mapping[str, float], arrivals: Sequence[harness.Arrival], ttl_s: float
 ) -> dict[str, float] | None:
-    """Return the lateness of what was due before the last was enqueued: an enqueuer that talks to Redis also wakes it."""
+    """Return the lateness of what was due before the last was enqueued: an enqueuer that talks to Redis also wakes
+    it."""
     ended = max(due_times.values()) - ttl_s
     busy = {key: due for key, due in due_times.items() if due <= ended}
     if not busy:
@@ -174,7 +175,8 @@ def marks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def least_late_ms(steady: Mapping[str, Any], percentile: str) -> float:
-    """Return a peer's lateness where it was at its best: of p99, in all of the run or while tasks were still enqueued."""
+    """Return a peer's lateness where it was at its best: of p99, in all of the run or while tasks were still
+    enqueued."""
     spreads = [steady["late_ms"]]
     if percentile == "p99" and steady["late_ms_while_enqueuing"]:
         spreads.append(steady["late_ms_while_enqueuing"])

@@ -1,4 +1,5 @@
-"""arq: run as a module with `worker`, its worker; with `enqueue`, its enqueuer. Both run in the peers' own environment."""
+"""arq: run as a module with `worker`, its worker; with `enqueue`, its enqueuer. Both run in the peers' own
+environment."""
 
 import asyncio
 import os

@@ -22,8 +22,8 @@ app.conf.update(
     task_acks_late=True,
     # 0 is no limit: all tasks with an ETA are held in the worker's memory before they are due.
     worker_prefetch_multiplier=0,
-    # Each greenlet of a gevent pool acknowledges over a connection of its own; of the default, 10, there are too few: an
-    # acknowledgement fails, and its task is delivered again an hour later.
+    # Each greenlet of a gevent pool acknowledges over a connection of its own; of the default, 10, there are too few:
+    # an acknowledgement fails, and its task is delivered again an hour later.
     broker_transport_options={"max_connections": CONCURRENCY + 10},
     task_ignore_result=True,
     worker_enable_remote_control=False,

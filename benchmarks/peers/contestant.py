@@ -118,8 +118,8 @@ class APeer:
 
 @asynccontextmanager
 async def redis_of_its_own(url: str | None, folder: Path) -> AsyncIterator[harness.Redis]:
-    """Run an append-only Redis on a TCP port, since not every client takes a unix socket; or use the one at `url`, which
-    must hold nothing, and is left with nothing."""
+    """Run an append-only Redis on a TCP port, since not every client takes a unix socket; or use the one at `url`,
+    which must hold nothing, and is left with nothing."""
     if url is None:
         async with redis_process(folder) as server, harness.redis_at(server.url, folder) as redis:
             yield redis

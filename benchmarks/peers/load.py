@@ -12,8 +12,8 @@ from benchmarks.webhooks import Webhooks
 
 @dataclass(frozen=True)
 class Load:
-    """So many tasks at `rate` a second, each due `ttl_s` after it was handed in; with a rate of 0 as fast as can be, and
-    all due at one instant, `ttl_s` after the first."""
+    """So many tasks at `rate` a second, each due `ttl_s` after it was handed in; with a rate of 0 as fast as can be,
+    and all due at one instant, `ttl_s` after the first."""
 
     tasks: int
     rate: int

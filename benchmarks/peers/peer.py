@@ -68,8 +68,8 @@ _CELERY = Peer(
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ),
     enqueuer=(_python("celery"), "-m", "benchmarks.peers.celery_app"),
-    # The fastest drain on two cores, 1,600 to 1,800 a second; 2 or 8 children have 1,100 to 1,500, threads (10 to 50) at
-    # most 1,300, gevent (50 or 200) half of that.
+    # The fastest drain on two cores, 1,600 to 1,800 a second; 2 or 8 children have 1,100 to 1,500, threads (10 to 50)
+    # at most 1,300, gevent (50 or 200) half of that.
     settings={"POOL": "prefork", "CONCURRENCY": "4"},
     packages=("celery", "kombu", "redis", "hiredis", "gevent", "urllib3"),
     task_keys=("celery", "unacked"),
@@ -99,8 +99,9 @@ PEERS = {
         label="arq",
         worker=(_python("arq"), "-m", "benchmarks.peers.arq_app", "worker"),
         enqueuer=(_python("arq"), "-m", "benchmarks.peers.arq_app", "enqueue"),
-        # A job waits for the next poll. At 1 ms an idle worker polls 900 times a second, for 13 % of a core (2 ms: 470, 7 %); at
-        # 0.5 ms it never sleeps, and at the default of 0.5 s, p99 is half a second. 20 to 500 jobs drained no faster.
+        # A job waits for the next poll. At 1 ms an idle worker polls 900 times a second, for 13 % of a core (2 ms: 470,
+        # 7 %); at 0.5 ms it never sleeps, and at the default of 0.5 s, p99 is half a second. 20 to 500 jobs drained no
+        # faster.
         settings={"MAX_JOBS": "200", "POLL_DELAY_S": "0.001"},
         packages=("arq", "redis", "hiredis", "aiohttp", "uvloop"),
         task_keys=("arq:queue",),

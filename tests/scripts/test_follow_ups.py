@@ -1,4 +1,5 @@
-"""Follow-ups: tasks that the end of another starts, in the call that writes this end, and only where it takes effect."""
+"""Follow-ups: tasks that the end of another starts, in the call that writes this end, and only where it takes
+effect."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

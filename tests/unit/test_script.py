@@ -1,4 +1,5 @@
-"""Scripts and their headers: a call gives values by name, and a name that is wrong is refused before anything is sent."""
+"""Scripts and their headers: a call gives values by name, and a name that is wrong is refused before anything is
+sent."""
 
 import re
 from importlib import resources

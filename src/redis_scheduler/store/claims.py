@@ -34,8 +34,8 @@ RECORD_MISSING = (
 
 @dataclass(slots=True)
 class Promotion:
-    """What one look at DUE did: how many it moved, the seconds until the next is due (None: nothing waits), and what of the
-    queue this consumer may deliver."""
+    """What one look at DUE did: how many it moved, the seconds until the next is due (None: nothing waits), and what of
+    the queue this consumer may deliver."""
 
     moved: int
     wait_s: float | None
@@ -46,9 +46,9 @@ class Promotion:
 class Sweep:
     """What a step of the sweep brought, and the seconds until the next is due.
 
-    `lost`: how many entries came back of each worker that was lost. `must_rewind`: Redis' clock was set back, and `rewind` is
-    to be called. `clock_set_ms`: by how much Redis' clock has surely gone forward, or back (below zero), beside this
-    machine's since the step before.
+    `lost`: how many entries came back of each worker that was lost. `must_rewind`: Redis' clock was set back, and
+    `rewind` is to be called. `clock_set_ms`: by how much Redis' clock has surely gone forward, or back (below zero),
+    beside this machine's since the step before.
     """
 
     entries: list[Entry]
@@ -77,10 +77,11 @@ NO_FOLLOW_UPS: Mapping[int, NewTask] = MappingProxyType({})
 
 
 class Claims:
-    """What a worker writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
+    """What a worker writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or
+    StoreFull.
 
-    One call of a script is applied as a whole or not at all, but for a promotion without the group, which claims nothing;
-    renew and pending make several.
+    One call of a script is applied as a whole or not at all, but for a promotion without the group, which claims
+    nothing; renew and pending make several.
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
@@ -106,7 +107,8 @@ class Claims:
         )
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
-        """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at least.
+        """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at
+        least.
 
         Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at. Tasks
         without a record are counted as lost, and told of in the log.
@@ -246,17 +248,18 @@ class Claims:
         return now_ms
 
     def _clock_set_ms(self, asked_ms: float, now_ms: int) -> float:
-        """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last done."""
+        """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last
+        done."""
         at_least, at_most = offset_ms = _clock_offset_ms(asked_ms, now_ms)
         before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
         return max(0, at_least - before[1]) + min(0, at_most - before[0])
 
     async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
-        """Set a part right of what would wait for Redis' clock, which was set back, to catch up: leases start again, and
-        what was deferred comes earlier by as much.
+        """Set a part right of what would wait for Redis' clock, which was set back, to catch up: leases start again,
+        and what was deferred comes earlier by as much.
 
-        Returns by how much it was set back, in ms (in the first part, else 0), and how many were set right. What may have
-        been deferred since, by a retry's delay, is left.
+        Returns by how much it was set back, in ms (in the first part, else 0), and how many were set right. What may
+        have been deferred since, by a retry's delay, is left.
         """
         set_back_ms, count, _ = await self.client.run(
             REWIND,
@@ -319,7 +322,8 @@ def _monotonic_ms() -> float:
 
 
 def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
-    """Return what Redis' clock is ahead of this machine's monotonic one, by an answer that has just come: at least, at most."""
+    """Return what Redis' clock is ahead of this machine's monotonic one, by an answer that has just come: at least, at
+    most."""
     # It is told in whole ms.
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 

@@ -106,8 +106,8 @@ class RedisClient:
         then: Mapping[str, Column] = MappingProxyType({}),
         **named: Argument | Column,
     ) -> Awaitable[T]:
-        """Run a script with the values that its header names; `each` and `then` have a column for each name of a row (see
-        script.py)."""
+        """Run a script with the values that its header names; `each` and `then` have a column for each name of a row
+        (see script.py)."""
         return self.script(script, *script.bind(self.keys, each, named, then), read)
 
     async def script(

@@ -72,8 +72,8 @@ class Script:
         named: Mapping[str, Any],
         then: Mapping[str, Column] = MappingProxyType({}),
     ) -> tuple[list[str], list[Argument]]:
-        """Return a call's KEYS and ARGV. `each` has a column for each name of a row, and the types' names as `type`; so has
-        `then`, empty where no row of its kind follows.
+        """Return a call's KEYS and ARGV. `each` has a column for each name of a row, and the types' names as `type`; so
+        has `then`, empty where no row of its kind follows.
 
         Raises TypeError for a name that is missing or that the header does not have, ValueError for columns of
         different lengths.

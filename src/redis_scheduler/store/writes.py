@@ -41,7 +41,8 @@ class CancelAnswer(Enum):
 
 
 class UpdateAnswer(Enum):
-    """What an update did. It does nothing to a task that was changed meanwhile, or is dead where a delay was asked for."""
+    """What an update did. It does nothing to a task that was changed meanwhile, or is dead where a delay was asked
+    for."""
 
     UPDATED = "U"
     UPDATED_IN_DELIVERY = "D"
@@ -62,7 +63,8 @@ SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "up
 
 
 class Writes:
-    """What the API writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or StoreFull.
+    """What the API writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or
+    StoreFull.
 
     One call of a script is applied as a whole or not at all; a purge makes several.
     """
