@@ -79,3 +79,11 @@ def test_a_decision_has_its_number_its_reasons_and_its_place_in_the_list() -> No
     for name in DECISIONS:
         titles = re.findall(r"^## (.*)$", text_of(name), re.MULTILINE)
         assert titles[:3] == ["Context", "Decision", "Consequences"], name
+
+
+def test_prose_fits_into_lines_of_120_columns() -> None:
+    """Those of Python are the linter's."""
+    scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.lua")]
+    for name in [*DOCUMENTS, *scripts]:
+        lines = enumerate(text_of(name).splitlines(), 1)
+        assert [number for number, line in lines if len(line) > 120 and not line.startswith("|")] == [], name

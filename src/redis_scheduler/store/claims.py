@@ -34,8 +34,8 @@ RECORD_MISSING = (
 
 @dataclass(slots=True)
 class Promotion:
-    """What one look at DUE did: how many it moved, the seconds until the next is due (None: nothing waits), and what of
-    the queue this consumer may deliver."""
+    """What a promotion did: how many tasks it moved, the seconds until the next is due (None: none waits), and the
+    claims that this consumer got."""
 
     moved: int
     wait_s: float | None
@@ -44,11 +44,11 @@ class Promotion:
 
 @dataclass(slots=True)
 class Sweep:
-    """What a step of the sweep brought, and the seconds until the next is due.
+    """What a step of the sweep brought, and the seconds until the next step.
 
-    `lost`: how many entries came back of each worker that was lost. `must_rewind`: Redis' clock was set back, and
-    `rewind` is to be called. `clock_set_ms`: by how much Redis' clock has surely gone forward, or back (below zero),
-    beside this machine's since the step before.
+    `lost`: how many entries came back of each lost worker. `must_rewind`: Redis' clock was set back, so call `rewind`.
+    `clock_set_ms`: by how much Redis' clock was surely set forward, or back (below zero), since the step before, beside
+    this machine's clock.
     """
 
     entries: list[Entry]
@@ -59,7 +59,7 @@ class Sweep:
 
 
 class RetryAnswer(IntEnum):
-    """What a retry did. Where too many wait nothing is done: the task is to be deferred."""
+    """What a retry did. If too many wait already it does nothing: defer the task."""
 
     FENCED = 0
     PARKED = 1
@@ -77,24 +77,24 @@ NO_FOLLOW_UPS: Mapping[int, NewTask] = MappingProxyType({})
 
 
 class Claims:
-    """What a worker writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or
+    """What a worker writes. Every method raises StoreUnavailable, after which nobody knows whether it was applied, or
     StoreFull.
 
-    One call of a script is applied as a whole or not at all, but for a promotion without the group, which claims
-    nothing; renew and pending make several.
+    One script call is atomic (but a promotion without the group moves tasks and claims none); renew and pending make
+    several calls.
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
         self.client = client
         self._timing = timing
         self.name = name
-        """The consumer's name: new for every process, so that a restart is never mistaken."""
+        """The consumer's name: new for every process, so that it is never taken for one before."""
         self._clock_offset_ms: tuple[float, float] | None = None
-        """What Redis' clock is ahead of this machine's monotonic one: at least, at most."""
+        """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
     async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
-        """Move what is due into the queue; of its head claim, lease and read as much, but at most `claims` and about
-        `promoted_bytes`."""
+        """Move due tasks into the queue; then claim as many entries of its head, lease and read them: at most `claims`,
+        and about `promoted_bytes`."""
         return await self.client.run(
             PROMOTE,
             _promotion,
@@ -110,8 +110,8 @@ class Claims:
         """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at
         least.
 
-        Returns them, less what was cancelled, updated or taken over since, and how many entries were looked at. Tasks
-        without a record are counted as lost, and told of in the log.
+        Returns their claims, without tasks that were cancelled, updated or taken over since, and how many entries were
+        looked at. Tasks without a record are counted as lost, and the log tells of them.
         """
         if not entries:
             return [], 0
@@ -129,7 +129,7 @@ class Claims:
         return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> dict[str, Any]:
-        """Return what a script that starts leases is told: whose, from when, and the range of ids to look at."""
+        """Return the arguments of scripts that start leases: whose, from when, and the range of ids to look at."""
         return {
             "group": GROUP,
             "consumer": self.name,
@@ -139,7 +139,7 @@ class Claims:
         }
 
     async def renew(self, ids: Sequence[str]) -> set[str]:
-        """Start the leases of entries in flight again; return those that are still this consumer's."""
+        """Renew the leases of entries in flight; return those that are still this consumer's."""
         held: set[str] = set()
         # In order, so that the batches' ranges of ids do not overlap.
         by_id = _in_order(ids)
@@ -150,10 +150,10 @@ class Claims:
         return held
 
     async def settle(self, claims: Sequence[Claim], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
-        """Forget delivered tasks; return for each whether it took effect: not where the task has left this entry.
+        """Delete delivered tasks; return for each whether it took effect: not if the task has left this entry.
 
-        `follow_ups` are tasks that start where the claim of that index took effect, in the same moment. Their records
-        are part of the call: about `load_bytes` of them at most, so that it takes Redis a millisecond or two.
+        `follow_ups`, by index of a claim, are tasks that start in the same moment if the claim took effect. Their
+        records are part of the call: give about `load_bytes` of them at most, so that Redis takes a millisecond or two.
         """
         each = _of(claims) | {"type": [claim.record.type for claim in claims]}
         return await self.client.run(
@@ -201,7 +201,7 @@ class Claims:
         )
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:
-        """Give claims back, to be taken by any worker at once; return for each whether it took effect."""
+        """Give claims back for any worker to take at once; return for each whether it took effect."""
         each = _of(claims) | {"attempts": [claim.attempts for claim in claims]}
         return await self.client.run(
             RELEASE,
@@ -216,8 +216,8 @@ class Claims:
     async def reclaim(self, limit: int, retry_delay_ms: int = DEFAULT.window_ms) -> Sweep:
         """Take one step of the sweep.
 
-        A limit of 0 takes nothing: it says that this worker lives, so that full slots are not mistaken for an outage.
-        Once Redis' clock was set back nothing waits longer for its retry than `retry_delay_ms`.
+        A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage. After
+        Redis' clock was set back no task waits longer for its retry than `retry_delay_ms`.
         """
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
@@ -248,18 +248,18 @@ class Claims:
         return now_ms
 
     def _clock_set_ms(self, asked_ms: float, now_ms: int) -> float:
-        """Compare Redis' clock with this machine's; return by how much it has surely been set since that was last
-        done."""
+        """Compare Redis' clock with this machine's; return by how much it was surely set since the last comparison."""
         at_least, at_most = offset_ms = _clock_offset_ms(asked_ms, now_ms)
         before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
         return max(0, at_least - before[1]) + min(0, at_most - before[0])
 
     async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
-        """Set a part right of what would wait for Redis' clock, which was set back, to catch up: leases start again,
-        and what was deferred comes earlier by as much.
+        """After Redis' clock was set back, set a part of the entries and tasks right that would wait for it to catch
+        up.
 
-        Returns by how much it was set back, in ms (in the first part, else 0), and how many were set right. What may
-        have been deferred since, by a retry's delay, is left.
+        Leases start again, and deferred tasks come earlier by as much. Returns by how many ms the clock was set back
+        (in the first part, else 0), and how many were set right. Tasks that may have been deferred since are left
+        alone.
         """
         set_back_ms, count, _ = await self.client.run(
             REWIND,
@@ -275,7 +275,7 @@ class Claims:
         return set_back_ms, count
 
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
-        """List the entries that are pending for this consumer, less those known, without changing any of them."""
+        """List the entries that are pending for this consumer, without those known. Changes none of them."""
         rows = await self.client.command(
             "XPENDING", self.client.keys.queue, GROUP, "-", "+", limit, self.name, read=_PENDING
         )
@@ -283,7 +283,7 @@ class Claims:
         entries = []
         for start in range(0, len(unknown), self._timing.batch_limit):
             part = unknown[start : start + self._timing.batch_limit]
-            # One command: where replies are lost again and again, one of many always is.
+            # One command a time: on a link that loses replies again and again, one of many is always lost.
             part_ids = [entry_id for entry_id, _ in part]
             task_keys = await self.client.run(ENTRY, sized(list[bytes | None], len(part)), ids=part_ids)
             for (entry_id, tries), key in zip(part, task_keys, strict=True):
@@ -322,16 +322,16 @@ def _monotonic_ms() -> float:
 
 
 def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
-    """Return what Redis' clock is ahead of this machine's monotonic one, by an answer that has just come: at least, at
-    most."""
-    # It is told in whole ms.
+    """Return by how much Redis' clock is ahead of this machine's monotonic one, at least and at most, by an answer that
+    has just come."""
+    # Redis tells whole ms.
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
 def _in_order(ids: Sequence[str]) -> Sequence[str]:
     try:
         return sorted(ids, key=_id_order)
-    except ValueError:  # what is none Redis refuses
+    except ValueError:  # Redis refuses a text that is no id
         return ids
 
 
@@ -356,7 +356,7 @@ def _promotion(answer: Any) -> Promotion:
 
 
 def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int]:
-    """Return the claims of what was read, the keys of what has no record, and how many were looked at."""
+    """Return the claims of tasks that were read, the keys of those without a record, and how many were looked at."""
     looked_at, rest = divmod(len(answer), 2)
     if rest or not 1 <= looked_at <= len(entries):
         raise ValueError(f"Expected rows of two for 1 to {len(entries)}")
@@ -392,7 +392,7 @@ def entry_of(wire: Any) -> Entry:
 
 
 def entries_of(answer: Any) -> list[Entry]:
-    """Return the entries that XREADGROUP answers for the queue: none where the time was over."""
+    """Return the entries that XREADGROUP answers for the queue; none if the time was over."""
     if answer is None:
         return []
     [(_, rows)] = answer

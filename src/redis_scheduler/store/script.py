@@ -1,17 +1,17 @@
-"""Lua scripts of the package, as Redis is sent them, and how a call's values get to the names in a script's header.
+"""Lua scripts of the package, as they are sent to Redis, and how a call's values get to the names in a script's header.
 
-A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for what comes again for every task of the call.
+A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for the values of every task of the call.
 
     -- KEYS   writer tasks due type_index...
     -- ARGV   batch# expiry_s types...
     -- each   key delay_ms (from now on) type_number#
     -- then   item# key
 
-What stands in parentheses explains. `#` makes a number of it. A name of Keys is that key; any other key is given by the
-caller. `types...` and `type_index...` are the types of the call and their indexes, which a row names by `type_number`
-(0: the default). Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these
-names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that
-begins `at`, or of the columns it names.
+Parentheses explain. `#` makes a number. A name of Keys is that key; the caller gives any other key. `types...` and
+`type_index...` are the types of the call and their indexes, which a row names by `type_number` (0: the default). Any
+other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these names, with `first`, where
+rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that begins `at`, or of the
+columns it names.
 
 `then` are `then_count` rows of another kind behind those of `each`: `last` is where the first kind ends, `then_width`
 the width of the second, and `--- then` becomes its locals. A type stands last in them.
@@ -38,7 +38,7 @@ _ROW = re.compile(r"^( *)--- (row|then)\b(.*)$", re.MULTILINE)
 
 
 class Script:
-    """A Lua script of the package, with what its `---` lines stand for in their place."""
+    """A Lua script of the package. Its `---` lines are replaced by what they stand for."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -117,7 +117,7 @@ def _read(path: str) -> str:
 
 
 def _getter(kind: Any, names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
-    """Return what gets the values of these names, however many there are."""
+    """Return a getter of the values of these names, however many there are."""
     if len(names) > 1:
         return cast(Callable[[Any], Sequence[Any]], kind(*names))
     get = [kind(name) for name in names]
@@ -192,7 +192,7 @@ class Header:
         return "\n".join(lines)
 
     def row(self, kind: str, wanted: Sequence[str]) -> str:
-        """Return the Lua that binds the columns of the row that begins `at`; all of them where none is named."""
+        """Return the Lua that binds the columns of the row that begins `at`, all of them if none is named."""
         places = {name: f"at + {place}" if place else "at" for place, name in enumerate(self.rows[kind])}
         names = list(wanted) or self.rows[kind]
         return f"local {', '.join(names)} = {', '.join(self._value(kind, name, places[name]) for name in names)}"

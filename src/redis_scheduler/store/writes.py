@@ -1,6 +1,7 @@
 """What the API writes to Redis: each verb one method and one Lua script of the same name.
 
-Each writer numbers its batches of a verb, so that a resend is not applied twice: await one call of each verb at a time.
+Each writer numbers its batches of a verb, so that a resend is not applied twice. So await one call of each verb at a
+time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +42,7 @@ class CancelAnswer(Enum):
 
 
 class UpdateAnswer(Enum):
-    """What an update did. It does nothing to a task that was changed meanwhile, or is dead where a delay was asked
-    for."""
+    """What an update did. It changes no task that was changed meanwhile, or that is dead if a delay was asked for."""
 
     UPDATED = "U"
     UPDATED_IN_DELIVERY = "D"
@@ -52,7 +52,7 @@ class UpdateAnswer(Enum):
 
 
 class ReplayAnswer(Enum):
-    """What a replay did. It finds only what is dead."""
+    """What a replay did. It finds only dead tasks."""
 
     REPLAYED = "U"
     CHANGED = "C"
@@ -63,17 +63,17 @@ SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "up
 
 
 class Writes:
-    """What the API writes. Every method raises StoreUnavailable, which leaves open whether it was applied, or
+    """What the API writes. Every method raises StoreUnavailable, after which nobody knows whether it was applied, or
     StoreFull.
 
-    One call of a script is applied as a whole or not at all; a purge makes several.
+    One script call is atomic; a purge makes several calls.
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
         self.client = client
         self._timing = timing
         self.name = name
-        """The writer's id: new for every process, so that a restart is never mistaken."""
+        """The writer's id: new for every process, so that it is never taken for one before."""
         self._batch_numbers: dict[str, int] = {}
 
     async def _write(

@@ -121,7 +121,8 @@ end
 -- A task that stands nowhere is to be put back, so it stays listed.
 local function look_at_listed(what, key, index, name)
   local is_of_no_use = what == 'foreign' or redis.call('HEXISTS', tasks, key) == 0
-    or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0 and not redis.call('ZSCORE', due, key)
+    or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
+      and not redis.call('ZSCORE', due, key)
   if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
     remove_from_type(types, index, name, key)
   end

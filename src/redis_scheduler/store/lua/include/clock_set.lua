@@ -31,7 +31,8 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
     end
   end
   if stream.err or told == 2000 then
-    for _, row in ipairs(redis.call('XPENDING', queue, group, last_id and '(' .. last_id or '-', '+', 20000, waiting)) do
+    local rest = redis.call('XPENDING', queue, group, last_id and '(' .. last_id or '-', '+', 20000, waiting)
+    for _, row in ipairs(rest) do
       park(row[1], math.max(row[3], parked_at_ms))
     end
   end
