@@ -5,6 +5,7 @@ The event loop's own timers count in milliseconds and round up twice: that was h
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import sys
@@ -14,6 +15,45 @@ from types import TracebackType
 from typing import Self
 
 _NANOSECONDS = 1_000_000_000
+
+
+class _TimerfdOfPython:
+    """From Python 3.13 on. By name, since a type checker on 3.11 knows of none."""
+
+    @staticmethod
+    def create() -> int:
+        descriptor: int = vars(os)["timerfd_create"](time.CLOCK_MONOTONIC, flags=os.O_NONBLOCK | os.O_CLOEXEC)
+        return descriptor
+
+    @staticmethod
+    def set(descriptor: int, nanoseconds: int) -> None:
+        vars(os)["timerfd_settime_ns"](descriptor, initial=nanoseconds)
+
+
+class _TimerfdOfLibc:
+    """For Python 3.11 and 3.12, where struct itimerspec is four longs."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def create(self) -> int:
+        descriptor: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        return descriptor
+
+    def set(self, descriptor: int, nanoseconds: int) -> None:
+        moment = (ctypes.c_long * 4)(0, 0, *divmod(nanoseconds, _NANOSECONDS))
+        if self._libc.timerfd_settime(descriptor, 0, moment, None):
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+
+def _timerfd() -> _TimerfdOfPython | _TimerfdOfLibc | None:
+    if sys.platform != "linux":
+        return None
+    if hasattr(os, "timerfd_create"):
+        return _TimerfdOfPython()
+    return _TimerfdOfLibc() if sys.maxsize > 2**32 else None
 
 
 class Alarm:
@@ -26,13 +66,11 @@ class Alarm:
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
-        # struct itimerspec is four longs there. Python has timerfd itself from 3.13 on.
-        if sys.platform == "linux" and sys.maxsize > 2**32:
-            self._system = ctypes.CDLL(None)
-            descriptor = self._system.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-            if descriptor >= 0:
-                self._descriptor = descriptor
-                self._loop.add_reader(descriptor, self._on_expired, descriptor)
+        self._timerfd = _timerfd()
+        if self._timerfd is not None:
+            with contextlib.suppress(OSError):
+                self._descriptor = self._timerfd.create()
+                self._loop.add_reader(self._descriptor, self._on_expired, self._descriptor)
         return self
 
     def __exit__(
@@ -49,12 +87,12 @@ class Alarm:
         """Ring once, so many seconds from now, instead of when it was set to before."""
         if self._timer is not None:
             self._timer.cancel()
-        # A time of 0 would disarm it.
-        moment = divmod(max(1, round(seconds * _NANOSECONDS)), _NANOSECONDS)
-        if self._descriptor is None or self._system.timerfd_settime(
-            self._descriptor, 0, (ctypes.c_long * 4)(0, 0, *moment), None
-        ):
-            self._timer = self._loop.call_later(seconds, self._on_ring)
+        if self._timerfd is not None and self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                # A time of 0 would disarm it.
+                self._timerfd.set(self._descriptor, max(1, round(seconds * _NANOSECONDS)))
+                return
+        self._timer = self._loop.call_later(seconds, self._on_ring)
 
     def _on_expired(self, descriptor: int) -> None:
         try:
