@@ -24,7 +24,7 @@ LISTS = {
 def body(name: str) -> str:
     """A script without its header and comments, and with what it includes behind its names."""
     text = (LUA / f"{name}.lua").read_text()
-    text = text.replace("--- include follow_ups\n", (LUA / "include/follow_ups.lua").read_text())
+    text = re.sub("--- include .*follow_ups\n", lambda _: (LUA / "include/follow_ups.lua").read_text(), text)
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("-- "))
 
 

@@ -92,11 +92,15 @@ class Script:
                 following = [*self._following(then)] if then else []
                 if self._type_at is not None:
                     names = columns[self._type_at]
-                    types, numbers = _numbered([*names, *following[-1]] if following else names)
-                    columns[self._type_at] = numbers[: len(names)]
-                    if following:
-                        following[-1] = numbers[len(names) :]
-                    _add_types(keys, types, redis_keys, arguments)
+                    if not following and names.count(None) == len(names):  # the simple case, and the fast way
+                        columns[self._type_at] = (0,) * len(names)
+                        arguments.append(0)
+                    else:
+                        types, numbers = _numbered([*names, *following[-1]] if following else names)
+                        columns[self._type_at] = numbers[: len(names)]
+                        if following:
+                            following[-1] = numbers[len(names) :]
+                        _add_types(keys, types, redis_keys, arguments)
                 arguments += chain.from_iterable(zip(*columns, strict=True))
                 if following:
                     arguments += chain.from_iterable(zip(*following, strict=True))
@@ -124,10 +128,8 @@ def _getter(kind: Any, names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
     return lambda source: [each(source) for each in get]
 
 
-def _numbered(names: Column) -> tuple[list[Any], Sequence[int]]:
+def _numbered(names: Column) -> tuple[list[Any], list[int]]:
     """Return the types that are named, and for each name the number of its type: 0 for None, the default."""
-    if names.count(None) == len(names):
-        return [], (0,) * len(names)
     numbers: dict[Any, int] = {None: 0}
     for name in names:
         numbers.setdefault(name, len(numbers))

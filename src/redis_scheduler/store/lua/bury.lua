@@ -9,13 +9,16 @@
 -- Bounds 200 tasks a call, some ten commands each, and as many follow-ups: their records come with the call.
 -- Twice  the entry is gone: 0.
 -- Full   where it refuses ZADD, XDEL of nothing is the first write; follow-ups come behind it.
---- include clock fence types bell foreign
+--- include clock fence types foreign
 --- names
---- include follow_ups
 local now = now_ms(math.floor)
 
 local answer, died, failed, has_ended = {}, 0, 0, {}
-look_before_follow_ups()
+if then_count > 0 then
+  -- A foreign key in their places is refused here, before anything is written.
+  redis.call('HLEN', tasks)
+  redis.call('ZCARD', due)
+end
 for at = first, last, width do
   --- row
   if holds(queue, entries, failures, group, consumer, id, key, attempts) then
@@ -47,6 +50,6 @@ if died > 0 then
   end
 end
 if then_count > 0 then
-  enter_follow_ups(has_ended)
+--- include bell follow_ups
 end
 return answer

@@ -9,12 +9,15 @@
 --        it was settled, and only then.
 -- Bounds 200 tasks a call, some four commands each, and as many follow-ups: their records come with the call.
 -- Twice  the second time the entry is gone: 0, nothing is counted or entered again.
--- Full   XACK is the first write; follow-ups come behind it.
---- include clock types bell foreign
+-- Full   XACK is the first write, or XDEL of nothing where anything follows.
+--- include types foreign
 --- names
---- include follow_ups
 
-local answer, ids, keys, typed, is_met, has_ended = {}, {}, {}, {}, {}, {}
+local answer, ids, keys, typed = {}, {}, {}, {}
+local is_met, has_ended
+if then_count > 0 then
+  is_met, has_ended = {}, {}
+end
 for at = first, last, width do
   --- row
   local is_in_entry = redis.call('HGET', entries, key) == id
@@ -35,7 +38,9 @@ if #ids == 0 then
   return answer
 end
 
-look_before_follow_ups()
+if then_count > 0 then
+--- include clock bell follow_ups
+end
 redis.call('XACK', queue, group, unpack(ids))
 redis.call('XDEL', queue, unpack(ids))
 -- What stands twice in a call is counted once, and followed once.
@@ -48,7 +53,4 @@ for _, at in ipairs(typed) do
   remove_from_type(types, index, name, key)
 end
 add_to_counter(counters, 'delivered', delivered)
-if then_count > 0 then
-  enter_follow_ups(has_ended)
-end
 return answer
