@@ -13,7 +13,7 @@ from tests.support.names import KEYS
 
 SHORT_LEASE_S, SHORT_WINDOW_S = 2.0, 3.5
 SHORT = {"module": MODULE, "LEASE_MS": f"{SHORT_LEASE_S * 1000:.0f}", "WINDOW_MS": f"{SHORT_WINDOW_S * 1000:.0f}"}
-"""How a worker with a short lease and window is started, which does not know that its leases are over so early."""
+"""How a worker with a short lease and window is started."""
 
 LEASE_S = DEFAULT.lease_ms / 1000 if FULL else SHORT_LEASE_S
 WINDOW_S = DEFAULT.window_ms / 1000 if FULL else SHORT_WINDOW_S

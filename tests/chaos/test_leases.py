@@ -220,7 +220,7 @@ async def test_a_stall_past_the_lease_starts_nothing_twice_in_its_process(
     Sweep and renewal are both overdue then; which comes first is a matter of chance, and of interest is the sweep.
     """
     stalled = Stalled(checker, raw, scaled(600, 300), SHORT_LEASE_S, SHORT_WINDOW_S)
-    await stalled.start(SHORT)
+    await stalled.start(SHORT | {"LONG_OWN_LEASE": "1"})
     stalls = 0
     while stalled.again == 0:
         assert stalls < 4, "its renewals always came first"

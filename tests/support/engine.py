@@ -9,6 +9,7 @@ variables.
 LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's
 END_S) and SERVER_STOP_S (the private Redis' STOP_S) shorten what the product has as constants, so that a case need not
 wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
+With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from dataclasses import replace
 import uvloop
 
 from redis_scheduler import cli, logs, settings
-from redis_scheduler.engine import reclaimer
+from redis_scheduler.engine import engine, reclaimer
+from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.logs import Events
 from redis_scheduler.process import embedded, service, streams, supervisor
@@ -50,6 +52,8 @@ def _shortened() -> Timing:
         timing = replace(timing, window_ms=window_ms)
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         timing = replace(timing, retire_idle_ms=idle_ms)
+    if os.environ.get("LONG_OWN_LEASE"):
+        vars(engine)["Holdings"] = lambda _: Holdings()
     if buffer_bytes := int(os.environ.get("BUFFER_BYTES", "0")):
         streams.BUFFER_BYTES = buffer_bytes
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):

@@ -120,7 +120,8 @@ def _start(
 _VARIABLES = re.findall(r'"([A-Z_]{4,})"', (Path(__file__).parents[2] / "src/redis_scheduler/settings.py").read_text())
 _READ_AT_START = {
     *_VARIABLES,
-    *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES"),  # of engine.py
+    # of engine.py
+    *("LEASE_MS", "WINDOW_MS", "RETIRE_IDLE_MS", "RETIRE_INTERVAL_S", "BUFFER_BYTES", "LONG_OWN_LEASE"),
     *("REJOIN_INTERVAL_S", "CHILD_END_S", "SERVER_STOP_S", "OPEN_FILES"),
     *("TMPDIR", "COLUMNS", "REDIS_SCHEDULER_IMAGE", "PYTEST_CURRENT_TEST"),
     "PYTHONWARNINGS",  # what a supervisor starts reads it; what is forked has them as errors already
