@@ -57,7 +57,7 @@ HOSTS = {
 
 
 async def head_of(webhook: str) -> list[str]:
-    _, request = RequestBuilder("X: 1\r\n").build(claim_of(webhook))
+    _, request = RequestBuilder("token", "test").build(claim_of(webhook))
     head, _, _ = request.decode().partition("Schedule-Key: ")
     return head.split("\r\n")
 
@@ -93,7 +93,9 @@ SAMPLES = {
 async def test_a_request_is_the_same_to_the_byte(given: tuple[str, bytes | None, int]) -> None:
     webhook, data, attempts = given
     record = read_record(b'{"due":1' + record_tail(webhook, 0, None, data))
-    origin, request = RequestBuilder(COMMON.decode()).build(Claim("1-1", "key", record, attempts))
+    origin, request = RequestBuilder("token", "test", "0123456789012345678901").build(
+        Claim("1-1", "key", record, attempts)
+    )
     assert (origin.key, request) == SAMPLES[given]
 
 
@@ -105,7 +107,7 @@ async def test_nothing_is_sent_without_a_scheme() -> None:
 
 
 async def test_what_an_origin_has_is_made_once() -> None:
-    builder = RequestBuilder("X: 1\r\n")
+    builder = RequestBuilder("token", "test")
     for number in range(10):
         builder.build(claim_of(f"http://host/{number}?signature={number}"))
     assert builder._origin.cache_info().misses == 1
@@ -127,7 +129,7 @@ async def test_it_does_so_on_every_host(origin: str, given: str) -> None:
     assert await head_of(origin + given) == [
         f"POST {quote(given if given.startswith('/') else f'/{given}', safe=string.punctuation)} HTTP/1.1",
         f"Host: {HOSTS[origin]}",
-        *("X: 1", ""),
+        *("Content-Type: application/json", "Authorization: token", "User-Agent: test", ""),
     ]
 
 
@@ -148,7 +150,7 @@ async def assert_can_be_sent_if_accepted(webhook: str) -> None:
     except InvalidRequest:
         return
     lines = await head_of(webhook)
-    assert len(lines) == 4
+    assert len(lines) == 6
     assert (lines[0] + lines[1]).isascii()
     method, target, version = lines[0].split(" ")
     assert (method, target[0], version) == ("POST", "/", "HTTP/1.1")

@@ -17,7 +17,7 @@ from redis_scheduler import __version__
 from redis_scheduler.delivery.connection import AnswerError, Connection, ConnectionClosed
 from redis_scheduler.delivery.connector import Connector, Names
 from redis_scheduler.delivery.pool import Pool
-from redis_scheduler.delivery.request import INSTANCE_HEADER, Origin, RequestBuilder
+from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.logs import Events, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
@@ -25,6 +25,7 @@ from redis_scheduler.task.outcome import Outcome
 
 logger = Events(__name__)
 
+AGENT = f"redis-scheduler/{__version__}"
 
 ERROR_LENGTH = 200
 """So many characters of an error are kept with a failed task."""
@@ -48,10 +49,8 @@ class Deliverer:
         self._timeout_s = timeout_s
         self._resends = resends
         self._resent = 0
-        self._headers = (
-            f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: redis-scheduler/{__version__}\r\n"
-        )
-        self._builder = RequestBuilder(self._headers)
+        self._token = token
+        self._builder = RequestBuilder(token, AGENT)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: Connector
@@ -70,7 +69,7 @@ class Deliverer:
 
     def carry(self, instance: str) -> None:
         """Let each request from now on carry the id of the deployment."""
-        self._builder = RequestBuilder(f"{self._headers}{INSTANCE_HEADER}: {instance}\r\n")
+        self._builder = RequestBuilder(self._token, AGENT, instance)
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""

@@ -1,5 +1,4 @@
-"""The bytes of a delivery's request, and where they go. A new header of a request belongs into
-`RequestBuilder.build`."""
+"""The bytes of a delivery's request, and where they go. `RequestBuilder` alone writes headers: add a new one there."""
 
 import string
 from dataclasses import dataclass
@@ -30,10 +29,13 @@ class Origin:
 
 
 class RequestBuilder:
-    """Makes requests that have `headers` in common, lines that each end as lines of a head do."""
+    """Makes requests with all their headers. `agent`: the User-Agent. `instance`: the deployment's id, "" while it is
+    not known: then no request carries it."""
 
-    def __init__(self, headers: str) -> None:
-        self._headers = headers
+    def __init__(self, token: str, agent: str, instance: str = "") -> None:
+        self._headers = f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: {agent}\r\n"
+        if instance:
+            self._headers += f"{INSTANCE_HEADER}: {instance}\r\n"
         self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
     def _new_origin(self, text: str) -> Origin:
