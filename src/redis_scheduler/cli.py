@@ -76,7 +76,7 @@ def _parser() -> _Parser:
         "also while the service runs; where the private Redis of DATA_DIR does not run, it runs for as long as the check.",
         epilog="Exit code: 0 nothing is wrong, or all of it was repaired and a second look found nothing; 1 faults "
         "were found or are left, or Redis cannot be reached; 2 a setting is wrong.",
-        parents=[_options("redis_url", "data_dir")],
+        parents=[_options("redis_url", "data_dir", "namespace")],
     )
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
     return parser

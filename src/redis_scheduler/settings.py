@@ -182,7 +182,7 @@ class Settings:
         "DATA_DIR",
         Path("./redis-scheduler-data"),
         _folder,
-        "folder of the embedded Redis",
+        "folder of the private Redis",
         "./redis-scheduler-data",
     )
     log_level: str = _option(

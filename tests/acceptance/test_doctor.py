@@ -21,6 +21,7 @@ from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS
@@ -92,6 +93,17 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
             assert ledger_of(lines) == SOUND | {"scheduled": 2, "due": 1, "delivered": 1}
             assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"++++++++"]
             assert lines[-1] == "Nothing is wrong: each of 1 task is in its place."
+
+
+@pytest.mark.parametrize("given", [{"NAMESPACE": "a"}, {}], ids=["variable", "option"])
+async def test_it_examines_the_deployment_that_its_namespace_names(redis_url: str, given: dict[str, str]) -> None:
+    client = RedisClient(redis_url, 3, keys.Keys(keys.tag_of("a")))
+    task = NewTask(new_task_key(), FAR_S * 1000, record_tail("http://localhost/", FAR_S, None, None), None)
+    await Writes(client, "writer").schedule([task])
+    await client.aclose()
+    option = [] if given else ["--namespace", "a"]
+    assert ledger_of(await doctor(0, *option, REDIS_URL=redis_url, **given)) == SOUND | {"scheduled": 1, "due": 1}
+    assert ledger_of(await doctor(0, REDIS_URL=redis_url)) == SOUND
 
 
 async def test_faults_are_told_then_repaired_and_the_task_is_delivered(
