@@ -1,6 +1,6 @@
 """Every key name in Redis, with its type and meaning. Nothing else in the program spells one.
 
-All keys of a shard have one hash tag, so that every script touches one slot of a Redis Cluster. The table in
+All keys of a shard have one hash tag, so that every script touches one hash slot of a Redis Cluster. The table in
 ARCHITECTURE.md is this page with the scripts that write each key.
 """
 
@@ -50,10 +50,10 @@ class Keys:
     """What all names begin with; see `tag_of`."""
 
     tasks: str
-    """HASH key → record: one JSON object per task, opaque to every script."""
+    """HASH key → record: one JSON object per task. Scripts read no more of it than the due time in front."""
 
     due: str
-    """ZSET key → due ms: waiting for their time, be it the first delivery or a deferred retry."""
+    """ZSET key → due ms: not yet due, be it the first delivery or a deferred retry."""
 
     queue: str
     """STREAM of {key}: due now; its consumer group is GROUP."""
