@@ -1,4 +1,4 @@
-"""The reclaimer: XAUTOCLAIM, the one way a task is delivered again: its retry time has come, or its worker is lost.
+"""The reclaimer: XAUTOCLAIM, which brings back parked retries and the tasks of lost workers.
 
 All reclaimers together make one sweep: its cursor and the time of its next step are in Redis. A step takes no more than
 this process has slots for.
@@ -59,7 +59,8 @@ class Reclaimer:
         return sweep.wait_s
 
     async def _on_clock_set(self, by_ms: float) -> None:
-        """Redis' clock was set: a blocked claim counts its time by it, as do leases, which others take once over."""
+        """Act on Redis' clock, by which blocked claims and leases run: set forward, leases would end early; set back, a
+        claim would block too long."""
         if by_ms > 0:
             self._observer.clock_set(by_ms)
             await self._worker.renew(self._claims)

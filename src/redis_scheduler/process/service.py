@@ -1,8 +1,8 @@
 """One role in one process: the API, deliveries, or both; how it starts, and in which order it stops.
 
-Start: the private Redis (if REDIS_URL is not set), the port, then API, worker, timer and reclaimer, which wait for a
-Redis that is not there yet. Stop, on any signal that would end the process: claims, promotions and sweeps end at once;
-clients that keep a connection may send requests for up to a second more; what is in flight finishes within
+Start: the port, health, the private Redis (if REDIS_URL is not set), then API, worker, timer and reclaimer, which wait
+for a Redis that is not there yet. Stop, on any signal that would end the process: claims, promotions and sweeps end at
+once; clients that keep a connection may send requests for up to a second more; what is in flight finishes within
 SHUTDOWN_GRACE and is settled, the rest is released; then the private Redis stops. A second signal skips the wait. An
 asyncio task that dies stops the process with its error.
 
