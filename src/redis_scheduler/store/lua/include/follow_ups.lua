@@ -1,7 +1,7 @@
--- Follow-ups: tasks that the end of another starts, in the call that writes this end. A block of its own, so that a call
--- without them is not slower for them; `has_ended` has the numbers of the rows that take effect.
--- Each goes to `due`, also with a delay of 0: the bell has it moved on at once. A foreign key in their places is refused
--- before anything is written.
+-- Follow-ups: tasks that the end of another starts, in the call that writes this end. A block of its own, so that a
+-- call without them is not slower for them; `has_ended` has the numbers of the rows that take effect.
+-- Each goes to `due`, also with a delay of 0: the bell has it moved on at once. A foreign key in their places is
+-- refused before anything is written.
 redis.call('HLEN', tasks)
 local now, head_before_ms, earliest_ms, entered = now_ms(math.ceil), head_ms(due), math.huge, 0
 -- This removes nothing, so that a full Redis does not refuse what follows.
