@@ -58,7 +58,7 @@ class Intake:
         """Cleared by a claim that failed, until a recovery has seen what it left pending."""
         self.may_claim.set()
         self.no_claims_coming = asyncio.Event()
-        """Not set while a sweep or a promotion may still bring claims: the last of them must be given back too."""
+        """Cleared while a sweep or a promotion may still bring claims, so that a stop gives these back too."""
         self.no_claims_coming.set()
 
     # The four ways
@@ -96,7 +96,7 @@ class Intake:
                 await asyncio.sleep(timing.courtesy_s)
 
     async def promote(self) -> Promotion:
-        """Move what is due into the queue, and begin at once what of it there is room for here."""
+        """Move what is due into the queue, and begin at once as many as there is room for."""
         recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
         with self._may_bring_claims():
             try:
@@ -158,7 +158,8 @@ class Intake:
     # Where they meet
 
     async def take(self, entries: Sequence[Entry]) -> None:
-        """Load entries that this consumer was given, and have them begun; what is in flight was thereby renewed.
+        """Load entries that this consumer was given, and have them begun. The claim has renewed the lease of entries
+        already in flight: these are left alone.
 
         An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that
         large records come through a slow link too.

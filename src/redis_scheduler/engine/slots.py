@@ -2,9 +2,9 @@
 HTTP.
 
 No host may hold every slot, nor may many hosts that hang. A host may take one more slot only while it holds fewer than
-SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998). The same bounds all hosts together of which
-the same is known: that they are slow, or nothing. The last slots are kept for hosts that are well, some of them for
-those that were well within a second: these find a slot, however many others hang.
+SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998). The same limit holds for all slow hosts
+together, and for all unknown hosts together. The last slots are kept for hosts that are well, some of them for those
+that were well within a second: these find a slot, however many others hang.
 
 A delivery that ends before its second period was in time. A host is well when one was in time, and slow while more of
 its deliveries run longer than were in time in a period.
@@ -41,14 +41,15 @@ PATIENCE = 2
 """A host that was well may lag for so many periods in a row: meanwhile its line keeps others from being claimed."""
 
 RETURNS_PER_SLOT_S = 5
-"""Surplus of a host that comes back a second for each slot it holds: more than a slow one can take. Or twice as much as
-it did in time, if that was lately: it may only have stood still. A host that is tried has it sooner: one a second for
-each slot of the worker, 100 at least."""
+"""Surplus tasks a second that come back for each slot their host holds: more than a slow one can take. Or twice as many
+as it did in time, if that was lately: it may only have stood still. A host that is tried has them sooner: one a second
+for each slot of the worker, 100 at least."""
 
 RETURNS_LEAST_S = 100
-"""Of all hosts together that hold none, or one for each slot; and however large it is:"""
+"""Surplus a second of all hosts that hold no slot: so many, or one for each slot if that is more."""
 
 RETURN_BYTES_S = 10_000_000
+"""Bytes of surplus that come back a second."""
 
 RETURN_STEP_S = 0.1
 """Surplus comes back in steps of this, so that a step is one batch."""
@@ -113,8 +114,8 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots that claims leave to what is reclaimed, and the other way round: a ninth, one at least; none of one or
-        two.
+        """Slots that claims leave free for reclaimed tasks, and reclaimed tasks for claims: a ninth, one at least; none
+        of one or two.
 
         So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they
         leave.
@@ -125,10 +126,9 @@ class Slots:
     def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
         """Return how many entries a claim may bring, where so many are loading and so many failures unwritten.
 
-        At least one where all is quiet, even if it must wait in its host's line: of a host that has none here nothing
-        is ever known. Where the last claim brought surplus, more are claimed to reach the tasks behind that; but not
-        while many claims wait in lines. A batch at most, and none (0 or less) while two batches of failures wait for
-        Redis.
+        At least one when idle, even if it must wait: else a new host would never be tried. Where the last claim brought
+        surplus, more are claimed to reach the tasks behind that; but not while many claims wait in lines. A batch at
+        most, and none (0 or less) while two batches of failures wait for Redis.
         """
         limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
         if self.in_line <= self.coming_free + self.reserve:
@@ -149,8 +149,8 @@ class Slots:
 
     @property
     def reclaimable(self) -> int:
-        """Entries that the sweep may take: what is free but for as many as it has in reserve itself, or these. Where no
-        line stands, one may wait."""
+        """Entries that the sweep may take: the free slots less the reserve, but at least the reserve as far as it is
+        free; one more may come if no line stands."""
         wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
         # Tasks of lost workers come in no other way; but the stuck ones among them must not pile up.
         return max(0, min(wanted, self.concurrency - self.stuck))
@@ -214,7 +214,7 @@ class Slots:
         return self._held[host.kind] < room
 
     def _left_by(self, host: Host) -> int:
-        """Return how many slots more a host leaves that is not well, so that there is one to find out about a new one:
+        """Return how many more free slots this host must leave, if it is not well, so that a new host can be tried:
         two, if it holds some or is slow; one, if nothing tells of steady work."""
         if self.concurrency < FEW:
             return int(host.is_slow and self.concurrency > 1)

@@ -143,7 +143,8 @@ class _Batch:
 
 
 async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Finding]:
-    """Yield each fault once, repaired if `repairs`. All that is there from beginning to end is looked at.
+    """Yield each fault once, repaired if `repairs`. It looks at everything that exists during the whole
+    audit.
 
     Without `repairs` it writes nothing, but makes the group if that is missing. No call holds Redis for more than about
     a millisecond, unless records are larger than STEP_BYTES, or brings more than heads of records. If StoreFull or

@@ -34,8 +34,8 @@ RECORD_MISSING = (
 
 @dataclass(slots=True)
 class Promotion:
-    """What a promotion did: how many tasks it moved, the seconds until the next is due (None: none waits), and the
-    claims that this consumer got."""
+    """What a promotion did: how many tasks it moved, the seconds until the next is due (None: none is scheduled),
+    and the claims that this consumer got."""
 
     moved: int
     wait_s: float | None
@@ -80,8 +80,8 @@ class Claims:
     """What a worker writes. Every method raises StoreUnavailable, after which nobody knows whether it was applied, or
     StoreFull.
 
-    One script call is atomic (but a promotion without the group moves tasks and claims none); renew and pending make
-    several calls.
+    One script call is atomic; `renew` and `pending` make several calls. A promotion without the group still moves, but
+    claims nothing.
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
@@ -93,8 +93,8 @@ class Claims:
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
     async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
-        """Move due tasks into the queue; then claim as many entries of its head, lease and read them: at most `claims`,
-        and about `promoted_bytes`."""
+        """Move what is due into the queue. Then claim, lease and read as many of its oldest entries as were moved, but
+        at most `claims`, and about `promoted_bytes`."""
         return await self.client.run(
             PROMOTE,
             _promotion,
@@ -177,7 +177,7 @@ class Claims:
         )
 
     async def defer(self, failed: Sequence[Unsettled]) -> list[bool]:
-        """Record failed attempts and send the tasks back to DUE for their delay; return whether it took effect."""
+        """Record failed attempts and send the tasks back to `due` for their delay; return whether it took effect."""
         each = _of_unsettled(failed) | {
             "delay_ms": [item.delay_ms for item in failed],
             "newly_failed": [int(item.counts) for item in failed],
@@ -254,8 +254,7 @@ class Claims:
         return max(0, at_least - before[1]) + min(0, at_most - before[0])
 
     async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
-        """After Redis' clock was set back, set a part of the entries and tasks right that would wait for it to catch
-        up.
+        """Mend one part of what the set-back clock would delay.
 
         Leases start again, and deferred tasks come earlier by as much. Returns by how many ms the clock was set back
         (in the first part, else 0), and how many were set right. Tasks that may have been deferred since are left

@@ -174,8 +174,8 @@ class RedisClient:
         pass
 
     async def _check(self) -> None:
-        """See that Redis serves all that the service needs: then no outage is any more. Raises StoreRefused, or as a
-        call."""
+        """See that Redis serves all that the service needs. If it does, the outage is over. Raises StoreRefused, or as
+        a call."""
         try:
             answer = await self._resending(self._send_check)
         except StoreRefused as error:

@@ -1,5 +1,5 @@
-"""Whether others use the same database: another deployment (each would deliver the other's tasks, with its own token),
-or a program with keys of the same names.
+"""Looks whether others use the same database: another deployment (each would deliver the other's tasks, with its own
+token), or a program with keys of the same names.
 
 A process that starts leaves a mark of its token in Redis, and looks at the mark before it. The mark is a salted hash:
 it tells whether two tokens are the same, and nothing else.

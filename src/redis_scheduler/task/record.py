@@ -4,8 +4,8 @@ A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data"
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
 and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version
 that adds a member puts it before `data`: so older versions notice, and leave the task to a newer worker. Options
-(options.py) are such members. The first option whose value may hold `,"data":` needs the length of the head in the
-record.
+(options.py) are such members. If an option's value may hold `,"data":`, the record must also store the length of its
+head.
 """
 
 import re

@@ -74,9 +74,9 @@ def _buried_unattempted(error: str) -> Decision:
 def decide(policy: Policy, outcome: Outcome, attempts: int, timing: Timing = DEFAULT) -> Decision:
     """Decide what follows from an attempt, `attempts` having failed before it.
 
-    A success settles the task. A fault of this machine counts as no attempt: the task is released. Else it is buried
-    after its last attempt, and comes again after the policy's delay before: parked in the queue where that fits into
-    the window, deferred to DUE where it does not.
+    A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
+    attempt buries the task. Any earlier one is retried after the policy's delay: parked if the delay fits the window,
+    else deferred to `due`.
     """
     error = outcome.error
     if error is None:

@@ -1,13 +1,15 @@
 -- Redis' clock was set back, which the greatest time tells that a sweep or a retry has seen; to be included after
 -- `fields` and `foreign`.
--- What is pending by the clock as it was would stay so until the clock has caught up: its idle time is below zero.
--- Here the delays of what waits go on where they were, told by delivery times, which only XINFO shows; leases, and
--- what is in `due`, are left to `rewind`. No delay ends early, since the clock was set back by at least as much as is
--- told. It is noticed before anything is parked by the clock as it is: so all that waits is by the clock as it was.
+-- The old clock is Redis' clock before it was set back, the new clock the one after. An entry that is pending since a
+-- time of the old clock would stay so until the new clock has caught up: its idle time is below zero.
+-- This lets the delays of waiting entries go on where they were. Delivery times tell where, which only XINFO shows.
+-- `rewind` does the same for leases and for `due`. No delay ends early, since the clock was set back by at least
+-- `set_back_ms`. The set-back is noticed before anything is parked by the new clock: so all that waits was parked by
+-- the old clock.
 
--- A delivery time in the future is by the clock as it was. One in the past is too, unless the server was started with
--- the clock as it is: then it read delivery times in the future as its own present. Where that may be, what waits
--- waits for `delay_ms` more at most: no retry has a longer delay. So does what waits behind the first 2,000.
+-- A delivery time in the future is one of the old clock. One in the past is so too, unless the server was started after
+-- the set-back: then it took delivery times in the future for its own present. Where that may be, an entry waits for
+-- `delay_ms` more at most: no retry has a longer delay. So does each entry behind the first 2,000.
 local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now, set_back_ms)
   local function park(id, idle_ms)
     idle_ms = math.max(0, math.min(window_ms, idle_ms))
