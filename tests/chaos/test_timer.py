@@ -260,7 +260,7 @@ async def test_ten_timers_promote_each_task_once_and_hold_nobody_up(
         store = Store(measured, "eleventh")
 
         async def promote() -> None:
-            promotion = await store.promote(claims=DEFAULT.promoted_most)
+            promotion = await store.promote(most_claims=DEFAULT.promoted_most)
             await store.release(promotion.claims)
 
         started = time.monotonic()

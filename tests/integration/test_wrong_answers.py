@@ -61,7 +61,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "cancel": lambda at: at.store.cancel([("task", None)]),
     "purge": lambda at: at.store.purge(),
     "replay": lambda at: at.store.replay([CHANGE]),
-    "promote": lambda at: at.store.promote(claims=1),
+    "promote": lambda at: at.store.promote(most_claims=1),
     "settle": lambda at: at.store.settle([CLAIM]),
     "retry": lambda at: at.store.retry([FAILED]),
     "defer": lambda at: at.store.defer([FAILED]),

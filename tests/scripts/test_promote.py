@@ -139,7 +139,7 @@ async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: red
     task = await in_delivery(store)
     await store.defer(failed(task, delay_ms=0))
     in_order = [*await overdue_tasks(store, 3)]
-    promotion = await store.promote(claims=3)
+    promotion = await store.promote(most_claims=3)
     assert (promotion.moved, promotion.wait_s) == (4, None)
     assert [claim.key for claim in promotion.claims] == [task.key, *in_order[:2]]
     assert [(claim.attempts, claim.tries) for claim in promotion.claims] == [(1, 1), (0, 1), (0, 1)]
@@ -154,21 +154,21 @@ async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: red
 async def test_what_stood_in_the_queue_before_is_claimed_first(store: Store, raw: redis.asyncio.Redis) -> None:
     first = await queued(store)
     second = await overdue(store)
-    promotion = await store.promote(claims=10)
+    promotion = await store.promote(most_claims=10)
     assert [claim.key for claim in promotion.claims] == [first.key]
     assert await state_of(raw, second.key) == QUEUED
 
 
 async def test_nothing_is_claimed_where_nothing_came_due(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await queued(store)
-    assert await store.promote(claims=10) == Promotion(0, None)
+    assert await store.promote(most_claims=10) == Promotion(0, None)
     assert await state_of(raw, task.key) == QUEUED
 
 
 async def test_once_its_room_is_used_up_no_more_is_claimed(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 4)
     size = len(await record_of(raw, in_order[0]))
-    promotion = await Store(store.client, store.name, replace(DEFAULT, promoted_bytes=size + 1)).promote(claims=4)
+    promotion = await Store(store.client, store.name, replace(DEFAULT, promoted_bytes=size + 1)).promote(most_claims=4)
     assert [claim.key for claim in promotion.claims] == in_order[:2]
     assert [(await state_of(raw, key)).place for key in in_order] == ["in delivery"] * 2 + ["queued"] * 2
 
@@ -176,7 +176,7 @@ async def test_once_its_room_is_used_up_no_more_is_claimed(store: Store, raw: re
 async def test_an_entry_that_is_no_tasks_is_claimed_and_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
     foreign = (await ask(raw, "XADD", KEYS.queue, "*", "key", "foreign")).decode()
     first, second = await overdue(store), await overdue(store)
-    promotion = await store.promote(claims=2)
+    promotion = await store.promote(most_claims=2)
     assert (promotion.moved, [claim.key for claim in promotion.claims]) == (2, [first.key])
     assert await state_of(raw, second.key) == QUEUED
     # The next look at what is pending here takes it out.
@@ -195,7 +195,7 @@ async def test_an_entry_that_was_deleted_before_anybody_claimed_it_is_passed_ove
         task = await overdue(store)
         await ask(raw, "XDEL", KEYS.queue, gone)
         if claim_with_promotion:
-            assert [claim.key for claim in (await store.promote(claims=2)).claims] == [task.key]
+            assert [claim.key for claim in (await store.promote(most_claims=2)).claims] == [task.key]
         else:
             await store.promote()
             reader = QueueReader(client, store.name)

@@ -80,7 +80,7 @@ VERBS: dict[str, Verb] = {
     "purge": Verb(states.in_delivery, lambda store, task: store.purge(), MISSING, MISSING),
     "replay": Verb(states.dead, _replay, DUE, DUE),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
-    "promote and claim": Verb(states.overdue, lambda store, task: store.promote(claims=1), IN_DELIVERY, QUEUED),
+    "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
     "load": Verb(
         states.in_delivery, lambda store, task: store.load([Entry(task.claim.id, task.key)]), IN_DELIVERY, QUEUED
     ),

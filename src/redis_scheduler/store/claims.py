@@ -92,14 +92,14 @@ class Claims:
         self._clock_offset_ms: tuple[float, float] | None = None
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
-    async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
+    async def promote(self, limit: int = DEFAULT.batch_limit, most_claims: int = 0) -> Promotion:
         """Move what is due into the queue. Then claim, lease and read as many of its oldest entries as were moved, but
-        at most `claims`, and about `promoted_bytes`."""
+        at most `most_claims`, and about `promoted_bytes`."""
         return await self.client.run(
             PROMOTE,
             _promotion,
             limit=limit,
-            most_claims=claims,
+            most_claims=most_claims,
             group=GROUP,
             consumer=self.name,
             idle_ms=self._timing.lease_idle_ms,
