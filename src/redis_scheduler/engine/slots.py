@@ -150,7 +150,7 @@ class Slots:
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take: the free slots less the reserve, but at least the reserve as far as it is
-        free; one more may come if no line stands."""
+        free, and at least one if no line stands."""
         wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
         # Tasks of lost workers come in no other way; but the stuck ones among them must not pile up.
         return max(0, min(wanted, self.concurrency - self.stuck))
