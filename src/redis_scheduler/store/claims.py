@@ -236,7 +236,7 @@ class Claims:
             idle_interval_ms=self._timing.sweep_idle_interval_ms,
             step_interval_ms=self._timing.sweep_step_interval_ms,
             hold_ms=self._timing.sweep_hold_ms,
-            last_claims=self._timing.lost_workers_most,
+            last_tries=self._timing.lost_workers_most,
             clock_set_least_ms=self._timing.clock_set_least_ms,
             longest_ms=min(retry_delay_ms, self._timing.window_ms),
         )

@@ -10,9 +10,9 @@
 --        leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits,
 --        else, and between the steps of one sweep) hold_ms# (after a gap of this length in the sweeps, an outage or all
 --        workers down, nobody sweeps for as long, so that others settle or renew what they hold first; else an outage
---        longer than the lease would double all in flight) last_claims# (claims of a last chance) clock_set_least_ms#
+--        longer than the lease would double all in flight) last_tries# (tries of a last chance) clock_set_least_ms#
 --        (it was set back by as much) longest_ms# (delay of what waits)
--- Returns {{entry id, key, claims since the last outcome, …}, ms until the next step, now ms,
+-- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound since the clock was set back,
 --        {consumer that was lost, entries taken of it, …}}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
@@ -36,7 +36,7 @@ end
 
 -- Redis is asked, not the worker, which may not know yet what a lost answer brought. The idle time leaves out what this
 -- step has claimed and not judged: that is not leased yet.
-local function most_claims_in_flight()
+local function most_tries_in_flight()
   local most = 0
   for _, row in ipairs(redis.call('XPENDING', queue, group, 'IDLE', lease_idle_ms, '-', '+', 20000, consumer)) do
     most = math.max(most, row[4])
@@ -101,30 +101,30 @@ for name, count in pairs(held_before) do
   end
 end
 
-local taken, most_claims = {}, nil
+local taken, most_tries = {}, nil
 for _, id in ipairs(ids) do
   local entry = redis.call('XRANGE', queue, id, id)[1]
   local key = entry and entry[2][2]
   if key and redis.call('HGET', entries, key) == id then
     -- Foreign hands may have set more than XCLAIM takes.
-    local claims = math.min(redis.call('XPENDING', queue, group, id, id, 1)[1][4], 1e9) + 1
+    local tries = math.min(redis.call('XPENDING', queue, group, id, id, 1)[1][4], 1e9) + 1
     local is_passed_over = false
-    if claims > 1 then
-      most_claims = most_claims or most_claims_in_flight()
+    if tries > 1 then
+      most_tries = most_tries or most_tries_in_flight()
     end
     -- An entry with more tries is not begun but buried.
-    if claims > 1 and claims <= last_claims then
-      local most = math.max(most_claims, claims)
-      is_passed_over = most_claims > 1 and most >= last_claims
-      most_claims = is_passed_over and most_claims or most
+    if tries > 1 and tries <= last_tries then
+      local most = math.max(most_tries, tries)
+      is_passed_over = most_tries > 1 and most >= last_tries
+      most_tries = is_passed_over and most_tries or most
     end
     if is_passed_over then
       redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', window_ms, 'JUSTID')
     else
-      redis.call('XCLAIM', queue, group, consumer, 0, id, 'IDLE', lease_idle_ms, 'RETRYCOUNT', claims, 'JUSTID')
+      redis.call('XCLAIM', queue, group, consumer, 0, id, 'IDLE', lease_idle_ms, 'RETRYCOUNT', tries, 'JUSTID')
       taken[#taken + 1] = id
       taken[#taken + 1] = key
-      taken[#taken + 1] = claims
+      taken[#taken + 1] = tries
     end
   else
     redis.call('XACK', queue, group, id)
