@@ -99,7 +99,7 @@ class Api:
         return answer(Said("Scheduler service is running."))
 
     async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
-        """POST /schedule?type=: enter a task."""
+        """POST /schedule?type=: schedule a task."""
         type_name = requests.type_name(given)
         body = await requests.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)

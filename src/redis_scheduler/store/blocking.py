@@ -82,7 +82,7 @@ class QueueReader:
 
 
 class Bell:
-    """Hears when a task has become the head of DUE, on a connection of its own."""
+    """Hears when a task has become the head of `due`, on a connection of its own."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""A task that is to be entered: by the API, or as the follow-up of a task that ends."""
+"""A task that is to be scheduled: by the API, or as the follow-up of a task that ends."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

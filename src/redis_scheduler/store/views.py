@@ -1,6 +1,7 @@
 """What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes.
 
-A state is where the key stands: in DUE scheduled or deferred, in ENTRIES queued, in delivery or waiting, in DEAD dead.
+A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in `dead`
+dead.
 """
 
 import base64
@@ -151,7 +152,7 @@ class Views:
         return Page(page, None)
 
     async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
-        """Walk the queue in its order, then DUE."""
+        """Walk the queue in its order, then `due`."""
         if not position or position[0] == "queue":
             start = behind(position[1]) if position else "-"
             while start and (

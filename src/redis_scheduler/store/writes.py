@@ -99,7 +99,7 @@ class Writes:
         return answer
 
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
-        """Enter new tasks; return when each is due, in Redis' ms."""
+        """Schedule new tasks; return when each is due, in Redis' ms."""
         now_ms = await self._write(SCHEDULE, time_ms, columns_of(tasks))
         return [now_ms + task.ttl_ms for task in tasks]
 

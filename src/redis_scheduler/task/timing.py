@@ -25,7 +25,7 @@ class Timing:
     """A third of the lease: two renewals may fail before it runs out."""
 
     waiting_most: int = 1_000
-    """Entries that may wait for a retry in the pending list, which every sweep walks; more are deferred to DUE."""
+    """Entries that may wait for a retry in the pending list, which every sweep walks; more are deferred to `due`."""
 
     lost_workers_most: int = 5
     """So many claims in a row may end without an outcome. Then the task is poison, and buried."""
@@ -80,7 +80,7 @@ class Timing:
     """A claim may block so long: Redis 6.2 leaves a blocked reader hanging after FLUSHALL."""
 
     courtesy_s: float = 0.005
-    """While slow hosts crowd this worker's slots, it leaves new entries to others for so long."""
+    """While doubtful hosts crowd this worker's slots, it leaves new entries to others for so long."""
 
     period_s: float = 0.25
     """The least time between two judgements of the hosts: a period."""

@@ -1,4 +1,4 @@
--- schedule: enter new tasks, at most a few hundred a call.
+-- schedule: store new tasks, at most a few hundred a call.
 -- KEYS   writer tasks due queue entries counters types bell type_index...
 -- ARGV   batch# expiry_s types...
 -- each   key delay_ms tail (the record less its due time) type_number#
@@ -15,15 +15,15 @@ if answer then
 end
 local now = now_ms(math.ceil)
 local head_before_ms, earliest_ms = head_ms(due), math.huge
-local records, waiting, queued, typed = {}, {}, {}, {}
+local records, later, queued, typed = {}, {}, {}, {}
 for at = first, #ARGV, width do
   --- row
   local due_ms = now + delay_ms
   records[#records + 1] = key
   records[#records + 1] = string.format('{"due":%.0f', due_ms) .. tail
   if due_ms > now then
-    waiting[#waiting + 1] = due_ms
-    waiting[#waiting + 1] = key
+    later[#later + 1] = due_ms
+    later[#later + 1] = key
     earliest_ms = math.min(earliest_ms, due_ms)
   else
     queued[#queued + 1] = key
@@ -53,8 +53,8 @@ local stored = redis.pcall('HSET', tasks, unpack(records))
 if type(stored) == 'table' then
   return refused(stored)
 end
-if #waiting > 0 then
-  redis.call('ZADD', due, unpack(waiting))
+if #later > 0 then
+  redis.call('ZADD', due, unpack(later))
   ring(bell, head_before_ms, earliest_ms)
 end
 for _, task in ipairs(typed) do
