@@ -53,8 +53,7 @@ class Host:
     line: deque[Claim] = field(default_factory=deque)
     returns_at: float = 0
     """When the last of its surplus comes back, while it holds slots."""
-    key: str = ""
-    """The key of the task that came last."""
+    last_task_key: str = ""
 
 
 class Hosts:

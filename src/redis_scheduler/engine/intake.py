@@ -73,8 +73,8 @@ class Intake:
             await holdings.has_room.wait()
             return
         ended, slots.passed = slots.ended, 0
-        # Slow hosts fill this worker, which might only send back what it claims: so it does not wait, and workers with
-        # room claim first.
+        # Doubtful hosts crowd this worker, which might only send back what it claims: so it does not wait, and
+        # workers with room claim first.
         may_wait = not slots.is_crowded
         self._claim_limit = limit
         try:

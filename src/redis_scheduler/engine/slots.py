@@ -32,7 +32,7 @@ LAST_SHARE = 10
 KEPT_SHARE = 20
 """One slot in so many is for hosts that are well, and half of these for those that were lately."""
 
-FEW = 8
+SLOTS_FEW = 8
 """With fewer slots not every kind of host can have one of its own."""
 
 LATELY_S = 1.0
@@ -42,7 +42,7 @@ PATIENCE = 2
 
 RETURNS_PER_SLOT_S = 5
 """Surplus tasks a second that come back for each slot their host holds: more than a slow one can take. Or twice as many
-as it did in time, if that was lately: it may only have stood still. A host that is tried has them sooner: one a second
+as it did in time, if that was lately: it may only have stood still. A host that is probed has them sooner: one a second
 for each slot of the worker, 100 at least."""
 
 RETURNS_LEAST_S = 100
@@ -87,13 +87,14 @@ class Slots:
         """Slow hosts with a delivery in time in this period."""
         self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
         self._returns_at = self._bytes_return_at = 0.0
-        self._few = max(2, 2 * concurrency // LAST_SHARE)
+        self._crowded_at = max(2, 2 * concurrency // LAST_SHARE)
+        """The slots are crowded when no more than so many are free."""
         self._may_have_surplus = False
         """Whether a line may have to go back. Set by every change that can cause it, cleared by a look."""
         self.running = 0
         self._standing = 0
         self.stuck = 0
-        """Claims in line that slow hosts keep from beginning, and that cannot go back."""
+        """Claims in line that doubtful hosts keep from beginning, and that cannot go back."""
         self.ended = 0
         """Deliveries that have ended, since ever."""
         self.coming_free = 0
@@ -117,7 +118,7 @@ class Slots:
         """Slots that claims leave free for reclaimed tasks, and reclaimed tasks for claims: a ninth, one at least; none
         of one or two.
 
-        So one claim brings no host more than it may begin. Where slow hosts crowd the others, a ninth of what they
+        So one claim brings no host more than it may begin. Where doubtful hosts crowd the others, a ninth of what they
         leave.
         """
         shared = self.concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
@@ -126,9 +127,9 @@ class Slots:
     def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
         """Return how many entries a claim may bring, where so many are loading and so many failures unwritten.
 
-        At least one when idle, even if it must wait: else a new host would never be tried. Where the last claim brought
-        surplus, more are claimed to reach the tasks behind that; but not while many claims wait in lines. A batch at
-        most, and none (0 or less) while two batches of failures wait for Redis.
+        At least one when idle, even if it must wait: else a new host would never be probed. Where the last claim
+        brought surplus, more are claimed to reach the tasks behind that; but not while many claims wait in lines. A
+        batch at most, and none (0 or less) while two batches of failures wait for Redis.
         """
         limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
         if self.in_line <= self.coming_free + self.reserve:
@@ -139,7 +140,7 @@ class Slots:
         """Return how many entries a promotion may claim, `most` at most, where the claim under way may bring
         `claim_limit`.
 
-        None while slow hosts crowd the slots: other workers come first.
+        None while doubtful hosts crowd the slots: other workers come first.
         """
         if self.is_crowded:
             return 0
@@ -157,11 +158,11 @@ class Slots:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether few slots are free and slow hosts hold some: what is claimed for them may only have to go back.
+        """Whether few slots are free and doubtful hosts hold some: what is claimed for them may only have to go back.
 
         Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
-        return self._held[DOUBTFUL] > 0 and self.concurrency - self.running <= self._few
+        return self._held[DOUBTFUL] > 0 and self.concurrency - self.running <= self._crowded_at
 
     @property
     def has_surplus(self) -> bool:
@@ -176,24 +177,24 @@ class Slots:
     def _surplus_hosts(self) -> Iterator[Host]:
         """Yield the hosts whose lines go back to `due`.
 
-        A host is tried while it is not slow and one of its deliveries may still end in time. The line of a host
+        A host is probed while it is not slow and one of its deliveries may still end in time. The line of a host
 
         - that is slow goes back;
-        - that is well, and is tried or was well within the last second, stays;
-        - that is tried stays; where slow hosts crowd the slots, only while such lines fit the free slots;
-        - that is neither stays while such lines fit the reserve; where slow hosts crowd the slots, it goes back.
+        - that is well, and is probed or was well within the last second, stays;
+        - that is probed stays; where doubtful hosts crowd the slots, only while such lines fit the free slots;
+        - that is neither stays while such lines fit the reserve; where doubtful hosts crowd the slots, it goes back.
         """
         room = None
         for host in self._lines:
-            is_tried = not host.is_slow and host.running > host.overdue
-            if is_tried and host.kind is WELL:
+            is_probed = not host.is_slow and host.running > host.overdue
+            if is_probed and host.kind is WELL:
                 continue
             if room is None:
                 is_crowded = self.is_crowded
                 room = self.concurrency - self.running if is_crowded else max(1, self.reserve)
-            if (is_tried and not is_crowded) or self._is_well_lately(host):
+            if (is_probed and not is_crowded) or self._is_well_lately(host):
                 continue
-            if not host.is_slow and (is_tried or not is_crowded):
+            if not host.is_slow and (is_probed or not is_crowded):
                 room -= len(host.line)
                 if room >= 0:
                     continue
@@ -214,9 +215,9 @@ class Slots:
         return self._held[host.kind] < room
 
     def _left_by(self, host: Host) -> int:
-        """Return how many more free slots this host must leave, if it is not well, so that a new host can be tried:
+        """Return how many more free slots this host must leave, if it is not well, so that a new host can be probed:
         two, if it holds some or is slow; one, if nothing tells of steady work."""
-        if self.concurrency < FEW:
+        if self.concurrency < SLOTS_FEW:
             return int(host.is_slow and self.concurrency > 1)
         return 2 if host.running or host.is_slow else int(host.kind is not ASKED_FOR)
 
@@ -229,11 +230,11 @@ class Slots:
         host.line.append(claim)
         self._standing += 1
         self.stuck += host.kind is DOUBTFUL
-        if host.kind is not WELL and not host.is_slow and host.key not in ("", claim.key):
+        if host.kind is not WELL and not host.is_slow and host.last_task_key not in ("", claim.key):
             # What was sent back has the same key when it comes again.
             self._become(host, ASKED_FOR)
-        host.key = claim.key
-        self._look_again_if_untried(host)
+        host.last_task_key = claim.key
+        self._look_again_if_unprobed(host)
 
     def begin(self) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
@@ -282,11 +283,11 @@ class Slots:
         self.running -= 1
         self.ended += 1
         if host.line:
-            self._look_again_if_untried(host)
+            self._look_again_if_unprobed(host)
 
-    def _look_again_if_untried(self, host: Host) -> None:
+    def _look_again_if_unprobed(self, host: Host) -> None:
         """Have the lines looked at if the line of this host may have to go back now."""
-        # As _surplus_hosts has it: the line of a host that is well, and is tried or was well lately, stays.
+        # As _surplus_hosts has it: the line of a host that is well, and is probed or was well lately, stays.
         if host.kind is not WELL or (host.running <= host.overdue and not self._is_well_lately(host)):
             self._may_have_surplus = True
 
@@ -365,9 +366,9 @@ class Slots:
         earliest = self._now + self._period_s
         if host.running:
             was_in_time = 2 * host.in_time / self._period_s if self._now - host.well_at < 3 * LATELY_S else 0
-            # A host that is tried is known after two periods: its line must not be away for longer.
-            tried = 0 if host.is_slow else 1 / self._return_interval_s
-            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, tried)
+            # A host that is probed is known after two periods: its line must not be away for longer.
+            probed = 0 if host.is_slow else 1 / self._return_interval_s
+            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, probed)
             returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)
         else:
             returns_at = self._returns_at = max(self._returns_at + self._return_interval_s, earliest)
