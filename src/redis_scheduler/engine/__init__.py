@@ -8,7 +8,8 @@ processes may run these loops. Each file imports only files of the lines below i
     intake.py               brings claims, and hands each on once
     worker.py, outcomes.py  begins attempts and renews leases; writes outcomes
     slots.py, holdings.py   which claim may begin; what this process holds
-    hosts.py, observer.py, alarm.py
+    hosts.py, observer.py   what is known of each host; who is told what happens to tasks
+    alarm.py                wakes the timer to the millisecond
 
 process may import it; it imports delivery, store and task, and never api.
 """

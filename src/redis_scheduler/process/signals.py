@@ -1,4 +1,5 @@
-"""The signals that end a process, and their names."""
+"""A table: the signals that end a process, and their names. Process.on_signal handles them; the Supervisor passes
+the stop on to its children."""
 
 import signal
 import sys
