@@ -13,9 +13,9 @@ import redis.asyncio
 from redis_scheduler.delivery.request import INSTANCE_HEADER
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import Bell
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.key import new_task_key
@@ -28,18 +28,13 @@ NAMESPACES = ["", "a", "b"]
 TASKS = 5
 
 
-@asynccontextmanager
-async def store_of(url: str, namespace: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(url, 3, Keys(tag_of(namespace)))
-    try:
-        yield client
-    finally:
-        await client.aclose()
+def shard_of(url: str, namespace: str) -> Shard:
+    return Shard(url, Keys(tag_of(namespace)))
 
 
 async def assert_is_sound(url: str, namespace: str) -> None:
     """No task of it is lost, stands twice or is unaccounted for."""
-    async with store_of(url, namespace) as client:
+    async with shard_of(url, namespace).connected(3) as client:
         assert [finding.text async for finding in audit(client)] == []
         assert (await Views(client).ledger()).is_balanced
 
@@ -104,7 +99,7 @@ async def test_deployments_on_one_redis_never_meet(
 
 async def test_a_bell_wakes_the_timers_of_its_own_deployment_only(redis_url: str, raw: redis.asyncio.Redis) -> None:
     async with AsyncExitStack() as stack:
-        clients = {name: await stack.enter_async_context(store_of(redis_url, name)) for name in NAMESPACES}
+        clients = {name: await stack.enter_async_context(shard_of(redis_url, name).connected(3)) for name in NAMESPACES}
         rings = dict.fromkeys(NAMESPACES, 0)
 
         async def listen(name: str) -> None:

@@ -16,6 +16,7 @@ from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.ledger import ENDED, ENTERED, Ledger
+from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.views import Views
 
 TIMEOUT_S = 5.0
@@ -43,12 +44,9 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     """
     # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
-    async with redis_at(settings, _serving) as url:
-        client = RedisClient(url, TIMEOUT_S, Keys(tag_of(settings.namespace)))
-        try:
-            return await _examine(client, repairs)
-        finally:
-            await client.aclose()
+    keys = Keys(tag_of(settings.namespace))
+    async with redis_at(settings, _serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
+        return await _examine(client, repairs)
 
 
 @contextlib.asynccontextmanager

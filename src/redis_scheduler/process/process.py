@@ -16,6 +16,7 @@ from redis_scheduler.settings import Settings
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.shard import Shard
 
 logger = Events(__name__)
 
@@ -32,7 +33,6 @@ class Process:
         self.role = role
         self.settings = settings
         self.listener = listener
-        self.keys = Keys(tag_of(settings.namespace))
         self.redis_url = settings.redis_url or ""
         self.token = settings.api_auth or ""
         """`started` fills both in where the settings leave them open."""
@@ -44,6 +44,11 @@ class Process:
         self.is_well: Callable[[], bool] = lambda: True
         """Whether the process may say that it is healthy."""
         self._was_asked = False
+
+    @property
+    def shard(self) -> Shard:
+        """Where this deployment's tasks stand."""
+        return Shard(self.redis_url, Keys(tag_of(self.settings.namespace)))
 
     def end(self, at_once: bool) -> None:
         """Ask for the stop; with `at_once` it waits for nothing."""

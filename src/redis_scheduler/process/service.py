@@ -24,7 +24,6 @@ from redis_scheduler.settings import API
 from redis_scheduler.stopping import finished
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Claims
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -98,19 +97,15 @@ class Service:
 
     async def _join(self) -> None:
         process = self._process
-        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
-        try:
+        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
             await process.deployment.run(client, process.outage, process.stop)
-        finally:
-            await client.aclose()
 
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app
         from redis_scheduler.api.server import create_server
 
         process, settings = self._process, self._process.settings
-        client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
-        try:
+        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
             app = create_app(
                 client,
                 self._name,
@@ -123,8 +118,6 @@ class Service:
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections)
             await server.run_until(process.stop, process.hurry, listener)
-        finally:
-            await client.aclose()
 
     async def run_worker(self) -> None:
         """Deliver until the stop."""
@@ -136,23 +129,21 @@ class Service:
         # Each delivery carries the id. Redis must be there for both.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
-        client = RedisClient(process.redis_url, WORKER_TIMEOUT_S, process.keys, process.outage)
-        claims = Claims(client, self._name, self._timing)
         policy = Policy(settings.retries, round(settings.retry_time * 1000))
-        try:
-            async with Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer:
-                process.deployment.tell(deliverer.carry)
-                engine = Engine(
-                    claims,
-                    QueueReader(client, self._name, self._timing),
-                    Bell(client),
-                    deliverer,
-                    policy,
-                    settings.concurrency,
-                    process.outage,
-                    self._timing,
-                    Log(process.token),
-                )
-                await engine.run(process.stop, process.hurry, settings.shutdown_grace)
-        finally:
-            await client.aclose()
+        async with (
+            process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
+            Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer,
+        ):
+            process.deployment.tell(deliverer.carry)
+            engine = Engine(
+                Claims(client, self._name, self._timing),
+                QueueReader(client, self._name, self._timing),
+                Bell(client),
+                deliverer,
+                policy,
+                settings.concurrency,
+                process.outage,
+                self._timing,
+                Log(process.token),
+            )
+            await engine.run(process.stop, process.hurry, settings.shutdown_grace)

@@ -71,10 +71,9 @@ async def _serving(process: Process, server: EmbeddedServer) -> AsyncIterator[No
 async def prepare_redis(process: Process, warns: bool) -> None:
     """Once Redis serves, make the consumer group; with `warns`, say what in its configuration or its keys may do
     harm."""
-    client = RedisClient(process.redis_url, API_TIMEOUT_S, process.keys, process.outage)
     done = asyncio.Event()
 
-    async def check() -> None:
+    async def check(client: RedisClient) -> None:
         await client.ensure_checked()
         # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
@@ -85,8 +84,5 @@ async def prepare_redis(process: Process, warns: bool) -> None:
             logger.warning("hazard", warning=warning)
         done.set()
 
-    try:
-        async with setting_on(process.stop, done):
-            await process.outage.loop(done, check)
-    finally:
-        await client.aclose()
+    async with process.shard.connected(API_TIMEOUT_S, process.outage) as client, setting_on(process.stop, done):
+        await process.outage.loop(done, functools.partial(check, client))

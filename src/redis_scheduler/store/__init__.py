@@ -3,13 +3,14 @@
 In: records, claims, keys of tasks. Out: the same, counts, and the errors StoreUnavailable, StoreRefused and StoreFull:
 no error of the client library leaves this room.
 
-    keys.py, lua/                        every key; one script a transition, whose header says all about it script.py,
-    client.py                 scripts as they are sent; calls and resends connection.py, url.py
-    connections, and REDIS_URL answer.py, answer_shape.py           what one answer may take; what each call's answer
-    must be refusal.py, outage.py, blocking.py   what an error means; how loops wait until it is over, for the queue,
-    and for the bell writes.py, claims.py, new_task.py    what the API writes; what workers write; a task that either
-    enters views.py, ledger.py, audit.py        what is read, counted, and repaired deployment.py, neighbour.py
-    who shares this Redis
+    keys.py, shard.py, lua/              every key; where tasks stand; one script a transition, whose header says all
+    script.py, client.py                 scripts as they are sent; calls and resends
+    connection.py, url.py                connections, and REDIS_URL
+    answer.py, answer_shape.py           what one answer may take; what each call's answer must be
+    refusal.py, outage.py, blocking.py   what an error means; how loops wait for Redis, the queue and the bell
+    writes.py, claims.py, new_task.py    what the API writes; what workers write; a task that either enters
+    views.py, ledger.py, audit.py        what is read, counted, and repaired
+    deployment.py, neighbour.py          who shares this Redis
 
 api, engine and process may import it; it imports task.
 """
