@@ -141,6 +141,10 @@ def test_a_schedule_takes_no_null_for_an_option_and_nothing_takes_it_twice(with_
         assert with_dummy(refusal, BODY % '3,"dummy":3') == "dummy: is given twice"
 
 
+def test_a_body_that_changes_nothing_is_told_the_option_too(with_dummy: Evaluate) -> None:
+    assert with_dummy("refused_update", "{}") == "The body names nothing to change: give webhook, ttl, dummy or data"
+
+
 def test_who_does_not_know_the_option_leaves_its_task_to_who_does(with_dummy: Evaluate) -> None:
     assert read_record(with_dummy("record", BODY % 3)).unknown == "dummy"
 

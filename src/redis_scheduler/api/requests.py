@@ -16,6 +16,7 @@ from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.options import NAMES
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
@@ -166,7 +167,7 @@ def update_request(body: bytes) -> UpdateRequest:
     if request.ttl is not msgspec.UNSET:
         check_ttl(request.ttl)
     if request == UpdateRequest():
-        raise InvalidRequest("The body names nothing to change: give webhook, ttl or data")
+        raise InvalidRequest(f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data")
     return request
 
 
