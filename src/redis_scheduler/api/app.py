@@ -80,11 +80,11 @@ class Api:
         self._page_room = PageRoom()
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
         limit = timing.batch_limit
-        self._schedule = Batcher(self._store.schedule, limit, lambda task: len(task.tail))
-        self._cancel = Batcher(self._store.cancel, limit)
-        self._update = Batcher(self._updates, limit, lambda change: len(change.tail) + len(change.expected))
-        self._replay = Batcher(self._replays, limit, lambda change: len(change.tail) + len(change.expected))
-        self._tasks = Batcher(self._views.tasks, limit)
+        self._schedule_batches = Batcher(self._store.schedule, limit, lambda task: len(task.tail))
+        self._cancel_batches = Batcher(self._store.cancel, limit)
+        self._update_batches = Batcher(self._updates, limit, lambda change: len(change.tail) + len(change.expected))
+        self._replay_batches = Batcher(self._replays, limit, lambda change: len(change.tail) + len(change.expected))
+        self._read_batches = Batcher(self._views.tasks, limit)
 
     async def _updates(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
         now_ms, answers = await self._store.update(changes)
@@ -110,13 +110,13 @@ class Api:
         data = None if wanted.data is UNSET else bytes(wanted.data)
         tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, wanted)
         key = new_task_key()
-        due_ms = await self._schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
+        due_ms = await self._schedule_batches.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state."""
         key = requests.task_key(request)
-        stored = await self._tasks.submit(key)
+        stored = await self._read_batches.submit(key)
         if isinstance(stored, int):
 
             async def read() -> Shown:
@@ -168,7 +168,7 @@ class Api:
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
-                stored = await self._tasks.submit(key)
+                stored = await self._read_batches.submit(key)
                 if isinstance(stored, int):
                     async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
                         updated = await self._updated(large, wanted)
@@ -187,9 +187,9 @@ class Api:
         if stored.record.unknown is not None:
             raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
         change = _change(stored, wanted)
-        now_ms, found = await self._update.submit(change)
+        now_ms, found = await self._update_batches.submit(change)
         if found is UpdateAnswer.DEAD:
-            now_ms, replayed = await self._replay.submit(change)
+            now_ms, replayed = await self._replay_batches.submit(change)
             # A task that is no longer dead counts as changed: somebody else brought it back.
             found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
         if found is UpdateAnswer.NOT_FOUND:
@@ -203,12 +203,12 @@ class Api:
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
         key = requests.task_key(request)
-        stored = await self._tasks.submit(key)
+        stored = await self._read_batches.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                found = await self._cancel.submit((key, large.record.type))
+                found = await self._cancel_batches.submit((key, large.record.type))
         else:
-            found = await self._cancel.submit((key, _found(stored).record.type))
+            found = await self._cancel_batches.submit((key, _found(stored).record.type))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
