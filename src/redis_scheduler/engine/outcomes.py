@@ -19,8 +19,8 @@ Item = TypeVar("Item")
 class Outcomes:
     """The outcomes that wait to be written. A claim is held until its outcome is."""
 
-    def __init__(self, store: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
-        self._store = store
+    def __init__(self, claims: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
+        self._claims = claims
         self._timing = timing
         self._holdings = holdings
         self.delivered: deque[Claim] = deque()
@@ -49,13 +49,13 @@ class Outcomes:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.delivered or self.failed or self.given_back:
             if delivered := self._first(self.delivered):
-                await self._store.settle(delivered)
+                await self._claims.settle(delivered)
                 self._written(self.delivered, delivered)
             if failed := self._first(self.failed):
                 await self._write_failed(failed)
                 self._written(self.failed, [item.claim for _, item in failed])
             if given_back := self._first(self.given_back):
-                await self._store.release(given_back)
+                await self._claims.release(given_back)
                 self._written(self.given_back, given_back)
 
     def _first(self, outcomes: deque[Item]) -> list[Item]:
@@ -71,15 +71,15 @@ class Outcomes:
         for transition, item in failed:
             by_transition[transition].append(item)
         if to_retry := by_transition[Transition.RETRY]:
-            answers = await self._store.retry(to_retry)
+            answers = await self._claims.retry(to_retry)
             by_transition[Transition.DEFER] += [
                 item for item, answer in zip(to_retry, answers, strict=True) if answer is RetryAnswer.TOO_MANY
             ]
             self.retry_parked.set()
         if by_transition[Transition.DEFER]:
-            await self._store.defer(by_transition[Transition.DEFER])
+            await self._claims.defer(by_transition[Transition.DEFER])
         if by_transition[Transition.BURY]:
-            await self._store.bury(by_transition[Transition.BURY])
+            await self._claims.bury(by_transition[Transition.BURY])
 
     async def write_once(self) -> None:
         """Wait for an outcome, gather more for a moment, and write them."""
