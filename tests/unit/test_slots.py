@@ -502,7 +502,7 @@ def test_removed_claims_leave_their_lines() -> None:
 # What may come here
 
 
-def holding(running: int, in_line: int, passed: int = 0, coming_free: int = 0) -> Slots:
+def holding(running: int, in_line: int, sent_back: int = 0, coming_free: int = 0) -> Slots:
     """Return a hundred slots with so much of hosts that are well."""
     slots = Slots(100)
     hosts = [f"fast-{number % 20}" for number in range(running)]
@@ -510,7 +510,7 @@ def holding(running: int, in_line: int, passed: int = 0, coming_free: int = 0) -
     for host in hosts:
         slots.add(claim(host), NOW)
     assert len(begun(slots)) == running
-    slots.passed, slots.coming_free = passed, coming_free
+    slots.sent_back, slots.coming_free = sent_back, coming_free
     for _ in range(in_line):
         slots.add(claim("fast-0"), NOW)
     assert (slots.running, slots.in_line, slots.reserve, slots.is_crowded) == (running, in_line, 11, False)
@@ -532,12 +532,12 @@ def holding(running: int, in_line: int, passed: int = 0, coming_free: int = 0) -
         # As many more as come free meanwhile.
         (holding(89, 20, coming_free=60), 0, 0, 40),
         # Past what went back, but not behind a long line.
-        (holding(60, 0, passed=10), 0, 0, 49),
-        (holding(60, 11, passed=10), 0, 0, 38),
-        (holding(60, 12, passed=10), 0, 0, 17),
-        (holding(60, 12, passed=10, coming_free=1), 0, 0, 38),
+        (holding(60, 0, sent_back=10), 0, 0, 49),
+        (holding(60, 11, sent_back=10), 0, 0, 38),
+        (holding(60, 12, sent_back=10), 0, 0, 17),
+        (holding(60, 12, sent_back=10, coming_free=1), 0, 0, 38),
         # A batch at most, and nothing while two batches of failures are unwritten.
-        (holding(0, 0, passed=500), 0, 0, 200),
+        (holding(0, 0, sent_back=500), 0, 0, 200),
         (holding(0, 0), 0, 390, 10),
         (holding(0, 0), 0, 400, 0),
     ],

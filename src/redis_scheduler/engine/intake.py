@@ -72,7 +72,7 @@ class Intake:
             holdings.has_room.clear()
             await holdings.has_room.wait()
             return
-        ended, slots.passed = slots.ended, 0
+        ended, slots.sent_back = slots.ended, 0
         # Doubtful hosts crowd this worker, which might only send back what it claims: so it does not wait, and
         # workers with room claim first.
         may_wait = not slots.is_crowded

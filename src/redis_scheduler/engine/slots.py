@@ -99,7 +99,7 @@ class Slots:
         """Deliveries that have ended, since ever."""
         self.coming_free = 0
         """Slots that come free while a claim is under way: so many claims may stand in line for them."""
-        self.passed = 0
+        self.sent_back = 0
         """Claims that went back as surplus since this was last set to 0."""
 
     @property
@@ -133,7 +133,7 @@ class Slots:
         """
         limit = max(self.free - self.reserve - loading, int(self.free > 0 and not self.in_line and not loading))
         if self.in_line <= self.coming_free + self.reserve:
-            limit += 2 * self.passed
+            limit += 2 * self.sent_back
         return min(limit, batch_limit, 2 * batch_limit - unwritten)
 
     def promotable(self, loading: int, claim_limit: int, most: int) -> int:
@@ -359,7 +359,7 @@ class Slots:
                 host.is_told = True
                 self._observer.receiver_slow(host.name, host.running)
         self._leave([claim for claim, _ in found])
-        self.passed += len(found)
+        self.sent_back += len(found)
         return found
 
     def _return_s(self, host: Host, claim: Claim) -> float:
