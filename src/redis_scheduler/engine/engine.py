@@ -83,7 +83,7 @@ class Engine:
                 for task in until_finished:
                     task.cancel()
         finally:
-            # Also when a task has died: what was delivered must not be delivered again for that.
+            # Also when an asyncio task has died: what was delivered must not be delivered again for that.
             await self.worker.cut_off()
             await self._write_last()
 

@@ -77,7 +77,8 @@ class Process:
 
 
 def run_process(main: Coroutine[Any, Any, None]) -> int:
-    """Run a whole process; return its exit code. Raises StartError; the error of a task that died is logged."""
+    """Run a whole process; return its exit code. Raises StartError; the error of an asyncio task that died is
+    logged."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
