@@ -604,20 +604,23 @@ class Forgetful(Slots):
         return super().has_surplus
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 8, 20])
+@pytest.mark.parametrize(("concurrency", "hosts"), [(1, 3), (2, 4), (8, 10), (20, 22), (20, 60)])
 @pytest.mark.parametrize("seed", range(15))
-def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(seed: int, concurrency: int) -> None:
+def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(
+    seed: int, concurrency: int, hosts: int
+) -> None:
     chance, now = random.Random(seed), NOW
     both = Slots(concurrency), Forgetful(concurrency)
     running: list[Claim] = []
     for _ in range(1_500):
         step = chance.choices(["add", "begin", "end", "excuse", "remove", "judge"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
-        new = claim(f"host-{chance.randrange(concurrency + 2)}", tries=chance.choices([1, 2], [9, 1])[0])
+        new = claim(f"host-{chance.randrange(hosts)}", tries=chance.choices([1, 2], [9, 1])[0])
         one = chance.choice(running) if running else None
         gone = {waiting.id for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
-        now += PERIOD_S * (step == "judge")
+        now += PERIOD_S if step == "judge" else chance.random() * 0.02
         began: list[Claim | None] = []
         for slots in both:
+            slots._now = now  # as if a claim of some host without a line had come
             if step == "add":
                 slots.add(new, now)
             elif step == "begin":

@@ -91,6 +91,10 @@ class Slots:
         """The slots are crowded when no more than so many are free."""
         self._may_have_surplus = False
         """Whether a line may have to go back. Set by every change that can cause it, cleared by a look."""
+        self._lately_from = math.inf
+        """The earliest `well_at` of hosts whose lines stay only for that: a second later they may have to go back."""
+        self._is_overfull = False
+        """Whether lines did not fit at the last look: in another order of the lines they may be others."""
         self.running = 0
         self._standing = 0
         self.stuck = 0
@@ -168,9 +172,9 @@ class Slots:
     def has_surplus(self) -> bool:
         """Whether a line must go back.
 
-        All lines are looked at only after something that can make one surplus, and in each period, since time can too.
+        All lines are looked at only after something that can make one surplus.
         """
-        if self._may_have_surplus:
+        if self._may_have_surplus or self._now - self._lately_from >= LATELY_S:
             self._may_have_surplus = any(True for _ in self._surplus_hosts())
         return self._may_have_surplus
 
@@ -185,6 +189,7 @@ class Slots:
         - that is neither stays while such lines fit the reserve; where doubtful hosts crowd the slots, it goes back.
         """
         room = None
+        self._lately_from = math.inf
         for host in self._lines:
             is_probed = not host.is_slow and host.running > host.overdue
             if is_probed and host.kind is WELL:
@@ -192,13 +197,17 @@ class Slots:
             if room is None:
                 is_crowded = self.is_crowded
                 room = self.concurrency - self.running if is_crowded else max(1, self.reserve)
-            if (is_probed and not is_crowded) or self._is_well_lately(host):
+            if is_probed and not is_crowded:
+                continue
+            if self._is_well_lately(host):
+                self._lately_from = min(self._lately_from, host.well_at)
                 continue
             if not host.is_slow and (is_probed or not is_crowded):
                 room -= len(host.line)
                 if room >= 0:
                     continue
             yield host
+        self._is_overfull = room is not None and room < 0
 
     def _is_well_lately(self, host: Host) -> bool:
         return host.kind is WELL and self._now - host.well_at < LATELY_S
@@ -250,8 +259,8 @@ class Slots:
                 self.running += 1
                 self._standing -= 1
                 self.stuck -= host.kind is DOUBTFUL
-                if self.is_crowded:
-                    self._may_have_surplus = True  # the lines of others fit no more
+                if self._is_overfull or self.is_crowded:
+                    self._may_have_surplus = True  # the lines of others may fit no more
                 return claim
         return None
 
@@ -288,8 +297,10 @@ class Slots:
     def _look_again_if_unprobed(self, host: Host) -> None:
         """Have the lines looked at if the line of this host may have to go back now."""
         # As _surplus_hosts has it: the line of a host that is well, and is probed or was well lately, stays.
-        if host.kind is not WELL or (host.running <= host.overdue and not self._is_well_lately(host)):
+        if host.kind is not WELL:
             self._may_have_surplus = True
+        elif host.running <= host.overdue:
+            self._lately_from = min(self._lately_from, host.well_at)
 
     def judge(self, now: float) -> None:
         """Judge the hosts, and begin a period.
