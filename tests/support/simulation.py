@@ -129,14 +129,14 @@ class Model:
 
     # What the timer and the claim loop ask for
 
-    async def promote(self, limit: int = DEFAULT.batch_limit, claims: int = 0) -> Promotion:
+    async def promote(self, limit: int = DEFAULT.batch_limit, most_claims: int = 0) -> Promotion:
         await self._call()
         now, moved = self._loop.time(), 0
         while self._due and self._due[0][0] <= now and moved < limit:
             _, _, task = heapq.heappop(self._due)
             self._queue.append(Entry(f"{next(self._order)}-0", str(task.number)))
             moved += 1
-        found = [self._claim(self._queue.popleft()) for _ in range(min(moved, claims, len(self._queue)))]
+        found = [self._claim(self._queue.popleft()) for _ in range(min(moved, most_claims, len(self._queue)))]
         if self._queue:
             self._has_come.set()
         return Promotion(moved, self._due[0][0] - now if self._due else None, found)

@@ -75,7 +75,7 @@ class Api:
     def __init__(self, client: RedisClient, name: str, max_body: int, timing: Timing = DEFAULT) -> None:
         self._max_body = max_body
         self._store = Writes(client, name, timing)
-        self._views = Views(client)
+        self._views = Views(client, timing)
         self._one_purge = Exclusive()
         self._page_room = PageRoom()
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()

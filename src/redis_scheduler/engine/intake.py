@@ -100,7 +100,7 @@ class Intake:
         recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
         with self._may_bring_claims():
             try:
-                promotion = await self._claims.promote(self._timing.batch_limit, self._promotable)
+                promotion = await self._claims.promote(most_claims=self._promotable)
             except StoreUnavailable:
                 self._load_less()
                 raise

@@ -92,13 +92,13 @@ class Claims:
         self._clock_offset_ms: tuple[float, float] | None = None
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
-    async def promote(self, limit: int = DEFAULT.batch_limit, most_claims: int = 0) -> Promotion:
-        """Move what is due into the queue. Then claim, lease and read as many of its oldest entries as were moved, but
-        at most `most_claims`, and about `promoted_bytes`."""
+    async def promote(self, limit: int | None = None, most_claims: int = 0) -> Promotion:
+        """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
+        read as many of its oldest entries as were moved, but at most `most_claims`, and about `promoted_bytes`."""
         return await self.client.run(
             PROMOTE,
             _promotion,
-            limit=limit,
+            limit=self._timing.batch_limit if limit is None else limit,
             most_claims=most_claims,
             group=GROUP,
             consumer=self.name,
@@ -213,12 +213,13 @@ class Claims:
             window_ms=self._timing.window_ms,
         )
 
-    async def reclaim(self, limit: int, retry_delay_ms: int = DEFAULT.window_ms) -> Sweep:
+    async def reclaim(self, limit: int, retry_delay_ms: int | None = None) -> Sweep:
         """Take one step of the sweep.
 
         A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage. After
-        Redis' clock was set back no task waits longer for its retry than `retry_delay_ms`.
+        Redis' clock was set back no task waits longer for its retry than `retry_delay_ms`, or the window.
         """
+        window_ms = self._timing.window_ms
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
         void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
@@ -228,7 +229,7 @@ class Claims:
             group=GROUP,
             consumer=self.name,
             waiting=WAITING,
-            window_ms=self._timing.window_ms,
+            window_ms=window_ms,
             limit=min(limit, self._timing.batch_limit // 2),
             lease_idle_ms=self._timing.lease_idle_ms,
             void_after_ms=void_after_ms,
@@ -238,7 +239,7 @@ class Claims:
             hold_ms=self._timing.sweep_hold_ms,
             last_tries=self._timing.lost_workers_most,
             clock_set_least_ms=self._timing.clock_set_least_ms,
-            longest_ms=min(retry_delay_ms, self._timing.window_ms),
+            longest_ms=window_ms if retry_delay_ms is None else min(retry_delay_ms, window_ms),
         )
         sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
         return sweep

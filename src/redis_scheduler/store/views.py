@@ -19,7 +19,7 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
-from redis_scheduler.task.timing import DEFAULT
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
@@ -90,8 +90,9 @@ class Page:
 class Views:
     """Reads only. Every method raises StoreUnavailable when Redis does not answer."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, timing: Timing = DEFAULT) -> None:
         self.client = client
+        self._window_ms = timing.window_ms
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | int | None]:
         """Return the task of each key, None if there is none; of large ones the size."""
@@ -112,7 +113,7 @@ class Views:
         """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
         return await self.client.run(
             _READ,
-            lambda answer: _tasks(task_keys, record_bytes, answer),
+            lambda answer: _tasks(task_keys, record_bytes, self._window_ms, answer),
             group=GROUP,
             room=READ_BYTES,
             most=record_bytes,
@@ -222,7 +223,7 @@ _TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER)
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
-def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Stored | int | None]:
+def _tasks(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
     first, *rest = answer
     now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
     if not 1 <= len(rows) <= len(task_keys):
@@ -232,7 +233,7 @@ def _tasks(task_keys: Sequence[str], record_bytes: int, answer: Any) -> list[Sto
         record = row[0]
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
-        tasks.append(_stored(now_ms, key, *row) if isinstance(record, bytes) else record)
+        tasks.append(_stored(now_ms, window_ms, key, *row) if isinstance(record, bytes) else record)
     return tasks
 
 
@@ -271,6 +272,7 @@ def _time_ms(score: bytes) -> int | None:
 
 def _stored(
     now_ms: int,
+    window_ms: int,
     key: str,
     raw: bytes,
     failure: bytes | None,
@@ -292,7 +294,7 @@ def _stored(
     elif owner is None:
         state = "queued"
     elif owner == WAITING.encode():
-        state, expires_ms = "waiting", now_ms + max(0, DEFAULT.window_ms - (idle_ms or 0))
+        state, expires_ms = "waiting", now_ms + max(0, window_ms - (idle_ms or 0))
     else:
         state = "in delivery"
     return Stored(key, raw, record, attempts, last_failure, state, expires_ms)
