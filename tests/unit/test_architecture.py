@@ -81,19 +81,34 @@ def test_its_table_of_scripts_has_each_script() -> None:
     assert sorted(named) == sorted(path.stem for path in LUA.glob("*.lua"))
 
 
-def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
+def attribute_of_keys() -> dict[str, str]:
+    """The attribute of Keys, which headers of scripts name too, by the name in the table."""
     keys = Keys(TAG)
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
-    attribute_of = {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
-    table = {row[0].strip("`"): row[3] for row in rows("Keys")}
-    assert table.keys() == attribute_of.keys()
-    for key, writers in table.items():
-        scripts = set(re.findall(r"\w+", writers)) & {path.stem for path in LUA.glob("*.lua")}
-        for script in scripts - {"type"}:
-            header = (LUA / f"{script}.lua").read_text().partition("\n-- ARGV")[0].partition("\n-- KEYS")[2]
-            words = set(re.findall(r"\w+", header))
-            assert {attribute_of[key], key} & words or "type" in key, (key, script)
+    return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
+
+
+def scripts_of_keys() -> dict[str, set[str]]:
+    """The scripts that the table names for each key, by its attribute."""
+    cells = {row[0].strip("`"): row[3] for row in rows("Keys")}
+    stems, attribute_of = {path.stem for path in LUA.glob("*.lua")}, attribute_of_keys()
+    assert cells.keys() == attribute_of.keys()
+    words = {
+        key: re.findall(r"\w+", cells.get(cell.removeprefix("as ").strip("`"), cell)) for key, cell in cells.items()
+    }
+    return {attribute_of[key]: stems & set(named) for key, named in words.items()}
+
+
+def keys_of(script: str) -> set[str]:
+    """The names in the script's header of KEYS."""
+    header = (LUA / f"{script}.lua").read_text().partition("\n-- ARGV")[0].partition("\n-- KEYS")[2]
+    return set(re.findall(r"\w+", header))
+
+
+def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
+    for key, scripts in scripts_of_keys().items():
+        assert [script for script in scripts if key not in keys_of(script)] == [], key
 
 
 READ_ONLY = {
@@ -115,14 +130,13 @@ READ_ONLY = {
 
 
 def test_its_table_of_keys_names_each_script_that_writes_a_key() -> None:
-    listed = {row[0].strip("`").partition(":")[0]: set(re.findall(r"\w+", row[3])) for row in rows("Keys")}
-    unlisted: dict[str, set[str]] = {}
-    for path in LUA.glob("*.lua"):
-        given = re.findall(r"\w+", path.read_text().partition("\n-- ARGV")[0].partition("\n-- KEYS")[2])
-        missing = {key for key in listed.keys() & set(given) if path.stem not in listed[key]}
-        if missing and path.stem != "check":
-            unlisted[path.stem] = missing
-    assert unlisted == READ_ONLY
+    named = scripts_of_keys()
+    unnamed: dict[str, set[str]] = {}
+    for script in {path.stem for path in LUA.glob("*.lua")} - {"check"}:
+        missing = {key for key in named.keys() & keys_of(script) if script not in named[key]}
+        if missing:
+            unnamed[script] = missing
+    assert unnamed == READ_ONLY
 
 
 def test_its_states_are_those_that_the_scripts_are_tried_in() -> None:
