@@ -18,6 +18,9 @@ MODULE = Path(options.__file__)
 OPTION = """
     dummy: Annotated[int, Meta(ge=0, le=9, extra={"rule": "must be a whole number from 0 to 9"})] = 0
 """
+WORD = """
+    word: Annotated[str, Meta(min_length=1, extra={"rule": "must be a text"})] = "none"
+"""
 WORLD = """
 import json, sys, types
 from pathlib import Path
@@ -32,6 +35,7 @@ module = types.ModuleType("redis_scheduler.task.options")
 sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
 
+from redis_scheduler.api import requests
 from redis_scheduler.api.app import _change, _view
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
@@ -50,6 +54,20 @@ def shown(raw):
 
 def patched(raw, text):
     return b'{"due":7' + _change(stored(raw), update_request(text.encode())).tail
+
+def examined_schedule(text, check=schedule_request):
+    examined, bodies = requests.examined, []
+    requests.examined = lambda body, shape: bodies.append(body) or examined(body, shape)
+    try:
+        check(text.encode())
+    except InvalidRequest:
+        pass
+    finally:
+        requests.examined = examined
+    return bool(bodies)
+
+def examined_update(text):
+    return examined_schedule(text, update_request)
 
 def dummy(raw):
     return read_record(raw).options.dummy
@@ -143,6 +161,16 @@ def test_a_schedule_takes_no_null_for_an_option_and_nothing_takes_it_twice(with_
 
 def test_a_body_that_changes_nothing_is_told_the_option_too(with_dummy: Evaluate) -> None:
     assert with_dummy("refused_update", "{}") == "The body names nothing to change: give webhook, ttl, dummy or data"
+
+
+@pytest.mark.parametrize("member", ['"dummy":3,', '"word":"a",', '"dummy":3,"word":"a",', ""])
+@pytest.mark.parametrize("examined", ["examined_schedule", "examined_update"])
+def test_a_body_with_options_needs_no_diagnosis(examined: str, member: str) -> None:
+    with options_with(OPTION + WORD) as evaluate:
+        body = PLAIN.replace('"data"', f'{member}"data"')
+        assert not evaluate(examined, body)
+        for option in filter(None, member.split(",")):
+            assert evaluate(examined, body.replace('"data"', f'{option},"data"'))
 
 
 def test_who_does_not_know_the_option_leaves_its_task_to_who_does(with_dummy: Evaluate) -> None:

@@ -16,7 +16,7 @@ from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.options import NAMES
+from redis_scheduler.task.options import NAMES, NONE
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
@@ -82,8 +82,7 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
 def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     """Whether a member may be given twice: the decoder silently takes the last one.
 
-    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two. A body with an
-    option has more of them, and is always examined.
+    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two.
     """
     data, end = request.data or b"", len(body) - 1
     if body.endswith(data, 0, end):  # most often it is the last member
@@ -91,7 +90,15 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     else:
         quotes = body.count(b'"') - bytes(data).count(b'"')
     names = (request.webhook is not msgspec.UNSET) * 2 + bool(data) + (request.ttl is not msgspec.UNSET)
-    return quotes != 2 * names
+    return quotes != 2 * names and quotes != 2 * (names + _pairs_in_options(request))
+
+
+def _pairs_in_options(request: ScheduleRequest | UpdateRequest) -> int:
+    """Return how many pairs of quotes the options have at least. One that is given its default is not counted: then the
+    body is examined."""
+    absent = NONE if isinstance(request, ScheduleRequest) else _NO_CHANGE
+    given = [value for name in NAMES if (value := getattr(request, name)) != getattr(absent, name)]
+    return len(given) + sum(isinstance(value, str) for value in given)
 
 
 _TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
@@ -149,6 +156,7 @@ def _walk(levels: bytes, depth: int) -> int:
 
 _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 _decode_update = msgspec.json.Decoder(UpdateRequest)
+_NO_CHANGE = UpdateRequest()
 
 
 def schedule_request(body: bytes) -> ScheduleRequest:
@@ -166,7 +174,7 @@ def update_request(body: bytes) -> UpdateRequest:
         check_webhook(request.webhook)
     if request.ttl is not msgspec.UNSET:
         check_ttl(request.ttl)
-    if request == UpdateRequest():
+    if request == _NO_CHANGE:
         raise InvalidRequest(f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data")
     return request
 
