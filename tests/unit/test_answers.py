@@ -146,3 +146,45 @@ async def test_a_connection_is_kept_after_any_answer_that_ends_as_it_said(status
             await deliverer.attempt(claim_of(receiver.url))
             await asyncio.sleep(0.1)
         assert receiver.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "headers"),
+    [
+        (OK, {}),
+        (b"HTTP/1.1 204 N\r\nRetry-After: 5\r\n\r\n", {}),
+        (
+            b"HTTP/1.1 503 S\r\nRetry-After:  5 \r\nVia: a\r\nContent-Length: 0\r\nvia: b\r\n\r\n",
+            {"retry-after": "5", "via": "a, b", "content-length": "0"},
+        ),
+        (b"HTTP/1.1 429 T\r\nX: \xe9\r\nContent-Length : 0\r\n\r\n", {"x": "\xe9", "content-length": "0"}),
+        # Neither those of an interim answer, nor trailers.
+        (
+            b"HTTP/1.1 103 E\r\nLink: </>\r\n\r\nHTTP/1.1 500 B\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\r\n\r\n",
+            {"transfer-encoding": "chunked"},
+        ),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", {"connection": "upgrade", "upgrade": "x"}),
+        # What comes after some kB is not kept.
+        (
+            b"HTTP/1.1 500 B\r\nA: 1\r\nX: " + b"x" * 9_000 + b"\r\nContent-Length: 0\r\n\r\n",
+            {"a": "1"},
+        ),
+    ],
+)
+async def test_the_headers_of_an_answer_are_kept_that_is_no_success(answer: bytes, headers: dict[str, str]) -> None:
+    async with answering(says(answer)) as receiver, Deliverer("token", 5) as deliverer:
+        for _ in range(2):
+            outcome = await deliverer.attempt(claim_of(receiver.url))
+            assert dict(outcome.headers) == headers
+
+
+async def test_no_header_of_a_failure_is_kept_for_the_answer_after_it() -> None:
+    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        writer.write(OK if number else b"HTTP/1.1 500 B\r\nX: 1\r\nContent-Length: 0\r\n\r\n")
+
+    async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
+        failure = await deliverer.attempt(claim_of(receiver.url))
+        await asyncio.sleep(REST_S)
+        success = await deliverer.attempt(claim_of(receiver.url))
+        assert receiver.connections == 1
+        assert (failure.headers, success.headers) == ({"x": "1", "content-length": "0"}, {})

@@ -47,7 +47,7 @@ def test_what_follows_a_failed_attempt(
     error: str,
     last_failure: bytes,
 ) -> None:
-    decision = decide(Policy(retries, delay_ms), outcome, attempts)
+    decision = decide(Policy(retries, delay_ms), Claim("1-0", "key", KNOWN, attempts), outcome)
     again_in_ms = 0 if transition is Transition.BURY else delay_ms
     assert decision == Decision(transition, again_in_ms, error, last_failure, counts=True)
 
@@ -65,7 +65,7 @@ def test_what_follows_a_failed_attempt(
 def test_a_success_settles_and_a_fault_of_this_machine_counts_as_no_attempt(
     outcome: Outcome, decision: Decision, retries: int, delay_ms: int, attempts: int
 ) -> None:
-    assert decide(Policy(retries, delay_ms), outcome, attempts) is decision
+    assert decide(Policy(retries, delay_ms), Claim("1-0", "key", KNOWN, attempts), outcome) is decision
 
 
 def lost(workers: int) -> Decision:

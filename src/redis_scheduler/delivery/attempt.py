@@ -97,8 +97,10 @@ class Deliverer:
         finally:
             if connection is not None:
                 self._give_back(origin, connection)
-        status, answer = (connection.status, connection.body_start) if connection is not None else (None, b"")
-        return Outcome(error, status, round((time.monotonic() - started) * 1000), is_local, answer)
+        elapsed_ms = round((time.monotonic() - started) * 1000)
+        if connection is None:
+            return Outcome(error, None, elapsed_ms, is_local)
+        return Outcome(error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers)
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
         """Send on a kept connection. Return False if the request must be sent once more: the connection seems to have

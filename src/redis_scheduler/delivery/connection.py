@@ -9,7 +9,8 @@ import asyncio
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import cast
 
 import httptools
@@ -31,6 +32,11 @@ INTERIM_MOST = 16
 
 PIECE_BYTES = 8_192
 """So many bytes are parsed between two looks at the limits: some milliseconds at the most."""
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+DELIMITING_LENGTH_LEAST = len("content-length")
+"""A shorter name is no header that says where the body ends."""
 
 SWITCHING_PROTOCOLS = 101
 """The only interim status that is an answer."""
@@ -62,6 +68,9 @@ class Connection(asyncio.Protocol):
         """Bytes that came since the last request was sent."""
         self.body_start = b""
         """The beginning of the body of an answer that is no success."""
+        self.headers = NO_HEADERS
+        """The headers of an answer that is no success, by their names in lower case: those that came in its first
+        `PIECE_BYTES`."""
         self.is_reusable = False
         """Whether the answer ended as it said, nothing came behind it, and the receiver announced no close."""
         self.on_lost: Callable[[Connection], None] | None = None
@@ -70,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._unread: select.poll | None = None
         self._interim = self._body_bytes = self._frame_bytes = 0
+        self._is_success = False
+        """Whether a header was seen that follows a status of success: then none is kept."""
         self._keeps_alive = self._is_delimited = False
         """Whether the receiver keeps the connection; whether the head says where the body ends. If it does not, the end
         of the connection ends the body."""
@@ -81,9 +92,10 @@ class Connection(asyncio.Protocol):
         """
         if self.transport is None or self.transport.is_closing():
             raise ConnectionClosed
-        self.status, self.is_reusable, self._is_delimited = None, False, False
+        self.status = None
+        self.is_reusable = self._is_delimited = self._is_success = False
         self.received = self._interim = self._body_bytes = self._frame_bytes = 0
-        self.body_start = b""
+        self.body_start, self.headers = b"", NO_HEADERS
         self._parser = parser = httptools.HttpResponseParser(self)
         # Old servers send such things and mean no harm.
         parser.set_dangerous_leniencies(
@@ -214,10 +226,22 @@ class Connection(asyncio.Protocol):
             self.is_reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Learn whether the head says where the body ends."""
-        name = name.strip().lower()
-        if name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
-            self._is_delimited = True
+        """Learn whether the head says where the body ends; keep the header of an answer that is no success."""
+        if len(name) >= DELIMITING_LENGTH_LEAST:
+            stripped = name.strip().lower()
+            if stripped == b"content-length" or (stripped == b"transfer-encoding" and b"chunked" in value.lower()):
+                self._is_delimited = True
+        if not self._is_success:
+            self._keep(name, value)
+
+    def _keep(self, name: bytes, value: bytes) -> None:
+        self._is_success = self._parser is not None and 200 <= self._parser.get_status_code() < 300
+        # Those behind the body (trailers) come when the status is known.
+        if not self._is_success and self.status is None and self.received <= PIECE_BYTES:
+            text, key = value.strip().decode("latin-1"), name.strip().lower().decode("latin-1")
+            before = self.headers.get(key)
+            # As RFC 9110, 5.3, joins several of one name.
+            self.headers = {**self.headers, key: text if before is None else f"{before}, {text}"}
 
     def on_headers_complete(self) -> None:
         """Learn the status."""
@@ -230,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._keeps_alive = parser.should_keep_alive()
         else:
             self._interim += 1
-            self._is_delimited = False
+            self._is_delimited, self.headers = False, NO_HEADERS
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and end the answer if it is too long to be read."""

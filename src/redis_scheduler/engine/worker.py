@@ -118,7 +118,7 @@ class Worker:
         finally:
             del self._holdings.running[claim.id]
             self._slots.end(claim)
-        decision = decide(self._policy, outcome, claim.attempts, self._timing)
+        decision = decide(self._policy, claim, outcome, self._timing)
         if decision is SETTLED:
             self._outcomes.settle(claim)
             self._observer.delivered(claim, outcome)

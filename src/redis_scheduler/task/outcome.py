@@ -1,14 +1,16 @@
 """What an attempt came to. delivery makes it, retry.py decides by it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
-    `answer`: the beginning of the body of an answer that is no success. `is_local`: this machine is at fault, without
-    free sockets or memory; no request was made, so it counts as no attempt.
+    `answer` and `headers`: of an answer that is no success, the beginning of its body, and its headers by their names
+    in lower case. `is_local`: this machine is at fault, without free sockets or memory; no request was made, so it
+    counts as no attempt.
     """
 
     error: str | None
@@ -16,3 +18,4 @@ class Outcome:
     elapsed_ms: int
     is_local: bool = False
     answer: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)

@@ -71,8 +71,8 @@ def _buried_unattempted(error: str) -> Decision:
     return Decision(Transition.BURY, 0, error, encode_failure(LastFailure(error, 0)), counts=False)
 
 
-def decide(policy: Policy, outcome: Outcome, attempts: int, timing: Timing = DEFAULT) -> Decision:
-    """Decide what follows from an attempt, `attempts` having failed before it.
+def decide(policy: Policy, claim: Claim, outcome: Outcome, timing: Timing = DEFAULT) -> Decision:
+    """Decide what follows from an attempt of a claim.
 
     A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
     attempt buries the task. Any earlier one is retried after the policy's delay: parked if the delay fits the window,
@@ -84,7 +84,7 @@ def decide(policy: Policy, outcome: Outcome, attempts: int, timing: Timing = DEF
     if outcome.is_local:
         return RELEASED
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
-    if 0 <= policy.retries <= attempts:
+    if 0 <= policy.retries <= claim.attempts:
         return Decision(Transition.BURY, 0, error, last_failure)
     transition = Transition.RETRY if policy.delay_ms <= timing.window_ms else Transition.DEFER
     return Decision(transition, policy.delay_ms, error, last_failure)
