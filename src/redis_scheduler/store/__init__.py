@@ -8,7 +8,7 @@ no error of the client library leaves this room.
     connection.py, url.py                connections, and REDIS_URL
     answer.py, answer_shape.py           what one answer may take; what each call's answer must be
     refusal.py, outage.py, blocking.py   what an error means; how loops wait for Redis, the queue and the bell
-    writes.py, claims.py, new_task.py    what the API writes; what workers write; a task that either enters
+    writes.py, claims.py, new_task.py    what the API writes; what workers write; a task that either schedules
     views.py, ledger.py, audit.py        what is read, counted, and repaired
     deployment.py, neighbour.py          who shares this Redis
 

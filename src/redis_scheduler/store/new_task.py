@@ -17,7 +17,7 @@ class NewTask:
 
 
 def columns_of(tasks: Collection[NewTask]) -> dict[str, Column]:
-    """Return the columns by which a script enters tasks."""
+    """Return the columns by which a script schedules tasks."""
     return {
         "key": [task.key for task in tasks],
         "delay_ms": [task.ttl_ms for task in tasks],

@@ -5,7 +5,7 @@
 --        was made) failure (JSON) type_number#
 -- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time)
 --        type_number#
--- Returns per task 1 buried, 0 fenced. What follows it is entered if it was buried, and only then.
+-- Returns per task 1 buried, 0 fenced. What follows it is scheduled if it was buried, and only then.
 -- Bounds 200 tasks a call, some ten commands each, and as many follow-ups: their records come with the call.
 -- Twice  the entry is gone: 0.
 -- Full   where it refuses ZADD, XDEL of nothing is the first write; follow-ups come behind it.

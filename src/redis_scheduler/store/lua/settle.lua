@@ -5,10 +5,10 @@
 -- each   id (of the entry) key type_number
 -- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time)
 --        type_number#
--- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before. What follows it is entered if
---        it was settled, and only then.
+-- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before. What follows it is scheduled
+--        if it was settled, and only then.
 -- Bounds 200 tasks a call, some four commands each, and as many follow-ups: their records come with the call.
--- Twice  the second time the entry is gone: 0, nothing is counted or entered again.
+-- Twice  the second time the entry is gone: 0, nothing is counted or scheduled again.
 -- Full   XACK is the first write, or XDEL of nothing where anything follows.
 --- include types foreign
 --- names
