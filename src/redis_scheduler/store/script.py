@@ -57,8 +57,11 @@ class Script:
             ["type" if column == "type_number" else column for column in found] for found in header.rows.values()
         )
         types = ["types"] if header.is_typed and "type" not in columns else []
-        self._given_keys, self._lists, self._types = given, header.lists, types
-        self._own_keys, self._arguments = _getter(attrgetter, own), _getter(itemgetter, header.arguments)
+        self._lists, self._types = header.lists, types
+        self._own_keys, self._given = _getter(attrgetter, own), _getter(itemgetter, given)
+        self._keys: dict[Keys, Sequence[str]] = {}
+        """Of the deployments that this process has called, in practice one: the keys that are not the caller's."""
+        self._arguments = _getter(itemgetter, header.arguments)
         self._columns, self._following = _getter(itemgetter, columns), _getter(itemgetter, following)
         self._type_at = columns.index("type") if "type" in columns else None
         self._sizes = len(given + header.arguments + header.lists + types), len(columns)
@@ -81,9 +84,10 @@ class Script:
         if (len(named), len(each)) != self._sizes or (then and len(then) != self._following_size):
             raise TypeError(self._expected)
         try:
-            redis_keys = [*self._own_keys(keys)]
-            if self._given_keys:
-                redis_keys[:0] = [named[name] for name in self._given_keys]
+            own_keys = self._keys.get(keys)
+            if own_keys is None:
+                own_keys = self._keys[keys] = tuple(self._own_keys(keys))
+            redis_keys = [*self._given(named), *own_keys]
             arguments = [*self._arguments(named)]
             for name in self._types:
                 _add_types(keys, named[name], redis_keys, arguments)
@@ -101,7 +105,10 @@ class Script:
                         if following:
                             following[-1] = numbers[len(names) :]
                         _add_types(keys, types, redis_keys, arguments)
-                arguments += chain.from_iterable(zip(*columns, strict=True))
+                if len(columns[0]) == 1:  # as of most calls of one client
+                    arguments += [value for [value] in columns]
+                else:
+                    arguments += chain.from_iterable(zip(*columns, strict=True))
                 if following:
                     arguments += chain.from_iterable(zip(*following, strict=True))
             for name in self._lists:
@@ -122,10 +129,10 @@ def _read(path: str) -> str:
 
 def _getter(kind: Any, names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
     """Return a getter of the values of these names, however many there are."""
-    if len(names) > 1:
-        return cast(Callable[[Any], Sequence[Any]], kind(*names))
-    get = [kind(name) for name in names]
-    return lambda source: [each(source) for each in get]
+    if not names:
+        return lambda _: ()
+    get = kind(*names)
+    return cast(Callable[[Any], Sequence[Any]], get) if len(names) > 1 else lambda source: (get(source),)
 
 
 def _numbered(names: Column) -> tuple[list[Any], list[int]]:
