@@ -1,13 +1,14 @@
 """What an observer is told of the engine's work: each fate of a task once, and each part of a stop."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from unittest.mock import patch
 
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.engine.observer import Observer
+from redis_scheduler.delivery.pool import REST_S
+from redis_scheduler.engine.observer import Log, Observer, Observers
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
@@ -15,6 +16,7 @@ from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.retry import Decision, Transition
 from tests.integration.conftest import CONCURRENCY, TIMING, schedule, working
 from tests.support.names import KEYS
+from tests.support.raw_receiver import OK, answering
 from tests.support.receiver import Receiver
 from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
@@ -28,6 +30,12 @@ class Recorder(Observer):
 
     def began(self, claim: Claim) -> None:
         self.told.append(("began", claim.key, claim.attempts))
+
+    def resent(self, claim: Claim, error: str) -> None:
+        self.told.append(("resent", claim.key, claim.attempts))
+
+    def records_missing(self, task_keys: Sequence[str]) -> None:
+        self.told.append(("records missing", *task_keys))
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         self.told.append(("delivered", claim.key, outcome.status))
@@ -129,3 +137,34 @@ async def test_a_stop_that_cannot_write_tells_how_many_deliveries_come_again(
                 await wait_until(lambda: receiver.in_flight == 2, "both are under way")
                 stop.set()
     assert recorder.told[-1] == ("stopped without Redis", 2)
+
+
+async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    async def dies_on_the_second(writer: asyncio.StreamWriter, number: int) -> None:
+        if number:
+            writer.close()
+        else:
+            writer.write(OK)
+
+    first, second, stop = Recorder(), Recorder(), asyncio.Event()
+    observer = Observers(first, Log(""), second)
+    async with answering(dies_on_the_second) as receiver:
+        [gone] = await schedule(store, receiver.url)
+        await raw.hdel(KEYS.tasks, gone)
+        async with (
+            working(client, store, CONCURRENCY, TIMING, observer=observer) as engine,
+            asyncio.TaskGroup() as tasks,
+        ):
+            engine.worker._deliverer._resends = True
+            tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
+            [before] = await schedule(store, receiver.url)
+            await wait_until(lambda: len(first.of(before)) == 2, "the connection is kept")
+            await asyncio.sleep(2 * REST_S)
+            [key] = await schedule(store, receiver.url)
+            await wait_until(lambda: len(first.of(key)) == 3, "it is delivered on another connection")
+            stop.set()
+    assert first.told[0] == ("records missing", gone)
+    assert first.of(key) == [("began", 0), ("resent", 0), ("delivered", 200)]
+    assert second.told == first.told

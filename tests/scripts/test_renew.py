@@ -3,6 +3,7 @@
 import pytest
 import redis.asyncio
 
+from redis_scheduler.engine.observer import Log
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -92,6 +93,7 @@ async def test_a_load_takes_out_what_has_no_record_and_counts_it_as_lost(
     tasks = [await redelivered(store), await in_delivery(store), await in_delivery(store)]
     await ask(raw, "HDEL", KEYS.tasks, tasks[0].key, tasks[2].key)
     entries = [Entry(task.claim.id, task.key) for task in tasks]
+    store.on_records_missing = Log("").records_missing
     with caplog.at_level("WARNING"):
         assert await store.load(entries) == ([tasks[1].claim], 3)
     [line] = caplog.records

@@ -10,6 +10,7 @@ import pytest
 from redis_scheduler.delivery import attempt as delivery
 from redis_scheduler.delivery import pool
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.observer import Log
 from tests.support.raw_receiver import OK, Behaviour, answering, claim_of, says
 from tests.support.waiting import wait_until
 
@@ -72,6 +73,7 @@ async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_mo
 ) -> None:
     caplog.set_level(logging.INFO)
     async with answering(dies_on_the_second()) as receiver, Deliverer("token", 5, resends=True) as deliverer:
+        deliverer.on_resent = Log("").resent
         await kept(deliverer, receiver.url)
         for number in (1, 2):
             outcome = await deliverer.attempt(claim_of(f"{receiver.url}{number}?secret"))

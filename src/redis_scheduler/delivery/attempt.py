@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -18,12 +19,9 @@ from redis_scheduler.delivery.connection import AnswerError, Connection, Connect
 from redis_scheduler.delivery.connector import Connector, Names
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import Origin, RequestBuilder
-from redis_scheduler.logs import Events, location
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
-
-logger = Events(__name__)
 
 AGENT = f"redis-scheduler/{__version__}"
 
@@ -48,7 +46,8 @@ class Deliverer:
     def __init__(self, token: str, timeout_s: float, resends: bool = False) -> None:
         self._timeout_s = timeout_s
         self._resends = resends
-        self._resent = 0
+        self.on_resent: Callable[[Claim, str], None] | None = None
+        """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
         self._builder = RequestBuilder(token, AGENT)
         self._pool = Pool()
@@ -115,10 +114,8 @@ class Deliverer:
             if not self._resends or time.monotonic() - sent_at > RESEND_WITHIN_S:
                 raise
             connection.abort()
-            self._resent += 1
-            fields = {"key": claim.key, "attempt": claim.attempts + 1, "error": _described(problem)}
-            fields |= {"webhook": location(claim.record.webhook), "resent": self._resent}
-            logger.info("resent", **fields)
+            if self.on_resent is not None:
+                self.on_resent(claim, _described(problem))
             _let_go(problem)
             return False
         return True

@@ -43,6 +43,7 @@ class Engine:
         self._outage = outage
         self._timing = timing
         self._observer = observer
+        claims.on_records_missing, deliverer.on_resent = observer.records_missing, observer.resent
         self.holdings = Holdings(timing)
         self.slots = Slots(concurrency, timing.period_s, observer)
         self.outcomes = Outcomes(claims, self.holdings, timing)

@@ -6,7 +6,7 @@ Another kind of report (metrics, a history) is another subclass; the loops know 
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from redis_scheduler.logs import Events, excerpt, location, rfc3339
 from redis_scheduler.task.claim import Claim
@@ -22,6 +22,11 @@ LOST_LINE_INTERVAL_S = 1.0
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
 
+_RECORD_MISSING = (
+    "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
+    "`redis-scheduler doctor` tells whether there is more"
+)
+
 _SET_BACK = (
     "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
 )
@@ -33,6 +38,9 @@ class Observer:
 
     def began(self, claim: Claim) -> None:
         """An attempt begins."""
+
+    def resent(self, claim: Claim, error: str) -> None:
+        """A kept connection lost the request before any answer, and it is sent once more in the same attempt."""
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         """An attempt was a success."""
@@ -48,6 +56,9 @@ class Observer:
 
     def left_to_newer(self, claim: Claim, decision: Decision) -> None:
         """A task was deferred, for a worker that knows what a newer version wrote into its record."""
+
+    def records_missing(self, task_keys: Sequence[str]) -> None:
+        """Tasks were queued whose records are gone: they are lost."""
 
     def receiver_slow(self, host: str, in_flight: int) -> None:
         """A receiver was found to be slow while it holds so many slots."""
@@ -74,14 +85,37 @@ class Observer:
 NOBODY = Observer()
 
 
+class Observers(Observer):
+    """Tells several observers, in this order, of the events that they know of."""
+
+    def __init__(self, *observers: Observer) -> None:
+        for event in (name for name in vars(Observer) if not name.startswith("_")):
+            known = [each for each in observers if getattr(type(each), event) is not getattr(Observer, event)]
+            setattr(self, event, _telling([getattr(each, event) for each in known]))
+
+
+def _telling(methods: Sequence[Callable[..., None]]) -> Callable[..., None]:
+    def tell(*told: object) -> None:
+        for method in methods:
+            method(*told)
+
+    return tell
+
+
 class Log(Observer):
     """The log's lines. `secret` is what no line may show, should a receiver send it back."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
+        self._resent = 0
         self._lost: Counter[str] = Counter()
         self._tell_lost_from = 0.0
         self._unknown_told: set[str] = set()
+
+    def resent(self, claim: Claim, error: str) -> None:
+        """Log a request that was sent once more, with how many were since the start."""
+        self._resent += 1
+        logger.info("resent", **_fields(claim, None), error=error, resent=self._resent)
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         """Log a success, for who looks for a fault."""
@@ -112,6 +146,10 @@ class Log(Observer):
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
             logger.warning("left-to-newer", key=claim.key, error=error, again_in_s=decision.delay_ms // 1000)
+
+    def records_missing(self, task_keys: Sequence[str]) -> None:
+        """Log tasks without a record: how many, and the first."""
+        logger.warning("record-missing", tasks=len(task_keys), key=task_keys[0], error=_RECORD_MISSING)
 
     def receiver_slow(self, host: str, in_flight: int) -> None:
         """Log a slow receiver."""

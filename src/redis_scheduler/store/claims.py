@@ -5,13 +5,12 @@ Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twi
 
 import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from redis_scheduler.logs import Events
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
@@ -21,15 +20,7 @@ from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
 
-logger = Events(__name__)
-
 T = TypeVar("T")
-
-
-RECORD_MISSING = (
-    "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
-    "`redis-scheduler doctor` tells whether there is more"
-)
 
 
 @dataclass(slots=True)
@@ -89,6 +80,8 @@ class Claims:
         self._timing = timing
         self.name = name
         """The consumer's name: new for every process, so that it is never taken for one before."""
+        self.on_records_missing: Callable[[Sequence[str]], None] | None = None
+        """Called with the keys of tasks that were queued and have no record: they are lost."""
         self._clock_offset_ms: tuple[float, float] | None = None
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
@@ -111,7 +104,7 @@ class Claims:
         least.
 
         Returns their claims, without tasks that were cancelled, updated or taken over since, and how many entries were
-        looked at. Tasks without a record are counted as lost, and the log tells of them.
+        looked at. Tasks without a record are counted as lost.
         """
         if not entries:
             return [], 0
@@ -124,8 +117,8 @@ class Claims:
             task_keys=[entry.key for entry in entries],
             **self._lease(_in_order(ids)),
         )
-        if lost:
-            logger.warning("record-missing", tasks=len(lost), key=lost[0], error=RECORD_MISSING)
+        if lost and self.on_records_missing is not None:
+            self.on_records_missing(lost)
         return loaded, looked_at
 
     def _lease(self, by_id: Sequence[str]) -> dict[str, Any]:
