@@ -59,8 +59,8 @@ class Script:
         types = ["types"] if header.is_typed and "type" not in columns else []
         self._lists, self._types = header.lists, types
         self._own_keys, self._given = _getter(attrgetter, own), _getter(itemgetter, given)
-        self._keys: dict[Keys, Sequence[str]] = {}
-        """Of the deployments that this process has called, in practice one: the keys that are not the caller's."""
+        self._keys: dict[str, Sequence[str]] = {}
+        """By hash tag, of which a process has one in practice: the keys that are not the caller's."""
         self._arguments = _getter(itemgetter, header.arguments)
         self._columns, self._following = _getter(itemgetter, columns), _getter(itemgetter, following)
         self._type_at = columns.index("type") if "type" in columns else None
@@ -84,9 +84,9 @@ class Script:
         if (len(named), len(each)) != self._sizes or (then and len(then) != self._following_size):
             raise TypeError(self._expected)
         try:
-            own_keys = self._keys.get(keys)
+            own_keys = self._keys.get(keys.tag)
             if own_keys is None:
-                own_keys = self._keys[keys] = tuple(self._own_keys(keys))
+                own_keys = self._keys[keys.tag] = tuple(self._own_keys(keys))
             redis_keys = [*self._given(named), *own_keys]
             arguments = [*self._arguments(named)]
             for name in self._types:
