@@ -192,8 +192,8 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
 ) -> None:
     promote, may_answer = store.promote, asyncio.Event()
 
-    async def slow_promote(limit: int, claims: int) -> Promotion:
-        promotion = await promote(limit, claims)
+    async def slow_promote(most_claims: int) -> Promotion:
+        promotion = await promote(most_claims=most_claims)
         await may_answer.wait()
         return promotion
 
@@ -256,8 +256,8 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 ) -> None:
     promote = store.promote
 
-    async def overtaken_promote(limit: int, claims: int) -> Promotion:
-        promotion = await promote(limit, claims)
+    async def overtaken_promote(most_claims: int) -> Promotion:
+        promotion = await promote(most_claims=most_claims)
         engine.intake.recoveries += 1
         return promotion
 
@@ -278,8 +278,8 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
 ) -> None:
     promote = store.promote
 
-    async def late_promote(limit: int, claims: int) -> Promotion:
-        promotion = await promote(limit, claims)
+    async def late_promote(most_claims: int) -> Promotion:
+        promotion = await promote(most_claims=most_claims)
         await asyncio.sleep(0.1)
         engine.holdings.renewed_at = asyncio.get_running_loop().time()
         return promotion
@@ -439,9 +439,9 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
     receiver.may_answer.clear()
     promote, is_asked, may_answer = store.promote, asyncio.Event(), asyncio.Event()
 
-    async def slow_promote(limit: int, claims: int) -> Promotion:
+    async def slow_promote(most_claims: int) -> Promotion:
         is_asked.set()
-        promotion = await promote(limit, claims)
+        promotion = await promote(most_claims=most_claims)
         await may_answer.wait()
         return promotion
 
@@ -470,10 +470,10 @@ async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
 ) -> None:
     promote, is_asked, may_ask = store.promote, asyncio.Event(), asyncio.Event()
 
-    async def slow_promote(limit: int, claims: int) -> Promotion:
+    async def slow_promote(most_claims: int) -> Promotion:
         is_asked.set()
         await may_ask.wait()
-        return await promote(limit, claims)
+        return await promote(most_claims=most_claims)
 
     expected = await overdue(store, receiver.url, 3)
     with patch.object(store, "promote", slow_promote):
