@@ -355,8 +355,8 @@ class Example:
         expected = self.model.claim(worker, min(claims, moved))
         for task in expected:
             assert self.model.renew(worker, task.entry or "")
-        assert promotion.claims == [
-            Claim(task.entry or "", task.key, decode_record(task.record), task.attempts) for task in expected
+        assert [(claim.id, claim.key, claim.record, claim.attempts, claim.tries) for claim in promotion.claims] == [
+            (task.entry or "", task.key, decode_record(task.record), task.attempts, 1) for task in expected
         ]
         self._hold(worker, promotion.claims)
         self.taken["promote and claim"] += len(expected)

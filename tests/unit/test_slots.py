@@ -494,9 +494,26 @@ def test_removed_claims_leave_their_lines() -> None:
     stay, go = claim("a"), claim("a")
     slots.add(stay, NOW)
     slots.add(go, NOW)
-    assert slots.remove({go.id, "0-0"}) == [go]
-    assert slots.remove({stay.id}) == [stay]
+    assert slots.remove({go, claim()}) == [go]
+    assert slots.remove({stay}) == [stay]
     assert (slots.in_line, len(slots._lines)) == (0, 0)
+
+
+def test_claims_of_two_shards_with_the_same_entry_id_are_two() -> None:
+    slots = Slots(8)
+    one, other, third = claim("a"), claim("b"), claim("c")
+    other.id = third.id = one.id
+    for each in (one, other):
+        slots.add(each, NOW)
+    assert begun(slots) == [one, other]
+    slots.excuse(one)
+    slots.end(other)
+    slots.end(one)
+    assert (slots.running, slots.free) == (0, 8)
+    slots.add(other, NOW)
+    slots.add(third, NOW)
+    assert slots.remove({third}) == [third]
+    assert begun(slots) == [other]
 
 
 # What may come here
@@ -616,7 +633,7 @@ def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(
         step = chance.choices(["add", "begin", "end", "excuse", "remove", "judge"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
         new = claim(f"host-{chance.randrange(hosts)}", tries=chance.choices([1, 2], [9, 1])[0])
         one = chance.choice(running) if running else None
-        gone = {waiting.id for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
+        gone = {waiting for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
         now += PERIOD_S if step == "judge" else chance.random() * 0.02
         began: list[Claim | None] = []
         for slots in both:
@@ -632,7 +649,7 @@ def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(
             elif one is not None:
                 if step == "end":
                     slots.end(one)
-                elif one.id not in slots._excused:
+                elif one not in slots._excused:
                     slots.excuse(one)
         if began and began[0] is not None:
             running.append(began[0])

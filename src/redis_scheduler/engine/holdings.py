@@ -11,7 +11,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Holdings:
-    """The entries and claims of one consumer. Make it in the event loop that it is used in."""
+    """The entries and claims of one consumer, all of one shard. Make it in the event loop that it is used in."""
 
     def __init__(self, timing: Timing = DEFAULT) -> None:
         self._lease_s = timing.lease_ms / 1000

@@ -78,11 +78,11 @@ class Slots:
         """Hosts with a line, the next to be served first."""
         self._now = -math.inf
         self._period = 0
-        self._begun: dict[str, Host] = {}
-        self._begun_before: dict[str, Host] = {}
-        self._overdue: dict[str, Host] = {}
-        """The claims that run, by entry: begun in this period, in the last, and before."""
-        self._excused: dict[str, Host] = {}
+        self._begun: dict[Claim, Host] = {}
+        self._begun_before: dict[Claim, Host] = {}
+        self._overdue: dict[Claim, Host] = {}
+        """The claims that run: begun in this period, in the last, and before."""
+        self._excused: dict[Claim, Host] = {}
         self._recovering: set[Host] = set()
         """Slow hosts with a delivery in time in this period."""
         self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
@@ -253,7 +253,7 @@ class Slots:
             if host.line:
                 self._lines.append(host)
             if claim is not None:
-                self._begun[claim.id] = host
+                self._begun[claim] = host
                 self._held[host.kind] += 1
                 host.running += 1
                 self.running += 1
@@ -266,15 +266,15 @@ class Slots:
 
     def excuse(self, claim: Claim) -> None:
         """Note that from now on not the receiver keeps this claim in its slot."""
-        host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
+        host = self._begun.pop(claim, None) or self._begun_before.pop(claim, None)
         if host is None:
-            host = self._overdue.pop(claim.id)
+            host = self._overdue.pop(claim)
             host.overdue -= 1
-        self._excused[claim.id] = host
+        self._excused[claim] = host
 
     def end(self, claim: Claim) -> None:
         """Free the slot of a claim that had begun."""
-        host = self._begun.pop(claim.id, None) or self._begun_before.pop(claim.id, None)
+        host = self._begun.pop(claim, None) or self._begun_before.pop(claim, None)
         if host is not None:
             host.in_time = host.in_time + 1 if host.period == self._period else 1
             host.period, host.well_at = self._period, self._now
@@ -282,10 +282,10 @@ class Slots:
                 self._recovering.add(host)
             elif host.kind is not WELL:
                 self._become(host, WELL)
-        elif claim.id in self._excused:
-            host = self._excused.pop(claim.id)
+        elif claim in self._excused:
+            host = self._excused.pop(claim)
         else:
-            host = self._overdue.pop(claim.id)
+            host = self._overdue.pop(claim)
             host.overdue -= 1
         self._held[host.kind] -= 1
         host.running -= 1
@@ -348,9 +348,9 @@ class Slots:
             self._may_have_surplus = True  # the slots may be crowded now
         host.kind = kind
 
-    def remove(self, ids: Collection[str]) -> list[Claim]:
-        """Take the claims of these entries out of the lines, and return them."""
-        return self._leave([claim for host in self._lines for claim in host.line if claim.id in ids])
+    def remove(self, claims: Collection[Claim]) -> list[Claim]:
+        """Take those of these claims that stand in lines out of them, and return them."""
+        return self._leave([claim for host in self._lines for claim in host.line if claim in claims])
 
     def clear(self) -> list[Claim]:
         """Take all claims out of the lines, and return them."""
@@ -388,11 +388,11 @@ class Slots:
         return math.ceil((max(returns_at, self._bytes_return_at) - self._now) / RETURN_STEP_S) * RETURN_STEP_S
 
     def _leave(self, claims: list[Claim]) -> list[Claim]:
-        gone = {claim.id for claim in claims}
+        gone = set(claims)
         if gone:
             for host in self._lines:
                 before = len(host.line)
-                host.line = deque(claim for claim in host.line if claim.id not in gone)
+                host.line = deque(claim for claim in host.line if claim not in gone)
                 if host.kind is DOUBTFUL:
                     self.stuck -= before - len(host.line)
             self._lines = deque(host for host in self._lines if host.line)

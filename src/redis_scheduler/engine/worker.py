@@ -145,7 +145,7 @@ class Worker:
         if renewed:
             lost = set(renewed) - await claims.renew(renewed)
             # Another worker has the claims that lost their lease: those that have not begun here must not begin.
-            holdings.forget(self._slots.remove(lost))
+            holdings.forget(self._slots.remove({holdings.claims[entry] for entry in lost if entry in holdings.claims}))
         holdings.renewed_at = renewed_at
         self._fill_slots()
 

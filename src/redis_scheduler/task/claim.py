@@ -17,9 +17,9 @@ class Entry:
     tries: int = 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Claim:
-    """A task that this consumer may deliver.
+    """A task that this consumer may deliver. A claim is equal to itself alone: entries of two shards may have one id.
 
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
     record is UNREADABLE it may only be buried.
