@@ -1,7 +1,7 @@
 """The handlers of the routes: each checks its input, makes one batched call to Redis, and answers."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -16,7 +16,6 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer, answer
 from redis_scheduler.api.auth import Gate
-from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.bodies import (
     Cancelled,
     Info,
@@ -36,15 +35,16 @@ from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import ROUTES, Route
+from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.views import PAGE_BYTES, Stored, Views
-from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer, Writes
-from redis_scheduler.task.key import new_task_key
+from redis_scheduler.store.views import PAGE_BYTES, Stored
+from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
+from redis_scheduler.task.key import new_task_key, shard_of
 from redis_scheduler.task.options import NAMES, changed, with_options
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
@@ -69,30 +69,24 @@ FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in deli
 class Api:
     """The handlers of ROUTES that need the token, and the batches that their requests share.
 
-    Each gets a request and its query parameters, which the endpoint has checked.
+    Each gets a request and its query parameters, which the endpoint has checked. `clients`: one of each shard.
     """
 
-    def __init__(self, client: RedisClient, name: str, max_body: int, timing: Timing = DEFAULT) -> None:
+    def __init__(self, clients: Sequence[RedisClient], name: str, max_body: int, timing: Timing = DEFAULT) -> None:
         self._max_body = max_body
-        self._store = Writes(client, name, timing)
-        self._views = Views(client, timing)
+        self._shards = [ShardCalls(client, name, timing) for client in clients]
         self._one_purge = Exclusive()
         self._page_room = PageRoom()
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
-        limit = timing.batch_limit
-        self._schedule_batches = Batcher(self._store.schedule, limit, lambda task: len(task.tail))
-        self._cancel_batches = Batcher(self._store.cancel, limit)
-        self._update_batches = Batcher(self._updates, limit, lambda change: len(change.tail) + len(change.expected))
-        self._replay_batches = Batcher(self._replays, limit, lambda change: len(change.tail) + len(change.expected))
-        self._read_batches = Batcher(self._views.tasks, limit)
 
-    async def _updates(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
-        now_ms, answers = await self._store.update(changes)
-        return [(now_ms, found) for found in answers]
+    def _calls_of(self, key: str) -> ShardCalls:
+        return self._shards[shard_of(key)]
 
-    async def _replays(self, changes: list[Change]) -> list[tuple[int, ReplayAnswer]]:
-        now_ms, answers = await self._store.replay(changes)
-        return [(now_ms, found) for found in answers]
+    @property
+    def _only(self) -> ShardCalls:
+        """The one shard that there is: the answers of several would have to be put together."""
+        [only] = self._shards
+        return only
 
     async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /: open to all."""
@@ -110,17 +104,17 @@ class Api:
         data = None if wanted.data is UNSET else bytes(wanted.data)
         tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, wanted)
         key = new_task_key()
-        due_ms = await self._schedule_batches.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
+        due_ms = await self._calls_of(key).schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state."""
         key = requests.task_key(request)
-        stored = await self._read_batches.submit(key)
+        stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
 
             async def read() -> Shown:
-                return Shown(_view(_found(await self._views.task(key))))
+                return Shown(_view(_found(await self._calls_of(key).views.task(key))))
 
             return await self._large_answer(request, COPIES * stored, read)
         return answer(Shown(_view(_found(stored))))
@@ -130,7 +124,7 @@ class Api:
         limit, type_name = requests.page_limit(given), requests.type_name(given)
 
         async def read() -> Listed:
-            page = await self._views.page(limit, given.get("cursor"), type_name)
+            page = await self._only.views.page(limit, given.get("cursor"), type_name)
             return Listed([_view(stored) for stored in page.tasks], page.next)
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
@@ -153,7 +147,7 @@ class Api:
         """Yield a large task, with room for it within the block. Raises TaskNotFound."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
-            yield _found(await self._views.task(key))
+            yield _found(await self._calls_of(key).views.task(key))
         finally:
             room.leave()
 
@@ -168,7 +162,7 @@ class Api:
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
-                stored = await self._read_batches.submit(key)
+                stored = await self._calls_of(key).read.submit(key)
                 if isinstance(stored, int):
                     async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
                         updated = await self._updated(large, wanted)
@@ -186,10 +180,10 @@ class Api:
             raise InvalidRequest("The task's record cannot be read: it can only be deleted")
         if stored.record.unknown is not None:
             raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
-        change = _change(stored, wanted)
-        now_ms, found = await self._update_batches.submit(change)
+        change, calls = _change(stored, wanted), self._calls_of(stored.key)
+        now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
-            now_ms, replayed = await self._replay_batches.submit(change)
+            now_ms, replayed = await calls.replay.submit(change)
             # A task that is no longer dead counts as changed: somebody else brought it back.
             found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
         if found is UpdateAnswer.NOT_FOUND:
@@ -203,12 +197,12 @@ class Api:
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
         key = requests.task_key(request)
-        stored = await self._read_batches.submit(key)
+        stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                found = await self._cancel_batches.submit((key, large.record.type))
+                found = await self._calls_of(key).cancel.submit((key, large.record.type))
         else:
-            found = await self._cancel_batches.submit((key, _found(stored).record.type))
+            found = await self._calls_of(key).cancel.submit((key, _found(stored).record.type))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
@@ -218,7 +212,7 @@ class Api:
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
         async with self._one_purge.held():
             try:
-                count = await self._store.purge()
+                count = await self._only.writes.purge()
             except StoreUnavailable:
                 # It may have been applied: the log must tell why tasks are missing.
                 logger.warning("purge-unanswered", **fields)
@@ -228,7 +222,7 @@ class Api:
 
     async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /stats: the ledger and the machine."""
-        return answer(Statistics(statistics(await self._views.ledger())))
+        return answer(Statistics(statistics(await self._only.views.ledger())))
 
 
 def _found(stored: Stored | None) -> Stored:
@@ -287,7 +281,7 @@ def create_app(
     timing: Timing = DEFAULT,
 ) -> ASGIApp:
     """Return the application. `name` is this process's id as a writer, new at every start."""
-    api = Api(client, name, max_body, timing)
+    api = Api([client], name, max_body, timing)
     probes = Probes(client, deployment, is_stopping)
     at: dict[str, dict[Route, Handler]] = {}
     for route in ROUTES:

@@ -5,7 +5,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     webhook.py  the parts of a webhook
     record.py   what is stored of a task: how its bytes are made and read; its last failure
     options.py  what a task can say beside the usual
-    key.py      new keys, and what can be a key
+    key.py      new keys, what can be a key, and its shard
     claim.py    an entry of the queue, the claim of it, and how a claim ends without success
     timing.py   the limits and intervals of leases, sweeps and batches
     outcome.py  what an attempt came to

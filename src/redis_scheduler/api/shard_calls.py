@@ -1,0 +1,29 @@
+"""What the API asks of one shard, and the batches in which its requests do."""
+
+from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
+from redis_scheduler.task.timing import Timing
+
+
+class ShardCalls:
+    """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
+
+    def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
+        self.writes = Writes(client, name, timing)
+        self.views = Views(client, timing)
+        limit = timing.batch_limit
+        self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
+        self.cancel = Batcher(self.writes.cancel, limit)
+        self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
+        self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
+        self.read = Batcher(self.views.tasks, limit)
+
+    async def _update(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
+        now_ms, answers = await self.writes.update(changes)
+        return [(now_ms, found) for found in answers]
+
+    async def _replay(self, changes: list[Change]) -> list[tuple[int, ReplayAnswer]]:
+        now_ms, answers = await self.writes.replay(changes)
+        return [(now_ms, found) for found in answers]

@@ -1,0 +1,63 @@
+"""The API on more shards than there are today: a key's task is written and read where `shard_of` says."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from redis_scheduler.api import app
+from redis_scheduler.errors import TaskNotFound
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.shard import Shard
+from redis_scheduler.store.views import Views
+from redis_scheduler.task.key import new_task_key, shard_of
+
+NAMESPACES = ["", "b", "c"]
+
+
+def request_of(key: str, body: bytes = b"") -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    return Request({"type": "http", "headers": [], "path_params": {"key": key}}, receive)
+
+
+def chosen(key: str) -> int:
+    return ord(key[0]) % len(NAMESPACES)
+
+
+@pytest.fixture
+async def clients(redis_url: str) -> AsyncIterator[list[RedisClient]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Shard(redis_url, Keys(tag_of(name))).connected(5)) for name in NAMESPACES
+        ]
+
+
+async def test_each_call_goes_to_the_shard_of_its_key(
+    clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "shard_of", chosen)
+    api = app.Api(clients, "writer", 1_000)
+    keys: list[str] = []
+    while {chosen(key) for key in keys} != {0, 1, 2}:
+        answer = await api.schedule(request_of("", b'{"webhook":"http://127.0.0.1:9/","ttl":600}'), {})
+        keys.append(json.loads(bytes(answer.body))["key"])
+    for key in keys:
+        stands = [await Views(client).task(key) is not None for client in clients]
+        assert stands == [shard == chosen(key) for shard in range(len(clients))]
+        found: Any = json.loads(bytes((await api.get(request_of(key), {})).body))
+        assert found["data"]["info"]["key"] == key
+        assert (await api.update(request_of(key, b'{"ttl":700}'), {})).status_code == 200
+        await api.cancel(request_of(key), {})
+        with pytest.raises(TaskNotFound):
+            await api.get(request_of(key), {})
+
+
+def test_today_each_key_stands_in_the_only_shard() -> None:
+    assert {shard_of(new_task_key()) for _ in range(1_000)} | {shard_of("foreign")} == {0}
