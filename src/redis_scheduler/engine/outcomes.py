@@ -2,7 +2,7 @@
 fence outcomes, so writing one twice does nothing."""
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -67,7 +67,7 @@ class Outcomes:
         self._holdings.written(claims)
 
     async def _write_failed(self, failed: Sequence[tuple[Transition, Unsettled]]) -> None:
-        by_transition: dict[Transition, list[Unsettled]] = {transition: [] for transition in Transition}
+        by_transition: defaultdict[Transition, list[Unsettled]] = defaultdict(list)
         for transition, item in failed:
             by_transition[transition].append(item)
         if to_retry := by_transition[Transition.RETRY]:

@@ -133,7 +133,7 @@ class Worker:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
         unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
         self._outcomes.unsettled(decision.transition, unsettled)
-        if claim.record.unknown is not None:
+        if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:
             self._observer.unsettled(claim, decision, outcome, self._policy.attempts_left(claim.attempts))

@@ -11,11 +11,11 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Transition(Enum):
-    """What a worker does with a claim in the end; each is a transition of the store. The values are the log's
-    events."""
+    """What a worker does with a claim in the end; each is a transition of the store, with its script's name. The last
+    three are events of the log, too."""
 
-    SETTLE = "delivered"
-    RELEASE = "given-back"
+    SETTLE = "settle"
+    RELEASE = "release"
     RETRY = "retry"
     DEFER = "defer"
     BURY = "bury"
