@@ -143,7 +143,8 @@ class Claims:
         return held
 
     async def settle(self, claims: Sequence[Claim], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
-        """Delete delivered tasks; return for each whether it took effect: not if the task has left this entry.
+        """Delete delivered tasks; return for each whether it took effect: not if the task has left this entry. Also
+        false if the call was sent again, and the first took effect: its answer was lost.
 
         `follow_ups`, by index of a claim, are tasks that start in the same moment if the claim took effect. Their
         records are part of the call: give about `load_bytes` of them at most, so that Redis takes a millisecond or two.
@@ -178,7 +179,8 @@ class Claims:
         return await self.client.run(DEFER, booleans(len(failed)), each, group=GROUP, consumer=self.name)
 
     async def bury(self, failed: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
-        """Move tasks to the dead letters; return for each whether it took effect. `follow_ups`: as for `settle`."""
+        """Move tasks to the dead letters; return for each whether it took effect, false also after a lost answer as for
+        `settle`. `follow_ups`: as there."""
         each = _of_unsettled(failed) | {
             "newly_failed": [int(item.counts) for item in failed],
             "type": [item.claim.record.type for item in failed],
