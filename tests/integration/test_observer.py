@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from unittest.mock import patch
 
 import redis.asyncio
@@ -14,6 +15,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.retry import Decision, Transition
+from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import CONCURRENCY, TIMING, schedule, working
 from tests.support.names import KEYS
 from tests.support.raw_receiver import OK, answering
@@ -49,6 +51,15 @@ class Recorder(Observer):
 
     def left_to_newer(self, claim: Claim, decision: Decision) -> None:
         self.told.append(("left to newer", claim.key, decision.transition))
+
+    def receiver_slow(self, host: str, in_flight: int) -> None:
+        self.told.append(("receiver slow", host, in_flight))
+
+    def receiver_recovered(self, host: str, in_flight: int) -> None:
+        self.told.append(("receiver recovered", host, in_flight))
+
+    def clock_set(self, by_ms: float) -> None:
+        self.told.append(("clock set", by_ms))
 
     def swept(self, lost: Mapping[str, int]) -> None:
         self.told.append(("swept", dict(lost)))
@@ -91,7 +102,11 @@ async def test_each_fate_of_a_task_is_told_once(
         with patch.object(engine.worker._deliverer, "attempt", attempt_but_one):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
-                await wait_until(lambda: len(recorder.told) >= 10, "each has come to its end")
+                keys = delivered, failing, dying, newer, unreadable, unbegun
+                await wait_until(
+                    lambda: all(recorder.of(key) and recorder.of(key)[-1][0] != "began" for key in keys),
+                    "each has come to its end",
+                )
                 stop.set()
     assert recorder.of(delivered) == [("began", 0), ("delivered", 200)]
     assert recorder.of(failing) == [("began", 0), ("unsettled", Transition.RETRY, 503, 2)]
@@ -168,3 +183,40 @@ async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(
     assert first.told[0] == ("records missing", gone)
     assert first.of(key) == [("began", 0), ("resent", 0), ("delivered", 200)]
     assert second.told == first.told
+
+
+async def test_a_slow_receiver_and_its_recovery_are_told(client: RedisClient, store: Store, receiver: Receiver) -> None:
+    receiver.may_answer.clear()
+    keys = await schedule(store, receiver.url, 4 * CONCURRENCY)
+    recorder, stop = Recorder(), asyncio.Event()
+
+    def told(event: str) -> list[tuple[object, ...]]:
+        return [each for each in recorder.told if each[0] == event]
+
+    async with (
+        working(client, store, CONCURRENCY, replace(DEFAULT, period_s=0.2), observer=recorder) as engine,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(engine.run(stop, asyncio.Event(), 10))
+        await wait_until(lambda: bool(told("receiver slow")), "its line goes back")
+        in_flight = receiver.in_flight
+        receiver.may_answer.set()
+        await wait_until(lambda: len(told("delivered")) == len(keys), "all are delivered")
+        await wait_until(lambda: bool(told("receiver recovered")), "it is known to be well")
+        stop.set()
+    host = receiver.url.removeprefix("http://").removesuffix("/")
+    assert told("receiver slow")[0] == ("receiver slow", host, in_flight)
+    assert told("receiver recovered")[0][:2] == ("receiver recovered", host)
+
+
+async def test_a_clock_of_redis_that_was_set_forward_is_told(client: RedisClient, store: Store) -> None:
+    recorder = Recorder()
+    async with working(client, store, CONCURRENCY, TIMING, observer=recorder) as engine:
+        await engine.reclaimer.run_once()
+        assert store._clock_offset_ms is not None
+        at_least, at_most = store._clock_offset_ms
+        # As if the clock had been so much behind at the step before.
+        store._clock_offset_ms = at_least - 5_000, at_most - 5_000
+        await engine.reclaimer.run_once()
+    [(_, by_ms)] = [told for told in recorder.told if told[0] == "clock set"]
+    assert 4_000 < float(str(by_ms)) <= 5_000
