@@ -7,6 +7,7 @@ time.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
@@ -59,6 +60,8 @@ class ReplayAnswer(Enum):
     NOT_FOUND = "N"
 
 
+NO_ROWS: Mapping[str, Column] = MappingProxyType({})
+
 SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "update", "replay", "purge"))
 
 
@@ -80,7 +83,7 @@ class Writes:
         self,
         script: Script,
         read: Callable[[bytes], T],
-        each: Mapping[str, Column] = {},
+        each: Mapping[str, Column] = NO_ROWS,
         **named: Any,
     ) -> T:
         verb = script.name
