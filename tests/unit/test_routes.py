@@ -28,6 +28,7 @@ def test_each_method_of_a_path_is_one_route() -> None:
 def test_each_handler_is_of_one_class_alone() -> None:
     for route in ROUTES:
         assert hasattr(Api, route.handler) + hasattr(Probes, route.handler) == 1, route.handler
+        assert hasattr(Probes, route.handler) == (route.access is Access.OPEN), route.handler
 
 
 def test_each_public_coroutine_of_the_api_has_a_route() -> None:

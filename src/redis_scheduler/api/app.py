@@ -21,7 +21,6 @@ from redis_scheduler.api.bodies import (
     Info,
     Listed,
     Purged,
-    Said,
     Scheduled,
     Shown,
     Statistics,
@@ -87,10 +86,6 @@ class Api:
         """The one shard that there is: the answers of several would have to be put together."""
         [only] = self._shards
         return only
-
-    async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /: open to all."""
-        return answer(Said("Scheduler service is running."))
 
     async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedule?type=: schedule a task."""

@@ -18,12 +18,19 @@ READY_WITHIN_S = 1.5
 
 
 class Probes:
-    """The two probes, and the gate's question. However often they ask, Redis is asked as seldom as `refresh` does."""
+    """The handlers of ROUTES that are open to all, and the gate's question.
+
+    However often they ask, Redis is asked as seldom as `refresh` does.
+    """
 
     def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
         self._client = client
         self._deployment = deployment
         self._is_stopping = is_stopping
+
+    async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
+        """GET /: open to all."""
+        return answer(Said("Scheduler service is running."))
 
     async def health(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /healthz: open to all. Its answer shows that the event loop lives."""
