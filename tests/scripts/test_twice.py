@@ -170,7 +170,9 @@ async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, r
     task = await verb.make(store)
     answer = await verb.call(store, task)
     before = await dump(raw)
-    assert await verb.call(store, task) == NOTHING.get(name, answer)
+    again = await verb.call(store, task)
+    # A claim is equal to itself alone: its text has each value.
+    assert repr(again) == repr(answer) if name == "load" else again == NOTHING.get(name, answer)
     assert await dump(raw) == before
 
 
