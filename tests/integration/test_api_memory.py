@@ -12,13 +12,13 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api import app, bounds, pages, protocol, server
+from redis_scheduler.api import bounds, pages, protocol
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
+from tests.support.api import api_here
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.recorder import Recorder, recording
@@ -287,14 +287,8 @@ async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Re
 async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """The port of an API that looks every half second for clients that do not read."""
     monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 3)
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(app.create_app(client, "writer", TOKEN, 1_048_576, Deployment()), grace_s=1)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        yield listener.getsockname()[1]
-        stop.set()
-        hurry.set()
+    async with api_here(client) as port:
+        yield port
 
 
 async def fill(store: Store, sizes: list[int]) -> list[str]:
@@ -429,12 +423,8 @@ async def test_a_page_whose_client_is_gone_gives_back_its_part(
 
 async def test_a_large_body_is_put_together_once(client: RedisClient) -> None:
     """Put together with each packet anew, 64 MiB took 10 s of the service's time."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(app.create_app(client, "writer", TOKEN, 256 * 1_048_576, Deployment()), grace_s=1)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+    async with api_here(client, max_body=256 * 1_048_576) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         size = 64 * 1_048_576
         head = f"POST /schedule HTTP/1.0\r\nAuthorization: {TOKEN}\r\nContent-Length: {size}\r\n\r\n"
         began = time.process_time()
@@ -445,8 +435,6 @@ async def test_a_large_body_is_put_together_once(client: RedisClient) -> None:
         assert b" 400 " in await reader.readline()
         assert time.process_time() - began < 4, "both sides"
         writer.close()
-        stop.set()
-        hurry.set()
 
 
 # The whole service, as strangers may try it

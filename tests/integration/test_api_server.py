@@ -10,9 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api import protocol, server
-from redis_scheduler.api.app import create_app
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
+from tests.support.api import api_here
 from tests.support.names import KEYS
 
 TOKEN = "test-token"
@@ -23,13 +22,8 @@ BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'
 async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """The port of an API whose clients have half a second for a body."""
     monkeypatch.setattr(protocol, "BODY_TIMEOUT_S", 0.5)
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(create_app(client, "writer", TOKEN, 1_000, Deployment()), grace_s=1)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        yield listener.getsockname()[1]
-        stop.set()
+    async with api_here(client, max_body=1_000) as port:
+        yield port
 
 
 async def exchange(port: int, *pieces: bytes, pause_s: float = 0, token: str = TOKEN) -> tuple[bytes, bytes]:

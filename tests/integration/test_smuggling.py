@@ -16,10 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_scheduler.api import server
-from redis_scheduler.api.app import create_app
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
+from tests.support.api import api_here
 from tests.support.recorder import Recorder
 from tests.support.reverse_proxies import PROXIES, is_missing, reverse_proxy
 from tests.support.smuggling import send_as_stranger, smuggling_pair, smuggling_requests
@@ -383,14 +381,8 @@ def test_who_closes_his_side_gets_the_answers_to_what_was_whole(
 @pytest.fixture
 async def service(client: RedisClient) -> AsyncIterator[int]:
     """The port of the API."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    running = server.create_server(create_app(client, "writer", TOKEN, 1_048_576, Deployment()), grace_s=1)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        yield listener.getsockname()[1]
-        stop.set()
-        hurry.set()
+    async with api_here(client) as port:
+        yield port
 
 
 @pytest.mark.parametrize("kind", PROXIES)

@@ -1,6 +1,5 @@
 """A window other than the default one reaches whatever counts by it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
@@ -8,13 +7,12 @@ from datetime import datetime
 import aiohttp
 import pytest
 
-from redis_scheduler.api import app, server
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
-from tests.support.service import TOKEN, Client
+from tests.support.api import api_here
+from tests.support.service import Client
 from tests.support.store import Store
 
 TIMING = replace(DEFAULT, window_ms=20_000, batch_limit=2)
@@ -27,15 +25,8 @@ def store(client: RedisClient) -> Store:
 
 @pytest.fixture
 async def api(client: RedisClient) -> AsyncIterator[Client]:
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    serving = app.create_app(client, "writer", TOKEN, 1_048_576, Deployment(), timing=TIMING)
-    running = server.create_server(serving, grace_s=1)
-    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as session:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        yield Client(session, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        stop.set()
-        hurry.set()
+    async with api_here(client, timing=TIMING) as port, aiohttp.ClientSession() as session:
+        yield Client(session, f"http://127.0.0.1:{port}")
 
 
 async def test_a_waiting_retry_is_shown_to_come_when_its_delay_is_over(api: Client, store: Store) -> None:

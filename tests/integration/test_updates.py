@@ -7,12 +7,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from redis_scheduler.api import app, server
+from redis_scheduler.api import app
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.views import Stored, Views
 from redis_scheduler.store.writes import Change, Writes
 from redis_scheduler.task.record import record_tail
+from tests.support.api import api_here
 from tests.support.service import Client
 
 WEBHOOK = "http://127.0.0.1:9/"
@@ -53,15 +53,8 @@ def rival(store: Writes, monkeypatch: pytest.MonkeyPatch) -> Rival:
 @pytest.fixture
 async def api(client: RedisClient, rival: Rival) -> AsyncIterator[Client]:
     """A client of an API in this process, which has the rival beside it."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    listener = server.listen("127.0.0.1", 0)
-    serving = app.create_app(client, "writer", "test-token", 1_048_576, Deployment())
-    running = server.create_server(serving, grace_s=1)
-    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as session:
-        tasks.create_task(running.run_until(stop, hurry, listener))
-        yield Client(session, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        stop.set()
-        hurry.set()
+    async with api_here(client) as port, aiohttp.ClientSession() as session:
+        yield Client(session, f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large"])
