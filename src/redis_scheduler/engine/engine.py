@@ -50,8 +50,7 @@ class Engine:
         self.worker = Worker(deliverer, policy, self.slots, self.outcomes, self.holdings, timing, observer)
         self.intake = Intake(claims, reader, self.slots, self.worker, self.outcomes, self.holdings, timing, observer)
         self.timer = Timer(self.intake.promote, bell, outage, timing)
-        parked, delay_ms = self.outcomes.retry_parked, policy.delay_ms
-        self.reclaimer = Reclaimer(claims, self.intake, self.worker, parked, delay_ms, outage, timing, observer)
+        self.reclaimer = Reclaimer(claims, self.intake, self.worker, self.outcomes, policy, outage, timing, observer)
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
         """Move tasks until `stop`, then finish what is in flight within the grace, or until `hurry`.

@@ -9,10 +9,12 @@ import time
 
 from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.observer import NOBODY, Observer
+from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 CLOCK_SET_MS = 1_000
@@ -20,15 +22,16 @@ CLOCK_SET_MS = 1_000
 
 
 class Reclaimer:
-    """Sweeps, and retires the consumers of workers that are gone. `retry_parked` wakes it: a retry may come sooner."""
+    """Sweeps, and retires the consumers of workers that are gone. A retry that outcomes have parked wakes it: it may be
+    due sooner than the next step."""
 
     def __init__(
         self,
         claims: Claims,
         intake: Intake,
         worker: Worker,
-        retry_parked: asyncio.Event,
-        retry_delay_ms: int,
+        outcomes: Outcomes,
+        policy: Policy,
         outage: Outage,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
@@ -36,8 +39,8 @@ class Reclaimer:
         self._claims = claims
         self._intake = intake
         self._worker = worker
-        self._retry_parked = retry_parked
-        self._retry_delay_ms = retry_delay_ms
+        self._retry_parked = outcomes.retry_parked
+        self._retry_delay_ms = policy.delay_ms
         self._outage = outage
         self._timing = timing
         self._observer = observer
