@@ -5,6 +5,7 @@ import asyncio
 import json
 import signal
 from collections import Counter, defaultdict
+from typing import Any
 
 import psutil
 import pytest
@@ -59,6 +60,21 @@ class Script:
         return web.Response(status=503 if fails else 200)
 
 
+async def has_delivered(raw: redis.asyncio.Redis, count: int) -> bool:
+    return (await counters(raw)).get("delivered") == count
+
+
+async def assert_nothing_changes_hands(raw: redis.asyncio.Redis, held: dict[str, dict[str, Any]], count: int) -> None:
+    """Look through a renewal of either worker: so many are pending, each for who held it before."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + RENEWAL_S + 1
+    while loop.time() < until:
+        now = await pending(raw)
+        assert len(now) == count
+        assert all(now[key]["consumer"] == held[key]["consumer"] for key in now)
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.case("5", "a worker stopped past its lease, then continued")
 async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_longer_its_own(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
@@ -85,9 +101,6 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
     )
     assert await counters(raw) == {"scheduled": 5 * per_kind, "failed": per_kind}
 
-    async def delivered(count: int) -> bool:
-        return (await counters(raw)).get("delivered") == count
-
     async with standing_still(first.process.pid):
         await checker.start("worker", **settings)
         for kind in ("fails", "fails for good", "done elsewhere", "succeeds"):
@@ -98,7 +111,7 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
             "all are under way in the other worker",
             LEASE_S + 10,
         )
-        await wait_until(lambda: delivered(per_kind), "the other worker has delivered a part")
+        await wait_until(lambda: has_delivered(raw, per_kind), "the other worker has delivered a part")
         held = await pending(raw)
         assert len(held) == 4 * per_kind
         reclaimed = {key for key, row in held.items() if row["times_delivered"] > 1}
@@ -110,15 +123,8 @@ async def test_a_worker_that_went_on_after_its_lease_changes_nothing_that_is_no_
         ),
         "the worker that was stopped has its answers",
     )
-    await wait_until(lambda: delivered(2 * per_kind), "its successes count")
-    # Through a renewal of either, nothing changes hands.
-    loop = asyncio.get_running_loop()
-    until = loop.time() + RENEWAL_S + 1
-    while loop.time() < until:
-        now = await pending(raw)
-        assert len(now) == 3 * per_kind
-        assert all(now[key]["consumer"] == held[key]["consumer"] for key in now)
-        await asyncio.sleep(0.05)
+    await wait_until(lambda: has_delivered(raw, 2 * per_kind), "its successes count")
+    await assert_nothing_changes_hands(raw, held, 3 * per_kind)
     for name in ("stopped hangs", *(f"other {kind}" for kind in KINDS)):
         script.gates[name].set()
     await checker.drained()

@@ -20,6 +20,7 @@ from tests.support.audit import audited
 from tests.support.clock import SettableClock
 from tests.support.names import KEYS
 from tests.support.redis_process import RedisProcess, redis_process
+from tests.support.service import Process
 from tests.support.waiting import wait_until
 
 STEP_S = 600.0
@@ -42,6 +43,36 @@ async def assert_ahead(raw: redis.asyncio.Redis, clock: SettableClock) -> None:
     """Redis' clock is what it was set to, or the test would say nothing."""
     seconds, _ = await raw.time()
     assert seconds == pytest.approx(time.time() + clock.ahead_s, abs=5)
+
+
+async def set_back(clock: SettableClock, checker: Checker, restarting: RedisProcess | None) -> None:
+    """Set Redis' clock to that of the machine; a server that restarts is down meanwhile."""
+    if restarting is not None:
+        await restarting.kill()
+    clock.set(0)
+    checker.clock_ahead_s = 0
+    if restarting is not None:
+        await restarting.start()
+
+
+def assert_said(worker: Process, since: float, outage: set[str]) -> None:
+    """See that a worker has said by how much the clock was set back, and that another was lost; and what is said of an
+    outage, if there was one."""
+    events = said_since([worker], since)
+    [line] = [event for event in events if event["event"] == "clock-set-back"]
+    # By the last sweep before it.
+    assert STEP_S - 1.5 < line["by_s"] <= STEP_S
+    assert {event["event"] for event in events} == {"clock-set-back", "worker-lost"} | outage, "no other outage"
+
+
+async def stand_there(raw: redis.asyncio.Redis, checker: Checker, place: str, count: int, in_flight: set[str]) -> bool:
+    """Whether so many tasks wait for a retry in a place, `waiting` or `due`, and these others are in flight."""
+    rows = await pending(raw)
+    parked = {key for key, row in rows.items() if row["consumer"] == keys.WAITING.encode()}
+    deferred = await raw.zcard(KEYS.due)
+    # What is claimed may not have been sent yet: what its worker loses then would come but once.
+    arrived = {arrival.key for arrival in checker.receiver.arrivals}
+    return in_flight <= arrived & (rows.keys() - parked) and (len(parked) if place == "waiting" else deferred) == count
 
 
 @pytest.mark.parametrize(
@@ -104,29 +135,18 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     held = await checker.load(api, held_count, webhook=checker.receiver.url + "held")
     in_flight = {task.key for task in held}
 
-    async def all_stand_there() -> bool:
-        rows = await pending(raw)
-        parked = {key for key, row in rows.items() if row["consumer"] == keys.WAITING.encode()}
-        deferred = await raw.zcard(KEYS.due)
-        # What is claimed may not have been sent yet: what its worker loses then would come but once.
-        arrived = {arrival.key for arrival in checker.receiver.arrivals}
-        return (
-            in_flight <= arrived & (rows.keys() - parked) and (len(parked) if place == "waiting" else deferred) == count
-        )
-
-    await wait_until(all_stand_there, f"all that fails stands in {place}, and all that is held is in flight", 30)
+    await wait_until(
+        lambda: stand_there(raw, checker, place, count, in_flight),
+        f"all that fails stands in {place}, and all that is held is in flight",
+        30,
+    )
     owners = {key: row["consumer"].decode() for key, row in (await pending(raw)).items() if key in in_flight}
     await checker.kill(killed)
     lost = {key for key, owner in owners.items() if f"-{killed.process.pid}-" in owner}
     assert 0 < len(lost) < held_count
 
     stepped_at = time.time()
-    if restarts:
-        await server.kill()
-    clock.set(0)
-    checker.clock_ahead_s = 0
-    if restarts:
-        await server.start()
+    await set_back(clock, checker, server if restarts else None)
     is_open.set()
     await assert_ahead(raw, clock)
     await checker.load(api, 100, ttl=0.5)
@@ -138,12 +158,7 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     retries = attempts.assert_each_once_and_none_early(once, retry_time_s)
     leases = Spread.of(found[-1].at - stepped_at for number, found in arrivals.items() if number in numbers)
     figures.note(retries=count, retries_late_s=retries, lost_in_delivery=len(lost), their_leases_s=leases)
-    [line] = [event for event in said_since([living], stepped_at) if event["event"] == "clock-set-back"]
-    # By the last sweep before it.
-    assert STEP_S - 1.5 < line["by_s"] <= STEP_S
-    said = {event["event"] for event in said_since([living], stepped_at)}
-    outage = {"redis-away", "redis-back"} if restarts else set()
-    assert said == {"clock-set-back", "worker-lost"} | outage, "no outage, most of all"
+    assert_said(living, stepped_at, {"redis-away", "redis-back"} if restarts else set())
     verdict = await checker.verdict()
     assert verdict.duplicated == len(lost)
     assert verdict.lateness.most < 1
