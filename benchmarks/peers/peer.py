@@ -152,7 +152,7 @@ async def process(
         )
     try:
         yield started
-    except Exception:
+    except Exception:  # shown with the log, and raised again
         said = Path(log.name).read_text()  # noqa: ASYNC240  # a file of this machine, and nothing else is left to do
         print(f"the end of the log of {' '.join(command)}:\n{said[-LOG_SHOWN:]}", file=sys.stderr)
         raise

@@ -155,7 +155,7 @@ async def test_what_a_killed_worker_had_in_flight_is_delivered_by_the_other(stac
             lost = {arrival["key"] for arrival in await gate.arrivals() if arrival["from"] in victims}
             await gate.open()
             after = await client.drained(timeout_s=LEASE_S + 45)
-        except Exception:
+        except Exception:  # raised again
             # The time-out alone does not tell which worker kept what.
             print(stack("logs", "worker"), victims, survivors, await gate.arrivals(), await client.stats(), sep="\n")
             raise

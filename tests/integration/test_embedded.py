@@ -199,7 +199,7 @@ async def test_a_killed_server_is_started_again_with_its_data_while_the_service_
         for _ in range(2):
             (killed,) = servers_in(folder)
             killed.kill()
-            await wait_until(lambda: not killed.is_running(), "the killed one is gone")  # noqa: B023
+            await wait_until(lambda: not killed.is_running(), "the killed one is gone")  # noqa: B023  # waited for here
             await wait_until(lambda: bool(servers_in(folder)), "another is there")
         async with asyncio.timeout(20):
             while True:

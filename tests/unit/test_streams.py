@@ -87,7 +87,7 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for_and_what_it_lost_is_counted(
 def test_the_line_about_dropped_lines_is_written_where_they_are_missing(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     output = Output(writer)
-    stream = io.TextIOWrapper(output, line_buffering=True)  # type: ignore[type-var]
+    stream = io.TextIOWrapper(output, line_buffering=True)  # type: ignore[type-var]  # it writes, and no more
     handler = logging.StreamHandler(stream)
     logging.getLogger("redis_scheduler.process.streams").addHandler(handler)
     try:

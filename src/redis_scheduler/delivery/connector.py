@@ -51,7 +51,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]
+        self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]  # not aiohttp's own
 
     async def open(self, to: Destination) -> Connection:
         """Return a new connection. Raises OSError."""

@@ -55,7 +55,7 @@ def never_wait(name: str) -> None:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     before = getattr(sys, name)
     output = Output(before.fileno())
-    stream = io.TextIOWrapper(output, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]
+    stream = io.TextIOWrapper(output, "utf-8", "backslashreplace", line_buffering=True)  # type: ignore[type-var]  # it writes, and no more
     setattr(sys, name, stream)
 
     def finish() -> None:

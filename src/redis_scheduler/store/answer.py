@@ -107,7 +107,7 @@ class BoundedParser(_AsyncHiredisParser):
     _tail = b""
     """The last bytes that were read, until an answer has used them: a count may come in pieces."""
 
-    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002  # the library's
         """Return an answer, as bytes; an error of Redis as an exception.
 
         Raises ConnectionError; InvalidResponse if it is no answer; AnswerTooLarge, one of these, if it is too large.

@@ -40,7 +40,7 @@ class AddressedConnection(Connection):
             raise OSError(error.strerror) from None
         for self._address in addresses:
             try:
-                await super()._connect()  # type: ignore[no-untyped-call]
+                await super()._connect()  # type: ignore[no-untyped-call]  # the library's
             except OSError:
                 if self._address == addresses[-1]:
                     raise
@@ -70,7 +70,7 @@ class LeanConnection(AbstractConnection):
         try:
             return [hiredis.pack_command(args)]
         except UnicodeEncodeError:  # see keys.text_of
-            return [hiredis.pack_command(tuple(map(_bytes_of, args)))]  # type: ignore[arg-type]
+            return [hiredis.pack_command(tuple(map(_bytes_of, args)))]  # type: ignore[arg-type]  # any iterable
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what is packed. Raises the library's ConnectionError, or its TimeoutError."""
