@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from datetime import datetime
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -26,7 +27,7 @@ async def test_the_root_answers_without_a_token(api: Client) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_each_route_answers_as_the_table_says(api: Client, route: Route) -> None:
+async def test_each_route_answers_as_the_table_says(api: Client, route: Route[Any]) -> None:
     path = route.path.format(key=await api.schedule(WEBHOOK, 60, data={"a": [1]}))
     content = {"webhook": WEBHOOK, "ttl": 60} if route.body else None
     needs_token = route.access is Access.TOKEN

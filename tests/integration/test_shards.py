@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from redis_scheduler.api import app
+from redis_scheduler.api import handlers
 from redis_scheduler.errors import TaskNotFound
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys, tag_of
@@ -42,8 +42,8 @@ async def clients(redis_url: str) -> AsyncIterator[list[RedisClient]]:
 async def test_each_call_goes_to_the_shard_of_its_key(
     clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "shard_of", chosen)
-    api = app.Api(clients, "writer", 1_000)
+    monkeypatch.setattr(handlers, "shard_of", chosen)
+    api = handlers.Api(clients, "writer", 1_000)
     keys: list[str] = []
     while {chosen(key) for key in keys} != {0, 1, 2}:
         answer = await api.schedule(request_of("", b'{"webhook":"http://127.0.0.1:9/","ttl":600}'), {})

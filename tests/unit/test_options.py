@@ -36,7 +36,7 @@ sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.app import _change, _view
+from redis_scheduler.api.handlers import _change, _view
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.store.views import Stored

@@ -4,10 +4,10 @@ import inspect
 import re
 from pathlib import Path
 
-from redis_scheduler.api.app import Api
 from redis_scheduler.api.auth import OPEN
+from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.probes import Probes
-from redis_scheduler.api.routes import ROUTES, Access
+from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, Access
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -25,15 +25,21 @@ def test_each_method_of_a_path_is_one_route() -> None:
     assert len(served) == len(set(served))
 
 
-def test_each_handler_is_of_one_class_alone() -> None:
+def test_what_is_open_is_answered_by_the_probes_alone() -> None:
     for route in ROUTES:
-        assert hasattr(Api, route.handler) + hasattr(Probes, route.handler) == 1, route.handler
-        assert hasattr(Probes, route.handler) == (route.access is Access.OPEN), route.handler
+        of_class = Probes if route.access is Access.OPEN else Api
+        assert vars(of_class)[route.handler.__name__] is route.handler, route
+
+
+def test_a_handler_is_called_as_a_method_without_a_layer() -> None:
+    probes = Probes.__new__(Probes)
+    for route in OPEN_ROUTES:
+        assert route.handler_of(probes) == getattr(probes, route.handler.__name__)
 
 
 def test_each_public_coroutine_of_the_api_has_a_route() -> None:
     coroutines = {name for name, _ in inspect.getmembers(Api, inspect.iscoroutinefunction) if name[0] != "_"}
-    assert coroutines <= {route.handler for route in ROUTES}
+    assert coroutines <= {route.handler.__name__ for route in ROUTES}
 
 
 def test_what_is_open_is_a_whole_path() -> None:

@@ -2,8 +2,9 @@
 
 In: HTTP requests. Out: JSON answers with `status`, and for every error one answer (answers.py).
 
-    routes.py, endpoint.py              the table of routes; what answers at one path
-    app.py, probes.py, exclusive.py     what the routes do, some of it one request after another
+    routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
+    handlers.py, exclusive.py           what the routes of tasks do, some of it one request after another
+    probes.py                           what the routes do that are open to all
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once
     diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
     auth.py, admission.py               who may ask, and how many connections there may be

@@ -1,269 +1,20 @@
-"""The handlers of the routes: each checks its input, makes one batched call to Redis, and answers."""
+"""The application: the handlers at their paths, behind the gate."""
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from weakref import WeakValueDictionary
+from collections.abc import Callable
+from typing import Any
 
-from msgspec import UNSET, Raw, Struct, UnsetType
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from redis_scheduler.api import requests
-from redis_scheduler.api.admission import CONNECTION, Connection
-from redis_scheduler.api.answers import LargeAnswer, answer
 from redis_scheduler.api.auth import Gate
-from redis_scheduler.api.bodies import (
-    Cancelled,
-    Info,
-    Listed,
-    Purged,
-    Scheduled,
-    Shown,
-    Statistics,
-    TaskView,
-    Updated,
-    UpdateRequest,
-    raw_or_null,
-)
-from redis_scheduler.api.endpoint import Endpoint, Handler
-from redis_scheduler.api.exclusive import Exclusive
-from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.endpoint import Endpoint
+from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.probes import Probes
-from redis_scheduler.api.routes import ROUTES, Route
-from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.api.stats import statistics
-from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
-from redis_scheduler.logs import Events, rfc3339
+from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.views import PAGE_BYTES, Stored
-from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
-from redis_scheduler.task.key import new_task_key, shard_of
-from redis_scheduler.task.options import NAMES, changed, with_options
-from redis_scheduler.task.record import (
-    DEFAULT_TYPE,
-    FOREIGN_DATA_ERROR,
-    FOREIGN_FAILURE,
-    UNREADABLE,
-    UNREADABLE_ERROR,
-    is_json,
-    newer_error,
-    record_tail,
-)
 from redis_scheduler.task.timing import DEFAULT, Timing
-
-logger = Events(__name__)
-
-UPDATE_TRIES = 20
-"""An update reads the task so often, since others may change it in between; then the answer is 409."""
-
-FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
-
-
-class Api:
-    """The handlers of ROUTES that need the token, and the batches that their requests share.
-
-    Each gets a request and its query parameters, which the endpoint has checked. `clients`: one of each shard.
-    """
-
-    def __init__(self, clients: Sequence[RedisClient], name: str, max_body: int, timing: Timing = DEFAULT) -> None:
-        self._max_body = max_body
-        self._shards = [ShardCalls(client, name, timing) for client in clients]
-        self._one_purge = Exclusive()
-        self._page_room = PageRoom()
-        self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
-
-    def _calls_of(self, key: str) -> ShardCalls:
-        return self._shards[shard_of(key)]
-
-    @property
-    def _only(self) -> ShardCalls:
-        """The one shard that there is: the answers of several would have to be put together."""
-        [only] = self._shards
-        return only
-
-    async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
-        """POST /schedule?type=: schedule a task."""
-        type_name = requests.type_name(given)
-        body = await requests.read_body(request, self._max_body)
-        wanted = requests.schedule_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
-        if type_name == DEFAULT_TYPE:
-            type_name = None
-        data = None if wanted.data is UNSET else bytes(wanted.data)
-        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, wanted)
-        key = new_task_key()
-        due_ms = await self._calls_of(key).schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
-        return answer(Scheduled(key, key, rfc3339(due_ms)))
-
-    async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /schedule/{key}: one task, in any state."""
-        key = requests.task_key(request)
-        stored = await self._calls_of(key).read.submit(key)
-        if isinstance(stored, int):
-
-            async def read() -> Shown:
-                return Shown(_view(_found(await self._calls_of(key).views.task(key))))
-
-            return await self._large_answer(request, COPIES * stored, read)
-        return answer(Shown(_view(_found(stored))))
-
-    async def list(self, request: Request, given: Mapping[str, str]) -> Response:
-        """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
-        limit, type_name = requests.page_limit(given), requests.type_name(given)
-
-        async def read() -> Listed:
-            page = await self._only.views.page(limit, given.get("cursor"), type_name)
-            return Listed([_view(stored) for stored in page.tasks], page.next)
-
-        return await self._large_answer(request, COPIES * PAGE_BYTES, read)
-
-    async def _large_answer(
-        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[Struct]]
-    ) -> Response:
-        """Wait for room, then read, and return the answer. It keeps the room until it is sent."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
-        try:
-            found = LargeAnswer(await read(), on_sent=room.leave)
-            room.begin(len(found.body))
-        except BaseException:
-            room.leave()
-            raise
-        return found
-
-    @contextlib.asynccontextmanager
-    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored]:
-        """Yield a large task, with room for it within the block. Raises TaskNotFound."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
-        try:
-            yield _found(await self._calls_of(key).views.task(key))
-        finally:
-            room.leave()
-
-    async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
-        the end."""
-        key = requests.task_key(request)
-        body = await requests.read_body(request, self._max_body)
-        wanted = requests.update_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
-        # One after another in this process, so that only another process can be first.
-        async with self._one_update.setdefault(key, Exclusive()).held():
-            for _ in range(UPDATE_TRIES):
-                stored = await self._calls_of(key).read.submit(key)
-                if isinstance(stored, int):
-                    async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
-                        updated = await self._updated(large, wanted)
-                else:
-                    updated = await self._updated(_found(stored), wanted)
-                if updated is not None:
-                    return updated
-        raise HTTPException(
-            409, f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again"
-        )
-
-    async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
-        """Change a task; None where another process was first."""
-        if stored.record is UNREADABLE:
-            raise InvalidRequest("The task's record cannot be read: it can only be deleted")
-        if stored.record.unknown is not None:
-            raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
-        change, calls = _change(stored, wanted), self._calls_of(stored.key)
-        now_ms, found = await calls.update.submit(change)
-        if found is UpdateAnswer.DEAD:
-            now_ms, replayed = await calls.replay.submit(change)
-            # A task that is no longer dead counts as changed: somebody else brought it back.
-            found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
-        if found is UpdateAnswer.NOT_FOUND:
-            raise TaskNotFound
-        if found is not UpdateAnswer.CHANGED:
-            due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
-            state = "in delivery" if found is UpdateAnswer.UPDATED_IN_DELIVERY else "updated"
-            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state))
-        return None
-
-    async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """DELETE /schedule/{key}: take a task out, and say what was found."""
-        key = requests.task_key(request)
-        stored = await self._calls_of(key).read.submit(key)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as large:
-                found = await self._calls_of(key).cancel.submit((key, large.record.type))
-        else:
-            found = await self._calls_of(key).cancel.submit((key, _found(stored).record.type))
-        if found is CancelAnswer.NOT_FOUND:
-            raise TaskNotFound
-        return answer(Cancelled(FOUND[found], key))
-
-    async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """POST /purge, DELETE /schedules: delete every task."""
-        fields: dict[str, object] = {"client": request.client.host if request.client else None}
-        async with self._one_purge.held():
-            try:
-                count = await self._only.writes.purge()
-            except StoreUnavailable:
-                # It may have been applied: the log must tell why tasks are missing.
-                logger.warning("purge-unanswered", **fields)
-                raise
-        logger.warning("purged", tasks=count, **fields)
-        return answer(Purged(count))
-
-    async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /stats: the ledger and the machine."""
-        return answer(Statistics(statistics(await self._only.views.ledger())))
-
-
-def _found(stored: Stored | None) -> Stored:
-    if stored is None:
-        raise TaskNotFound
-    return stored
-
-
-def _connection(request: Request) -> Connection | None:
-    connection: Connection | None = request.scope.get("state", {}).get(CONNECTION)
-    return connection
-
-
-def _change(stored: Stored, wanted: UpdateRequest) -> Change:
-    record = stored.record
-    ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
-    webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
-    data = record.data if wanted.data is UNSET else bytes(wanted.data)
-    tail = record_tail(webhook, ttl, record.type, data, changed(record.options, wanted))
-    ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
-    return Change(stored.key, stored.raw, tail, ttl_ms, record.due, record.type)
-
-
-def _view(stored: Stored) -> TaskView:
-    record, is_unreadable = stored.record, stored.record is UNREADABLE
-    error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
-    data = record.data
-    if data is not None and not is_json(data):
-        error, data = error or FOREIGN_DATA_ERROR, None
-    failure: Raw | UnsetType = UNSET
-    if stored.failure is not None:
-        failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
-    info = Info(
-        key=stored.key,
-        ttl=record.ttl,
-        retry=stored.attempts,
-        webhook=record.webhook,
-        expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
-        state=stored.state,
-        due=None if is_unreadable else rfc3339(record.due),
-        type=record.type or DEFAULT_TYPE,
-        has_data=UNSET if is_unreadable else record.data is not None,
-        last_failure=failure,
-        error=UNSET if error is None else error,
-    )
-    return TaskView(with_options(info, record.options) if NAMES else info, raw_or_null(data))
 
 
 def create_app(
@@ -278,9 +29,11 @@ def create_app(
     """Return the application. `name` is this process's id as a writer, new at every start."""
     api = Api([client], name, max_body, timing)
     probes = Probes(client, deployment, is_stopping)
-    at: dict[str, dict[Route, Handler]] = {}
-    for route in ROUTES:
-        at.setdefault(route.path, {})[route] = getattr(api, route.handler, None) or getattr(probes, route.handler)
+    at: dict[str, dict[Route[Any], Handler]] = {}
+    for of_tasks in TASK_ROUTES:
+        at.setdefault(of_tasks.path, {})[of_tasks] = of_tasks.handler_of(api)
+    for open_to_all in OPEN_ROUTES:
+        at.setdefault(open_to_all.path, {})[open_to_all] = open_to_all.handler_of(probes)
     paths = [PathRoute(path, Endpoint(handlers)) for path, handlers in at.items()]
     # No redirects to a path with or without a slash: they would answer without JSON.
     return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own)

@@ -1,19 +1,15 @@
 """Answers at one path: finds the handler of the method, reads the query, and turns every error into an answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.requests import parameters
-from redis_scheduler.api.routes import Route
-
-Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
-"""Answers a request with its query parameters, or raises an error that `answer_to` takes."""
+from redis_scheduler.api.routes import Handler, Route
 
 
 class Endpoint:
@@ -23,7 +19,7 @@ class Endpoint:
     work.
     """
 
-    def __init__(self, handlers: Mapping[Route, Handler]) -> None:
+    def __init__(self, handlers: Mapping[Route[Any], Handler]) -> None:
         self._served = {
             method: (handler, route.parameters) for route, handler in handlers.items() for method in route.methods
         }

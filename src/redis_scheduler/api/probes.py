@@ -18,7 +18,7 @@ READY_WITHIN_S = 1.5
 
 
 class Probes:
-    """The handlers of ROUTES that are open to all, and the gate's question.
+    """The handlers of the routes that are open to all, and the gate's question.
 
     However often they ask, Redis is asked as seldom as `refresh` does.
     """

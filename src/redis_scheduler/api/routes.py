@@ -4,10 +4,15 @@ The application (app.py), its 405s and parameters (endpoint.py) and the gate (au
 README says the same.
 """
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from types import MethodType
+from typing import Any, Generic, TypeVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from redis_scheduler.api.bodies import (
     Cancelled,
@@ -21,6 +26,13 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
+from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.probes import Probes
+
+Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
+"""Answers a request with its query parameters, or raises an error that `answer_to` takes."""
+
+Of = TypeVar("Of")
 
 
 class Access(Enum):
@@ -33,16 +45,16 @@ class Access(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(Generic[Of]):
     """A method of a path.
 
-    `handler`: the method of Api or Probes that answers. `answer`: the body of a 200. `parameters`: the known ones of
-    the query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
+    `handler`: the method of class Of that answers. `answer`: the body of a 200. `parameters`: the known ones of the
+    query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
     """
 
     method: str
     path: str
-    handler: str
+    handler: Callable[[Of, Request, Mapping[str, str]], Awaitable[Response]]
     answer: type[msgspec.Struct]
     body: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] | None = ()
@@ -53,18 +65,25 @@ class Route:
         """The methods that it answers: HEAD as GET (RFC 9110, section 9.3.2)."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
+    def handler_of(self, owner: Of) -> Handler:
+        """Return the handler as the owner's own method: a request costs no more by it."""
+        return MethodType(self.handler, owner)
 
-ROUTES = (
-    Route("POST", "/schedule", "schedule", Scheduled, ScheduleRequest, ("type",)),
-    Route("GET", "/schedule/{key}", "get", Shown),
-    Route("PATCH", "/schedule/{key}", "update", Updated, UpdateRequest),
-    Route("DELETE", "/schedule/{key}", "cancel", Cancelled),
-    Route("GET", "/schedules", "list", Listed, parameters=("type", "limit", "cursor")),
+
+TASK_ROUTES = (
+    Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",)),
+    Route("GET", "/schedule/{key}", Api.get, Shown),
+    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest),
+    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled),
+    Route("GET", "/schedules", Api.list, Listed, parameters=("type", "limit", "cursor")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
-    Route("DELETE", "/schedules", "purge", Purged),
-    Route("POST", "/purge", "purge", Purged),
-    Route("GET", "/stats", "stats", Statistics),
-    Route("GET", "/", "root", Said, parameters=None, access=Access.OPEN),
-    Route("GET", "/healthz", "health", Said, parameters=None, access=Access.OPEN),
-    Route("GET", "/readyz", "readiness", Said, parameters=None, access=Access.OPEN),
+    Route("DELETE", "/schedules", Api.purge, Purged),
+    Route("POST", "/purge", Api.purge, Purged),
+    Route("GET", "/stats", Api.stats, Statistics),
 )
+OPEN_ROUTES = (
+    Route("GET", "/", Probes.root, Said, parameters=None, access=Access.OPEN),
+    Route("GET", "/healthz", Probes.health, Said, parameters=None, access=Access.OPEN),
+    Route("GET", "/readyz", Probes.readiness, Said, parameters=None, access=Access.OPEN),
+)
+ROUTES: tuple[Route[Any], ...] = TASK_ROUTES + OPEN_ROUTES
