@@ -151,7 +151,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
         return held
 
     with patch.object(store, "renew", slow_renew):
-        await engine.worker.renew(store)
+        await engine.intake.renew()
     receiver.may_answer.set()
     await wait_until(lambda: len(receiver.arrivals) == CONCURRENCY + 1, "the rest arrives")
     await stopped(engine)
@@ -232,7 +232,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
     assert engine.slots.free == CONCURRENCY - 2, "both stand in line"
     # While it stood still another took one, and delivered it.
     await raw.xclaim(KEYS.queue, keys.GROUP, "another", 0, [gone.id], justid=True)
-    await engine.worker.renew(store)
+    await engine.intake.renew()
     await wait_until(lambda: receiver.arrivals, "what is still its own begins")
     await stopped(engine)
     assert list(receiver.times_by_key) == [mine.key]

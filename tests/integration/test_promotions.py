@@ -16,7 +16,7 @@ from aiohttp import web
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
-from redis_scheduler.store.claims import Claims, Promotion, Sweep
+from redis_scheduler.store.claims import Promotion, Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Claim, Entry
@@ -73,7 +73,7 @@ async def test_one_that_stops_or_stood_still_claims_nothing(
 ) -> None:
     engine.holdings.renewed_at -= DEFAULT.lease_ms / 1000
     assert await count_claimed(engine, store, receiver.url) == 0
-    await engine.worker.renew(store)
+    await engine.intake.renew()
     assert await count_claimed(engine, store, receiver.url) == 1
     await stopped(engine)
     assert await count_claimed(engine, store, receiver.url) == 0
@@ -363,7 +363,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 ) -> None:
     execute = client._execute
     calls = renewals = recoveries = promotions = 0
-    recover, renew = engine.intake.recover, engine.worker.renew
+    recover, renew = engine.intake.recover, engine.intake.renew
 
     async def lose_some(*arguments: Argument) -> Any:
         nonlocal calls
@@ -373,10 +373,10 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
             raise ConnectionResetError
         return answer
 
-    async def counted_renew(claims: Claims) -> None:
+    async def counted_renew() -> None:
         nonlocal renewals
         renewals += 1
-        await renew(claims)
+        await renew()
 
     async def counted_recover() -> None:
         nonlocal recoveries
@@ -384,7 +384,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
         await recover()
 
     monkeypatch.setattr(client, "_execute", lose_some)
-    monkeypatch.setattr(engine.worker, "renew", counted_renew)
+    monkeypatch.setattr(engine.intake, "renew", counted_renew)
     monkeypatch.setattr(engine.intake, "recover", counted_recover)
     stop, started = asyncio.Event(), time.monotonic()
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:

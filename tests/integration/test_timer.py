@@ -28,7 +28,7 @@ WEBHOOK = "http://127.0.0.1:9/"
 
 
 def make_timer(client: RedisClient, store: Store, timing: Timing = DEFAULT) -> Timer:
-    return Timer(store.promote, Bell(client), client.outage, timing)
+    return Timer(store, Bell(client), client.outage, timing)
 
 
 async def queued(raw: redis.asyncio.Redis, count: int) -> None:

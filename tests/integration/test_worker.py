@@ -107,7 +107,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
             await raw.xclaim(
                 KEYS.queue, keys.GROUP, store.name, 0, [row["message_id"]], idle=DEFAULT.window_ms - 2000, justid=True
             )
-        await engine.worker.renew(store)
+        await engine.intake.renew()
         (row,) = await pending(raw)
         assert row["time_since_delivered"] < DEFAULT.window_ms - DEFAULT.lease_ms + 2000
         receiver.may_answer.set()

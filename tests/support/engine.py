@@ -75,7 +75,7 @@ async def _run_timers(url: str, count: int) -> None:
     clients = [RedisClient(url, WORKER_TIMEOUT_S, KEYS) for _ in range(count)]
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
-            timer = Timer(claims.Claims(client, process_name()).promote, Bell(client), client.outage)
+            timer = Timer(claims.Claims(client, process_name()), Bell(client), client.outage)
             tasks.create_task(timer.run(stop), name="timer")
         logger.info("started", timers=count)
     for client in clients:

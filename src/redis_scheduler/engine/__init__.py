@@ -5,8 +5,8 @@ processes may run these loops. Each file imports only files of the lines below i
 
     engine.py               builds the loops, runs them, stops them in order
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
-    intake.py               brings claims, and hands each on once
-    worker.py, outcomes.py  begins attempts and renews leases; writes outcomes
+    intake.py               brings claims, hands each on once, renews leases
+    worker.py, outcomes.py  begins attempts; writes outcomes
     slots.py, holdings.py   which claim may begin; what this process holds
     hosts.py, observer.py   what is known of each host; who is told what happens to tasks
     alarm.py                wakes the timer to the millisecond

@@ -49,8 +49,8 @@ class Engine:
         self.outcomes = Outcomes(claims, self.holdings, timing)
         self.worker = Worker(deliverer, policy, self.slots, self.outcomes, self.holdings, timing, observer)
         self.intake = Intake(claims, reader, self.slots, self.worker, self.outcomes, self.holdings, timing, observer)
-        self.timer = Timer(self.intake.promote, bell, outage, timing)
-        self.reclaimer = Reclaimer(claims, self.intake, self.worker, self.outcomes, policy, outage, timing, observer)
+        self.timer = Timer(self.intake, bell, outage, timing)
+        self.reclaimer = Reclaimer(claims, self.intake, self.outcomes, policy, outage, timing, observer)
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
         """Move tasks until `stop`, then finish what is in flight within the grace, or until `hurry`.
@@ -93,7 +93,7 @@ class Engine:
     async def _renew_until(self, finished: asyncio.Event) -> None:
         async def step() -> None:
             # First, so that a renewal is repeated as soon as an outage is over.
-            await self.worker.renew(self._claims)
+            await self.intake.renew()
             await stop_or_interval(finished, self._timing.renew_interval_s)
 
         await self._outage.loop(finished, step)

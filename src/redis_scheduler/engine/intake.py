@@ -1,4 +1,4 @@
-"""The intake: brings this consumer its claims, and hands each to the worker once.
+"""The intake: brings this consumer its claims, hands each to the worker once, and renews their leases.
 
 Claims come in four ways: by the blocked claim, with a promotion, by the sweep, and by a recovery, which looks for
 entries that a lost answer brought. All of them meet here.
@@ -216,6 +216,17 @@ class Intake:
             self._calls_that_may_bring_claims -= 1
             if not self._calls_that_may_bring_claims:
                 self.no_claims_coming.set()
+
+    async def renew(self) -> None:
+        """Renew the leases of all that is here."""
+        holdings = self._holdings
+        renewed, renewed_at = [*holdings.claims, *holdings.loading], asyncio.get_running_loop().time()
+        if renewed:
+            lost = set(renewed) - await self._claims.renew(renewed)
+            # Another worker has the claims that lost their lease: those that have not begun here must not begin.
+            holdings.forget(self._slots.remove({holdings.claims[entry] for entry in lost if entry in holdings.claims}))
+        holdings.renewed_at = renewed_at
+        self._worker.fill_slots()
 
     async def unblock(self) -> None:
         """End a claim that is blocked in Redis. The next begins at once."""

@@ -10,7 +10,6 @@ import time
 from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
-from redis_scheduler.engine.worker import Worker
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
@@ -29,7 +28,6 @@ class Reclaimer:
         self,
         claims: Claims,
         intake: Intake,
-        worker: Worker,
         outcomes: Outcomes,
         policy: Policy,
         outage: Outage,
@@ -38,7 +36,6 @@ class Reclaimer:
     ) -> None:
         self._claims = claims
         self._intake = intake
-        self._worker = worker
         self._retry_parked = outcomes.retry_parked
         self._retry_delay_ms = policy.delay_ms
         self._outage = outage
@@ -66,7 +63,7 @@ class Reclaimer:
         claim would block too long."""
         if by_ms > 0:
             self._observer.clock_set(by_ms)
-            await self._worker.renew(self._claims)
+            await self._intake.renew()
         else:
             await self._intake.unblock()
 

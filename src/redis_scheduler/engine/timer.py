@@ -5,7 +5,7 @@ Any number of timers may run: the first one moves a task. A lost bell costs a se
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from redis_scheduler.engine.alarm import Alarm
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
@@ -16,13 +16,18 @@ from redis_scheduler.store.outage import BACKOFF_MOST_S, Outage
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
-class Timer:
-    """Calls `promote`, in bounded batches, whenever something is due."""
+class Promoter(Protocol):
+    """What a timer needs of the intake."""
 
-    def __init__(
-        self, promote: Callable[[], Awaitable[Promotion]], bell: Bell, outage: Outage, timing: Timing = DEFAULT
-    ) -> None:
-        self._promote = promote
+    async def promote(self) -> Promotion:
+        """Move what is due into the queue, a batch at most."""
+
+
+class Timer:
+    """Has the intake promote, in bounded batches, whenever something is due."""
+
+    def __init__(self, intake: Promoter, bell: Bell, outage: Outage, timing: Timing = DEFAULT) -> None:
+        self._intake = intake
         self._timing = timing
         self._bell = bell
         self._outage = outage
@@ -33,7 +38,7 @@ class Timer:
     async def run_once(self) -> float:
         """Move all due tasks, batch after batch until one comes back short; return the seconds to the next task."""
         while True:
-            promotion = await self._promote()
+            promotion = await self._intake.promote()
             if promotion.moved < self._timing.batch_limit or self._stop.is_set():
                 longest_s = self._timing.longest_sleep_s
                 return longest_s if promotion.wait_s is None else min(promotion.wait_s, longest_s)

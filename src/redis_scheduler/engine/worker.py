@@ -17,7 +17,6 @@ from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
-from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Policy, Transition, before_attempt, decide
@@ -61,9 +60,10 @@ class Worker:
                 self._outcomes.release([claim])
             else:
                 self._slots.add(claim, now)
-        self._fill_slots()
+        self.fill_slots()
 
-    def _fill_slots(self) -> None:
+    def fill_slots(self) -> None:
+        """Begin what stands in line and may begin."""
         while (claim := self._next()) is not None:
             task = self._holdings.running[claim.id] = asyncio.create_task(self._run_slot(claim))
             task.add_done_callback(self._notice_fault)
@@ -88,7 +88,7 @@ class Worker:
     def _on_period(self) -> None:
         self._next_period = None
         self._slots.judge(asyncio.get_running_loop().time())
-        self._fill_slots()
+        self.fill_slots()
         self._holdings.has_room.set()
 
     def _notice_fault(self, task: asyncio.Task[None]) -> None:
@@ -137,17 +137,6 @@ class Worker:
             self._observer.left_to_newer(claim, decision)
         else:
             self._observer.unsettled(claim, decision, outcome, self._policy.attempts_left(claim.attempts))
-
-    async def renew(self, claims: Claims) -> None:
-        """Renew the leases of all that is here."""
-        holdings = self._holdings
-        renewed, renewed_at = [*holdings.claims, *holdings.loading], asyncio.get_running_loop().time()
-        if renewed:
-            lost = set(renewed) - await claims.renew(renewed)
-            # Another worker has the claims that lost their lease: those that have not begun here must not begin.
-            holdings.forget(self._slots.remove({holdings.claims[entry] for entry in lost if entry in holdings.claims}))
-        holdings.renewed_at = renewed_at
-        self._fill_slots()
 
     # The stop
 
