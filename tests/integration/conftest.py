@@ -9,8 +9,13 @@ import pytest
 import uvloop
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
+from redis_scheduler.engine.holdings import Holdings
+from redis_scheduler.engine.intake import Intake
 from redis_scheduler.engine.observer import Log, Observer
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
@@ -25,6 +30,26 @@ from tests.support.store import Store
 CONCURRENCY = 5
 
 
+class OneShard(Engine):
+    """An engine over one shard, whose parts tests look at and call."""
+
+    @property
+    def intake(self) -> Intake:
+        return self.consumers[0].intake
+
+    @property
+    def holdings(self) -> Holdings:
+        return self.consumers[0].holdings
+
+    @property
+    def outcomes(self) -> Outcomes:
+        return self.consumers[0].outcomes
+
+    @property
+    def reclaimer(self) -> Reclaimer:
+        return self.consumers[0].reclaimer
+
+
 @asynccontextmanager
 async def working(
     client: RedisClient,
@@ -33,12 +58,13 @@ async def working(
     timing: Timing = DEFAULT,
     timeout_s: float = 5,
     observer: Observer | None = None,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[OneShard]:
     """An engine that retries twice, a second after a failure."""
     reader = QueueReader(client, store.name, timing)
     async with Deliverer("test-token", timeout_s) as deliverer:
         log = observer or Log("test-token")
-        yield Engine(store, reader, Bell(client), deliverer, Policy(2, 1000), concurrency, Outage(), timing, log)
+        access = ShardAccess(store, reader, Bell(client), Outage())
+        yield OneShard([access], deliverer, Policy(2, 1000), concurrency, timing, log)
     await reader.aclose()
 
 
@@ -54,7 +80,7 @@ def timing() -> Timing:
 
 
 @pytest.fixture
-async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Engine]:
+async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[OneShard]:
     """An engine of five slots."""
     async with working(client, store, CONCURRENCY, timing) as made:
         yield made

@@ -9,7 +9,6 @@ from unittest.mock import patch
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.engine import Engine
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
@@ -17,7 +16,7 @@ from redis_scheduler.store.claims import RetryAnswer
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.timing import DEFAULT
-from tests.integration.conftest import CONCURRENCY, TIMING, schedule
+from tests.integration.conftest import CONCURRENCY, TIMING, OneShard, schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -37,7 +36,7 @@ async def claimed(client: RedisClient, name: str, count: int) -> list[Entry]:
     return entries
 
 
-async def stopped(engine: Engine, grace_s: float = 10) -> None:
+async def stopped(engine: OneShard, grace_s: float = 10) -> None:
     """Run a worker whose stop is set: it finishes what it has."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     stop.set()
@@ -46,7 +45,7 @@ async def stopped(engine: Engine, grace_s: float = 10) -> None:
 
 
 async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 4)
     entries = await claimed(client, store.name, 4)
@@ -72,7 +71,7 @@ async def test_what_is_being_loaded_is_not_loaded_by_another_and_delivered_twice
 
 
 async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_stranded(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     (key,) = await schedule(store, receiver.url)
@@ -93,7 +92,7 @@ async def test_its_own_retry_that_comes_back_after_a_stall_is_delivered_and_not_
 
 
 async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_with_that_answer(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.statuses = [503, 200]
     (key,) = await schedule(store, receiver.url)
@@ -114,7 +113,7 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
 
 
 async def test_a_load_that_times_out_is_followed_by_smaller_ones(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 40)
     await claimed(client, store.name, 40)
@@ -136,7 +135,7 @@ async def test_a_load_that_times_out_is_followed_by_smaller_ones(
 
 
 async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 2)
@@ -159,7 +158,7 @@ async def test_what_lost_its_lease_is_not_begun_and_what_came_meanwhile_is(
 
 
 async def test_a_stop_gives_back_what_it_was_never_told_of(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 300)
     await claimed(client, store.name, 300)
@@ -172,7 +171,7 @@ async def test_a_stop_gives_back_what_it_was_never_told_of(
 
 
 async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     # More than a recovery looks for.
     for _ in range(3):
@@ -190,7 +189,7 @@ async def test_queued_tasks_without_a_record_hide_nothing_that_was_never_told_of
 
 
 async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY)
@@ -207,7 +206,7 @@ async def test_full_slots_are_a_sign_of_life_and_no_gap_in_the_sweeps(
 
 
 async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothing_unsettled(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 3)
     running = asyncio.create_task(engine.deliver(asyncio.Event(), asyncio.Event(), 10))
@@ -222,7 +221,7 @@ async def test_a_delivery_that_fails_by_a_fault_ends_the_worker_and_leaves_nothi
 
 
 async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leases_are_renewed(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 2)
     mine, gone = await claimed(client, store.name, 2)
@@ -241,7 +240,7 @@ async def test_after_a_stall_nothing_begins_and_nothing_is_swept_before_the_leas
 
 @pytest.mark.parametrize("timing", [replace(TIMING, batch_limit=2)])
 async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_they_are(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """More than two batches of failures stop the claim loop, and no delivery is under way whose end would wake it."""
     can_write, retry = asyncio.Event(), store.retry
@@ -269,7 +268,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
 
 async def test_where_more_is_stuck_than_there_are_slots_the_sweep_takes_nothing(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: OneShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine.slots, "stuck", CONCURRENCY + 1)
     assert engine.intake.reclaimable == 0

@@ -3,11 +3,10 @@
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.observer import Log
 from redis_scheduler.store import keys
 from redis_scheduler.task.timing import DEFAULT
-from tests.integration.conftest import schedule
+from tests.integration.conftest import OneShard, schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -28,7 +27,7 @@ def lost_workers(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 
 async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
-    engine: Engine,
+    engine: OneShard,
     store: Store,
     raw: redis.asyncio.Redis,
     receiver: Receiver,
@@ -52,7 +51,7 @@ async def test_each_lost_worker_is_named_with_how_many_tasks_came_back(
 
 
 async def test_a_retry_and_what_is_its_own_is_no_lost_worker(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in (keys.WAITING, store.name):
         await lost_by(raw, store, receiver, 1, name)

@@ -13,7 +13,6 @@ import pytest
 import redis.asyncio
 from aiohttp import web
 
-from redis_scheduler.engine.engine import Engine
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
 from redis_scheduler.store.claims import Promotion, Sweep
@@ -21,7 +20,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
-from tests.integration.conftest import TIMING, schedule, working
+from tests.integration.conftest import TIMING, OneShard, schedule, working
 from tests.integration.test_claims import claimed, pending, stopped
 from tests.scripts.states import ask
 from tests.support.names import KEYS
@@ -36,7 +35,7 @@ SLOW_ONES = 83
 
 
 @pytest.fixture
-async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[Engine]:
+async def engine(client: RedisClient, store: Store, timing: Timing) -> AsyncIterator[OneShard]:
     """An engine that may take ten of its hundred slots with promotions."""
     async with working(client, store, CONCURRENCY, timing) as made:
         yield made
@@ -50,7 +49,7 @@ async def overdue(store: Store, webhook: str, count: int) -> list[str]:
 
 
 async def test_what_comes_due_begins_without_a_claim_of_its_own(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     expected = await overdue(store, receiver.url, 2)
     assert (await engine.intake.promote()).moved == 2
@@ -60,7 +59,7 @@ async def test_what_comes_due_begins_without_a_claim_of_its_own(
     assert await pending(raw) == []
 
 
-async def count_claimed(engine: Engine, store: Store, webhook: str) -> int:
+async def count_claimed(engine: OneShard, store: Store, webhook: str) -> int:
     """Promote a task that is due; return how many were claimed with it."""
     await overdue(store, webhook, 1)
     promotion = await engine.intake.promote()
@@ -69,7 +68,7 @@ async def count_claimed(engine: Engine, store: Store, webhook: str) -> int:
 
 
 async def test_one_that_stops_or_stood_still_claims_nothing(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     engine.holdings.renewed_at -= DEFAULT.lease_ms / 1000
     assert await count_claimed(engine, store, receiver.url) == 0
@@ -80,7 +79,7 @@ async def test_one_that_stops_or_stood_still_claims_nothing(
 
 
 async def test_on_a_link_that_takes_one_record_at_a_time_they_claim_nothing_until_a_load_has_come_through(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     with patch.object(store, "promote", side_effect=StoreUnavailable):
         for _ in range(4):
@@ -98,7 +97,7 @@ async def waits(raw: redis.asyncio.Redis) -> bool:
 
 
 async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     stop = asyncio.Event()
@@ -119,7 +118,7 @@ async def test_promotions_take_a_tenth_beyond_what_the_claim_under_way_may_bring
 
 
 async def test_without_a_claim_under_way_they_take_no_more_than_the_free_slots(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     began = 0
@@ -188,7 +187,7 @@ async def count_reads(raw: redis.asyncio.Redis) -> int:
 
 
 async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote, may_answer = store.promote, asyncio.Event()
 
@@ -218,7 +217,7 @@ NO_INTERVAL = replace(TIMING, renew_interval_s=600, recovery_interval_s=600, lea
 
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_renewal(
-    engine: Engine, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    engine: OneShard, client: RedisClient, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = asyncio.Event()
     execute = client._execute
@@ -252,7 +251,7 @@ async def test_what_a_lost_answer_brought_is_delivered_long_before_the_next_rene
 
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_recovered(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote = store.promote
 
@@ -274,7 +273,7 @@ async def test_what_a_late_answer_told_of_while_a_recovery_found_something_is_re
 
 @pytest.mark.parametrize("timing", [replace(TIMING, lease_ms=90, renew_interval_s=0.03)])
 async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote = store.promote
 
@@ -294,7 +293,7 @@ async def test_an_answer_that_is_older_than_a_lease_begins_nothing(
 
 
 async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has_seen_what_it_left(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """Nor does what the recovery then loads, for however long, leave room for more than there are slots."""
     load, pending_of, may_list, may_load = store.load, store.pending, asyncio.Event(), asyncio.Event()
@@ -328,7 +327,7 @@ async def test_after_a_claim_that_failed_no_more_is_claimed_until_a_recovery_has
 
 @pytest.mark.parametrize("timing", [replace(TIMING, renew_interval_s=0.05, recovery_interval_s=0.05)])
 async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_it_loads_too(
-    engine: Engine, client: RedisClient, store: Store, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     load, renew, loading, renewals = store.load, store.renew, set[str](), 0
@@ -359,7 +358,7 @@ async def test_leases_are_renewed_while_a_recovery_loads_for_long_those_of_what_
 @pytest.mark.parametrize("timing", [NO_INTERVAL])
 @pytest.mark.parametrize("every", [2, 7])
 async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
-    every: int, engine: Engine, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    every: int, engine: OneShard, client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute = client._execute
     calls = renewals = recoveries = promotions = 0
@@ -400,7 +399,7 @@ async def test_lost_answers_without_end_make_no_renewals_and_few_recoveries(
 
 
 async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_closed(
-    engine: Engine, client: RedisClient
+    engine: OneShard, client: RedisClient
 ) -> None:
     """As where Redis goes while a worker stops: a connection that is taken from under a claim raises a KeyError
     there."""
@@ -421,7 +420,7 @@ async def test_a_claim_that_cannot_be_unblocked_ends_before_its_connection_is_cl
             stop.set()
 
 
-async def test_the_sweep_counts_as_what_may_bring_claims(engine: Engine, store: Store) -> None:
+async def test_the_sweep_counts_as_what_may_bring_claims(engine: OneShard, store: Store) -> None:
     reclaim = store.reclaim
 
     async def watched_reclaim(limit: int, retry_delay_ms: int) -> Sweep:
@@ -434,7 +433,7 @@ async def test_the_sweep_counts_as_what_may_bring_claims(engine: Engine, store: 
 
 
 async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_under_way(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     promote, is_asked, may_answer = store.promote, asyncio.Event(), asyncio.Event()
@@ -466,7 +465,7 @@ async def test_what_comes_after_the_stop_is_given_back_while_deliveries_are_unde
 
 
 async def test_a_stop_gives_back_what_a_promotion_under_way_brings(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     promote, is_asked, may_ask = store.promote, asyncio.Event(), asyncio.Event()
 

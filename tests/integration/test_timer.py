@@ -11,14 +11,13 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.claims import Sweep
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT, Timing
-from tests.integration.conftest import schedule
+from tests.integration.conftest import OneShard, schedule
 from tests.support.names import KEYS
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -107,7 +106,7 @@ async def test_an_outage_is_ridden_out_with_one_line_for_each_change(
 
 @pytest.mark.parametrize("kind", ["timer", "reclaimer"])
 async def test_it_stops_at_once_runs_again_and_honours_cancellation(
-    kind: str, client: RedisClient, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    kind: str, client: RedisClient, store: Store, engine: OneShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "reclaim", AsyncMock(return_value=Sweep([], 60.0)))
     made = make_timer(client, store, SLEEPY) if kind == "timer" else engine.reclaimer

@@ -7,20 +7,19 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.engine.engine import Engine
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT
-from tests.integration.conftest import CONCURRENCY, TIMING, schedule
+from tests.integration.conftest import CONCURRENCY, TIMING, OneShard, schedule
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
 
-async def run_until(engine: Engine, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
+async def run_until(engine: OneShard, stop: asyncio.Event, hurry: asyncio.Event | None = None) -> None:
     """Run a worker to its end, which must come."""
     async with asyncio.timeout(30):
         await engine.deliver(stop, hurry or asyncio.Event(), grace_s=10)
@@ -41,7 +40,7 @@ async def settled(raw: redis.asyncio.Redis, count: int) -> None:
 
 
 async def test_it_never_delivers_more_at_once_than_it_has_slots(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.delay_s = 0.02
     await schedule(store, receiver.url, 60)
@@ -55,15 +54,15 @@ async def test_it_never_delivers_more_at_once_than_it_has_slots(
 
 
 async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(1))
     await reader.aclose()
-    engine.worker.begin(claims)
-    engine.worker.begin(claims)
+    engine.worker.accept(claims)
+    engine.worker.accept(claims)
     # As after a stall of the event loop: the sweep takes the entry back for the process that still has it.
     await raw.xclaim(KEYS.queue, keys.GROUP, store.name, 0, [claims[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
@@ -78,7 +77,7 @@ async def test_a_claim_that_comes_again_while_in_flight_is_not_delivered_again(
 
 
 async def test_what_a_lost_answer_left_pending_is_delivered(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     await schedule(store, receiver.url, 3)
     reader = QueueReader(client, store.name)
@@ -93,7 +92,7 @@ async def test_what_a_lost_answer_left_pending_is_delivered(
 
 
 async def test_a_lease_is_taken_with_the_claim_and_renewed(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url)
@@ -117,7 +116,7 @@ async def test_a_lease_is_taken_with_the_claim_and_renewed(
 
 
 async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_delivered(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     poison, neighbour = await schedule(store, receiver.url, 2)
     reader = QueueReader(client, "killed")
@@ -140,14 +139,14 @@ async def test_a_task_that_lost_five_workers_is_buried_and_its_neighbour_deliver
 
 
 async def test_a_stop_releases_what_was_claimed_and_not_begun(
-    engine: Engine, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     receiver.may_answer.clear()
     await schedule(store, receiver.url, CONCURRENCY + 3)
     reader = QueueReader(client, store.name)
     claims, _ = await store.load(await reader.claim(100))
     await reader.aclose()
-    engine.worker.begin(claims)
+    engine.worker.accept(claims)
     await wait_until(lambda: receiver.in_flight == CONCURRENCY - 1, "it has all the slots that one host may have")
     stop, hurry = asyncio.Event(), asyncio.Event()
     stop.set()
@@ -161,7 +160,7 @@ async def test_a_stop_releases_what_was_claimed_and_not_begun(
 
 
 @pytest.mark.parametrize("timing", [replace(TIMING, block_ms=60_000)])
-async def test_it_stops_at_once_when_idle(engine: Engine) -> None:
+async def test_it_stops_at_once_when_idle(engine: OneShard) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(run_until(engine, stop))
@@ -172,7 +171,7 @@ async def test_it_stops_at_once_when_idle(engine: Engine) -> None:
 
 
 async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_delivered(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     unreadable, *others = await schedule(store, receiver.url, 20)
     await raw.hset(KEYS.tasks, unreadable, "{")
@@ -189,7 +188,7 @@ async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_deliver
 
 
 async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_attempt(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where it failed before, and waits for its retry."""
     *newer, sound = await schedule(store, receiver.url, 4)
@@ -229,7 +228,7 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
 
 @pytest.mark.parametrize("timing", [replace(TIMING, block_ms=600_000)])
 async def test_a_claim_that_is_blocked_ends_when_it_is_to_begin_anew(
-    engine: Engine, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
+    engine: OneShard, store: Store, raw: redis.asyncio.Redis, receiver: Receiver
 ) -> None:
     """Redis counts a blocked call's time by its wall clock: after a step back it would wait for it to catch up."""
     stop = asyncio.Event()

@@ -53,7 +53,7 @@ def _shortened() -> Timing:
     if idle_ms := int(os.environ.get("RETIRE_IDLE_MS", "0")):
         timing = replace(timing, retire_idle_ms=idle_ms)
     if os.environ.get("LONG_OWN_LEASE"):
-        vars(engine)["Holdings"] = lambda _: Holdings()
+        vars(engine)["Holdings"] = lambda has_room, _: Holdings(has_room)
     if buffer_bytes := int(os.environ.get("BUFFER_BYTES", "0")):
         streams.BUFFER_BYTES = buffer_bytes
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
@@ -237,7 +238,7 @@ class Model:
     async def _promote_always(self, engine: Engine) -> None:
         while True:
             self.rung.clear()
-            promotion = await engine.intake.promote()
+            promotion = await engine.consumers[0].intake.promote()
             if promotion.moved < DEFAULT.batch_limit:
                 await stop_or_interval(self.rung, min(1.0, 1.0 if promotion.wait_s is None else promotion.wait_s))
 
@@ -247,10 +248,10 @@ class Model:
         store = cast(Store, self)
         policy = Policy(-1, round(retry_time_s * 1000))
         reader, bell, deliverer = cast(QueueReader, self), cast(Bell, self), cast(Deliverer, self)
-        engine = Engine(store, reader, bell, deliverer, policy, concurrency, outage)
+        engine = Engine([ShardAccess(store, reader, bell, outage)], deliverer, policy, concurrency)
         parts = [
             engine.deliver(never, never, 0),
-            engine.reclaimer.run(never),
+            engine.consumers[0].reclaimer.run(never),
             self._promote_always(engine),
         ]
         running = [asyncio.create_task(part) for part in parts]

@@ -3,7 +3,7 @@
 In: the entries that Redis gives this process. Out: attempts, and outcomes written to the store. Any number of
 processes may run these loops. Each file imports only files of the lines below its own:
 
-    engine.py               builds the loops, runs them, stops them in order
+    engine.py, consumer.py  runs all and stops it in order; the loops of one shard
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
     intake.py               brings claims, hands each on once, renews leases
     worker.py, outcomes.py  begins attempts; writes outcomes

@@ -1,6 +1,6 @@
 """The entries and claims that this consumer holds, until their outcomes are written; and whether its leases run.
 
-Plain state that worker, intake and outcomes share. Nothing here waits.
+Plain state of one shard that worker, intake and outcomes share. Nothing here waits.
 """
 
 import asyncio
@@ -11,25 +11,26 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Holdings:
-    """The entries and claims of one consumer, all of one shard. Make it in the event loop that it is used in."""
+    """The entries and claims of one consumer, all of one shard. Make it in the event loop that it is used in.
 
-    def __init__(self, timing: Timing = DEFAULT) -> None:
+    `has_room` is set when claim loops must look again: an attempt, a load or a period ended, or outcomes were written.
+    All shards have the same: they share the slots.
+    """
+
+    def __init__(self, has_room: asyncio.Event, timing: Timing = DEFAULT) -> None:
+        self.has_room = has_room
         self._lease_s = timing.lease_ms / 1000
         self._time = asyncio.get_running_loop().time
         self.claims: dict[str, Claim] = {}
         """Claims in flight, by entry: in line, being attempted, or with an outcome that is not written yet."""
-        self.running: dict[str, asyncio.Task[None]] = {}
-        """The asyncio tasks of attempts under way, by entry."""
         self.loading: set[str] = set()
         """Entries whose records are being read."""
+        self.claim_limit = 0
+        """Entries that the claim under way may bring."""
         self.early: list[Entry] = []
         """Retries that came before the answer to the call that parked them: they are taken after that answer."""
         self.early_written = asyncio.Event()
         """Set when outcomes were written while `early` holds any: some may be taken now."""
-        self.has_room = asyncio.Event()
-        """Set when the claim loop must look again: an attempt, a load or a period ended, or outcomes were written."""
-        self.is_stopping = False
-        """Nothing begins any more."""
         self.renewed_at = self._time()
         """When the leases of all claims here began last."""
 
@@ -38,7 +39,7 @@ class Holdings:
         """Whether the claims here are surely this consumer's. After a stall longer than the lease they are not, until
         they are renewed: others may have them, or they were cancelled. So nothing in line begins, and nothing is
         swept."""
-        return self.is_leased_since(self.renewed_at)
+        return self._time() - self.renewed_at < self._lease_s
 
     def is_leased_since(self, moment: float) -> bool:
         """Whether a lease that began then, or later, surely still runs."""

@@ -6,11 +6,10 @@ entries that a lost answer brought. All of them meet here.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
-from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.observer import NOBODY, Observer
-from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreFull, StoreUnavailable
@@ -22,31 +21,29 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Intake:
-    """Asks Redis for as much as the slots have room for, reads it, and has the worker begin it."""
+    """Asks one shard for as much as the slots have room for, reads it, and hands it to the worker."""
 
     def __init__(
         self,
+        shard: int,
         claims: Claims,
         reader: QueueReader,
         slots: Slots,
         worker: Worker,
-        outcomes: Outcomes,
-        holdings: Holdings,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
     ) -> None:
+        self._shard = shard
         self._claims = claims
         self._reader = reader
         self._slots = slots
         self._worker = worker
-        self._outcomes = outcomes
-        self._holdings = holdings
+        self._outcomes = worker.outcomes[shard]
+        self._holdings = self._outcomes.holdings
         self._timing = timing
         self._observer = observer
         self._recovered_most = slots.concurrency + timing.batch_limit
         """A recovery looks for so many entries: all that may be here, and a batch."""
-        self._claim_limit = 0
-        """Entries that the claim under way may bring."""
         self._calls_that_may_bring_claims = 0
         self.load_limit = timing.batch_limit
         """Entries of one load: fewer after a load that failed."""
@@ -67,7 +64,9 @@ class Intake:
         """Wait for free slots, claim as much as fits them, and have it begun."""
         await self.may_claim.wait()
         slots, holdings, timing = self._slots, self._holdings, self._timing
-        limit = slots.claimable(len(holdings.loading), timing.batch_limit, len(self._outcomes.failed))
+        free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.failed))
+        # A share of it: claims of the other shards may be under way.
+        limit = math.ceil(free / len(self._worker.outcomes))
         if limit <= 0:
             holdings.has_room.clear()
             await holdings.has_room.wait()
@@ -76,7 +75,7 @@ class Intake:
         # Doubtful hosts crowd this worker, which might only send back what it claims: so it does not wait, and
         # workers with room claim first.
         may_wait = not slots.is_crowded
-        self._claim_limit = limit
+        holdings.claim_limit = limit
         try:
             entries = await self._reader.claim(limit, may_wait)
             await self.take(entries)
@@ -85,7 +84,7 @@ class Intake:
             self.must_recover.set()
             raise
         finally:
-            self._claim_limit = 0
+            holdings.claim_limit = 0
         if len(entries) == limit:
             # A backlog: let slots gather, so that a round trip serves many deliveries.
             await asyncio.sleep(timing.gather_s)
@@ -105,7 +104,7 @@ class Intake:
                 self._load_less()
                 raise
             if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
-                self._worker.begin(promotion.claims)
+                self._worker.accept(promotion.claims, self._shard)
             elif promotion.claims:
                 # A recovery may have begun, or even ended, what this old answer tells of. Redis will say what is left.
                 self.must_recover.set()
@@ -115,10 +114,10 @@ class Intake:
     def _promotable(self) -> int:
         """Entries that a promotion may claim."""
         # On a link that takes only one record at a time, records would delay the timer.
-        if self._holdings.is_stopping or not self._holdings.is_leased or self.load_limit == 1:
+        if self._worker.is_stopping or not self._holdings.is_leased or self.load_limit == 1:
             return 0
         most = min(self._timing.promoted_most, self.load_limit)
-        return self._slots.promotable(len(self._holdings.loading), self._claim_limit, most)
+        return self._slots.promotable(self._worker.loading, self._worker.claim_limit, most)
 
     async def sweep(self, retry_delay_ms: int) -> Sweep:
         """Take one step of the sweep, and have it begun what that brings. Where nothing may begin here, it tells the
@@ -132,7 +131,7 @@ class Intake:
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take."""
-        return 0 if self._holdings.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
+        return 0 if self._worker.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
 
     async def recover(self) -> None:
         """Begin entries that are pending for this consumer though no answer told of them."""
@@ -167,7 +166,9 @@ class Intake:
         held = self._holdings
         new = held.unknown(entries)
         # A retry may come before the answer to the call that parked it: it is taken after that answer.
-        held.early += [entry for entry in entries if entry.id in held.claims and entry.id not in held.running]
+        held.early += [
+            entry for entry in entries if (claim := held.claims.get(entry.id)) and not self._worker.is_running(claim)
+        ]
         held.loading.update(entry.id for entry in new)
         try:
             while new:
@@ -180,7 +181,7 @@ class Intake:
                 self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
                 held.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
-                self._worker.begin(claims)
+                self._worker.accept(claims, self._shard)
         finally:
             held.loading.difference_update(entry.id for entry in new)
             held.has_room.set()

@@ -22,7 +22,8 @@ class Outcomes:
     def __init__(self, claims: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
         self._claims = claims
         self._timing = timing
-        self._holdings = holdings
+        self.holdings = holdings
+        """What is held of the shard whose outcomes these are."""
         self.delivered: deque[Claim] = deque()
         self.failed: deque[tuple[Transition, Unsettled]] = deque()
         self.given_back: deque[Claim] = deque()
@@ -64,7 +65,7 @@ class Outcomes:
     def _written(self, outcomes: deque[Item], claims: Sequence[Claim]) -> None:
         for _ in claims:
             outcomes.popleft()
-        self._holdings.written(claims)
+        self.holdings.written(claims)
 
     async def _write_failed(self, failed: Sequence[tuple[Transition, Unsettled]]) -> None:
         by_transition: defaultdict[Transition, list[Unsettled]] = defaultdict(list)

@@ -245,11 +245,16 @@ class Slots:
         host.last_task_key = claim.key
         self._look_again_if_unprobed(host)
 
-    def begin(self) -> Claim | None:
-        """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none."""
+    def begin(self, unleased: Collection[int] = ()) -> Claim | None:
+        """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none.
+
+        No claim of the shards in `unleased`.
+        """
         for _ in range(len(self._lines) if self.running < self.concurrency else 0):
             host = self._lines.popleft()
-            claim = host.line.popleft() if self._may_begin(host) else None
+            claim = None
+            if self._may_begin(host):
+                claim = _first_leased(host.line, unleased) if unleased else host.line.popleft()
             if host.line:
                 self._lines.append(host)
             if claim is not None:
@@ -398,3 +403,12 @@ class Slots:
             self._lines = deque(host for host in self._lines if host.line)
             self._standing -= len(claims)
         return claims
+
+
+def _first_leased(line: deque[Claim], unleased: Collection[int]) -> Claim | None:
+    """Take the first claim of a shard that is not in `unleased` out of a line."""
+    for claim in line:
+        if claim.shard not in unleased:
+            line.remove(claim)
+            return claim
+    return None

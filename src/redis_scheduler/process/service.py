@@ -22,8 +22,6 @@ from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.settings import API
 from redis_scheduler.stopping import finished
-from redis_scheduler.store.blocking import Bell, QueueReader
-from redis_scheduler.store.claims import Claims
 from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -122,6 +120,7 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the stop."""
         from redis_scheduler.delivery.attempt import Deliverer
+        from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
         from redis_scheduler.engine.observer import Log
 
@@ -136,13 +135,10 @@ class Service:
         ):
             process.deployment.tell(deliverer.carry)
             engine = Engine(
-                Claims(client, self._name, self._timing),
-                QueueReader(client, self._name, self._timing),
-                Bell(client),
+                [ShardAccess.by(client, self._name, self._timing)],
                 deliverer,
                 policy,
                 settings.concurrency,
-                process.outage,
                 self._timing,
                 Log(process.token),
             )

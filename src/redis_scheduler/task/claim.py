@@ -22,7 +22,7 @@ class Claim:
     """A task that this consumer may deliver. A claim is equal to itself alone: entries of two shards may have one id.
 
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
-    record is UNREADABLE it may only be buried.
+    record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process.
     """
 
     id: str
@@ -30,6 +30,7 @@ class Claim:
     record: Record
     attempts: int
     tries: int = 1
+    shard: int = 0
 
 
 @dataclass(slots=True)

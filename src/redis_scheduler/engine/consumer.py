@@ -1,0 +1,106 @@
+"""What this process is to one shard: a consumer of its queue, with all loops that need that shard's Redis.
+
+A shard that is away holds up no loop of another. All consumers of a process share its worker and its slots.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Self
+
+from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.observer import NOBODY, Observer
+from redis_scheduler.engine.reclaimer import Reclaimer
+from redis_scheduler.engine.slots import Slots
+from redis_scheduler.engine.timer import Timer
+from redis_scheduler.engine.worker import Worker
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store.blocking import Bell, QueueReader
+from redis_scheduler.store.claims import Claims
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.outage import Outage
+from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.timing import DEFAULT, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class ShardAccess:
+    """How a consumer reaches its shard: its calls, the reads that wait in Redis, and whether Redis is away."""
+
+    claims: Claims
+    reader: QueueReader
+    bell: Bell
+    outage: Outage
+
+    @classmethod
+    def by(cls, client: RedisClient, name: str, timing: Timing = DEFAULT) -> Self:
+        """Reach a shard by a client of it, as the consumer of this name."""
+        return cls(Claims(client, name, timing), QueueReader(client, name, timing), Bell(client), client.outage)
+
+
+class Consumer:
+    """The loops of one shard. `shard` is its number in this process, from 0."""
+
+    def __init__(
+        self,
+        shard: int,
+        access: ShardAccess,
+        slots: Slots,
+        worker: Worker,
+        policy: Policy,
+        timing: Timing = DEFAULT,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self._claims = access.claims
+        self._outage = access.outage
+        self._timing = timing
+        self._observer = observer
+        access.claims.on_records_missing = observer.records_missing
+        self.outcomes = worker.outcomes[shard]
+        self.holdings = self.outcomes.holdings
+        self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
+        self.timer = Timer(self.intake, access.bell, access.outage, timing)
+        self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, policy, access.outage, timing, observer)
+        self._finished = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._claimer: asyncio.Task[None]
+
+    def start(self, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        """Begin to claim, until `stop`; and to renew, recover and write, until `finish`."""
+        run, finished = self._outage.loop, self._finished
+        self._loops = [
+            tasks.create_task(run(finished, self.outcomes.write_once), name="write-outcomes"),
+            tasks.create_task(run(finished, self.intake.take_early_once), name="take-early"),
+            tasks.create_task(run(finished, self._renew_once), name="renew"),
+            tasks.create_task(run(finished, self.intake.recover_once), name="recover"),
+        ]
+        self._claimer = tasks.create_task(run(stop, self.intake.claim_once), name="claim")
+
+    async def stop_claiming(self) -> None:
+        """End the claim loop, after the stop was set."""
+        await self.intake.stop_claiming(self._claimer)
+
+    def finish(self) -> None:
+        """End the other loops."""
+        self._finished.set()
+        for task in self._loops:
+            task.cancel()
+
+    async def _renew_once(self) -> None:
+        # First, so that a renewal is repeated as soon as an outage is over.
+        await self.intake.renew()
+        await stop_or_interval(self._finished, self._timing.renew_interval_s)
+
+    async def write_last(self) -> None:
+        """Write the outcomes, give back what was not delivered, and leave the group."""
+        try:
+            async with asyncio.timeout(self._timing.final_writes_s):
+                await self.outcomes.write()
+                await self.intake.take_early()
+                await stop_or_interval(self.intake.no_claims_coming, self._timing.claims_coming_end_s)
+                await self.outcomes.write()
+                if released := await self.intake.release_rest():
+                    self._observer.released(released)
+                await self._claims.retire(0, self._claims.name)
+        except (StoreUnavailable, StoreFull, TimeoutError) as error:
+            self._observer.stopped_without_redis(len(self.holdings.claims), str(error) or "no answer in time")
