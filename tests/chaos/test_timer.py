@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.script import Argument, Script
+from redis_scheduler.store.script import Call
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import DEFAULT
@@ -185,9 +185,8 @@ class Measured(RedisClient):
         for at least as long as the call is over the limit, and Redis counts such time as its own."""
         self.windows: list[Window] = []
 
-    async def script(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
-    ) -> T:
+    async def run(self, call: Call, read: Callable[[Any], T]) -> T:
+        script, keys, arguments = call
         if script.sha not in self._loaded:
             await self._raw.execute_command("SCRIPT", "LOAD", script.text)
             self._loaded.add(script.sha)

@@ -34,7 +34,9 @@ NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z
 async def read_on(client: RedisClient, seen: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
     """Member and score of those behind the last one seen."""
     member, score = seen[-1] if seen else ("", "")
-    answer = await client.run(Script("page"), TEXTS, index=INDEX, score=score, member=member, limit=limit)
+    answer = await client.run(
+        Script("page").bind(client.keys, index=INDEX, score=score, member=member, limit=limit), TEXTS
+    )
     return [(name.decode(), at.decode()) for name, at in zip(answer[::2], answer[1::2], strict=True)]
 
 

@@ -3,6 +3,7 @@ sent."""
 
 import re
 from importlib import resources
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,8 +37,13 @@ LOOPS = (
 )
 
 
-def rows(script: Script) -> dict[str, list[str | None]]:
-    return {"type" if name == "type_number" else name: ["1"] for name in script.header.columns}
+def rows(script: Script) -> list[list[SimpleNamespace]]:
+    """One row of each kind that the header has."""
+    return [
+        [SimpleNamespace(**{"type" if name == "type_number" else name: "1" for name in columns})]
+        for columns in script.header.rows.values()
+        if columns
+    ]
 
 
 def named(script: Script) -> dict[str, str | list[str]]:
@@ -65,61 +71,55 @@ def test_each_name_of_a_header_is_used_and_nothing_is_read_by_its_place(name: st
 def test_a_call_gives_each_name_once(name: str) -> None:
     script = Script(name)
     given, each = named(script), rows(script)
-    keys, arguments = script.bind(KEYS, each, given)
+    called, keys, arguments = script.bind(KEYS, *each, **given)
+    assert called is script
     assert not script.header.rows["then"] or "then_count" in given
     types = 1 if script.header.is_typed else 0
     assert len(keys) == len(script.header.keys) + types
     lists = 2 * len(script.header.lists)
-    assert len(arguments) == len(script.header.arguments) + 2 * types + lists + len(each)
-    wrong: list[tuple[dict[str, list[str | None]], dict[str, str | list[str]]]] = [
-        (each, given | {"other": "1"}),
-        (each | {"other": ["1"]}, given),
-    ]
+    columns = sum(map(len, script.header.rows.values()))
+    assert len(arguments) == len(script.header.arguments) + 2 * types + lists + columns
+    wrong = [given | {"other": "1"}]
     for missing in given:
         others = {key: value for key, value in given.items() if key != missing}
-        wrong += [(each, others), (each, others | {"other": "1"})]
-    for missing in each:
-        columns = {key: column for key, column in each.items() if key != missing}
-        wrong += [(columns, given), (columns | {"other": ["1"]}, given)]
-    for columns, values in wrong:
+        wrong += [others, others | {"other": "1"}]
+    for values in wrong:
         with pytest.raises(TypeError, match=name):
-            script.bind(KEYS, columns, values)
+            script.bind(KEYS, *each, **values)
+    for wrong_rows in [[*each, []], each[1:]] if each else [[[]]]:
+        with pytest.raises(TypeError, match=name):
+            script.bind(KEYS, *wrong_rows, **given)
+    for [row] in each:
+        for missing in vars(row):
+            others = {key: value for key, value in vars(row).items() if key != missing}
+            less = [[SimpleNamespace(**others)] if found == [row] else found for found in each]
+            with pytest.raises(AttributeError, match=missing):
+                script.bind(KEYS, *less, **given)
 
 
-def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        Script("release").bind(
-            KEYS,
-            {"id": ["1-1", "1-2"], "key": ["a"], "attempts": [0, 0]},
-            {"group": "g", "consumer": "c", "waiting": "w", "window_ms": 1},
-        )
+def test_a_column_that_the_header_does_not_have_is_refused() -> None:
+    for kinds in ({"each": {"other": "1"}}, {"then": {"id": "1"}}, {"each": {"type": "row.kind"}}):
+        with pytest.raises(ValueError, match="settle: expected columns"):
+            Script("settle", **kinds)
 
 
 def test_types_are_numbered_once_and_their_indexes_stand_behind_the_other_keys() -> None:
-    each: dict[str, list[str | None]] = {
-        "id": ["1-1", "1-2", "1-3", "1-4"],
-        "key": ["a", "b", "c", "d"],
-        "type": ["mail", None, "bill", "mail"],
-    }
-    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g", "then_count": 0})
+    script = Script(
+        "settle",
+        {"id": "row[0]", "key": "row[1]", "type_number": "row[2]"},
+        {"item": "row[0]", "key": "row[1]", "delay_ms": "row[2]", "tail": "row[3]", "type_number": "row[4]"},
+    )
+    each = [("1-1", "a", "mail"), ("1-2", "b", None), ("1-3", "c", "bill"), ("1-4", "d", "mail")]
+    _, keys, arguments = script.bind(KEYS, each, (), group="g", then_count=0)
     own = ("{x}:queue", "{x}:entries", "{x}:tasks", "{x}:failures", "{x}:counters", "{x}:types", "{x}:due", "{x}:bell")
     assert keys == [*own, "{x}:type:mail", "{x}:type:bill"]
     rows = ["1-1", "a", 1, "1-2", "b", 0, "1-3", "c", 2, "1-4", "d", 1]
     assert arguments == ["g", 0, 2, "mail", "bill", *rows]
 
-    then: dict[str, list[str | int | None]] = {
-        "item": [1, 3],
-        "key": ["e", "f"],
-        "delay_ms": [0, 1],
-        "tail": ["x", "y"],
-        "type": ["sms", "mail"],
-    }
-    keys, arguments = Script("settle").bind(KEYS, each, {"group": "g", "then_count": 2}, then)
+    then = [(1, "e", 0, "x", "sms"), (3, "f", 1, "y", "mail")]
+    _, keys, arguments = script.bind(KEYS, each, then, group="g", then_count=2)
     assert keys == [*own, "{x}:type:mail", "{x}:type:bill", "{x}:type:sms"]
     assert arguments == ["g", 2, 3, "mail", "bill", "sms", *rows, 1, "e", 0, "x", 3, 3, "f", 1, "y", 1]
-    del then["tail"]
-    with pytest.raises(TypeError, match="settle"):
-        Script("settle").bind(KEYS, each, {"group": "g", "then_count": 2}, then)
 
 
 def test_names_become_locals() -> None:

@@ -17,7 +17,7 @@ from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import ENDED, ENTERED
-from redis_scheduler.store.script import Argument, Column, Script
+from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.views import behind
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 
@@ -50,7 +50,8 @@ def _rows(answer: Any) -> list[list[Any]]:
 
 _MARK = re.compile(rb"[0-9a-f]+:[0-9a-f]+ ")
 
-_AUDIT, _BALANCE, _HEADS = Script("audit"), Script("balance"), Script("heads")
+_AUDIT, _HEADS = Script("audit"), Script("heads")
+_BALANCE = Script("balance", {"sign": "row[0]", "name": "row[1]"})
 
 
 class _Fault(NamedTuple):
@@ -216,19 +217,13 @@ async def _faults(client: RedisClient, suspects: Sequence[_Suspect], repairs: bo
 async def balance(client: RedisClient) -> int:
     """Close the ledger after an audit that left no fault; return how many were counted as lost (below zero: found
     again)."""
-    each: dict[str, Column] = {"sign": [1] * len(ENTERED) + [-1] * len(ENDED), "name": [*ENTERED, *ENDED]}
-    missing: int = await client.run(_BALANCE, NUMBER, each)
+    rows = [*((1, name) for name in ENTERED), *((-1, name) for name in ENDED)]
+    missing: int = await client.run(_BALANCE.bind(client.keys, rows), NUMBER)
     return missing
 
 
 def _look(client: RedisClient, suspects: Sequence[_Suspect], repairs: bool) -> Awaitable[list[tuple[int, str, str]]]:
-    each: dict[str, Column] = {
-        "what": [suspect.what for suspect in suspects],
-        "subject": [suspect.subject for suspect in suspects],
-        "due_ms": [suspect.due_ms for suspect in suspects],
-        "type": [suspect.type for suspect in suspects],
-    }
-    return client.run(_AUDIT, _faults_found, each, group=GROUP, repair=int(repairs))
+    return client.run(_AUDIT.bind(client.keys, suspects, group=GROUP, repair=int(repairs)), _faults_found)
 
 
 def _faults_found(answer: Any) -> list[tuple[int, str, str]]:
@@ -312,7 +307,8 @@ class _Walk:
         """Read records without their data: of the named tasks, up to `room` bytes in all, and of the next ones of a
         scan."""
         next_cursor, heads = await self._client.run(
-            _HEADS, _heads_read, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys
+            _HEADS.bind(self._client.keys, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys),
+            _heads_read,
         )
         self._records.note(len(heads), sum(head.size_bytes for head in heads))
         return next_cursor, heads

@@ -11,11 +11,11 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, redis_ms, sized
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, each_of, numbers, of, redis_ms, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
-from redis_scheduler.store.new_task import NewTask, columns_of
-from redis_scheduler.store.script import Column, Script
+from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
+from redis_scheduler.store.script import Script
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -57,10 +57,20 @@ class RetryAnswer(IntEnum):
     TOO_MANY = 2
 
 
-_RETRIED = {answer.value: answer for answer in RetryAnswer}
+_RETRIED_ROW = {
+    "id": "row.claim.id",
+    "key": "row.claim.key",
+    "attempts": "row.claim.attempts",
+    "failure": "row.last_failure",
+}
+_DEFERRED_ROW = _RETRIED_ROW | {"newly_failed": "int(row.counts)"}
+_BURIED_ROW = _DEFERRED_ROW | {"type_number": "row.claim.record.type"}
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
-SETTLE, RETRY, DEFER, BURY, RELEASE = map(Script, ("settle", "retry", "defer", "bury", "release"))
+SETTLE = Script("settle", {"type_number": "row.record.type"}, then=AS_FOLLOW_UP)
+RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
+BURY = Script("bury", _BURIED_ROW, then=AS_FOLLOW_UP)
+RELEASE = Script("release")
 RECLAIM, REWIND, RETIRE = map(Script, ("reclaim", "rewind", "retire"))
 
 
@@ -89,14 +99,16 @@ class Claims:
         """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
         read as many of its oldest entries as were moved, but at most `most_claims`, and about `promoted_bytes`."""
         return await self.client.run(
-            PROMOTE,
+            PROMOTE.bind(
+                self.client.keys,
+                limit=self._timing.batch_limit if limit is None else limit,
+                most_claims=most_claims,
+                group=GROUP,
+                consumer=self.name,
+                idle_ms=self._timing.lease_idle_ms,
+                room=self._timing.promoted_bytes,
+            ),
             _promotion,
-            limit=self._timing.batch_limit if limit is None else limit,
-            most_claims=most_claims,
-            group=GROUP,
-            consumer=self.name,
-            idle_ms=self._timing.lease_idle_ms,
-            room=self._timing.promoted_bytes,
         )
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
@@ -110,12 +122,14 @@ class Claims:
             return [], 0
         ids = [entry.id for entry in entries]
         loaded, lost, looked_at = await self.client.run(
-            LOAD,
+            LOAD.bind(
+                self.client.keys,
+                room=self._timing.load_bytes,
+                ids=ids,
+                task_keys=[entry.key for entry in entries],
+                **self._lease(_in_order(ids)),
+            ),
             lambda answer: _loaded(entries, answer),
-            room=self._timing.load_bytes,
-            ids=ids,
-            task_keys=[entry.key for entry in entries],
-            **self._lease(_in_order(ids)),
         )
         if lost and self.on_records_missing is not None:
             self.on_records_missing(lost)
@@ -138,7 +152,7 @@ class Claims:
         by_id = _in_order(ids)
         for start in range(0, len(ids), self._timing.batch_limit):
             part = by_id[start : start + self._timing.batch_limit]
-            answer = await self.client.run(RENEW, TEXTS, ids=part, **self._lease(part))
+            answer = await self.client.run(RENEW.bind(self.client.keys, ids=part, **self._lease(part)), TEXTS)
             held.update(entry_id.decode() for entry_id in answer)
         return held
 
@@ -149,63 +163,61 @@ class Claims:
         `follow_ups`, by index of a claim, are tasks that start in the same moment if the claim took effect. Their
         records are part of the call: give about `load_bytes` of them at most, so that Redis takes a millisecond or two.
         """
-        each = _of(claims) | {"type": [claim.record.type for claim in claims]}
         return await self.client.run(
-            SETTLE, booleans(len(claims)), each, _following(follow_ups), group=GROUP, then_count=len(follow_ups)
+            SETTLE.bind(self.client.keys, claims, follow_ups.items(), group=GROUP, then_count=len(follow_ups)),
+            booleans(len(claims)),
         )
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[RetryAnswer]:
         """Record failed attempts and park their entries until the retry; delays are at most the window."""
-        each = _of_unsettled(failed) | {"delay_ms": [item.delay_ms for item in failed]}
         return await self.client.run(
-            RETRY,
-            lambda answer: [_RETRIED[number] for number in numbers(len(failed))(answer)],
-            each,
-            group=GROUP,
-            consumer=self.name,
-            waiting=WAITING,
-            window_ms=self._timing.window_ms,
-            most=self._timing.waiting_most,
-            interval_ms=self._timing.sweep_waiting_interval_ms,
-            clock_set_least_ms=self._timing.clock_set_least_ms,
+            RETRY.bind(
+                self.client.keys,
+                failed,
+                group=GROUP,
+                consumer=self.name,
+                waiting=WAITING,
+                window_ms=self._timing.window_ms,
+                most=self._timing.waiting_most,
+                interval_ms=self._timing.sweep_waiting_interval_ms,
+                clock_set_least_ms=self._timing.clock_set_least_ms,
+            ),
+            lambda answer: each_of(RetryAnswer, answer, len(failed)),
         )
 
     async def defer(self, failed: Sequence[Unsettled]) -> list[bool]:
         """Record failed attempts and send the tasks back to `due` for their delay; return whether it took effect."""
-        each = _of_unsettled(failed) | {
-            "delay_ms": [item.delay_ms for item in failed],
-            "newly_failed": [int(item.counts) for item in failed],
-        }
-        return await self.client.run(DEFER, booleans(len(failed)), each, group=GROUP, consumer=self.name)
+        return await self.client.run(
+            DEFER.bind(self.client.keys, failed, group=GROUP, consumer=self.name), booleans(len(failed))
+        )
 
     async def bury(self, failed: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
         """Move tasks to the dead letters; return for each whether it took effect, false also after a lost answer as for
         `settle`. `follow_ups`: as there."""
-        each = _of_unsettled(failed) | {
-            "newly_failed": [int(item.counts) for item in failed],
-            "type": [item.claim.record.type for item in failed],
-        }
         return await self.client.run(
-            BURY,
+            BURY.bind(
+                self.client.keys,
+                failed,
+                follow_ups.items(),
+                group=GROUP,
+                consumer=self.name,
+                then_count=len(follow_ups),
+            ),
             booleans(len(failed)),
-            each,
-            _following(follow_ups),
-            group=GROUP,
-            consumer=self.name,
-            then_count=len(follow_ups),
         )
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:
         """Give claims back for any worker to take at once; return for each whether it took effect."""
-        each = _of(claims) | {"attempts": [claim.attempts for claim in claims]}
         return await self.client.run(
-            RELEASE,
+            RELEASE.bind(
+                self.client.keys,
+                claims,
+                group=GROUP,
+                consumer=self.name,
+                waiting=WAITING,
+                window_ms=self._timing.window_ms,
+            ),
             booleans(len(claims)),
-            each,
-            group=GROUP,
-            consumer=self.name,
-            waiting=WAITING,
-            window_ms=self._timing.window_ms,
         )
 
     async def reclaim(self, limit: int, retry_delay_ms: int | None = None) -> Sweep:
@@ -219,22 +231,24 @@ class Claims:
         asked_ms = _monotonic_ms()
         void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
         sweep, now_ms = await self.client.run(
-            RECLAIM,
+            RECLAIM.bind(
+                self.client.keys,
+                group=GROUP,
+                consumer=self.name,
+                waiting=WAITING,
+                window_ms=window_ms,
+                limit=min(limit, self._timing.batch_limit // 2),
+                lease_idle_ms=self._timing.lease_idle_ms,
+                void_after_ms=void_after_ms,
+                waiting_interval_ms=self._timing.sweep_waiting_interval_ms,
+                idle_interval_ms=self._timing.sweep_idle_interval_ms,
+                step_interval_ms=self._timing.sweep_step_interval_ms,
+                hold_ms=self._timing.sweep_hold_ms,
+                last_tries=self._timing.lost_workers_most,
+                clock_set_least_ms=self._timing.clock_set_least_ms,
+                longest_ms=window_ms if retry_delay_ms is None else min(retry_delay_ms, window_ms),
+            ),
             functools.partial(_sweep, self._timing.sweep_hold_ms),
-            group=GROUP,
-            consumer=self.name,
-            waiting=WAITING,
-            window_ms=window_ms,
-            limit=min(limit, self._timing.batch_limit // 2),
-            lease_idle_ms=self._timing.lease_idle_ms,
-            void_after_ms=void_after_ms,
-            waiting_interval_ms=self._timing.sweep_waiting_interval_ms,
-            idle_interval_ms=self._timing.sweep_idle_interval_ms,
-            step_interval_ms=self._timing.sweep_step_interval_ms,
-            hold_ms=self._timing.sweep_hold_ms,
-            last_tries=self._timing.lost_workers_most,
-            clock_set_least_ms=self._timing.clock_set_least_ms,
-            longest_ms=window_ms if retry_delay_ms is None else min(retry_delay_ms, window_ms),
         )
         sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
         return sweep
@@ -257,15 +271,17 @@ class Claims:
         alone.
         """
         set_back_ms, count, _ = await self.client.run(
-            REWIND,
+            REWIND.bind(
+                self.client.keys,
+                group=GROUP,
+                waiting=WAITING,
+                lease_idle_ms=self._timing.lease_idle_ms,
+                delay_ms=retry_delay_ms,
+                spread_ms=self._timing.window_ms,
+                limit=self._timing.batch_limit,
+                room=self._timing.load_bytes,
+            ),
             of(tuple[int, int, int]),
-            group=GROUP,
-            waiting=WAITING,
-            lease_idle_ms=self._timing.lease_idle_ms,
-            delay_ms=retry_delay_ms,
-            spread_ms=self._timing.window_ms,
-            limit=self._timing.batch_limit,
-            room=self._timing.load_bytes,
         )
         return set_back_ms, count
 
@@ -280,7 +296,9 @@ class Claims:
             part = unknown[start : start + self._timing.batch_limit]
             # One command a time: on a link that loses replies again and again, one of many is always lost.
             part_ids = [entry_id for entry_id, _ in part]
-            task_keys = await self.client.run(ENTRY, sized(list[bytes | None], len(part)), ids=part_ids)
+            task_keys = await self.client.run(
+                ENTRY.bind(self.client.keys, ids=part_ids), sized(list[bytes | None], len(part))
+            )
             for (entry_id, tries), key in zip(part, task_keys, strict=True):
                 if key is not None:
                     entries.append(Entry(entry_id.decode(), text_of(key), tries))
@@ -288,28 +306,10 @@ class Claims:
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""
-        count: int = await self.client.run(RETIRE, NUMBER, group=GROUP, waiting=WAITING, idle_ms=idle_ms, only=only)
+        count: int = await self.client.run(
+            RETIRE.bind(self.client.keys, group=GROUP, waiting=WAITING, idle_ms=idle_ms, only=only), NUMBER
+        )
         return count
-
-
-def _of(claims: Sequence[Claim]) -> dict[str, Column]:
-    """Return the columns by which a script finds the tasks of claims."""
-    return {"id": [claim.id for claim in claims], "key": [claim.key for claim in claims]}
-
-
-def _following(follow_ups: Mapping[int, NewTask]) -> dict[str, Column]:
-    if not follow_ups:
-        return {}
-    return {"item": [index + 1 for index in follow_ups]} | columns_of(follow_ups.values())
-
-
-def _of_unsettled(failed: Sequence[Unsettled]) -> dict[str, Column]:
-    return {
-        "id": [item.claim.id for item in failed],
-        "key": [item.claim.key for item in failed],
-        "attempts": [item.claim.attempts for item in failed],
-        "failure": [item.last_failure for item in failed],
-    }
 
 
 def _monotonic_ms() -> float:

@@ -6,8 +6,7 @@ that loses its connection is sent once more. writes.py, claims.py, views.py, blo
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 import redis.asyncio
@@ -21,7 +20,7 @@ from redis_scheduler.store.connection import connect, drop_idle
 from redis_scheduler.store.keys import GROUP, Keys
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.refusal import is_elsewhere, is_lost, is_no_group, name_command, refused_calls, translated
-from redis_scheduler.store.script import Argument, Column, Script
+from redis_scheduler.store.script import Argument, Call, Script
 
 logger = Events(__name__)
 
@@ -98,28 +97,13 @@ class RedisClient:
 
         return await self.resending(send)
 
-    def run(
-        self,
-        script: Script,
-        read: Callable[[Any], T],
-        each: Mapping[str, Column] = MappingProxyType({}),
-        then: Mapping[str, Column] = MappingProxyType({}),
-        **named: Argument | Column,
-    ) -> Awaitable[T]:
-        """Run a script with the values that its header names; `each` and `then` have a column for each name of a row
-        (see script.py)."""
-        return self.script(script, *script.bind(self.keys, each, named, then), read)
-
-    async def script(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
-    ) -> T:
+    async def run(self, call: Call, read: Callable[[Any], T]) -> T:
         """Run a script by its digest, or by its text if the server has lost it. Return what `read` makes of its
         answer."""
-        return await self.resending(lambda: self._evaluate(script, keys, arguments, read))
+        return await self.resending(lambda: self._evaluate(call, read))
 
-    async def _evaluate(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], read: Callable[[Any], T]
-    ) -> T:
+    async def _evaluate(self, call: Call, read: Callable[[Any], T]) -> T:
+        script, keys, arguments = call
         try:
             try:
                 answer = await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -191,7 +175,7 @@ class RedisClient:
         # Redis may know the script already, and would not need EVAL for it; but it will for the next one.
         one = await self._execute("EVAL", "return 1", 0)
         of_nobody = {"writer": self.keys.writer("", "check"), "type_index": self.keys.type_index("")}
-        answer = await self._evaluate(_CHECK, *_CHECK.bind(self.keys, {}, {**of_nobody, "group": GROUP}), as_it_is)
+        answer = await self._evaluate(_CHECK.bind(self.keys, **of_nobody, group=GROUP), as_it_is)
         is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
         if one != 1 or not is_table:
             raise InvalidResponse("not what a script returns")

@@ -54,7 +54,7 @@ class Deployment:
     async def join(self, client: RedisClient) -> None:
         """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises
         StoreUnavailable."""
-        kept = await client.run(_JOIN, _read_id, offered=self.id or secrets.token_hex(16))
+        kept = await client.run(_JOIN.bind(client.keys, offered=self.id or secrets.token_hex(16)), _read_id)
         if kept != self.id:
             self.id = kept
             self._on_change(kept)

@@ -1,9 +1,6 @@
 """A task that is to be scheduled: by the API, or as the follow-up of a task that ends."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
-
-from redis_scheduler.store.script import Column
 
 
 @dataclass(slots=True)
@@ -16,11 +13,14 @@ class NewTask:
     type: str | None
 
 
-def columns_of(tasks: Collection[NewTask]) -> dict[str, Column]:
-    """Return the columns by which a script schedules tasks."""
-    return {
-        "key": [task.key for task in tasks],
-        "delay_ms": [task.ttl_ms for task in tasks],
-        "tail": [task.tail for task in tasks],
-        "type": [task.type for task in tasks],
-    }
+AS_ROW = {"delay_ms": "row.ttl_ms"}
+"""Where a script finds the columns of a task to schedule."""
+
+AS_FOLLOW_UP = {
+    "item": "row[0] + 1",
+    "key": "row[1].key",
+    "delay_ms": "row[1].ttl_ms",
+    "tail": "row[1].tail",
+    "type_number": "row[1].type",
+}
+"""Where a script finds the columns of a follow-up: a pair of the index of the claim that it follows, and a task."""

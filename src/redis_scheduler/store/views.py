@@ -112,12 +112,8 @@ class Views:
     async def _read(self, task_keys: Sequence[str], record_bytes: int) -> list[Stored | int | None]:
         """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
         return await self.client.run(
-            _READ,
+            _READ.bind(self.client.keys, group=GROUP, room=READ_BYTES, most=record_bytes, task_keys=task_keys),
             lambda answer: _tasks(task_keys, record_bytes, self._window_ms, answer),
-            group=GROUP,
-            room=READ_BYTES,
-            most=record_bytes,
-            task_keys=task_keys,
         )
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
@@ -173,14 +169,14 @@ class Views:
         member: str | bytes
         _, score, member = position if len(position) == 3 else (place, "", "")
         while answer := await self.client.run(
-            _PAGE, _pairs, index=index, score=score, member=member, limit=CHUNK_LIMIT
+            _PAGE.bind(self.client.keys, index=index, score=score, member=member, limit=CHUNK_LIMIT), _pairs
         ):
             yield _positions(place, ((at, key) for key, at in answer))
             member, score = answer[-1]
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
-        answer = await self.client.run(_LEDGER, _counts, group=GROUP, waiting=WAITING)
+        answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
         due, length, pending, waiting, dead, counters = answer
         return Ledger(
             due=due,

@@ -4,18 +4,17 @@ Each writer numbers its batches of a verb, so that a resend is not applied twice
 time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
-from redis_scheduler.store.new_task import NewTask, columns_of
-from redis_scheduler.store.script import Column, Script
+from redis_scheduler.store.new_task import AS_ROW, NewTask
+from redis_scheduler.store.script import Call, Script
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
@@ -60,9 +59,11 @@ class ReplayAnswer(Enum):
     NOT_FOUND = "N"
 
 
-NO_ROWS: Mapping[str, Column] = MappingProxyType({})
-
-SCHEDULE, CANCEL, UPDATE, REPLAY, PURGE = map(Script, ("schedule", "cancel", "update", "replay", "purge"))
+SCHEDULE = Script("schedule", AS_ROW)
+CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]"})
+UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
+REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
+PURGE = Script("purge")
 
 
 class Writes:
@@ -79,69 +80,51 @@ class Writes:
         """The writer's id: new for every process, so that it is never taken for one before."""
         self._batch_numbers: dict[str, int] = {}
 
-    async def _write(
-        self,
-        script: Script,
-        read: Callable[[bytes], T],
-        each: Mapping[str, Column] = NO_ROWS,
-        **named: Any,
-    ) -> T:
+    def _numbered(self, script: Script) -> dict[str, Any]:
+        """Return the arguments by which a script knows a resend: whose batch of this verb it is, and which."""
         verb = script.name
         number = self._batch_numbers[verb] = self._batch_numbers.get(verb, 0) + 1
-        answer = await self.client.run(
-            script,
-            lambda answer: None if answer == b"stale" else read(answer),
-            each,
-            writer=self.client.keys.writer(self.name, verb),
-            batch=number,
-            expiry_s=self._timing.writer_expiry_s,
-            **named,
-        )
+        keys, timing = self.client.keys, self._timing
+        return {"writer": keys.writer(self.name, verb), "batch": number, "expiry_s": timing.writer_expiry_s}
+
+    async def _write(self, call: Call, read: Callable[[bytes], T]) -> T:
+        answer = await self.client.run(call, lambda answer: None if answer == b"stale" else read(answer))
         if answer is None:
             raise StoreUnavailable("This batch came to Redis after a later one, and was not applied")
         return answer
 
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
         """Schedule new tasks; return when each is due, in Redis' ms."""
-        now_ms = await self._write(SCHEDULE, time_ms, columns_of(tasks))
+        now_ms = await self._write(SCHEDULE.bind(self.client.keys, tasks, **self._numbered(SCHEDULE)), time_ms)
         return [now_ms + task.ttl_ms for task in tasks]
 
     async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> list[CancelAnswer]:
         """Take tasks (key, type) out; return what was found of each."""
-        each: dict[str, Column] = {"key": [key for key, _ in tasks], "type": [type_name for _, type_name in tasks]}
         return await self._write(
-            CANCEL, lambda answer: each_of(CancelAnswer, answer, len(tasks)), each, group=GROUP, waiting=WAITING
+            CANCEL.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **self._numbered(CANCEL)),
+            lambda answer: each_of(CancelAnswer, answer, len(tasks)),
         )
 
     async def update(self, changes: Sequence[Change]) -> tuple[int, list[UpdateAnswer]]:
         """Replace records; return Redis' ms, and what was done with each."""
-        each: dict[str, Column] = {
-            "key": [change.key for change in changes],
-            "expected": [change.expected for change in changes],
-            "tail": [change.tail for change in changes],
-            "delay_ms": ["" if change.ttl_ms is None else change.ttl_ms for change in changes],
-            "due_ms": [change.due_ms for change in changes],
-            "type": [change.type for change in changes],
-        }
         return await self._write(
-            UPDATE,
+            UPDATE.bind(
+                self.client.keys,
+                changes,
+                group=GROUP,
+                waiting=WAITING,
+                window_ms=self._timing.window_ms,
+                **self._numbered(UPDATE),
+            ),
             lambda answer: _time_and_each(UpdateAnswer, answer, len(changes)),
-            each,
-            group=GROUP,
-            waiting=WAITING,
-            window_ms=self._timing.window_ms,
         )
 
     async def replay(self, changes: Sequence[Change]) -> tuple[int, list[ReplayAnswer]]:
         """Bring dead letters back with a new delay; return Redis' ms, and what was done with each."""
-        each: dict[str, Column] = {
-            "key": [change.key for change in changes],
-            "expected": [change.expected for change in changes],
-            "tail": [change.tail for change in changes],
-            "delay_ms": [change.ttl_ms or 0 for change in changes],
-            "type": [change.type for change in changes],
-        }
-        return await self._write(REPLAY, lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)), each)
+        return await self._write(
+            REPLAY.bind(self.client.keys, changes, **self._numbered(REPLAY)),
+            lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)),
+        )
 
     async def purge(self) -> int:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
@@ -151,7 +134,9 @@ class Writes:
                 "SRANDMEMBER", self.client.keys.types, self._timing.batch_limit, read=TEXTS
             )
             names = [text_of(name) for name in sample]
-            count, types_left = await self._write(PURGE, _two_numbers, group=GROUP, types=names)
+            count, types_left = await self._write(
+                PURGE.bind(self.client.keys, group=GROUP, types=names, **self._numbered(PURGE)), _two_numbers
+            )
             deleted += count
             if not types_left:
                 return deleted
