@@ -97,6 +97,12 @@ def test_a_call_gives_each_name_once(name: str) -> None:
                 script.bind(KEYS, *less, **given)
 
 
+@pytest.mark.parametrize("path", [*(f"{name}.lua" for name in NAMES), "include/follow_ups.lua"])
+def test_numbers_of_types_and_flags_are_texts_in_all_scripts(path: str) -> None:
+    text = (LUA / path).read_text()
+    assert not re.search(r"\b(type_number|newly_failed)(#| *[=~<>]=? *[0-9])", text)
+
+
 def test_a_column_that_the_header_does_not_have_is_refused() -> None:
     for kinds in ({"each": {"other": "1"}}, {"then": {"id": "1"}}, {"each": {"type": "row.kind"}}):
         with pytest.raises(ValueError, match="settle: expected columns"):

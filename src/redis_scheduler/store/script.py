@@ -4,14 +4,14 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for the va
 
     -- KEYS   writer tasks due type_index...
     -- ARGV   batch# expiry_s types...
-    -- each   key delay_ms (from now on) type_number#
+    -- each   key delay_ms (from now on) type_number
     -- then   item# key
 
-Parentheses explain. `#` makes a number. A name of Keys is that key; the caller gives any other key. `types...` and
-`type_index...` are the types of the call and their indexes, which a row names by `type_number` (0: the default). Any
-other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of these names, with `first`, where
-rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the row that begins `at`, or of the
-columns it names.
+Parentheses explain. `#` makes a number, as a comparison needs; arithmetic and commands take a text. A name of Keys is
+that key; the caller gives any other key. `types...` and `type_index...` are the types of the call and their indexes,
+which a row names by `type_number` ('0': the default). Any other `...` is a list up to the end of ARGV. The line `---
+names` becomes the locals of these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row`
+becomes the locals of the row that begins `at`, or of the columns it names.
 
 `then` are `then_count` rows of another kind behind those of `each`: `last` is where the first kind ends, `then_width`
 the width of the second, and `--- then` becomes its locals. A type stands last in them.

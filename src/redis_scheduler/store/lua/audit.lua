@@ -3,7 +3,7 @@
 -- `balance`.
 -- KEYS   tasks due queue entries failures dead types bell counters type_index...
 -- ARGV   group repair ('1' to repair) types...
--- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number# (what it is, task: a key
+-- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
 --        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
 --        type's index; foreign: one whose record is of another type; type: a name of `types`; entry: an id of the
 --        queue; pending: an id of the pending list; counter: a name in `counters`)
@@ -221,7 +221,7 @@ for at = first, #ARGV, width do
   --- row
   local index, name = type_of(type_number)
   -- A foreign key serves no list by type, and no task may be put into it.
-  if type_number == 0 or what ~= 'type' and is_foreign(index) then
+  if type_number == '0' or what ~= 'type' and is_foreign(index) then
     index = nil
   end
   number = number + 1

@@ -1,10 +1,10 @@
 -- bury: give a task up; its record and last failure stay among the dead letters.
 -- KEYS   queue entries failures counters dead types tasks due bell type_index...
 -- ARGV   group consumer then_count# types...
--- each   id (of the entry) key attempts# (seen at the claim) newly_failed# (1 if an attempt failed just now; 0: none
---        was made) failure (JSON) type_number#
+-- each   id (of the entry) key attempts# (seen at the claim) newly_failed (1 if an attempt failed just now; 0: none
+--        was made) failure (JSON) type_number
 -- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time)
---        type_number#
+--        type_number
 -- Returns per task 1 buried, 0 fenced. What follows it is scheduled if it was buried, and only then.
 -- Bounds 200 tasks a call, some ten commands each, and as many follow-ups: their records come with the call.
 -- Twice  the entry is gone: 0.
@@ -31,7 +31,7 @@ for at = first, last, width do
     redis.call('XDEL', queue, id)
     redis.call('HDEL', entries, key)
     redis.call('HSET', failures, key, (attempts + newly_failed) .. ' ' .. failure)
-    if type_number > 0 then
+    if type_number ~= '0' then
       local index, name = type_of(type_number)
       remove_from_type(types, index, name, key)
     end

@@ -1,7 +1,7 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
 -- KEYS   writer tasks due queue entries failures dead counters types type_index...
 -- ARGV   batch# expiry_s group waiting types...
--- each   key type_number#
+-- each   key type_number
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -37,7 +37,7 @@ for at = first, #ARGV, width do
     end
     redis.call('HDEL', tasks, key)
     remove_from_hash(failures, key)
-    if type_number > 0 then
+    if type_number ~= '0' then
       local index, name = type_of(type_number)
       remove_from_type(types, index, name, key)
     end

@@ -1,7 +1,7 @@
 -- replay: bring dead letters back to life with a new delay; their attempts start afresh.
 -- KEYS   writer tasks due failures dead counters types bell type_index...
 -- ARGV   batch# expiry_s types...
--- each   key expected (the record as it was) tail (the record less its due time) delay_ms type_number#
+-- each   key expected (the record as it was) tail (the record less its due time) delay_ms type_number
 -- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -32,7 +32,7 @@ for at = first, #ARGV, width do
     remove_from_hash(failures, key)
     redis.call('ZADD', due, due_ms, key)
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
-    if type_number > 0 then
+    if type_number ~= '0' then
       local index, name = type_of(type_number)
       add_to_type(types, index, name, key, due_ms)
     end

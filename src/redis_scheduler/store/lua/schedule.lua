@@ -1,7 +1,7 @@
 -- schedule: store new tasks, at most a few hundred a call.
 -- KEYS   writer tasks due queue entries counters types bell type_index...
 -- ARGV   batch# expiry_s types...
--- each   key delay_ms tail (the record less its due time) type_number#
+-- each   key delay_ms tail (the record less its due time) type_number
 -- Returns '<now ms>': a task is due at now + delay. A delay of 0 goes straight to the queue.
 -- Bounds 200 tasks a call, some four commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
@@ -29,7 +29,7 @@ for at = first, #ARGV, width do
     queued[#queued + 1] = key
     queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', key)
   end
-  if type_number > 0 then
+  if type_number ~= '0' then
     typed[#typed + 1] = {type_number, key, due_ms}
   end
 end

@@ -4,7 +4,7 @@
 -- ARGV   group then_count# types...
 -- each   id (of the entry) key type_number
 -- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time)
---        type_number#
+--        type_number
 -- Returns per task 1 settled, 0 fenced: cancelled, updated, deferred or settled before. What follows it is scheduled
 --        if it was settled, and only then.
 -- Bounds 200 tasks a call, some four commands each, and as many follow-ups: their records come with the call.

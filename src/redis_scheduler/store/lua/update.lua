@@ -5,7 +5,7 @@
 -- KEYS   writer tasks due queue entries failures dead types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time)
---        due_ms (the one that is kept) type_number#
+--        due_ms (the one that is kept) type_number
 -- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not
 --        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
@@ -57,7 +57,7 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
     end
     remove_from_hash(failures, key)
     wait_in_due(key, due_ms)
-    if type_number > 0 then
+    if type_number ~= '0' then
       local index, name = type_of(type_number)
       add_to_type(types, index, name, key, due_ms)
     end

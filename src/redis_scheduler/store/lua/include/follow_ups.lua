@@ -12,7 +12,7 @@ for at = last + 1, #ARGV, then_width do
     local due_ms = now + delay_ms
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
     redis.call('ZADD', due, due_ms, key)
-    if type_number > 0 then
+    if type_number ~= '0' then
       local index, name = type_of(type_number)
       add_to_type(types, index, name, key, due_ms)
     end
