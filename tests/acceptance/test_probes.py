@@ -123,7 +123,7 @@ async def test_a_process_that_stops_is_not_ready(client: RedisClient) -> None:
     stop, hurry, stopping = asyncio.Event(), asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    app = create_app(client, "writer", "token", 1_000, Deployment(), stopping.is_set)
+    app = create_app([client], "writer", "token", 1_000, [Deployment()], stopping.is_set)
     running = server.create_server(app, grace_s=1)
     async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as session:
         tasks.create_task(running.run_until(stop, hurry, listener))

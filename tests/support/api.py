@@ -16,7 +16,7 @@ async def api_here(client: RedisClient, max_body: int = 1_048_576, timing: Timin
     """Serve the API until the end of the block; its port. Requests that are under way then are cut off."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    application = app.create_app(client, "writer", TOKEN, max_body, Deployment(), timing=timing)
+    application = app.create_app([client], "writer", TOKEN, max_body, [Deployment()], timing=timing)
     running = server.create_server(application, grace_s=1)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))

@@ -1,6 +1,6 @@
 """The application: the handlers at their paths, behind the gate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.routing import Route as PathRoute
@@ -18,17 +18,20 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 def create_app(
-    client: RedisClient,
+    clients: Sequence[RedisClient],
     name: str,
     token: str,
     max_body: int,
-    deployment: Deployment,
+    deployments: Sequence[Deployment],
     is_stopping: Callable[[], bool] = lambda: False,
     timing: Timing = DEFAULT,
 ) -> ASGIApp:
-    """Return the application. `name` is this process's id as a writer, new at every start."""
-    api = Api([client], name, max_body, timing)
-    probes = Probes(client, deployment, is_stopping)
+    """Return the application.
+
+    `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start.
+    """
+    api = Api(clients, name, max_body, timing)
+    probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     for of_tasks in TASK_ROUTES:
         at.setdefault(of_tasks.path, {})[of_tasks] = of_tasks.handler_of(api)

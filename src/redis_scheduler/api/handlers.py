@@ -32,6 +32,7 @@ from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
@@ -75,7 +76,7 @@ class Api:
 
     @property
     def _only(self) -> ShardCalls:
-        """The one shard that there is: the answers of several would have to be put together."""
+        """The one shard that there is: pages of several would have to be put together."""
         [only] = self._shards
         return only
 
@@ -199,7 +200,9 @@ class Api:
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
         async with self._one_purge.held():
             try:
-                count = await self._only.writes.purge()
+                count = 0
+                for shard in self._shards:
+                    count += await shard.writes.purge()
             except StoreUnavailable:
                 # It may have been applied: the log must tell why tasks are missing.
                 logger.warning("purge-unanswered", **fields)
@@ -209,7 +212,7 @@ class Api:
 
     async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /stats: the ledger and the machine."""
-        return answer(Statistics(statistics(await self._only.views.ledger())))
+        return answer(Statistics(statistics(total([await shard.views.ledger() for shard in self._shards]))))
 
 
 def _found(stored: Stored | None) -> Stored:

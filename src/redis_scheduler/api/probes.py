@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,12 +20,12 @@ READY_WITHIN_S = 1.5
 class Probes:
     """The handlers of the routes that are open to all, and the gate's question.
 
-    However often they ask, Redis is asked as seldom as `refresh` does.
+    However often they ask, Redis is asked as seldom as `refresh` does. `joined`: what is known of the deployment in
+    each shard, and a client of it.
     """
 
-    def __init__(self, client: RedisClient, deployment: Deployment, is_stopping: Callable[[], bool]) -> None:
-        self._client = client
-        self._deployment = deployment
+    def __init__(self, joined: Sequence[tuple[Deployment, RedisClient]], is_stopping: Callable[[], bool]) -> None:
+        self._joined = joined
         self._is_stopping = is_stopping
 
     async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
@@ -37,12 +37,12 @@ class Probes:
         return answer(Said("ok"))
 
     async def readiness(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /readyz: whether Redis answers and the process is not stopping. It is open to all, so it does not tell
-        why."""
+        """GET /readyz: whether each Redis answers and the process is not stopping. It is open to all, so it does not
+        tell why."""
         try:
             if not self._is_stopping():
                 async with asyncio.timeout(READY_WITHIN_S):
-                    await self._deployment.refresh(self._client)
+                    await self._refresh()
                 return answer(Said("ok"))
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
@@ -54,12 +54,15 @@ class Probes:
         if self._names_own(instances):
             return True
         # Redis may have been flushed since: then the first process that joined has made a new id.
-        await self._deployment.refresh(self._client)
+        await self._refresh()
         return self._names_own(instances)
 
+    async def _refresh(self) -> None:
+        for deployment, client in self._joined:
+            await deployment.refresh(client)
+
     def _names_own(self, instances: list[bytes]) -> bool:
-        own = self._deployment.id.encode()
+        own = [deployment.id.encode() for deployment, _ in self._joined if deployment.id]
         # A proxy may put several headers into one.
-        return own != b"" and any(
-            hmac.compare_digest(part.strip(), own) for given in instances for part in given.split(b",")
-        )
+        named = [part.strip() for given in instances for part in given.split(b",")]
+        return any(hmac.compare_digest(part, one) for part in named for one in own)

@@ -105,11 +105,11 @@ class Service:
         process, settings = self._process, self._process.settings
         async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
             app = create_app(
-                client,
+                [client],
                 self._name,
                 process.token,
                 settings.max_body,
-                process.deployment,
+                [process.deployment],
                 process.stop.is_set,
                 self._timing,
             )

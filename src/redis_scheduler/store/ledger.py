@@ -1,5 +1,6 @@
 """The ledger: every task that ever was, at one moment: where it stands now, or how it ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ENTERED = ("scheduled", "replayed")
@@ -39,3 +40,18 @@ class Ledger:
     def is_balanced(self) -> bool:
         """Whether every task is accounted for."""
         return self.missing == 0
+
+
+def total(ledgers: Sequence[Ledger]) -> Ledger:
+    """Return the sum of the ledgers of several shards. Each balances at a moment of its own, so the sum does."""
+    keys = [ledger.redis_keys for ledger in ledgers]
+    names = {name: None for ledger in ledgers for name in ledger.counters}
+    return Ledger(
+        due=sum(ledger.due for ledger in ledgers),
+        queued=sum(ledger.queued for ledger in ledgers),
+        in_delivery=sum(ledger.in_delivery for ledger in ledgers),
+        waiting=sum(ledger.waiting for ledger in ledgers),
+        dead=sum(ledger.dead for ledger in ledgers),
+        counters={name: sum(ledger.counters.get(name, 0) for ledger in ledgers) for name in names},
+        redis_keys=None if None in keys else sum(count for count in keys if count is not None),
+    )
