@@ -22,6 +22,13 @@ async def problems(raw: redis.asyncio.Redis) -> list[str]:
         await client.aclose()
 
 
+async def assert_whole(client: RedisClient) -> None:
+    """See that no task is lost, stands twice or is unaccounted for."""
+    assert [finding.text async for finding in audit(client)] == []
+    ledger = await Views(client).ledger()
+    assert ledger.is_balanced, ledger
+
+
 def plain(url: str) -> redis.asyncio.Redis:
     """The library's own client. It does not look up the library's version to tell it to Redis: that is 2 ms for each
     client."""
@@ -43,9 +50,7 @@ async def audited(url: str, empties: bool = False) -> AsyncIterator[redis.asynci
             await client.command("FLUSHALL")
             await client.command("CONFIG", "SET", "maxmemory", 0)
         yield raw
-        assert [finding.text async for finding in audit(client)] == []
-        ledger = await Views(client).ledger()
-        assert ledger.is_balanced, ledger
+        await assert_whole(client)
     finally:
         await client.aclose()
         await raw.aclose()
