@@ -12,7 +12,8 @@ import psutil
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api import bounds, pages, protocol
+from redis_scheduler.api import bounds, protocol
+from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES
@@ -33,8 +34,15 @@ SMALL = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-async def recorder() -> AsyncIterator[Recorder]:
-    async with recording(send_buffer=4_096) as running:
+def limits() -> Limits:
+    """Those of `recorder` and `api`, which looks every half second for clients that do not read. A test that needs
+    others is parametrised with them."""
+    return Limits(unread_timeout_s=3)
+
+
+@pytest.fixture
+async def recorder(limits: Limits) -> AsyncIterator[Recorder]:
+    async with recording(send_buffer=4_096, limits=limits) as running:
         yield running
 
 
@@ -116,12 +124,9 @@ async def test_all_that_waited_are_answered_in_their_order(recorder: Recorder, b
 @pytest.mark.parametrize(
     "request_", [b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /large HTTP/1.0\r\n\r\n", SMALL * 3_000]
 )
-async def test_a_connection_whose_answers_are_not_read_is_aborted(
-    recorder: Recorder, request_: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 0.6)
+async def test_a_connection_whose_answers_are_not_read_is_aborted(recorder: Recorder, request_: bytes) -> None:
     recorder.large = b"x" * 1_000_000
-    async with recording(send_buffer=4_096) as watched:
+    async with recording(send_buffer=4_096, limits=Limits(unread_timeout_s=0.6)) as watched:
         watched.large = recorder.large
         client = connect(watched.port)
         await push(client, request_)
@@ -130,10 +135,8 @@ async def test_a_connection_whose_answers_are_not_read_is_aborted(
         client.close()
 
 
-async def test_a_connection_whose_answers_are_read_slowly_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 2)
-    monkeypatch.setattr(bounds, "READ_BYTES", 10_000)
-    async with recording(send_buffer=4_096) as watched:
+async def test_a_connection_whose_answers_are_read_slowly_is_kept() -> None:
+    async with recording(send_buffer=4_096, limits=Limits(unread_timeout_s=2, read_bytes=10_000)) as watched:
         watched.large = b"x" * 500_000
         client = connect(watched.port)
         await push(client, b"GET /large HTTP/1.0\r\n\r\n")
@@ -155,10 +158,8 @@ async def test_a_head_of_very_many_fields_is_refused(recorder: Recorder) -> None
         writer.close()
 
 
-async def test_all_connections_together_hold_little_of_requests(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounds, "HELD_BYTES", 500_000)
+@pytest.mark.parametrize("limits", [Limits(held_bytes=500_000)], ids=["500 kB"])
+async def test_all_connections_together_hold_little_of_requests(recorder: Recorder) -> None:
     state = recorder.server.server_state
     assert isinstance(state, bounds.ConnectionState)
     usual_reader, usual = await asyncio.open_connection("127.0.0.1", recorder.port)
@@ -214,10 +215,8 @@ async def test_fields_that_are_coming_count_as_what_they_cost(recorder: Recorder
     writer.close()
 
 
-async def test_a_usual_head_is_taken_also_where_others_hold_all(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounds, "HELD_BYTES", 0)
+@pytest.mark.parametrize("limits", [Limits(held_bytes=0)], ids=["nothing"])
+async def test_a_usual_head_is_taken_also_where_others_hold_all(recorder: Recorder) -> None:
     for size, answer in ((1_000, b"HTTP/1.1 200 OK\r\n"), (20_000, b"")):
         reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
         writer.write(b"GET /one HTTP/1.1\r\nHost: x\r\nX: " + b"y" * size)
@@ -284,10 +283,9 @@ async def test_an_idle_connection_keeps_nothing_of_its_last_request(recorder: Re
 
 
 @pytest.fixture
-async def api(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """The port of an API that looks every half second for clients that do not read."""
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 3)
-    async with api_here(client) as port:
+async def api(client: RedisClient, limits: Limits) -> AsyncIterator[int]:
+    """The port of an API."""
+    async with api_here(client, limits=limits) as port:
         yield port
 
 
@@ -342,23 +340,35 @@ def ask_for_page(port: int, receive_buffer: int = 4_096) -> tuple[socket.socket,
     ), f"GET /schedules HTTP/1.1\r\nHost: x\r\nAuthorization: {TOKEN}\r\n\r\n".encode()
 
 
-async def test_slow_readers_keep_nobody_from_pages(
-    api: int, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Eight that read just enough kept everybody else from pages for an hour."""
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 60)
-    monkeypatch.setattr(pages, "READER_S", 1_000)
+MOST_PAGES = DEFAULT.pages_bytes // PAGE_BYTES + 1
+"""So many are on their way to slow readers at most."""
+
+
+async def slow_reader(port: int) -> tuple[socket.socket, bytes]:
+    """Return a client whose page is on its way, or is refused; and the beginning of the answer."""
+    client, request = ask_for_page(port)
+    await push(client, request)
+    return client, await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, len(b"HTTP/1.1 200")), 30)
+
+
+@pytest.mark.parametrize("limits", [Limits(unread_timeout_s=60, reader_s=1_000)], ids=["without end"])
+async def test_slow_readers_have_no_more_than_the_room_for_pages(api: int, store: Store) -> None:
     await fill(store, [900_000] * 9)
     slow: list[socket.socket] = []
     answer = b""
     while not answer.endswith(b" 503"):
-        assert len(slow) < pages.PAGES_BYTES // PAGE_BYTES + 2
-        client, request = ask_for_page(api)
+        assert len(slow) <= MOST_PAGES
+        client, answer = await slow_reader(api)
         slow.append(client)
-        await push(client, request)
-        # Each has its page on the way before the next one asks, until there is no room.
-        answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, len(b"HTTP/1.1 200")), 30)
-    monkeypatch.setattr(pages, "READER_S", 1.0)
+    for client in slow:
+        client.close()
+
+
+@pytest.mark.parametrize("limits", [Limits(unread_timeout_s=60, reader_s=1.0)], ids=["a second"])
+async def test_slow_readers_keep_nobody_from_pages(api: int, store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Eight that read just enough kept everybody else from pages for an hour."""
+    await fill(store, [900_000] * 9)
+    slow = [(await slow_reader(api))[0] for _ in range(MOST_PAGES)]
     for _ in range(5):
         status, body = await page(api)
         assert status == 200
@@ -369,10 +379,8 @@ async def test_slow_readers_keep_nobody_from_pages(
         client.close()
 
 
-async def test_a_slow_reader_has_its_time_where_nobody_waits_for_room(
-    api: int, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pages, "READER_S", 0.1)
+@pytest.mark.parametrize("limits", [Limits(unread_timeout_s=3, reader_s=0.1)], ids=["a tenth"])
+async def test_a_slow_reader_has_its_time_where_nobody_waits_for_room(api: int, store: Store) -> None:
     await fill(store, [900_000] * 3)
     client, request = ask_for_page(api, 100_000)
     await push(client, request)
@@ -402,7 +410,7 @@ async def test_all_pages_together_hold_little(tmp_path: Path, redis_url: str, st
             at.close()
         print("pages, MB:", (most - before) / 1e6)
         # 77 MB: what the parser and the encoder hold of a page that is read comes on top of its copies.
-        assert most - before < 1.4 * pages.PAGES_BYTES
+        assert most - before < 1.4 * DEFAULT.pages_bytes
 
 
 async def _has_page(port: int) -> bool:
@@ -524,14 +532,11 @@ async def test_large_tasks_that_are_asked_for_at_once_hold_little(
         for at in asked:
             at.close()
         print(f"large tasks, {method}, MB:", (most - before) / 1e6)
-        assert most - before < 1.6 * pages.PAGES_BYTES
+        assert most - before < 1.6 * DEFAULT.pages_bytes
 
 
-async def test_a_large_task_that_finds_no_room_is_503_and_a_small_one_is_shown(
-    api: int, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bounds, "UNREAD_TIMEOUT_S", 60)
-    monkeypatch.setattr(pages, "READER_S", 1_000)
+@pytest.mark.parametrize("limits", [Limits(unread_timeout_s=60, reader_s=1_000)], ids=["without end"])
+async def test_a_large_task_that_finds_no_room_is_503_and_a_small_one_is_shown(api: int, store: Store) -> None:
     large, small = await fill(store, [8_000_000, 10])
     slow = [connect(api) for _ in range(10)]
     for client in slow:

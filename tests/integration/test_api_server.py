@@ -9,7 +9,8 @@ import redis.asyncio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler.api import protocol, server
+from redis_scheduler.api import server
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.store.client import RedisClient
 from tests.support.api import api_here
 from tests.support.names import KEYS
@@ -19,10 +20,15 @@ BODY = b'{"webhook": "http://127.0.0.1:9/", "ttl": 60}'
 
 
 @pytest.fixture
-async def port(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+def limits() -> Limits:
+    """A test that needs others is parametrised with them."""
+    return Limits(body_timeout_s=0.5)
+
+
+@pytest.fixture
+async def port(client: RedisClient, limits: Limits) -> AsyncIterator[int]:
     """The port of an API whose clients have half a second for a body."""
-    monkeypatch.setattr(protocol, "BODY_TIMEOUT_S", 0.5)
-    async with api_here(client, max_body=1_000) as port:
+    async with api_here(client, max_body=1_000, limits=limits) as port:
         yield port
 
 
@@ -102,10 +108,10 @@ async def test_the_body_of_a_request_that_came_with_the_end_of_another_has_a_tim
     [(HEAD, b"408"), (b"GET /stats HT", b""), (b"", b"")],
     ids=["a head without its body", "half a head", "nothing"],
 )
+@pytest.mark.parametrize("limits", [Limits(head_timeout_s=0.5, body_timeout_s=0.5)], ids=["half a second"])
 async def test_after_a_request_that_was_refused_early_the_next_has_its_time(
-    port: int, after: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+    port: int, after: bytes, status: bytes
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(HEAD.replace(TOKEN.encode(), b"wrong"))
     assert (await reader.readuntil(b"}\n")).startswith(b"HTTP/1.1 401 ")

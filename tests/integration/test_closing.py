@@ -9,14 +9,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from redis_scheduler.api import closing, server
+from redis_scheduler.api.limits import DEFAULT, Limits
 from tests.support.recorder import Recorder, recording
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-async def recorder() -> AsyncIterator[Recorder]:
-    async with recording() as running:
+def limits() -> Limits:
+    """Those of `recorder`; a test that needs others is parametrised with them."""
+    return DEFAULT
+
+
+@pytest.fixture
+async def recorder(limits: Limits) -> AsyncIterator[Recorder]:
+    async with recording(limits=limits) as running:
         yield running
 
 
@@ -81,8 +87,8 @@ async def test_the_answers_that_are_due_come_before_a_refusal_and_nothing_is_rea
     assert b"HTTP/1.1 400 " in answers
 
 
-async def test_who_does_not_close_its_side_is_closed_soon(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "SILENT_S", 0.2)
+@pytest.mark.parametrize("limits", [Limits(silent_s=0.2)], ids=["soon"])
+async def test_who_does_not_close_its_side_is_closed_soon(recorder: Recorder) -> None:
     for request in (b"hello\r\n\r\n", b"POST /refused HTTP/1.0\r\nContent-Length: 9\r\n\r\n"):
         reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
         writer.write(request)
@@ -93,12 +99,12 @@ async def test_who_does_not_close_its_side_is_closed_soon(recorder: Recorder, mo
         writer.close()
 
 
-@pytest.mark.parametrize(("limit", "value"), [("DROPPED_BYTES", 300_000), ("DROPPING_S", 0.5)])
-async def test_who_sends_without_end_is_cut_off(
-    limit: str, value: float, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(closing, "SILENT_S", 0.1)
-    monkeypatch.setattr(closing, limit, value)
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(silent_s=0.1, dropped_bytes=300_000), Limits(silent_s=0.1, dropping_s=0.5)],
+    ids=["by bytes", "by time"],
+)
+async def test_who_sends_without_end_is_cut_off(recorder: Recorder) -> None:
     _reader, writer = await asyncio.open_connection("127.0.0.1", recorder.port)
     writer.write(b"hello\r\n\r\n")
     began = time.monotonic()
@@ -112,10 +118,8 @@ async def test_who_sends_without_end_is_cut_off(
     writer.close()
 
 
-async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "KEEPALIVE_S", 0.3)
-    monkeypatch.setattr(server, "WATCH_S", 0.05)
-    async with recording() as watched:
+async def test_a_connection_that_asks_for_nothing_is_closed() -> None:
+    async with recording(limits=Limits(keepalive_s=0.3, watch_s=0.05)) as watched:
         reader, writer = await asyncio.open_connection("127.0.0.1", watched.port)
         for _ in range(8):  # longer in all than an idle one is kept
             writer.write(b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -135,10 +139,9 @@ async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.
 KEPT = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def test_who_keeps_a_connection_is_told_of_a_stop_by_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_keeps_a_connection_is_told_of_a_stop_by_the_answer() -> None:
     """An idle connection was closed at once, and with it the request that was on its way."""
-    monkeypatch.setattr(server, "STOPPING_S", 5)
-    async with recording() as stopping:
+    async with recording(limits=Limits(stopping_s=5)) as stopping:
         connections = [await asyncio.open_connection("127.0.0.1", stopping.port) for _ in range(3)]
         for reader, writer in connections[:2]:
             writer.write(KEPT)
@@ -162,9 +165,8 @@ async def test_who_keeps_a_connection_is_told_of_a_stop_by_the_answer(monkeypatc
         assert time.monotonic() - began < 2, "nobody keeps a connection any more"
 
 
-async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STOPPING_S", 0.5)
-    async with recording() as stopping:
+async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may() -> None:
+    async with recording(limits=Limits(stopping_s=0.5)) as stopping:
         reader, writer = await asyncio.open_connection("127.0.0.1", stopping.port)
         writer.write(KEPT)
         await asyncio.wait_for(reader.readuntil(b"/one"), 5)
@@ -177,13 +179,9 @@ async def test_a_stop_waits_for_idle_connections_no_longer_than_it_may(monkeypat
 
 
 @pytest.mark.parametrize("has_last_answer", [True, False])
-async def test_a_stop_does_not_wait_for_who_sends_without_end(
-    has_last_answer: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_does_not_wait_for_who_sends_without_end(has_last_answer: bool) -> None:
     """It took the whole grace, for anybody without a token."""
-    monkeypatch.setattr(server, "STOPPING_S", 0.2)
-    monkeypatch.setattr(closing, "SILENT_S", 0.3)
-    async with recording(grace_s=20) as stopping:
+    async with recording(grace_s=20, limits=Limits(stopping_s=0.2, silent_s=0.3)) as stopping:
         _reader, writer = await asyncio.open_connection("127.0.0.1", stopping.port)
         if has_last_answer:
             writer.write(b"POST /refused HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n")
@@ -225,12 +223,11 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("name", UNREAD)
-async def test_a_stop_does_not_wait_for_who_reads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_does_not_wait_for_who_reads_nothing(name: str) -> None:
     """It took the whole grace, for anybody without a token."""
-    monkeypatch.setattr(server, "STOPPING_S", 0.2)
-    monkeypatch.setattr(closing, "SILENT_S", 0.3)
-    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.5)
-    async with recording(send_buffer=4_096, grace_s=20) as stopping:
+    async with recording(
+        send_buffer=4_096, grace_s=20, limits=Limits(stopping_s=0.2, silent_s=0.3, stop_unread_s=0.5)
+    ) as stopping:
         stopping.large = b"x" * 1_000_000
         client = connect(stopping.port)
         with contextlib.suppress(TimeoutError):
@@ -246,13 +243,9 @@ async def test_a_stop_does_not_wait_for_who_reads_nothing(name: str, monkeypatch
 
 @pytest.mark.parametrize("request_", [KEPT.replace(b"/one", b"/large"), b"GET /large HTTP/1.0\r\n\r\n"])
 @pytest.mark.parametrize(("buffer", "size", "read_size"), [(4_096, 200_000, 8_000), (0, 8_000_000, 200_000)])
-async def test_a_stop_waits_for_who_reads_slowly(
-    request_: bytes, buffer: int, size: int, read_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_waits_for_who_reads_slowly(request_: bytes, buffer: int, size: int, read_size: int) -> None:
     """Large buffers of the system take nothing for a second, and then very much."""
-    monkeypatch.setattr(server, "STOPPING_S", 0.2)
-    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.4)
-    async with recording(send_buffer=buffer, grace_s=20) as stopping:
+    async with recording(send_buffer=buffer, grace_s=20, limits=Limits(stopping_s=0.2, stop_unread_s=0.4)) as stopping:
         stopping.large = b"x" * size
         client = connect(stopping.port, buffer)
         loop = asyncio.get_running_loop()
@@ -269,10 +262,8 @@ async def test_a_stop_waits_for_who_reads_slowly(
         await asyncio.wait_for(stopping.ended.wait(), 5)
 
 
-async def test_a_stranger_who_reads_a_little_now_and_then_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STOPPING_S", 0.2)
-    monkeypatch.setattr(closing, "STOP_UNREAD_S", 0.5)
-    async with recording(send_buffer=4_096, grace_s=20) as stopping:
+async def test_a_stranger_who_reads_a_little_now_and_then_holds_up_no_stop() -> None:
+    async with recording(send_buffer=4_096, grace_s=20, limits=Limits(stopping_s=0.2, stop_unread_s=0.5)) as stopping:
         stopping.large = b"x" * 1_000_000
         client = connect(stopping.port)
         loop = asyncio.get_running_loop()

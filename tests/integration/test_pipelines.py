@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redis_scheduler.api import bounds, protocol, server
+from redis_scheduler.api import bounds
+from redis_scheduler.api.limits import Limits
 from tests.support.recorder import Recorder, recording
 from tests.support.waiting import wait_until
 
@@ -158,11 +159,8 @@ def test_who_closes_its_side_gets_every_answer_that_is_due(
 
 @pytest.mark.parametrize("closes", [False, True], ids=["", "half-closed"])
 @pytest.mark.parametrize("between", [0, 1, 2, 14])
-async def test_at_a_stop_a_body_that_has_not_come_is_refused_behind_what_is_due(
-    between: int, closes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "STOPPING_S", 0.05)
-    async with recording() as stopping:
+async def test_at_a_stop_a_body_that_has_not_come_is_refused_behind_what_is_due(between: int, closes: bool) -> None:
+    async with recording(limits=Limits(stopping_s=0.05)) as stopping:
         stopping.server.config.timeout_graceful_shutdown = 5
         sent = [wire_of(0, "/waits"), *(wire_of(number, "/one") for number in range(1, between + 1))]
         client = await Client.connected(stopping.port)
@@ -183,11 +181,8 @@ async def test_at_a_stop_a_body_that_has_not_come_is_refused_behind_what_is_due(
 
 
 @pytest.mark.parametrize("between", [0, 1, 2, 14, 30])
-async def test_a_body_that_does_not_come_in_time_is_refused_behind_what_is_due(
-    between: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "BODY_TIMEOUT_S", 0.2)
-    async with recording() as recorder:
+async def test_a_body_that_does_not_come_in_time_is_refused_behind_what_is_due(between: int) -> None:
+    async with recording(limits=Limits(body_timeout_s=0.2)) as recorder:
         recorder.gate.set()
         sent = [wire_of(number, "/waits") for number in range(between + 1)]
         client = await Client.connected(recorder.port)

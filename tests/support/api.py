@@ -1,10 +1,12 @@
-"""The API in the process of the tests, which can so change its limits, or look at its memory."""
+"""The API in the process of the tests, which can so give it limits, or look at its memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from redis_scheduler.api import app, server
+from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -12,12 +14,14 @@ from tests.support.service import TOKEN
 
 
 @asynccontextmanager
-async def api_here(client: RedisClient, max_body: int = 1_048_576, timing: Timing = DEFAULT) -> AsyncIterator[int]:
+async def api_here(
+    client: RedisClient, max_body: int = 1_048_576, timing: Timing = DEFAULT, limits: Limits = DEFAULT_LIMITS
+) -> AsyncIterator[int]:
     """Serve the API until the end of the block; its port. Requests that are under way then are cut off."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     listener = server.listen("127.0.0.1", 0)
-    application = app.create_app([client], "writer", TOKEN, max_body, [Deployment()], timing=timing)
-    running = server.create_server(application, grace_s=1)
+    application = app.create_app([client], "writer", TOKEN, max_body, [Deployment()], timing=timing, limits=limits)
+    running = server.create_server(application, grace_s=1, limits=limits)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(running.run_until(stop, hurry, listener))
         yield listener.getsockname()[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
+from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.api.server import ApiServer, create_server, listen
 
@@ -66,7 +67,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording(send_buffer: int = 0, grace_s: float = 1) -> AsyncIterator[Recorder]:
+async def recording(send_buffer: int = 0, grace_s: float = 1, limits: Limits = DEFAULT) -> AsyncIterator[Recorder]:
     """Serve a recorder until the end of the block; `send_buffer` bounds what the system takes for a client, in
     bytes."""
     recorder = Recorder()
@@ -75,7 +76,7 @@ async def recording(send_buffer: int = 0, grace_s: float = 1) -> AsyncIterator[R
     if send_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     recorder.port = listener.getsockname()[1]
-    recorder.server = create_server(recorder, grace_s)
+    recorder.server = create_server(recorder, grace_s, limits=limits)
 
     async def serve() -> None:
         await recorder.server.run_until(recorder.stop, hurry, listener)

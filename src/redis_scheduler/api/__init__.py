@@ -9,7 +9,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
-    bounds.py, pages.py                 what a connection and all pages may hold
+    bounds.py, pages.py, limits.py      what a connection and all pages may hold; how much and how long
     shard_calls.py, batcher.py          what is asked of one shard, in round trips that requests share
 
 process may import it; it imports store and task, and never engine or delivery.

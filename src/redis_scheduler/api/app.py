@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 from redis_scheduler.api.auth import Gate
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
@@ -25,12 +27,13 @@ def create_app(
     deployments: Sequence[Deployment],
     is_stopping: Callable[[], bool] = lambda: False,
     timing: Timing = DEFAULT,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ASGIApp:
     """Return the application.
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start.
     """
-    api = Api(clients, name, max_body, timing)
+    api = Api(clients, name, max_body, timing, limits)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     for of_tasks in TASK_ROUTES:
@@ -39,4 +42,4 @@ def create_app(
         at.setdefault(open_to_all.path, {})[open_to_all] = open_to_all.handler_of(probes)
     paths = [PathRoute(path, Endpoint(handlers)) for path, handlers in at.items()]
     # No redirects to a path with or without a slash: they would answer without JSON.
-    return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own)
+    return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own, limits)

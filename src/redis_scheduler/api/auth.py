@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
+from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.routes import ROUTES, Access
 from redis_scheduler.errors import SchedulerError
 from redis_scheduler.logs import Events
@@ -28,17 +29,14 @@ _OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the sche
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
 
 
-REFUSALS_INTERVAL_S = 10.0
-"""Between two lines of the log about requests that were refused."""
-
-
 class _Refusals:
     """Counts requests without the token, and logs them: the first at once, then one line an interval.
 
     The line has the address of the last one. Keeping every address would let strangers fill the memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
         self._count = self._count_told = 0
         self._address = ""
         self._is_paused = False
@@ -57,7 +55,7 @@ class _Refusals:
             self._count_told = self._count
             fields = {"requests": new, "client": self._address, "since_start": self._count}
             logger.warning("refused", **fields)
-            asyncio.get_running_loop().call_later(REFUSALS_INTERVAL_S, self._tell)
+            asyncio.get_running_loop().call_later(self._interval_s, self._tell)
 
 
 class Gate:
@@ -67,11 +65,17 @@ class Gate:
     task cannot drive the scheduler that delivers it.
     """
 
-    def __init__(self, app: ASGIApp, token: str, is_own: Callable[[list[bytes]], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        is_own: Callable[[list[bytes]], Awaitable[bool]],
+        limits: Limits = DEFAULT,
+    ) -> None:
         self._app = app
         self._token = token.encode()
         self._is_own = is_own
-        self._refusals = _Refusals()
+        self._refusals = _Refusals(limits.refusals_interval_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""

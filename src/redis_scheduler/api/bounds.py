@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from redis_scheduler.api.admission import Admission
+from redis_scheduler.api.limits import Limits
 
 HEAD_BYTES = 65_536
 """A request's line and headers may have so many; the parser itself sets no limit."""
@@ -33,25 +34,17 @@ PIPELINED_BYTES = 16_384
 FIELD_BYTES = 150
 """About what a header costs beside its bytes: the objects of a pair, a name and a value."""
 
-HELD_BYTES = 64 * 1_048_576
-"""What all connections together may hold: heads that are coming, requests that wait. One that adds more is aborted."""
-
 HELD_FREELY_BYTES = 4_096
 """A connection that holds no more than this, the head of a usual request, is not aborted."""
-
-UNREAD_TIMEOUT_S = 30
-"""A client that reads less than READ_BYTES of its answers, and not all, for so long is cut off."""
-
-READ_BYTES = 65_536
-"""See UNREAD_TIMEOUT_S."""
 
 
 class ConnectionState(ServerState):
     """What the connections of a server share."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, limits: Limits) -> None:
         super().__init__()
         self.admission = admission
+        self.limits = limits
         self.held_bytes = 0
         self.is_stopping = False
         """Whether each answer is the last of its connection."""
@@ -85,7 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _held_bytes = 0
     """This connection's share of `server_state.held_bytes`."""
     _unread_bytes = 0
-    """The most that was unread since the client last read READ_BYTES."""
+    """The most that was unread since the client last read `read_bytes`."""
     _read_at = 0.0
     _is_over = False
     """Whether nothing more of this connection is parsed."""
@@ -114,12 +107,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def abort_if_unread(self, now: float) -> None:
         """Abort the connection if its client has not read its answers for too long. Called from time to time."""
-        unread = self.transport.get_write_buffer_size()
-        if not unread or unread <= self._unread_bytes - READ_BYTES:
+        unread, limits = self.transport.get_write_buffer_size(), self.server_state.limits
+        if not unread or unread <= self._unread_bytes - limits.read_bytes:
             self._unread_bytes, self._read_at = unread, now
         else:
             self._unread_bytes = max(self._unread_bytes, unread)
-            if now - self._read_at > UNREAD_TIMEOUT_S:
+            if now - self._read_at > limits.unread_timeout_s:
                 self.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -162,9 +155,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._await_more()
 
     def _hold(self, held: int) -> None:
-        self.server_state.held_bytes += held - self._held_bytes
+        state = self.server_state
+        state.held_bytes += held - self._held_bytes
         self._held_bytes = held
-        if self.server_state.held_bytes > HELD_BYTES and held > HELD_FREELY_BYTES:
+        if state.held_bytes > state.limits.held_bytes and held > HELD_FREELY_BYTES:
             self.abort()
 
     def _end_of_piece(self, data: bytes, start: int) -> int:

@@ -15,25 +15,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.bounds import BoundedProtocol
 
-SILENT_S = 2.0
-"""A client that sends nothing for so long has had time to read: the connection is closed. Also the time between
-looks."""
-
-DROPPING_S = 30.0
-"""A client may go on sending for so long after the last answer, as for a body; at a stop, for SILENT_S at most."""
-
-DROPPED_BYTES = 16 * 1_048_576
-"""So much is read and dropped at most: the body of a refused request, or what follows the last answer."""
-
-STOP_UNREAD_S = 5.0
-"""A stop waits so long for a client that reads nothing of its answers; and no longer in all for clients without the
-token.
-
-Their answers are short. A packet that is lost twice arrives after 3 s, and `docker stop` kills after 10.
-"""
-
 LOOKS_AT_STOP = 10
-"""Looks at each connection within STOP_UNREAD_S."""
+"""Looks at each connection within `stop_unread_s`."""
 
 
 CONTINUE = b"HTTP/1.1 100 "
@@ -122,7 +105,7 @@ class ClosingProtocol(BoundedProtocol):
         self._hold(0)
         self.flow.is_held = False
         self.flow.resume_reading()
-        self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
+        self._silence_timer = self.loop.call_later(self.server_state.limits.silent_s, self._close_if_silent)
 
     def abort_if_unread_at_stop(self, now: float) -> None:
         """Abort the connection if its client delays a stop by not reading. Called from time to time."""
@@ -133,18 +116,18 @@ class ClosingProtocol(BoundedProtocol):
             self._read_at = now
         self._unread_bytes = unread
         since = self.server_state.stop_began_at if self.is_stranger else self._read_at
-        if unread and now - since > STOP_UNREAD_S:
+        if unread and now - since > self.server_state.limits.stop_unread_s:
             self.abort()
 
     def _close_if_silent(self) -> None:
         is_silent = self._dropped_bytes == self._dropped_bytes_seen
         self._dropped_bytes_seen = self._dropped_bytes
         # A stop waits for no client that goes on sending.
-        most_s = 0 if self.server_state.is_stopping else DROPPING_S
+        most_s = 0 if self.server_state.is_stopping else self.server_state.limits.dropping_s
         if is_silent or self.loop.time() - (self._dropping_since or 0) > most_s:
             self.transport.close()
         else:
-            self._silence_timer = self.loop.call_later(SILENT_S, self._close_if_silent)
+            self._silence_timer = self.loop.call_later(self.server_state.limits.silent_s, self._close_if_silent)
 
     def _drop(self, size: int) -> None:
         """Count bytes that came after the last request. While answers are due they are left in the socket."""
@@ -152,7 +135,7 @@ class ClosingProtocol(BoundedProtocol):
             self.flow.is_held = True
             self.flow.pause_reading()
         self._dropped_bytes += size
-        if self._dropped_bytes > DROPPED_BYTES:
+        if self._dropped_bytes > self.server_state.limits.dropped_bytes:
             self.transport.close()
 
 

@@ -26,6 +26,8 @@ from redis_scheduler.api.bodies import (
     raw_or_null,
 )
 from redis_scheduler.api.exclusive import Exclusive
+from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.stats import statistics
@@ -64,11 +66,18 @@ class Api:
     Each gets a request and its query parameters, which the endpoint has checked. `clients`: one of each shard.
     """
 
-    def __init__(self, clients: Sequence[RedisClient], name: str, max_body: int, timing: Timing = DEFAULT) -> None:
+    def __init__(
+        self,
+        clients: Sequence[RedisClient],
+        name: str,
+        max_body: int,
+        timing: Timing = DEFAULT,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._max_body = max_body
         self._shards = [ShardCalls(client, name, timing) for client in clients]
         self._one_purge = Exclusive()
-        self._page_room = PageRoom()
+        self._page_room = PageRoom(limits)
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
 
     def _calls_of(self, key: str) -> ShardCalls:

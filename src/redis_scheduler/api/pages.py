@@ -3,8 +3,8 @@
 Below, a large task that is shown counts as a page; one that is changed or deleted holds its room until that is done.
 
 A page is read and put together in memory, and stays there until its client has read it. If there is no room for
-another, the page that was begun first is cut off, once its client has had READER_S for it. So slow readers take as long
-as they like while nobody else wants a page, and keep nobody from one.
+another, the page that was begun first is cut off, once its client has had `reader_s` for it. So slow readers take as
+long as they like while nobody else wants a page, and keep nobody from one.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from redis_scheduler.api.admission import Connection
 from redis_scheduler.api.answers import RETRY_AFTER
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 
@@ -21,18 +22,9 @@ logger = Events(__name__)
 COPIES_OF_CHANGE = 5
 """A change of a task holds its bytes so many times: the record, its parts, the new record, and both in the call."""
 
-PAGES_BYTES = 64 * 1_048_576
-"""All pages together hold no more. (A page that is larger is read when it is the only one.)"""
-
 COPIES = 4
 """A page holds its bytes so many times until it is put together: its records, their parts, its answer without and with
 the newline."""
-
-READER_S = 10.0
-"""A client has so long for a page that others wait for."""
-
-ROOM_WITHIN_S = 2.0
-"""A request waits so long for room, as it does for Redis."""
 
 
 class Page:
@@ -57,11 +49,11 @@ class Page:
 
     def left_s(self) -> float:
         """Return how many seconds its client has left."""
-        return self._began_at + READER_S - asyncio.get_running_loop().time()
+        return self._began_at + self._room.limits.reader_s - asyncio.get_running_loop().time()
 
     def cut_off(self) -> None:
         """Close the connection, and give the room back."""
-        logger.warning("page-cut-off", bytes=self.size, seconds=round(READER_S - self.left_s(), 1))
+        logger.warning("page-cut-off", bytes=self.size, seconds=round(self._room.limits.reader_s - self.left_s(), 1))
         self.leave()
         if self._connection is not None:
             self._connection.abort()
@@ -70,7 +62,8 @@ class Page:
 class PageRoom:
     """Gives room to pages, in the order in which it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self._held = 0
         self._entering = asyncio.Lock()
         self._has_changed = asyncio.Event()
@@ -80,8 +73,8 @@ class PageRoom:
     async def enter(self, connection: Connection | None, reading_bytes: int) -> Page:
         """Take room for so many bytes, to read a page. Raises a 503 if none comes free in time."""
         try:
-            async with asyncio.timeout(ROOM_WITHIN_S), self._entering:
-                while self._held and self._held + reading_bytes > PAGES_BYTES:
+            async with asyncio.timeout(self.limits.room_within_s), self._entering:
+                while self._held and self._held + reading_bytes > self.limits.pages_bytes:
                     self._has_changed.clear()
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())
         except TimeoutError as error:
@@ -96,7 +89,7 @@ class PageRoom:
         """Cut off the oldest page if its client has had its time; return in how many seconds to look again."""
         oldest = next(iter(self.sending), None)
         if oldest is None:
-            return ROOM_WITHIN_S
+            return self.limits.room_within_s
         if (left_s := oldest.left_s()) <= 0:
             oldest.cut_off()
         return max(0, left_s)

@@ -23,16 +23,10 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.bodies import Refused, encode_answer
 from redis_scheduler.api.bounds import HEAD_BYTES
-from redis_scheduler.api.closing import DROPPED_BYTES, ClosingProtocol
+from redis_scheduler.api.closing import ClosingProtocol
 
 HEAD_FIELDS = 256
 """A request may have so many headers: each costs more memory than its bytes."""
-
-HEAD_TIMEOUT_S = 30
-"""A connection must bring the head of its first request, or of one that has begun, within this time."""
-
-BODY_TIMEOUT_S = 30
-"""A client must bring the body of a request within this time."""
 
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._~%-]{1,50})?\]|[A-Za-z0-9._~!$&'()*+,;=%-]{0,255})(:[0-9]{0,5})?"
@@ -121,7 +115,7 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+            self._head_timer = self.loop.call_later(self.server_state.limits.head_timeout_s, self.transport.close)
 
     def _end_head(self) -> None:
         if self._head_timer is not None:
@@ -130,7 +124,7 @@ class JsonHttpProtocol(ClosingProtocol):
 
     def _await_body(self) -> None:
         if self._body_timer is None:
-            self._body_timer = self.loop.call_later(BODY_TIMEOUT_S, self._give_up_body)
+            self._body_timer = self.loop.call_later(self.server_state.limits.body_timeout_s, self._give_up_body)
 
     def _end_body(self) -> None:
         if self._body_timer is not None:
@@ -138,7 +132,7 @@ class JsonHttpProtocol(ClosingProtocol):
             self._body_timer = None
 
     def _give_up_body(self) -> None:
-        self._refuse(408, f"The body did not come within {BODY_TIMEOUT_S} s")
+        self._refuse(408, f"The body did not come within {self.server_state.limits.body_timeout_s} s")
 
     def _await_more(self) -> None:
         if self.cycle is not None and self.cycle.more_body:
@@ -155,7 +149,7 @@ class JsonHttpProtocol(ClosingProtocol):
             return
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_complete:
             self._discarded_bytes += len(data)
-            if self._discarded_bytes > DROPPED_BYTES:
+            if self._discarded_bytes > self.server_state.limits.dropped_bytes:
                 self._is_over = True
                 self.transport.close()
                 return

@@ -10,24 +10,16 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from redis_scheduler.api import bounds, closing
 from redis_scheduler.api.admission import Admission
 from redis_scheduler.api.bounds import ConnectionState
+from redis_scheduler.api.closing import LOOKS_AT_STOP
+from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.protocol import JsonHttpProtocol
 from redis_scheduler.errors import StartError
 from redis_scheduler.stopping import stop_or_interval
 
-KEEPALIVE_S = 75
-"""An idle connection of a client is kept so long."""
-
-WATCH_S = 5.0
-"""Between two looks for connections that are idle, or whose answers nobody reads."""
-
-STOPPING_S = 1.0
-"""A process that stops waits so long for the last requests of clients that keep a connection, with its port open."""
-
 LOOKS = 50
-"""Looks within STOPPING_S whether any client keeps a connection."""
+"""Looks within `stopping_s` whether any client keeps a connection."""
 
 ENDING_S = 3
 """After the grace connections are closed, and their requests may go on for so long: as long as they wait for Redis."""
@@ -43,10 +35,11 @@ class ApiServer(uvicorn.Server):
 
     server_state: ConnectionState
 
-    def __init__(self, config: uvicorn.Config, admission: Admission, grace_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, admission: Admission, grace_s: float, limits: Limits) -> None:
         super().__init__(config)
         self._grace_s = max(1, grace_s)
-        self.server_state = ConnectionState(admission)
+        self.server_state = ConnectionState(admission, limits)
+        self._limits = limits
         self.servers: list[asyncio.base_events.Server] = []
 
     @contextlib.contextmanager
@@ -92,18 +85,18 @@ class ApiServer(uvicorn.Server):
         for _ in range(LOOKS):
             if not connections or self.force_exit:
                 break
-            await asyncio.sleep(STOPPING_S / LOOKS)
+            await asyncio.sleep(self._limits.stopping_s / LOOKS)
         await super().shutdown(sockets)
 
     async def _watch_connections(self, stop: asyncio.Event) -> None:
-        now = asyncio.get_running_loop().time
+        now, limits = asyncio.get_running_loop().time, self._limits
         while not stop.is_set():
-            await stop_or_interval(stop, min(WATCH_S, bounds.UNREAD_TIMEOUT_S / 6))
+            await stop_or_interval(stop, min(limits.watch_s, limits.unread_timeout_s / 6))
             for connection in self._connections():
                 connection.abort_if_unread(now())
                 connection.close_if_idle(now())
         while True:
-            await asyncio.sleep(closing.STOP_UNREAD_S / closing.LOOKS_AT_STOP)
+            await asyncio.sleep(limits.stop_unread_s / LOOKS_AT_STOP)
             for connection in self._connections():
                 connection.abort_if_unread_at_stop(now())
 
@@ -156,7 +149,7 @@ def _listen_at(family: int, address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
-def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS) -> ApiServer:
+def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS, limits: Limits = DEFAULT) -> ApiServer:
     """Return the server of an application, with so many connections at once; `grace_s` bounds its stop."""
     options: dict[str, Any] = {
         "http": JsonHttpProtocol,
@@ -167,7 +160,7 @@ def create_server(app: ASGIApp, grace_s: float, connections: int = CONNECTIONS) 
         "server_header": False,
         "proxy_headers": False,
         "backlog": BACKLOG,
-        "timeout_keep_alive": KEEPALIVE_S,
+        "timeout_keep_alive": limits.keepalive_s,
         "timeout_graceful_shutdown": round(grace_s) + ENDING_S,
     }
-    return ApiServer(uvicorn.Config(app, **options), Admission(connections), grace_s)
+    return ApiServer(uvicorn.Config(app, **options), Admission(connections), grace_s, limits)
