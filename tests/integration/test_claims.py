@@ -98,9 +98,9 @@ async def test_a_retry_that_comes_before_the_answer_to_its_own_record_is_taken_w
     (key,) = await schedule(store, receiver.url)
     entries = await claimed(client, store.name, 1)
     await engine.intake.take(entries)
-    await wait_until(lambda: engine.outcomes.failed, "the attempt has failed")
+    await wait_until(lambda: engine.outcomes.unsettled, "the attempt has failed")
     # The record is in Redis and its answer on the way; meanwhile the sweep brings the retry.
-    assert await store.retry([failed for _, failed in engine.outcomes.failed]) == [1]
+    assert await store.retry([failed for _, failed in engine.outcomes.unsettled]) == [1]
     await raw.xclaim(KEYS.queue, keys.GROUP, "waiting", 0, [entries[0].id], idle=DEFAULT.window_ms, justid=True)
     reclaimed = (await store.reclaim(10)).entries
     await engine.intake.take(reclaimed)
@@ -251,7 +251,7 @@ async def test_a_claim_loop_that_waits_for_failures_to_be_written_goes_on_when_t
 
     async def waits() -> bool:
         is_blocked = (await raw.info("clients"))["blocked_clients"] > 0
-        return len(engine.outcomes.failed) >= 4 and not is_blocked and not engine.holdings.has_room.is_set()
+        return len(engine.outcomes.unsettled) >= 4 and not is_blocked and not engine.holdings.has_room.is_set()
 
     receiver.status = 503
     await schedule(store, receiver.url, CONCURRENCY)

@@ -201,7 +201,7 @@ async def test_what_a_recovery_has_begun_is_not_begun_by_a_late_answer(
         promoting = asyncio.create_task(engine.intake.promote())
         await wait_until(lambda: pending(raw), "the promotion was applied")
         await engine.intake.recover()
-        await wait_until(lambda: len(engine.outcomes.delivered) == 3, "what was pending was delivered")
+        await wait_until(lambda: len(engine.outcomes.to_settle) == 3, "what was pending was delivered")
         await engine.outcomes.write()
         await engine.intake.take_early()
         may_answer.set()

@@ -118,7 +118,7 @@ def test_two_hosts_leave_slots_to_a_third() -> None:
     assert len(begin(slots, 10, "c")) == 7
 
 
-def test_lines_take_periods_and_keep_their_order() -> None:
+def test_lines_take_turns_and_keep_their_order() -> None:
     slots = Slots(1)
     [running] = begin(slots, 1)
     wanted = [claim("a"), claim("a"), claim("b"), claim("b")]

@@ -61,10 +61,10 @@ class Intake:
     # The four ways
 
     async def claim_once(self) -> None:
-        """Wait for free slots, claim as much as fits them, and have it begun."""
+        """Wait for free slots, claim as many entries as fit them, and hand their claims to the worker."""
         await self.may_claim.wait()
         slots, holdings, timing = self._slots, self._holdings, self._timing
-        free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.failed))
+        free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.unsettled))
         # A share of it: claims of the other shards may be under way.
         limit = math.ceil(free / len(self._worker.outcomes))
         if limit <= 0:
@@ -86,7 +86,7 @@ class Intake:
         finally:
             holdings.claim_limit = 0
         if len(entries) == limit:
-            # A backlog: let slots gather, so that a round trip serves many deliveries.
+            # There is a backlog: wait until several slots are free, so that one claim fills them.
             await asyncio.sleep(timing.gather_s)
             slots.coming_free = min(slots.ended - ended, slots.concurrency)
         else:
@@ -95,7 +95,7 @@ class Intake:
                 await asyncio.sleep(timing.courtesy_s)
 
     async def promote(self) -> Promotion:
-        """Move what is due into the queue, and begin at once as many as there is room for."""
+        """Move what is due into the queue, and hand as many of these tasks to the worker as there is room for."""
         recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
         with self._may_bring_claims():
             try:
@@ -120,8 +120,10 @@ class Intake:
         return self._slots.promotable(self._worker.loading, self._worker.claim_limit, most)
 
     async def sweep(self, retry_delay_ms: int) -> Sweep:
-        """Take one step of the sweep, and have it begun what that brings. Where nothing may begin here, it tells the
-        others that this worker lives, and takes nothing."""
+        """Take one step of the sweep, and hand what it brings to the worker.
+
+        While nothing may begin here the step takes nothing, but it shows the others that this worker lives.
+        """
         with self._may_bring_claims():
             sweep = await self._claims.reclaim(self.reclaimable, retry_delay_ms)
             self._observer.swept(sweep.lost)
@@ -134,7 +136,7 @@ class Intake:
         return 0 if self._worker.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
 
     async def recover(self) -> None:
-        """Begin entries that are pending for this consumer though no answer told of them."""
+        """Hand entries to the worker that are pending for this consumer though no answer told of them."""
         known = self._holdings.claims.keys() | self._holdings.loading
         entries = await self._claims.pending(len(known) + self._recovered_most, known)
         if len(entries) >= self._recovered_most:
@@ -157,19 +159,21 @@ class Intake:
     # Where they meet
 
     async def take(self, entries: Sequence[Entry]) -> None:
-        """Load entries that this consumer was given, and have them begun. The claim has renewed the lease of entries
-        already in flight: these are left alone.
+        """Load entries that this consumer was given, and hand them to the worker. Entries already in flight are left
+        alone: their claim has renewed the lease.
 
         An entry that is being loaded is not loaded by another. Loads that fail are followed by smaller ones, so that
         large records come through a slow link too.
         """
-        held = self._holdings
-        new = held.unknown(entries)
+        holdings = self._holdings
+        new = holdings.unknown(entries)
         # A retry may come before the answer to the call that parked it: it is taken after that answer.
-        held.early += [
-            entry for entry in entries if (claim := held.claims.get(entry.id)) and not self._worker.is_running(claim)
+        holdings.early += [
+            entry
+            for entry in entries
+            if (claim := holdings.claims.get(entry.id)) and not self._worker.is_running(claim)
         ]
-        held.loading.update(entry.id for entry in new)
+        holdings.loading.update(entry.id for entry in new)
         try:
             while new:
                 try:
@@ -179,12 +183,12 @@ class Intake:
                     self.must_recover.set()
                     raise
                 self.load_limit = min(self._timing.batch_limit, 2 * self.load_limit)
-                held.loading.difference_update(entry.id for entry in new[:looked_at])
+                holdings.loading.difference_update(entry.id for entry in new[:looked_at])
                 new = new[looked_at:]
                 self._worker.accept(claims, self._shard)
         finally:
-            held.loading.difference_update(entry.id for entry in new)
-            held.has_room.set()
+            holdings.loading.difference_update(entry.id for entry in new)
+            holdings.has_room.set()
 
     def _load_less(self) -> None:
         """Load less after a call that failed: its answer may have been too much for the link."""

@@ -24,40 +24,40 @@ class Outcomes:
         self._timing = timing
         self.holdings = holdings
         """What is held of the shard whose outcomes these are."""
-        self.delivered: deque[Claim] = deque()
-        self.failed: deque[tuple[Transition, Unsettled]] = deque()
-        self.given_back: deque[Claim] = deque()
+        self.to_settle: deque[Claim] = deque()
+        self.unsettled: deque[tuple[Transition, Unsettled]] = deque()
+        self.to_release: deque[Claim] = deque()
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the sweep may have to look sooner."""
 
     def settle(self, claim: Claim) -> None:
         """Have a delivered task deleted."""
-        self.delivered.append(claim)
+        self.to_settle.append(claim)
         self._is_added.set()
 
-    def unsettled(self, transition: Transition, item: Unsettled) -> None:
+    def unsettle(self, transition: Transition, item: Unsettled) -> None:
         """Have a task retried, deferred or buried."""
-        self.failed.append((transition, item))
+        self.unsettled.append((transition, item))
         self._is_added.set()
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Have claims released, to be taken by any worker."""
-        self.given_back += claims
+        self.to_release += claims
         self._is_added.set()
 
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
-        while self.delivered or self.failed or self.given_back:
-            if delivered := self._first(self.delivered):
-                await self._claims.settle(delivered)
-                self._written(self.delivered, delivered)
-            if failed := self._first(self.failed):
-                await self._write_failed(failed)
-                self._written(self.failed, [item.claim for _, item in failed])
-            if given_back := self._first(self.given_back):
-                await self._claims.release(given_back)
-                self._written(self.given_back, given_back)
+        while self.to_settle or self.unsettled or self.to_release:
+            if to_settle := self._first(self.to_settle):
+                await self._claims.settle(to_settle)
+                self._written(self.to_settle, to_settle)
+            if unsettled := self._first(self.unsettled):
+                await self._write_unsettled(unsettled)
+                self._written(self.unsettled, [item.claim for _, item in unsettled])
+            if to_release := self._first(self.to_release):
+                await self._claims.release(to_release)
+                self._written(self.to_release, to_release)
 
     def _first(self, outcomes: deque[Item]) -> list[Item]:
         return list(islice(outcomes, self._timing.batch_limit))
@@ -67,9 +67,9 @@ class Outcomes:
             outcomes.popleft()
         self.holdings.written(claims)
 
-    async def _write_failed(self, failed: Sequence[tuple[Transition, Unsettled]]) -> None:
+    async def _write_unsettled(self, unsettled: Sequence[tuple[Transition, Unsettled]]) -> None:
         by_transition: defaultdict[Transition, list[Unsettled]] = defaultdict(list)
-        for transition, item in failed:
+        for transition, item in unsettled:
             by_transition[transition].append(item)
         if to_retry := by_transition[Transition.RETRY]:
             answers = await self._claims.retry(to_retry)

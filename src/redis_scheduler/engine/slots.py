@@ -36,6 +36,7 @@ SLOTS_FEW = 8
 """With fewer slots not every kind of host can have one of its own."""
 
 LATELY_S = 1.0
+"""A host was well lately if a delivery to it was in time within so many seconds."""
 
 PATIENCE = 2
 """A host that was well may lag for so many periods in a row: meanwhile its line keeps others from being claimed."""
@@ -46,7 +47,8 @@ as it did in time, if that was lately: it may only have stood still. A host that
 for each slot of the worker, 100 at least."""
 
 RETURNS_LEAST_S = 100
-"""Surplus a second of all hosts that hold no slot: so many, or one for each slot if that is more."""
+"""Surplus tasks a second that come back for all hosts that hold no slot: so many, or as many as there are slots if that
+is more."""
 
 RETURN_BYTES_S = 10_000_000
 """Bytes of surplus that come back a second."""
@@ -55,6 +57,8 @@ RETURN_STEP_S = 0.1
 """Surplus comes back in steps of this, so that a step is one batch."""
 
 WELL_AGAIN = 1.5
+"""A slow host is well again when so many times more of its deliveries were in time in a period than run longer: one on
+the edge would change all the time."""
 
 PROMOTED_SHARE = 10
 """One slot in so many may be taken with promotions, beyond those that the claim under way may bring."""
@@ -77,7 +81,7 @@ class Slots:
         self._lines: deque[Host] = deque()
         """Hosts with a line, the next to be served first."""
         self._now = -math.inf
-        self._period = 0
+        self._period_number = 0
         self._begun: dict[Claim, Host] = {}
         self._begun_before: dict[Claim, Host] = {}
         self._overdue: dict[Claim, Host] = {}
@@ -119,11 +123,10 @@ class Slots:
 
     @property
     def reserve(self) -> int:
-        """Slots that claims leave free for reclaimed tasks, and reclaimed tasks for claims: a ninth, one at least; none
-        of one or two.
+        """How many slots a claim leaves free for the sweep, and the sweep for claims: a ninth, one at least; none of
+        one or two. While doubtful hosts crowd the slots, a ninth of those that they do not hold.
 
-        So one claim brings no host more than it may begin. Where doubtful hosts crowd the others, a ninth of what they
-        leave.
+        A host may hold eight of nine slots. So one claim brings no host more than it may begin.
         """
         shared = self.concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
@@ -154,8 +157,8 @@ class Slots:
 
     @property
     def reclaimable(self) -> int:
-        """Entries that the sweep may take: the free slots less the reserve, but at least the reserve as far as it is
-        free, and at least one if no line stands."""
+        """How many entries the sweep may take: as many as slots are free besides the reserve. At least the reserve, as
+        far as it is free; at least one if no claim stands in line."""
         wanted = max(self.free - self.reserve, min(self.free, self.reserve), int(not self.in_line))
         # Tasks of lost workers come in no other way; but the stuck ones among them must not pile up.
         return max(0, min(wanted, self.concurrency - self.stuck))
@@ -281,8 +284,8 @@ class Slots:
         """Free the slot of a claim that had begun."""
         host = self._begun.pop(claim, None) or self._begun_before.pop(claim, None)
         if host is not None:
-            host.in_time = host.in_time + 1 if host.period == self._period else 1
-            host.period, host.well_at = self._period, self._now
+            host.in_time = host.in_time + 1 if host.period == self._period_number else 1
+            host.period, host.well_at = self._period_number, self._now
             if host.is_slow:
                 self._recovering.add(host)
             elif host.kind is not WELL:
@@ -319,17 +322,16 @@ class Slots:
         self._overdue |= self._begun_before
         self._begun_before, self._begun = self._begun, {}
         for host in {*self._overdue.values(), *self._recovering}:
-            in_time = host.in_time if host.period == self._period else 0
-            # Well again only with half as many more, so that a host on the edge does not change all the time.
+            in_time = host.in_time if host.period == self._period_number else 0
             lags = in_time < host.overdue * (WELL_AGAIN if host.is_slow else 1)
-            if lags and host.lagged != self._period - 1:
-                host.lags_from = self._period
-            host.lagged = self._period if lags else host.lagged
+            if lags and host.lagged != self._period_number - 1:
+                host.lags_from = self._period_number
+            host.lagged = self._period_number if lags else host.lagged
             # A host that was well may stand still for a while.
             patience = PATIENCE if host.kind is WELL else 1
-            self._mark(host, lags and self._period - host.lags_from >= patience - 1)
+            self._mark(host, lags and self._period_number - host.lags_from >= patience - 1)
         self._recovering.clear()
-        self._period += 1
+        self._period_number += 1
         self._may_have_surplus = True
 
     def _mark(self, host: Host, is_slow: bool) -> None:

@@ -114,7 +114,7 @@ class Worker:
         """Send back claims that must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
             surplus = Unsettled(claim, b"", round(delay_s * 1000), counts=False)
-            self.outcomes[claim.shard].unsettled(Transition.DEFER, surplus)
+            self.outcomes[claim.shard].unsettle(Transition.DEFER, surplus)
 
     def _on_period(self) -> None:
         self._next_period = None
@@ -144,7 +144,7 @@ class Worker:
             if outcome.is_local:
                 self._slots.excuse(claim)
                 self._observer.given_back(claim, outcome)
-                # It keeps its slot, so that a machine without free sockets is not asked for more at once.
+                # The claim keeps its slot meanwhile: a machine without free sockets must not be asked for more at once.
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             del self._running[claim]
@@ -163,7 +163,7 @@ class Worker:
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
         unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
-        self.outcomes[claim.shard].unsettled(decision.transition, unsettled)
+        self.outcomes[claim.shard].unsettle(decision.transition, unsettled)
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:
