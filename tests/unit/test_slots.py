@@ -1,82 +1,27 @@
-"""The slots of a worker: shares, lines, what is known of hosts, and what of a line goes back."""
+"""The slots of a worker: shares, lines, and what is known of hosts."""
 
-import random
 from collections import Counter
-from collections.abc import Iterable
-from itertools import count
 
 import pytest
 
-from redis_scheduler.engine.hosts import Kind, host_of
-from redis_scheduler.engine.observer import NOBODY, Log, Observer
-from redis_scheduler.engine.slots import PATIENCE, RETURN_STEP_S, RETURNS_PER_SLOT_S, Slots
+from redis_scheduler.engine.hosts import host_of
+from redis_scheduler.engine.observer import Log
+from redis_scheduler.engine.slots import PATIENCE, Slots
+from redis_scheduler.engine.surplus import RETURN_STEP_S
 from redis_scheduler.task.claim import Claim
-from redis_scheduler.task.record import Record
-from redis_scheduler.task.timing import DEFAULT
-
-NUMBERS = count(1)
-PERIOD_S = DEFAULT.period_s
-NOW = 1000.0
-
-
-def claim(host: str = "slow", tries: int = 1, data: bytes | None = None) -> Claim:
-    number = next(NUMBERS)
-    record = Record(due=0, webhook=f"http://{host}/", ttl=0, data=data, origin=f"http://{host}", target="/")
-    return Claim(f"{number}-0", f"key-{number}", record, 0, tries)
-
-
-def begun(slots: Slots) -> list[Claim]:
-    found = []
-    while (one := slots.begin()) is not None:
-        found.append(one)
-    return found
-
-
-def begin(slots: Slots, number: int, host: str = "slow", now: float = NOW) -> list[Claim]:
-    """Add claims of one host; return those that began."""
-    for _ in range(number):
-        slots.add(claim(host), now)
-    return begun(slots)
-
-
-def end(slots: Slots, claims: Iterable[Claim]) -> None:
-    for one in claims:
-        slots.end(one)
-
-
-def pass_periods(slots: Slots, periods: int = 1, now: float = NOW) -> float:
-    """Let periods pass; return what time it is then."""
-    for _ in range(periods):
-        now += PERIOD_S
-        slots.judge(now)
-    return now
-
-
-def make_well(slots: Slots, *hosts: str, now: float = NOW) -> None:
-    """Let a delivery of each host end in time."""
-    for host in hosts:
-        end(slots, begin(slots, 1, host, now))
-
-
-def hang(slots: Slots, hosts: int = 300, now: float = NOW) -> tuple[list[Claim], float]:
-    """Let so many hosts hang with a task each; return what began, and what time it is when all are found out."""
-    running = []
-    for number in range(hosts):
-        running += begin(slots, 1, f"hangs-{number}", now)
-        slots.surplus(now)
-    now = pass_periods(slots, 2, now)
-    slots.surplus(now)
-    return running, now
-
-
-def judged_slow(concurrency: int = 90, observer: Observer = NOBODY) -> tuple[Slots, list[Claim], float]:
-    """Return slots of which `slow` holds all it may, its line gone back; what runs; and what time it is."""
-    slots = Slots(concurrency, observer=observer)
-    running = begin(slots, concurrency)
-    now = pass_periods(slots, 2)
-    assert slots.surplus(now) or concurrency == 1
-    return slots, running, now
-
+from tests.support.slots import (
+    NOW,
+    PERIOD_S,
+    begin,
+    begun,
+    claim,
+    crowd,
+    end,
+    hang,
+    judged_slow,
+    make_well,
+    pass_periods,
+)
 
 # Shares
 
@@ -211,17 +156,6 @@ def test_several_tasks_of_a_new_host_tell_of_steady_work() -> None:
         begin(slots, 1, f"hangs-{number}")
         slots.surplus(NOW)
     assert begin(slots, 3, "fast")
-
-
-def crowd() -> tuple[Slots, float]:
-    """Return slots that hosts crowd which hang, known or not; and what time it is."""
-    slots = Slots(200)
-    _, now = hang(slots)
-    for number in range(100):  # some of the new ones still find a slot
-        begin(slots, 1, f"new-{number}", now)
-        slots.surplus(now)
-    assert slots.is_crowded
-    return slots, now
 
 
 def test_a_task_that_comes_back_is_no_steady_work() -> None:
@@ -384,100 +318,7 @@ def test_what_the_machine_cannot_begin_makes_no_host_slow() -> None:
     assert (slots.running, slots._held) == (0, [0, 0, 0, 0])
 
 
-# Surplus
-
-
-def test_the_line_of_a_fast_host_stays() -> None:
-    slots, now = Slots(90), NOW
-    make_well(slots, "fast")
-    running = begin(slots, 100, "fast")
-    for _ in range(5):
-        assert slots.surplus(now) == []
-        now = pass_periods(slots, 1, now)
-        assert slots.surplus(now) == []
-        end(slots, running)
-        running = begin(slots, 80, "fast", now)
-        assert slots.in_line == 20
-
-
-def test_what_waits_for_the_first_delivery_of_its_host_waits_while_there_is_room() -> None:
-    slots, now = crowd()
-    begin(slots, 5, "asked-for", now)
-    assert slots.in_line == 4
-    assert slots.surplus(now) == []
-    assert slots.free > 0
-    now = pass_periods(slots, 2, now)
-    assert len(slots.surplus(now)) == 4
-
-
-def test_the_line_of_a_slow_host_goes_back_at_a_pace_and_what_comes_next_at_once() -> None:
-    slots = Slots(90)
-    running = len(begin(slots, 80))
-    now = pass_periods(slots, 1)
-    assert slots.surplus(now) == []
-    now = pass_periods(slots, 1, now)
-    begin(slots, 500, now=now)
-    back = slots.surplus(now)
-    assert len(back) == 580 - running
-    delays = [delay_s for _, delay_s in back]
-    assert delays == sorted(delays)
-    assert min(delays) >= PERIOD_S
-    pace_per_s = RETURNS_PER_SLOT_S * running
-    assert len(back) / pace_per_s <= max(delays) <= len(back) / pace_per_s + PERIOD_S + RETURN_STEP_S
-    assert max(Counter(delays).values()) <= pace_per_s * RETURN_STEP_S + 1
-    assert (slots.in_line, slots.reserve) == (0, 1)
-    begin(slots, 3, now=now)
-    [*_, (_, delay_s)] = slots.surplus(now + 0.01)
-    assert delay_s >= max(delays) - RETURN_STEP_S
-
-
-@pytest.mark.parametrize("concurrency", [8, 200, 1000])
-def test_what_comes_back_of_a_thousand_hosts_keeps_one_pace(concurrency: int) -> None:
-    slots = Slots(concurrency)
-    _, now = hang(slots)
-    back: list[float] = []
-    for number in range(3000):
-        begin(slots, 1, f"another-{number}", now)
-        back += [delay_s for _, delay_s in slots.surplus(now)]
-    assert max(Counter(back).values()) <= max(100, concurrency) * RETURN_STEP_S + 1
-
-
-def test_a_few_of_what_may_not_begin_wait_while_slow_hosts_do_not_crowd_the_slots() -> None:
-    slots = Slots(200)
-    for number in range(300):
-        begin(slots, 1, f"new-{number}")
-        slots.surplus(NOW)
-    assert slots.in_line == slots.reserve == 22
-    now = pass_periods(slots, 2)
-    slots.surplus(now)
-    assert slots.is_crowded
-    assert slots.in_line == 0
-
-
-def test_what_has_lost_a_worker_stays_with_a_slow_host_and_holds_up_no_other() -> None:
-    slots, _, now = judged_slow()
-    free = slots.free
-    slots.add(claim(tries=2), now)
-    slots.add(claim(), now)
-    assert len(slots.surplus(now)) == 1
-    assert (slots.stuck, slots.in_line, slots.free) == (1, 0, free)
-
-
-def test_a_slow_host_alone_on_one_slot_has_it() -> None:
-    slots = Slots(1)
-    [running] = begin(slots, 3)
-    now = pass_periods(slots, 2)
-    assert len(slots.surplus(now)) == 2
-    slots.end(running)
-    assert len(begin(slots, 1, now=now)) == 1
-
-
-def test_large_tasks_come_back_more_slowly() -> None:
-    slots, _, now = judged_slow()
-    for _ in range(100):
-        slots.add(claim(data=bytes(1_000_000)), now)
-    [*_, (_, delay_s)] = slots.surplus(now)
-    assert 10 <= delay_s < 11
+# Out of the lines
 
 
 def test_what_stands_in_lines_is_given_back_at_a_stop() -> None:
@@ -514,153 +355,3 @@ def test_claims_of_two_shards_with_the_same_entry_id_are_two() -> None:
     slots.add(third, NOW)
     assert slots.remove({third}) == [third]
     assert begun(slots) == [other]
-
-
-# What may come here
-
-
-def holding(running: int, in_line: int, sent_back: int = 0, coming_free: int = 0) -> Slots:
-    """Return a hundred slots with so much of hosts that are well."""
-    slots = Slots(100)
-    hosts = [f"fast-{number % 20}" for number in range(running)]
-    make_well(slots, *set(hosts))
-    for host in hosts:
-        slots.add(claim(host), NOW)
-    assert len(begun(slots)) == running
-    slots.sent_back, slots.coming_free = sent_back, coming_free
-    for _ in range(in_line):
-        slots.add(claim("fast-0"), NOW)
-    assert (slots.running, slots.in_line, slots.reserve, slots.is_crowded) == (running, in_line, 11, False)
-    return slots
-
-
-@pytest.mark.parametrize(
-    ("slots", "loading", "unwritten", "limit"),
-    [
-        # All but the reserve, and what is loading will take.
-        (holding(0, 0), 0, 0, 89),
-        (holding(0, 0), 30, 0, 59),
-        (holding(60, 9), 0, 0, 20),
-        # One where nothing stands in line and nothing is loading, also for a host that would have to wait.
-        (holding(90, 0), 0, 0, 1),
-        (holding(90, 0), 1, 0, 0),
-        (holding(90, 1), 0, 0, 0),
-        (holding(89, 20), 0, 0, 0),
-        # As many more as come free meanwhile.
-        (holding(89, 20, coming_free=60), 0, 0, 40),
-        # Past what went back, but not behind a long line.
-        (holding(60, 0, sent_back=10), 0, 0, 49),
-        (holding(60, 11, sent_back=10), 0, 0, 38),
-        (holding(60, 12, sent_back=10), 0, 0, 17),
-        (holding(60, 12, sent_back=10, coming_free=1), 0, 0, 38),
-        # A batch at most, and nothing while two batches of failures are unwritten.
-        (holding(0, 0, sent_back=500), 0, 0, 200),
-        (holding(0, 0), 0, 390, 10),
-        (holding(0, 0), 0, 400, 0),
-    ],
-)
-def test_how_much_a_claim_may_bring(slots: Slots, loading: int, unwritten: int, limit: int) -> None:
-    assert slots.claimable(loading, 200, unwritten) == limit
-
-
-@pytest.mark.parametrize(
-    ("slots", "loading", "claim_limit", "most", "limit"),
-    [
-        # A tenth beyond what the claim under way may bring.
-        (holding(0, 0), 0, 0, 50, 10),
-        (holding(0, 0), 0, 89, 50, 10),
-        (holding(5, 0), 0, 89, 50, 5),
-        (holding(20, 0), 0, 89, 50, 0),
-        # No more than is free, nor than may be.
-        (holding(83, 0), 0, 0, 50, 6),
-        (holding(83, 0), 4, 0, 50, 2),
-        (holding(89, 5), 0, 0, 50, 0),
-        (holding(0, 0), 0, 0, 3, 3),
-        (crowd()[0], 0, 0, 50, 0),
-    ],
-)
-def test_how_much_a_promotion_may_claim(slots: Slots, loading: int, claim_limit: int, most: int, limit: int) -> None:
-    assert slots.promotable(loading, claim_limit, most) == limit
-
-
-@pytest.mark.parametrize(
-    ("slots", "limit"),
-    [
-        (holding(0, 0), 89),
-        (holding(60, 9), 20),
-        # The reserve of claims is left, or as much as the sweep's own.
-        (holding(80, 0), 11),
-        (holding(89, 4), 7),
-        # One may wait where no line stands.
-        (Slots(1), 1),
-        (holding(89, 11), 0),
-    ],
-)
-def test_how_much_the_sweep_may_take(slots: Slots, limit: int) -> None:
-    assert slots.reclaimable == limit
-
-
-def test_the_sweep_takes_no_more_where_as_much_is_stuck_as_there_are_slots() -> None:
-    slots, _, now = judged_slow()
-    for stuck in range(90):
-        assert slots.reclaimable == min(14, 90 - stuck)
-        slots.add(claim(tries=2), now)
-        assert slots.surplus(now) == []
-    assert (slots.stuck, slots.reclaimable) == (90, 0)
-
-
-# Counted and remembered instead of looked up each time
-
-
-class Forgetful(Slots):
-    """Slots that look at every line whenever they are asked for surplus."""
-
-    @property
-    def has_surplus(self) -> bool:
-        self._may_have_surplus = True
-        return super().has_surplus
-
-
-@pytest.mark.parametrize(("concurrency", "hosts"), [(1, 3), (2, 4), (8, 10), (20, 22), (20, 60)])
-@pytest.mark.parametrize("seed", range(15))
-def test_what_is_remembered_of_lines_is_what_a_look_at_all_of_them_finds(
-    seed: int, concurrency: int, hosts: int
-) -> None:
-    chance, now = random.Random(seed), NOW
-    both = Slots(concurrency), Forgetful(concurrency)
-    running: list[Claim] = []
-    for _ in range(1_500):
-        step = chance.choices(["add", "begin", "end", "excuse", "remove", "judge"], [6, 6, 3, 0.3, 0.3, 0.5])[0]
-        new = claim(f"host-{chance.randrange(hosts)}", tries=chance.choices([1, 2], [9, 1])[0])
-        one = chance.choice(running) if running else None
-        gone = {waiting for host in both[0]._lines for waiting in host.line if chance.random() < 0.1}
-        now += PERIOD_S if step == "judge" else chance.random() * 0.02
-        began: list[Claim | None] = []
-        for slots in both:
-            slots._now = now  # as if a claim of some host without a line had come
-            if step == "add":
-                slots.add(new, now)
-            elif step == "begin":
-                began.append(slots.begin())
-            elif step == "remove":
-                slots.remove(gone)
-            elif step == "judge":
-                slots.judge(now)
-            elif one is not None:
-                if step == "end":
-                    slots.end(one)
-                elif one not in slots._excused:
-                    slots.excuse(one)
-        if began and began[0] is not None:
-            running.append(began[0])
-        elif step == "end" and one is not None:
-            running.remove(one)
-        assert not began or began[0] is began[1]
-        # Not always at once: a worker without its lease gives nothing back.
-        if chance.random() < 0.9:
-            back, back_too = [slots.surplus(now) if slots.has_surplus else [] for slots in both]
-            assert back == back_too
-        for slots in both:
-            assert slots.stuck == sum(len(host.line) for host in slots._lines if host.kind is Kind.DOUBTFUL)
-        kinds = [[(host.name, host.kind, host.is_slow) for host in slots._lines] for slots in both]
-        assert kinds[0] == kinds[1]

@@ -1,15 +1,15 @@
 """The loops that move tasks: what is due is claimed, attempted, and its outcome written. Each loop is `run(stop)`.
 
 In: the entries that Redis gives this process. Out: attempts, and outcomes written to the store. Any number of
-processes may run these loops. Each file imports only files of the lines below its own:
+processes may run these loops. Each file imports only files that stand after it:
 
     engine.py, consumer.py  runs all and stops it in order; the loops of one shard
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
     intake.py               brings claims, hands each on once, renews leases
     worker.py, outcomes.py  begins attempts; writes outcomes
-    slots.py, holdings.py   which claim may begin; what this process holds
-    hosts.py, observer.py   what is known of each host; who is told what happens to tasks
-    alarm.py                wakes the timer to the millisecond
+    slots.py, surplus.py    which claim may begin; when comes back what must not wait here
+    hosts.py, holdings.py   what is known of each host; what is held of a shard
+    observer.py, alarm.py   who is told what happens to tasks; wakes the timer to the millisecond
 
 process may import it; it imports delivery, store and task, and never api.
 """

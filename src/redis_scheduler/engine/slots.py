@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator
 
 from redis_scheduler.engine.hosts import Host, Hosts, Kind
 from redis_scheduler.engine.observer import NOBODY, Observer
+from redis_scheduler.engine.surplus import LATELY_S, Returns
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import DEFAULT
 
@@ -35,26 +36,8 @@ KEPT_SHARE = 20
 SLOTS_FEW = 8
 """With fewer slots not every kind of host can have one of its own."""
 
-LATELY_S = 1.0
-"""A host was well lately if a delivery to it was in time within so many seconds."""
-
 PATIENCE = 2
 """A host that was well may lag for so many periods in a row: meanwhile its line keeps others from being claimed."""
-
-RETURNS_PER_SLOT_S = 5
-"""Surplus tasks a second that come back for each slot their host holds: more than a slow one can take. Or twice as many
-as it did in time, if that was lately: it may only have stood still. A host that is probed has them sooner: one a second
-for each slot of the worker, 100 at least."""
-
-RETURNS_LEAST_S = 100
-"""Surplus tasks a second that come back for all hosts that hold no slot: so many, or as many as there are slots if that
-is more."""
-
-RETURN_BYTES_S = 10_000_000
-"""Bytes of surplus that come back a second."""
-
-RETURN_STEP_S = 0.1
-"""Surplus comes back in steps of this, so that a step is one batch."""
 
 WELL_AGAIN = 1.5
 """A slow host is well again when so many times more of its deliveries were in time in a period than run longer: one on
@@ -71,7 +54,6 @@ class Slots:
 
     def __init__(self, concurrency: int, period_s: float = DEFAULT.period_s, observer: Observer = NOBODY) -> None:
         self.concurrency = concurrency
-        self._period_s = period_s
         self._observer = observer
         self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
         self._kept = concurrency // KEPT_SHARE or int(concurrency > 3)
@@ -89,8 +71,7 @@ class Slots:
         self._excused: dict[Claim, Host] = {}
         self._recovering: set[Host] = set()
         """Slow hosts with a delivery in time in this period."""
-        self._return_interval_s = 1 / max(RETURNS_LEAST_S, concurrency)
-        self._returns_at = self._bytes_return_at = 0.0
+        self._returns = Returns(concurrency, period_s)
         self._crowded_at = max(2, 2 * concurrency // LAST_SHARE)
         """The slots are crowded when no more than so many are free."""
         self._may_have_surplus = False
@@ -370,7 +351,7 @@ class Slots:
         found = []
         for host in list(self._surplus_hosts()):
             # A new entry would not know how many workers the task has lost.
-            found += [(claim, self._return_s(host, claim)) for claim in host.line if claim.tries == 1]
+            found += [(claim, self._returns.after_s(host, claim, now)) for claim in host.line if claim.tries == 1]
             self._become(host, DOUBTFUL)
             # Not for hosts with one task that hangs and waits for its retry: there may be thousands of them.
             if host.is_slow and host.running and not host.is_told:
@@ -379,20 +360,6 @@ class Slots:
         self._leave([claim for claim, _ in found])
         self.sent_back += len(found)
         return found
-
-    def _return_s(self, host: Host, claim: Claim) -> float:
-        earliest = self._now + self._period_s
-        if host.running:
-            was_in_time = 2 * host.in_time / self._period_s if self._now - host.well_at < 3 * LATELY_S else 0
-            # A host that is probed is known after two periods: its line must not be away for longer.
-            probed = 0 if host.is_slow else 1 / self._return_interval_s
-            a_second = max(RETURNS_PER_SLOT_S * host.running, was_in_time, probed)
-            returns_at = host.returns_at = max(host.returns_at + 1 / a_second, earliest)
-        else:
-            returns_at = self._returns_at = max(self._returns_at + self._return_interval_s, earliest)
-        sending_s = len(claim.record.data or b"") / RETURN_BYTES_S
-        self._bytes_return_at = max(self._bytes_return_at, self._now) + sending_s
-        return math.ceil((max(returns_at, self._bytes_return_at) - self._now) / RETURN_STEP_S) * RETURN_STEP_S
 
     def _leave(self, claims: list[Claim]) -> list[Claim]:
         gone = set(claims)
