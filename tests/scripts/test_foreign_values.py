@@ -75,6 +75,7 @@ async def test_a_foreign_key_leaves_nothing_half_done_and_is_left_alone(
 async def _call_beside_a_foreign_key(
     name: str, place: str, condition: AbstractAsyncContextManager[None], store: Store, raw: redis.asyncio.Redis
 ) -> None:
+    await store.client.ensure_checked()  # so that the verb's script is reached
     task = await VERBS[name].make(store)
     has_kept = await ask(raw, "EXISTS", place)
     if has_kept:
