@@ -15,9 +15,10 @@ from aiohttp import web
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
-from redis_scheduler.store.claims import Promotion, Sweep
+from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
+from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.integration.conftest import TIMING, OneShard, schedule, working

@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis_scheduler.engine.timer import Timer
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.blocking import Bell
-from redis_scheduler.store.claims import Sweep
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.integration.conftest import OneShard, schedule
 from tests.support.names import KEYS

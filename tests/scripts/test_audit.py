@@ -11,25 +11,14 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.store import keys
-from redis_scheduler.store.audit import (
-    FAULTS,
-    LOOK_LIMIT,
-    SAMPLE_BYTES,
-    SAMPLE_LIMIT,
-    STEP_BYTES,
-    Finding,
-    _Batch,
-    _Walk,
-    audit,
-    balance,
-    sample,
-)
+from redis_scheduler.store.audit import FAULTS, SAMPLE_BYTES, SAMPLE_LIMIT, Finding, audit, balance, sample
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.walk import LOOK_LIMIT, STEP_BYTES, Walk, _Batch
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import UNREADABLE
 from redis_scheduler.task.timing import DEFAULT
@@ -438,7 +427,7 @@ async def test_the_audit_reads_each_of_many_large_records_of_a_type(
     tasks = [NewTask(new_task_key(), 600_000, states.tail(data=data, type_name="mail"), "mail") for _ in range(8)]
     for task in tasks:
         await store.schedule([task])
-    walk = _Walk(client)
+    walk = Walk(client)
     records = await walk.records([task.key.encode() for task in tasks] + [b"gone"])
     assert [(record and record.type) for _, record in records] == ["mail"] * 8 + [None]
     await ask(raw, "ZADD", KEYS.type_index("other"), *[text for task in tasks for text in (1, task.key)])

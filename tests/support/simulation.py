@@ -19,8 +19,9 @@ from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
-from redis_scheduler.store.claims import Promotion, Sweep
+from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.record import Record

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import Enum
 
-from redis_scheduler.store import claims, writes
+from redis_scheduler.store import claims, sweep, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
@@ -11,7 +11,10 @@ from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 SCRIPTS = {
-    found.name: found for module in (writes, claims) for found in vars(module).values() if isinstance(found, Script)
+    found.name: found
+    for module in (writes, claims, sweep)
+    for found in vars(module).values()
+    if isinstance(found, Script)
 }
 
 

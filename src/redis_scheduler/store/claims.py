@@ -3,19 +3,18 @@
 Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twice as it is.
 """
 
-import functools
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, each_of, numbers, of, redis_ms, sized
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, each_of, numbers, of, sized
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script
+from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -31,22 +30,6 @@ class Promotion:
     moved: int
     wait_s: float | None
     claims: list[Claim] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Sweep:
-    """What a step of the sweep brought, and the seconds until the next step.
-
-    `lost`: how many entries came back of each lost worker. `must_rewind`: Redis' clock was set back, so call `rewind`.
-    `clock_set_ms`: by how much Redis' clock was surely set forward, or back (below zero), since the step before, beside
-    this machine's clock.
-    """
-
-    entries: list[Entry]
-    wait_s: float
-    lost: dict[str, int] = field(default_factory=dict)
-    must_rewind: bool = False
-    clock_set_ms: float = 0
 
 
 class RetryAnswer(IntEnum):
@@ -71,13 +54,13 @@ SETTLE = Script("settle", {"type_number": "row.record.type"}, then=AS_FOLLOW_UP)
 RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
 BURY = Script("bury", _BURIED_ROW, then=AS_FOLLOW_UP)
 RELEASE = Script("release")
-RECLAIM, REWIND, RETIRE = map(Script, ("reclaim", "rewind", "retire"))
+RETIRE = Script("retire")
 
 
 NO_FOLLOW_UPS: Mapping[int, NewTask] = MappingProxyType({})
 
 
-class Claims:
+class Claims(Sweeps):
     """What a worker writes. Every method raises StoreUnavailable, after which nobody knows whether it was applied, or
     StoreFull.
 
@@ -86,14 +69,9 @@ class Claims:
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
-        self.client = client
-        self._timing = timing
-        self.name = name
-        """The consumer's name: new for every process, so that it is never taken for one before."""
+        super().__init__(client, name, timing)
         self.on_records_missing: Callable[[Sequence[str]], None] | None = None
         """Called with the keys of tasks that were queued and have no record: they are lost."""
-        self._clock_offset_ms: tuple[float, float] | None = None
-        """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
 
     async def promote(self, limit: int | None = None, most_claims: int = 0) -> Promotion:
         """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
@@ -220,71 +198,6 @@ class Claims:
             booleans(len(claims)),
         )
 
-    async def reclaim(self, limit: int, retry_delay_ms: int | None = None) -> Sweep:
-        """Take one step of the sweep.
-
-        A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage. After
-        Redis' clock was set back no task waits longer for its retry than `retry_delay_ms`, or the window.
-        """
-        window_ms = self._timing.window_ms
-        offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
-        asked_ms = _monotonic_ms()
-        void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
-        sweep, now_ms = await self.client.run(
-            RECLAIM.bind(
-                self.client.keys,
-                group=GROUP,
-                consumer=self.name,
-                waiting=WAITING,
-                window_ms=window_ms,
-                limit=min(limit, self._timing.batch_limit // 2),
-                lease_idle_ms=self._timing.lease_idle_ms,
-                void_after_ms=void_after_ms,
-                waiting_interval_ms=self._timing.sweep_waiting_interval_ms,
-                idle_interval_ms=self._timing.sweep_idle_interval_ms,
-                step_interval_ms=self._timing.sweep_step_interval_ms,
-                hold_ms=self._timing.sweep_hold_ms,
-                last_tries=self._timing.lost_workers_most,
-                clock_set_least_ms=self._timing.clock_set_least_ms,
-                longest_ms=window_ms if retry_delay_ms is None else min(retry_delay_ms, window_ms),
-            ),
-            functools.partial(_sweep, self._timing.sweep_hold_ms),
-        )
-        sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
-        return sweep
-
-    async def _time_ms(self) -> int:
-        now_ms: int = await self.client.command("TIME", read=redis_ms)
-        return now_ms
-
-    def _clock_set_ms(self, asked_ms: float, now_ms: int) -> float:
-        """Compare Redis' clock with this machine's; return by how much it was surely set since the last comparison."""
-        at_least, at_most = offset_ms = _clock_offset_ms(asked_ms, now_ms)
-        before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
-        return max(0, at_least - before[1]) + min(0, at_most - before[0])
-
-    async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
-        """Mend one part of what the set-back clock would delay.
-
-        Leases start again, and deferred tasks come earlier by as much. Returns by how many ms the clock was set back
-        (in the first part, else 0), and how many were set right. Tasks that may have been deferred since are left
-        alone.
-        """
-        set_back_ms, count, _ = await self.client.run(
-            REWIND.bind(
-                self.client.keys,
-                group=GROUP,
-                waiting=WAITING,
-                lease_idle_ms=self._timing.lease_idle_ms,
-                delay_ms=retry_delay_ms,
-                spread_ms=self._timing.window_ms,
-                limit=self._timing.batch_limit,
-                room=self._timing.load_bytes,
-            ),
-            of(tuple[int, int, int]),
-        )
-        return set_back_ms, count
-
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         """List the entries that are pending for this consumer, without those known. Changes none of them."""
         rows = await self.client.command(
@@ -312,17 +225,6 @@ class Claims:
         return count
 
 
-def _monotonic_ms() -> float:
-    return time.monotonic() * 1000
-
-
-def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
-    """Return by how much Redis' clock is ahead of this machine's monotonic one, at least and at most, by an answer that
-    has just come."""
-    # Redis tells whole ms.
-    return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
-
-
 def _in_order(ids: Sequence[str]) -> Sequence[str]:
     try:
         return sorted(ids, key=_id_order)
@@ -336,8 +238,6 @@ def _id_order(entry_id: str) -> tuple[int, int]:
 
 
 _PENDING = of(list[tuple[bytes, bytes, int, int]])
-_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int]])
-_LOST = of(dict[bytes, int])
 
 
 def _promotion(answer: Any) -> Promotion:
@@ -362,17 +262,6 @@ def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[st
         elif failure == 1:
             lost.append(entry.key)
     return claims, lost, looked_at
-
-
-def _sweep(hold_ms: int, answer: Any) -> tuple[Sweep, int]:
-    taken, wait_ms, now_ms, must_rewind, lost = _SWEPT(answer)
-    if not 0 <= wait_ms <= hold_ms:
-        raise ValueError("Expected a time until the next step")
-    counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
-    rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
-    entries = [Entry(entry_id.decode(), text_of(key), NUMBER(tries)) for entry_id, key, tries in rows]
-    names = {name.decode(errors="replace"): count for name, count in counts.items()}
-    return Sweep(entries, wait_ms / 1000, names, bool(must_rewind)), now_ms
 
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:

@@ -4,17 +4,14 @@ A state is where the key stands: in `due` scheduled or deferred, in `entries` qu
 dead.
 """
 
-import base64
-import binascii
-import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, positions
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
@@ -38,14 +35,8 @@ PAGE_LIMIT = 10_000
 PAGE_BYTES = 8 * 1_048_576
 """A page ends before the task that would make its answer larger than this, unless that is the first."""
 
-ID_LAST = 2**64 - 1
-"""The last number in an entry's id."""
-
 INFO_BYTES = 200
 """An answer says no more of a task besides its record and its last failure."""
-
-KEY_BYTES = 1_000
-"""Longer keys are not listed. The service's own have 22; a cursor holds one, and must fit into a request's head."""
 
 CHUNK_LIMIT = 500
 """Tasks of one call: about a millisecond of Redis."""
@@ -59,9 +50,6 @@ LARGE_BYTES = 65_536
 RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
 
-
-Position = tuple[str, ...]
-"""Where a task stands in the list: place, stream id or score, key. Empty: the start."""
 
 _READ, _PAGE, _LEDGER = Script("read"), Script("page"), Script("ledger")
 
@@ -124,7 +112,7 @@ class Views:
         reading, so a page of them may be short. Raises InvalidRequest for a cursor that is not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
-        position = _decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
+        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
         walk = (
             self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
             if has_index
@@ -136,13 +124,13 @@ class Views:
         async for chunk in walk:
             while chunk:
                 if seen == limit:
-                    return Page(page, _encode_cursor(last))
+                    return Page(page, encode_cursor(last))
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
                     if task and task.state != "dead" and type_name in (None, task.record.type or DEFAULT_TYPE):
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
                         if page and size > PAGE_BYTES:
-                            return Page(page, _encode_cursor(last))
+                            return Page(page, encode_cursor(last))
                         page.append(task)
                     seen, last = seen + 1, position
                 chunk = chunk[len(tasks) :]
@@ -157,7 +145,7 @@ class Views:
                     "XRANGE", self.client.keys.queue, start, "+", "COUNT", CHUNK_LIMIT, read=_ENTRIES
                 )
             ):
-                yield _positions("queue", ((at, fields[1]) for at, fields in entries))
+                yield positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = behind(entries[-1][0].decode())
             position = ("due",)
         async for chunk in self._sorted(self.client.keys.due, position):
@@ -171,7 +159,7 @@ class Views:
         while answer := await self.client.run(
             _PAGE.bind(self.client.keys, index=index, score=score, member=member, limit=CHUNK_LIMIT), _pairs
         ):
-            yield _positions(place, ((at, key) for key, at in answer))
+            yield positions(place, ((at, key) for key, at in answer))
             member, score = answer[-1]
 
     async def ledger(self) -> Ledger:
@@ -244,22 +232,6 @@ def _counts(answer: Any) -> tuple[int, int, int, int, int, list[tuple[bytes, byt
     return due, length, pending, waiting, dead, _pairs(counters)
 
 
-def _positions(place: str, pairs: Iterable[tuple[bytes, bytes]]) -> list[Position]:
-    """Return where keys stand, without foreign ones that no answer or cursor can name: no UTF-8, or too long."""
-    positions: list[Position] = []
-    for at, key in pairs:
-        if len(key) <= KEY_BYTES:
-            with contextlib.suppress(UnicodeDecodeError):
-                positions.append((place, at.decode(), key.decode()))
-    return positions
-
-
-def behind(entry_id: str) -> str:
-    """Return where the queue goes on behind an entry; empty behind the last possible id, where Redis refuses to
-    look."""
-    return "" if entry_id == f"{ID_LAST}-{ID_LAST}" else f"({entry_id}"
-
-
 def _time_ms(score: bytes) -> int | None:
     """Return the time of a score; None if foreign hands set it to something else."""
     time_ms = float(score)
@@ -302,26 +274,3 @@ _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")
 def _count(value: bytes) -> int:
     """Return a counter; 0 if it is no number, which the audit finds."""
     return int(value) if _COUNT.fullmatch(value) else 0
-
-
-def _encode_cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(" ".join(position).encode()).decode().rstrip("=")
-
-
-# Foreign hands may have set any score and any key: a cursor of such a place is taken back, too.
-_SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
-_POSITION = {"queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"), "due": _SCORE, "type": _SCORE}
-
-
-def _decode_cursor(cursor: str | None, places: set[str]) -> Position:
-    if cursor is None:
-        return ()
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        text = ""
-    match text.split(" ", 2):
-        case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
-            if place != "queue" or all(int(number) <= ID_LAST for number in at.split("-")):
-                return (place, at, key)
-    raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")

@@ -1,0 +1,186 @@
+"""The walk of an audit: through all keys, in bounded steps, each of which brings suspects for the script to look at."""
+
+from collections.abc import AsyncIterator, Sequence
+from itertools import starmap
+from typing import Any, NamedTuple
+
+from redis_scheduler.errors import StoreRefused
+from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.cursor import behind
+from redis_scheduler.store.keys import GROUP, text_of
+from redis_scheduler.store.ledger import ENDED, ENTERED
+from redis_scheduler.store.script import Script
+from redis_scheduler.task.record import UNREADABLE, Record, read_record
+
+LOOK_LIMIT = 100
+"""Suspects of one call: 0.3 ms of Redis, or 1 to 2 ms if it repairs all of them."""
+
+STEP_BYTES = 1_048_576
+"""One step of the walk looks through about so much: a millisecond of Redis."""
+
+HEAD_BYTES = 65_536
+"""A record without its data is read up to here: more than the longest webhook needs. A longer one cannot be read."""
+
+ANY_BYTES = 2**53
+"""Room for a record of whatever size."""
+
+_TEXT = of(bytes | None)
+_SCANNED = of(tuple[bytes, list[bytes]])
+
+
+def _rows(answer: Any) -> list[list[Any]]:
+    return [[of(bytes)(entry_id), *rest] for entry_id, *rest in answer]
+
+
+_HEADS = Script("heads")
+
+
+class Suspect(NamedTuple):
+    """One thing that the script looks at: see its header."""
+
+    what: str
+    subject: bytes | str
+    due_ms: int | str = ""
+    type: str | None = None
+
+
+class _Batch:
+    """How many to read at once: more of small ones, so that Redis looks through about STEP_BYTES."""
+
+    def __init__(self) -> None:
+        self.limit = 1
+        self._count = self._bytes = 0
+
+    def note(self, count: int, size_bytes: int) -> None:
+        """Learn from how many came back, and their size."""
+        self._count += count
+        self._bytes += size_bytes
+        fitting = STEP_BYTES * (self._count + 1) // (self._bytes + 1)
+        self.limit = max(1, min(2 * self.limit, LOOK_LIMIT, fitting))
+
+
+class _RecordHead(NamedTuple):
+    """The part of a task's record before its data: None if there is no record, or no room for it."""
+
+    key: bytes
+    text: bytes | None
+    size_bytes: int
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether there is a record, but there was no room for it."""
+        return self.text is None and self.size_bytes > 0
+
+
+def _heads_read(answer: Any) -> tuple[bytes, list[_RecordHead]]:
+    next_cursor, *columns = answer
+    rows = list(zip(columns[::3], columns[1::3], columns[2::3], strict=True))
+    return of(bytes)(next_cursor), list(starmap(_RecordHead, of(list[tuple[bytes, bytes | None, int]])(rows)))
+
+
+class Walk:
+    """One walk through all keys."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._keys = client.keys
+        self._records = _Batch()
+
+    async def suspects(self) -> AsyncIterator[list[Suspect]]:
+        """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
+        yield [Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
+        cursor: bytes | str = "0"
+        while True:
+            cursor, heads = await self.heads((), 0, cursor, self._records.limit)
+            records = [(head.key, await self.record(head)) for head in heads]
+            yield [suspect_of(key, record) for key, record in records if record is not None]
+            if cursor == b"0":
+                break
+        for command, place in (
+            *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
+            *(("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
+        ):
+            async for pairs in self._scan(command, place, _Batch()):
+                yield [Suspect("member", key) for key in pairs[::2]]
+        async for ids in self._ids("XRANGE", self._keys.queue):
+            yield [Suspect("entry", entry_id) for entry_id in ids]
+        async for ids in self._ids("XPENDING", self._keys.queue, GROUP):
+            yield [Suspect("pending", entry_id) for entry_id in ids]
+        async for names in self._scan("SSCAN", self._keys.types, _Batch()):
+            for name in names:
+                async for suspects in self._of_type(text_of(name)):
+                    yield suspects
+
+    async def _scan(self, command: str, name: str, batch: _Batch) -> AsyncIterator[list[bytes]]:
+        cursor: bytes | None = None
+        while cursor != b"0":
+            cursor, answer = await self._client.command(
+                command, name, cursor or "0", "COUNT", batch.limit, read=_SCANNED
+            )
+            batch.note(len(answer) // 2, sum(map(len, answer)))
+            yield answer
+
+    async def heads(
+        self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
+    ) -> tuple[bytes, list[_RecordHead]]:
+        """Read records without their data: of the named tasks, up to `room` bytes in all, and of the next ones of a
+        scan."""
+        next_cursor, heads = await self._client.run(
+            _HEADS.bind(self._client.keys, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys),
+            _heads_read,
+        )
+        self._records.note(len(heads), sum(head.size_bytes for head in heads))
+        return next_cursor, heads
+
+    async def record(self, head: _RecordHead) -> Record | None:
+        """Return a task's record, or None. A record for which there was no room is read alone."""
+        if head.is_unread:
+            _, [head] = await self.heads([head.key], ANY_BYTES)
+        if head.text is None:
+            return None
+        record = read_record(head.text)
+        # In a newer version's record a member named `data` may stand elsewhere; then the head was cut off there.
+        if record is UNREADABLE and (
+            whole := await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
+        ):
+            record = read_record(whole)
+        return record
+
+    async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
+        start = "-"
+        count = ("COUNT", LOOK_LIMIT) if command == "XRANGE" else (LOOK_LIMIT,)
+        while start and (rows := await self._client.command(command, *place, start, "+", *count, read=_rows)):
+            yield [row[0] for row in rows]
+            start = behind(rows[-1][0].decode())
+
+    async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
+        """Read records without their data; None for a task that has none."""
+        _, heads = await self.heads(task_keys, STEP_BYTES)
+        return [(head.key, await self.record(head)) for head in heads]
+
+    async def _of_type(self, name: str) -> AsyncIterator[list[Suspect]]:
+        yield [Suspect("type", name, type=name)]
+        try:
+            async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
+                members = pairs[::2]
+                while members:
+                    part, members = members[: self._records.limit], members[self._records.limit :]
+                    yield [_listed(key, record, name) for key, record in await self.records(part)]
+        except StoreRefused as error:
+            # A foreign key: the look at the type tells of it.
+            if "WRONGTYPE" not in str(error):
+                raise
+
+
+def suspect_of(key: bytes, record: Record) -> Suspect:
+    """Return what the script is to look at of a task that has this record."""
+    if record is UNREADABLE:
+        return Suspect("unreadable", key)
+    return Suspect("task", key, record.due, record.type)
+
+
+def _listed(key: bytes, record: Record | None, name: str) -> Suspect:
+    # A type never changes. Where it is not known the script only asks whether the task is there.
+    is_foreign = record is not None and record is not UNREADABLE and record.type != name
+    return Suspect("foreign" if is_foreign else "listed", key, type=name)
