@@ -9,7 +9,7 @@ import heapq
 import random
 import selectors
 from collections import deque
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -20,6 +20,7 @@ from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
@@ -167,7 +168,7 @@ class Model:
 
     # What it makes of claims
 
-    async def settle(self, claims: Sequence[Claim]) -> None:
+    async def settle(self, claims: Sequence[Claim], follow_ups: Mapping[int, NewTask]) -> None:
         await self._call()
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[int]:

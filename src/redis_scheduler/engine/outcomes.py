@@ -3,12 +3,13 @@ fence outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
 from redis_scheduler.engine.holdings import Holdings
-from redis_scheduler.store.claims import Claims, RetryAnswer
+from redis_scheduler.store.claims import NO_FOLLOW_UPS, Claims, RetryAnswer
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -17,7 +18,11 @@ Item = TypeVar("Item")
 
 
 class Outcomes:
-    """The outcomes that wait to be written. A claim is held until its outcome is."""
+    """The outcomes that wait to be written. A claim is held until its outcome is.
+
+    A follow-up is a task that starts in the moment in which Redis has the outcome. A batch with follow-ups is cut at
+    `load_bytes` of their records, or one record more, so that Redis takes a millisecond or two.
+    """
 
     def __init__(self, claims: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
         self._claims = claims
@@ -27,17 +32,22 @@ class Outcomes:
         self.to_settle: deque[Claim] = deque()
         self.unsettled: deque[tuple[Transition, Unsettled]] = deque()
         self.to_release: deque[Claim] = deque()
+        self._follow_ups: dict[Claim, NewTask] = {}
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the sweep may have to look sooner."""
 
-    def settle(self, claim: Claim) -> None:
+    def settle(self, claim: Claim, follow_up: NewTask | None = None) -> None:
         """Have a delivered task deleted."""
+        if follow_up is not None:
+            self._follow_ups[claim] = follow_up
         self.to_settle.append(claim)
         self._is_added.set()
 
-    def unsettle(self, transition: Transition, item: Unsettled) -> None:
-        """Have a task retried, deferred or buried."""
+    def unsettle(self, transition: Transition, item: Unsettled, follow_up: NewTask | None = None) -> None:
+        """Have a task retried, deferred or buried. Only one that is buried may have a follow-up."""
+        if follow_up is not None:
+            self._follow_ups[item.claim] = follow_up
         self.unsettled.append((transition, item))
         self._is_added.set()
 
@@ -49,22 +59,40 @@ class Outcomes:
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.to_settle or self.unsettled or self.to_release:
-            if to_settle := self._first(self.to_settle):
-                await self._claims.settle(to_settle)
+            if to_settle := self._first(self.to_settle, self.to_settle):
+                await self._claims.settle(to_settle, self._following(to_settle))
                 self._written(self.to_settle, to_settle)
-            if unsettled := self._first(self.unsettled):
+            if unsettled := self._first(self.unsettled, (item.claim for _, item in self.unsettled)):
                 await self._write_unsettled(unsettled)
                 self._written(self.unsettled, [item.claim for _, item in unsettled])
-            if to_release := self._first(self.to_release):
+            if to_release := self._first(self.to_release, self.to_release):
                 await self._claims.release(to_release)
                 self._written(self.to_release, to_release)
 
-    def _first(self, outcomes: deque[Item]) -> list[Item]:
-        return list(islice(outcomes, self._timing.batch_limit))
+    def _first(self, outcomes: deque[Item], claims: Iterable[Claim]) -> list[Item]:
+        """Return the first of these outcomes, which are of these claims: a batch at most."""
+        batch = list(islice(outcomes, self._timing.batch_limit))
+        if self._follow_ups:
+            size = 0
+            for count, claim in enumerate(islice(claims, len(batch))):
+                if size >= self._timing.load_bytes:
+                    return batch[:count]
+                if (follow_up := self._follow_ups.get(claim)) is not None:
+                    size += len(follow_up.tail)
+        return batch
+
+    def _following(self, claims: Sequence[Claim]) -> Mapping[int, NewTask]:
+        """Return the follow-ups of claims by their indices."""
+        if not self._follow_ups:
+            return NO_FOLLOW_UPS
+        return {index: self._follow_ups[claim] for index, claim in enumerate(claims) if claim in self._follow_ups}
 
     def _written(self, outcomes: deque[Item], claims: Sequence[Claim]) -> None:
         for _ in claims:
             outcomes.popleft()
+        if self._follow_ups:
+            for claim in claims:
+                self._follow_ups.pop(claim, None)
         self.holdings.written(claims)
 
     async def _write_unsettled(self, unsettled: Sequence[tuple[Transition, Unsettled]]) -> None:
@@ -79,8 +107,8 @@ class Outcomes:
             self.retry_parked.set()
         if by_transition[Transition.DEFER]:
             await self._claims.defer(by_transition[Transition.DEFER])
-        if by_transition[Transition.BURY]:
-            await self._claims.bury(by_transition[Transition.BURY])
+        if to_bury := by_transition[Transition.BURY]:
+            await self._claims.bury(to_bury, self._following([item.claim for item in to_bury]))
 
     async def write_once(self) -> None:
         """Wait for an outcome, gather more for a moment, and write them."""

@@ -1,0 +1,107 @@
+"""Outcomes with follow-ups: each is passed with the end that it follows, in batches that Redis takes quickly."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.claim import Claim, Unsettled
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.retry import Transition
+from redis_scheduler.task.timing import DEFAULT
+from tests.integration.conftest import OneShard, schedule
+from tests.integration.test_claims import claimed
+from tests.support.names import KEYS
+from tests.support.store import Store
+
+WEBHOOK = "http://127.0.0.1:9/"
+
+
+def new_task(size: int) -> NewTask:
+    """A task whose record has so many bytes, without its due time."""
+    rest = len(record_tail(WEBHOOK, 600, None, b'""'))
+    tail = record_tail(WEBHOOK, 600, None, b'"%s"' % (b"x" * (size - rest)))
+    assert len(tail) == size
+    return NewTask(new_task_key(), 600_000, tail, None)
+
+
+async def held(engine: OneShard, client: RedisClient, store: Store, count: int) -> list[Claim]:
+    """Claims that this engine holds, and that wait for their outcome."""
+    await schedule(store, WEBHOOK, count)
+    found, _ = await store.load(await claimed(client, store.name, count))
+    engine.holdings.claims.update({claim.id: claim for claim in found})
+    return found
+
+
+def end(outcomes: Outcomes, how: str, claim: Claim, follow_up: NewTask | None = None) -> None:
+    if how == "settle":
+        outcomes.settle(claim, follow_up)
+    else:
+        outcomes.unsettle(Transition.BURY, Unsettled(claim, b'{"error":"no","elapsed_ms":1}'), follow_up)
+
+
+def ends_are(engine: OneShard, how: str) -> int:
+    """How many ends are not written yet."""
+    return len(engine.outcomes.to_settle if how == "settle" else engine.outcomes.unsettled)
+
+
+@pytest.mark.parametrize("timing", [replace(DEFAULT, load_bytes=1_000, batch_limit=8)])
+@pytest.mark.parametrize("how", ["settle", "bury"])
+async def test_a_batch_with_follow_ups_is_cut_where_their_records_come_to_the_most_bytes_of_a_call(
+    how: str, engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    claims = await held(engine, client, store, 26)
+    call, batches = getattr(store, how), list[tuple[int, dict[int, str]]]()
+
+    async def noted_call(items: Sequence[Any], follow_ups: dict[int, NewTask]) -> list[bool]:
+        batches.append((len(items), {index: task.key for index, task in follow_ups.items()}))
+        if len(batches) == 2:
+            raise StoreUnavailable
+        answer: list[bool] = await call(items, follow_ups)
+        return answer
+
+    # 400 bytes each: three pass the limit. One of 3,000 goes, too, with what is before it.
+    sizes: list[int | None] = [400] * 6 + [None, None, 3_000, None] + [None] * 4
+    follow_ups = [None if size is None else new_task(size) for size in sizes] + [None] * 12
+    for claim, follow_up in zip(claims, follow_ups, strict=True):
+        end(engine.outcomes, how, claim, follow_up)
+    with patch.object(store, how, noted_call):
+        with pytest.raises(StoreUnavailable):
+            await engine.outcomes.write()
+        assert ends_are(engine, how) == 23, "what was not written stays"
+        await engine.outcomes.write()
+    keys = [follow_up.key for follow_up in follow_ups if follow_up is not None]
+    assert batches == [
+        (3, dict(enumerate(keys[:3]))),
+        (3, dict(enumerate(keys[3:6]))),
+        (3, dict(enumerate(keys[3:6]))),
+        (3, {2: keys[6]}),
+        (8, {}),
+        (8, {}),
+        (1, {}),
+    ]
+    assert sorted(await raw.zrange(KEYS.due, 0, -1)) == sorted(key.encode() for key in keys)
+    assert (engine.outcomes._follow_ups, engine.holdings.claims) == ({}, {})
+
+
+async def test_outcomes_without_follow_ups_beside_those_that_have_some_go_as_ever(
+    engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    first, second, third, fourth = await held(engine, client, store, 4)
+    follow_up = new_task(200)
+    engine.outcomes.unsettle(Transition.RETRY, Unsettled(first, b"{}", 1_000))
+    end(engine.outcomes, "bury", second)
+    end(engine.outcomes, "bury", third, follow_up)
+    engine.outcomes.release([fourth])
+    await engine.outcomes.write()
+    assert await raw.zrange(KEYS.due, 0, -1) == [follow_up.key.encode()]
+    assert set(await raw.zrange(KEYS.dead, 0, -1)) == {second.key.encode(), third.key.encode()}
+    assert engine.holdings.claims == {}
