@@ -81,8 +81,8 @@ async def remember(url: str, value: str) -> None:
 
 
 @asynccontextmanager
-async def started(folder: Path) -> AsyncIterator[EmbeddedServer]:
-    server = EmbeddedServer(folder)
+async def started(folder: Path, **limits: float) -> AsyncIterator[EmbeddedServer]:
+    server = EmbeddedServer(folder, **limits)
     await server.start()
     try:
         yield server
@@ -140,9 +140,8 @@ async def test_stop_may_be_called_twice_at_once_again_and_before_a_start(folder:
     assert servers_in(folder) == []
 
 
-async def test_a_server_that_does_not_heed_the_stop_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "STOP_S", 0.3)
-    async with started(folder) as server, standing_still(servers_in(folder)[0].pid):
+async def test_a_server_that_does_not_heed_the_stop_is_killed(folder: Path) -> None:
+    async with started(folder, stop_s=0.3) as server, standing_still(servers_in(folder)[0].pid):
         await server.stop()
         assert servers_in(folder) == []
 
@@ -214,11 +213,10 @@ async def test_a_killed_server_is_started_again_with_its_data_while_the_service_
 
 
 async def test_a_server_that_cannot_be_started_again_now_is_tried_until_it_can(
-    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embedded, "RESTART_S", 0.1)
     note = folder / "redis-version"
-    async with started(folder) as server, running(server):
+    async with started(folder, restart_s=0.1) as server, running(server):
         good = note.read_text()
         note.write_text("nonsense")
         servers_in(folder)[0].kill()
@@ -248,12 +246,9 @@ async def test_a_server_left_by_a_killed_service_is_stopped_not_doubled_and_its_
         assert "ready to exit" in (folder / "redis.log.old").read_text(), "it was not asked to leave first"
 
 
-async def test_a_left_server_that_does_not_heed_sigterm_is_killed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "STOP_S", 0.5)
+async def test_a_left_server_that_does_not_heed_sigterm_is_killed(folder: Path) -> None:
     orphan = await abandoned_server(folder)
-    async with standing_still(orphan.pid), started(folder) as server:
+    async with standing_still(orphan.pid), started(folder, stop_s=0.5) as server:
         assert [process.pid for process in servers_in(folder)] != [orphan.pid]
         assert len(servers_in(folder)) == 1
         assert await ask(server.url, "GET", "kept") == "by the first service"
@@ -334,14 +329,12 @@ async def test_of_a_long_log_only_the_end_is_read(folder: Path) -> None:
 
 
 async def test_a_server_that_never_answers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "READY_S", 0.3)
-
     async def silence(socket: Path) -> bytes:
         return b""
 
     monkeypatch.setattr(embedded, "_first_line", silence)
     with pytest.raises(StartError, match="no answer"):
-        await EmbeddedServer(folder).start()
+        await EmbeddedServer(folder, ready_s=0.3).start()
     assert servers_in(folder) == []
 
 

@@ -78,8 +78,8 @@ async def beating_process(
         yield process
 
 
-async def healthy(expected: bool = True) -> None:
-    await wait_until(lambda: health.is_healthy() == expected, f"healthy: {expected}")
+async def healthy(expected: bool = True, missed_s: float = health.BEAT_MISSED_S) -> None:
+    await wait_until(lambda: health.is_healthy(missed_s) == expected, f"healthy: {expected}")
 
 
 async def test_a_process_is_healthy_until_it_ends(temporary: Path) -> None:
@@ -153,14 +153,13 @@ async def test_a_step_of_the_wall_clock_makes_nobody_healthy_or_unhealthy(
     ahead_s: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wall_clock = time.time
-    monkeypatch.setattr(health, "BEAT_MISSED_S", 3.0)
     async with beating_process() as process:
-        await healthy()
+        await healthy(missed_s=3)
         monkeypatch.setattr(time, "time", lambda: wall_clock() + ahead_s)
-        assert health.is_healthy()
+        assert health.is_healthy(missed_s=3)
         async with standing_still(process.pid):
-            await healthy(False)
-        await healthy()
+            await healthy(False, missed_s=3)
+        await healthy(missed_s=3)
 
 
 async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(temporary: Path, tmp_path: Path) -> None:
@@ -174,10 +173,9 @@ async def test_a_service_is_told_well_or_ill_whatever_is_done_to_its_clock(tempo
 
 
 @pytest.mark.parametrize("what", ["the file", "the folder"])
-async def test_what_somebody_removed_is_made_again(what: str, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_somebody_removed_is_made_again(what: str, temporary: Path) -> None:
     """As what cleans a temporary folder by age does: by its time of change the file is from 1970."""
-    monkeypatch.setattr(health, "BEAT_INTERVAL_S", 0.05)
-    async with health.beating():
+    async with health.beating(interval_s=0.05):
         await healthy()
         (file,) = files(temporary)
         assert file.stat().st_mtime == pytest.approx(time.monotonic(), abs=10)
@@ -234,11 +232,10 @@ SQUATTED = [
 
 @pytest.mark.parametrize("how", SQUATTED)
 async def test_a_folder_that_another_has_taken_is_said_once_and_ends_nothing(
-    how: str, temporary: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    how: str, temporary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     squat(own_folder(temporary), how)
-    monkeypatch.setattr(health, "BEAT_INTERVAL_S", 0.02)
-    async with health.beating():
+    async with health.beating(interval_s=0.02):
         await asyncio.sleep(0.1)
         assert not health.is_healthy()
     (record,) = caplog.records

@@ -7,8 +7,8 @@ variables.
     worker …    the service itself, as `redis-scheduler worker …`
 
 LEASE_MS, WINDOW_MS, RETIRE_IDLE_MS, RETIRE_INTERVAL_S, BUFFER_BYTES, REJOIN_INTERVAL_S, CHILD_END_S (a supervisor's
-END_S) and SERVER_STOP_S (the private Redis' STOP_S) shorten what the product has as constants, so that a case need not
-wait for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
+`end_s`) and SERVER_STOP_S (the private Redis' `stop_s`) shorten what the product takes, so that a case need not wait
+for it; a lease is still renewed three times. OPEN_FILES is how many files the process may have open.
 With LONG_OWN_LEASE a worker takes its leases for as long as ever, whatever Redis was told.
 """
 
@@ -30,7 +30,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process import embedded, service, streams, supervisor
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.service import WORKER_TIMEOUT_S, Service
-from redis_scheduler.store import claims, deployment
+from redis_scheduler.store import claims
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -59,13 +59,13 @@ def _shortened() -> Timing:
     if interval_s := float(os.environ.get("RETIRE_INTERVAL_S", "0")):
         timing = replace(timing, retire_interval_s=interval_s)
     if interval_s := float(os.environ.get("REJOIN_INTERVAL_S", "0")):
-        deployment.REJOIN_INTERVAL_S = interval_s
+        timing = replace(timing, rejoin_interval_s=interval_s)
     if files := int(os.environ.get("OPEN_FILES", "0")):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if end_s := float(os.environ.get("CHILD_END_S", "0")):
-        supervisor.END_S = end_s
+        vars(supervisor)["Supervisor"] = functools.partial(supervisor.Supervisor, end_s=end_s)
     if stop_s := float(os.environ.get("SERVER_STOP_S", "0")):
-        embedded.STOP_S = stop_s
+        vars(embedded)["EmbeddedServer"] = functools.partial(embedded.EmbeddedServer, stop_s=stop_s)
     return timing
 
 

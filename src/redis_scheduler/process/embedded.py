@@ -122,7 +122,10 @@ async def _first_line(socket: Path) -> bytes:
 class EmbeddedServer:
     """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(
+        self, data_dir: Path, *, ready_s: float = READY_S, stop_s: float = STOP_S, restart_s: float = RESTART_S
+    ) -> None:
+        self._ready_s, self._stop_s, self._restart_s = ready_s, stop_s, restart_s
         self.data_dir = data_dir
         self._folder = Path(os.path.realpath(data_dir))
         self._socket = self._folder / "redis.sock"
@@ -170,14 +173,14 @@ class EmbeddedServer:
             raise
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Start the server again whenever it dies, at most once a RESTART_S; return soon after `stop` is set."""
+        """Start the server again whenever it dies, at most once each `restart_s`; return soon after `stop` is set."""
         while not await stop_or_interval(stop, WATCH_S):
             died = self._process
             if died is None or died.poll() is None:
                 continue
             fields = {"server": self.description, "exit": died.returncode, "last": self._last_log_line()}
             logger.error("embedded-died", **fields)
-            if await stop_or_interval(stop, self._started_at + RESTART_S - time.monotonic()):
+            if await stop_or_interval(stop, self._started_at + self._restart_s - time.monotonic()):
                 return
             try:
                 server = await asyncio.to_thread(_select, self._folder)
@@ -194,7 +197,7 @@ class EmbeddedServer:
             if process is not None and process.poll() is None:
                 process.terminate()
                 try:
-                    await asyncio.to_thread(process.wait, STOP_S)
+                    await asyncio.to_thread(process.wait, self._stop_s)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     await asyncio.to_thread(process.wait)
@@ -210,7 +213,7 @@ class EmbeddedServer:
                 logger.warning("embedded-orphan", pid=orphan.pid, signal=signal_number.name)
                 with contextlib.suppress(psutil.Error):
                     orphan.send_signal(signal_number)
-            deadline = time.monotonic() + STOP_S
+            deadline = time.monotonic() + self._stop_s
             while orphans and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
                 # Asked by command line again: a process that nobody reaps keeps its id, but no command line.
@@ -250,9 +253,9 @@ class EmbeddedServer:
                 return
             if answer:
                 answered_at = time.monotonic()
-            elif time.monotonic() - answered_at > READY_S:
+            elif time.monotonic() - answered_at > self._ready_s:
                 raise StartError(
-                    f"the embedded {self._server} gave no answer for {READY_S:g} s: {self._last_log_line()}"
+                    f"the embedded {self._server} gave no answer for {self._ready_s:g} s: {self._last_log_line()}"
                 )
             await asyncio.sleep(0.02)
 

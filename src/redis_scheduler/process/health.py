@@ -28,7 +28,10 @@ from redis_scheduler.stopping import stop_or_interval
 logger = Events(__name__)
 
 BEAT_INTERVAL_S = 5.0
+"""Between two beats of a process."""
+
 BEAT_MISSED_S = 20.0
+"""A process that has not beaten for so long is not healthy."""
 
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # a private folder is made in it
 """Where the folder may be, unless TMPDIR is set: a read-only container may have only the last."""
@@ -42,11 +45,13 @@ def _folders() -> list[Path]:
 
 
 @contextlib.asynccontextmanager
-async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[None]:
+async def beating(
+    is_well: Callable[[], bool] = lambda: True, interval_s: float = BEAT_INTERVAL_S
+) -> AsyncIterator[None]:
     """Within the block, touch this process's file every few seconds while `is_well()`; then remove it."""
     clear()
     ended = asyncio.Event()
-    beat = asyncio.create_task(_beat(ended, is_well), name="health")
+    beat = asyncio.create_task(_beat(ended, is_well, interval_s), name="health")
     try:
         yield
     finally:
@@ -54,7 +59,7 @@ async def beating(is_well: Callable[[], bool] = lambda: True) -> AsyncIterator[N
         await beat
 
 
-async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
+async def _beat(ended: asyncio.Event, is_well: Callable[[], bool], interval_s: float) -> None:
     file, has_failed = _BeatFile(), False
     try:
         while not ended.is_set():
@@ -68,7 +73,7 @@ async def _beat(ended: asyncio.Event, is_well: Callable[[], bool]) -> None:
                         fields = {"error": str(error), "effect": "the health check will say no; set TMPDIR"}
                         logger.warning("beat-failed", **fields)
                     has_failed = True
-            await stop_or_interval(ended, BEAT_INTERVAL_S)
+            await stop_or_interval(ended, interval_s)
     finally:
         file.remove()
 
@@ -149,11 +154,11 @@ def clear() -> None:
                 path.unlink()
 
 
-def is_healthy() -> bool:
+def is_healthy(missed_s: float = BEAT_MISSED_S) -> bool:
     """Whether there is a process, and each has touched its file lately. Files of processes that ended do not count."""
     ages_ns = [
         abs(time.monotonic_ns() - os.fstat(descriptor).st_mtime_ns)
         for _, descriptor in _open_files(os.O_RDONLY)
         if _is_held(descriptor, fcntl.LOCK_SH)
     ]
-    return bool(ages_ns) and max(ages_ns) < BEAT_MISSED_S * 1e9
+    return bool(ages_ns) and max(ages_ns) < missed_s * 1e9

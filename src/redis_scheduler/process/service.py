@@ -96,7 +96,7 @@ class Service:
     async def _join(self) -> None:
         process = self._process
         async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
-            await process.deployment.run(client, process.outage, process.stop)
+            await process.deployment.run(client, process.outage, process.stop, self._timing)
 
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app

@@ -49,8 +49,9 @@ YOUNG_S = 10.0
 class Supervisor:
     """Keeps PROCESSES children running until the stop, and returns when all have ended."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, end_s: float = END_S) -> None:
         self._process = process
+        self._end_s = end_s
         self._children: set[Child] = set()
         self._unwell_until = 0.0
         process.is_well = lambda: time.monotonic() >= self._unwell_until
@@ -75,10 +76,10 @@ class Supervisor:
         if process.listener is not None:
             process.listener.close()  # else new connections would wait for nobody
         self._signal(signal.SIGTERM)
-        await stop_or_interval(process.hurry, process.settings.shutdown_grace + END_S)
+        await stop_or_interval(process.hurry, process.settings.shutdown_grace + self._end_s)
         if process.hurry.is_set():
             self._signal(signal.SIGINT)
-            await asyncio.sleep(END_S)
+            await asyncio.sleep(self._end_s)
         for child in self._children:
             logger.warning("process-killed", pid=child.pid)
         self._signal(signal.SIGKILL)

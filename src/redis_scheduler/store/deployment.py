@@ -14,12 +14,10 @@ from redis_scheduler.stopping import finished, stop_or_interval
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
+from redis_scheduler.task.timing import Timing
 
 FRESH_S = 0.2
 """An answer of Redis holds so long: however often it is needed, Redis is asked five times a second at the most."""
-
-REJOIN_INTERVAL_S = 5.0
-"""The time between two looks at the id in Redis: if somebody has deleted it, it is put back."""
 
 _JOIN = Script("join")
 
@@ -79,12 +77,12 @@ class Deployment:
         await self.join(client)
         self._fresh_until = time.monotonic() + FRESH_S
 
-    async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event) -> None:
+    async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event, timing: Timing) -> None:
         """Join at the start, at once whenever another Redis may answer than before, or the same one with less in it,
         and every few seconds: where the id alone was deleted, a process that starts would make another."""
 
         async def join() -> None:
-            await stop_or_interval(outage.changed, REJOIN_INTERVAL_S)
+            await stop_or_interval(outage.changed, timing.rejoin_interval_s)
             outage.changed.clear()
             try:
                 await self.join(client)

@@ -100,6 +100,9 @@ class Timing:
     bell_refused_s: float = 60.0
     """After a refusal the timer asks again so much later whether it may hear the bell."""
 
+    rejoin_interval_s: float = 5.0
+    """Between two looks of a process at the deployment's id in Redis: if somebody has deleted it, it is put back."""
+
     retire_interval_s: float = 600.0
     """Between two looks of a worker for consumers that are gone."""
 
