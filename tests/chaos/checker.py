@@ -213,60 +213,71 @@ class Checker:
         takes from Redis, such as the last second before a power cut; it is counted.
         """
         await self.stop()
-        arrivals = self.arrivals()
+        verdict = self._account(await self._dead())
+        self._note(verdict)
+        forgotten = [task for task in verdict.lost if not may_be_lost(task)]
+        assert forgotten == [], f"{len(forgotten)} lost, such as {forgotten[:3]}"
+        unexpected = verdict.unexpected
+        assert unexpected == [], f"{len(unexpected)} unexpected, such as {unexpected[:3]}"
+        # A task is due at a whole millisecond; the receiver's clock is the same machine's.
+        assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early"
+        return verdict
+
+    async def _dead(self) -> set[str]:
         members: list[bytes] = await self._raw.execute_command("ZRANGE", KEYS.dead, 0, -1)
-        dead = {key.decode() for key in members}
-        tasks = self.sent.values()
-        lost = [
-            task
-            for task in tasks
-            if task.is_acknowledged
-            and not task.may_be_cancelled
-            and task.number not in arrivals
-            and task.key not in dead
-        ]
-        unexpected = [
-            arrival
-            for number, found in arrivals.items()
-            for arrival in found
-            if (task := self.sent.get(number)) is None
-            or task.is_refused
-            or (task.cancelled_at is not None and arrival.at > task.cancelled_at)
-        ]
-        delays: list[float] = []
-        recoveries: list[float] = []
-        duplicated = 0
-        for number, found in arrivals.items():
-            task = self.sent.get(number)
-            attempts = {arrival.attempt for arrival in found}
-            duplicated += len(found) - len(attempts)
-            if task is None or not task.is_acknowledged:
-                continue
-            delays.append(found[0].at - task.due_at)
-            if delays[-1] > LATE_S or len(found) > len(attempts):
-                recoveries.append(found[-1].at - task.due_at)
-        verdict = Verdict(
+        return {key.decode() for key in members}
+
+    def _account(self, dead: set[str]) -> Verdict:
+        """Return what became of every task."""
+        arrivals, tasks = self.arrivals(), self.sent.values()
+        delays, recoveries = self._delays(arrivals)
+        return Verdict(
             acknowledged=sum(task.is_acknowledged for task in tasks),
             refused=sum(task.is_refused for task in tasks),
             unknown=sum(not task.is_acknowledged and not task.is_refused for task in tasks),
             arrived=len(arrivals),
             dead=len(dead),
             cancelled=sum(task.cancelled_at is not None for task in tasks),
-            lost=lost,
-            unexpected=unexpected,
-            duplicated=duplicated,
+            lost=[
+                task
+                for task in tasks
+                if task.is_acknowledged
+                and not task.may_be_cancelled
+                and task.number not in arrivals
+                and task.key not in dead
+            ],
+            unexpected=[
+                arrival
+                for number, found in arrivals.items()
+                for arrival in found
+                if self._is_unexpected(number, arrival)
+            ],
+            duplicated=sum(len(found) - _attempts(found) for found in arrivals.values()),
             recovered=sum(self.sent[n].status in (None, 503) for n in arrivals if n in self.sent),
             lateness=Spread.of(delays),
             recovery=Spread.of(recoveries),
             early_s=max(0.0, -min(delays, default=0.0)),
         )
-        self._note(verdict)
-        forgotten = [task for task in lost if not may_be_lost(task)]
-        assert forgotten == [], f"{len(forgotten)} lost, such as {forgotten[:3]}"
-        assert unexpected == [], f"{len(unexpected)} unexpected, such as {unexpected[:3]}"
-        # A task is due at a whole millisecond; the receiver's clock is the same machine's.
-        assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early"
-        return verdict
+
+    def _is_unexpected(self, number: int, arrival: Arrival) -> bool:
+        """Whether it was never sent or refused, or came after a cancel that answered `cancelled`."""
+        task = self.sent.get(number)
+        if task is None or task.is_refused:
+            return True
+        return task.cancelled_at is not None and arrival.at > task.cancelled_at
+
+    def _delays(self, arrivals: dict[int, list[Arrival]]) -> tuple[list[float], list[float]]:
+        """Return how late each acknowledged task came first; and last, those that a fault hit."""
+        delays: list[float] = []
+        recoveries: list[float] = []
+        for number, found in arrivals.items():
+            task = self.sent.get(number)
+            if task is None or not task.is_acknowledged:
+                continue
+            delays.append(found[0].at - task.due_at)
+            if delays[-1] > LATE_S or len(found) > _attempts(found):
+                recoveries.append(found[-1].at - task.due_at)
+        return delays, recoveries
 
     def _note(self, verdict: Verdict) -> None:
         self.figures.note(acknowledged=verdict.acknowledged)
@@ -279,6 +290,11 @@ class Checker:
         self.figures.note(lateness_s=verdict.lateness)
         if verdict.recovery.most:
             self.figures.note(recovery_s=verdict.recovery)
+
+
+def _attempts(found: list[Arrival]) -> int:
+    """How many different attempts arrived."""
+    return len({arrival.attempt for arrival in found})
 
 
 async def _answer(
