@@ -4,14 +4,13 @@ In: records, claims, keys of tasks. Out: the same, counts, and the errors StoreU
 no error of the client library leaves this room.
 
     keys.py, shard.py, lua/              every key; where tasks stand; one script a transition, whose header says all
-    script.py, client.py                 scripts as they are sent; calls and resends
-    connection.py, url.py                connections, and REDIS_URL
+    script.py, client.py, connection.py  scripts as they are sent; calls and resends; connections
     answer.py, answer_shape.py           what one answer may take; what each call's answer must be
     refusal.py, outage.py, blocking.py   what an error means; how loops wait for Redis, the queue and the bell
     writes.py, claims.py, sweep.py       what the API writes; what workers write; their part in the sweep
     new_task.py, views.py, cursor.py     a task that either schedules; what is read; where a page of it ends
     ledger.py, audit.py, walk.py         the counts; what is looked at and repaired; the walk through all keys
-    deployment.py, neighbour.py          who shares this Redis
+    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
 
 api, engine and process may import it; it imports task.
 """
