@@ -52,8 +52,8 @@ MEMBER_LENGTH = 60
 WEBHOOK_LENGTH = 4_096
 """Characters of the longest webhook that the API takes. A longer one, from foreign hands, is not remembered."""
 
-WEBHOOKS_KEPT, ORIGINS_KEPT = 128, 1_024
-"""So many webhooks are remembered with their parts, and so many origins with whether they can be one."""
+ORIGINS_KEPT = 1_024
+"""So many texts are remembered with whether they are an origin."""
 
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that RFC 3339 can write."""
@@ -93,32 +93,47 @@ def decode_record(stored: bytes) -> Record:
     head, member, tail = stored.partition(_DATA_MEMBER)
     decoded = _decode_head(head + b"}" if member else head)
     webhook = decoded.webhook
-    # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
-    origin, target = (_parts_remembered if len(webhook) <= WEBHOOK_LENGTH else _parts)(webhook)
+    origin, target = _parts_of(webhook)
     data = tail[:-1] if member else None
     options = options_of(decoded) if NAMES else NONE
     return Record(decoded.due, webhook, decoded.ttl, decoded.type, data, None, origin, target, options)
 
 
-def _parts(webhook: str) -> tuple[str, str]:
+def _parts_of(webhook: str) -> tuple[str, str]:
     """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError
     for what is no URL at all."""
-    if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
-        return _NO_PARTS
-    origin, target = split(webhook)
-    if not origin or not _is_origin(origin):
-        return _NO_PARTS
+    global _last
+    last, parts = _last
+    if webhook != last:
+        parts = _parts(webhook)
+        # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
+        if len(webhook) <= WEBHOOK_LENGTH:
+            _last = webhook, parts
+    return parts
+
+
+def _parts(webhook: str) -> tuple[str, str]:
+    # Most often the first slash behind `https://` ends the origin, which many webhooks share.
+    end = webhook.find("/", 8)
+    origin, target = webhook[:end], webhook[end:]
+    if end < 0 or "#" in webhook or len(webhook) > WEBHOOK_LENGTH or not _is_origin(origin):
+        if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
+            return _NO_PARTS
+        origin, target = split(webhook)
+        if not origin or not _is_origin(origin):
+            return _NO_PARTS
     # A control character could end a line of the request's head.
     return (origin, target) if webhook.isprintable() and " " not in webhook else _NO_PARTS
 
 
 _NO_PARTS = ("", "")
-_parts_remembered = lru_cache(WEBHOOKS_KEPT)(_parts)
+_last = ("", _NO_PARTS)
+"""The last webhook, and its parts: the tasks of a batch often have the same."""
 
 
 @lru_cache(ORIGINS_KEPT)
-def _is_origin(origin: str) -> bool:
-    return bool(urlsplit(origin).netloc)
+def _is_origin(text: str) -> bool:
+    return split(text) == (text, "") and bool(urlsplit(text).netloc)
 
 
 def read_record(stored: bytes) -> Record:
