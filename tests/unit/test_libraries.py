@@ -268,6 +268,9 @@ AIOHTTP = f"aiohttp {aiohttp.__version__}:"
 
 async def test_aiohttp_has_the_parts_that_are_used() -> None:
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_create_connection", "self req traces timeout")
+    options = "req timeout client_error kwargs"
+    is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_create_connection", f"self args addr_infos {options}")
+    is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_existing_connection", f"self args {options}")
     taken = inspect.signature(aiohttp.ClientRequest).parameters
     assert list(taken)[:2] == ["method", "url"], f"{AIOHTTP} ClientRequest takes {list(taken)}"
     assert "loop" in taken, f"{AIOHTTP} ClientRequest takes no loop any more"
@@ -277,11 +280,13 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
 
 async def test_aiohttp_opens_the_connections_that_were_put_in_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
-    monkeypatch.setattr(Connector, "_create_connection", noting(seen, Connector._create_connection))
+    used = ("_create_connection", "_wrap_create_connection", "_wrap_existing_connection")
+    for name in used:
+        monkeypatch.setattr(Connector, name, noting(seen, getattr(Connector, name)))
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:
         assert (await deliverer.attempt(claim_of(receiver.url))).error is None, AIOHTTP
         kinds = [type(connection) for connection in deliverer._pool._idle]
-    assert seen == {"_create_connection"}, AIOHTTP
+    assert seen == set(used), AIOHTTP
     assert kinds == [ReceiverConnection], f"{AIOHTTP} TCPConnector._factory makes no connections any more"
 
 

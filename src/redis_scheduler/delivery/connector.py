@@ -1,7 +1,8 @@
 """Opens connections to receivers, by aiohttp's connector: TCP and TLS, the addresses of a name tried one after another.
 
-Builds on parts of aiohttp that are not public, and a new release may change them: ClientRequest, TCPConnector._factory
-and TCPConnector._create_connection. tests/unit/test_libraries.py looks at each.
+Builds on parts of aiohttp that are not public, and a new release may change them: ClientRequest, and of TCPConnector
+_factory, _create_connection, _wrap_create_connection and _wrap_existing_connection. tests/unit/test_libraries.py looks
+at each.
 """
 
 import asyncio
@@ -56,3 +57,16 @@ class Connector(aiohttp.TCPConnector):
     async def open(self, to: Destination) -> Connection:
         """Return a new connection. Raises OSError."""
         return cast(Connection, await self._create_connection(to, [], NO_TIMEOUTS))
+
+    async def _wrap_create_connection(self, *args: Any, addr_infos: list[Any], req: Destination, **options: Any) -> Any:
+        """Connect to the addresses in turn, or to the only one."""
+        if len(addr_infos) > 1 or options["ssl"]:
+            return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **options)
+        # One address needs no race: the event loop's own call takes half the time.
+        [(*_, (address, port, *_))] = addr_infos
+        try:
+            return await self._wrap_existing_connection(*args, address, port, req=req, **options)
+        except aiohttp.ClientConnectorError as error:
+            # As the loop says it of a socket: without this the address would be in no log.
+            text = f"Connect call failed {(address, port)}: {error.strerror}"
+            raise aiohttp.ClientConnectorError(req.connection_key, OSError(error.errno, text)) from error
