@@ -50,7 +50,9 @@ def named(script: Script) -> dict[str, str | list[str]]:
     header = script.header
     found: dict[str, str | list[str]] = dict.fromkeys([key for key in header.keys if not hasattr(KEYS, key)], "own")
     found |= {key: f"{key}-key" for key in header.keys if key in ("writer", "type_index")}
-    found |= dict.fromkeys(header.arguments, "1") | {name: ["1", "2"] for name in header.lists}
+    found |= dict.fromkeys([name for name in header.arguments if name != "then_count"], "1") | {
+        name: ["1", "2"] for name in header.lists
+    }
     if header.is_typed and "type_number" not in header.columns:
         found["types"] = ["mail"]
     return found
@@ -73,7 +75,6 @@ def test_a_call_gives_each_name_once(name: str) -> None:
     given, each = named(script), rows(script)
     called, keys, arguments = script.bind(KEYS, *each, **given)
     assert called is script
-    assert not script.header.rows["then"] or "then_count" in given
     types = 1 if script.header.is_typed else 0
     assert len(keys) == len(script.header.keys) + types
     lists = 2 * len(script.header.lists)
@@ -109,6 +110,13 @@ def test_a_column_that_the_header_does_not_have_is_refused() -> None:
             Script("settle", **kinds)
 
 
+def test_no_name_of_a_header_hides_one_that_the_binder_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = "-- KEYS   tasks\n-- ARGV   rows\n"
+    monkeypatch.setattr("redis_scheduler.store.script._read", lambda _: header)
+    with pytest.raises(ValueError, match="rows"):
+        Script("other")
+
+
 def test_types_are_numbered_once_and_their_indexes_stand_behind_the_other_keys() -> None:
     script = Script(
         "settle",
@@ -116,14 +124,14 @@ def test_types_are_numbered_once_and_their_indexes_stand_behind_the_other_keys()
         {"item": "row[0]", "key": "row[1]", "delay_ms": "row[2]", "tail": "row[3]", "type_number": "row[4]"},
     )
     each = [("1-1", "a", "mail"), ("1-2", "b", None), ("1-3", "c", "bill"), ("1-4", "d", "mail")]
-    _, keys, arguments = script.bind(KEYS, each, (), group="g", then_count=0)
+    _, keys, arguments = script.bind(KEYS, each, (), group="g")
     own = ("{x}:queue", "{x}:entries", "{x}:tasks", "{x}:failures", "{x}:counters", "{x}:types", "{x}:due", "{x}:bell")
     assert keys == [*own, "{x}:type:mail", "{x}:type:bill"]
     rows = ["1-1", "a", 1, "1-2", "b", 0, "1-3", "c", 2, "1-4", "d", 1]
     assert arguments == ["g", 0, 2, "mail", "bill", *rows]
 
     then = [(1, "e", 0, "x", "sms"), (3, "f", 1, "y", "mail")]
-    _, keys, arguments = script.bind(KEYS, each, then, group="g", then_count=2)
+    _, keys, arguments = script.bind(KEYS, each, then, group="g")
     assert keys == [*own, "{x}:type:mail", "{x}:type:bill", "{x}:type:sms"]
     assert arguments == ["g", 2, 3, "mail", "bill", "sms", *rows, 1, "e", 0, "x", 3, 3, "f", 1, "y", 1]
 

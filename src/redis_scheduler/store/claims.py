@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, each_of, numbers, of, sized
 from redis_scheduler.store.client import RedisClient
@@ -18,8 +18,6 @@ from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.record import read_attempts, read_record
 from redis_scheduler.task.timing import DEFAULT, Timing
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -142,8 +140,7 @@ class Claims(Sweeps):
         records are part of the call: give about `load_bytes` of them at most, so that Redis takes a millisecond or two.
         """
         return await self.client.run(
-            SETTLE.bind(self.client.keys, claims, follow_ups.items(), group=GROUP, then_count=len(follow_ups)),
-            booleans(len(claims)),
+            SETTLE.bind(self.client.keys, claims, follow_ups.items(), group=GROUP), booleans(len(claims))
         )
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[RetryAnswer]:
@@ -173,14 +170,7 @@ class Claims(Sweeps):
         """Move tasks to the dead letters; return for each whether it took effect, false also after a lost answer as for
         `settle`. `follow_ups`: as there."""
         return await self.client.run(
-            BURY.bind(
-                self.client.keys,
-                failed,
-                follow_ups.items(),
-                group=GROUP,
-                consumer=self.name,
-                then_count=len(follow_ups),
-            ),
+            BURY.bind(self.client.keys, failed, follow_ups.items(), group=GROUP, consumer=self.name),
             booleans(len(failed)),
         )
 

@@ -1,7 +1,7 @@
 """One connection pool to Redis: sends commands and scripts, resends, and says in our own errors what went wrong.
 
 The library's own resends are off. Every script is safe to send twice, and all other commands here only read, so a call
-that loses its connection is sent once more. writes.py, claims.py, views.py, blocking.py and audit.py say what is sent.
+that loses its connection is sent once more. The other files of this room say what is sent.
 """
 
 import asyncio

@@ -13,8 +13,9 @@ which a row names by `type_number` ('0': the default). Any other `...` is a list
 names` becomes the locals of these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row`
 becomes the locals of the row that begins `at`, or of the columns it names.
 
-`then` are `then_count` rows of another kind behind those of `each`: `last` is where the first kind ends, `then_width`
-the width of the second, and `--- then` becomes its locals. A type stands last in them.
+`then` are rows of another kind behind those of `each`. The binder counts them for the argument `then_count`. `last` is
+where the first kind ends, `then_width` the width of the second, and `--- then` becomes its locals. A type stands last
+in them.
 """
 
 import hashlib
@@ -32,6 +33,9 @@ Call = tuple["Script", list[str], list[Argument]]
 
 NO_EXPRESSIONS: Mapping[str, str] = MappingProxyType({})
 
+_OWN_NAMES = frozenset(("keys", "row", "rows", "thens", "script", "redis_keys", "arguments", "len", "map"))
+"""What the function that binds uses itself: no name of a header."""
+
 _LUA = resources.files("redis_scheduler.store") / "lua"
 _INCLUDE = re.compile(r"^--- include (.*)$", re.MULTILINE)
 _NAMES = re.compile(r"^--- names$", re.MULTILINE)
@@ -42,7 +46,7 @@ class Script:
     """A Lua script of the package. Its `---` lines are replaced by what they stand for.
 
     `each` and `then` give, for a column that is not simply `row.<name>`, the expression of `row` that it is.
-    `type_number` is that of the type's name, or of None: by default `row.type`.
+    For `type_number` it is the expression of the type's name, `row.type` if none is given; None is the default type.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.bind = _binder(self, {"row": each, "then": then})
         """Takes Keys, the rows of `each` and of `then` if the header has them, and all else by its name; returns a
-        call. Raises TypeError for a name that is missing, or that the header does not have."""
+        call. Raises TypeError for a name that is missing, or that the header does not have, and AttributeError for a
+        row without a column."""
 
 
 def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Callable[..., Call]:
@@ -70,14 +75,17 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
     name, header = script.name, script.header
     keys = [key if key in header.given else f"keys.{key}" for key in header.keys]
     rows = {f"{kind}s": _values(script, kind, expressions[kind]) for kind, columns in header.rows.items() if columns}
-    named = [*header.given, *header.arguments, *header.lists]
+    counted = {"then_count": "len(thens)"}
+    named = [*header.given, *(name for name in header.arguments if name not in counted), *header.lists]
     has_types = header.is_typed and "type_number" not in header.columns
     if has_types:
         named.append("types")
+    if not _OWN_NAMES.isdisjoint(named):
+        raise ValueError(f"{name}: the header has a name of the binder's own: {_OWN_NAMES.intersection(named)}")
     lines = [
         f"def {name}({', '.join(['keys', *rows, *(['*'] if named else []), *named])}):",
         f"    redis_keys = [{', '.join(keys)}]",
-        f"    arguments = [{', '.join(header.arguments)}]",
+        f"    arguments = [{', '.join(counted.get(name, name) for name in header.arguments)}]",
     ]
     if header.is_typed and not has_types:
         lines.append("    types = {}")

@@ -33,7 +33,8 @@ class Sweep:
 
 
 class Sweeps:
-    """A consumer's part in the sweep; the rest of what a worker writes is Claims. Every method raises as there."""
+    """A consumer's part in the sweep; the rest of what a worker writes is Claims. Every method raises
+    StoreUnavailable, or StoreFull, as the client does."""
 
     def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
         self.client = client
