@@ -81,7 +81,7 @@ async def over(
     """An engine that works over both shards within the block; if it `sweeps` not, only its claims bring anything."""
     stop = asyncio.Event()
     async with Deliverer("test-token", 5) as deliverer:
-        shards = [ShardAccess.by(side.client, side.store.name, timing) for side in sides]
+        shards = [ShardAccess.of_client(side.client, side.store.name, timing) for side in sides]
         engine = Engine(shards, deliverer, Policy(2, 60_000), concurrency, timing)
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             tasks.create_task((engine.run if sweeps else engine.deliver)(stop, asyncio.Event(), grace_s))

@@ -11,6 +11,7 @@ import redis.asyncio
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.key import new_task_key
@@ -104,4 +105,18 @@ async def test_outcomes_without_follow_ups_beside_those_that_have_some_go_as_eve
     await engine.outcomes.write()
     assert await raw.zrange(KEYS.due, 0, -1) == [follow_up.key.encode()]
     assert set(await raw.zrange(KEYS.dead, 0, -1)) == {second.key.encode(), third.key.encode()}
+    pending = await raw.xpending_range(KEYS.queue, GROUP, "-", "+", 10)
+    expected = dict.fromkeys([first.id.encode(), fourth.id.encode()], WAITING.encode())
+    assert {row["message_id"]: row["consumer"] for row in pending} == expected
     assert engine.holdings.claims == {}
+
+
+@pytest.mark.parametrize("transition", [Transition.RETRY, Transition.DEFER])
+async def test_a_task_that_comes_again_has_no_follow_up(
+    transition: Transition, engine: OneShard, client: RedisClient, store: Store
+) -> None:
+    [claim] = await held(engine, client, store, 1)
+    with pytest.raises(ValueError, match="follow-up"):
+        engine.outcomes.unsettle(transition, Unsettled(claim, b"{}", 1_000), new_task(200))
+    assert ends_are(engine, "bury") == 0
+    assert engine.outcomes._follow_ups == {}

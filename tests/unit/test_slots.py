@@ -1,6 +1,7 @@
 """The slots of a worker: shares, lines, and what is known of hosts."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -355,3 +356,24 @@ def test_claims_of_two_shards_with_the_same_entry_id_are_two() -> None:
     slots.add(third, NOW)
     assert slots.remove({third}) == [third]
     assert begun(slots) == [other]
+
+
+# Shards
+
+
+def test_no_claim_of_a_shard_whose_lease_may_have_run_out_begins() -> None:
+    slots = Slots(8)
+    make_well(slots, "a", "b")
+    shards = [1, 0, 1, 0, 0]
+    claims = [replace(claim(host), shard=shard) for host, shard in zip("aaaab", shards, strict=True)]
+    for one in claims:
+        slots.add(one, NOW)
+    began = []
+    while (leased := slots.begin([1])) is not None:
+        began.append(leased)
+    # The lines take turns, and in each the order stays.
+    assert began == [claims[1], claims[4], claims[3]]
+    assert (slots.running, slots.in_line) == (3, 2)
+    assert slots.begin([0, 1]) is None
+    assert begun(slots) == [claims[0], claims[2]]
+    assert (slots.running, slots.in_line) == (5, 0)

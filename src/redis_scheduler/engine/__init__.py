@@ -7,7 +7,7 @@ processes may run these loops. Each file imports only files that stand after it:
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
     intake.py               brings claims, hands each on once, renews leases
     worker.py, outcomes.py  begins attempts; writes outcomes
-    slots.py, surplus.py    which claim may begin; when comes back what must not wait here
+    slots.py, surplus.py    which claim may begin; when surplus comes back
     hosts.py, holdings.py   what is known of each host; what is held of a shard
     observer.py, alarm.py   who is told what happens to tasks; wakes the timer to the millisecond
 

@@ -1,6 +1,6 @@
 """What this process is to one shard: a consumer of its queue, with all loops that need that shard's Redis.
 
-A shard that is away holds up no loop of another. All consumers of a process share its worker and its slots.
+A shard that is away stops no loop of another. All consumers of a process share its worker and its slots.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class ShardAccess:
     outage: Outage
 
     @classmethod
-    def by(cls, client: RedisClient, name: str, timing: Timing = DEFAULT) -> Self:
+    def of_client(cls, client: RedisClient, name: str, timing: Timing = DEFAULT) -> Self:
         """Reach a shard by a client of it, as the consumer of this name."""
         return cls(Claims(client, name, timing), QueueReader(client, name, timing), Bell(client), client.outage)
 

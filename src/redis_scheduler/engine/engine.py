@@ -69,7 +69,10 @@ class Engine:
         finally:
             # Also when an asyncio task has died: what was delivered must not be delivered again for that.
             await self.worker.cut_off()
-            await asyncio.gather(*(consumer.write_last() for consumer in self.consumers))
+            last = (consumer.write_last() for consumer in self.consumers)
+            errors = [error for error in await asyncio.gather(*last, return_exceptions=True) if error is not None]
+            if errors:
+                raise errors[0]
 
     async def _await_fault(self) -> None:
         await self.worker.fault

@@ -134,7 +134,10 @@ class Intake:
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take."""
-        return 0 if self._worker.is_stopping or not self._holdings.is_leased else self._slots.reclaimable
+        if self._worker.is_stopping or not self._holdings.is_leased:
+            return 0
+        # A share of it, as of what a claim may bring.
+        return math.ceil(self._slots.reclaimable / len(self._worker.outcomes))
 
     async def recover(self) -> None:
         """Hand entries to the worker that are pending for this consumer though no answer told of them."""

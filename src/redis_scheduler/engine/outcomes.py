@@ -45,8 +45,10 @@ class Outcomes:
         self._is_added.set()
 
     def unsettle(self, transition: Transition, item: Unsettled, follow_up: NewTask | None = None) -> None:
-        """Have a task retried, deferred or buried. Only one that is buried may have a follow-up."""
+        """Have a task retried, deferred or buried. Raises ValueError for a follow-up of one that is not buried."""
         if follow_up is not None:
+            if transition is not Transition.BURY:
+                raise ValueError("a task that comes again has no follow-up yet")
             self._follow_ups[item.claim] = follow_up
         self.unsettled.append((transition, item))
         self._is_added.set()

@@ -232,7 +232,7 @@ class Slots:
     def begin(self, unleased: Collection[int] = ()) -> Claim | None:
         """Return a claim that may begin now, in a slot that it holds until `end`; None if there is none.
 
-        No claim of the shards in `unleased`.
+        `unleased`: the shards whose leases may have run out. None of their claims begins.
         """
         for _ in range(len(self._lines) if self.running < self.concurrency else 0):
             host = self._lines.popleft()

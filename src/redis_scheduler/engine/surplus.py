@@ -28,8 +28,8 @@ RETURN_STEP_S = 0.1
 
 
 class Returns:
-    """Spreads over time what comes back to one worker of `concurrency` slots. Times are seconds of one monotonic
-    clock."""
+    """Spreads over time when the surplus of one worker, which has `concurrency` slots, is due again. Times are seconds
+    of one monotonic clock."""
 
     def __init__(self, concurrency: int, period_s: float) -> None:
         self._period_s = period_s

@@ -96,7 +96,8 @@ class Worker:
             return None
         for outcomes in self.outcomes:
             if not outcomes.holdings.is_leased:
-                return self._slots.begin(self._unleased())
+                unleased = self._unleased()
+                return self._slots.begin(unleased) if len(unleased) < len(self.outcomes) else None
         return self._slots.begin()
 
     def _unleased(self) -> Collection[int]:

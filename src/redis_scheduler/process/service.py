@@ -100,6 +100,7 @@ class Service:
 
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app
+        from redis_scheduler.api.limits import DEFAULT as LIMITS
         from redis_scheduler.api.server import create_server
 
         process, settings = self._process, self._process.settings
@@ -112,9 +113,10 @@ class Service:
                 [process.deployment],
                 process.stop.is_set,
                 self._timing,
+                LIMITS,
             )
             connections = _connections(process.role, settings.api_connections)
-            server = create_server(app, settings.shutdown_grace, connections)
+            server = create_server(app, settings.shutdown_grace, connections, LIMITS)
             await server.run_until(process.stop, process.hurry, listener)
 
     async def run_worker(self) -> None:
@@ -135,7 +137,7 @@ class Service:
         ):
             process.deployment.tell(deliverer.carry)
             engine = Engine(
-                [ShardAccess.by(client, self._name, self._timing)],
+                [ShardAccess.of_client(client, self._name, self._timing)],
                 deliverer,
                 policy,
                 settings.concurrency,
