@@ -34,10 +34,10 @@ SMALL = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def limits() -> Limits:
-    """Those of `recorder` and `api`, which looks every half second for clients that do not read. A test that needs
+def limits(request: pytest.FixtureRequest) -> Limits:
+    """Those of `recorder`, and of `api`, which looks every half second for clients that do not read. A test that needs
     others is parametrised with them."""
-    return Limits(unread_timeout_s=3)
+    return Limits(unread_timeout_s=3) if "api" in request.fixturenames else DEFAULT
 
 
 @pytest.fixture
@@ -368,7 +368,11 @@ async def test_slow_readers_have_no_more_than_the_room_for_pages(api: int, store
 async def test_slow_readers_keep_nobody_from_pages(api: int, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Eight that read just enough kept everybody else from pages for an hour."""
     await fill(store, [900_000] * 9)
-    slow = [(await slow_reader(api))[0] for _ in range(MOST_PAGES)]
+    slow = []
+    for _ in range(MOST_PAGES):
+        client, answer = await slow_reader(api)
+        assert answer.endswith(b" 200")
+        slow.append(client)
     for _ in range(5):
         status, body = await page(api)
         assert status == 200

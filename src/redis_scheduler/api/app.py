@@ -36,10 +36,10 @@ def create_app(
     api = Api(clients, name, max_body, timing, limits)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
-    for of_tasks in TASK_ROUTES:
-        at.setdefault(of_tasks.path, {})[of_tasks] = of_tasks.handler_of(api)
-    for open_to_all in OPEN_ROUTES:
-        at.setdefault(open_to_all.path, {})[open_to_all] = open_to_all.handler_of(probes)
-    paths = [PathRoute(path, Endpoint(handlers)) for path, handlers in at.items()]
+    handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]
+    handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
+    for route, handler in handlers:
+        at.setdefault(route.path, {})[route] = handler
+    paths = [PathRoute(path, Endpoint(of_path)) for path, of_path in at.items()]
     # No redirects to a path with or without a slash: they would answer without JSON.
     return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own, limits)

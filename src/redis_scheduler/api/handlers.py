@@ -208,13 +208,13 @@ class Api:
         """POST /purge, DELETE /schedules: delete every task."""
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
         async with self._one_purge.held():
+            count = 0
             try:
-                count = 0
                 for shard in self._shards:
                     count += await shard.writes.purge()
             except StoreUnavailable:
                 # It may have been applied: the log must tell why tasks are missing.
-                logger.warning("purge-unanswered", **fields)
+                logger.warning("purge-unanswered", tasks=count, **fields)
                 raise
         logger.warning("purged", tasks=count, **fields)
         return answer(Purged(count))

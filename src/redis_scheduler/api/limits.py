@@ -1,6 +1,6 @@
 """The limits and intervals of the API's connections and pages. Units stand in the names.
 
-The server, its connections, the pages and the gate get one `Limits`: each number stands only here.
+The server, its connections, the pages and the gate get one `Limits`.
 """
 
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ from redis_scheduler.api.probes import Probes
 Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 """Answers a request with its query parameters, or raises an error that `answer_to` takes."""
 
-Of = TypeVar("Of")
+Owner = TypeVar("Owner")
 
 
 class Access(Enum):
@@ -45,16 +45,16 @@ class Access(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Route(Generic[Of]):
+class Route(Generic[Owner]):
     """A method of a path.
 
-    `handler`: the method of class Of that answers. `answer`: the body of a 200. `parameters`: the known ones of the
-    query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
+    `handler`: the method, of Api or Probes, that answers. `answer`: the body of a 200. `parameters`: the known ones of
+    the query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
     """
 
     method: str
     path: str
-    handler: Callable[[Of, Request, Mapping[str, str]], Awaitable[Response]]
+    handler: Callable[[Owner, Request, Mapping[str, str]], Awaitable[Response]]
     answer: type[msgspec.Struct]
     body: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] | None = ()
@@ -65,7 +65,7 @@ class Route(Generic[Of]):
         """The methods that it answers: HEAD as GET (RFC 9110, section 9.3.2)."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
-    def handler_of(self, owner: Of) -> Handler:
+    def handler_of(self, owner: Owner) -> Handler:
         """Return the handler as the owner's own method: a request costs no more by it."""
         return MethodType(self.handler, owner)
 

@@ -29,7 +29,8 @@ class Origin:
 
 
 class RequestBuilder:
-    """Makes requests with all their headers. `agent`: the User-Agent. `instance`: the deployment's id, "" while it is
+    """Makes requests with all their headers: those of every request are made here, those of a receiver in
+    `_new_origin`, those of a task in `build`. `agent`: the User-Agent. `instance`: the deployment's id, "" while it is
     not known: then no request carries it."""
 
     def __init__(self, token: str, agent: str, instance: str = "") -> None:

@@ -105,14 +105,15 @@ def _parts_of(webhook: str) -> tuple[str, str]:
     global _last
     last, parts = _last
     if webhook != last:
-        parts = _parts(webhook)
+        parts = _new_parts(webhook)
         # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
         if len(webhook) <= WEBHOOK_LENGTH:
             _last = webhook, parts
     return parts
 
 
-def _parts(webhook: str) -> tuple[str, str]:
+def _new_parts(webhook: str) -> tuple[str, str]:
+    """Find what `_parts_of` returns."""
     # Most often the first slash behind `https://` ends the origin, which many webhooks share.
     end = webhook.find("/", 8)
     origin, target = webhook[:end], webhook[end:]
