@@ -75,6 +75,12 @@ async def stand_there(raw: redis.asyncio.Redis, checker: Checker, place: str, co
     return in_flight <= arrived & (rows.keys() - parked) and (len(parked) if place == "waiting" else deferred) == count
 
 
+async def held_by(raw: redis.asyncio.Redis, worker: Process, task_keys: set[str]) -> set[str]:
+    """Return which of these tasks are pending for a worker."""
+    owners = {key: row["consumer"].decode() for key, row in (await pending(raw)).items() if key in task_keys}
+    return {key for key, owner in owners.items() if f"-{worker.process.pid}-" in owner}
+
+
 @pytest.mark.parametrize(
     ("retry_time_s", "place", "restarts"),
     [
@@ -140,9 +146,8 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
         f"all that fails stands in {place}, and all that is held is in flight",
         30,
     )
-    owners = {key: row["consumer"].decode() for key, row in (await pending(raw)).items() if key in in_flight}
+    lost = await held_by(raw, killed, in_flight)
     await checker.kill(killed)
-    lost = {key for key, owner in owners.items() if f"-{killed.process.pid}-" in owner}
     assert 0 < len(lost) < held_count
 
     stepped_at = time.time()

@@ -214,7 +214,7 @@ class Api:
                     count += await shard.writes.purge()
             except StoreUnavailable:
                 # It may have been applied: the log must tell why tasks are missing.
-                logger.warning("purge-unanswered", tasks=count, **fields)
+                logger.warning("purge-unanswered", tasks_at_least=count, **fields)
                 raise
         logger.warning("purged", tasks=count, **fields)
         return answer(Purged(count))
