@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is a map of what there is: each name, file, script, key and state that it tells of exists."""
+"""ARCHITECTURE.md and docs/redis.md are maps of what there is: each name, file, script, key and state there exists."""
 
 import ast
 import re
@@ -13,7 +13,8 @@ from tests.unit.test_documents import section, text_of
 
 HOUSE = Path(redis_scheduler.__file__).parent
 LUA = HOUSE / "store/lua"
-TEXT = text_of("ARCHITECTURE.md")
+MAP, REDIS = "ARCHITECTURE.md", "docs/redis.md"
+TEXT = text_of(MAP) + text_of(REDIS)
 LINES_MOST = 200
 TAG = "{rs:0}"
 
@@ -40,14 +41,14 @@ def names_in(file: str) -> set[str]:
     return found
 
 
-def rows(title: str) -> list[list[str]]:
+def rows(document: str, title: str) -> list[list[str]]:
     """The cells of a section's table, less its head."""
-    lines = [line for line in section("ARCHITECTURE.md", title).splitlines() if line.startswith("|")]
+    lines = [line for line in section(document, title).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
 def test_it_is_a_map_and_no_book() -> None:
-    assert len(TEXT.splitlines()) <= LINES_MOST
+    assert len(text_of(MAP).splitlines()) <= LINES_MOST
 
 
 def test_each_name_that_it_tells_of_stands_in_its_file() -> None:
@@ -73,11 +74,13 @@ def test_each_file_and_script_that_it_tells_of_is_there() -> None:
 
 
 def test_its_rooms_are_the_rooms() -> None:
-    assert {row[0].strip("`") for row in rows("Rooms")} == {path.parent.name for path in HOUSE.glob("*/__init__.py")}
+    assert {row[0].strip("`") for row in rows(MAP, "Rooms")} == {
+        path.parent.name for path in HOUSE.glob("*/__init__.py")
+    }
 
 
 def test_its_table_of_scripts_has_each_script() -> None:
-    named = [name for row in rows("Scripts") for name in row[0].split(", ")]
+    named = [name for row in rows(REDIS, "Scripts") for name in row[0].split(", ")]
     assert sorted(named) == sorted(path.stem for path in LUA.glob("*.lua"))
 
 
@@ -91,7 +94,7 @@ def attribute_of_keys() -> dict[str, str]:
 
 def scripts_of_keys() -> dict[str, set[str]]:
     """The scripts that the table names for each key, by its attribute."""
-    cells = {row[0].strip("`"): row[3] for row in rows("Keys")}
+    cells = {row[0].strip("`"): row[3] for row in rows(REDIS, "Keys")}
     stems, attribute_of = {path.stem for path in LUA.glob("*.lua")}, attribute_of_keys()
     assert cells.keys() == attribute_of.keys()
     words = {
@@ -141,7 +144,7 @@ def test_its_table_of_keys_names_each_script_that_writes_a_key() -> None:
 
 def test_its_states_are_those_that_the_scripts_are_tried_in() -> None:
     tried = {state.place for state in vars(states).values() if isinstance(state, states.State)} - {"missing"}
-    named = {"due" if row[0] == "scheduled" else row[0] for row in rows("States")}
+    named = {"due" if row[0] == "scheduled" else row[0] for row in rows(REDIS, "States")}
     assert named == tried | {"lost"}  # which no script brings about
 
 
@@ -152,5 +155,5 @@ def test_a_record_looks_as_it_says() -> None:
 
 
 def test_its_glossary_explains_each_word_once() -> None:
-    words = [word for row in rows("Glossary") for word in row[0].split(", ")]
+    words = [word for row in rows(MAP, "Glossary") for word in row[0].split(", ")]
     assert len(words) == len(set(words)) > 20

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 DECISIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/decisions").glob("0*.md"))
 DOCUMENTS = [
     *("README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"),
-    "docs/decisions/README.md",
+    *("docs/redis.md", "docs/decisions/README.md"),
     *DECISIONS,
 ]
 

@@ -1,7 +1,7 @@
 """Every key name in Redis, with its type and meaning. Nothing else in the program spells one.
 
 All keys of a shard have one hash tag, so that every script touches one hash slot of a Redis Cluster. The table in
-ARCHITECTURE.md is this page with the scripts that write each key.
+docs/redis.md is this page with the scripts that write each key.
 """
 
 GROUP = "deliverers"
