@@ -13,6 +13,7 @@ DOCUMENTS = [
     *("README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"),
     *("docs/redis.md", "docs/decisions/README.md"),
     *DECISIONS,
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/howto").glob("*.md")),
 ]
 
 
