@@ -1,7 +1,52 @@
 """Every error the service raises on purpose: one base, one class per meaning.
 
-The docstring of a class is its message when it is raised without one.
+The docstring of a class is its message when it is raised without one. The code of an error is what a client goes by:
+docs/howto/errors.md says what each means, and a test that the page has them all.
 """
+
+from collections.abc import Mapping
+from enum import Enum
+
+
+class Code(Enum):
+    """The words by which clients tell errors apart, each with its HTTP status. A word is never given another
+    meaning."""
+
+    INVALID_HTTP = "invalid-http", 400
+    INCOMPLETE_BODY = "incomplete-body", 400
+    NOT_JSON = "not-json", 400
+    NOT_AN_OBJECT = "not-an-object", 400
+    TOO_DEEP = "too-deep", 400
+    UNKNOWN_FIELD = "unknown-field", 400
+    MISSING_FIELD = "missing-field", 400
+    REPEATED_FIELD = "repeated-field", 400
+    INVALID_VALUE = "invalid-value", 400
+    CONTRADICTION = "contradiction", 400
+    NOTHING_TO_CHANGE = "nothing-to-change", 400
+    INVALID_QUERY = "invalid-query", 400
+    UNKNOWN_PARAMETER = "unknown-parameter", 400
+    UNREADABLE_RECORD = "unreadable-record", 400
+    UNAUTHORIZED = "unauthorized", 401
+    OWN_DELIVERY = "own-delivery", 403
+    TASK_NOT_FOUND = "task-not-found", 404
+    PATH_NOT_FOUND = "path-not-found", 404
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405
+    BODY_TOO_SLOW = "body-too-slow", 408
+    TASK_CHANGED = "task-changed", 409
+    NEWER_RECORD = "newer-record", 409
+    BODY_TOO_LARGE = "body-too-large", 413
+    UNSUPPORTED_CONTENT = "unsupported-content", 415
+    INTERNAL_ERROR = "internal-error", 500
+    REDIS_UNAVAILABLE = "redis-unavailable", 503
+    BUSY = "busy", 503
+    NOT_READY = "not-ready", 503
+    STOPPING = "stopping", 503
+    UNSUPPORTED_VERSION = "unsupported-version", 505
+    REDIS_FULL = "redis-full", 507
+
+    def __init__(self, word: str, status: int) -> None:
+        self.word = word
+        self.status = status
 
 
 class SchedulerError(Exception):
@@ -39,9 +84,36 @@ class StoreFull(SchedulerError):
     """Redis is out of memory and refused the write; nothing was written."""
 
 
-class TaskNotFound(SchedulerError):
+class RequestRefused(SchedulerError):
+    """The request is refused; nothing was written.
+
+    field: of the body, the query or the head, what is at fault, if that is one thing. index: the task of several, from
+    0. headers: of the answer.
+    """
+
+    def __init__(
+        self, code: Code, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+        self.index: int | None = None
+        self.headers = headers
+
+
+class TaskNotFound(RequestRefused):
     """No task has this key: it was delivered, cancelled or purged, or it never existed."""
 
+    def __init__(self) -> None:
+        super().__init__(Code.TASK_NOT_FOUND, TaskNotFound.__doc__ or "")
 
-class InvalidRequest(SchedulerError):
+
+class InvalidRequest(RequestRefused):
     """The request is not valid; nothing was written."""
+
+
+class InvalidField(InvalidRequest):
+    """A field is not valid; nothing was written. The message begins with its name."""
+
+    def __init__(self, field: str, problem: str, code: Code = Code.INVALID_VALUE) -> None:
+        super().__init__(code, f"{field}: {problem}", field)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,10 +11,13 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.errors import Code
 from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client, Process
 
 GOOD = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
+STATUS_OF = {code.word: code.status for code in Code}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -29,7 +33,10 @@ async def refused(api: Client, raw: redis.asyncio.Redis, method: str, path: str,
     keys_before = await _written(raw)
     status, content = await api.call(method, path, **options)
     assert 400 <= status < 500
-    assert set(content) == {"status", "error"}
+    assert set(content) - {"field"} == {"status", "error", "code"}
+    assert STATUS_OF[content["code"]] == status
+    if re.match(r"\S+: ", content["error"]):
+        assert content["error"].startswith(quoted(content["field"])[1:-1])
     assert await _written(raw) == keys_before
     error: str = content["error"]
     assert "Traceback" not in error

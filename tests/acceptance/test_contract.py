@@ -47,7 +47,10 @@ async def test_each_route_answers_as_the_table_says(api: Client, route: Route[An
     else:
         known = ", ".join(route.parameters) or "none"
         error = f"other: is not a parameter here; known: {known}"
-        assert (status, json.loads(body)) == (400, {"status": 400, "error": error})
+        assert (status, json.loads(body)) == (
+            400,
+            {"status": 400, "error": error, "code": "unknown-parameter", "field": "other"},
+        )
 
 
 async def test_a_schedule_answers_with_its_key_and_due_time(api: Client) -> None:

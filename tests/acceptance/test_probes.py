@@ -24,7 +24,7 @@ from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
 
 OK = (200, {"status": 200, "data": "ok"})
-NOT_READY = (503, {"status": 503, "error": "Not ready"})
+NOT_READY = (503, {"status": 503, "error": "Not ready", "code": "not-ready"})
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

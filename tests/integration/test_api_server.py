@@ -57,7 +57,11 @@ async def test_a_body_that_does_not_come_is_given_up(port: int, pieces: tuple[by
     head, answer = await exchange(port, *pieces)
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close\r\n" in head
-    assert json.loads(answer) == {"status": 408, "error": "The body did not come within 0.5 s"}
+    assert json.loads(answer) == {
+        "status": 408,
+        "error": "The body did not come within 0.5 s",
+        "code": "body-too-slow",
+    }
 
 
 async def test_a_body_that_comes_in_parts_within_the_time_is_taken(port: int) -> None:

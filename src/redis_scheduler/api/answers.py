@@ -3,13 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler.api.bodies import Refused, encode_answer
-from redis_scheduler.errors import InvalidRequest, StoreFull, StoreUnavailable, TaskNotFound
+from redis_scheduler.api.bodies import encode_answer, refusal
+from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.refusal import told
 
@@ -58,27 +57,31 @@ class LargeAnswer(_JsonResponse):
             self._on_sent()
 
 
-def error_answer(status: int, error: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer for an error: its status, and what is wrong and where."""
-    return _JsonResponse(encode_answer(Refused(status, error)), status, headers)
+def error_answer(
+    code: Code,
+    error: str,
+    field: str | None = None,
+    index: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer for an error: what is wrong and where. A 503 says when to try again."""
+    if code.status == 503:
+        headers = RETRY_AFTER
+    return _JsonResponse(refusal(code, error, field, index), code.status, headers)
 
 
 def answer_to(error: Exception, path: str) -> Response:
     """Return the answer for an error. An error of the program is logged."""
     match error:
-        case HTTPException():
-            return error_answer(error.status_code, error.detail, error.headers)
-        case InvalidRequest():
-            return error_answer(400, str(error))
-        case TaskNotFound():
-            return error_answer(404, str(error))
+        case RequestRefused():
+            return error_answer(error.code, str(error), error.field, error.index, error.headers)
         case StoreUnavailable():
             logger.debug("refused", path=path, error=str(error))
-            return error_answer(503, f"{told(error)}; try again", RETRY_AFTER)
+            return error_answer(Code.REDIS_UNAVAILABLE, f"{told(error)}; try again")
         case StoreFull():
-            return error_answer(507, str(error))
+            return error_answer(Code.REDIS_FULL, str(error))
         case ClientDisconnect():
             # Nobody reads this answer: the connection ended before the body did.
-            return error_answer(400, "The body ended before its length")
+            return error_answer(Code.INCOMPLETE_BODY, "The body ended before its length")
     logger.fault("fault", error, path=path)
-    return error_answer(500, "Internal error; the service's log has the details")
+    return error_answer(Code.INTERNAL_ERROR, "Internal error; the service's log has the details")

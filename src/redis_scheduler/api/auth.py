@@ -14,7 +14,7 @@ from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
 from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.routes import ROUTES, Access
-from redis_scheduler.errors import SchedulerError
+from redis_scheduler.errors import Code, SchedulerError
 from redis_scheduler.logs import Events
 
 logger = Events(__name__)
@@ -26,6 +26,7 @@ INSTANCE_HEADER = b"schedule-instance"
 """In lower case, as the server gives names of headers."""
 
 _OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the scheduler that delivers it"
+_UNAUTHORIZED = "The Authorization header must carry the service's token"
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
 
 
@@ -92,7 +93,7 @@ class Gate:
                 connection.become_known()
         elif (scope["path"], scope["method"]) not in OPEN:
             self._refusals.note(scope)
-            refusal = error_answer(401, "The Authorization header must carry the service's token", _REFUSAL_HEADERS)
+            refusal = error_answer(Code.UNAUTHORIZED, _UNAUTHORIZED, "Authorization", headers=_REFUSAL_HEADERS)
         if INSTANCE_HEADER in by_name and refusal is None:
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
@@ -103,7 +104,7 @@ class Gate:
             is_own = await self._is_own(instances)
         except SchedulerError as error:
             return answer_to(error, path)
-        return error_answer(403, _OWN) if is_own else None
+        return error_answer(Code.OWN_DELIVERY, _OWN, "Schedule-Instance") if is_own else None
 
     def _is_authorised(self, given: bytes | None) -> bool:
         if given is None:

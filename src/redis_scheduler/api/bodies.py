@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from redis_scheduler.errors import Code
 from redis_scheduler.task.options import Options
 
 
@@ -120,10 +121,25 @@ class Said(_Answer):
 
 
 class Refused(msgspec.Struct):
-    """The body of every answer but a 200. error: what is wrong, where, and what was given."""
+    """The body of every answer but a 200.
+
+    error: what is wrong, where, and what was given; code: the same as a word that stays (errors.py); field: what is at
+    fault, if that is one field, parameter or header; index: of several tasks, which, from 0.
+    """
 
     status: int
     error: str
+    code: str
+    field: str | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+
+
+def refusal(code: Code, error: str, field: str | None = None, index: int | None = None) -> bytes:
+    """Return the body of an answer to an error."""
+    refused = Refused(
+        code.status, error, code.word, UNSET if field is None else field, UNSET if index is None else index
+    )
+    return encode_answer(refused)
 
 
 NULL = Raw(b"null")

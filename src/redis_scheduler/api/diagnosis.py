@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options
 from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -79,7 +79,7 @@ def examined(body: bytes, shape: type[Body]) -> Body:
     found = {name: _value(name, text.decode(), known[name].type) for name, text in _members(body, known).items()}
     for name, field in known.items():
         if field.required and name not in found:
-            raise InvalidRequest(f"{name}: is missing; it {RULES[name]}")
+            raise InvalidField(name, f"is missing; it {RULES[name]}", Code.MISSING_FIELD)
     return shape(**found)
 
 
@@ -93,18 +93,19 @@ def quoted(text: str) -> str:
     return json.dumps(bounded(text), ensure_ascii=False)
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
     hint = _HINT_OF.get(name.lower().replace("_", "").replace("-", ""))
     instead = f"{hint}; " if hint else ""
     name = _STAND_INS.sub("\ufffd", name)
-    return f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
+    error = f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
+    return InvalidRequest(Code.UNKNOWN_FIELD, error, bounded(name))
 
 
 def _value(name: str, text: str, kind: Any) -> Any:
     match name:
         case "webhook" if text.startswith('"'):
             if len(text) > WEBHOOK_TEXT_LENGTH:
-                raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters")
+                raise InvalidField("webhook", f"must be at most {WEBHOOK_LENGTH} characters")
             return json.loads(text)
         case "ttl" if text[0] in "-0123456789":
             seconds = float(text)
@@ -115,7 +116,7 @@ def _value(name: str, text: str, kind: Any) -> Any:
         case _ if name in options.NAMES:
             with contextlib.suppress(msgspec.ValidationError):
                 return msgspec.json.decode(text, type=kind)
-    raise InvalidRequest(f"{name}: {RULES[name]}, got {_given(text)}")
+    raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
 
 
 def _given(text: str) -> str:
@@ -127,7 +128,7 @@ def _members(body: bytes, known: Iterable[str]) -> dict[str, bytes]:
     """Return the members of a body in their order. Raises InvalidRequest if it is not JSON, or one is not known."""
     _check_encoding(body)
     if not body.strip(_SPACES):
-        raise InvalidRequest("The body is not JSON: it ends too early")
+        raise InvalidRequest(Code.NOT_JSON, "The body is not JSON: it ends too early")
     try:
         return _read(body, body, known)
     except msgspec.DecodeError as error:
@@ -146,9 +147,9 @@ def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
 
     def take(_kind: type[_Name], name: str) -> _Name:
         if name not in known:
-            raise InvalidRequest(_unknown(name[:NAME_LENGTH], known))
+            raise _unknown(name[:NAME_LENGTH], known)
         if name in names:
-            raise InvalidRequest(f"{name}: is given twice")
+            raise InvalidField(name, "is given twice", Code.REPEATED_FIELD)
         names.append(name)
         return _Name(name)
 
@@ -156,9 +157,8 @@ def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
     text = body.strip(_SPACES)
     if not text.startswith(b"{"):
         msgspec.json.decode(buffer, type=msgspec.Raw)
-        raise InvalidRequest(
-            f"The body must be a JSON object, got {_given(text[:NAME_LENGTH].decode(errors='ignore'))}"
-        )
+        given = _given(text[:NAME_LENGTH].decode(errors="ignore"))
+        raise InvalidRequest(Code.NOT_AN_OBJECT, f"The body must be a JSON object, got {given}")
     members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
     buffer[:] = body  # its raw parts are views of the shown body: give them the original bytes
     return {str(name): bytes(raw) for name, raw in members.items()}
@@ -176,22 +176,24 @@ def _refuse(body: bytes, message: str) -> NoReturn:
     """Raise InvalidRequest for a body that is not JSON, by the decoder's error."""
     malformed = _MALFORMED.fullmatch(message)
     if malformed is None:
-        raise InvalidRequest("The body is not JSON: it ends too early")
+        raise InvalidRequest(Code.NOT_JSON, "The body is not JSON: it ends too early")
     at = int(malformed[2])
     number = _NO_NUMBER.match(body, at)
     what = f"{number[0].decode()} is no number in it" if number else malformed[1]
     line, column = body.count(b"\n", 0, at) + 1, at - body.rfind(b"\n", 0, at)
-    raise InvalidRequest(f"The body is not JSON: {what}, at line {line}, column {column}")
+    raise InvalidRequest(Code.NOT_JSON, f"The body is not JSON: {what}, at line {line}, column {column}")
 
 
 def _check_encoding(body: bytes) -> None:
     if body.startswith(b"\xef\xbb\xbf"):
-        raise InvalidRequest("The body is not JSON: it begins with a byte order mark (BOM), which must be left out")
+        raise InvalidRequest(
+            Code.NOT_JSON, "The body is not JSON: it begins with a byte order mark (BOM), which must be left out"
+        )
     # In UTF-16 and UTF-32 the first character, which is an ASCII one, has a byte of 0.
     if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:2]:
-        raise InvalidRequest("The body is not JSON: it is UTF-16 or UTF-32, and must be UTF-8")
+        raise InvalidRequest(Code.NOT_JSON, "The body is not JSON: it is UTF-16 or UTF-32, and must be UTF-8")
     try:
         body.decode()
     except UnicodeDecodeError as error:
         where = f"its byte {error.start + 1} (0x{body[error.start]:02x})"
-        raise InvalidRequest(f"The body is not JSON: it is not UTF-8, by {where}") from error
+        raise InvalidRequest(Code.NOT_JSON, f"The body is not JSON: it is not UTF-8, by {where}") from error

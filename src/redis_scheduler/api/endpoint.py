@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import Handler, Route
+from redis_scheduler.errors import Code, RequestRefused
 
 
 class Endpoint:
@@ -36,6 +36,7 @@ class Endpoint:
 
     def _unserved(self, method: str) -> NoReturn:
         if not self._served:
-            raise HTTPException(404, "There is nothing at this path")
+            raise RequestRefused(Code.PATH_NOT_FOUND, "There is nothing at this path")
         taken = ", ".join(self._served)
-        raise HTTPException(405, f"This path does not take {method}, but {taken}", {"Allow": taken})
+        error = f"This path does not take {method}, but {taken}"
+        raise RequestRefused(Code.METHOD_NOT_ALLOWED, error, headers={"Allow": taken})

@@ -4,10 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from starlette.exceptions import HTTPException
-
-from redis_scheduler.api.answers import RETRY_AFTER
-from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable
 
 QUEUED_S = 2.0
 """A request waits so long for those before it, as it does for Redis."""
@@ -29,7 +26,7 @@ class Exclusive:
             async with asyncio.timeout(QUEUED_S):
                 await self._lock.acquire()
         except TimeoutError as error:
-            raise HTTPException(503, "Too many such requests wait for one another; try again", RETRY_AFTER) from error
+            raise RequestRefused(Code.BUSY, "Too many such requests wait for one another; try again") from error
         if self._found_away is not found_before and self._found_away is not None:
             # This client has waited for one time-out already: spare it another.
             self._lock.release()

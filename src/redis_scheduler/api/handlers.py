@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from weakref import WeakValueDictionary
 
 from msgspec import UNSET, Raw, Struct, UnsetType
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,7 +30,7 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.stats import statistics
-from redis_scheduler.errors import InvalidRequest, StoreUnavailable, TaskNotFound
+from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
@@ -167,16 +166,18 @@ class Api:
                     updated = await self._updated(_found(stored), wanted)
                 if updated is not None:
                     return updated
-        raise HTTPException(
-            409, f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again"
+        raise RequestRefused(
+            Code.TASK_CHANGED,
+            f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
         )
 
     async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
         """Change a task; None where another process was first."""
         if stored.record is UNREADABLE:
-            raise InvalidRequest("The task's record cannot be read: it can only be deleted")
+            raise InvalidRequest(Code.UNREADABLE_RECORD, "The task's record cannot be read: it can only be deleted")
         if stored.record.unknown is not None:
-            raise HTTPException(409, f"The task was {newer_error(stored.record.unknown)}; it can only be deleted")
+            error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
+            raise RequestRefused(Code.NEWER_RECORD, error)
         change, calls = _change(stored, wanted), self._calls_of(stored.key)
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:

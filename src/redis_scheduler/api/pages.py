@@ -9,11 +9,9 @@ long as they like while nobody else wants a page, and keep nobody from one.
 
 import asyncio
 
-from starlette.exceptions import HTTPException
-
 from redis_scheduler.api.admission import Connection
-from redis_scheduler.api.answers import RETRY_AFTER
 from redis_scheduler.api.limits import Limits
+from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
 
@@ -78,9 +76,7 @@ class PageRoom:
                     self._has_changed.clear()
                     await stop_or_interval(self._has_changed, self._cut_off_oldest())
         except TimeoutError as error:
-            raise HTTPException(
-                503, "Too many pages and large tasks are on their way; try again", RETRY_AFTER
-            ) from error
+            raise RequestRefused(Code.BUSY, "Too many pages and large tasks are on their way; try again") from error
         page = Page(self, 0, connection)
         self.resize(page, reading_bytes)
         return page

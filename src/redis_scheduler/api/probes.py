@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api.answers import answer, error_answer
 from redis_scheduler.api.bodies import Said
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import Code, StoreFull, StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 
@@ -46,7 +46,7 @@ class Probes:
                 return answer(Said("ok"))
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
-        return error_answer(503, "Not ready")
+        return error_answer(Code.NOT_READY, "Not ready")
 
     async def is_own(self, instances: list[bytes]) -> bool:
         """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while the id is not

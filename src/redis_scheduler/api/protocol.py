@@ -21,9 +21,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.admission import CONNECTION
-from redis_scheduler.api.bodies import Refused, encode_answer
+from redis_scheduler.api.bodies import refusal
 from redis_scheduler.api.bounds import HEAD_BYTES
 from redis_scheduler.api.closing import ClosingProtocol
+from redis_scheduler.errors import Code
 
 HEAD_FIELDS = 256
 """A request may have so many headers: each costs more memory than its bytes."""
@@ -44,9 +45,10 @@ _TOO_MANY_FIELDS = f"The request has more than {HEAD_FIELDS} headers"
 class _Refused(Exception):
     """A callback of the parser refuses the request. The parser takes nothing more after that."""
 
-    def __init__(self, error: str = "", status: int = 400) -> None:
+    def __init__(self, error: str = "", code: Code = Code.INVALID_HTTP, field: str | None = None) -> None:
         super().__init__(error)
-        self.status = status
+        self.code = code
+        self.field = field
 
 
 class JsonHttpProtocol(ClosingProtocol):
@@ -132,7 +134,7 @@ class JsonHttpProtocol(ClosingProtocol):
             self._body_timer = None
 
     def _give_up_body(self) -> None:
-        self._refuse(408, f"The body did not come within {self.server_state.limits.body_timeout_s} s")
+        self._refuse(Code.BODY_TOO_SLOW, f"The body did not come within {self.server_state.limits.body_timeout_s} s")
 
     def _await_more(self) -> None:
         if self.cycle is not None and self.cycle.more_body:
@@ -145,7 +147,7 @@ class JsonHttpProtocol(ClosingProtocol):
         """Parse a piece. A head without end is refused, and the body of a refused request is cut off."""
         self._unreported_bytes += len(data)
         if self._unreported_bytes > HEAD_BYTES + len(data):
-            self._refuse(400, f"The request's head is larger than {HEAD_BYTES} bytes")
+            self._refuse(Code.INVALID_HTTP, f"The request's head is larger than {HEAD_BYTES} bytes")
             return
         if self.cycle is not None and self.cycle.more_body and self.cycle.response_complete:
             self._discarded_bytes += len(data)
@@ -156,17 +158,17 @@ class JsonHttpProtocol(ClosingProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            refusal = error.__context__
+            refused = error.__context__
             if self.cycle is not None and not self.cycle.keep_alive and not self.cycle.more_body:
                 self._is_over = True  # it came behind a request that closes the connection
-            elif isinstance(refusal, _Refused):
-                self._refuse(refusal.status, str(refusal))
+            elif isinstance(refused, _Refused):
+                self._refuse(refused.code, str(refused), refused.field)
             elif str(error) == "Invalid HTTP version":
-                self._refuse(505, _BAD_VERSION)
+                self._refuse(Code.UNSUPPORTED_VERSION, _BAD_VERSION)
             else:
-                self._refuse(400, "The request is not valid HTTP/1.1")
+                self._refuse(Code.INVALID_HTTP, "The request is not valid HTTP/1.1")
         if self._unreported_bytes and self.headers and len(self.headers) > HEAD_FIELDS:
-            self._refuse(400, _TOO_MANY_FIELDS)
+            self._refuse(Code.INVALID_HTTP, _TOO_MANY_FIELDS)
 
     def _feed(self, data: bytes | memoryview) -> None:
         while True:
@@ -229,18 +231,20 @@ class JsonHttpProtocol(ClosingProtocol):
     def _check_host(self) -> None:
         """Refuse what a server must refuse (RFC 9112, section 3.2): two servers could read different hosts from it."""
         if self._host_count > 1:
-            raise _Refused("Host: must be given once")
+            raise _Refused("Host: must be given once", field="Host")
         if self._host_count:
             if not _HOST.fullmatch(self._host.rstrip(b" \t")):
-                raise _Refused("Host: must be a host name or address, and a port if it is not the usual one")
+                raise _Refused(
+                    "Host: must be a host name or address, and a port if it is not the usual one", field="Host"
+                )
             self._valid_host = self._host
         elif self.parser.get_http_version() == "1.1":
-            raise _Refused("Host: is missing")
+            raise _Refused("Host: is missing", field="Host")
 
     def _check_version(self) -> None:
         """Refuse other versions than those of HTTP/1. The application was not started."""
         if self.scope["http_version"] not in _VERSIONS:
-            raise _Refused(_BAD_VERSION, 505)
+            raise _Refused(_BAD_VERSION, Code.UNSUPPORTED_VERSION)
         self.cycle.waiting_for_100_continue = False  # HTTP/1.0 has no such answer (RFC 9110, section 10.1.1)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -344,9 +348,9 @@ class JsonHttpProtocol(ClosingProtocol):
         elif cycle.response_started or not cycle.more_body:
             self.close_with_answer()
         else:
-            self._refuse(503, "The service is stopping; try again")
+            self._refuse(Code.STOPPING, "The service is stopping; try again")
 
-    def _refuse(self, status: int, error: str) -> None:
+    def _refuse(self, code: Code, error: str, field: str | None = None) -> None:
         """Answer the request that is coming after those before it, and close. Nothing behind it is looked at."""
         if self._is_over:
             return
@@ -360,7 +364,7 @@ class JsonHttpProtocol(ClosingProtocol):
             else:
                 self.transport.close()
             return
-        body = encode_answer(Refused(status, error))
+        body, status = refusal(code, error, field), code.status
         retry = "retry-after: 1\r\n" if status == 503 else ""
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"

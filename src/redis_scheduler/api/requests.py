@@ -7,13 +7,12 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.api.webhooks import check_webhook
-from redis_scheduler.errors import InvalidRequest, TaskNotFound
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NAMES, NONE
@@ -33,9 +32,10 @@ async def read_body(request: Request, limit: int) -> bytes:
     content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
         got = quoted(content_type.decode("latin-1"))
-        raise HTTPException(415, f"Content-Type: must be application/json, in UTF-8, got {got}")
+        raise InvalidField("Content-Type", f"must be application/json, in UTF-8, got {got}", Code.UNSUPPORTED_CONTENT)
     if encoding and encoding.lower() != b"identity":
-        raise HTTPException(415, f"Content-Encoding: must be identity, got {quoted(encoding.decode('latin-1'))}")
+        got = quoted(encoding.decode("latin-1"))
+        raise InvalidField("Content-Encoding", f"must be identity, got {got}", Code.UNSUPPORTED_CONTENT)
     # The server has checked that the length is a number of 64 bits, perhaps with blanks behind it: before its last 20
     # digits there are zeros only, which may be more than int() takes.
     is_too_large = int(headers.get(b"content-length", b"0").strip()[-20:]) > limit
@@ -50,7 +50,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         has_more = message.get("more_body", False)
         is_too_large = size > limit
     if is_too_large:
-        raise HTTPException(413, f"The body is larger than {limit} bytes")
+        raise RequestRefused(Code.BODY_TOO_LARGE, f"The body is larger than {limit} bytes")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -63,7 +63,7 @@ def _is_json(content_type: bytes) -> bool:
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
     if not body:
-        raise InvalidRequest("The body is empty: it must be a JSON object")
+        raise InvalidRequest(Code.NOT_JSON, "The body is empty: it must be a JSON object")
     try:
         try:
             # `data` is passed on as it is, so its text is checked here: JSON is UTF-8 (RFC 8259, section 8.1).
@@ -75,7 +75,7 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
             if _may_repeat(body, decoded):
                 decoded = examined(body, decoder.type)
     except RecursionError as error:
-        raise InvalidRequest(_TOO_DEEP) from error
+        raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP) from error
     return decoded
 
 
@@ -149,7 +149,7 @@ def _walk(levels: bytes, depth: int) -> int:
         block = levels[start : start + BLOCK_BYTES]
         opening = block.count(1)
         if depth + opening > NESTING_LIMIT and depth + max(accumulate(memoryview(block).cast("b"))) > NESTING_LIMIT:
-            raise InvalidRequest(_TOO_DEEP)
+            raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP)
         depth += 2 * opening - len(block)
     return depth
 
@@ -175,14 +175,15 @@ def update_request(body: bytes) -> UpdateRequest:
     if request.ttl is not msgspec.UNSET:
         check_ttl(request.ttl)
     if request == _NO_CHANGE:
-        raise InvalidRequest(f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data")
+        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data"
+        raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
     return request
 
 
 def check_ttl(ttl: float) -> None:
     """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
     if not 0 <= ttl <= TEN_YEARS_S:
-        raise InvalidRequest(f"ttl: {RULES['ttl']}, got {bounded(str(ttl))}")
+        raise InvalidField("ttl", f"{RULES['ttl']}, got {bounded(str(ttl))}")
 
 
 PARAMETERS_MOST = 20
@@ -197,21 +198,21 @@ def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
         return {}
     if request.scope["query_string"].count(b"&") >= PARAMETERS_MOST:
         raise InvalidRequest(
-            f"The query has more than {PARAMETERS_MOST} parameters; known: {', '.join(names) or 'none'}"
+            Code.INVALID_QUERY,
+            f"The query has more than {PARAMETERS_MOST} parameters; known: {', '.join(names) or 'none'}",
         )
     found: dict[str, str] = {}
     try:
         pairs = parse_qsl(request.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError as error:
-        raise InvalidRequest("The query is not percent-encoded UTF-8") from error
+        raise InvalidRequest(Code.INVALID_QUERY, "The query is not percent-encoded UTF-8") from error
     for name, value in pairs:
         if name not in names:
             instead = "it is a field of the body; " if name in _FIELDS else ""
-            raise InvalidRequest(
-                f"{bounded(name)}: is not a parameter here; {instead}known: {', '.join(names) or 'none'}"
-            )
+            problem = f"is not a parameter here; {instead}known: {', '.join(names) or 'none'}"
+            raise InvalidField(bounded(name), problem, Code.UNKNOWN_PARAMETER)
         if name in found or not value:
-            raise InvalidRequest(f"{name}: must be given once, and not empty")
+            raise InvalidField(name, "must be given once, and not empty")
         found[name] = value
     return found
 
@@ -220,7 +221,7 @@ def type_name(given: Mapping[str, str]) -> str | None:
     """Return the checked `type`, or None. Raises InvalidRequest."""
     name = given.get("type")
     if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
-        raise InvalidRequest(f"type: must be at most {TYPE_LENGTH} printable characters, got {quoted(name)}")
+        raise InvalidField("type", f"must be at most {TYPE_LENGTH} printable characters, got {quoted(name)}")
     return name
 
 
@@ -228,7 +229,7 @@ def page_limit(given: Mapping[str, str]) -> int:
     """Return the checked `limit`. Raises InvalidRequest."""
     text = given.get("limit", str(PAGE_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= PAGE_LIMIT):
-        raise InvalidRequest(f"limit: must be a whole number from 1 to {PAGE_LIMIT}, got {quoted(text)}")
+        raise InvalidField("limit", f"must be a whole number from 1 to {PAGE_LIMIT}, got {quoted(text)}")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from yarl import URL
 
 from redis_scheduler.api.diagnosis import RULES, quoted
-from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.errors import InvalidField
 from redis_scheduler.task.record import WEBHOOK_LENGTH
 from redis_scheduler.task.webhook import split
 
@@ -24,15 +24,15 @@ ORIGIN_LENGTH = 300
 
 
 def check_webhook(webhook: str) -> None:
-    """Raise InvalidRequest unless a POST can be sent there: an absolute http or https URL, host, no user:password.
+    """Raise InvalidField unless a POST can be sent there: an absolute http or https URL, host, no user:password.
 
     The error repeats the part that is wrong, not the whole: a URL may hold a secret.
     """
     # Its length first: so the memory of verdicts is bounded in size, too.
     if len(webhook) > WEBHOOK_LENGTH:
-        raise InvalidRequest(f"webhook: must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}")
+        raise InvalidField("webhook", f"must be at most {WEBHOOK_LENGTH} characters, got {len(webhook)}")
     if problem := _problem(webhook):
-        raise InvalidRequest(f"webhook: {problem}")
+        raise InvalidField("webhook", problem)
 
 
 @lru_cache(WEBHOOKS_KNOWN)

@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.errors import InvalidField
 
 ID_LAST = 2**64 - 1
 """The last number in an entry's id."""
@@ -46,7 +46,7 @@ _POSITION = {"queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"), "due": _SCORE, "ty
 
 
 def decode_cursor(cursor: str | None, places: set[str]) -> Position:
-    """Return the position in a cursor, empty for None. Raises InvalidRequest unless it is one of ours, in these
+    """Return the position in a cursor, empty for None. Raises InvalidField unless it is one of ours, in these
     places."""
     if cursor is None:
         return ()
@@ -58,4 +58,4 @@ def decode_cursor(cursor: str | None, places: set[str]) -> Position:
         case [place, at, key] if place in places and _POSITION[place].fullmatch(at) and len(key) <= KEY_BYTES:
             if place != "queue" or all(int(number) <= ID_LAST for number in at.split("-")):
                 return (place, at, key)
-    raise InvalidRequest("cursor: must be the `next` of an earlier answer of the same list, as it was")
+    raise InvalidField("cursor", "must be the `next` of an earlier answer of the same list, as it was")

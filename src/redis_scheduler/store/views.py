@@ -109,7 +109,7 @@ class Views:
 
         The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. A task that
         moves while pages are read may be missed or met twice. Only tasks of the default type are filtered while
-        reading, so a page of them may be short. Raises InvalidRequest for a cursor that is not one of ours.
+        reading, so a page of them may be short. Raises InvalidField for a cursor that is not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
         position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
