@@ -34,6 +34,7 @@ class Code(Enum):
     BODY_TOO_SLOW = "body-too-slow", 408
     TASK_CHANGED = "task-changed", 409
     NEWER_RECORD = "newer-record", 409
+    OLDER_WORKER = "older-worker", 409
     BODY_TOO_LARGE = "body-too-large", 413
     UNSUPPORTED_CONTENT = "unsupported-content", 415
     INTERNAL_ERROR = "internal-error", 500

@@ -74,6 +74,15 @@ async def test_a_start_reads_no_more_than_its_room_however_large_records_are(
     await repaired(client)
 
 
+@pytest.mark.parametrize("end", [b"}", b',"data":{"n":1}}'])
+async def test_the_head_of_a_record_with_options_is_as_long_as_it_says(end: bytes, raw: Redis) -> None:
+    members = b',"webhook":"http://host/","ttl":5,"z":{"a":"b","data":"c"}'
+    front = b'{"due":7,"head":%d%b' % (len(members), members)
+    await ask(raw, "HSET", "records", "key", front + end)
+    answer = await ask(raw, "EVAL", Script("heads").text, 1, "records", 1_000, 1_000, "", "", "key")
+    assert answer == [b"", b"key", front + b"}", len(front + end)]
+
+
 async def test_of_records_that_are_named_as_many_are_read_as_there_is_room_for(raw: Redis) -> None:
     sizes = [100, 101, 50, 0, 51, 50]
     for number, size in enumerate(sizes):

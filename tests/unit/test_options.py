@@ -1,6 +1,7 @@
 """Options of a task: one more goes its whole way by itself. There is none yet, so another process has one."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from redis_scheduler.task import options
-from redis_scheduler.task.options import NAMES, NONE, RULES, Options
+from redis_scheduler.task.options import FORMATS, NAMES, NONE, RECORD_FORMAT, RULES, Options
 from redis_scheduler.task.record import read_record
 
 MODULE = Path(options.__file__)
@@ -40,11 +41,12 @@ from redis_scheduler.api.handlers import _change, _view
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.store.views import Stored
+from redis_scheduler.task.options import format_of, options_of
 from redis_scheduler.task.record import read_record, record_tail
 
 def record(text):
     wanted = schedule_request(text.encode())
-    return b'{"due":7' + record_tail(wanted.webhook, wanted.ttl, None, bytes(wanted.data), wanted)
+    return b'{"due":7' + record_tail(wanted.webhook, wanted.ttl, None, bytes(wanted.data), options_of(wanted))
 
 def stored(raw):
     return Stored("key", raw, read_record(raw), 0, None, "scheduled", 7)
@@ -71,6 +73,13 @@ def examined_update(text):
 
 def dummy(raw):
     return read_record(raw).options.dummy
+
+def needed(text):
+    return format_of(options_of(schedule_request(text.encode())))
+
+def parts(raw):
+    record = read_record(raw)
+    return msgspec.structs.asdict(record.options), record.data
 
 def refused_schedule(text, check=schedule_request):
     try:
@@ -122,7 +131,7 @@ def with_two() -> Iterator[Evaluate]:
 
 def test_an_option_goes_from_the_body_to_the_record_and_to_the_view(with_dummy: Evaluate) -> None:
     record = with_dummy("record", BODY % 3)
-    assert record == b'{"due":7,"webhook":"http://h/","ttl":5,"dummy":3,"data":{"dummy":1}}'
+    assert record == b'{"due":7,"head":40,"webhook":"http://h/","ttl":5,"dummy":3,"data":{"dummy":1}}'
     assert with_dummy("dummy", record) == 3
     assert with_dummy("shown", record)["dummy"] == 3
 
@@ -136,20 +145,20 @@ def test_a_task_without_the_option_is_as_before(with_dummy: Evaluate, body: str)
 
 
 @pytest.mark.parametrize(
-    ("change", "member"),
+    ("change", "left"),
     [
-        ('{"dummy":4}', '"dummy":4,'),
-        ('{"ttl":5}', '"dummy":3,'),
-        ('{"dummy":null}', ""),
-        ('{"dummy":0}', ""),
-        ('{"dummy":4,"data":{"dummy":1}}', '"dummy":4,'),
+        ('{"dummy":4}', 4),
+        ('{"ttl":5}', 3),
+        ('{"dummy":null}', None),
+        ('{"dummy":0}', None),
+        ('{"dummy":4,"data":{"dummy":1}}', 4),
     ],
 )
 def test_a_change_sets_an_option_keeps_it_or_gives_it_its_default_again(
-    with_dummy: Evaluate, change: str, member: str
+    with_dummy: Evaluate, change: str, left: int | None
 ) -> None:
     changed = with_dummy("patched", with_dummy("record", BODY % 3), change)
-    assert changed.decode() == f'{{"due":7,"webhook":"http://h/","ttl":5,{member}"data":{{"dummy":1}}}}'
+    assert changed == with_dummy("record", PLAIN if left is None else BODY % left)
 
 
 @pytest.mark.parametrize("refusal", ["refused_schedule", "refused_update"])
@@ -178,6 +187,14 @@ def test_a_body_with_options_needs_no_diagnosis(with_two: Evaluate, examined: st
         assert with_two(examined, body.replace('"data"', f'{option},"data"'))
 
 
+@pytest.mark.parametrize("text", [',"data":', '","data":1', '"}', '\\\\",\\"data\\":{', "ü" * 50])
+@pytest.mark.parametrize("data", ["null", '{"data":1,"x":",\\"data\\":"}', '"}"'])
+def test_nothing_in_an_option_is_taken_for_the_data(with_two: Evaluate, text: str, data: str) -> None:
+    word = json.dumps(text, ensure_ascii=False)
+    record = with_two("record", f'{{"webhook":"http://h/","ttl":5,"word":{word},"data":{data}}}')
+    assert with_two("parts", record) == ({"dummy": 0, "word": text}, data.encode())
+
+
 def test_who_does_not_know_the_option_leaves_its_task_to_who_does(with_dummy: Evaluate) -> None:
     assert read_record(with_dummy("record", BODY % 3)).unknown == "dummy"
 
@@ -190,6 +207,14 @@ def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evalua
     assert refused.startswith("RETRIES: is an unknown field; known: webhook, ttl, data, ")
 
 
-def test_each_option_has_a_default_and_a_rule() -> None:
+def test_each_option_has_a_default_a_rule_and_a_record_format() -> None:
     assert Options() == NONE
-    assert tuple(RULES) == NAMES
+    assert tuple(RULES) == tuple(FORMATS) == NAMES
+    assert set(FORMATS.values()) <= set(range(2, RECORD_FORMAT + 1))
+
+
+def test_a_worker_must_know_the_newest_option_that_a_task_has() -> None:
+    newest = WORD.replace('"must be a text"', '"must be a text", "format": 3')
+    with options_with(OPTION + newest) as evaluate:
+        for member, needed in (("", 1), ('"dummy":0,', 1), ('"dummy":3,', 2), ('"dummy":3,"word":"a",', 3)):
+            assert evaluate("needed", PLAIN.replace('"data"', f'{member}"data"')) == needed

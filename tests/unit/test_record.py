@@ -112,10 +112,20 @@ def test_a_record_with_a_member_of_a_newer_version_is_told_from_one_that_is_none
     assert record.unknown in ("retries", "at")
 
 
-def test_a_member_named_data_within_another_does_not_hide_that_it_is_newer() -> None:
-    stored = b'{"due":7,"head":90,"webhook":"http://host/","ttl":5,"headers":{"a":"b","data":"c"},"data":{"n":1},"z":0}'
-    record = read_record(stored)
-    assert (record.unknown, record.webhook, record.data) == ("head", "http://host/", b'{"n":1}')
+MEMBERS = b',"webhook":"http://host/","ttl":5,"z":{"a":"b","data":"c"}'
+
+
+@pytest.mark.parametrize("length", [len(MEMBERS), len(MEMBERS) - 1, 10**9 - 1])
+@pytest.mark.parametrize("data", [None, b'{"n":1}', b'",\\"data\\":"'])
+def test_a_member_named_data_within_another_does_not_hide_that_it_is_newer(length: int, data: bytes | None) -> None:
+    end = b"}" if data is None else b',"data":%b}' % data
+    record = read_record(b'{"due":7,"head":%d%b%b' % (length, MEMBERS, end))
+    assert (record.unknown, record.webhook, record.data) == ("z", "http://host/", data)
+
+
+def test_data_that_cannot_be_parsed_does_not_hide_it_either() -> None:
+    record = read_record(b'{"due":7,"head":%d%b,"data":%b}' % (len(MEMBERS), MEMBERS, b"[" * 9_999 + b"]" * 9_999))
+    assert (record.unknown, record.webhook, len(record.data or b"")) == ("z", "http://host/", 19_998)
 
 
 def test_data_that_cannot_be_parsed_does_not_hide_that_it_is_newer() -> None:

@@ -38,7 +38,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
 from redis_scheduler.task.key import new_task_key, shard_of
-from redis_scheduler.task.options import NAMES, changed, with_options
+from redis_scheduler.task.options import NONE, changed, options_of, with_options
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
     FOREIGN_DATA_ERROR,
@@ -98,9 +98,11 @@ class Api:
         if type_name == DEFAULT_TYPE:
             type_name = None
         data = None if wanted.data is UNSET else bytes(wanted.data)
-        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, wanted)
-        key = new_task_key()
-        due_ms = await self._calls_of(key).schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
+        options, key = options_of(wanted), new_task_key()
+        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, options)
+        calls = self._calls_of(key)
+        await calls.check_workers(options)
+        due_ms = await calls.schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
@@ -179,6 +181,7 @@ class Api:
             error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
             raise RequestRefused(Code.NEWER_RECORD, error)
         change, calls = _change(stored, wanted), self._calls_of(stored.key)
+        await calls.check_workers(changed(stored.record.options, wanted))
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
             now_ms, replayed = await calls.replay.submit(change)
@@ -268,4 +271,4 @@ def _view(stored: Stored) -> TaskView:
         last_failure=failure,
         error=UNSET if error is None else error,
     )
-    return TaskView(with_options(info, record.options) if NAMES else info, raw_or_null(data))
+    return TaskView(info if record.options is NONE else with_options(info, record.options), raw_or_null(data))

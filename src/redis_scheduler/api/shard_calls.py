@@ -1,9 +1,12 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
 from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
+from redis_scheduler.task.options import NONE, Options, format_of
 from redis_scheduler.task.timing import Timing
 
 
@@ -13,12 +16,25 @@ class ShardCalls:
     def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
         self.writes = Writes(client, name, timing)
         self.views = Views(client, timing)
+        self._workers = Workers(client)
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
         self.cancel = Batcher(self.writes.cancel, limit)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
         self.read = Batcher(self.views.tasks, limit)
+
+    async def check_workers(self, options: Options) -> None:
+        """Raise 409 while a live worker is too old for these options."""
+        if options is NONE:
+            return
+        needed = format_of(options)
+        if name := await self._workers.too_old(needed):
+            raise RequestRefused(
+                Code.OLDER_WORKER,
+                f"The task has options that the worker {name} is too old for (they need record format {needed}): stop "
+                "it or upgrade it, and try again",
+            )
 
     async def _update(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
         now_ms, answers = await self.writes.update(changes)

@@ -17,13 +17,15 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.shard import Shard
+from redis_scheduler.store.workers import format_suffix
+from redis_scheduler.task.options import RECORD_FORMAT
 
 logger = Events(__name__)
 
 
 def process_name() -> str:
-    """Return this process's name as a writer and consumer: new at every start."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    """Return this process's name as a writer and consumer: new at every start. It says which records it reads."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{format_suffix(RECORD_FORMAT)}"
 
 
 class Process:

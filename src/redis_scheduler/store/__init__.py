@@ -10,7 +10,7 @@ no error of the client library leaves this room.
     writes.py, claims.py, sweep.py       what the API writes; what workers write; their part in the sweep
     new_task.py, views.py, cursor.py     a task that either schedules; what is read; where a page of it ends
     ledger.py, audit.py, walk.py         the counts; what is looked at and repaired; the walk through all keys
-    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
+    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL; workers.py: which workers live
 
 api, engine and process may import it; it imports task.
 """

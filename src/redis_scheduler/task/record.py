@@ -2,12 +2,14 @@
 
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
-and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large. A version
-that adds a member puts it before `data`: so older versions notice, and leave the task to a newer worker. Options
-(options.py) are such members. If an option's value may hold `,"data":`, the record must also store the length of its
-head.
+and is cut off by its name, never parsed: it stays byte for byte what the client sent, however deep or large.
+
+With options (options.py): {"due":ms,"head":bytes,"webhook":…,"ttl":…,"type":…,options…,"data":…}. `head` says how many
+bytes follow it up to `,"data":`, which the value of an option may hold, too. A version that adds a member puts it into
+this head: so older versions notice, and leave the task to a newer worker.
 """
 
+import contextlib
 import re
 from functools import lru_cache
 from typing import Any
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
-from redis_scheduler.task.options import NAMES, NONE, Options, options_of, with_options
+from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.webhook import split
 
 
@@ -59,7 +61,7 @@ LAST_MS = 253_402_300_799_999
 """The end of the year 9999: the last time that RFC 3339 can write."""
 
 
-class _Head(Options, frozen=True):
+class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
     webhook: str
     ttl: int | float
     type: str | None = None
@@ -69,34 +71,72 @@ class _StoredHead(_Head, frozen=True, forbid_unknown_fields=True):
     due: int = 0
 
 
+class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
+    due: int
+    head: int
+    webhook: str
+    ttl: int | float
+    type: str | None = None
+
+
 _encode_head = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(_StoredHead).decode
+_decode_long_head = msgspec.json.Decoder(_LongHead).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_KNOWN = {"due", "webhook", "ttl", "type", "data", *NAMES}
+_KNOWN = {*_LongHead.__struct_fields__, "data"}
 _DATA_MEMBER = b',"data":'
+_HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},"head":([0-9]{1,9}),')
 
 
 def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | None, options: Options = NONE) -> bytes:
     """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`."""
-    wanted = _Head(webhook, ttl, type_name)
-    head = _encode_head(with_options(wanted, options) if NAMES else wanted)
+    head = _encode_head(_Head(webhook, ttl, type_name))[1:-1]
+    if options is not NONE and options != NONE:
+        head = b"%b,%b" % (head, _encode_head(options)[1:-1])
+        head = b'"head":%d,%b' % (len(head) + 1, head)
     if data is None:
-        return b"," + head[1:]
-    return b"".join((b",", head[1:-1], _DATA_MEMBER, data, b"}"))
+        return b",%b}" % head
+    return b"".join((b",", head, _DATA_MEMBER, data, b"}"))
 
 
 def decode_record(stored: bytes) -> Record:
     """Return the record from its bytes. Raises ValueError, or RecursionError, if they are none.
 
-    Inside a JSON string a quote is always escaped, so the first `,"data":` is the member and not text.
+    Inside a JSON string a quote is always escaped, so the first `,"data":` of a record without options is the member
+    and not text.
     """
     head, member, tail = stored.partition(_DATA_MEMBER)
-    decoded = _decode_head(head + b"}" if member else head)
+    try:
+        decoded = _decode_head(head + b"}" if member else head)
+    except ValueError:
+        return _decode_long(stored)
     webhook = decoded.webhook
     origin, target = _parts_of(webhook)
-    data = tail[:-1] if member else None
-    options = options_of(decoded) if NAMES else NONE
-    return Record(decoded.due, webhook, decoded.ttl, decoded.type, data, None, origin, target, options)
+    return Record(decoded.due, webhook, decoded.ttl, decoded.type, tail[:-1] if member else None, None, origin, target)
+
+
+def _decode_long(stored: bytes) -> Record:
+    """Return a record that carries the length of its head. Raises as `decode_record`."""
+    head, data = _parted(stored)
+    decoded = _decode_long_head(head)
+    origin, target = _parts_of(decoded.webhook)
+    options = options_of(decoded)
+    return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, data, None, origin, target, options)
+
+
+def _parted(stored: bytes) -> tuple[bytes, bytes | None]:
+    """Return the head, as an object of its own, and the data of a record that carries the length of its head. Raises
+    ValueError for another."""
+    length = _HEAD_LENGTH.match(stored)
+    if length is None:
+        raise ValueError("no length of a head")
+    end = length.end(1) + int(length[1])
+    head, rest = stored[:end] + b"}", stored[end:]
+    if rest == b"}":
+        return head, None
+    if not rest.startswith(_DATA_MEMBER):
+        raise ValueError("no data behind the head")
+    return head, rest[len(_DATA_MEMBER) : -1]
 
 
 def _parts_of(webhook: str) -> tuple[str, str]:
@@ -148,8 +188,12 @@ def read_record(stored: bytes) -> Record:
 
 def _newer_record(stored: bytes) -> Record | None:
     """Return what can be read of a record with a member that this version does not know; None if it has none."""
-    # Without its data, which may be nothing that can be parsed.
-    for text in (stored, stored.partition(_DATA_MEMBER)[0] + b"}"):
+    # Also without its data, which may be nothing that can be parsed.
+    texts, data = (stored, stored.partition(_DATA_MEMBER)[0] + b"}"), None
+    with contextlib.suppress(ValueError):
+        head, data = _parted(stored)
+        texts = (head, stored)
+    for text in texts:
         try:
             members = _decode_members(text)
             due = msgspec.json.decode(members["due"], type=int)
@@ -159,7 +203,7 @@ def _newer_record(stored: bytes) -> Record | None:
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
         webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)
-        data = bytes(members["data"]) if "data" in members else None
+        data = bytes(members["data"]) if "data" in members else data
         return Record(due, webhook or "", ttl or 0, type_name, data, unknown)
     return None
 

@@ -1,5 +1,6 @@
 -- heads: read the parts of records before `data`, of the named tasks or of the next ones of a scan: `data` may be
--- large, and a scan brings whole buckets, a few more than it is asked for. Reads only; nothing is decoded.
+-- large, and a scan brings whole buckets, a few more than it is asked for. Reads only; nothing is decoded: a record
+-- with options says in front how long its head is.
 -- KEYS   tasks
 -- ARGV   most# (bytes of a head) room# (bytes of records that are named) cursor count (of a scan; '' '' for none)
 --        task_keys...
@@ -13,7 +14,8 @@ local answer = {cursor}
 local function add(key, record, size)
   answer[#answer + 1] = key
   if record then
-    local data = string.find(record, ',"data":', 1, true)
+    local _, front, length = string.find(record, '^{"due":%d+,"head":(%d+)')
+    local data = length and front + length + 1 or string.find(record, ',"data":', 1, true)
     answer[#answer + 1] = string.sub(data and string.sub(record, 1, data - 1) .. '}' or record, 1, most)
   else
     answer[#answer + 1] = false

@@ -1,0 +1,66 @@
+"""Which workers live, and which records they read: the API gives no task to workers that are too old for its options.
+
+A worker that meets such a task all the same gives it back, since it does not know a member of its record.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from redis_scheduler.store.answer_shape import NUMBER
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING
+
+SEEN_MS = 15_000
+"""A worker that Redis has not seen for so long is taken to be gone: it would have renewed a lease, or claimed again."""
+
+SERVED_MS = 600_000
+"""The same before Redis 7.2, which sees a consumer only when it is given an entry."""
+
+FRESH_S = 2.0
+"""An answer of Redis holds so long: however many tasks with options come, it is asked once in this time."""
+
+
+def format_suffix(record_format: int) -> str:
+    """Return the end of the name of a consumer that reads records up to this format. Names of format 1 have none."""
+    return f".r{record_format}"
+
+
+_SUFFIX = re.compile(r"\.r([0-9]{1,9})$")
+
+
+class Workers:
+    """The live workers of a shard, as far as Redis has seen them: before 7.2 it knows none that has never claimed."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._lock = asyncio.Lock()
+        self._formats: dict[str, int] = {}
+        self._fresh_until = 0.0
+
+    async def too_old(self, record_format: int) -> str | None:
+        """Return the name of a live worker that does not read this record format; None if there is none. Raises
+        StoreUnavailable."""
+        async with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                # Without the queue, its group or the right to ask, no worker is known.
+                command = ("XINFO", "CONSUMERS", self._client.keys.queue, GROUP)
+                names = await self._client.optional(*command, read=_live_workers) or []
+                self._formats = {name: _format(name) for name in names}
+                self._fresh_until = time.monotonic() + FRESH_S
+        return next((name for name, known in self._formats.items() if known < record_format), None)
+
+
+def _format(name: str) -> int:
+    suffix = _SUFFIX.search(name)
+    return int(suffix[1]) if suffix else 1
+
+
+def _live_workers(answer: Sequence[Sequence[Any]]) -> list[str]:
+    """Return the names of the consumers that are live workers."""
+    rows = [dict(zip(row[::2], row[1::2], strict=True)) for row in answer]
+    live = [row for row in rows if NUMBER(row[b"idle"]) < (SEEN_MS if b"inactive" in row else SERVED_MS)]
+    names = [row[b"name"].decode(errors="replace") for row in live]
+    return [name for name in names if name != WAITING]

@@ -1,0 +1,72 @@
+"""Which live workers are too old for a task's options: what Redis says of its consumers."""
+
+import asyncio
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.process.process import process_name
+from redis_scheduler.store import workers
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING
+from redis_scheduler.task.options import RECORD_FORMAT
+from tests.support.names import KEYS
+from tests.support.waiting import wait_until
+
+OLD, NEW = "host-4711-0a1b2c3d", process_name()
+
+
+async def see(raw: redis.asyncio.Redis, *names: str) -> None:
+    """Let Redis see consumers of these names."""
+    for name in names:
+        await raw.xgroup_createconsumer(KEYS.queue, GROUP, name)
+
+
+async def is_gone(found: workers.Workers) -> bool:
+    return await found.too_old(2) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((), [None, None]),
+        ((WAITING, NEW), [None, NEW]),
+        ((OLD, NEW), [OLD, OLD]),
+        ((f"{OLD}.r2", f"{OLD}.r3"), [None, f"{OLD}.r2"]),
+        ((f"{OLD}.r12",), [None, None]),
+        ((f"{OLD}.r", "x.r9.y"), [f"{OLD}.r", f"{OLD}.r"]),
+    ],
+)
+async def test_a_consumers_name_says_up_to_which_record_format_it_reads(
+    names: tuple[str, ...], expected: list[str | None], client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    await client.create_group()
+    await see(raw, *names)
+    found = workers.Workers(client)
+    assert [await found.too_old(RECORD_FORMAT), await found.too_old(3)] == expected
+
+
+async def test_without_a_queue_there_is_no_worker(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await raw.delete(KEYS.queue)
+    assert await workers.Workers(client).too_old(2) is None
+
+
+async def test_a_worker_that_redis_has_not_seen_for_a_while_is_gone(
+    client: RedisClient, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.create_group()
+    await see(raw, OLD)
+    for name, value in (("FRESH_S", 0), ("SEEN_MS", 300), ("SERVED_MS", 300)):
+        monkeypatch.setattr(workers, name, value)
+    found = workers.Workers(client)
+    assert await found.too_old(2) == OLD
+    await wait_until(lambda: is_gone(found), "the worker is gone", timeout_s=10)
+
+
+async def test_redis_is_asked_once_for_all_tasks_of_a_while(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await client.create_group()
+    await client.command("PING")  # the first call checks all commands
+    await raw.config_resetstat()
+    found = workers.Workers(client)
+    assert set(await asyncio.gather(*(found.too_old(2) for _ in range(50)))) == {None}
+    assert (await raw.info("commandstats"))["cmdstat_xinfo|consumers"]["calls"] == 1

@@ -1,0 +1,32 @@
+"""Records as each landed format wrote them: this version reads all of them. A file is named by its format."""
+
+from pathlib import Path
+
+import pytest
+
+from redis_scheduler.task.options import RECORD_FORMAT
+from redis_scheduler.task.record import Record, read_record
+
+FOLDER = Path(__file__).parents[1] / "samples/records"
+DUE_MS = 1732358400123
+LOCAL = ("http://127.0.0.1:9000", "/")
+
+SAMPLES = {
+    "1-nothing": Record(DUE_MS, "http://127.0.0.1:9000/", 0, None, None, None, *LOCAL),
+    "1-plain": Record(DUE_MS, "http://127.0.0.1:9000/", 3600, None, b'{"n":1}', None, *LOCAL),
+    "1-type": Record(
+        *(DUE_MS, 'https://host.example/a?q=","data":1', 0.5, "mail", '[ "ü" ]'.encode(), None),
+        *("https://host.example", '/a?q=","data":1'),
+    ),
+    "2-unknown": Record(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', "later"),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_record_of_an_older_version_is_read(name: str) -> None:
+    assert read_record((FOLDER / name).read_bytes()) == SAMPLES[name]
+
+
+def test_each_format_has_its_samples() -> None:
+    assert sorted(file.name for file in FOLDER.iterdir()) == sorted(SAMPLES)
+    assert {int(name.partition("-")[0]) for name in SAMPLES} == set(range(1, RECORD_FORMAT + 1))
