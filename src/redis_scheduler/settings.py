@@ -18,6 +18,8 @@ from typing import Any
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.url import validated
+from redis_scheduler.task.options import Backoff
+from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -52,6 +54,18 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
         if not low <= value <= high:
             raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
         return value
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    parse_number = _seconds(low, high)
+
+    def parse(text: str) -> float:
+        try:
+            return parse_number(text)
+        except ValueError:
+            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
 
     return parse
 
@@ -159,6 +173,25 @@ class Settings:
     retry_time: float = _option(
         "RETRY_TIME", 60, _seconds(0, TEN_YEARS_S), "seconds between the end of a failed attempt and the next"
     )
+    retry_backoff: Backoff = _option(
+        "RETRY_BACKOFF",
+        "fixed",
+        _choice("fixed", "linear", "exponential"),
+        "fixed, linear or exponential: how the delay grows with each retry",
+    )
+    retry_max: float | None = _option(
+        "RETRY_MAX", None, _seconds(0.001, TEN_YEARS_S), "seconds of the longest delay that grows", "none"
+    )
+    retry_jitter: float | None = _option(
+        "RETRY_JITTER",
+        None,
+        _number(0, 1),
+        "up to this share of each delay is left out, by chance",
+        "0 for fixed delays, else 0.1",
+    )
+    retry_for: float | None = _option(
+        "RETRY_FOR", None, _seconds(0.001, TEN_YEARS_S), "no retry so many seconds after the due time", "none"
+    )
     timeout: float = _option("TIMEOUT", 10, _seconds(0.001, 86_400), "seconds for one attempt, connection to last byte")
     concurrency: int = _option(
         "CONCURRENCY", 200, _integer(1, 10_000), "deliveries in flight at once, per worker process"
@@ -191,6 +224,18 @@ class Settings:
     log_format: str | None = _option(
         "LOG_FORMAT", None, _choice("text", "json"), "text or json", "text on a terminal, else json"
     )
+
+    @property
+    def policy(self) -> Policy:
+        """How failed attempts are repeated, unless a task says it for itself."""
+        return Policy(
+            self.retries,
+            round(self.retry_time * 1000),
+            self.retry_backoff,
+            TEN_YEARS_MS if self.retry_max is None else round(self.retry_max * 1000),
+            self.retry_jitter,
+            None if self.retry_for is None else round(self.retry_for * 1000),
+        )
 
     @property
     def listen_host(self) -> str:

@@ -21,8 +21,8 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import record_tail
-from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 from tests.support.recorder import Recorder, recording
 from tests.support.store import Store

@@ -21,7 +21,7 @@ from redis_scheduler.store.keys import GROUP, Keys, tag_of
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.views import Views
-from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import Timing
 from tests.integration.conftest import TIMING, schedule
 from tests.support.receiver import Receiver

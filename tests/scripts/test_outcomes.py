@@ -115,6 +115,16 @@ async def test_a_lost_worker_is_buried_without_a_failed_attempt(store: Store, ra
     assert await counters(raw) == {"scheduled": 1, "died": 1}
 
 
+async def test_what_is_buried_without_another_attempt_keeps_its_last_failure(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await redelivered(store)
+    [item] = failed(task)
+    item.counts, item.last_failure = False, b""
+    assert await store.bury([item]) == [1]
+    assert await ask(raw, "HGET", KEYS.failures, task.key) == b"1 " + FAILURE
+
+
 async def test_a_retry_waits_its_delay_and_a_release_does_not_wait(store: Store, raw: redis.asyncio.Redis) -> None:
     retried, released = await in_delivery(store), await in_delivery(store)
     await store.retry(failed(retried, delay_ms=20_000))

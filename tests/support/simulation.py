@@ -25,8 +25,8 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import Record
-from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.store import Store
 
@@ -194,6 +194,9 @@ class Model:
 
     async def release(self, claims: Sequence[Claim]) -> list[int]:
         return [1 for _ in claims]
+
+    def now_ms(self) -> float:
+        return self._loop.time() * 1000
 
     async def reclaim(self, limit: int, retry_delay_ms: int = 0) -> Sweep:
         await self._call()

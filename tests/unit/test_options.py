@@ -1,4 +1,4 @@
-"""Options of a task: one more goes its whole way by itself. There is none yet, so another process has one."""
+"""Options of a task: one more goes its whole way by itself. Another process has one."""
 
 import ast
 import json
@@ -31,7 +31,7 @@ import msgspec
 source, option = Path(sys.argv[1]).read_text(), sys.argv[2]
 behind = "\\n\\n\\nNONE = "  # the class
 assert source.count(behind) == 1
-source = "from typing import Annotated\\nfrom msgspec import Meta\\n" + source.replace(behind, option + behind)
+source = source.replace(behind, option + behind)
 module = types.ModuleType("redis_scheduler.task.options")
 sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
@@ -79,7 +79,8 @@ def needed(text):
 
 def parts(raw):
     record = read_record(raw)
-    return msgspec.structs.asdict(record.options), record.data
+    found = msgspec.structs.asdict(record.options)
+    return {name: found[name] for name in ("dummy", "word")}, record.data
 
 def refused_schedule(text, check=schedule_request):
     try:
@@ -175,7 +176,10 @@ def test_a_schedule_takes_no_null_for_an_option_and_nothing_takes_it_twice(with_
 
 
 def test_a_body_that_changes_nothing_is_told_the_option_too(with_dummy: Evaluate) -> None:
-    assert with_dummy("refused_update", "{}") == "The body names nothing to change: give webhook, ttl, dummy or data"
+    assert (
+        with_dummy("refused_update", "{}")
+        == "The body names nothing to change: give webhook, ttl, " + ", ".join((*NAMES, "dummy")) + " or data"
+    )
 
 
 @pytest.mark.parametrize("member", ['"dummy":3,', '"word":"a",', '"dummy":3,"word":"a",', ""])
@@ -200,11 +204,11 @@ def test_who_does_not_know_the_option_leaves_its_task_to_who_does(with_dummy: Ev
 
 
 def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evaluate) -> None:
-    body = PLAIN.replace("data", "RETRIES")
+    body = PLAIN.replace("data", "CONCURRENCY")
     assert "settings of the service" in with_dummy("refused_schedule", body)
-    with options_with(OPTION.replace("dummy", "retries")) as evaluate:
+    with options_with(OPTION.replace("dummy", "concurrency")) as evaluate:
         refused = evaluate("refused_schedule", body)
-    assert refused.startswith("RETRIES: is an unknown field; known: webhook, ttl, data, ")
+    assert refused.startswith("CONCURRENCY: is an unknown field; known: webhook, ttl, data, ")
 
 
 def test_each_option_has_a_default_a_rule_and_a_record_format() -> None:

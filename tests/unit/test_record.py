@@ -93,10 +93,10 @@ def test_a_small_record_is_near_ninety_bytes() -> None:
 
 NEWER = {
     "behind the others": (
-        b'"webhook":"http://host/","ttl":5,"type":"mail","retries":3',
+        b'"webhook":"http://host/","ttl":5,"type":"mail","novelty":3',
         Record(7, "http://host/", 5, "mail"),
     ),
-    "before the others": (b'"retries":{"most":3},"webhook":"http://host/","ttl":0.5', Record(7, "http://host/", 0.5)),
+    "before the others": (b'"novelty":{"most":3},"webhook":"http://host/","ttl":0.5', Record(7, "http://host/", 0.5)),
     "in place of the others": (b'"at":"2030-01-01T00:00:00Z"', Record(7, "", 0)),
     "beside others of another kind": (b'"at":1,"webhook":["http://host/"],"ttl":null,"type":3', Record(7, "", 0)),
 }
@@ -109,7 +109,7 @@ def test_a_record_with_a_member_of_a_newer_version_is_told_from_one_that_is_none
     record = read_record(b'{"due":7,' + members + (b',"data":' + data if data is not None else b"") + b"}")
     assert (record.due, record.webhook, record.ttl, record.type) == (known.due, known.webhook, known.ttl, known.type)
     assert record.data == data
-    assert record.unknown in ("retries", "at")
+    assert record.unknown in ("novelty", "at")
 
 
 MEMBERS = b',"webhook":"http://host/","ttl":5,"z":{"a":"b","data":"c"}'

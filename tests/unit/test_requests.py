@@ -18,6 +18,7 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.task.options import NAMES
 
 URL = "http://127.0.0.1:9/"
 TTL_RULE = "ttl: must be a number of seconds from 0 to 315360000 (ten years)"
@@ -119,7 +120,10 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
         "ttl: is missing; it must be a number of seconds from 0 to 315360000 (ten years)"
     )
     assert said_of(body_of(ttl="1", data="{}")).startswith("webhook: is missing")
-    assert said_of(b"{}", update=True) == "The body names nothing to change: give webhook, ttl or data"
+    assert (
+        said_of(b"{}", update=True)
+        == f"The body names nothing to change: give webhook, ttl, {', '.join(NAMES)} or data"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +135,8 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
         *[(name, "of its own") for name in ("headers", "method")],
         *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
         *[(name, "`data`") for name in ("payload", "body", "message")],
-        *[(name, "RETRIES") for name in ("retries", "max_retries", "timeout")],
+        *[(name, "`retries`") for name in ("max_retries", "backoff")],
+        *[(name, "TIMEOUT") for name in ("timeout", "concurrency")],
         *[(name, "the service makes") for name in ("key", "id")],
         *[(name, "Authorization") for name in ("token", "api_key")],
     ],

@@ -3,15 +3,25 @@
 import pytest
 
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import UNREADABLE, Record
-from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Policy, Transition, before_attempt, decide
+from redis_scheduler.task.retry import RELEASED, SETTLED, TOO_LATE, Decision, Transition, before_attempt, decide
 from redis_scheduler.task.timing import DEFAULT
 
 WINDOW_MS = DEFAULT.window_ms
 KNOWN = Record(0, "http://a/", 0)
 NEWER = Record(0, "", 0, unknown="headers")
+DUE_MS = 1_000_000
+SERVICE = Policy(5, 60_000)
+FAILED = Outcome("answered 500", 500, 12)
 NEWER_ERROR = "written by a newer version: its member headers is not known here"
+
+
+def never_asked() -> float:
+    """A task that bounds no time needs no clock."""
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,7 @@ def test_what_follows_a_failed_attempt(
     error: str,
     last_failure: bytes,
 ) -> None:
-    decision = decide(Policy(retries, delay_ms), Claim("1-0", "key", KNOWN, attempts), outcome)
+    decision = decide(Policy(retries, delay_ms), Claim("1-0", "key", KNOWN, attempts), outcome, never_asked)
     again_in_ms = 0 if transition is Transition.BURY else delay_ms
     assert decision == Decision(transition, again_in_ms, error, last_failure, counts=True)
 
@@ -65,7 +75,8 @@ def test_what_follows_a_failed_attempt(
 def test_a_success_settles_and_a_fault_of_this_machine_counts_as_no_attempt(
     outcome: Outcome, decision: Decision, retries: int, delay_ms: int, attempts: int
 ) -> None:
-    assert decide(Policy(retries, delay_ms), Claim("1-0", "key", KNOWN, attempts), outcome) is decision
+    claim = Claim("1-0", "key", KNOWN, attempts)
+    assert decide(Policy(retries, delay_ms), claim, outcome, never_asked) is decision
 
 
 def lost(workers: int) -> Decision:
@@ -97,11 +108,104 @@ LEFT_TO_NEWER = Decision(Transition.DEFER, DEFAULT.newer_delay_ms, NEWER_ERROR, 
 def test_what_is_decided_before_an_attempt(
     record: Record, tries: int, decision: Decision | None, attempts: int
 ) -> None:
-    assert before_attempt(Claim("1-0", "key", record, attempts, tries)) == decision
+    assert before_attempt(Policy(5, 1_000), Claim("1-0", "key", record, attempts, tries), never_asked) == decision
+
+
+def a_case(
+    name: str, options: Options, attempts: int, after_s: float | None, now_s: float = 0, service: Policy = SERVICE
+) -> object:
+    """What a task with these options does when `attempts` have failed before and one more does, `now_s` after its due
+    time: it comes again after so many seconds, or (None) never."""
+    return pytest.param(options, attempts, after_s, now_s, service, id=name)
+
+
+LINEAR = Options(retry_time=10, retry_backoff="linear", retry_jitter=0)
+EXPONENTIAL = Options(retry_time=10, retry_backoff="exponential", retry_jitter=0)
+TIMES = Options(retry_times=(5, 30, 300))
+FOR = Options(retry_time=10, retry_for=100)
 
 
 @pytest.mark.parametrize(
-    ("retries", "attempts", "left"), [(5, 0, 5), (5, 4, 1), (5, 5, 0), (5, 6, 0), (0, 0, 0), (-1, 1_000, None)]
+    ("options", "attempts", "after_s", "now_s", "service"),
+    [
+        a_case("the service's policy", Options(), 4, 60),
+        a_case("the service's last attempt", Options(), 5, None),
+        a_case("own retries, the service's delay", Options(retries=1), 0, 60),
+        a_case("own retries are over", Options(retries=1), 1, None),
+        a_case("more than the service's", Options(retries=9), 8, 60),
+        a_case("no retry", Options(retries=0), 0, None),
+        a_case("for ever", Options(retries=-1), 1_000_000, 60),
+        a_case("own delay, the service's retries", Options(retry_time=0.25), 4, 0.25),
+        a_case("own delay does not add retries", Options(retry_time=0.25), 5, None),
+        a_case("linear, first", LINEAR, 0, 10),
+        a_case("linear, third", LINEAR, 2, 30),
+        a_case("linear, with the service's delay", Options(retry_backoff="linear", retry_jitter=0), 1, 120),
+        a_case("exponential, first", EXPONENTIAL, 0, 10),
+        a_case("exponential, fourth", EXPONENTIAL, 3, 80),
+        a_case(
+            "exponential, up to its longest",
+            Options(retry_time=10, retry_backoff="exponential", retry_max=50, retry_jitter=0),
+            3,
+            50,
+        ),
+        a_case(
+            "exponential for ever, up to ten years",
+            Options(retries=-1, retry_backoff="exponential", retry_jitter=0),
+            1_000_000,
+            315_360_000,
+        ),
+        a_case(
+            "fixed beside a service that grows",
+            Options(retry_backoff="fixed"),
+            3,
+            60,
+            service=Policy(5, 60_000, "exponential"),
+        ),
+        a_case(
+            "a service that grows, with a tenth of chance", Options(), 1, 114, service=Policy(5, 60_000, "exponential")
+        ),
+        a_case(
+            "a service's longest delay",
+            Options(retry_jitter=0),
+            3,
+            100,
+            service=Policy(5, 60_000, "exponential", 100_000),
+        ),
+        a_case("growing delays have a tenth of chance", Options(retry_time=10, retry_backoff="linear"), 0, 9.5),
+        a_case("chance, if asked for", Options(retry_jitter=0.4), 0, 48),
+        a_case("all of it by chance", Options(retry_jitter=1), 0, 30),
+        a_case("chance on given times", Options(retry_times=(5, 30), retry_jitter=0.2), 1, 27),
+        a_case("first of the given times", TIMES, 0, 5),
+        a_case("last of the given times", TIMES, 2, 300),
+        a_case("after the given times", TIMES, 3, None),
+        a_case("given times beside a service that grows", TIMES, 1, 30, service=Policy(0, 60_000, "exponential", 100)),
+        a_case("in time", FOR, 0, 10, now_s=90),
+        a_case("too late by a moment", FOR, 0, None, now_s=90.001),
+        a_case("for so long, however often", Options(retries=-1, retry_time=10, retry_for=100), 999, 10, now_s=50),
+        a_case("the last attempt within the time", FOR, 5, None, now_s=50),
+        a_case("within the service's time", Options(), 0, 60, now_s=40, service=Policy(5, 60_000, for_ms=100_000)),
+        a_case("beyond the service's time", Options(), 0, None, now_s=41, service=Policy(5, 60_000, for_ms=100_000)),
+    ],
 )
-def test_how_many_attempts_are_left(retries: int, attempts: int, left: int | None) -> None:
-    assert Policy(retries, 1_000).attempts_left(attempts) == left
+def test_when_a_task_comes_again(
+    options: Options, attempts: int, after_s: float | None, now_s: float, service: Policy
+) -> None:
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options), attempts)
+    decision = decide(service, claim, FAILED, lambda: DUE_MS + now_s * 1000, chance=lambda: 0.5)
+    assert (decision.error, decision.counts) == ("answered 500", True)
+    if after_s is None:
+        assert (decision.transition, decision.delay_ms) == (Transition.BURY, 0)
+    else:
+        assert decision.delay_ms == after_s * 1000
+        assert decision.transition is (Transition.RETRY if after_s <= 60 else Transition.DEFER)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "now_s", "is_too_late"), [(1, 100, False), (1, 100.5, True), (0, 100.5, False), (0, 1e6, False)]
+)
+def test_a_retry_that_comes_too_late_is_not_made_but_a_first_attempt_is(
+    attempts: int, now_s: float, is_too_late: bool
+) -> None:
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=FOR), attempts)
+    decision = before_attempt(SERVICE, claim, lambda: DUE_MS + now_s * 1000)
+    assert decision == (Decision(Transition.BURY, 0, TOO_LATE, counts=False) if is_too_late else None)

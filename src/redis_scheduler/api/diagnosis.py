@@ -50,8 +50,9 @@ _HINTS = {
     "the content is `data`": "args arguments body content event input json kwargs message parameters params payload",
     "the service makes the key, and answers with it": """deduplicationid id idempotencykey jobid key messageid name
         taskid uuid""",
-    "retries and time-outs are settings of the service (RETRIES, RETRY_TIME, TIMEOUT)": """attempts backoff concurrency
-        maxattempts maxretries retries retry retrycount retrydelay retrypolicy retrytime timeout""",
+    "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff
+        maxattempts maxretries retry retrycount retrydelay retrypolicy""",
+    "time-outs and slots are settings of the service (TIMEOUT, CONCURRENCY)": "concurrency timeout",
     "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
     "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
     "the address is `webhook`, in lower case": "webhook",

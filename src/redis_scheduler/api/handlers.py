@@ -244,7 +244,9 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
     ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     data = record.data if wanted.data is UNSET else bytes(wanted.data)
-    tail = record_tail(webhook, ttl, record.type, data, changed(record.options, wanted))
+    options = changed(record.options, wanted)
+    requests.check_options(options)
+    tail = record_tail(webhook, ttl, record.type, data, options)
     ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
     return Change(stored.key, stored.raw, tail, ttl_ms, record.due, record.type)
 

@@ -15,7 +15,8 @@ from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.options import NAMES, NONE
+from redis_scheduler.task.options import NAMES, NONE, Options
+from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
@@ -164,6 +165,7 @@ def schedule_request(body: bytes) -> ScheduleRequest:
     request = _decoded(body, _decode_schedule)
     check_webhook(request.webhook)
     check_ttl(request.ttl)
+    check_options(request)
     return request
 
 
@@ -184,6 +186,12 @@ def check_ttl(ttl: float) -> None:
     """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
     if not 0 <= ttl <= TEN_YEARS_S:
         raise InvalidField("ttl", f"{RULES['ttl']}, got {bounded(str(ttl))}")
+
+
+def check_options(options: Options) -> None:
+    """Raise InvalidField if options contradict each other, or one can have no effect beside the others."""
+    if (found := contradiction(options)) is not None:
+        raise InvalidField(*found, Code.CONTRADICTION)
 
 
 PARAMETERS_MOST = 20

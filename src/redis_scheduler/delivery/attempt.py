@@ -22,6 +22,7 @@ from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.policy import retries
 
 AGENT = f"redis-scheduler/{__version__}"
 
@@ -40,7 +41,8 @@ REST_OF_REQUEST_S = 4.0
 class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to receivers.
 
-    `resends`: whether a request that a kept connection lost before any answer is sent once more in the same attempt.
+    `resends`: whether a request that a kept connection lost before any answer is sent once more in the same attempt,
+    unless the task's own options say whether it is retried.
     """
 
     def __init__(self, token: str, timeout_s: float, resends: bool = False) -> None:
@@ -111,7 +113,7 @@ class Deliverer:
             if connection.received:
                 raise
             self._pool.learn_of_close(origin.key, connection)
-            if not self._resends or time.monotonic() - sent_at > RESEND_WITHIN_S:
+            if not retries(claim.record.options, self._resends) or time.monotonic() - sent_at > RESEND_WITHIN_S:
                 raise
             connection.abort()
             if self.on_resent is not None:

@@ -19,7 +19,7 @@ from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 

@@ -15,7 +15,7 @@ from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.engine.worker import Worker
-from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 

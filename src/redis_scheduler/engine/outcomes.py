@@ -29,6 +29,8 @@ class Outcomes:
         self._timing = timing
         self.holdings = holdings
         """What is held of the shard whose outcomes these are."""
+        self.now_ms = claims.now_ms
+        """The time by this shard's Redis."""
         self.to_settle: deque[Claim] = deque()
         self.unsettled: deque[tuple[Transition, Unsettled]] = deque()
         self.to_release: deque[Claim] = deque()

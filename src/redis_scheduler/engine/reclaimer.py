@@ -13,7 +13,7 @@ from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.retry import Policy
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 CLOCK_SET_MS = 1_000
@@ -37,7 +37,7 @@ class Reclaimer:
         self._claims = claims
         self._intake = intake
         self._retry_parked = outcomes.retry_parked
-        self._retry_delay_ms = policy.delay_ms
+        self._retry_delay_ms = policy.longest_delay_ms
         self._outage = outage
         self._timing = timing
         self._observer = observer

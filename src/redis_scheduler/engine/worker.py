@@ -18,7 +18,8 @@ from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
-from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Policy, Transition, before_attempt, decide
+from redis_scheduler.task.policy import Policy
+from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -69,13 +70,14 @@ class Worker:
 
     def accept(self, claims: Iterable[Claim], shard: int = 0) -> None:
         """Deliver each claim of a shard as soon as a slot is free; give it back while stopping."""
-        now, held = asyncio.get_running_loop().time(), self.outcomes[shard].holdings.claims
+        now, outcomes = asyncio.get_running_loop().time(), self.outcomes[shard]
+        held, now_ms = outcomes.holdings.claims, outcomes.now_ms
         for claim in claims:
             if claim.id in held:
                 continue
             held[claim.id] = claim
             claim.shard = shard
-            if (decision := before_attempt(claim, self._timing)) is not None:
+            if (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
                 self._unsettle(claim, decision)
             elif self.is_stopping:
                 self._release([claim])
@@ -150,7 +152,7 @@ class Worker:
         finally:
             del self._running[claim]
             self._slots.end(claim)
-        decision = decide(self._policy, claim, outcome, self._timing)
+        decision = decide(self._policy, claim, outcome, self.outcomes[claim.shard].now_ms, self._timing)
         if decision is SETTLED:
             self.outcomes[claim.shard].settle(claim)
             self._observer.delivered(claim, outcome)
@@ -168,7 +170,8 @@ class Worker:
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:
-            self._observer.unsettled(claim, decision, outcome, self._policy.attempts_left(claim.attempts))
+            attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
+            self._observer.unsettled(claim, decision, outcome, attempts_left)
 
     def _release(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

@@ -22,7 +22,6 @@ from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.settings import API
 from redis_scheduler.stopping import finished
-from redis_scheduler.task.retry import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
@@ -130,7 +129,7 @@ class Service:
         # Each delivery carries the id. Redis must be there for both.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
-        policy = Policy(settings.retries, round(settings.retry_time * 1000))
+        policy = settings.policy
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
             Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer,

@@ -74,7 +74,7 @@ class Claims(Sweeps):
     async def promote(self, limit: int | None = None, most_claims: int = 0) -> Promotion:
         """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
         read as many of its oldest entries as were moved, but at most `most_claims`, and about `promoted_bytes`."""
-        return await self.client.run(
+        promotion, now_ms = await self.client.run(
             PROMOTE.bind(
                 self.client.keys,
                 limit=self._timing.batch_limit if limit is None else limit,
@@ -86,6 +86,8 @@ class Claims(Sweeps):
             ),
             _promotion,
         )
+        self._hear_time(now_ms)
+        return promotion
 
     async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
         """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at
@@ -97,7 +99,7 @@ class Claims(Sweeps):
         if not entries:
             return [], 0
         ids = [entry.id for entry in entries]
-        loaded, lost, looked_at = await self.client.run(
+        loaded, lost, looked_at, now_ms = await self.client.run(
             LOAD.bind(
                 self.client.keys,
                 room=self._timing.load_bytes,
@@ -107,6 +109,7 @@ class Claims(Sweeps):
             ),
             lambda answer: _loaded(entries, answer),
         )
+        self._hear_time(now_ms)
         if lost and self.on_records_missing is not None:
             self.on_records_missing(lost)
         return loaded, looked_at
@@ -230,28 +233,30 @@ def _id_order(entry_id: str) -> tuple[int, int]:
 _PENDING = of(list[tuple[bytes, bytes, int, int]])
 
 
-def _promotion(answer: Any) -> Promotion:
-    moved, wait_us, rows = answer
-    numbers(2)([moved, wait_us])
+def _promotion(answer: Any) -> tuple[Promotion, int]:
+    moved, wait_us, now_ms, rows = answer
+    numbers(3)([moved, wait_us, now_ms])
     found = [
         _claim(Entry(entry_id.decode(), text_of(key)), record, failure)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
-    return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found)
+    return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found), now_ms
 
 
-def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int]:
-    """Return the claims of tasks that were read, the keys of those without a record, and how many were looked at."""
-    looked_at, rest = divmod(len(answer), 2)
+def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int, int]:
+    """Return the claims of tasks that were read, the keys of those without a record, how many were looked at, and
+    Redis' time in ms."""
+    now_ms, *found = answer
+    looked_at, rest = divmod(len(found), 2)
     if rest or not 1 <= looked_at <= len(entries):
         raise ValueError(f"Expected rows of two for 1 to {len(entries)}")
     claims, lost = [], []
-    for entry, record, failure in zip(entries, answer[::2], answer[1::2], strict=False):
+    for entry, record, failure in zip(entries, found[::2], found[1::2], strict=False):
         if record is not None:
             claims.append(_claim(entry, record, failure))
         elif failure == 1:
             lost.append(entry.key)
-    return claims, lost, looked_at
+    return claims, lost, looked_at, NUMBER(now_ms)
 
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:

@@ -43,6 +43,15 @@ class Sweeps:
         """The consumer's name: new for every process, so that it is never taken for one before."""
         self._clock_offset_ms: tuple[float, float] | None = None
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
+        self._heard_ahead_ms = 0.0
+        """The same, by the last answer that brought claims, or may have."""
+
+    def now_ms(self) -> float:
+        """Return Redis' time as the last answer told it: each that brings claims tells it."""
+        return _monotonic_ms() + self._heard_ahead_ms
+
+    def _hear_time(self, now_ms: int) -> None:
+        self._heard_ahead_ms = now_ms - _monotonic_ms()
 
     async def reclaim(self, limit: int, retry_delay_ms: int | None = None) -> Sweep:
         """Take one step of the sweep.
@@ -75,6 +84,7 @@ class Sweeps:
             functools.partial(_sweep, self._timing.sweep_hold_ms),
         )
         sweep.clock_set_ms = self._clock_set_ms(asked_ms, now_ms)
+        self._hear_time(now_ms)
         return sweep
 
     async def _time_ms(self) -> int:

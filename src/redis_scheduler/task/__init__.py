@@ -9,6 +9,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     claim.py    an entry of the queue, the claim of it, and how a claim ends without success
     timing.py   the limits and intervals of leases, sweeps and batches
     outcome.py  what an attempt came to
+    policy.py   how a failed attempt is repeated, by settings and options
     retry.py    what follows from it
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.

@@ -10,17 +10,63 @@ not know an option gives its task back. So each has the record format that it ca
 with options: `extra={"rule": …, "format": 3}`. A release that adds options raises RECORD_FORMAT.
 """
 
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta, UnsetType
+
+from redis_scheduler.task.timing import TEN_YEARS_S
+
+RETRIES_MOST = 1_000_000
+
+TIMES_MOST = 100
+"""Retries whose times a task may name one by one."""
+
+_Seconds = Annotated[int, Meta(ge=0, le=TEN_YEARS_S)] | Annotated[float, Meta(ge=0, le=TEN_YEARS_S)]
+_SecondsAbove0 = Annotated[int, Meta(gt=0, le=TEN_YEARS_S)] | Annotated[float, Meta(gt=0, le=TEN_YEARS_S)]
+_Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
+_Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOST)]
+Backoff = Literal["fixed", "linear", "exponential"]
+
+
+def _rule(text: str) -> Meta:
+    return Meta(extra={"rule": text})
+
+
+_SECONDS = f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)"
+_ABOVE_0 = f"must be a number of seconds above 0, and at most {TEN_YEARS_S} (ten years)"
+_TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {TEN_YEARS_S} (ten years)"
+_RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The options of a task: none yet. Bodies, heads of records and views are Options with further fields.
+    """The options of a task. Bodies, heads of records and views are Options with further fields.
 
+    UNSET: the service's own setting counts. policy.py says which retry options cannot stand beside each other.
     Garbage collection passes them over: what comes from JSON holds no circles.
     """
+
+    retries: Annotated[int, Meta(ge=-1, le=RETRIES_MOST), _rule(_RETRIES)] | UnsetType = UNSET
+    """Attempts after the first; -1: for ever. Default: RETRIES."""
+
+    retry_time: Annotated[_Seconds, _rule(_SECONDS)] | UnsetType = UNSET
+    """Seconds from the end of a failed attempt to the next; with a back-off, after the first. Default: RETRY_TIME."""
+
+    retry_backoff: Annotated[Backoff, _rule("must be fixed, linear or exponential")] | UnsetType = UNSET
+    """How the delay grows: not, by `retry_time` each time, or twofold each time. Default: RETRY_BACKOFF."""
+
+    retry_max: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    """Seconds of the longest delay of a back-off that grows. Default: RETRY_MAX."""
+
+    retry_jitter: Annotated[_Share, _rule("must be a number from 0 to 1")] | UnsetType = UNSET
+    """Chance leaves out up to this share of each delay: so tasks that failed at once do not come at once again.
+    Default: RETRY_JITTER, and without it 0 for fixed delays, else 0.1."""
+
+    retry_for: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    """No retry is made later than so many seconds after the due time. Default: RETRY_FOR."""
+
+    retry_times: Annotated[_Times, _rule(_TIMES)] | UnsetType = UNSET
+    """The delay of each retry in seconds, instead of `retries`, `retry_time`, `retry_backoff` and `retry_max`."""
 
 
 NONE = Options()
@@ -28,15 +74,22 @@ NONE = Options()
 
 NAMES = Options.__struct_fields__
 
-RULES: dict[str, str] = {field.name: get_args(field.type)[1].extra["rule"] for field in msgspec.structs.fields(Options)}
+
+def _said_of(kind: Any) -> dict[str, Any]:
+    """Return what a field's type says besides kind and bounds; the annotated one may be part of a union."""
+    annotated = kind if hasattr(kind, "__metadata__") else get_args(kind)[0]
+    return annotated.__metadata__[-1].extra or {}
+
+
+_SAID = {field.name: _said_of(field.type) for field in msgspec.structs.fields(Options)}
+
+RULES: dict[str, str] = {name: said["rule"] for name, said in _SAID.items()}
 """What each option must be, as errors say it."""
 
 RECORD_FORMAT = 2
 """What this version's workers read, and their names as consumers say: 1 is a record without options."""
 
-FORMATS: dict[str, int] = {
-    field.name: get_args(field.type)[1].extra.get("format", 2) for field in msgspec.structs.fields(Options)
-}
+FORMATS: dict[str, int] = {name: said.get("format", 2) for name, said in _SAID.items()}
 """The record format that each option came with."""
 
 Carrier = TypeVar("Carrier", bound=Options)

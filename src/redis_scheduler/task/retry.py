@@ -1,11 +1,14 @@
 """What follows for a claim: whether it may be attempted, and what comes of the attempt. Pure; the worker carries it
 out."""
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import UNREADABLE, UNREADABLE_ERROR, LastFailure, encode_failure, newer_error
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -19,18 +22,6 @@ class Transition(Enum):
     RETRY = "retry"
     DEFER = "defer"
     BURY = "bury"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """RETRIES and RETRY_TIME: `retries` attempts after the first (-1: for ever), `delay_ms` after the end of each."""
-
-    retries: int
-    delay_ms: int
-
-    def attempts_left(self, attempts: int) -> int | None:
-        """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
-        return None if self.retries < 0 else max(0, self.retries - attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +43,14 @@ SETTLED = Decision(Transition.SETTLE)
 RELEASED = Decision(Transition.RELEASE, counts=False)
 
 
-def before_attempt(claim: Claim, timing: Timing = DEFAULT) -> Decision | None:
-    """Decide what follows without an attempt; None: attempt it.
+def before_attempt(
+    policy: Policy, claim: Claim, now_ms: Callable[[], float], timing: Timing = DEFAULT
+) -> Decision | None:
+    """Decide what follows without an attempt; None: attempt it. The arguments are those of `decide`.
 
-    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. One that
-    a newer version wrote is left to a worker that knows it: sent without its unknown member it would be another task.
+    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery, or whose
+    retry comes too late. One that a newer version wrote is left to a worker that knows it: sent without its unknown
+    member it would be another task.
     """
     if claim.record is UNREADABLE:
         return _buried_unattempted(UNREADABLE_ERROR)
@@ -64,19 +58,37 @@ def before_attempt(claim: Claim, timing: Timing = DEFAULT) -> Decision | None:
         return Decision(Transition.DEFER, timing.newer_delay_ms, newer_error(claim.record.unknown), counts=False)
     if claim.tries > timing.lost_workers_most:
         return _buried_unattempted(f"worker lost: {claim.tries - 1} workers ended during the delivery")
+    if claim.attempts and (last_ms := _last_ms(policy.of(claim.record.options), claim)) and now_ms() > last_ms:
+        return Decision(Transition.BURY, 0, TOO_LATE, counts=False)
     return None
+
+
+TOO_LATE = "no retry may be made so late after the due time (retry_for)"
+
+
+def _last_ms(policy: Policy, claim: Claim) -> int | None:
+    """Return the last moment of a retry."""
+    return None if policy.for_ms is None else claim.record.due + policy.for_ms
 
 
 def _buried_unattempted(error: str) -> Decision:
     return Decision(Transition.BURY, 0, error, encode_failure(LastFailure(error, 0)), counts=False)
 
 
-def decide(policy: Policy, claim: Claim, outcome: Outcome, timing: Timing = DEFAULT) -> Decision:
-    """Decide what follows from an attempt of a claim.
+def decide(
+    policy: Policy,
+    claim: Claim,
+    outcome: Outcome,
+    now_ms: Callable[[], float],
+    timing: Timing = DEFAULT,
+    chance: Callable[[], float] = random.random,
+) -> Decision:
+    """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
     A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
     attempt buries the task. Any earlier one is retried after the policy's delay: parked if the delay fits the window,
-    else deferred to `due`.
+    else deferred to `due`. A task that bounds its retries is buried, too, if the next would come too late: `now_ms`,
+    asked only then, is Redis' clock.
     """
     error = outcome.error
     if error is None:
@@ -84,7 +96,11 @@ def decide(policy: Policy, claim: Claim, outcome: Outcome, timing: Timing = DEFA
     if outcome.is_local:
         return RELEASED
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
+    policy = policy.of(claim.record.options)
     if 0 <= policy.retries <= claim.attempts:
         return Decision(Transition.BURY, 0, error, last_failure)
-    transition = Transition.RETRY if policy.delay_ms <= timing.window_ms else Transition.DEFER
-    return Decision(transition, policy.delay_ms, error, last_failure)
+    delay_ms = policy.delay_after(claim.attempts, chance)
+    if (last_ms := _last_ms(policy, claim)) and now_ms() + delay_ms > last_ms:
+        return Decision(Transition.BURY, 0, error, last_failure)
+    transition = Transition.RETRY if delay_ms <= timing.window_ms else Transition.DEFER
+    return Decision(transition, delay_ms, error, last_failure)

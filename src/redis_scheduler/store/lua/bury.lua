@@ -2,7 +2,7 @@
 -- KEYS   queue entries failures counters dead types tasks due bell type_index...
 -- ARGV   group consumer then_count# types...
 -- each   id (of the entry) key attempts# (seen at the claim) newly_failed (1 if an attempt failed just now; 0: none
---        was made) failure (JSON) type_number
+--        was made) failure (JSON; '' keeps the one before) type_number
 -- then   item# (number of the row that it follows, from 1) key delay_ms tail (the record less its due time)
 --        type_number
 -- Returns per task 1 buried, 0 fenced. What follows it is scheduled if it was buried, and only then.
@@ -30,7 +30,9 @@ for at = first, last, width do
     redis.call('XACK', queue, group, id)
     redis.call('XDEL', queue, id)
     redis.call('HDEL', entries, key)
-    redis.call('HSET', failures, key, (attempts + newly_failed) .. ' ' .. failure)
+    if failure ~= '' then
+      redis.call('HSET', failures, key, (attempts + newly_failed) .. ' ' .. failure)
+    end
     if type_number ~= '0' then
       local index, name = type_of(type_number)
       remove_from_type(types, index, name, key)

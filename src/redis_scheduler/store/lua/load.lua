@@ -3,14 +3,14 @@
 -- KEYS   queue entries tasks failures counters
 -- ARGV   group consumer idle_ms (that the lease starts at) lowest highest (of the ids) room# (bytes of records)
 --        ids... (of entries, at most a few hundred) task_keys... (in the same order)
--- Returns per entry that was read: record, failure or false; false, false where the entry is not this consumer's any
---        more, or not the task's: cancelled, updated or taken over since; false, 1 where the task has no record. An
---        entry that is this consumer's and no task's is taken out. So is one whose task has no record, which is counted
---        as lost: nothing could end it here, and each recovery would list it again.
+-- Returns now ms; and per entry that was read: record, failure or false; false, false where the entry is not this
+--        consumer's any more, or not the task's: cancelled, updated or taken over since; false, 1 where the task has no
+--        record. An entry that is this consumer's and no task's is taken out. So is one whose task has no record, which
+--        is counted as lost: nothing could end it here, and each recovery would list it again.
 -- Bounds 200 entries, the room and one record; a look at 10,000 pending ones.
 -- Twice  the lease starts again.
 -- Full   XCLAIM is the first write.
---- include lease renewal foreign
+--- include clock lease renewal foreign
 --- names
 local count = (#ARGV - first + 1) / 2
 local ids, task_keys = {unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}
@@ -22,7 +22,7 @@ end
 local current = redis.call('HMGET', entries, unpack(task_keys))
 local failed = redis.call('HMGET', failures, unpack(task_keys))
 
-local answer, astray, lost = {}, {}, {}
+local answer, astray, lost = {now_ms(math.floor)}, {}, {}
 for i, id in ipairs(ids) do
   local is_loaded = is_held[id] ~= nil and current[i] == id
   local record = is_loaded and redis.call('HGET', tasks, task_keys[i])

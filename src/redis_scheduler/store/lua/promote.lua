@@ -3,7 +3,7 @@
 -- KEYS   due queue entries tasks failures
 -- ARGV   limit most_claims# (0: none) group consumer idle_ms (that the lease starts at)
 --        room# (bytes of records: once it is used up, no more is claimed)
--- Returns {moved, us until the next is due or -1, {entry id, key, record, failure or false, ...}}.
+-- Returns {moved, us until the next is due or -1, now ms, {entry id, key, record, failure or false, ...}}.
 --        moved == limit: there may be more.
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed
@@ -61,4 +61,4 @@ end
 if #ids > 0 then
   lease(queue, group, consumer, idle_ms, ids)
 end
-return {#keys, head[2] and math.max(0, head[2] * 1000 - now) or -1, claims}
+return {#keys, head[2] and math.max(0, head[2] * 1000 - now) or -1, math.floor(now / 1000), claims}

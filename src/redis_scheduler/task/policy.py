@@ -1,0 +1,140 @@
+"""How a failed attempt is repeated: the service's policy, that of a task with options of its own, and which of these
+options contradict each other. Pure values; retry.py decides by them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
+
+from msgspec import UNSET
+
+from redis_scheduler.task.options import Backoff, Options
+from redis_scheduler.task.timing import TEN_YEARS_S
+
+GROWN_JITTER = 0.1
+"""The jitter of delays that grow, if nothing else is said."""
+
+DOUBLINGS_MOST = 40
+"""After so many, a delay of 1 ms is longer than ten years."""
+
+TEN_YEARS_MS = TEN_YEARS_S * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a failed attempt is repeated: the settings of the service, or what a task says instead.
+
+    `retries`: attempts after the first (-1: for ever). `delay_ms`: from the end of an attempt to the next, `times_ms`:
+    each of them. `jitter`: the share of a delay that chance may leave out; None: none of fixed ones, else GROWN_JITTER.
+    `for_ms`: no retry later than so long after the due time; None: at any time.
+    """
+
+    retries: int
+    delay_ms: int
+    backoff: Backoff = "fixed"
+    longest_ms: int = TEN_YEARS_MS
+    jitter: float | None = None
+    for_ms: int | None = None
+    times_ms: tuple[int, ...] = ()
+
+    def of(self, options: Options) -> "Policy":
+        """Return the policy of a task with these options, whose defaults are this one's."""
+        if _retry_options(options) == _ALL_UNSET:
+            return self
+        changes: dict[str, Any] = {
+            name: convert(value)
+            for name, (option, convert) in _FIELDS.items()
+            if (value := getattr(options, option)) is not UNSET
+        }
+        if (times_ms := changes.get("times_ms")) is not None:
+            changes |= {"retries": len(times_ms), "backoff": "fixed"}
+        return replace(self, **changes)
+
+    def attempts_left(self, attempts: int) -> int | None:
+        """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
+        return None if self.retries < 0 else max(0, self.retries - attempts)
+
+    def delay_after(self, attempts: int, chance: Callable[[], float]) -> int:
+        """Return the ms until the next attempt after a failed one, `attempts` having failed before it. `chance` gives a
+        number from 0 to 1."""
+        delay_ms = self._whole_delay(attempts)
+        jitter = (0 if self.backoff == "fixed" else GROWN_JITTER) if self.jitter is None else self.jitter
+        return round(delay_ms * (1 - jitter * chance())) if jitter else delay_ms
+
+    def _whole_delay(self, attempts: int) -> int:
+        if self.times_ms:
+            return self.times_ms[min(attempts, len(self.times_ms) - 1)]
+        if self.backoff == "fixed":
+            return self.delay_ms
+        times = attempts + 1 if self.backoff == "linear" else 1 << min(attempts, DOUBLINGS_MOST)
+        return min(self.delay_ms * times, self.longest_ms)
+
+    @property
+    def longest_delay_ms(self) -> int:
+        """The longest delay of all, without what an answer asks for."""
+        return (
+            max(self.times_ms) if self.times_ms else self._whole_delay(self.retries if self.retries >= 0 else 1 << 40)
+        )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "retries": ("retries", int),
+    "delay_ms": ("retry_time", _ms),
+    "backoff": ("retry_backoff", str),
+    "longest_ms": ("retry_max", _ms),
+    "jitter": ("retry_jitter", float),
+    "for_ms": ("retry_for", _ms),
+    "times_ms": ("retry_times", lambda times: tuple(map(_ms, times))),
+}
+"""Which option gives a field of the policy."""
+
+_retry_options = attrgetter(*(option for option, _ in _FIELDS.values()))
+_ALL_UNSET = (UNSET,) * len(_FIELDS)
+
+
+def retries(options: Options, by_default: bool) -> bool:
+    """Whether a task with these options is retried at all."""
+    if options.retry_times is not UNSET:
+        return True
+    return by_default if options.retries is UNSET else options.retries != 0
+
+
+def contradiction(options: Options) -> tuple[str, str] | None:
+    """Return what is wrong with retry options that are each right by themselves: a field, and the rule with what was
+    given. None: nothing."""
+    if _retry_options(options) == _ALL_UNSET:
+        return None
+    given = {option: value for option, _ in _FIELDS.values() if (value := getattr(options, option)) is not UNSET}
+    return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in _refused(given)), None)
+
+
+def _shown(value: Any) -> str:
+    return "an array" if isinstance(value, tuple) else f"{value}"
+
+
+def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each retry option that cannot stand beside the others, and why."""
+    times = given.get("retry_times")
+    for name in ("retries", "retry_time", "retry_backoff", "retry_max"):
+        if times is not None and name in given:
+            yield name, "cannot be given beside retry_times, which says how often and when a task is retried"
+    for name in given:
+        if given.get("retries") == 0 and name != "retries":
+            yield name, "has no effect with retries 0"
+    backoff, jitter = given.get("retry_backoff", "fixed"), given.get("retry_jitter", 0)
+    if "retry_max" in given and backoff == "fixed":
+        yield "retry_max", "has an effect only with a retry_backoff of linear or exponential, beside it"
+    if given.get("retry_max", TEN_YEARS_S) < given.get("retry_time", 0):
+        yield "retry_max", f"must be at least retry_time, which is {given['retry_time']}"
+    first_s = times[0] if times is not None else given.get("retry_time")
+    if first_s == 0 and not any(times or ()):
+        if backoff != "fixed":
+            yield "retry_backoff", "has no effect with a retry_time of 0"
+        if jitter:
+            yield "retry_jitter", "has no effect on delays of 0"
+    if first_s is not None and given.get("retry_for", TEN_YEARS_S) < first_s * (1 - jitter):
+        yield "retry_for", f"must be at least the first delay, which is {first_s}, or no retry is ever made"

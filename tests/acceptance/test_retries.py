@@ -1,0 +1,146 @@
+"""Tasks that say how they are retried, on the real process."""
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.acceptance.test_bad_input import refused
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+from tests.support.waiting import wait_until
+
+SLACK_S = 0.25
+"""So much later than asked for a retry may come on a busy machine."""
+
+
+@pytest.fixture
+async def variables() -> dict[str, str]:
+    """Settings of the service; a test may override them."""
+    return {}
+
+
+@pytest.fixture
+async def service(redis_url: str, tmp_path: Path, variables: dict[str, str]) -> AsyncIterator[Client]:
+    async with serving(tmp_path, REDIS_URL=redis_url, **variables) as process, client_of(process) as client:
+        yield client
+
+
+async def dead(service: Client, key: str) -> dict[str, Any]:
+    """Wait until the task is dead; return what is shown of it."""
+
+    async def info() -> Any:
+        _, content = await service.call("GET", f"/schedule/{key}")
+        return content["data"]["info"] if content["data"]["info"]["state"] == "dead" else None
+
+    found: dict[str, Any] = await wait_until(info, "the task is dead")
+    return found
+
+
+def pauses(receiver: Receiver) -> list[float]:
+    """The seconds between an arrival and the next."""
+    return [later.at - earlier.at for earlier, later in itertools.pairwise(receiver.arrivals)]
+
+
+@pytest.mark.parametrize(
+    ("options", "delays_s"),
+    [
+        ({"retries": 2, "retry_time": 0.3}, [0.3, 0.3]),
+        ({"retries": 0}, []),
+        ({"retries": 3, "retry_time": 0.2, "retry_backoff": "linear", "retry_jitter": 0}, [0.2, 0.4, 0.6]),
+        (
+            {"retries": 4, "retry_time": 0.1, "retry_backoff": "exponential", "retry_max": 0.5, "retry_jitter": 0},
+            [0.1, 0.2, 0.4, 0.5],
+        ),
+        ({"retry_times": [0.4, 0.1]}, [0.4, 0.1]),
+        ({"retries": -1, "retry_time": 0.4, "retry_for": 1}, [0.4, 0.4]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+async def test_a_task_is_retried_as_it_says(
+    options: dict[str, Any], delays_s: list[float], service: Client, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    info = await dead(service, await service.schedule(receiver.url, 0, **options))
+    assert {name: info[name] for name in options} == options
+    assert info["retry"] == len(delays_s) + 1
+    assert pauses(receiver) == pytest.approx(delays_s, abs=SLACK_S)
+    assert all(pause > delay_s - 0.01 for pause, delay_s in zip(pauses(receiver), delays_s, strict=True))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"RETRIES": "3", "RETRY_TIME": "0.2", "RETRY_BACKOFF": "exponential", "RETRY_MAX": "0.4", "RETRY_JITTER": "0"}],
+)
+async def test_variables_say_it_for_all_tasks_and_a_task_for_itself(service: Client, receiver: Receiver) -> None:
+    receiver.status = 500
+    await dead(service, await service.schedule(receiver.url))
+    assert pauses(receiver) == pytest.approx([0.2, 0.4, 0.4], abs=SLACK_S)
+    receiver.arrivals.clear()
+    await dead(service, await service.schedule(receiver.url, retry_backoff="fixed", retries=2))
+    assert pauses(receiver) == pytest.approx([0.2, 0.2], abs=SLACK_S)
+
+
+@pytest.mark.parametrize("variables", [{"RETRY_FOR": "1", "RETRY_TIME": "0.9"}])
+async def test_a_retry_that_nobody_could_make_in_time_is_not_made_at_all(
+    redis_url: str, tmp_path: Path, service: Client, receiver: Receiver
+) -> None:
+    """The worker is away while the retry is due."""
+    receiver.status = 500
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url) as process,
+        client_of(process) as api,
+        redis.asyncio.Redis.from_url(redis_url) as raw,
+    ):
+        key = await service.schedule(receiver.url)
+
+        async def waits() -> bool:
+            _, content = await api.call("GET", f"/schedule/{key}")
+            return bool(content["data"]["info"]["state"] == "waiting")
+
+        await wait_until(waits, "the retry waits", every_s=0.01)
+        # A call of Redis that holds it up past the end.
+        await raw.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    info = await dead(service, key)
+    assert (info["retry"], info["last_failure"]["status"]) == (1, 500)
+    assert len(receiver.arrivals) == 1
+
+
+async def test_a_change_is_checked_with_what_the_task_has_already(service: Client, receiver: Receiver) -> None:
+    key = await service.schedule(receiver.url, 600, retries=3)
+    status, content = await service.call("PATCH", f"/schedule/{key}", json={"retry_times": [1]})
+    assert (status, content["code"], content["field"]) == (400, "contradiction", "retries")
+    changed, _ = await service.call("PATCH", f"/schedule/{key}", json={"retry_times": [1], "retries": None})
+    assert changed == 200
+    _, content = await service.call("GET", f"/schedule/{key}")
+    assert (content["data"]["info"]["retry_times"], "retries" in content["data"]["info"]) == ([1], False)
+
+
+COUNTS: tuple[Any, ...] = (-2, 1.5, "3", True, None, [], {}, 1_000_001, 10**30)
+BACKOFFS: tuple[Any, ...] = ("", "Linear", 2, None, "fixed\n", "ünbounded")
+TIMES: tuple[Any, ...] = ([], 5, [5, -1], [None], ["5"], [1] * 101, None, {})
+WRONG: list[tuple[dict[str, Any], str]] = [
+    *[({"retries": value}, "retries") for value in COUNTS],
+    *[({"retry_time": value}, "retry_time") for value in (-1, "5m", None, 1e300, 315_360_001, "\u0007", [5])],
+    *[({"retry_backoff": value}, "retry_backoff") for value in BACKOFFS],
+    *[({"retry_max": value, "retry_backoff": "linear"}, "retry_max") for value in (0, -1, "1", None)],
+    *[({"retry_jitter": value}, "retry_jitter") for value in (-0.1, 1.1, "0", None, True)],
+    *[({"retry_for": value}, "retry_for") for value in (0, -5, "1h", None)],
+    *[({"retry_times": value}, "retry_times") for value in TIMES],
+    ({"retry_times": [1], "retry_time": 5}, "retry_time"),
+    ({"retries": 0, "retry_jitter": 1}, "retry_jitter"),
+    ({"retry_tims": [1]}, "retry_tims"),
+]
+
+
+@pytest.mark.parametrize(("fields", "field"), WRONG, ids=lambda value: str(value)[:40])
+async def test_what_is_wrong_is_named_and_nothing_is_written(
+    fields: dict[str, Any], field: str, api: Client, raw: redis.asyncio.Redis
+) -> None:
+    body = {"webhook": "http://127.0.0.1:9/", "ttl": 60} | fields
+    status, error = await refused(api, raw, "POST", "/schedule", json=body)
+    assert status == 400
+    assert error.startswith(f"{field}: ")

@@ -1,0 +1,134 @@
+"""Retry options that contradict each other, and what a policy says besides when a task comes again (test_retry)."""
+
+from typing import Any
+
+import pytest
+
+from redis_scheduler.task.options import Options
+from redis_scheduler.task.policy import Policy, contradiction, retries
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "problem"),
+    [
+        (
+            {"retry_times": (1,), "retries": 3},
+            "retries",
+            "cannot be given beside retry_times, which says how often and when a task is retried, got 3",
+        ),
+        (
+            {"retry_times": (1,), "retry_time": 3},
+            "retry_time",
+            "cannot be given beside retry_times, which says how often and when a task is retried, got 3",
+        ),
+        (
+            {"retry_times": (1,), "retry_backoff": "fixed"},
+            "retry_backoff",
+            "cannot be given beside retry_times, which says how often and when a task is retried, got fixed",
+        ),
+        (
+            {"retry_times": (1,), "retry_max": 3},
+            "retry_max",
+            "cannot be given beside retry_times, which says how often and when a task is retried, got 3",
+        ),
+        ({"retries": 0, "retry_time": 5}, "retry_time", "has no effect with retries 0, got 5"),
+        ({"retries": 0, "retry_for": 5}, "retry_for", "has no effect with retries 0, got 5"),
+        ({"retries": 0, "retry_jitter": 0.5}, "retry_jitter", "has no effect with retries 0, got 0.5"),
+        (
+            {"retry_max": 60},
+            "retry_max",
+            "has an effect only with a retry_backoff of linear or exponential, beside it, got 60",
+        ),
+        (
+            {"retry_max": 60, "retry_backoff": "fixed"},
+            "retry_max",
+            "has an effect only with a retry_backoff of linear or exponential, beside it, got 60",
+        ),
+        (
+            {"retry_max": 5, "retry_time": 60, "retry_backoff": "linear"},
+            "retry_max",
+            "must be at least retry_time, which is 60, got 5",
+        ),
+        (
+            {"retry_time": 0, "retry_backoff": "linear"},
+            "retry_backoff",
+            "has no effect with a retry_time of 0, got linear",
+        ),
+        ({"retry_time": 0, "retry_jitter": 0.5}, "retry_jitter", "has no effect on delays of 0, got 0.5"),
+        ({"retry_times": (0, 0), "retry_jitter": 1}, "retry_jitter", "has no effect on delays of 0, got 1"),
+        (
+            {"retry_time": 60, "retry_for": 59},
+            "retry_for",
+            "must be at least the first delay, which is 60, or no retry is ever made, got 59",
+        ),
+        (
+            {"retry_times": (60, 1), "retry_for": 59},
+            "retry_for",
+            "must be at least the first delay, which is 60, or no retry is ever made, got 59",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_or_have_no_effect_are_named(
+    given: dict[str, Any], field: str, problem: str
+) -> None:
+    assert contradiction(Options(**given)) == (field, problem)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"retries": 0},
+        {"retries": -1, "retry_time": 0},
+        {"retry_backoff": "linear"},
+        {"retry_backoff": "fixed", "retry_jitter": 0, "retry_time": 0},
+        {"retry_time": 60, "retry_backoff": "exponential", "retry_max": 60},
+        {"retry_time": 60, "retry_for": 60},
+        {"retry_time": 60, "retry_jitter": 1, "retry_for": 1},
+        {"retry_times": (0, 5), "retry_jitter": 1, "retry_for": 5},
+        {"retry_times": (0,)},
+    ],
+)
+def test_options_that_go_together_are_taken(given: dict[str, Any]) -> None:
+    assert contradiction(Options(**given)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts", "left"),
+    [
+        *[(Options(), 0, 5), (Options(), 4, 1), (Options(), 5, 0), (Options(), 6, 0)],
+        *[(Options(retries=0), 0, 0), (Options(retries=-1), 1_000, None), (Options(retry_times=(1, 2)), 1, 1)],
+    ],
+)
+def test_how_many_attempts_are_left(options: Options, attempts: int, left: int | None) -> None:
+    assert Policy(5, 1_000).of(options).attempts_left(attempts) == left
+
+
+@pytest.mark.parametrize(
+    ("policy", "longest_ms"),
+    [
+        (Policy(5, 1_000), 1_000),
+        (Policy(3, 1_000, "linear"), 4_000),
+        (Policy(-1, 1_000, "exponential", 60_000), 60_000),
+        (Policy(3, 1_000, "exponential", 60_000), 8_000),
+        (Policy(2, 1_000, times_ms=(9, 3)), 9),
+    ],
+)
+def test_the_longest_delay_of_a_policy(policy: Policy, longest_ms: int) -> None:
+    assert policy.longest_delay_ms == longest_ms
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+@pytest.mark.parametrize(
+    ("options", "is_retried"),
+    [
+        (Options(), None),
+        (Options(retry_time=5), None),
+        (Options(retries=0), False),
+        (Options(retries=1), True),
+        (Options(retries=-1), True),
+        (Options(retry_times=(1,)), True),
+    ],
+)
+def test_whether_a_task_is_retried_at_all(options: Options, is_retried: bool | None, by_default: bool) -> None:
+    assert retries(options, by_default) is (by_default if is_retried is None else is_retried)
