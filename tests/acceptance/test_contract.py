@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest, encode_answer
 from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import is_task_key
@@ -19,6 +19,9 @@ from tests.support.names import KEYS
 from tests.support.service import TOKEN, Client
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
+TASK = {"webhook": WEBHOOK, "ttl": 60}
+CONTENTS: dict[Any, Any] = {ScheduleRequest: TASK, UpdateRequest: TASK, PreviewRequest: {"repeat": {"every": 60}}}
+"""A body of each kind."""
 
 
 async def test_the_root_answers_without_a_token(api: Client) -> None:
@@ -29,7 +32,7 @@ async def test_the_root_answers_without_a_token(api: Client) -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_each_route_answers_as_the_table_says(api: Client, route: Route[Any]) -> None:
     path = route.path.format(key=await api.schedule(WEBHOOK, 60, data={"a": [1]}))
-    content = {"webhook": WEBHOOK, "ttl": 60} if route.body else None
+    content = CONTENTS.get(route.body)
     needs_token = route.access is Access.TOKEN
 
     async def asked(query: str, headers: dict[str, str]) -> tuple[int, bytes]:

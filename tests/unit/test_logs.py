@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, excerpt, location, rfc3339
-from redis_scheduler.task.record import LAST_MS
+from redis_scheduler.task.timing import LAST_MS
 
 
 def record(fields: dict[str, object], error: Exception | None = None) -> logging.LogRecord:

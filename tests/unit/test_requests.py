@@ -131,7 +131,6 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
     [
         ("type", "?type="),
         *[(name, "`ttl`") for name in ("at", "run_at", "delay", "delaySeconds", "countdown", "TTL", "not_before")],
-        *[(name, "do not repeat") for name in ("cron", "repeat", "interval")],
         *[(name, "of its own") for name in ("headers", "method")],
         *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
         *[(name, "`data`") for name in ("payload", "body", "message")],

@@ -4,9 +4,9 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, exclusive.py           what the routes of tasks do, some of it one request after another
-    probes.py                           what the routes do that are open to all
+    probes.py, stats.py                 what the routes do that are open to all; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once
-    diagnosis.py, answers.py, stats.py  what is wrong with a body; answers; GET /stats
+    diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
     bounds.py, pages.py, limits.py      what a connection and all pages may hold; how much and how long

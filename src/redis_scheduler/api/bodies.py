@@ -1,12 +1,13 @@
 """The bodies of requests and answers. requests.py checks those of requests."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.errors import Code
 from redis_scheduler.task.options import Options
+from redis_scheduler.task.repeat import Repeat
 
 
 class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
@@ -15,6 +16,16 @@ class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
     webhook: str
     ttl: int | float
     data: Raw | UnsetType = UNSET
+
+
+PREVIEW_MOST = 100
+
+
+class PreviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /repeat/preview: a rule, and of how many times it is asked."""
+
+    repeat: Repeat
+    n: Annotated[int, Meta(ge=1, le=PREVIEW_MOST)] = 5
 
 
 _OptionChanges: Any = msgspec.defstruct(
@@ -87,6 +98,12 @@ class Cancelled(_Answer):
 
     data: str
     key: str
+
+
+class Previewed(_Answer):
+    """The next times (RFC 3339), fewer if the series ends before."""
+
+    data: list[str]
 
 
 class Shown(_Answer):

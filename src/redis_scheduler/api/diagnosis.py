@@ -12,9 +12,11 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
-from redis_scheduler.task import options
+from redis_scheduler.task import options, repeat
 from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
+from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 Body = TypeVar("Body")
@@ -31,7 +33,10 @@ WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
+    "repeat": 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}',
+    "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     **options.RULES,
+    **repeat.RULES,
 }
 """What each field must be that has a rule."""
 
@@ -41,8 +46,6 @@ _HINTS = {
         executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
         timestamp when""",
     "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
-    "tasks do not repeat: schedule the next one when one arrives": """cron cronexpression every frequency interval
-        period recurrence recurring repeat repeatevery rrule schedule timezone tz""",
     "a task has no request of its own: a delivery is a POST with the service's headers": """contenttype cookies header
         headers httpheaders httpmethod method query verb""",
     "the address is `webhook`": """callback callbackurl destination endpoint href link target targeturl to uri url
@@ -60,6 +63,9 @@ _HINTS = {
     "the content is `data`, in lower case": "data",
 }
 """What to do instead, by names in other schedulers' bodies, in lower case and without `_` and `-`."""
+
+_MAIN = ("webhook", "ttl", "data")
+"""The fields of every task; each is read in a way of its own."""
 
 _OPTIONS = {name.replace("_", "") for name in options.NAMES}
 _HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split() if name not in _OPTIONS}
@@ -114,10 +120,20 @@ def _value(name: str, text: str, kind: Any) -> Any:
                 return int(text) if text.isdigit() else seconds
         case "data":
             return msgspec.Raw(text.encode())
-        case _ if name in options.NAMES:
+        case "repeat" if text.startswith("{"):
+            return _part(name, text, Repeat)
+        case _ if name not in _MAIN:
             with contextlib.suppress(msgspec.ValidationError):
                 return msgspec.json.decode(text, type=kind)
     raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
+
+
+def _part(name: str, text: str, shape: type[Body]) -> Body:
+    """Return an object within the body. Raises InvalidRequest that names its member by both names."""
+    try:
+        return examined(text.encode(), shape)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.code, f"{name}.{error}", f"{name}.{error.field}") from error
 
 
 def _given(text: str) -> str:

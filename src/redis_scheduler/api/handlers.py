@@ -15,6 +15,7 @@ from redis_scheduler.api.bodies import (
     Cancelled,
     Info,
     Listed,
+    Previewed,
     Purged,
     Scheduled,
     Shown,
@@ -28,6 +29,7 @@ from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.repeats import check_repeat, times_of
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
@@ -222,6 +224,13 @@ class Api:
                 raise
         logger.warning("purged", tasks=count, **fields)
         return answer(Purged(count))
+
+    async def preview(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /repeat/preview: the next times of a rule; nothing is written."""
+        wanted = requests.preview_request(await requests.read_body(request, self._max_body))
+        now_ms = await self._only.views.now_ms()
+        check_repeat(wanted.repeat, now_ms)
+        return answer(Previewed(await times_of(wanted.repeat, now_ms, wanted.n)))
 
     async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /stats: the ledger and the machine."""

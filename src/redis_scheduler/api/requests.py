@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
+from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
@@ -180,6 +180,14 @@ def update_request(body: bytes) -> UpdateRequest:
         error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data"
         raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
     return request
+
+
+def preview_request(body: bytes) -> PreviewRequest:
+    """Return the body of POST /repeat/preview; its rule is not checked. Raises InvalidRequest."""
+    try:
+        return examined(body, PreviewRequest)
+    except RecursionError as error:
+        raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP) from error
 
 
 def check_ttl(ttl: float) -> None:

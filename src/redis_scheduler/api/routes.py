@@ -17,6 +17,8 @@ from starlette.responses import Response
 from redis_scheduler.api.bodies import (
     Cancelled,
     Listed,
+    Previewed,
+    PreviewRequest,
     Purged,
     Said,
     Scheduled,
@@ -79,6 +81,7 @@ TASK_ROUTES = (
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),
+    Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest),
     Route("GET", "/stats", Api.stats, Statistics),
 )
 OPEN_ROUTES = (

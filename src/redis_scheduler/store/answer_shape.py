@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from redis.exceptions import RedisError
 
-from redis_scheduler.task.record import LAST_MS
+from redis_scheduler.task.timing import LAST_MS
 
 T = TypeVar("T")
 

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of
+from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of, redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, positions
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.record import DEFAULT_TYPE, LAST_MS, UNREADABLE, Record, read_attempts, read_record
-from redis_scheduler.task.timing import DEFAULT, Timing
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts, read_record
+from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
 
 CONFIGURATION = (
     ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
@@ -81,6 +81,11 @@ class Views:
     def __init__(self, client: RedisClient, timing: Timing = DEFAULT) -> None:
         self.client = client
         self._window_ms = timing.window_ms
+
+    async def now_ms(self) -> int:
+        """Return Redis' clock."""
+        now_ms: int = await self.client.command("TIME", read=redis_ms)
+        return now_ms
 
     async def tasks(self, task_keys: Sequence[str]) -> list[Stored | int | None]:
         """Return the task of each key, None if there is none; of large ones the size."""

@@ -2,8 +2,8 @@
 
 In: bytes of a record, what an attempt came to, numbers. Out: records, claims, keys, and what follows from an attempt.
 
-    webhook.py  the parts of a webhook
-    record.py   what is stored of a task: how its bytes are made and read; its last failure
+    webhook.py, record.py  the parts of a webhook; what is stored of a task, and how its bytes are made and read
+    repeat.py   when a task repeats: its rule, and its times
     options.py  what a task can say beside the usual
     key.py      new keys, what can be a key, and its shard
     claim.py    an entry of the queue, the claim of it, and how a claim ends without success

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw
 
 from redis_scheduler.task.options import NONE, Options, options_of
+from redis_scheduler.task.timing import LAST_MS
 from redis_scheduler.task.webhook import split
 
 
@@ -56,9 +57,6 @@ WEBHOOK_LENGTH = 4_096
 
 ORIGINS_KEPT = 1_024
 """So many texts are remembered with whether they are an origin."""
-
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999: the last time that RFC 3339 can write."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -137,3 +137,6 @@ DEFAULT = Timing()
 
 TEN_YEARS_S = 10 * 365 * 86_400
 """The longest delay of a task, and the longest that a setting may say."""
+
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: the last time that RFC 3339 can write."""

@@ -1,0 +1,275 @@
+"""When a task repeats: the times beside another library's, on the days when clocks are changed, and after a gap."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from croniter import croniter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from redis_scheduler.task.repeat import CRON_LENGTH, Repeat, due_now, fault_of, next_ms, times_after
+
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+NOW_MS = 1_795_737_600_000  # 2026-11-27T00:00:00Z, a Friday
+
+BERLIN, NEW_YORK, SYDNEY, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Sydney", "Australia/Lord_Howe"
+
+
+def ms_of(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def utc(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def wall(minute: int, zone: ZoneInfo) -> datetime:
+    """What a zone's clock shows at a minute since 1970."""
+    return datetime.fromtimestamp(minute * 60, zone).replace(tzinfo=None)
+
+
+def first_shown(wanted: datetime, zone: ZoneInfo) -> int:
+    """The first minute at which the clock shows this or has left it out, looked for minute by minute."""
+    about = int(wanted.replace(tzinfo=zone).timestamp()) // 60
+    if all(wall(about + hours * 60, zone) == wanted + timedelta(hours=hours) for hours in (-26, -3, 0, 3, 26)):
+        return about
+    return next(minute for minute in range(about - 180, about + 180) if wall(minute, zone) >= wanted)
+
+
+def expected(cron: str, zone: ZoneInfo, start: datetime, end: datetime) -> Iterator[int]:
+    """The minutes of a cron expression by croniter, which walks the clock on the wall, and by `first_shown`."""
+    shown = croniter(cron, start.astimezone(zone).replace(tzinfo=None))
+    before = int(start.timestamp()) // 60
+    while (minute := first_shown(shown.get_next(datetime), zone)) * 60 < end.timestamp():
+        if minute > before:
+            yield minute
+            before = minute
+
+
+TEN_YEARS = datetime(2024, 1, 1, tzinfo=UTC), datetime(2034, 1, 1, tzinfo=UTC)
+CRONS = [
+    "30 2 * * *",
+    "0 9 * * 1-5",
+    "*/20 1-3 * * SUN",
+    "15 14 1,15 * *",
+    "0 0 29 2 *",
+    "59 23 31 DEC *",
+    "5 4 * JAN-MAR MON,FRI",
+    "0 0 13 * FRI",
+    "10 */8 1-7 */2 *",
+]
+
+
+@pytest.mark.parametrize("zone", [BERLIN, NEW_YORK, SYDNEY, LORD_HOWE, "America/Havana", "Africa/Casablanca"])
+@pytest.mark.parametrize("cron", CRONS)
+def test_ten_years_of_an_expression_are_those_of_another_library(cron: str, zone: str) -> None:
+    start, end = TEN_YEARS
+    found = times_after(Repeat(cron=cron, tz=zone), ms_of(start))
+    for number, minute in enumerate(expected(cron, ZoneInfo(zone), start, end)):
+        assert next(found) == minute * MINUTE_MS, (number, utc(minute * MINUTE_MS))
+    assert next(found) >= ms_of(end)
+
+
+@pytest.mark.parametrize("zone", [BERLIN, NEW_YORK, SYDNEY, LORD_HOWE])
+@pytest.mark.parametrize(("cron", "minutes"), [("*/15 * * * *", 15), ("*/30 0-23 * * *", 30)])
+def test_an_expression_of_every_hour_goes_on_evenly_while_clocks_are_changed(
+    zone: str, cron: str, minutes: int
+) -> None:
+    found = list(islice(times_after(Repeat(cron=cron, tz=zone), NOW_MS), 366 * 1440 // minutes))
+    assert {later - earlier for earlier, later in pairwise(found)} == {minutes * MINUTE_MS}
+
+
+@pytest.mark.parametrize(
+    ("zone", "cron", "day", "times"),
+    [
+        # The clock goes from 2:00 to 3:00, and from 3:00 back to 2:00.
+        (BERLIN, "30 2 * * *", "2026-03-29", ["03:00+02:00"]),
+        (BERLIN, "0,30 2 * * *", "2026-03-29", ["03:00+02:00"]),
+        (BERLIN, "15 1-3 * * *", "2026-03-29", ["01:15+01:00", "03:00+02:00", "03:15+02:00"]),
+        (BERLIN, "0 2,3 * * *", "2026-03-29", ["03:00+02:00"]),
+        (BERLIN, "30 2 * * *", "2026-10-25", ["02:30+02:00"]),
+        (BERLIN, "15,45 1-3 * * *", "2026-10-25", ["01:15+02:00", "01:45+02:00", "02:15+02:00", "02:45+02:00",
+                                                  "03:15+01:00", "03:45+01:00"]),
+        (BERLIN, "0 9 * * *", "2026-10-25", ["09:00+01:00"]),
+        (BERLIN, "40 * 29 3 *", "2026-03-29", ["00:40+01:00", "01:40+01:00", "03:40+02:00", "04:40+02:00"]),
+        (BERLIN, "40 * 25 10 *", "2026-10-25", ["00:40+02:00", "01:40+02:00", "02:40+02:00", "02:40+01:00"]),
+        # From 2:00 to 3:00, and from 2:00 back to 1:00.
+        (NEW_YORK, "30 2 * * *", "2026-03-08", ["03:00-04:00"]),
+        (NEW_YORK, "30 1 * * *", "2026-11-01", ["01:30-04:00"]),
+        (NEW_YORK, "0 1,2 * * *", "2026-11-01", ["01:00-04:00", "02:00-05:00"]),
+        (NEW_YORK, "0 9 * * *", "2026-03-08", ["09:00-04:00"]),
+        # From 2:00 to 3:00 in October, and from 3:00 back to 2:00 in April.
+        (SYDNEY, "15 2 * * *", "2026-10-04", ["03:00+11:00"]),
+        (SYDNEY, "30 2 * * *", "2026-04-05", ["02:30+11:00"]),
+        (SYDNEY, "0 9 * * *", "2026-10-04", ["09:00+11:00"]),
+        # From 2:00 to 2:30, and from 2:00 back to 1:30.
+        (LORD_HOWE, "10 2 * * *", "2026-10-04", ["02:30+11:00"]),
+        (LORD_HOWE, "40 2 * * *", "2026-10-04", ["02:40+11:00"]),
+        (LORD_HOWE, "45 1 * * *", "2026-04-05", ["01:45+11:00"]),
+        # The 30th of December 2011 was left out.
+        ("Pacific/Apia", "0 9 30 12 *", "2011-12-31", ["00:00+14:00"]),
+    ],
+)  # fmt: skip
+def test_a_time_that_a_clock_leaves_out_comes_behind_the_gap_and_one_shown_twice_comes_once(
+    zone: str, cron: str, day: str, times: list[str]
+) -> None:
+    start = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
+    found = islice(times_after(Repeat(cron=cron, tz=zone), ms_of(start) - 1), len(times) + 1)
+    shown = [utc(at_ms).astimezone(ZoneInfo(zone)).isoformat(timespec="minutes") for at_ms in found]
+    assert shown[:-1] == [f"{day}T{at}" for at in times]
+    assert not shown[-1].startswith(f"{day}T") or "*" in cron.split()[1]
+
+
+def test_a_series_that_begins_while_the_clock_shows_an_hour_again_comes_the_next_day() -> None:
+    again = ms_of(datetime(2026, 10, 25, 2, 10, tzinfo=ZoneInfo(BERLIN), fold=1))
+    first_ms = next_ms(Repeat(cron="30 2 * * *", tz=BERLIN), again)
+    assert first_ms == ms_of(datetime(2026, 10, 26, 2, 30, tzinfo=ZoneInfo(BERLIN)))
+
+
+@pytest.mark.parametrize("every", [1, 1.001, 7.3, 90])
+def test_every_does_not_drift_over_a_day(every: float) -> None:
+    start_ms, at_ms, number = NOW_MS + 123, NOW_MS + 123, 0
+    while at_ms < NOW_MS + DAY_MS:
+        # It is always made late, and the next is counted from when it was meant.
+        due = due_now(Repeat(every=every), at_ms, at_ms + 700)
+        assert due.made == [at_ms]
+        number += 1
+        assert due.next_ms == start_ms + number * round(every * 1000)
+        at_ms = due.next_ms
+    assert number >= DAY_MS // (every * 1000)
+
+
+def test_names_are_those_of_the_usual_expressions() -> None:
+    for name, same in [("@hourly", "0 * * * *"), ("@Daily", "0 0 * * *"), ("@weekly", "0 0 * * SUN")]:
+        assert next_ms(Repeat(cron=name), NOW_MS) == next_ms(Repeat(cron=same), NOW_MS)
+
+
+def test_until_is_the_last_time_that_may_come() -> None:
+    end = utc(NOW_MS + 3000)
+    assert list(times_after(Repeat(every=1, until=end), NOW_MS)) == [NOW_MS + 1000, NOW_MS + 2000, NOW_MS + 3000]
+    assert list(times_after(Repeat(cron="* * * * *", until=utc(NOW_MS + 120_000)), NOW_MS)) == [
+        NOW_MS + 60_000,
+        NOW_MS + 120_000,
+    ]
+    assert due_now(Repeat(every=1, until=end), NOW_MS, NOW_MS + 10_000) == ([NOW_MS + 3000], 3, None)
+
+
+EACH_MINUTE = {"every": Repeat(every=60), "cron": Repeat(cron="* * * * *")}
+
+
+@pytest.fixture(params=EACH_MINUTE)
+def each_minute(request: pytest.FixtureRequest) -> Repeat:
+    return EACH_MINUTE[request.param]
+
+
+def with_missed(repeat: Repeat, missed: str) -> Repeat:
+    return msgspec.structs.replace(repeat, missed=missed)
+
+
+@pytest.mark.parametrize("missed", ["latest", "skip", "all"])
+def test_an_occurrence_in_time_is_made_whatever_becomes_of_missed_ones(each_minute: Repeat, missed: str) -> None:
+    repeat = with_missed(each_minute, missed)
+    for late_ms in (0, 5, 59_999):
+        assert due_now(repeat, NOW_MS, NOW_MS + late_ms) == ([NOW_MS], 0, NOW_MS + 60_000)
+    # A worker can see the series a moment too early only if the clock was set back.
+    assert due_now(repeat, NOW_MS, NOW_MS - 5) == ([NOW_MS], 0, NOW_MS + 60_000)
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 99, 100, 999, 1000, 1001, 100_000])
+def test_after_a_gap_the_latest_is_made_or_all_of_the_last_hundred(each_minute: Repeat, minutes: int) -> None:
+    now_ms, next_time = NOW_MS + minutes * MINUTE_MS + 59_000, NOW_MS + (minutes + 1) * MINUTE_MS
+    counted = minutes if each_minute.every is not UNSET else min(minutes, 1000)
+    last = NOW_MS + minutes * MINUTE_MS
+    assert due_now(each_minute, NOW_MS, now_ms) == ([last], counted, next_time)
+    due = due_now(with_missed(each_minute, "all"), NOW_MS, now_ms)
+    made = min(100, minutes + 1)
+    assert due.made == [last - number * MINUTE_MS for number in range(made)][::-1]
+    assert due[1:] == (counted + 1 - made, next_time)
+
+
+def test_with_skip_none_is_made_that_is_over_a_minute_late() -> None:
+    hourly = Repeat(cron="0 * * * *", missed="skip")
+    three_hours = NOW_MS + 3 * 3_600_000
+    assert due_now(hourly, NOW_MS, three_hours + 60_000) == ([three_hours], 3, three_hours + 3_600_000)
+    assert due_now(hourly, NOW_MS, three_hours + 60_001) == ([], 4, three_hours + 3_600_000)
+
+
+def test_a_gap_of_ten_years_takes_little_time() -> None:
+    for cron, missed in [("* * * * *", "all"), ("* * * * *", "latest"), ("*/2 1-22 * * 1-6", "all")]:
+        began = time.process_time()
+        due_now(Repeat(cron=cron, tz=BERLIN, missed=missed), NOW_MS, NOW_MS + 3650 * DAY_MS)  # type: ignore[arg-type]
+        assert time.process_time() - began < 1
+
+
+def fault(**members: Any) -> str:
+    found = fault_of(Repeat(**members), NOW_MS)
+    return "" if found is None else f"{found.member}: {found.rule}"
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({}, "every: must be given, or cron, and not both"),
+        ({"every": 60, "cron": "* * * * *"}, "every: must be given, or cron, and not both"),
+        *[({"every": every}, "every: must be a number of seconds from 1 to") for every in (0, -1, 0.999, 1.0005, 1e10)],
+        ({"every": 60, "tz": "UTC"}, "tz: has no effect without cron"),
+        *[({"cron": cron}, "cron: must be five fields") for cron in (
+            "", "*", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8",
+            "*/0 * * * *", "5-1 * * * *", "a * * * *", "-1 * * * *", "1.5 * * * *", "@never", "\uff11 * * * *",
+            "* * * * *\n", "*\t* * * *", "* * * * L", "9" * 5000 + " * * * *", "* * * * \u00b2L",
+            ",".join("0" for _ in range(CRON_LENGTH)) + " * * * *",
+        )],
+        *[({"cron": cron}, "cron: never comes") for cron in ("0 0 30 2 *", "0 0 31 4,6,9,11 *", "* * */31 2,4 1L")],
+        *[({"cron": "@daily", "tz": tz}, "tz: must be the name of a time zone") for tz in (
+            "", "Berlin", "europe/berlin", "Europe", "../../etc/passwd", "/etc/localtime", "posix/Europe/Berlin",
+            "right/UTC", "UTC\n", "UTC\0", "x" * 5000, "\u00e9", "localtime", "+01:00",
+        )],
+        ({"every": 60, "until": utc(NOW_MS)}, "until: must not end before the first time"),
+        ({"every": 60, "until": utc(NOW_MS + 59_999)}, "until: must not end before the first time"),
+        ({"every": 60, "until": datetime(1, 1, 1, tzinfo=UTC)}, "until: must not end before the first time"),
+        ({"cron": "@daily", "missed": "all", "overlap": "skip"}, "overlap: must be allow with missed all"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_cannot_be_kept_is_refused(members: dict[str, Any], said: str) -> None:
+    began = time.process_time()
+    assert fault(**members).startswith(said)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"every": 1},
+        {"every": 0.1 * 30},
+        {"every": 315_360_000},
+        {"cron": "0 0 29 2 *"},
+        {"cron": "0 0 * FEB MON#5", "tz": BERLIN},
+        {"cron": "*/5 8-18 * * MON-FRI", "tz": "Asia/Kolkata", "until": datetime(9999, 12, 31, tzinfo=UTC)},
+        {"cron": "0 0 LW * *", "missed": "all", "times": 3},
+        {"every": 60, "until": utc(NOW_MS + 60_000), "overlap": "skip"},
+    ],
+)
+def test_a_rule_that_can_be_kept_is_taken(members: dict[str, Any]) -> None:
+    assert fault(**members) == ""
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.text("0123456789*/,-#LW@ abcMONJAN\x00", max_size=60)), st.text())
+def test_no_text_is_too_strange(cron: str, tz: str) -> None:
+    fault_of(Repeat(cron=cron, tz=tz), NOW_MS)
+    if fault_of(Repeat(cron=cron), NOW_MS) is None:
+        assert (next_ms(Repeat(cron=cron), NOW_MS) or 0) > NOW_MS
+
+
+def test_times_end_with_the_year_9999() -> None:
+    last_ms = ms_of(datetime(9999, 12, 31, 23, 58, tzinfo=UTC))
+    for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        assert len(list(islice(times_after(Repeat(cron="* * * * *", tz=zone), last_ms), 3))) <= 1
+    assert next_ms(Repeat(every=86_400), last_ms) is None
