@@ -20,6 +20,7 @@ from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.url import validated
 from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
+from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -68,6 +69,11 @@ def _number(low: float, high: float) -> Callable[[str], float]:
             raise ValueError(f"must be a number from {low:g} to {high:g}") from None
 
     return parse
+
+
+def _statuses(text: str) -> str:
+    statuses(text)
+    return text
 
 
 def _choice(*names: str) -> Callable[[str], str]:
@@ -192,6 +198,15 @@ class Settings:
     retry_for: float | None = _option(
         "RETRY_FOR", None, _seconds(0.001, TEN_YEARS_S), "no retry so many seconds after the due time", "none"
     )
+    retry_after_most: float = _option(
+        "RETRY_AFTER_MOST",
+        86_400,
+        _seconds(0, TEN_YEARS_S),
+        "seconds that Retry-After of a 429 or 503 can put the next attempt off; 0: it does not count",
+    )
+    final_statuses: str = _option(
+        "FINAL_STATUSES", "none", _statuses, "answers that no retry follows, such as 410 or 400-499,!429"
+    )
     timeout: float = _option("TIMEOUT", 10, _seconds(0.001, 86_400), "seconds for one attempt, connection to last byte")
     concurrency: int = _option(
         "CONCURRENCY", 200, _integer(1, 10_000), "deliveries in flight at once, per worker process"
@@ -235,6 +250,8 @@ class Settings:
             TEN_YEARS_MS if self.retry_max is None else round(self.retry_max * 1000),
             self.retry_jitter,
             None if self.retry_for is None else round(self.retry_for * 1000),
+            final=statuses(self.final_statuses),
+            after_most_ms=round(self.retry_after_most * 1000),
         )
 
     @property

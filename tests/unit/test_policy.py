@@ -66,6 +66,8 @@ from redis_scheduler.task.policy import Policy, contradiction, retries
             "retry_for",
             "must be at least the first delay, which is 60, or no retry is ever made, got 59",
         ),
+        ({"final_statuses": "410-404"}, "final_statuses", "has a range that is empty, 410-404, got 410-404"),
+        ({"retries": 0, "final_statuses": "410"}, "final_statuses", "has no effect with retries 0, got 410"),
     ],
 )
 def test_options_that_contradict_each_other_or_have_no_effect_are_named(
@@ -87,6 +89,7 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_named(
         {"retry_time": 60, "retry_jitter": 1, "retry_for": 1},
         {"retry_times": (0, 5), "retry_jitter": 1, "retry_for": 5},
         {"retry_times": (0,)},
+        {"retry_times": (0,), "final_statuses": "400-499,!429"},
     ],
 )
 def test_options_that_go_together_are_taken(given: dict[str, Any]) -> None:

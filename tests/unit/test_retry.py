@@ -200,6 +200,74 @@ def test_when_a_task_comes_again(
         assert decision.transition is (Transition.RETRY if after_s <= 60 else Transition.DEFER)
 
 
+RETRY_AFTER_60 = {"retry-after": "60"}
+RETRY_AFTER_DATE = {"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+OVER_A_DAY = {"retry-after": "86401"}
+NEVER = {"schedule-retry": "never"}
+
+
+def an_answer(
+    name: str,
+    status: int | None,
+    headers: dict[str, str],
+    after_s: float | None,
+    options: Options = Options(retry_time=10),  # noqa: B008 - it is frozen
+    service: Policy = SERVICE,
+) -> object:
+    """What the service does after a first attempt with this answer: it tries again after so many seconds, or never."""
+    return pytest.param(status, headers, after_s, options, service, id=name)
+
+
+GONE = Policy(5, 10_000, final=frozenset((410,)))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "after_s", "options", "service"),
+    [
+        an_answer("no answer at all", None, {}, 10),
+        an_answer("the receiver is busy, and a twentieth by chance", 429, RETRY_AFTER_60, 63),
+        an_answer("the receiver is away", 503, RETRY_AFTER_60, 63),
+        an_answer("another status", 500, RETRY_AFTER_60, 10),
+        an_answer("by a date", 429, RETRY_AFTER_DATE, 63),
+        an_answer("not sooner than by the policy", 429, {"retry-after": "9"}, 10),
+        an_answer("hardly later", 429, {"retry-after": "10"}, 10),
+        an_answer("at most a day", 429, OVER_A_DAY, 86_400),
+        an_answer("at most so long", 429, RETRY_AFTER_60, 20, service=Policy(5, 60_000, after_most_ms=20_000)),
+        an_answer("not at all", 429, RETRY_AFTER_60, 10, service=Policy(5, 60_000, after_most_ms=0)),
+        an_answer("beside chance of one's own", 429, RETRY_AFTER_60, 63, Options(retry_time=10, retry_jitter=1)),
+        an_answer(
+            "the policy's delay is longer than an answer's may be", 429, OVER_A_DAY, 90_000, Options(retry_time=90_000)
+        ),
+        an_answer(
+            "later than the task may be retried", 429, RETRY_AFTER_60, None, Options(retry_time=10, retry_for=62)
+        ),
+        an_answer("no attempt is left", 429, RETRY_AFTER_60, None, Options(retries=0)),
+        an_answer("never again", 500, NEVER, None),
+        an_answer("never again, though it may wait", 503, RETRY_AFTER_60 | NEVER, None),
+        an_answer("never again, though for ever", 500, NEVER, None, Options(retries=-1)),
+        an_answer("a word that means nothing", 500, {"schedule-retry": "later"}, 10),
+        an_answer("a final status", 410, {}, None, Options(final_statuses="404-410")),
+        an_answer("an exception", 409, {}, 60, Options(final_statuses="404-410,!409")),
+        an_answer("another than the final ones", 500, {}, 60, Options(final_statuses="404-410")),
+        an_answer("final for the service", 410, {}, None, service=GONE),
+        an_answer("not final for the task", 410, {}, 10, Options(final_statuses="none"), GONE),
+        an_answer("final for the task alone", 410, {}, 10, Options(final_statuses="404"), GONE),
+        an_answer("no status is final without one", None, {}, 10, service=GONE),
+    ],
+)
+def test_what_an_answer_has_to_say(
+    status: int | None, headers: dict[str, str], after_s: float | None, options: Options, service: Policy
+) -> None:
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options), 0)
+    outcome = Outcome("failed", status, 12, headers=headers)
+    decision = decide(service, claim, outcome, lambda: DUE_MS, chance=lambda: 0.5)
+    assert decision.counts
+    if after_s is None:
+        assert (decision.transition, decision.delay_ms) == (Transition.BURY, 0)
+    else:
+        assert (decision.transition is Transition.DEFER, decision.delay_ms) == (after_s > 60, after_s * 1000)
+
+
 @pytest.mark.parametrize(
     ("attempts", "now_s", "is_too_late"), [(1, 100, False), (1, 100.5, True), (0, 100.5, False), (0, 1e6, False)]
 )

@@ -26,6 +26,8 @@ def test_the_defaults_are_the_contracts() -> None:
         retry_max=None,
         retry_jitter=None,
         retry_for=None,
+        retry_after_most=86_400,
+        final_statuses="none",
         timeout=10,
         concurrency=200,
         processes=1,

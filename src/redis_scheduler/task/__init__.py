@@ -2,15 +2,14 @@
 
 In: bytes of a record, what an attempt came to, numbers. Out: records, claims, keys, and what follows from an attempt.
 
-    webhook.py, record.py  the parts of a webhook; what is stored of a task, and how its bytes are made and read
-    repeat.py   when a task repeats: its rule, and its times
-    options.py  what a task can say beside the usual
-    key.py      new keys, what can be a key, and its shard
-    claim.py    an entry of the queue, the claim of it, and how a claim ends without success
-    timing.py   the limits and intervals of leases, sweeps and batches
-    outcome.py  what an attempt came to
-    policy.py   how a failed attempt is repeated, by settings and options
-    retry.py    what follows from it
+    record.py, webhook.py    what is stored of a task, its last failure; the parts of a webhook
+    options.py, statuses.py  what a task can say beside the usual; statuses as people name several
+    key.py                   new keys, what can be a key, and its shard
+    claim.py                 an entry of the queue, the claim of it, and how a claim ends without success
+    timing.py                the limits and intervals of leases, sweeps and batches
+    outcome.py, answer.py    what an attempt came to, and what its answer says about the next
+    repeat.py                when a task repeats: its rule, and its times
+    policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.
 """

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from redis_scheduler.task import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 RETRIES_MOST = 1_000_000
@@ -26,6 +27,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=TEN_YEARS_S)] | Annotated[float, Meta(ge
 _SecondsAbove0 = Annotated[int, Meta(gt=0, le=TEN_YEARS_S)] | Annotated[float, Meta(gt=0, le=TEN_YEARS_S)]
 _Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 _Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOST)]
+_Statuses = Annotated[str, Meta(pattern=statuses.PATTERN, max_length=statuses.LENGTH_MOST)]
 Backoff = Literal["fixed", "linear", "exponential"]
 
 
@@ -67,6 +69,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     retry_times: Annotated[_Times, _rule(_TIMES)] | UnsetType = UNSET
     """The delay of each retry in seconds, instead of `retries`, `retry_time`, `retry_backoff` and `retry_max`."""
+
+    final_statuses: Annotated[_Statuses, _rule(statuses.RULE)] | UnsetType = UNSET
+    """Answers with one of these statuses end the task: no retry follows. Default: FINAL_STATUSES."""
 
 
 NONE = Options()

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from redis_scheduler.task.options import Backoff, Options
+from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 GROWN_JITTER = 0.1
@@ -16,6 +17,12 @@ GROWN_JITTER = 0.1
 
 DOUBLINGS_MOST = 40
 """After so many, a delay of 1 ms is longer than ten years."""
+
+RETRY_AFTER_JITTER = 0.1
+"""Chance adds up to this share to the time that an answer asks to wait: all whom it told so would come at once."""
+
+RETRY_AFTER_MOST_MS = 86_400_000
+"""An answer can put the next attempt off by so much, if nothing else is said."""
 
 TEN_YEARS_MS = TEN_YEARS_S * 1000
 
@@ -26,7 +33,8 @@ class Policy:
 
     `retries`: attempts after the first (-1: for ever). `delay_ms`: from the end of an attempt to the next, `times_ms`:
     each of them. `jitter`: the share of a delay that chance may leave out; None: none of fixed ones, else GROWN_JITTER.
-    `for_ms`: no retry later than so long after the due time; None: at any time.
+    `for_ms`: no retry later than so long after the due time; None: at any time. `final`: statuses that no retry
+    follows. `after_most_ms`: how far an answer can put the next attempt off.
     """
 
     retries: int
@@ -36,6 +44,8 @@ class Policy:
     jitter: float | None = None
     for_ms: int | None = None
     times_ms: tuple[int, ...] = ()
+    final: frozenset[int] = frozenset()
+    after_most_ms: int = RETRY_AFTER_MOST_MS
 
     def of(self, options: Options) -> "Policy":
         """Return the policy of a task with these options, whose defaults are this one's."""
@@ -54,9 +64,15 @@ class Policy:
         """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
         return None if self.retries < 0 else max(0, self.retries - attempts)
 
-    def delay_after(self, attempts: int, chance: Callable[[], float]) -> int:
+    def delay_after(self, attempts: int, asked_ms: float, chance: Callable[[], float]) -> int:
         """Return the ms until the next attempt after a failed one, `attempts` having failed before it. `chance` gives a
-        number from 0 to 1."""
+        number from 0 to 1. If the answer asked to wait for longer, so long and a little, but not longer than it may."""
+        own_ms = self._own_delay(attempts, chance)
+        if asked_ms <= own_ms:
+            return own_ms
+        return max(own_ms, min(self.after_most_ms, round(asked_ms * (1 + RETRY_AFTER_JITTER * chance()))))
+
+    def _own_delay(self, attempts: int, chance: Callable[[], float]) -> int:
         delay_ms = self._whole_delay(attempts)
         jitter = (0 if self.backoff == "fixed" else GROWN_JITTER) if self.jitter is None else self.jitter
         return round(delay_ms * (1 - jitter * chance())) if jitter else delay_ms
@@ -89,6 +105,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "jitter": ("retry_jitter", float),
     "for_ms": ("retry_for", _ms),
     "times_ms": ("retry_times", lambda times: tuple(map(_ms, times))),
+    "final": ("final_statuses", statuses),
 }
 """Which option gives a field of the policy."""
 
@@ -116,6 +133,14 @@ def _shown(value: Any) -> str:
     return "an array" if isinstance(value, tuple) else f"{value}"
 
 
+def _is_faulty(final_statuses: str) -> str | None:
+    try:
+        statuses(final_statuses)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each retry option that cannot stand beside the others, and why."""
     times = given.get("retry_times")
@@ -125,6 +150,8 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in given:
         if given.get("retries") == 0 and name != "retries":
             yield name, "has no effect with retries 0"
+    if (fault := _is_faulty(given.get("final_statuses", "none"))) is not None:
+        yield "final_statuses", fault
     backoff, jitter = given.get("retry_backoff", "fixed"), given.get("retry_jitter", 0)
     if "retry_max" in given and backoff == "fixed":
         yield "retry_max", "has an effect only with a retry_backoff of linear or exponential, beside it"

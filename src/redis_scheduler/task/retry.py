@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
@@ -86,9 +87,9 @@ def decide(
     """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
     A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
-    attempt buries the task. Any earlier one is retried after the policy's delay: parked if the delay fits the window,
-    else deferred to `due`. A task that bounds its retries is buried, too, if the next would come too late: `now_ms`,
-    asked only then, is Redis' clock.
+    attempt buries the task. So does one whose answer is final, and one whose retry would come too late. Any other is
+    retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window, else
+    deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
@@ -97,9 +98,10 @@ def decide(
         return RELEASED
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
     policy = policy.of(claim.record.options)
-    if 0 <= policy.retries <= claim.attempts:
+    status, headers = outcome.status, outcome.headers
+    if 0 <= policy.retries <= claim.attempts or status in policy.final or asks_for_no_retry(headers):
         return Decision(Transition.BURY, 0, error, last_failure)
-    delay_ms = policy.delay_after(claim.attempts, chance)
+    delay_ms = policy.delay_after(claim.attempts, wait_ms(status, headers, now_ms), chance)
     if (last_ms := _last_ms(policy, claim)) and now_ms() + delay_ms > last_ms:
         return Decision(Transition.BURY, 0, error, last_failure)
     transition = Transition.RETRY if delay_ms <= timing.window_ms else Transition.DEFER
