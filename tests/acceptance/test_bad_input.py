@@ -58,6 +58,17 @@ NO_HOSTS = [
     "-h",
     "h_é"[:1] + "%",
 ]
+TIME = "2200-01-31T09:00:00+01:00"
+NO_TIMES: list[Any] = [
+    *(None, True, 5, 1.5e12, [], {}, "", " ", "now", "2200", "2200-01-31", "09:00:00Z", "20200131T090000Z"),
+    *("2200-01-31T09:00:00", "2200-01-31T09:00:00+1", "2200-01-31T09:00:00+0100", "2200-01-31T09:00:00+24:00"),
+    *("2200-01-31T09:00Z", "2200-01-31 09:00:00Z", "2200-01-31T24:00:00Z", "2200-01-31T09:60:00Z"),
+    *("2200-02-30T09:00:00Z", "2200-13-01T09:00:00Z", "2200-00-01T09:00:00Z", "2200-01-00T09:00:00Z"),
+    *("2200-01-31T09:00:61Z", "2200-01-31T09:00:60Z", "2200-01-30T23:59:60Z", "2200-01-31T09:00:00.Z"),
+    *("10000-01-01T00:00:00Z", "-2200-01-31T09:00:00Z", "9999-12-31T23:59:59-00:01", "NaN", "Infinity"),
+    *(f"{TIME}\n", f" {TIME}", f"{TIME}[Europe/Berlin]", f"2200-01-31T09:00:00.{'1' * 200}Z", "x" * 8_000),
+    *("２２００-01-31T09:00:00Z", "2200-01-31T09:00:00\u22121:00", "2200-01-31T09:00:00\0Z", "2200-W05-5T09:00:00Z"),
+]
 NO_TTLS: list[Any] = [-1, -0.001, 1e300, "5", True, False, None, [], {}, 10**30, 315_360_001]
 
 
@@ -83,14 +94,36 @@ NO_TTLS: list[Any] = [-1, -0.001, 1e300, "5", True, False, None, [], {}, 10**30,
         ({"webhook": "http://host/" + "a" * 4100}, "4096"),
         *[({"webhook": f"http://{host}/"}, "webhook") for host in NO_HOSTS],
         *[({"ttl": ttl}, "ttl") for ttl in NO_TTLS],
+        *[({"ttl": None, "at": at}, "ttl") for at in (TIME, None)],
+        ({"at": TIME}, "at: must not be given beside ttl"),
         ({"color": "red"}, "color"),
-        ({"x\r\nX-Evil: 1": 1}, "unknown field; known: webhook, ttl, data"),
+        ({"x\r\nX-Evil: 1": 1}, "unknown field; known: webhook, ttl, at, data"),
     ],
 )
 async def test_a_bad_field_is_named(api: Client, raw: redis.asyncio.Redis, change: dict[str, Any], said: str) -> None:
     status, error = await refused(api, raw, "POST", "/schedule", json=GOOD | change)
     assert status in (400, 413)
     assert said in error
+
+
+@pytest.mark.parametrize("at", NO_TIMES)
+async def test_a_time_that_is_none_is_told_with_its_rule(api: Client, raw: redis.asyncio.Redis, at: Any) -> None:
+    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
+    before = await raw_get(api, f"/schedule/{key}")
+    for method, path, body in (
+        ("POST", "/schedule", {"webhook": GOOD["webhook"], "at": at}),
+        ("PATCH", f"/schedule/{key}", {"at": at}),
+    ):
+        status, error = await refused(api, raw, method, path, json=body)
+        assert (status, error.partition(", such as ")[0]) == (400, "at: must be an RFC 3339 time with its offset")
+    assert await raw_get(api, f"/schedule/{key}") == before
+
+
+async def test_a_task_has_one_due_time(api: Client, raw: redis.asyncio.Redis) -> None:
+    key = await api.schedule(GOOD["webhook"], 60)  # type: ignore[arg-type]  # it is text
+    both = (400, "at: must not be given beside ttl: a task has one due time")
+    assert await refused(api, raw, "POST", "/schedule", json=GOOD | {"at": TIME}) == both
+    assert await refused(api, raw, "PATCH", f"/schedule/{key}", json={"ttl": 1, "at": TIME}) == both
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "01", "+1", "0x10", ".5"])

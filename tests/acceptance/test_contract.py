@@ -56,6 +56,32 @@ async def test_each_route_answers_as_the_table_says(api: Client, route: Route[An
         )
 
 
+async def test_a_task_with_a_time_is_due_then_and_says_so(api: Client) -> None:
+    at = "2200-01-31T10:00:00.0625+01:00"
+    status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "at": at})
+    assert (status, content["due"]) == (200, "2200-01-31T09:00:00.063Z")
+    path = f"/schedule/{content['key']}"
+    info = (await api.call("GET", path))[1]["data"]["info"]
+    assert (info["ttl"], info["at"], info["due"], info["expires"]) == (None, *[content["due"]] * 3)
+    # What does not name a time keeps it, and a delay takes its place.
+    assert (await api.call("PATCH", path, json={"data": 1}))[1]["due"] == content["due"]
+    assert (await api.call("GET", path))[1]["data"]["info"]["at"] == content["due"]
+    assert (await api.call("PATCH", path, json={"at": "2201-01-01t00:00:00z"}))[1]["due"] == "2201-01-01T00:00:00.000Z"
+    due = (await api.call("PATCH", path, json={"ttl": 60}))[1]["due"]
+    info = (await api.call("GET", path))[1]["data"]["info"]
+    assert (info["ttl"], info["due"], "at" in info) == (60, due, False)
+
+
+async def test_a_time_that_is_past_is_due_now(api: Client) -> None:
+    before = datetime.now().astimezone()
+    for at in ("0001-01-01T00:00:00Z", "2001-09-09T01:46:40Z", before.isoformat()):
+        status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "at": at})
+        assert status == 200
+        assert 0 <= (datetime.fromisoformat(content["due"]) - before).total_seconds() < 3
+        info = (await api.call("GET", f"/schedule/{content['key']}"))[1]["data"]["info"]
+        assert info["at"] == content["due"]
+
+
 async def test_a_schedule_answers_with_its_key_and_due_time(api: Client) -> None:
     before = datetime.now().astimezone()
     status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 90.5, "data": {"a": 1}})

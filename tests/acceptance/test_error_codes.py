@@ -31,6 +31,8 @@ CASES: list[tuple[str, str, dict[str, Any], str, str | None]] = [
     ("POST", "/schedule", {"data": b'{"ttl":1,"ttl":2}', "headers": JSON}, "repeated-field", "ttl"),
     ("POST", "/schedule", {"json": GOOD | {"ttl": "5m"}}, "invalid-value", "ttl"),
     ("POST", "/schedule", {"json": GOOD | {"ttl": -1}}, "invalid-value", "ttl"),
+    ("POST", "/schedule", {"json": GOOD | {"at": "2200-01-31T09:00:00Z"}}, "contradiction", "at"),
+    ("POST", "/schedule", {"json": {"webhook": HOOK, "at": "2200-01-31"}}, "invalid-value", "at"),
     ("POST", "/schedule", {"json": GOOD | {"webhook": "ftp://h/"}}, "invalid-value", "webhook"),
     ("POST", "/schedule", {"json": GOOD | {"webhook": f"http://h/{'x' * 5_000}"}}, "invalid-value", "webhook"),
     ("POST", f"/schedule?type={LONG}x", {"json": GOOD}, "invalid-value", "type"),

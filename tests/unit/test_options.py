@@ -178,7 +178,7 @@ def test_a_schedule_takes_no_null_for_an_option_and_nothing_takes_it_twice(with_
 def test_a_body_that_changes_nothing_is_told_the_option_too(with_dummy: Evaluate) -> None:
     assert (
         with_dummy("refused_update", "{}")
-        == "The body names nothing to change: give webhook, ttl, " + ", ".join((*NAMES, "dummy")) + " or data"
+        == "The body names nothing to change: give webhook, ttl, at, " + ", ".join((*NAMES, "dummy")) + " or data"
     )
 
 
@@ -208,7 +208,7 @@ def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evalua
     assert "settings of the service" in with_dummy("refused_schedule", body)
     with options_with(OPTION.replace("dummy", "concurrency")) as evaluate:
         refused = evaluate("refused_schedule", body)
-    assert refused.startswith("CONCURRENCY: is an unknown field; known: webhook, ttl, data, ")
+    assert refused.startswith("CONCURRENCY: is an unknown field; known: webhook, ttl, at, data, ")
 
 
 def test_each_option_has_a_default_a_rule_and_a_record_format() -> None:

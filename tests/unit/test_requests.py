@@ -117,12 +117,12 @@ def test_a_webhook_that_is_none_is_told_with_the_part_that_is_wrong(text: str, s
 def test_a_missing_field_is_told_with_its_rule() -> None:
     assert said_of(b"{}") == "webhook: is missing; it must be an absolute http or https URL"
     assert said_of(body_of(webhook=f'"{URL}"')) == (
-        "ttl: is missing; it must be a number of seconds from 0 to 315360000 (ten years)"
+        "ttl: is missing; it must be a number of seconds from 0 to 315360000 (ten years), or give `at` instead"
     )
     assert said_of(body_of(ttl="1", data="{}")).startswith("webhook: is missing")
     assert (
         said_of(b"{}", update=True)
-        == f"The body names nothing to change: give webhook, ttl, {', '.join(NAMES)} or data"
+        == f"The body names nothing to change: give webhook, ttl, at, {', '.join(NAMES)} or data"
     )
 
 
@@ -130,7 +130,8 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
     ("name", "hint"),
     [
         ("type", "?type="),
-        *[(name, "`ttl`") for name in ("at", "run_at", "delay", "delaySeconds", "countdown", "TTL", "not_before")],
+        *[(name, "`ttl`") for name in ("delay", "delaySeconds", "countdown", "TTL")],
+        *[(name, "`at`") for name in ("AT", "run_at", "deliverAt", "not_before")],
         *[(name, "of its own") for name in ("headers", "method")],
         *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
         *[(name, "`data`") for name in ("payload", "body", "message")],

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import RECORD_FORMAT
 from redis_scheduler.task.record import Record, read_record
 
@@ -12,6 +13,7 @@ DUE_MS = 1732358400123
 LOCAL = ("http://127.0.0.1:9000", "/")
 
 SAMPLES = {
+    "1-at": Record(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, None, b'{"n":1}', None, *LOCAL),
     "1-nothing": Record(DUE_MS, "http://127.0.0.1:9000/", 0, None, None, None, *LOCAL),
     "1-plain": Record(DUE_MS, "http://127.0.0.1:9000/", 3600, None, b'{"n":1}', None, *LOCAL),
     "1-type": Record(

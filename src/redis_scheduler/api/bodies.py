@@ -11,10 +11,11 @@ from redis_scheduler.task.repeat import Repeat
 
 
 class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /schedule."""
+    """The body of POST /schedule: ttl or at, one of them."""
 
     webhook: str
-    ttl: int | float
+    ttl: int | float | UnsetType = UNSET
+    at: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
 
@@ -40,12 +41,14 @@ class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore
 
     webhook: str | UnsetType = UNSET
     ttl: int | float | UnsetType = UNSET
+    at: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
 
 class Info(Options, frozen=True):
     """What GET shows of a task, and its options but those that have their default.
 
+    ttl: null for a task that was given `at`, which is shown then (of a time that was past: when the task came).
     retry: attempts made so far; expires: when it next fires (RFC 3339).
     has_data: false if `data` was not given, so that the delivery's body is empty; `data` is shown as null then, too.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
@@ -53,13 +56,14 @@ class Info(Options, frozen=True):
     """
 
     key: str
-    ttl: int | float
+    ttl: int | float | None
     retry: int
     webhook: str
     expires: str | None
     state: str
     due: str | None
     type: str
+    at: str | UnsetType = UNSET
     has_data: bool | UnsetType = UNSET
     last_failure: Raw | UnsetType = UNSET
     error: str | UnsetType = UNSET

@@ -15,6 +15,7 @@ import msgspec
 from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
+from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
 from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
 from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -30,9 +31,13 @@ NAME_LENGTH = 400
 WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 """The text of the longest webhook whose every character is an escape, with its quotes, has no more characters."""
 
+AT_TEXT_LENGTH = 6 * AT_LENGTH + 2
+"""The same of the longest time."""
+
 RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
+    "at": AT_RULE,
     "repeat": 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}',
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     **options.RULES,
@@ -42,7 +47,7 @@ RULES = {
 
 _HINTS = {
     "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
-    "there are no points in time: give `ttl`, the seconds from now": """at date datetime deliverat due dueat eta
+    "a point in time is `at`, of RFC 3339 with its offset": """at date datetime deliverat due dueat eta
         executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
         timestamp when""",
     "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
@@ -118,6 +123,8 @@ def _value(name: str, text: str, kind: Any) -> Any:
             seconds = float(text)
             if 0 <= seconds <= TEN_YEARS_S:
                 return int(text) if text.isdigit() else seconds
+        case "at" if text.startswith('"') and len(text) <= AT_TEXT_LENGTH and is_time(time := json.loads(text)):
+            return time
         case "data":
             return msgspec.Raw(text.encode())
         case "repeat" if text.startswith("{"):

@@ -39,6 +39,7 @@ from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
+from redis_scheduler.task.due import NO_TTL, due_after
 from redis_scheduler.task.key import new_task_key, shard_of
 from redis_scheduler.task.options import NONE, changed, options_of, with_options
 from redis_scheduler.task.record import (
@@ -100,11 +101,12 @@ class Api:
         if type_name == DEFAULT_TYPE:
             type_name = None
         data = None if wanted.data is UNSET else bytes(wanted.data)
+        ttl, delay_ms = requests.when(wanted)
         options, key = options_of(wanted), new_task_key()
-        tail = record_tail(wanted.webhook, wanted.ttl, type_name, data, options)
+        tail = record_tail(wanted.webhook, ttl, type_name, data, options)
         calls = self._calls_of(key)
         await calls.check_workers(options)
-        due_ms = await calls.schedule.submit(NewTask(key, round(wanted.ttl * 1000), tail, type_name))
+        due_ms = await calls.schedule.submit(NewTask(key, delay_ms, tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
@@ -192,7 +194,7 @@ class Api:
         if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
         if found is not UpdateAnswer.CHANGED:
-            due_ms = stored.record.due if change.ttl_ms is None else now_ms + change.ttl_ms
+            due_ms = stored.record.due if change.ttl_ms is None else due_after(now_ms, change.ttl_ms)
             state = "in delivery" if found is UpdateAnswer.UPDATED_IN_DELIVERY else "updated"
             return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state))
         return None
@@ -250,14 +252,16 @@ def _connection(request: Request) -> Connection | None:
 
 def _change(stored: Stored, wanted: UpdateRequest) -> Change:
     record = stored.record
-    ttl = record.ttl if wanted.ttl is UNSET else wanted.ttl
+    ttl: float = record.ttl
+    delay_ms: int | None = None
+    if wanted.ttl is not UNSET or wanted.at is not UNSET:
+        ttl, delay_ms = requests.when(wanted)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     data = record.data if wanted.data is UNSET else bytes(wanted.data)
     options = changed(record.options, wanted)
     requests.check_options(options)
     tail = record_tail(webhook, ttl, record.type, data, options)
-    ttl_ms = None if wanted.ttl is UNSET else round(wanted.ttl * 1000)
-    return Change(stored.key, stored.raw, tail, ttl_ms, record.due, record.type)
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)
 
 
 def _view(stored: Stored) -> TaskView:
@@ -271,13 +275,14 @@ def _view(stored: Stored) -> TaskView:
         failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
     info = Info(
         key=stored.key,
-        ttl=record.ttl,
+        ttl=None if record.ttl == NO_TTL else record.ttl,
         retry=stored.attempts,
         webhook=record.webhook,
         expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
         state=stored.state,
         due=None if is_unreadable else rfc3339(record.due),
         type=record.type or DEFAULT_TYPE,
+        at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None,
         last_failure=failure,
         error=UNSET if error is None else error,

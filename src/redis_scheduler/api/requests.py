@@ -7,6 +7,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
 
 from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
@@ -14,6 +15,7 @@ from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
+from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NAMES, NONE, Options
 from redis_scheduler.task.policy import contradiction
@@ -90,7 +92,7 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
         quotes = body.count(b'"', 0, end - len(data))
     else:
         quotes = body.count(b'"') - bytes(data).count(b'"')
-    names = (request.webhook is not msgspec.UNSET) * 2 + bool(data) + (request.ttl is not msgspec.UNSET)
+    names = (request.webhook is not UNSET) * 2 + bool(data) + (request.ttl is not UNSET) + (request.at is not UNSET) * 2
     return quotes != 2 * names and quotes != 2 * (names + _pairs_in_options(request))
 
 
@@ -164,7 +166,9 @@ def schedule_request(body: bytes) -> ScheduleRequest:
     """Return the checked body of POST /schedule. Raises InvalidRequest."""
     request = _decoded(body, _decode_schedule)
     check_webhook(request.webhook)
-    check_ttl(request.ttl)
+    if request.ttl is UNSET and request.at is UNSET:
+        raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
+    check_when(request)
     check_options(request)
     return request
 
@@ -172,12 +176,11 @@ def schedule_request(body: bytes) -> ScheduleRequest:
 def update_request(body: bytes) -> UpdateRequest:
     """Return the checked body of PATCH /schedule/{key}. Raises InvalidRequest."""
     request = _decoded(body, _decode_update)
-    if request.webhook is not msgspec.UNSET:
+    if request.webhook is not UNSET:
         check_webhook(request.webhook)
-    if request.ttl is not msgspec.UNSET:
-        check_ttl(request.ttl)
+    check_when(request)
     if request == _NO_CHANGE:
-        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', *NAMES))} or data"
+        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', 'at', *NAMES))} or data"
         raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
     return request
 
@@ -190,10 +193,24 @@ def preview_request(body: bytes) -> PreviewRequest:
         raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP) from error
 
 
-def check_ttl(ttl: float) -> None:
-    """Raise InvalidRequest unless the delay is 0 to ten years. (JSON has no NaN and no Infinity.)"""
-    if not 0 <= ttl <= TEN_YEARS_S:
-        raise InvalidField("ttl", f"{RULES['ttl']}, got {bounded(str(ttl))}")
+def check_when(request: ScheduleRequest | UpdateRequest) -> None:
+    """Raise InvalidField unless the delay is 0 to ten years, or there is a time instead. (JSON has no NaN and no
+    Infinity.)"""
+    if request.ttl is not UNSET and not 0 <= request.ttl <= TEN_YEARS_S:
+        raise InvalidField("ttl", f"{RULES['ttl']}, got {bounded(str(request.ttl))}")
+    if request.at is not UNSET:
+        if not is_time(request.at):
+            raise InvalidField("at", f"{RULES['at']}, got {quoted(request.at)}")
+        if request.ttl is not UNSET:
+            raise InvalidField("at", "must not be given beside ttl: a task has one due time", Code.CONTRADICTION)
+
+
+def when(request: ScheduleRequest | UpdateRequest) -> tuple[float, int]:
+    """Return the `ttl` that is kept in the record, and the delay as scripts are given it, of a checked request with ttl
+    or at."""
+    if request.ttl is UNSET:
+        return NO_TTL, delay_until(at_ms(str(request.at)))
+    return request.ttl, round(request.ttl * 1000)
 
 
 def check_options(options: Options) -> None:

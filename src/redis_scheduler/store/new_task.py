@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class NewTask:
-    """A task to schedule: its new key, delay, record less the due time, and type (None: the default)."""
+    """A task to schedule: its new key, delay (below zero: task/due.py), record less the due time, and type (None: the
+    default)."""
 
     key: str
     ttl_ms: int

@@ -15,6 +15,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.new_task import AS_ROW, NewTask
 from redis_scheduler.store.script import Call, Script
+from redis_scheduler.task.due import due_after
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
@@ -23,7 +24,8 @@ M = TypeVar("M", bound=Enum)
 
 @dataclass(slots=True)
 class Change:
-    """A record to replace: what it must be now, what it becomes, and the new delay (None keeps the due time)."""
+    """A record to replace: what it must be now, what it becomes, and the new delay (None keeps the due time; below
+    zero: task/due.py)."""
 
     key: str
     expected: bytes
@@ -96,7 +98,7 @@ class Writes:
     async def schedule(self, tasks: Sequence[NewTask]) -> list[int]:
         """Schedule new tasks; return when each is due, in Redis' ms."""
         now_ms = await self._write(SCHEDULE.bind(self.client.keys, tasks, **self._numbered(SCHEDULE)), time_ms)
-        return [now_ms + task.ttl_ms for task in tasks]
+        return [due_after(now_ms, task.ttl_ms) for task in tasks]
 
     async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> list[CancelAnswer]:
         """Take tasks (key, type) out; return what was found of each."""

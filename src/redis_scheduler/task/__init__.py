@@ -8,7 +8,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     claim.py                 an entry of the queue, the claim of it, and how a claim ends without success
     timing.py                the limits and intervals of leases, sweeps and batches
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next
-    repeat.py                when a task repeats: its rule, and its times
+    due.py, repeat.py        when a task is due, by a delay or a time; when it repeats: its rule, and its times
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.

@@ -52,6 +52,6 @@ if died > 0 then
   end
 end
 if then_count > 0 then
---- include bell follow_ups
+--- include due_after bell follow_ups
 end
 return answer

@@ -1,12 +1,13 @@
 -- replay: bring dead letters back to life with a new delay; their attempts start afresh.
 -- KEYS   writer tasks due failures dead counters types bell type_index...
 -- ARGV   batch# expiry_s types...
--- each   key expected (the record as it was) tail (the record less its due time) delay_ms type_number
+-- each   key expected (the record as it was) tail (the record less its due time) delay_ms (below 0: due_after.lua)
+--        type_number
 -- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include clock types bell writer foreign
+--- include clock due_after types bell writer foreign
 --- names
 
 local answer = applied(writer, batch)
@@ -18,7 +19,7 @@ local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.h
 local letters, replayed = {}, 0
 for at = first, #ARGV, width do
   --- row
-  local due_ms, record, letter = now + delay_ms, redis.call('HGET', tasks, key), 'U'
+  local due_ms, record, letter = due_after(now, delay_ms), redis.call('HGET', tasks, key), 'U'
   if not record or not redis.call('ZSCORE', dead, key) then
     letter = 'N'
   elseif record ~= expected then

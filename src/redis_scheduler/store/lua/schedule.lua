@@ -1,12 +1,12 @@
 -- schedule: store new tasks, at most a few hundred a call.
 -- KEYS   writer tasks due queue entries counters types bell type_index...
 -- ARGV   batch# expiry_s types...
--- each   key delay_ms tail (the record less its due time) type_number
--- Returns '<now ms>': a task is due at now + delay. A delay of 0 goes straight to the queue.
+-- each   key delay_ms (below 0: due_after.lua) tail (the record less its due time) type_number
+-- Returns '<now ms>': a task is due at now + delay, or at its time. What is due now goes straight to the queue.
 -- Bounds 200 tasks a call, some four commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the first write grows: refused, nothing is written.
---- include clock types bell writer foreign
+--- include clock due_after types bell writer foreign
 --- names
 
 local answer = applied(writer, batch)
@@ -18,7 +18,7 @@ local head_before_ms, earliest_ms = head_ms(due), math.huge
 local records, later, queued, typed = {}, {}, {}, {}
 for at = first, #ARGV, width do
   --- row
-  local due_ms = now + delay_ms
+  local due_ms = due_after(now, delay_ms)
   records[#records + 1] = key
   records[#records + 1] = string.format('{"due":%.0f', due_ms) .. tail
   if due_ms > now then

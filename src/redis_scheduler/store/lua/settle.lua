@@ -39,7 +39,7 @@ if #ids == 0 then
 end
 
 if then_count > 0 then
---- include clock bell follow_ups
+--- include clock due_after bell follow_ups
 end
 redis.call('XACK', queue, group, unpack(ids))
 redis.call('XDEL', queue, unpack(ids))

@@ -4,14 +4,15 @@
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record.
 -- KEYS   writer tasks due queue entries failures dead types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
--- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time)
+-- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
+--        below 0: due_after.lua)
 --        due_ms (the one that is kept) type_number
 -- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not
 --        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
---- include clock types bell writer foreign place
+--- include clock due_after types bell writer foreign place
 --- names
 
 local answer = applied(writer, batch)
@@ -51,7 +52,7 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   local anew = in_delivery and delay_ms == '' and redis.call('XADD', queue, '*', 'key', key)
   begin()
   if delay_ms ~= '' then
-    due_ms = now + delay_ms
+    due_ms = due_after(now, delay_ms)
     if id then
       leave_queue(queue, group, entries, key, id)
     end

@@ -9,7 +9,7 @@ redis.call('XDEL', queue, '0-0')
 for at = last + 1, #ARGV, then_width do
   --- then
   if has_ended[item] then
-    local due_ms = now + delay_ms
+    local due_ms = due_after(now, delay_ms)
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
     redis.call('ZADD', due, due_ms, key)
     if type_number ~= '0' then
