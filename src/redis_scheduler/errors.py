@@ -29,6 +29,7 @@ class Code(Enum):
     UNAUTHORIZED = "unauthorized", 401
     OWN_DELIVERY = "own-delivery", 403
     TASK_NOT_FOUND = "task-not-found", 404
+    LETTER_NOT_FOUND = "dead-letter-not-found", 404
     PATH_NOT_FOUND = "path-not-found", 404
     METHOD_NOT_ALLOWED = "method-not-allowed", 405
     BODY_TOO_SLOW = "body-too-slow", 408
@@ -107,6 +108,13 @@ class TaskNotFound(RequestRefused):
 
     def __init__(self) -> None:
         super().__init__(Code.TASK_NOT_FOUND, TaskNotFound.__doc__ or "")
+
+
+class LetterNotFound(RequestRefused):
+    """No dead letter has this key: it was replayed, deleted or dropped, or its task is not dead."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.LETTER_NOT_FOUND, LetterNotFound.__doc__ or "")
 
 
 class InvalidRequest(RequestRefused):

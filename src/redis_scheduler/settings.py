@@ -223,6 +223,12 @@ class Settings:
         "too",
         "10000, or as many as the limit of open files allows",
     )
+    dead_ttl: float = _option(
+        "DEAD_TTL", 2_592_000, _seconds(0, TEN_YEARS_S), "seconds that a dead letter is kept; 0 keeps none"
+    )
+    dead_bytes: int = _option(
+        "DEAD_BYTES", 268_435_456, _integer(0, 2**50), "bytes of Redis that dead letters may take; 0 keeps none"
+    )
     shutdown_grace: float = _option(
         "SHUTDOWN_GRACE", 15, _seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

@@ -57,7 +57,8 @@ update due, update queued, update in delivery, update waiting, update deferred, 
 update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,
 update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
 cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, cancel dead, cancel missing,
-resend schedule, resend update, resend cancel, resend replay, resend purge,
+discard, discard nothing, trim,
+resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
 again settle, again retry, again defer, again bury, again release
 """
 """What a run must have come to; else it proves nothing of it."""

@@ -21,10 +21,10 @@ from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
 PLACES = [
-    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead),
+    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes),
     *(KEYS.counters, KEYS.types, KEYS.sweep),
 ]
-COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "lost"]
+COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost"]
 KEPT = "{rs:0}:kept"
 SWEEP = ["cursor", "next_ms", "seen_ms", "held_until_ms", "clock_ms", "step_ms", "rewind_from_ms", "rewound"]
 OF_NOBODY = ["page", "ledger", "pending", "retire"]

@@ -31,33 +31,37 @@ NAMES = ["-", "0", "9", "A", "B", "Z", "_", "a", "aB", "a_", "aa", "b", "ba", "z
 """Keys whose byte order differs from that of a locale."""
 
 
-async def read_on(client: RedisClient, seen: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
+async def read_on(
+    client: RedisClient, seen: list[tuple[str, str]], limit: int, is_down: bool = False
+) -> list[tuple[str, str]]:
     """Member and score of those behind the last one seen."""
     member, score = seen[-1] if seen else ("", "")
-    answer = await client.run(
-        Script("page").bind(client.keys, index=INDEX, score=score, member=member, limit=limit), TEXTS
-    )
+    place = {"index": INDEX, "score": score, "member": member}
+    answer = await client.run(Script("page").bind(client.keys, **place, limit=limit, is_down=int(is_down)), TEXTS)
     return [(name.decode(), at.decode()) for name, at in zip(answer[::2], answer[1::2], strict=True)]
 
 
+@pytest.mark.parametrize("is_down", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 5, 100])
 async def test_pages_of_equal_scores_neither_miss_nor_repeat(
-    limit: int, client: RedisClient, raw: redis.asyncio.Redis
+    limit: int, is_down: bool, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     for score in (1, 2, 1_795_431_971_234):
         for name in NAMES:
             await ask(raw, "ZADD", INDEX, score, f"{name}{score}")
-    whole = await read_on(client, [], 1_000)
-    assert [name for name, _ in whole] == [name.decode() for name in await ask(raw, "ZRANGE", INDEX, 0, -1)]
+    whole = await read_on(client, [], 1_000, is_down)
+    members = await ask(raw, "ZREVRANGE" if is_down else "ZRANGE", INDEX, 0, -1)
+    assert [name for name, _ in whole] == [name.decode() for name in members]
     seen: list[tuple[str, str]] = []
-    while page := await read_on(client, seen, limit):
+    while page := await read_on(client, seen, limit, is_down):
         seen += page
     assert seen == whole
 
 
+@pytest.mark.parametrize("is_down", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_what_stays_is_met_once_although_the_last_one_seen_goes(
-    seed: int, client: RedisClient, raw: redis.asyncio.Redis
+    seed: int, is_down: bool, client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     chance = random.Random(seed)
     for name in NAMES:
@@ -65,7 +69,7 @@ async def test_what_stays_is_met_once_although_the_last_one_seen_goes(
             await ask(raw, "ZADD", INDEX, score, f"{name}.{score}")
     seen: list[tuple[str, str]] = []
     removed: set[str] = set()
-    while page := await read_on(client, seen, chance.randint(1, 4)):
+    while page := await read_on(client, seen, chance.randint(1, 4), is_down):
         seen += page
         present = [name.decode() for name in await ask(raw, "ZRANGE", INDEX, 0, -1)]
         gone = {seen[-1][0], *chance.sample(present, min(3, len(present)))}
@@ -75,7 +79,7 @@ async def test_what_stays_is_met_once_although_the_last_one_seen_goes(
     assert len(names) == len(set(names))
     assert {f"{name}.{score}" for name in NAMES for score in (1, 2)} <= set(names) | removed
     assert [(int(score), name.encode()) for name, score in seen] == sorted(
-        (int(score), name.encode()) for name, score in seen
+        ((int(score), name.encode()) for name, score in seen), reverse=is_down
     )
 
 

@@ -10,6 +10,7 @@ import redis.asyncio
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.retention import Trim
 from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,
@@ -65,6 +66,11 @@ async def cancel_call(store: Store) -> tuple[Call, str]:
     return lambda: store.cancel([(task.key, None)]), task.key
 
 
+async def discard_call(store: Store) -> tuple[Call, str]:
+    task = await dead(store)
+    return lambda: store.discard([task.key]), task.key
+
+
 async def purge_call(store: Store) -> tuple[Call, str]:
     task = await in_due(store, "mail")
     return store.purge, task.key
@@ -77,9 +83,10 @@ WRITES = {
     "update with a delay": delayed_update_call,
     "replay": replay_call,
     "cancel": cancel_call,
+    "discard": discard_call,
     "purge": purge_call,
 }
-DELIVERS = [name for name in WRITES if name not in ("cancel", "purge")]
+DELIVERS = [name for name in WRITES if name not in ("cancel", "discard", "purge")]
 
 
 def send_again(store: Store, name: str) -> None:
@@ -161,6 +168,7 @@ NOTHING: dict[str, Any] = {
     "bury": [0],
     "release": [0],
     "retire": 0,
+    "trim": Trim(0, None),
 }
 
 

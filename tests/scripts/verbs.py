@@ -8,8 +8,10 @@ from typing import Any
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.kept import Kept
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
 from tests.support.names import KEYS
@@ -44,6 +46,10 @@ async def _replay(store: Store, task: Task) -> Any:
 async def _page(store: Store, task: Task) -> Any:
     page = await Views(store.client).page(10, None, None)
     return [found.key for found in page.tasks]
+
+
+async def _trim(store: Store, task: Task) -> Any:
+    return await Retention(store.client, Kept(dead_ttl_ms=0)).trim()
 
 
 async def _audit(store: Store, task: Task) -> Any:
@@ -100,6 +106,8 @@ VERBS: dict[str, Verb] = {
     "retry after the clock was set back": Verb(
         _in_delivery_before_clock_set, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED
     ),
+    "discard": Verb(states.dead, lambda store, task: store.discard([task.key]), MISSING, MISSING),
+    "trim": Verb(states.dead, _trim, MISSING, MISSING),
     "rewind": Verb(_deferred_before_clock_set, lambda store, task: store.rewind(1_000), DEFERRED, DEFERRED),
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),

@@ -175,6 +175,22 @@ class Model:
         task.attempts, task.due_ms = 0, now_ms + ttl_ms
         task.wait_in_due(ttl_ms, task.due_ms)
 
+    def discard(self, key: str) -> str:
+        task = self.tasks[key]
+        if task.place != "dead":
+            return "N"
+        task.end("missing")
+        task.attempts = 0
+        return "C"
+
+    def trim(self) -> int:
+        """Drop all dead letters."""
+        dead = self.standing("dead")
+        for task in dead:
+            self.discard(task.key)
+        self.counters["dead_dropped"] += len(dead)
+        return len(dead)
+
     def purge(self) -> int:
         found = [task for task in self.tasks.values() if task.place != "missing"]
         self.counters["purged"] += sum(task.is_running for task in found)

@@ -17,12 +17,14 @@ from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
-from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail, typed_keys
+from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
 from tests.support.model import TOLERANCE_MS, Model, Modelled
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
@@ -62,6 +64,8 @@ WEIGHTS = {
     "replay": 4,
     "replay_other": 1,
     "cancel": 3,
+    "discard": 2,
+    "trim": 1,
     "purge": 1,
     "retire": 1,
     "resend": 3,
@@ -153,10 +157,11 @@ class Example:
             "run_out": any(task.wait_ms for task in pending),
             "reclaim": bool(model.reclaimable),
             "replay": bool(model.standing("dead")),
+            "trim": bool(model.standing("dead")),
             "resend": bool(self.last_writes),
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
-            **dict.fromkeys(("read", "update", "update_delay", "cancel", "replay_other"), bool(model.tasks)),
+            **dict.fromkeys(("read", "update", "update_delay", "cancel", "discard", "replay_other"), bool(model.tasks)),
         }
         is_stale = any(self.claims.values())
         seldom = {"claim": 1, "reclaim": 1, "settle": int(is_stale), "retry": int(is_stale)}
@@ -186,7 +191,20 @@ class Example:
 
     async def _compare(self) -> None:
         model, raw = self.model, self.raw
-        now, entries, records, scores, queue, pending, found, counted, typed, ledger, *states = await asyncio.gather(
+        (
+            now,
+            entries,
+            records,
+            scores,
+            queue,
+            pending,
+            found,
+            counted,
+            typed,
+            ledger,
+            letter_bytes,
+            *states,
+        ) = await asyncio.gather(
             ask(raw, "TIME"),
             ask(raw, "HGETALL", KEYS.entries),
             ask(raw, "HGETALL", KEYS.tasks),
@@ -197,6 +215,7 @@ class Example:
             counters(raw),
             typed_keys(raw),
             self.views.ledger(),
+            letters_of(raw),
             *(state_of(raw, key) for key in model.tasks),
         )
         assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
@@ -210,6 +229,10 @@ class Example:
         mail = {task.key for task in alive if task.type and task.is_running}
         assert typed == ({"mail": mail} if mail else {})
         assert ledger.is_balanced, ledger
+        assert letter_bytes == {
+            task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
+            for task in model.standing("dead")
+        }
 
     async def _problems(self) -> list[str]:
         return [finding.text async for finding in audit(self.shared.client)]
@@ -329,6 +352,19 @@ class Example:
         answers = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
         assert letters(answers) == self.model.cancel(task.key)
         self.taken[f"cancel {before}"] += 1
+
+    async def _discard(self, step: Step) -> None:
+        writer, task = WRITERS[step.who % 2], self._known(step.which)
+        before = task.state.place
+        answers = await self._write(writer, "discard", lambda: self.stores[writer].discard([task.key]))
+        assert letters(answers) == self.model.discard(task.key)
+        self.taken["discard" if before == "dead" else "discard nothing"] += 1
+
+    async def _trim(self, step: Step) -> None:
+        kept = Kept(dead_ttl_ms=0) if step.flag else Kept(dead_bytes=0)
+        trim = await Retention(self.shared.client, kept).trim()
+        assert trim == Trim(self.model.trim(), None)
+        self.taken["trim"] += trim.dropped
 
     async def _purge(self, step: Step) -> None:
         writer = WRITERS[step.who % 2]

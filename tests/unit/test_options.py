@@ -37,7 +37,8 @@ sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.handlers import _change, _view
+from redis_scheduler.api.handlers import change_of
+from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.store.views import Stored
@@ -52,10 +53,10 @@ def stored(raw):
     return Stored("key", raw, read_record(raw), 0, None, "scheduled", 7)
 
 def shown(raw):
-    return json.loads(msgspec.json.encode(_view(stored(raw)).info))
+    return json.loads(msgspec.json.encode(view_of(stored(raw)).info))
 
 def patched(raw, text):
-    return b'{"due":7' + _change(stored(raw), update_request(text.encode())).tail
+    return b'{"due":7' + change_of(stored(raw), update_request(text.encode())).tail
 
 def examined_schedule(text, check=schedule_request):
     examined, bodies = requests.examined, []

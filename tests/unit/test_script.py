@@ -17,7 +17,7 @@ KEYS = Keys("{x}")
 LISTS = {
     "load": "{unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}",
     "renew": "{unpack(ARGV, first)}",
-    **dict.fromkeys(("heads", "read", "entry"), "ARGV[at]"),
+    **dict.fromkeys(("heads", "read", "entry", "discard"), "ARGV[at]"),
 }
 """How the scripts that are given a list get at it: all else has a name."""
 
@@ -147,6 +147,6 @@ def test_names_become_locals() -> None:
     assert "  local id, key, type_number = ARGV[at], ARGV[at + 1], ARGV[at + 2]\n" in text
     assert "  local key, type_number = ARGV[at + 1], ARGV[at + 2]\n" in text
     assert (
-        "local tasks, due, queue, entries, failures, dead, types, bell, counters = unpack(KEYS, 1, 9)\n"
+        "local tasks, due, queue, entries, failures, dead, dead_bytes, types, bell, counters = unpack(KEYS, 1, 10)\n"
         in Script("audit").text
     )

@@ -4,6 +4,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, exclusive.py           what the routes of tasks do, some of it one request after another
+    dead_letters.py, shown.py           what the routes of dead letters do; what is shown of a task
     probes.py, stats.py                 what the routes do that are open to all; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers

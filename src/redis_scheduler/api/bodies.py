@@ -123,6 +123,27 @@ class Listed(_Answer):
     next: str | None
 
 
+class DeadGroup(msgspec.Struct, frozen=True):
+    """Dead letters of one host and one error (empty where it is not known): how many; key and death of the newest."""
+
+    host: str
+    error: str
+    count: int
+    newest: str
+    died: str
+
+
+class Grouped(_Answer):
+    """The groups, the largest first. others: letters in groups beyond those shown; looked_at: how many of the `dead`
+    were looked at, the newest; complete: whether these were all."""
+
+    data: list[DeadGroup]
+    others: int
+    looked_at: int
+    dead: int
+    complete: bool
+
+
 class Purged(_Answer):
     """How many tasks were deleted."""
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,17 +13,14 @@ from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer, answer
 from redis_scheduler.api.bodies import (
     Cancelled,
-    Info,
     Listed,
     Previewed,
     Purged,
     Scheduled,
     Shown,
     Statistics,
-    TaskView,
     Updated,
     UpdateRequest,
-    raw_or_null,
 )
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
@@ -31,6 +28,7 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.repeats import check_repeat, times_of
 from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
@@ -39,16 +37,12 @@ from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
-from redis_scheduler.task.due import NO_TTL, due_after
+from redis_scheduler.task.due import due_after
 from redis_scheduler.task.key import new_task_key, shard_of
-from redis_scheduler.task.options import NONE, changed, options_of, with_options
+from redis_scheduler.task.options import changed, options_of
 from redis_scheduler.task.record import (
     DEFAULT_TYPE,
-    FOREIGN_DATA_ERROR,
-    FOREIGN_FAILURE,
     UNREADABLE,
-    UNREADABLE_ERROR,
-    is_json,
     newer_error,
     record_tail,
 )
@@ -79,6 +73,7 @@ class Api:
         self._max_body = max_body
         self._shards = [ShardCalls(client, name, timing) for client in clients]
         self._one_purge = Exclusive()
+        self._one_grouping = Exclusive()
         self._page_room = PageRoom(limits)
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
 
@@ -111,15 +106,19 @@ class Api:
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state."""
+        return await self._shown(request, _found)
+
+    async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
+        """Show a task, which `found` gets as it stands, and may refuse."""
         key = requests.task_key(request)
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
 
             async def read() -> Shown:
-                return Shown(_view(_found(await self._calls_of(key).views.task(key))))
+                return Shown(view_of(found(await self._calls_of(key).views.task(key))))
 
             return await self._large_answer(request, COPIES * stored, read)
-        return answer(Shown(_view(_found(stored))))
+        return answer(Shown(view_of(found(stored))))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
@@ -127,7 +126,7 @@ class Api:
 
         async def read() -> Listed:
             page = await self._only.views.page(limit, given.get("cursor"), type_name)
-            return Listed([_view(stored) for stored in page.tasks], page.next)
+            return Listed([view_of(stored) for stored in page.tasks], page.next)
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
@@ -161,30 +160,32 @@ class Api:
         wanted = requests.update_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
+        return await self._changed(request, key, lambda stored: self._updated(stored, wanted))
+
+    async def _changed(
+        self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Response | None]]
+    ) -> Response:
+        """Read a task and change it, again where others change it first (None); 409 in the end."""
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():
             for _ in range(UPDATE_TRIES):
                 stored = await self._calls_of(key).read.submit(key)
                 if isinstance(stored, int):
                     async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
-                        updated = await self._updated(large, wanted)
+                        changed = await change(large)
                 else:
-                    updated = await self._updated(_found(stored), wanted)
-                if updated is not None:
-                    return updated
+                    changed = await change(stored)
+                if changed is not None:
+                    return changed
         raise RequestRefused(
             Code.TASK_CHANGED,
             f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
         )
 
-    async def _updated(self, stored: Stored, wanted: UpdateRequest) -> Response | None:
-        """Change a task; None where another process was first."""
-        if stored.record is UNREADABLE:
-            raise InvalidRequest(Code.UNREADABLE_RECORD, "The task's record cannot be read: it can only be deleted")
-        if stored.record.unknown is not None:
-            error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
-            raise RequestRefused(Code.NEWER_RECORD, error)
-        change, calls = _change(stored, wanted), self._calls_of(stored.key)
+    async def _updated(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
+        """Change a task; None where another process was first. Raises TaskNotFound."""
+        stored = _found(stored)
+        change, calls = change_of(stored, wanted), self._calls_of(stored.key)
         await calls.check_workers(changed(stored.record.options, wanted))
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
@@ -250,8 +251,19 @@ def _connection(request: Request) -> Connection | None:
     return connection
 
 
-def _change(stored: Stored, wanted: UpdateRequest) -> Change:
-    record = stored.record
+def changeable(stored: Stored) -> Stored:
+    """Return a task unless its record is one that this version cannot change. Raises RequestRefused."""
+    if stored.record is UNREADABLE:
+        raise InvalidRequest(Code.UNREADABLE_RECORD, "The task's record cannot be read: it can only be deleted")
+    if stored.record.unknown is not None:
+        error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
+        raise RequestRefused(Code.NEWER_RECORD, error)
+    return stored
+
+
+def change_of(stored: Stored, wanted: UpdateRequest) -> Change:
+    """Return the change of a task that a body asks for. Raises RequestRefused for one that cannot be changed."""
+    record = changeable(stored).record
     ttl: float = record.ttl
     delay_ms: int | None = None
     if wanted.ttl is not UNSET or wanted.at is not UNSET:
@@ -262,29 +274,3 @@ def _change(stored: Stored, wanted: UpdateRequest) -> Change:
     requests.check_options(options)
     tail = record_tail(webhook, ttl, record.type, data, options)
     return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)
-
-
-def _view(stored: Stored) -> TaskView:
-    record, is_unreadable = stored.record, stored.record is UNREADABLE
-    error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
-    data = record.data
-    if data is not None and not is_json(data):
-        error, data = error or FOREIGN_DATA_ERROR, None
-    failure: Raw | UnsetType = UNSET
-    if stored.failure is not None:
-        failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
-    info = Info(
-        key=stored.key,
-        ttl=None if record.ttl == NO_TTL else record.ttl,
-        retry=stored.attempts,
-        webhook=record.webhook,
-        expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
-        state=stored.state,
-        due=None if is_unreadable else rfc3339(record.due),
-        type=record.type or DEFAULT_TYPE,
-        at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
-        has_data=UNSET if is_unreadable else record.data is not None,
-        last_failure=failure,
-        error=UNSET if error is None else error,
-    )
-    return TaskView(info if record.options is NONE else with_options(info, record.options), raw_or_null(data))

@@ -29,6 +29,12 @@ TYPE_LENGTH = 100
 Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
 
+def has_body(request: Request) -> bool:
+    """Whether a body comes with the request, or may come."""
+    headers = dict(request.scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip() != b"0"
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body. Raises 413 before it is read whole, 415 for another type. The server limits its time."""
     headers = dict(request.scope["headers"])
@@ -175,13 +181,26 @@ def schedule_request(body: bytes) -> ScheduleRequest:
 
 def update_request(body: bytes) -> UpdateRequest:
     """Return the checked body of PATCH /schedule/{key}. Raises InvalidRequest."""
+    request = _changes(body)
+    if request == _NO_CHANGE:
+        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', 'at', *NAMES))} or data"
+        raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
+    return request
+
+
+def replay_request(body: bytes) -> UpdateRequest:
+    """Return the checked body of POST /dead/{key}/replay, which may be empty: at once. Raises InvalidRequest."""
+    request = _changes(body) if body else _NO_CHANGE
+    if request.ttl is UNSET and request.at is UNSET:
+        request = msgspec.structs.replace(request, ttl=0)
+    return request
+
+
+def _changes(body: bytes) -> UpdateRequest:
     request = _decoded(body, _decode_update)
     if request.webhook is not UNSET:
         check_webhook(request.webhook)
     check_when(request)
-    if request == _NO_CHANGE:
-        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', 'at', *NAMES))} or data"
-        raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
     return request
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api.bodies import (
     Cancelled,
+    Grouped,
     Listed,
     Previewed,
     PreviewRequest,
@@ -28,6 +29,7 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
+from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.probes import Probes
 
@@ -82,6 +84,11 @@ TASK_ROUTES = (
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest),
+    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=("type", "limit", "cursor")),
+    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=("type",)),
+    Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown),
+    Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled),
+    Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest),
     Route("GET", "/stats", Api.stats, Statistics),
 )
 OPEN_ROUTES = (

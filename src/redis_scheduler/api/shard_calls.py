@@ -3,7 +3,7 @@
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.views import Views
+from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
 from redis_scheduler.task.options import NONE, Options, format_of
@@ -15,13 +15,14 @@ class ShardCalls:
 
     def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
         self.writes = Writes(client, name, timing)
-        self.views = Views(client, timing)
+        self.views = DeadLetters(client, timing)
         self._workers = Workers(client)
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
         self.cancel = Batcher(self.writes.cancel, limit)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
+        self.discard = Batcher(self.writes.discard, limit)
         self.read = Batcher(self.views.tasks, limit)
 
     async def check_workers(self, options: Options) -> None:

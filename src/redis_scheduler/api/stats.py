@@ -35,7 +35,7 @@ def statistics(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "lost")
+COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost")
 
 
 def _gibibytes(size: int) -> str:

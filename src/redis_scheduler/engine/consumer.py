@@ -12,6 +12,7 @@ from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.engine.timer import Timer
+from redis_scheduler.engine.trimmer import Trimmer
 from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
@@ -19,6 +20,9 @@ from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
+from redis_scheduler.store.retention import Retention
+from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -50,6 +54,7 @@ class Consumer:
         policy: Policy,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
+        kept: Kept = KEPT,
     ) -> None:
         self._claims = access.claims
         self._outage = access.outage
@@ -61,6 +66,8 @@ class Consumer:
         self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
         self.timer = Timer(self.intake, access.bell, access.outage, timing)
         self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, policy, access.outage, timing, observer)
+        retention = Retention(access.claims.client, kept, timing)
+        self.trimmer = Trimmer(retention, self.outcomes, access.outage, timing, observer)
         self._finished = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._claimer: asyncio.Task[None]

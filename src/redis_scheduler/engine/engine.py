@@ -15,6 +15,8 @@ from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.engine.worker import Worker
+from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -30,6 +32,7 @@ class Engine:
         concurrency: int,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
+        kept: Kept = KEPT,
     ) -> None:
         deliverer.on_resent = observer.resent
         self.slots = Slots(concurrency, timing.period_s, observer)
@@ -37,7 +40,7 @@ class Engine:
         outcomes = [Outcomes(shard.claims, Holdings(has_room, timing), timing) for shard in shards]
         self.worker = Worker(deliverer, policy, self.slots, outcomes, has_room, timing, observer)
         self.consumers = [
-            Consumer(number, shard, self.slots, self.worker, policy, timing, observer)
+            Consumer(number, shard, self.slots, self.worker, policy, timing, observer, kept)
             for number, shard in enumerate(shards)
         ]
 
@@ -51,9 +54,10 @@ class Engine:
             for consumer in self.consumers:
                 tasks.create_task(consumer.timer.run(stop), name="timer")
                 tasks.create_task(consumer.reclaimer.run(stop), name="reclaimer")
+                tasks.create_task(consumer.trimmer.run(stop), name="trimmer")
 
     async def deliver(self, stop: asyncio.Event, hurry: asyncio.Event, grace_s: float) -> None:
-        """Do as `run` does, without timers and reclaimers."""
+        """Do as `run` does, without timers, reclaimers and trimmers."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 fault = tasks.create_task(self._await_fault(), name="deliveries")

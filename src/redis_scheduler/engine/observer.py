@@ -19,6 +19,9 @@ logger = Events(__name__)
 LOST_LINE_INTERVAL_S = 1.0
 """Between two lines of the log that tell of lost workers: what they held comes back in many steps."""
 
+DROPPED_LINE_INTERVAL_S = 60.0
+"""Between two lines of the log that tell of dead letters that were dropped."""
+
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
 
@@ -26,6 +29,8 @@ _RECORD_MISSING = (
     "the task was queued, but its record is gone: other hands deleted it; it is taken out and counted as lost, and "
     "`redis-scheduler doctor` tells whether there is more"
 )
+
+_DROPPED = "dead letters since this start that were older than DEAD_TTL, or over DEAD_BYTES"
 
 _SET_BACK = (
     "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
@@ -56,6 +61,9 @@ class Observer:
 
     def left_to_newer(self, claim: Claim, decision: Decision) -> None:
         """A task was deferred, for a worker that knows what a newer version wrote into its record."""
+
+    def letters_dropped(self, letters: int) -> None:
+        """So many dead letters were dropped, since they were too old or too many."""
 
     def records_missing(self, task_keys: Sequence[str]) -> None:
         """Tasks were queued whose records are gone: they are lost."""
@@ -109,6 +117,8 @@ class Log(Observer):
         self._secret = secret
         self._resent = 0
         self._lost: Counter[str] = Counter()
+        self._letters_dropped = 0
+        self._tell_dropped_from = 0.0
         self._tell_lost_from = 0.0
         self._unknown_told: set[str] = set()
 
@@ -146,6 +156,14 @@ class Log(Observer):
         if error not in self._unknown_told and len(self._unknown_told) < UNKNOWN_TOLD_MOST:
             self._unknown_told.add(error)
             logger.warning("left-to-newer", key=claim.key, error=error, again_in_s=decision.delay_ms // 1000)
+
+    def letters_dropped(self, letters: int) -> None:
+        """Log dead letters that were dropped, with how many were since the start: once a minute at most."""
+        self._letters_dropped += letters
+        now = time.monotonic()
+        if now >= self._tell_dropped_from:
+            self._tell_dropped_from = now + DROPPED_LINE_INTERVAL_S
+            logger.warning("dead-dropped", tasks=self._letters_dropped, reason=_DROPPED)
 
     def records_missing(self, task_keys: Sequence[str]) -> None:
         """Log tasks without a record: how many, and the first."""

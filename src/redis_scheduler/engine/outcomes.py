@@ -38,6 +38,8 @@ class Outcomes:
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the sweep may have to look sooner."""
+        self.has_buried = asyncio.Event()
+        """Set when a task was buried: there may be too many dead letters."""
 
     def settle(self, claim: Claim, follow_up: NewTask | None = None) -> None:
         """Have a delivered task deleted."""
@@ -113,6 +115,7 @@ class Outcomes:
             await self._claims.defer(by_transition[Transition.DEFER])
         if to_bury := by_transition[Transition.BURY]:
             await self._claims.bury(to_bury, self._following([item.claim for item in to_bury]))
+            self.has_buried.set()
 
     async def write_once(self) -> None:
         """Wait for an outcome, gather more for a moment, and write them."""

@@ -20,8 +20,9 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
-from redis_scheduler.settings import API
+from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished
+from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
@@ -63,6 +64,11 @@ def _connections(role: str, wanted: int | None) -> int:
         )
         logger.warning("hazard", warning=warning)
     return min(wanted or CONNECTIONS, room)
+
+
+def kept_by(settings: Settings) -> Kept:
+    """Return what the settings say is kept of tasks that have ended."""
+    return Kept(dead_ttl_ms=round(settings.dead_ttl * 1000), dead_bytes=settings.dead_bytes)
 
 
 class Service:
@@ -142,5 +148,6 @@ class Service:
                 settings.concurrency,
                 self._timing,
                 Log(process.token),
+                kept_by(settings),
             )
             await engine.run(process.stop, process.hurry, settings.shutdown_grace)

@@ -8,8 +8,9 @@ no error of the client library leaves this room.
     answer.py, answer_shape.py           what one answer may take; what each call's answer must be
     refusal.py, outage.py, blocking.py   what an error means; how loops wait for Redis, the queue and the bell
     writes.py, claims.py, sweep.py       what the API writes; what workers write; their part in the sweep
-    new_task.py, views.py, cursor.py     a task that either schedules; what is read; where a page of it ends
-    ledger.py, audit.py, walk.py         the counts; what is looked at and repaired; the walk through all keys
+    new_task.py, ledger.py, retention.py a task that either schedules; the counts; what is dropped
+    views.py, dead_letters.py, cursor.py what is read; where a page of it ends
+    audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL; workers.py: which workers live
 
 api, engine and process may import it; it imports task.

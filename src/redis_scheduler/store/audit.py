@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys, text_of
-from redis_scheduler.store.ledger import ENDED, ENTERED
+from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.walk import LOOK_LIMIT, Suspect, Walk, suspect_of
 
@@ -128,7 +128,7 @@ async def sample(client: RedisClient) -> list[Finding]:
     async def some(*command: Argument, read: Callable[[Any], Any] = TEXTS) -> list[Any]:
         return await client.optional(*command, read=read) or []
 
-    suspects = [Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
+    suspects = [Suspect("counter", name) for name in (*ENTERED, *BESIDE, *ENDED)]
     walk = Walk(client)
     _, heads = await walk.heads(await some("HRANDFIELD", keys.tasks, SAMPLE_LIMIT), SAMPLE_BYTES)
     for head in heads:

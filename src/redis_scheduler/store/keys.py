@@ -37,6 +37,7 @@ class Keys:
             "entries",
             "failures",
             "dead",
+            "dead_bytes",
             "counters",
             "types",
             "sweep",
@@ -67,8 +68,12 @@ class Keys:
     dead: str
     """ZSET key → died ms: retries exhausted; record and failure stay."""
 
+    dead_bytes: str
+    """HASH key → bytes of a dead letter; .bytes: their sum; .since_ms: when letters were first dropped for their age;
+    .at: where the count of letters of an older version stands."""
+
     counters: str
-    """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, lost: since ever."""
+    """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, dead_dropped, lost: since ever."""
 
     types: str
     """SET of the type names that have a type index."""
@@ -96,6 +101,7 @@ class Keys:
         self.entries = f"{tag}:entries"
         self.failures = f"{tag}:failures"
         self.dead = f"{tag}:dead"
+        self.dead_bytes = f"{tag}:dead_bytes"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

@@ -7,10 +7,14 @@ ENTERED = ("scheduled", "replayed")
 ENDED = ("delivered", "died", "cancelled", "purged", "lost")
 """The counters of the ledger: how tasks come in, and how they end."""
 
+BESIDE = ("failed", "dead_dropped")
+"""The counters that are no part of its balance."""
+
 
 @dataclass(slots=True)
 class Ledger:
-    """Every task that ever was, at one moment: where it stands now, or how it ended.
+    """Every task that ever was, at one moment: where it stands now, or how it ended. One that died has ended, whatever
+    becomes of the dead letter.
 
     scheduled + replayed = due + queued + in delivery + waiting + delivered + died + cancelled + purged + lost, at any
     moment. An audit counts what was lost; below zero are tasks that turned up though they were counted as ended.

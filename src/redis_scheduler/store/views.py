@@ -123,6 +123,12 @@ class Views:
             if has_index
             else self._all(position)
         )
+        return await self._gathered(walk, limit, type_name)
+
+    async def _gathered(
+        self, walk: AsyncIterator[list[Position]], limit: int, type_name: str | None, is_dead: bool = False
+    ) -> Page:
+        """Return the tasks that a walk meets, the dead or the others; of one type if it is named."""
         page: list[Stored] = []
         seen, size = 0, 0
         last: Position = ()
@@ -132,7 +138,11 @@ class Views:
                     return Page(page, encode_cursor(last))
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
-                    if task and task.state != "dead" and type_name in (None, task.record.type or DEFAULT_TYPE):
+                    if (
+                        task
+                        and (task.state == "dead") is is_dead
+                        and type_name in (None, task.record.type or DEFAULT_TYPE)
+                    ):
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
                         if page and size > PAGE_BYTES:
                             return Page(page, encode_cursor(last))
@@ -156,13 +166,15 @@ class Views:
         async for chunk in self._sorted(self.client.keys.due, position):
             yield chunk
 
-    async def _sorted(self, index: str, position: Position) -> AsyncIterator[list[Position]]:
+    async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
+        """Walk a sorted set, from the least score or down from the greatest, behind a position or from the start."""
         place = position[0]
         score: str | bytes
         member: str | bytes
         _, score, member = position if len(position) == 3 else (place, "", "")
+        wanted = {"index": index, "limit": CHUNK_LIMIT, "is_down": int(is_down)}
         while answer := await self.client.run(
-            _PAGE.bind(self.client.keys, index=index, score=score, member=member, limit=CHUNK_LIMIT), _pairs
+            _PAGE.bind(self.client.keys, score=score, member=member, **wanted), _pairs
         ):
             yield positions(place, ((at, key) for key, at in answer))
             member, score = answer[-1]
@@ -237,7 +249,7 @@ def _counts(answer: Any) -> tuple[int, int, int, int, int, list[tuple[bytes, byt
     return due, length, pending, waiting, dead, _pairs(counters)
 
 
-def _time_ms(score: bytes) -> int | None:
+def score_ms(score: bytes) -> int | None:
     """Return the time of a score; None if foreign hands set it to something else."""
     time_ms = float(score)
     return int(time_ms) if 0 <= time_ms <= LAST_MS else None
@@ -259,7 +271,7 @@ def _stored(
     attempts, last_failure = read_attempts(failure)
     expires_ms = None if record is UNREADABLE else record.due
     if due_ms is not None:
-        state, expires_ms = "deferred" if failure else "scheduled", _time_ms(due_ms)
+        state, expires_ms = "deferred" if failure else "scheduled", score_ms(due_ms)
     elif died_ms is not None:
         state, expires_ms = "dead", None
     elif not is_in_queue:

@@ -9,7 +9,7 @@ from redis_scheduler.store.answer_shape import of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import behind
 from redis_scheduler.store.keys import GROUP, text_of
-from redis_scheduler.store.ledger import ENDED, ENTERED
+from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 
@@ -89,7 +89,7 @@ class Walk:
 
     async def suspects(self) -> AsyncIterator[list[Suspect]]:
         """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
-        yield [Suspect("counter", name) for name in (*ENTERED, "failed", *ENDED)]
+        yield [Suspect("counter", name) for name in (*ENTERED, *BESIDE, *ENDED)]
         cursor: bytes | str = "0"
         while True:
             cursor, heads = await self.heads((), 0, cursor, self._records.limit)

@@ -61,11 +61,18 @@ class ReplayAnswer(Enum):
     NOT_FOUND = "N"
 
 
+class DiscardAnswer(Enum):
+    """What a discard did. It finds only dead tasks."""
+
+    DELETED = "C"
+    NOT_FOUND = "N"
+
+
 SCHEDULE = Script("schedule", AS_ROW)
 CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]"})
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
-PURGE = Script("purge")
+PURGE, DISCARD = Script("purge"), Script("discard")
 
 
 class Writes:
@@ -126,6 +133,13 @@ class Writes:
         return await self._write(
             REPLAY.bind(self.client.keys, changes, **self._numbered(REPLAY)),
             lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)),
+        )
+
+    async def discard(self, task_keys: Sequence[str]) -> list[DiscardAnswer]:
+        """Delete dead letters; return what was found of each."""
+        return await self._write(
+            DISCARD.bind(self.client.keys, task_keys=task_keys, **self._numbered(DISCARD)),
+            lambda answer: each_of(DiscardAnswer, answer, len(task_keys)),
         )
 
     async def purge(self) -> int:

@@ -6,7 +6,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     options.py, statuses.py  what a task can say beside the usual; statuses as people name several
     key.py                   new keys, what can be a key, and its shard
     claim.py                 an entry of the queue, the claim of it, and how a claim ends without success
-    timing.py                the limits and intervals of leases, sweeps and batches
+    timing.py, kept.py       the limits and intervals of leases, sweeps and batches; how long what has ended is kept
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next
     due.py, repeat.py        when a task is due, by a delay or a time; when it repeats: its rule, and its times
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one

@@ -109,6 +109,12 @@ class Timing:
     retire_idle_ms: int = 3_600_000
     """A consumer without pending entries that was idle for so long is gone."""
 
+    trim_interval_s: float = 10.0
+    """Between two looks of a worker for what is not to be kept any longer. It looks at once after a task has died."""
+
+    trim_pause_s: float = 0.01
+    """Between two trims that drop something: at most a tenth of Redis."""
+
     # The stop
 
     claims_coming_end_s: float = 1.0

@@ -1,7 +1,7 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
 -- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
 -- `balance`.
--- KEYS   tasks due queue entries failures dead types bell counters type_index...
+-- KEYS   tasks due queue entries failures dead dead_bytes types bell counters type_index...
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
 --        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
@@ -12,7 +12,7 @@
 -- Twice  a repaired fault is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing
 --        is written.
---- include types bell fields
+--- include types bell fields foreign letters
 --- names
 local repairs = repair == '1'
 
@@ -79,6 +79,7 @@ local function look_at_task(what, key, due_ms, index, name)
       redis.call('HDEL', entries, key)
       redis.call('ZREM', due, key)
       redis.call('ZREM', dead, key)
+      drop_letter(dead_bytes, key)
       redis.call('HDEL', failures, key)
     end
     return
@@ -104,6 +105,7 @@ local function look_at_task(what, key, due_ms, index, name)
       end
       if kept ~= 'dead' then
         redis.call('ZREM', dead, key)
+        drop_letter(dead_bytes, key)
       end
     end
   elseif not kept and repairs_fault('no entry', id) then

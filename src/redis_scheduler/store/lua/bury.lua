@@ -1,5 +1,5 @@
 -- bury: give a task up; its record and last failure stay among the dead letters.
--- KEYS   queue entries failures counters dead types tasks due bell type_index...
+-- KEYS   queue entries failures counters dead types tasks due bell dead_bytes type_index...
 -- ARGV   group consumer then_count# types...
 -- each   id (of the entry) key attempts# (seen at the claim) newly_failed (1 if an attempt failed just now; 0: none
 --        was made) failure (JSON; '' keeps the one before) type_number
@@ -9,14 +9,14 @@
 -- Bounds 200 tasks a call, some ten commands each, and as many follow-ups: their records come with the call.
 -- Twice  the entry is gone: 0.
 -- Full   where it refuses ZADD, XDEL of nothing is the first write; follow-ups come behind it.
---- include clock fence types foreign
+--- include clock fence types foreign letters
 --- names
 local now = now_ms(math.floor)
 
 local answer, died, failed, has_ended = {}, 0, 0, {}
+-- A foreign key in their places is refused here, before anything is written.
+redis.call('HLEN', tasks)
 if then_count > 0 then
-  -- A foreign key in their places is refused here, before anything is written.
-  redis.call('HLEN', tasks)
   redis.call('ZCARD', due)
 end
 for at = first, last, width do
@@ -33,6 +33,7 @@ for at = first, last, width do
     if failure ~= '' then
       redis.call('HSET', failures, key, (attempts + newly_failed) .. ' ' .. failure)
     end
+    keep_letter(dead_bytes, tasks, failures, key)
     if type_number ~= '0' then
       local index, name = type_of(type_number)
       remove_from_type(types, index, name, key)

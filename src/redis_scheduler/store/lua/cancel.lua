@@ -1,12 +1,12 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer tasks due queue entries failures dead counters types type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes counters types type_index...
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key type_number
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
---- include types writer foreign place
+--- include types writer foreign letters place
 --- names
 
 local answer = applied(writer, batch)
@@ -32,7 +32,9 @@ for at = first, #ARGV, width do
     -- A foreign key in their places holds nothing of ours.
     redis.pcall('ZREM', due, key)
     -- A dead letter was counted when it died.
-    if redis.pcall('ZREM', dead, key) ~= 1 then
+    if redis.pcall('ZREM', dead, key) == 1 then
+      drop_letter(dead_bytes, key)
+    else
       cancelled = cancelled + 1
     end
     redis.call('HDEL', tasks, key)

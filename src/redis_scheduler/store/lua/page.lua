@@ -1,6 +1,7 @@
--- page: read a page of a ZSET by (score, member), starting behind a member that may be gone meanwhile. Reads only.
+-- page: read a page of a ZSET by (score, member), up or down, starting behind a member that may be gone meanwhile.
+-- Reads only.
 -- KEYS   index (the ZSET)
--- ARGV   score member (of the last one seen; '' '' for the start) limit#
+-- ARGV   score member (of the last one seen; '' '' for the start) limit# is_down ('1' to begin with the greatest)
 -- Returns {member, score, …}.
 -- Bounds two look-ups by rank; some more (log n) if the member is gone: the time does not grow with the set.
 --- names
@@ -16,10 +17,10 @@ local function is_at_or_before(one, other)
   return #one <= #other
 end
 
-local start = 0
+local start, is_there = 0, false
 if score ~= '' then  -- a member may be '', from foreign hands
   if redis.call('ZSCORE', index, member) == score then
-    start = redis.call('ZRANK', index, member) + 1
+    start, is_there = redis.call('ZRANK', index, member) + 1, true
   else
     -- Members of one score stand in the order of their bytes: find where the lost one stood.
     start = redis.call('ZCOUNT', index, '-inf', '(' .. score)
@@ -33,5 +34,10 @@ if score ~= '' then  -- a member may be '', from foreign hands
       end
     end
   end
+end
+if is_down == '1' then
+  local count = redis.call('ZCARD', index)
+  local seen = score == '' and 0 or count - start + (is_there and 1 or 0)
+  return redis.call('ZRANGE', index, seen, seen + limit - 1, 'REV', 'WITHSCORES')
 end
 return redis.call('ZRANGE', index, start, start + limit - 1, 'WITHSCORES')

@@ -1,5 +1,5 @@
 -- replay: bring dead letters back to life with a new delay; their attempts start afresh.
--- KEYS   writer tasks due failures dead counters types bell type_index...
+-- KEYS   writer tasks due failures dead dead_bytes counters types bell type_index...
 -- ARGV   batch# expiry_s types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms (below 0: due_after.lua)
 --        type_number
@@ -7,7 +7,7 @@
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include clock due_after types bell writer foreign
+--- include clock due_after types bell writer foreign letters
 --- names
 
 local answer = applied(writer, batch)
@@ -30,6 +30,7 @@ for at = first, #ARGV, width do
       remember(writer, batch, '', expiry_s)
     end
     redis.call('ZREM', dead, key)
+    drop_letter(dead_bytes, key)
     remove_from_hash(failures, key)
     redis.call('ZADD', due, due_ms, key)
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)

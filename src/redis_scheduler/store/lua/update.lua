@@ -2,7 +2,7 @@
 -- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record.
--- KEYS   writer tasks due queue entries failures dead types bell type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
@@ -12,7 +12,7 @@
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
---- include clock due_after types bell writer foreign place
+--- include clock due_after types bell writer foreign letters place
 --- names
 
 local answer = applied(writer, batch)
@@ -71,6 +71,9 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
     end
   end
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
+  if not id and delay_ms == '' and redis.pcall('HEXISTS', dead_bytes, key) == 1 then
+    keep_letter(dead_bytes, tasks, failures, key)
+  end
   return in_delivery and 'D' or 'U'
 end
 

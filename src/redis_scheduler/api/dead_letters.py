@@ -1,0 +1,80 @@
+"""The handlers of the routes to dead letters: tasks whose attempts all failed."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api import requests
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
+from redis_scheduler.api.handlers import Api, change_of
+from redis_scheduler.api.pages import COPIES
+from redis_scheduler.api.shown import view_of
+from redis_scheduler.errors import LetterNotFound
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.views import PAGE_BYTES, Stored
+from redis_scheduler.store.writes import DiscardAnswer, ReplayAnswer
+from redis_scheduler.task.due import due_after
+from redis_scheduler.task.options import changed
+
+
+class DeadLettersApi(Api):
+    """What Api does, and what may be done with dead letters."""
+
+    async def dead(self, request: Request, given: Mapping[str, str]) -> Response:
+        """GET /dead?type=&limit=&cursor=: dead letters, the newest first."""
+        limit, type_name = requests.page_limit(given), requests.type_name(given)
+
+        async def read() -> Listed:
+            page = await self._only.views.dead_page(limit, given.get("cursor"), type_name)
+            return Listed([view_of(stored) for stored in page.tasks], page.next)
+
+        return await self._large_answer(request, COPIES * PAGE_BYTES, read)
+
+    async def dead_groups(self, _request: Request, given: Mapping[str, str]) -> Response:
+        """GET /dead/groups?type=: how many dead letters there are of each host and error."""
+        type_name = requests.type_name(given)
+        async with self._one_grouping.held():
+            found = await self._only.views.groups(type_name)
+        groups = [
+            DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))
+            for group in found.groups
+        ]
+        return answer(Grouped(groups, found.others, found.looked_at, found.dead, found.looked_at >= found.dead))
+
+    async def dead_letter(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """GET /dead/{key}: one dead letter."""
+        return await self._shown(request, _dead)
+
+    async def discard(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """DELETE /dead/{key}: delete a dead letter, and no task that is alive again."""
+        key = requests.task_key(request)
+        if await self._calls_of(key).discard.submit(key) is DiscardAnswer.NOT_FOUND:
+            raise LetterNotFound
+        return answer(Cancelled("deleted", key))
+
+    async def replay(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /dead/{key}/replay: bring a dead letter back, at once or after a new ttl, with what is given changed."""
+        key = requests.task_key(request)
+        body = await requests.read_body(request, self._max_body) if requests.has_body(request) else b""
+        wanted = requests.replay_request(body)
+        if requests.may_be_deep(body):
+            await requests.check_nesting(body)
+        return await self._changed(request, key, lambda stored: self._replayed(stored, wanted))
+
+    async def _replayed(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
+        """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
+        stored = _dead(stored)
+        change = change_of(stored, wanted)
+        await self._calls_of(stored.key).check_workers(changed(stored.record.options, wanted))
+        now_ms, found = await self._calls_of(stored.key).replay.submit(change)
+        if found is not ReplayAnswer.REPLAYED:
+            return None
+        return answer(Updated(stored.key, stored.key, rfc3339(due_after(now_ms, change.ttl_ms or 0)), "replayed"))
+
+
+def _dead(stored: Stored | None) -> Stored:
+    if stored is None or stored.state != "dead":
+        raise LetterNotFound
+    return stored

@@ -1,0 +1,45 @@
+"""What is shown of a task."""
+
+from msgspec import UNSET, Raw, UnsetType
+
+from redis_scheduler.api.bodies import Info, TaskView, raw_or_null
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.due import NO_TTL
+from redis_scheduler.task.options import NONE, with_options
+from redis_scheduler.task.record import (
+    DEFAULT_TYPE,
+    FOREIGN_DATA_ERROR,
+    FOREIGN_FAILURE,
+    UNREADABLE,
+    UNREADABLE_ERROR,
+    is_json,
+    newer_error,
+)
+
+
+def view_of(stored: Stored) -> TaskView:
+    """Return what is shown of a task."""
+    record, is_unreadable = stored.record, stored.record is UNREADABLE
+    error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
+    data = record.data
+    if data is not None and not is_json(data):
+        error, data = error or FOREIGN_DATA_ERROR, None
+    failure: Raw | UnsetType = UNSET
+    if stored.failure is not None:
+        failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
+    info = Info(
+        key=stored.key,
+        ttl=None if record.ttl == NO_TTL else record.ttl,
+        retry=stored.attempts,
+        webhook=record.webhook,
+        expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
+        state=stored.state,
+        due=None if is_unreadable else rfc3339(record.due),
+        type=record.type or DEFAULT_TYPE,
+        at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
+        has_data=UNSET if is_unreadable else record.data is not None,
+        last_failure=failure,
+        error=UNSET if error is None else error,
+    )
+    return TaskView(info if record.options is NONE else with_options(info, record.options), raw_or_null(data))

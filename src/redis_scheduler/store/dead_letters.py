@@ -1,0 +1,120 @@
+"""What is read of the dead letters: pages of them, and how many there are of each kind."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import msgspec
+
+from redis_scheduler.store.answer_shape import NUMBER, sized
+from redis_scheduler.store.cursor import decode_cursor
+from redis_scheduler.store.views import Page, Views, score_ms
+from redis_scheduler.store.walk import STEP_BYTES, Walk
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts
+
+LETTERS_MOST = 50_000
+"""So many dead letters are looked at, at most, to group them: the newest."""
+
+LOOK_S = 1.0
+"""So long is looked at them, at most."""
+
+GROUPS_MOST = 1_000
+"""So many groups are answered, at most: the largest."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Dead letters of one host and one error: how many, and the newest: its key, and when it died in Redis' ms."""
+
+    host: str
+    error: str
+    count: int
+    newest: str
+    died_ms: int
+
+
+@dataclass(slots=True)
+class Groups:
+    """The largest groups, the letters in the others, how many were looked at, and how many there are."""
+
+    groups: list[Group]
+    others: int
+    looked_at: int
+    dead: int
+
+
+class DeadLetters(Views):
+    """Reads only. Every method raises StoreUnavailable when Redis does not answer."""
+
+    async def dead_page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
+        """Return dead letters, the newest first; of one type if it is named.
+
+        The cost grows with the page. Types are filtered while reading, so a page of one may be short. Raises
+        InvalidRequest for a cursor that is not one of ours.
+        """
+        position = decode_cursor(cursor, {"dead"})
+        walk = self._sorted(self.client.keys.dead, position or ("dead",), is_down=True)
+        return await self._gathered(walk, limit, type_name, is_dead=True)
+
+    async def groups(self, type_name: str | None) -> Groups:
+        """Count the newest dead letters by host and error: those that can be looked at within LOOK_S."""
+        dead = await self.client.command("ZCARD", self.client.keys.dead, read=NUMBER)
+        until_s, looked_at, found = time.monotonic() + LOOK_S, 0, dict[tuple[str, str], Group]()
+        async for chunk in self._sorted(self.client.keys.dead, ("dead",), is_down=True):
+            await self._group([(key, score_ms(at.encode()) or 0) for _, at, key in chunk], type_name, found)
+            looked_at += len(chunk)
+            if looked_at >= LETTERS_MOST or time.monotonic() > until_s:
+                break
+        by_size = sorted(found.values(), key=lambda group: -group.count)
+        others = sum(group.count for group in by_size[GROUPS_MOST:])
+        return Groups(by_size[:GROUPS_MOST], others, looked_at, max(dead, looked_at))
+
+    async def _group(
+        self, letters: Sequence[tuple[str, int]], type_name: str | None, found: dict[tuple[str, str], Group]
+    ) -> None:
+        task_keys = [key for key, _ in letters]
+        failures = await self.client.command(
+            "HMGET", self.client.keys.failures, *task_keys, read=sized(list[bytes | None], len(task_keys))
+        )
+        walk = Walk(self.client)
+        _, heads = await walk.heads([key.encode() for key in task_keys], STEP_BYTES)
+        for (key, died_ms), head, failure in zip(letters, heads, failures, strict=True):
+            record = await walk.record(head)
+            if record is None or type_name not in (None, record.type or DEFAULT_TYPE):
+                continue
+            host, error = _host_of(record), _error_of(failure)
+            if (group := found.get((host, error))) is None:
+                found[host, error] = Group(host, error, 1, key, died_ms)
+            else:
+                group.count += 1
+
+
+class _Failure(msgspec.Struct):
+    error: str
+
+
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+def _error_of(failure: bytes | None) -> str:
+    """Return the error of the last failed attempt; empty if none is kept, or it is no JSON."""
+    _, last = read_attempts(failure)
+    try:
+        return _decode_failure(last or b"").error
+    except ValueError:
+        return ""
+
+
+def _host_of(record: Record) -> str:
+    """Return the receiver's name and port, as they stand in the webhook; empty if that cannot be read."""
+    return "" if record is UNREADABLE else _host_in(record.origin or record.webhook)
+
+
+@lru_cache(1_024)
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,34 @@
+-- discard: delete dead letters, and nothing that is alive again.
+-- KEYS   writer tasks failures dead dead_bytes
+-- ARGV   batch# expiry_s task_keys...
+-- Returns per task one letter: C deleted, N not found or not dead.
+-- Bounds 200 tasks a call, some six commands each.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   only removals come before the writer's number, and without one there is nothing to remember.
+--- include writer foreign letters
+--- names
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+-- A foreign key in one of their places is refused here, before anything is written.
+redis.call('HLEN', tasks)
+redis.call('HLEN', failures)
+local answers, found = {}, false
+for at = first, #ARGV do
+  local key = ARGV[at]
+  local is_dead = redis.call('ZREM', dead, key) == 1
+  if is_dead then
+    found = true
+    redis.call('HDEL', tasks, key)
+    redis.call('HDEL', failures, key)
+    drop_letter(dead_bytes, key)
+  end
+  answers[#answers + 1] = is_dead and 'C' or 'N'
+end
+answer = table.concat(answers)
+if found then
+  remember(writer, batch, answer, expiry_s)
+end
+return answer

@@ -1,0 +1,186 @@
+"""The routes to dead letters: look at them, group them, bring one back, delete one."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store import dead_letters
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.dead_letters import DeadLetters
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.claim import Unsettled
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import LastFailure, encode_failure, record_tail
+from tests.scripts.states import claimed, in_due, missing
+from tests.support.names import KEYS
+from tests.support.service import Client
+from tests.support.store import Store
+
+
+async def died(
+    store: Store,
+    webhook: str = "http://127.0.0.1:9/hook",
+    error: str = "answered 500",
+    type_name: str | None = None,
+    data: bytes = b'{"n":1}',
+) -> str:
+    """A task whose attempts all failed so; its key."""
+    key = new_task_key()
+    await store.schedule([NewTask(key, 0, record_tail(webhook, 0, type_name, data), type_name)])
+    [claim] = await claimed(store, 1)
+    failure = encode_failure(LastFailure(error, 12, 500))
+    assert await store.bury([Unsettled(claim, failure)]) == [True]
+    return key
+
+
+async def keys_of(api: Client, query: str = "") -> list[str]:
+    _, content = await api.call("GET", f"/dead{query}")
+    return [task["info"]["key"] for task in content["data"]]
+
+
+async def test_the_newest_come_first_page_by_page(api: Client, store: Store) -> None:
+    keys = [await died(store, type_name="mail" if number % 2 else None) for number in range(5)]
+    await in_due(store)
+    for key in keys[:2]:  # of one millisecond, perhaps
+        await store.client.command("ZADD", KEYS.dead, "XX", 5, key)
+    newest_first = list(reversed(keys[2:])) + sorted(keys[:2], reverse=True)
+    assert await keys_of(api) == newest_first
+    for limit in (1, 2, 3, 5, 6):
+        found: list[str] = []
+        cursor = ""
+        for _ in range(10):
+            _, content = await api.call("GET", f"/dead?limit={limit}{cursor}")
+            found += [task["info"]["key"] for task in content["data"]]
+            if content["next"] is None:
+                break
+            cursor = f"&cursor={content['next']}"
+        assert found == newest_first
+    assert await keys_of(api, "?type=mail") == [key for key in newest_first if keys.index(key) % 2]
+    assert await keys_of(api, "?type=default") == [key for key in newest_first if keys.index(key) % 2 == 0]
+    status, content = await api.call("GET", "/dead?cursor=ZHVlIDEgYQ")  # one of another list
+    assert (status, content["field"]) == (400, "cursor")
+
+
+async def test_a_dead_letter_is_shown_with_its_last_failure(api: Client, store: Store) -> None:
+    key = await died(store, error="answered 503")
+    status, content = await api.call("GET", f"/dead/{key}")
+    assert status == 200
+    info = content["data"]["info"]
+    assert (info["state"], info["retry"], info["last_failure"]["error"]) == ("dead", 1, "answered 503")
+    assert content["data"] == (await api.call("GET", f"/schedule/{key}"))[1]["data"]
+
+
+async def test_groups_count_by_host_and_error(api: Client, store: Store, raw: redis.asyncio.Redis) -> None:
+    for port in (9, 9, 9, 10):
+        key = await died(store, f"http://127.0.0.1:{port}/{new_task_key()}?a=1", "answered 500", "mail")
+    await died(store, "http://127.0.0.1:9/", "no answer within 10 s")
+    broken = await died(store)
+    await raw.hset(KEYS.tasks, broken, "{")
+    await raw.hset(KEYS.failures, broken, "1 x")
+    status, content = await api.call("GET", "/dead/groups")
+    assert status == 200
+    found = {(group["host"], group["error"]): group["count"] for group in content["data"]}
+    assert found == {
+        ("127.0.0.1:9", "answered 500"): 3,
+        ("127.0.0.1:10", "answered 500"): 1,
+        ("127.0.0.1:9", "no answer within 10 s"): 1,
+        ("", ""): 1,
+    }
+    assert content["data"][0]["count"] == 3
+    assert (content["complete"], content["looked_at"], content["dead"], content["others"]) == (True, 6, 6, 0)
+    _, content = await api.call("GET", "/dead/groups?type=mail")
+    assert [(group["count"], group["newest"]) for group in content["data"]][-1:] == [(1, key)]
+    assert sum(group["count"] for group in content["data"]) == 4
+    assert (await api.call("DELETE", f"/dead/{broken}"))[0] == 200  # the audit would find it
+
+
+async def test_groups_say_what_they_did_not_look_at(
+    client: RedisClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await died(store, error=f"error {number}")
+    views = DeadLetters(client)
+    monkeypatch.setattr(dead_letters, "GROUPS_MOST", 1)
+    found = await views.groups(None)
+    assert (len(found.groups), found.others, found.looked_at, found.dead) == (1, 2, 3, 3)
+    monkeypatch.setattr("redis_scheduler.store.views.CHUNK_LIMIT", 2)
+    monkeypatch.setattr(dead_letters, "LETTERS_MOST", 1)
+    found = await views.groups(None)
+    assert (found.looked_at, found.dead, found.groups[0].error) == (2, 3, "error 2")
+
+
+async def test_a_replay_goes_at_once_and_starts_afresh(api: Client, store: Store) -> None:
+    key = await died(store, data=b'{"keep":[1]}')
+    for path in (f"/dead/{key}/replay",):
+        status, content = await api.call("POST", path)
+        assert (status, content["found"], content["key"]) == (200, "replayed", key)
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    assert shown["data"]["info"]["due"] == content["due"]
+    assert (shown["data"]["info"]["retry"], shown["data"]["data"]) == (0, {"keep": [1]})
+    assert await keys_of(api) == []
+    for path in (f"/dead/{key}/replay", "/dead/unknown/replay"):
+        status, content = await api.call("POST", path)
+        assert (status, content["code"]) == (404, "dead-letter-not-found")
+    assert (await api.stats())["counters"]["replayed"] == 1
+
+
+async def test_a_replay_may_change_the_task(api: Client, store: Store) -> None:
+    key = await died(store, type_name="mail")
+    change: dict[str, Any] = {"webhook": "http://127.0.0.1:9/new", "ttl": 3600, "data": "new"}
+    status, _ = await api.call("POST", f"/dead/{key}/replay", json=change)
+    assert status == 200
+    _, shown = await api.call("GET", f"/schedule/{key}")
+    info = shown["data"]["info"]
+    assert (info["webhook"], info["ttl"], info["state"], shown["data"]["data"]) == (
+        *(change["webhook"], 3600, "scheduled", "new"),
+    )
+    _, listed = await api.call("GET", "/schedules?type=mail")
+    assert [task["info"]["key"] for task in listed["data"]] == [key]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"ttl": -1}, "ttl"), ({"webhook": "ftp://h/"}, "webhook"), ({"color": 1}, "color"), ([], None)],
+)
+async def test_a_wrong_change_is_refused_and_the_letter_stays(
+    body: Any, field: str | None, api: Client, store: Store
+) -> None:
+    key = await died(store)
+    status, content = await api.call("POST", f"/dead/{key}/replay", json=body)
+    assert (status, content.get("field")) == (400, field)
+    assert await keys_of(api) == [key]
+
+
+async def test_a_letter_of_a_large_record_is_shown_and_replayed(api: Client, store: Store) -> None:
+    data = b'"' + b"x" * 200_000 + b'"'
+    key = await died(store, data=data)
+    assert (await api.call("GET", f"/dead/{key}"))[1]["data"]["data"] == data[1:-1].decode()
+    assert (await api.call("POST", f"/dead/{key}/replay", json={"ttl": 60}))[0] == 200
+    assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["data"] == data[1:-1].decode()
+
+
+async def test_several_replays_at_once_bring_it_back_once(api: Client, store: Store) -> None:
+    key = await died(store)
+    answers = await asyncio.gather(*(api.call("POST", f"/dead/{key}/replay", json={"ttl": 60}) for _ in range(10)))
+    assert sorted(status for status, _ in answers) == [200] + [404] * 9
+
+
+async def test_a_letter_that_is_deleted_is_gone_and_what_lives_stays(api: Client, store: Store) -> None:
+    key, living = await died(store), (await in_due(store)).key
+    assert await api.call("DELETE", f"/dead/{key}") == (200, {"status": 200, "data": "deleted", "key": key})
+    for absent in (key, living, (await missing(store)).key):
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/replay")):
+            status, content = await api.call(method, f"/dead/{absent}{path}")
+            assert (status, content["code"]) == (404, "dead-letter-not-found")
+    assert (await api.call("GET", f"/schedule/{living}"))[0] == 200
+
+
+async def test_a_record_of_a_newer_version_is_not_replayed(api: Client, store: Store, raw: redis.asyncio.Redis) -> None:
+    for record, code in ((b"{", "unreadable-record"), (b'{"due":1,"color":1}', "newer-record")):
+        key = await died(store)
+        await raw.hset(KEYS.tasks, key, record)
+        _, content = await api.call("POST", f"/dead/{key}/replay")
+        assert content["code"] == code
+        assert (await api.call("DELETE", f"/dead/{key}"))[0] == 200
