@@ -21,7 +21,7 @@ from redis_scheduler.store.url import validated
 from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
 from redis_scheduler.task.statuses import statuses
-from redis_scheduler.task.timing import TEN_YEARS_S
+from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 ALL, API, WORKER = "all", "api", "worker"
 
@@ -207,7 +207,12 @@ class Settings:
     final_statuses: str = _option(
         "FINAL_STATUSES", "none", _statuses, "answers that no retry follows, such as 410 or 400-499,!429"
     )
-    timeout: float = _option("TIMEOUT", 10, _seconds(0.001, 86_400), "seconds for one attempt, connection to last byte")
+    timeout: float = _option(
+        "TIMEOUT", 10, _seconds(0.001, TIMEOUT_LONGEST_S), "seconds for one attempt, connection to last byte"
+    )
+    max_timeout: float = _option(
+        "MAX_TIMEOUT", 900, _seconds(0.001, TIMEOUT_LONGEST_S), "seconds of the longest `timeout` that a task may have"
+    )
     concurrency: int = _option(
         "CONCURRENCY", 200, _integer(1, 10_000), "deliveries in flight at once, per worker process"
     )

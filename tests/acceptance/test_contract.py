@@ -333,7 +333,7 @@ async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
 ) -> None:
     key = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
     record: bytes = await raw.execute_command("HGET", KEYS.tasks, key)
-    newer = record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":')
+    newer = record.replace(b',"data":', b',"later":{"a":"b","data":"c"},"data":')
     await raw.hset(KEYS.tasks, key, newer)
     for path in (f"/schedule/{key}", "/schedules?type=mail"):
         status, content = await api.call("GET", path)
@@ -341,17 +341,17 @@ async def test_a_task_of_a_newer_version_is_shown_and_deleted_but_not_changed(
         assert status == 200
         info = task["info"]
         assert (info["webhook"], info["ttl"], info["type"], info["state"]) == (WEBHOOK, 600, "mail", "scheduled")
-        assert info["error"] == "written by a newer version: its member headers is not known here"
+        assert info["error"] == "written by a newer version: its member later is not known here"
         assert task["data"] == {"n": 1}
     for body in ({"ttl": 1}, {"data": 2}, {"webhook": WEBHOOK}):
         status, content = await api.call("PATCH", f"/schedule/{key}", json=body)
         assert status == 409
-        assert content["error"].startswith("The task was written by a newer version: its member headers is not known")
+        assert content["error"].startswith("The task was written by a newer version: its member later is not known")
     assert await raw.hget(KEYS.tasks, key) == newer
     # The audit at the end finds nothing of it, nor of the one that stays.
     other = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", data={"n": 1})
     record = await raw.execute_command("HGET", KEYS.tasks, other)
-    await raw.hset(KEYS.tasks, other, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+    await raw.hset(KEYS.tasks, other, record.replace(b',"data":', b',"later":{"a":"b","data":"c"},"data":'))
     status, content = await api.call("DELETE", f"/schedule/{key}")
     assert (status, content["data"]) == (200, "cancelled")
     assert (await api.call("GET", f"/schedule/{key}"))[0] == 404

@@ -82,7 +82,7 @@ async def test_each_fate_of_a_task_is_told_once(
 ) -> None:
     delivered, failing, dying, newer, unreadable, unbegun = await schedule(store, receiver.url, 6)
     record: bytes = await store.client.command("HGET", KEYS.tasks, newer)
-    await raw.hset(KEYS.tasks, newer, record.replace(b',"data":', b',"headers":{},"data":'))
+    await raw.hset(KEYS.tasks, newer, record.replace(b',"data":', b',"later":{},"data":'))
     await raw.hset(KEYS.tasks, unreadable, "{")
     await raw.hset(KEYS.failures, dying, '2 {"error":"answered 500","elapsed_ms":1}')
     recorder, stop = Recorder(), asyncio.Event()

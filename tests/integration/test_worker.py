@@ -194,7 +194,7 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     *newer, sound = await schedule(store, receiver.url, 4)
     for key in newer:
         record: bytes = await store.client.command("HGET", KEYS.tasks, key)
-        await raw.hset(KEYS.tasks, key, record.replace(b',"data":', b',"headers":{"a":"b","data":"c"},"data":'))
+        await raw.hset(KEYS.tasks, key, record.replace(b',"data":', b',"later":{"a":"b","data":"c"},"data":'))
     await raw.hset(KEYS.failures, newer[0], '1 {"error":"answered 500","elapsed_ms":1}')
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
@@ -219,7 +219,7 @@ async def test_a_task_of_a_newer_version_is_left_to_a_newer_worker_without_an_at
     assert not int(await raw.hget(KEYS.counters, "failed") or 0)
     # One line for all of them.
     [line] = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "left-to-newer"]
-    assert line["error"] == "written by a newer version: its member headers is not known here"
+    assert line["error"] == "written by a newer version: its member later is not known here"
     # A newer worker's record is as it was.
     record = await store.client.command("HGET", KEYS.tasks, newer[0])
     assert record.endswith(b'"data":"c"},"data":1}')

@@ -179,7 +179,9 @@ def test_a_schedule_takes_no_null_for_an_option_and_nothing_takes_it_twice(with_
 def test_a_body_that_changes_nothing_is_told_the_option_too(with_dummy: Evaluate) -> None:
     assert (
         with_dummy("refused_update", "{}")
-        == "The body names nothing to change: give webhook, ttl, at, " + ", ".join((*NAMES, "dummy")) + " or data"
+        == "The body names nothing to change: give webhook, ttl, at, data, body, body_base64, "
+        + ", ".join(NAMES)
+        + " or dummy"
     )
 
 

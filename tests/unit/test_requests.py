@@ -122,7 +122,7 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
     assert said_of(body_of(ttl="1", data="{}")).startswith("webhook: is missing")
     assert (
         said_of(b"{}", update=True)
-        == f"The body names nothing to change: give webhook, ttl, at, {', '.join(NAMES)} or data"
+        == f"The body names nothing to change: give webhook, ttl, at, data, body, body_base64, {', '.join(NAMES[:-1])} or {NAMES[-1]}"
     )
 
 
@@ -132,11 +132,12 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
         ("type", "?type="),
         *[(name, "`ttl`") for name in ("delay", "delaySeconds", "countdown", "TTL")],
         *[(name, "`at`") for name in ("AT", "run_at", "deliverAt", "not_before")],
-        *[(name, "of its own") for name in ("headers", "method")],
+        *[(name, "are `headers`") for name in ("content_type", "cookies")],
+        *[(name, "is `method`") for name in ("http_method", "verb")],
         *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
-        *[(name, "`data`") for name in ("payload", "body", "message")],
+        *[(name, "`data`") for name in ("payload", "message")],
         *[(name, "`retries`") for name in ("max_retries", "backoff")],
-        *[(name, "TIMEOUT") for name in ("timeout", "concurrency")],
+        *[(name, "TIMEOUT") for name in ("concurrency",)],
         *[(name, "the service makes") for name in ("key", "id")],
         *[(name, "Authorization") for name in ("token", "api_key")],
     ],

@@ -8,6 +8,7 @@ from redis_scheduler.api.auth import OPEN
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, Access
+from redis_scheduler.task.content import CONTENTS
 from redis_scheduler.task.options import NAMES
 
 README = Path(__file__).parents[2] / "README.md"
@@ -58,7 +59,9 @@ def test_the_readme_says_what_each_route_takes_and_who_may_ask() -> None:
     for route in ROUTES:
         asked, answered = rows[route.method, route.path]
         fields = re.findall(r"`\{(.*?)\}`", asked)
-        usual = [name for name in route.body.__struct_fields__ if name not in NAMES] if route.body else []
+        usual = (
+            [name for name in route.body.__struct_fields__ if name not in (*NAMES, *CONTENTS[1:])] if route.body else []
+        )
         assert fields == ([", ".join(usual)] if usual else []), route
         known = set(re.findall(r"`\?(\w+)=", asked + answered))
         assert known == set(route.parameters or ()), route

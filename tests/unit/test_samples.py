@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from redis_scheduler.task.due import NO_TTL
-from redis_scheduler.task.options import RECORD_FORMAT
+from redis_scheduler.task.options import RECORD_FORMAT, Options
 from redis_scheduler.task.record import Record, read_record
 
 FOLDER = Path(__file__).parents[1] / "samples/records"
@@ -19,6 +19,16 @@ SAMPLES = {
     "1-type": Record(
         *(DUE_MS, 'https://host.example/a?q=","data":1', 0.5, "mail", '[ "ü" ]'.encode(), None),
         *("https://host.example", '/a?q=","data":1'),
+    ),
+    "2-sent": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", 60, "mail", b'{"n":1}', None, *LOCAL),
+        Options(method="PUT", headers={"X-A": "1", "data": '","data":é'}, timeout=2.5),
+    ),
+    "2-body": Record(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'"a \\"text\\""', None, *LOCAL, content="body"),
+    "2-bytes": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'"/+8="', None, *LOCAL),
+        Options(method="DELETE"),
+        "body_base64",
     ),
     "2-unknown": Record(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', "later"),
 }

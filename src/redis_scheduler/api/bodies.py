@@ -17,6 +17,8 @@ class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
     ttl: int | float | UnsetType = UNSET
     at: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    body: str | UnsetType = UNSET
+    body_base64: str | UnsetType = UNSET
 
 
 PREVIEW_MOST = 100
@@ -37,12 +39,17 @@ _OptionChanges: Any = msgspec.defstruct(
 
 
 class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore[call-arg, misc]  # a struct, too
-    """The body of PATCH /schedule/{key}: absent members stay, and an option that is null gets its default again."""
+    """The body of PATCH /schedule/{key}: absent members stay, and an option that is null gets its default again.
+
+    body, body_base64: null leaves nothing to be sent.
+    """
 
     webhook: str | UnsetType = UNSET
     ttl: int | float | UnsetType = UNSET
     at: str | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    body: str | UnsetType | None = UNSET
+    body_base64: str | UnsetType | None = UNSET
 
 
 class Info(Options, frozen=True):
@@ -70,10 +77,13 @@ class Info(Options, frozen=True):
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """One task as GET /schedule/{key} and GET /schedules show it."""
+    """One task as GET /schedule/{key} and GET /schedules show it. `data` is null if `body` or `body_base64` was
+    given."""
 
     info: Info
     data: Raw
+    body: Raw | UnsetType = UNSET
+    body_base64: Raw | UnsetType = UNSET
 
 
 class _Answer(msgspec.Struct, tag_field="status", tag=200):

@@ -16,7 +16,6 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import DiscardAnswer, ReplayAnswer
 from redis_scheduler.task.due import due_after
-from redis_scheduler.task.options import changed
 
 
 class DeadLettersApi(Api):
@@ -67,7 +66,7 @@ class DeadLettersApi(Api):
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(stored)
         change = change_of(stored, wanted)
-        await self._calls_of(stored.key).check_workers(changed(stored.record.options, wanted))
+        await self.check_change(stored, wanted)
         now_ms, found = await self._calls_of(stored.key).replay.submit(change)
         if found is not ReplayAnswer.REPLAYED:
             return None

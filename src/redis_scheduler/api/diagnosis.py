@@ -34,12 +34,17 @@ WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 AT_TEXT_LENGTH = 6 * AT_LENGTH + 2
 """The same of the longest time."""
 
+OBJECT_LENGTH = 65_536
+"""More characters than an object has that is the value of an option."""
+
 RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
     "at": AT_RULE,
     "repeat": 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}',
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
+    "body": "must be a text, without half a surrogate pair (half an emoji)",
+    "body_base64": "must be a text in base64 (RFC 4648, section 4)",
     **options.RULES,
     **repeat.RULES,
 }
@@ -51,11 +56,13 @@ _HINTS = {
         executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
         timestamp when""",
     "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
-    "a task has no request of its own: a delivery is a POST with the service's headers": """contenttype cookies header
-        headers httpheaders httpmethod method query verb""",
+    "the request's method is `method`": "httpmethod verb",
+    "the request's headers are `headers`": "contenttype cookies header httpheaders",
+    "the query is part of `webhook`": "query",
     "the address is `webhook`": """callback callbackurl destination endpoint href link target targeturl to uri url
         webhookurl""",
-    "the content is `data`": "args arguments body content event input json kwargs message parameters params payload",
+    "the content is `data`": "args arguments content event input json kwargs message parameters params payload",
+    "the content as a text is `body`, and bytes are `body_base64`": "bodytext bytes raw text",
     "the service makes the key, and answers with it": """deduplicationid id idempotencykey jobid key messageid name
         taskid uuid""",
     "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff
@@ -130,8 +137,11 @@ def _value(name: str, text: str, kind: Any) -> Any:
         case "repeat" if text.startswith("{"):
             return _part(name, text, Repeat)
         case _ if name not in _MAIN:
-            with contextlib.suppress(msgspec.ValidationError):
+            _check_object(name, text)
+            with contextlib.suppress(msgspec.DecodeError):
                 return msgspec.json.decode(text, type=kind)
+            if name == "headers" and text.startswith("{"):
+                _check_texts(name, text)
     raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
 
 
@@ -141,6 +151,28 @@ def _part(name: str, text: str, shape: type[Body]) -> Body:
         return examined(text.encode(), shape)
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"{name}.{error}", f"{name}.{error.field}") from error
+
+
+def _check_object(name: str, text: str) -> None:
+    """Raise InvalidField for an object in which a member is given twice. Longer ones than any option has are not looked
+    through."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len({member for member, _ in pairs}) < len(pairs):
+            members = [member for member, _ in pairs]
+            twice = next(member for number, member in enumerate(members) if member in members[:number])
+            raise InvalidField(name, f"{quoted(twice)} is given twice", Code.REPEATED_FIELD)
+
+    if text.startswith("{") and len(text) <= OBJECT_LENGTH:
+        json.loads(text, object_pairs_hook=check)
+
+
+def _check_texts(name: str, text: str) -> None:
+    """Raise InvalidField for a member of an object that is no text."""
+    for member, raw in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items():
+        given = bytes(raw).decode()
+        if not given.startswith('"'):
+            raise InvalidField(name, f"{quoted(member)} must be a text, got {_given(given)}")
 
 
 def _given(text: str) -> str:

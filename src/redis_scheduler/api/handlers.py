@@ -22,6 +22,7 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
+from redis_scheduler.api.content import changed_content, check_method, content_of
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
@@ -71,7 +72,7 @@ class Api:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._max_body = max_body
-        self._shards = [ShardCalls(client, name, timing) for client in clients]
+        self._shards = [ShardCalls(client, name, timing, limits.timeout_most_s) for client in clients]
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
         self._page_room = PageRoom(limits)
@@ -95,12 +96,11 @@ class Api:
             await requests.check_nesting(body)
         if type_name == DEFAULT_TYPE:
             type_name = None
-        data = None if wanted.data is UNSET else bytes(wanted.data)
         ttl, delay_ms = requests.when(wanted)
-        options, key = options_of(wanted), new_task_key()
-        tail = record_tail(wanted.webhook, ttl, type_name, data, options)
+        (content, data), options, key = content_of(wanted), options_of(wanted), new_task_key()
         calls = self._calls_of(key)
-        await calls.check_workers(options)
+        await calls.check_options(options, content)
+        tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
         due_ms = await calls.schedule.submit(NewTask(key, delay_ms, tail, type_name))
         return answer(Scheduled(key, key, rfc3339(due_ms)))
 
@@ -182,11 +182,16 @@ class Api:
             f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
         )
 
+    async def check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
+        """Raise as `ShardCalls.check_options` for what a change makes of a task."""
+        content, _ = changed_content(stored.record, wanted)
+        await self._calls_of(stored.key).check_options(changed(stored.record.options, wanted), content)
+
     async def _updated(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
         """Change a task; None where another process was first. Raises TaskNotFound."""
         stored = _found(stored)
         change, calls = change_of(stored, wanted), self._calls_of(stored.key)
-        await calls.check_workers(changed(stored.record.options, wanted))
+        await self.check_change(stored, wanted)
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
             now_ms, replayed = await calls.replay.submit(change)
@@ -269,8 +274,8 @@ def change_of(stored: Stored, wanted: UpdateRequest) -> Change:
     if wanted.ttl is not UNSET or wanted.at is not UNSET:
         ttl, delay_ms = requests.when(wanted)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
-    data = record.data if wanted.data is UNSET else bytes(wanted.data)
-    options = changed(record.options, wanted)
+    (content, data), options = changed_content(record, wanted), changed(record.options, wanted)
     requests.check_options(options)
-    tail = record_tail(webhook, ttl, record.type, data, options)
+    check_method(options, data)
+    tail = record_tail(webhook, ttl, record.type, data, options, content)
     return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)

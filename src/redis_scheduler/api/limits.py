@@ -25,6 +25,9 @@ class Limits:
     refusals_interval_s: float = 10.0
     """Between two lines of the log about requests that were refused."""
 
+    timeout_most_s: float = 900
+    """MAX_TIMEOUT: the longest time-out that a task may have."""
+
     # Answers
 
     unread_timeout_s: float = 30

@@ -11,13 +11,14 @@ from msgspec import UNSET
 from starlette.requests import ClientDisconnect, Request
 
 from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
+from redis_scheduler.api.content import check_method, check_sent, content_of, quotes_of
 from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.options import NAMES, NONE, Options
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -99,15 +100,9 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     else:
         quotes = body.count(b'"') - bytes(data).count(b'"')
     names = (request.webhook is not UNSET) * 2 + bool(data) + (request.ttl is not UNSET) + (request.at is not UNSET) * 2
-    return quotes != 2 * names and quotes != 2 * (names + _pairs_in_options(request))
-
-
-def _pairs_in_options(request: ScheduleRequest | UpdateRequest) -> int:
-    """Return how many pairs of quotes the options have at least. One that is given its default is not counted: then the
-    body is examined."""
-    absent = NONE if isinstance(request, ScheduleRequest) else _NO_CHANGE
-    given = [value for name in NAMES if (value := getattr(request, name)) != getattr(absent, name)]
-    return len(given) + sum(isinstance(value, str) for value in given)
+    if quotes == 2 * names:
+        return False
+    return quotes != 2 * names + quotes_of(request, NONE if isinstance(request, ScheduleRequest) else _NO_CHANGE)
 
 
 _TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
@@ -166,6 +161,7 @@ def _walk(levels: bytes, depth: int) -> int:
 _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 _decode_update = msgspec.json.Decoder(UpdateRequest)
 _NO_CHANGE = UpdateRequest()
+_CHANGES = UpdateRequest.__struct_fields__
 
 
 def schedule_request(body: bytes) -> ScheduleRequest:
@@ -176,6 +172,9 @@ def schedule_request(body: bytes) -> ScheduleRequest:
         raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
     check_when(request)
     check_options(request)
+    check_sent(request)
+    if request.method == "GET":
+        check_method(request, content_of(request)[1])
     return request
 
 
@@ -183,7 +182,7 @@ def update_request(body: bytes) -> UpdateRequest:
     """Return the checked body of PATCH /schedule/{key}. Raises InvalidRequest."""
     request = _changes(body)
     if request == _NO_CHANGE:
-        error = f"The body names nothing to change: give {', '.join(('webhook', 'ttl', 'at', *NAMES))} or data"
+        error = f"The body names nothing to change: give {', '.join(_CHANGES[:-1])} or {_CHANGES[-1]}"
         raise InvalidRequest(Code.NOTHING_TO_CHANGE, error)
     return request
 
@@ -201,6 +200,7 @@ def _changes(body: bytes) -> UpdateRequest:
     if request.webhook is not UNSET:
         check_webhook(request.webhook)
     check_when(request)
+    check_sent(request)
     return request
 
 

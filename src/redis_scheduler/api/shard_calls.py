@@ -1,22 +1,24 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
 from redis_scheduler.api.batcher import Batcher
-from redis_scheduler.errors import Code, RequestRefused
+from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
-from redis_scheduler.task.options import NONE, Options, format_of
+from redis_scheduler.task.content import Content, format_needed
+from redis_scheduler.task.options import NONE, RULES, Options
 from redis_scheduler.task.timing import Timing
 
 
 class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing, timeout_most_s: float) -> None:
         self.writes = Writes(client, name, timing)
         self.views = DeadLetters(client, timing)
         self._workers = Workers(client)
+        self._timeout_most_s = timeout_most_s
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
         self.cancel = Batcher(self.writes.cancel, limit)
@@ -25,11 +27,14 @@ class ShardCalls:
         self.discard = Batcher(self.writes.discard, limit)
         self.read = Batcher(self.views.tasks, limit)
 
-    async def check_workers(self, options: Options) -> None:
-        """Raise 409 while a live worker is too old for these options."""
-        if options is NONE:
+    async def check_options(self, options: Options, content: Content = "data") -> None:
+        """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""
+        if options is NONE and content == "data":
             return
-        needed = format_of(options)
+        if options.timeout and options.timeout > self._timeout_most_s:
+            given = f"({self._timeout_most_s:g}), got {options.timeout}"
+            raise InvalidField("timeout", f"{RULES['timeout']} {given}")
+        needed = format_needed(options, content)
         if name := await self._workers.too_old(needed):
             raise RequestRefused(
                 Code.OLDER_WORKER,

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.bodies import Info, TaskView, raw_or_null
+from redis_scheduler.api.bodies import NULL, Info, TaskView, raw_or_null
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored
 from redis_scheduler.task.due import NO_TTL
@@ -38,8 +38,12 @@ def view_of(stored: Stored) -> TaskView:
         due=None if is_unreadable else rfc3339(record.due),
         type=record.type or DEFAULT_TYPE,
         at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
-        has_data=UNSET if is_unreadable else record.data is not None,
+        has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         last_failure=failure,
         error=UNSET if error is None else error,
     )
-    return TaskView(info if record.options is NONE else with_options(info, record.options), raw_or_null(data))
+    if record.options is not NONE:
+        info = with_options(info, record.options)
+    if record.content == "data":
+        return TaskView(info, raw_or_null(data))
+    return TaskView(info, NULL, **{record.content: raw_or_null(data)})

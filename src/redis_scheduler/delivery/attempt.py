@@ -1,4 +1,4 @@
-"""One attempt over HTTP: POST the bytes of `data` to the webhook, and say how it went. Knows nothing of Redis.
+"""One attempt over HTTP: send a task's request to its webhook, and say how it went. Knows nothing of Redis.
 
 2xx is success. Anything else is a failed attempt: another status, a redirect (never followed), a time-out, a connection
 error. At most ANSWER_BYTES of an answer are read, and nothing is decompressed.
@@ -75,11 +75,12 @@ class Deliverer:
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""
         started = time.monotonic()
+        timeout_s = claim.record.options.timeout or self._timeout_s
         error: str | None = None
         is_local = False
         connection: Connection | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 origin, request = self._builder.build(claim)
                 connection = self._pool.take(origin.key)
                 if connection is None or not await self._is_answered_on_kept(connection, request, claim, origin):
@@ -90,7 +91,7 @@ class Deliverer:
                 error = f"answered {connection.status}"
         except TimeoutError:
             has_begun = connection is not None and connection.status is not None
-            error = "the answer did not end in time" if has_begun else f"no answer within {self._timeout_s:g} s"
+            error = "the answer did not end in time" if has_begun else f"no answer within {timeout_s:g} s"
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error = _described(problem)
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS

@@ -9,6 +9,9 @@ from yarl import URL
 
 from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.content import content_bytes
+from redis_scheduler.task.header import OF_THE_CONNECTION
+from redis_scheduler.task.options import NONE
 
 ORIGINS_MOST = 4_096
 """So many origins are kept with all that their requests have in common."""
@@ -21,11 +24,22 @@ INSTANCE_HEADER = "Schedule-Instance"
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A receiver: as the connector is asked for it, as connections are kept by it, and what all its requests have
-    behind their target."""
+    behind their target: `host` with any options, `head` without."""
 
     destination: Destination
     key: tuple[str, int, bool]
+    host: str
     head: str
+
+
+_CONTENT_TYPES = {
+    "data": "application/json",
+    "body": "text/plain; charset=utf-8",
+    "body_base64": "application/octet-stream",
+}
+
+_WITHOUT_BODY = ("GET", "DELETE")
+"""Such a request without content says nothing of a body: no type, no length."""
 
 
 class RequestBuilder:
@@ -34,9 +48,9 @@ class RequestBuilder:
     not known: then no request carries it."""
 
     def __init__(self, token: str, agent: str, instance: str = "") -> None:
-        self._headers = f"Content-Type: application/json\r\nAuthorization: {token}\r\nUser-Agent: {agent}\r\n"
-        if instance:
-            self._headers += f"{INSTANCE_HEADER}: {instance}\r\n"
+        self._replaceable = {"authorization": f"Authorization: {token}\r\n", "user-agent": f"User-Agent: {agent}\r\n"}
+        self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
+        self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
         self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
     def _new_origin(self, text: str) -> Origin:
@@ -44,8 +58,8 @@ class RequestBuilder:
         if not url.scheme:  # a record that foreign hands wrote
             raise ValueError("no scheme")
         key = (url.raw_host or "", url.port or 0, url.scheme == "https")
-        head = f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{self._headers}{KEY_HEADER}: "
-        return Origin(destination(url), key, head)
+        host = f" HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
+        return Origin(destination(url), key, host, f"{host}{self._headers}{KEY_HEADER}: ")
 
     def build(self, claim: Claim) -> tuple[Origin, bytes]:
         """Return where the next attempt goes, and its request. Raises ValueError if nothing can be sent.
@@ -53,13 +67,33 @@ class RequestBuilder:
         The URL arrives as it was given, since a signed one must not be quoted anew: only characters beyond ASCII are.
         """
         record = claim.record
-        origin, target, body = self._origin(record.origin), record.target, record.data or b""
+        origin, target = self._origin(record.origin), record.target
         if not target.isascii():
             target = quote(target, safe=string.punctuation)
         if not target.startswith("/"):
             target = f"/{target}"
+        if record.options is not NONE or record.content != "data":
+            return origin, self._with_options(claim, origin, target)
+        body = record.data or b""
         lines = (
             f"POST {target}{origin.head}{claim.key}\r\n"
             f"{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
+
+    def _with_options(self, claim: Claim, origin: Origin, target: str) -> bytes:
+        """Return the request of a task with options or another content than data."""
+        record, options = claim.record, claim.record.options
+        body, headers = content_bytes(record.content, record.data), options.headers or {}
+        has_body = bool(body) or options.method not in _WITHOUT_BODY
+        replaced = {name.lower() for name in headers}
+        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if not own.count("\r") == own.count("\n") == len(headers) or not OF_THE_CONNECTION.isdisjoint(replaced):
+            raise ValueError("headers that the API cannot have taken")
+        lines = [f"{options.method} {target}{origin.host}"]
+        if has_body and "content-type" not in replaced:
+            lines.append(f"Content-Type: {_CONTENT_TYPES[record.content]}\r\n")
+        lines += [line for name, line in self._replaceable.items() if name not in replaced]
+        lines.append(f"{own}{self._instance}{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n")
+        lines.append(f"Content-Length: {len(body)}\r\n\r\n" if has_body else "\r\n")
+        return "".join(lines).encode("latin-1") + body

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import resource
 import socket
+from dataclasses import replace
 
 from redis_scheduler.api import stats
 from redis_scheduler.logs import Events
@@ -110,6 +111,7 @@ class Service:
 
         process, settings = self._process, self._process.settings
         async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
+            limits = replace(LIMITS, timeout_most_s=settings.max_timeout)
             app = create_app(
                 [client],
                 self._name,
@@ -118,10 +120,10 @@ class Service:
                 [process.deployment],
                 process.stop.is_set,
                 self._timing,
-                LIMITS,
+                limits,
             )
             connections = _connections(process.role, settings.api_connections)
-            server = create_server(app, settings.shutdown_grace, connections, LIMITS)
+            server = create_server(app, settings.shutdown_grace, connections, limits)
             await server.run_until(process.stop, process.hurry, listener)
 
     async def run_worker(self) -> None:

@@ -10,13 +10,15 @@ not know an option gives its task back. So each has the record format that it ca
 with options: `extra={"rule": …, "format": 3}`. A release that adds options raises RECORD_FORMAT.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from redis_scheduler.task import statuses
-from redis_scheduler.task.timing import TEN_YEARS_S
+from redis_scheduler.task.header import headers_problem
+from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 RETRIES_MOST = 1_000_000
 
@@ -28,25 +30,39 @@ _SecondsAbove0 = Annotated[int, Meta(gt=0, le=TEN_YEARS_S)] | Annotated[float, M
 _Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 _Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOST)]
 _Statuses = Annotated[str, Meta(pattern=statuses.PATTERN, max_length=statuses.LENGTH_MOST)]
+_Timeout = Annotated[int, Meta(gt=0, le=TIMEOUT_LONGEST_S)] | Annotated[float, Meta(gt=0, le=TIMEOUT_LONGEST_S)]
+Method = Literal["POST", "GET", "PUT", "PATCH", "DELETE"]
 Backoff = Literal["fixed", "linear", "exponential"]
 
 
-def _rule(text: str) -> Meta:
-    return Meta(extra={"rule": text})
+def _rule(text: str, problem_of: Callable[[Any], str] | None = None) -> Meta:
+    """Say what an option must be; `problem_of` finds what its kind and bounds cannot say."""
+    return Meta(extra={"rule": text, "problem_of": problem_of})
 
 
 _SECONDS = f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)"
 _ABOVE_0 = f"must be a number of seconds above 0, and at most {TEN_YEARS_S} (ten years)"
 _TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {TEN_YEARS_S} (ten years)"
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
+_TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
+_HEADERS = "must be an object of texts by header names"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The options of a task. Bodies, heads of records and views are Options with further fields.
 
-    UNSET: the service's own setting counts. policy.py says which retry options cannot stand beside each other.
-    Garbage collection passes them over: what comes from JSON holds no circles.
+    UNSET: nothing is said, and a setting of the service counts where there is one. policy.py says which retry options
+    cannot stand beside each other. Garbage collection passes options over: what comes from JSON holds no circles.
     """
+
+    method: Annotated[Method, _rule("must be POST, GET, PUT, PATCH or DELETE")] = "POST"
+    """Of the request that delivers. GET sends no body."""
+
+    headers: Annotated[dict[str, str], _rule(_HEADERS, headers_problem)] | UnsetType = UNSET
+    """Sent beside the service's own; Content-Type, Authorization and User-Agent instead of these."""
+
+    timeout: Annotated[_Timeout, _rule(_TIMEOUT)] | UnsetType = UNSET
+    """Seconds for one attempt, connection to last byte. Default: TIMEOUT."""
 
     retries: Annotated[int, Meta(ge=-1, le=RETRIES_MOST), _rule(_RETRIES)] | UnsetType = UNSET
     """Attempts after the first; -1: for ever. Default: RETRIES."""
@@ -90,6 +106,11 @@ _SAID = {field.name: _said_of(field.type) for field in msgspec.structs.fields(Op
 
 RULES: dict[str, str] = {name: said["rule"] for name, said in _SAID.items()}
 """What each option must be, as errors say it."""
+
+PROBLEMS: dict[str, Callable[[Any], str]] = {
+    name: problem_of for name, said in _SAID.items() if (problem_of := said.get("problem_of"))
+}
+"""What finds a fault in the value of an option that its kind and bounds do not find."""
 
 RECORD_FORMAT = 2
 """What this version's workers read, and their names as consumers say: 1 is a record without options."""

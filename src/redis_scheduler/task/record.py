@@ -6,25 +6,27 @@ and is cut off by its name, never parsed: it stays byte for byte what the client
 
 With options (options.py): {"due":ms,"head":bytes,"webhook":…,"ttl":…,"type":…,options…,"data":…}. `head` says how many
 bytes follow it up to `,"data":`, which the value of an option may hold, too. A version that adds a member puts it into
-this head: so older versions notice, and leave the task to a newer worker.
+this head: so older versions notice, and leave the task to a newer worker. In the place of `data` may stand `body` or
+`body_base64`, a text of JSON: such a record has a head, too.
 """
 
 import contextlib
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
 
+from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.timing import LAST_MS
 from redis_scheduler.task.webhook import split
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw body.
+    """What is known of a task: where to post, when, what. `due` is in Redis' ms; `data` is the raw JSON of its content.
 
     `unknown`: a member that only a newer version can have written. Such a task is left to a worker that knows it;
     webhook, ttl and type are empty if they could not be read.
@@ -42,6 +44,7 @@ class Record(msgspec.Struct, frozen=True):
     origin: str = ""
     target: str = ""
     options: Options = NONE
+    content: Content = "data"
 
 
 UNREADABLE = Record(0, "", 0)
@@ -81,20 +84,32 @@ _encode_head = msgspec.json.Encoder().encode
 _decode_head = msgspec.json.Decoder(_StoredHead).decode
 _decode_long_head = msgspec.json.Decoder(_LongHead).decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_KNOWN = {*_LongHead.__struct_fields__, "data"}
+_KNOWN = {*_LongHead.__struct_fields__, *CONTENTS}
 _DATA_MEMBER = b',"data":'
+_CONTENT_MEMBER = re.compile(rb',"(%b)":' % "|".join(CONTENTS).encode())
 _HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},"head":([0-9]{1,9}),')
 
 
-def record_tail(webhook: str, ttl: float, type_name: str | None, data: bytes | None, options: Options = NONE) -> bytes:
-    """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`."""
+def record_tail(
+    webhook: str,
+    ttl: float,
+    type_name: str | None,
+    data: bytes | None,
+    options: Options = NONE,
+    content: Content = "data",
+) -> bytes:
+    """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`. `data`: the JSON of the
+    content."""
     head = _encode_head(_Head(webhook, ttl, type_name))[1:-1]
-    if options is not NONE and options != NONE:
-        head = b"%b,%b" % (head, _encode_head(options)[1:-1])
+    member = _DATA_MEMBER
+    if options is not NONE or content != "data":
+        if options != NONE:
+            head = b"%b,%b" % (head, _encode_head(options)[1:-1])
         head = b'"head":%d,%b' % (len(head) + 1, head)
+        member = b',"%b":' % content.encode()
     if data is None:
         return b",%b}" % head
-    return b"".join((b",", head, _DATA_MEMBER, data, b"}"))
+    return b"".join((b",", head, member, data, b"}"))
 
 
 def decode_record(stored: bytes) -> Record:
@@ -115,26 +130,27 @@ def decode_record(stored: bytes) -> Record:
 
 def _decode_long(stored: bytes) -> Record:
     """Return a record that carries the length of its head. Raises as `decode_record`."""
-    head, data = _parted(stored)
+    head, content, data = _parted(stored)
     decoded = _decode_long_head(head)
     origin, target = _parts_of(decoded.webhook)
     options = options_of(decoded)
-    return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, data, None, origin, target, options)
+    return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, data, None, origin, target, options, content)
 
 
-def _parted(stored: bytes) -> tuple[bytes, bytes | None]:
-    """Return the head, as an object of its own, and the data of a record that carries the length of its head. Raises
-    ValueError for another."""
+def _parted(stored: bytes) -> tuple[bytes, Content, bytes | None]:
+    """Return the head, as an object of its own, and name and JSON of the content of a record that carries the length of
+    its head. Raises ValueError for another."""
     length = _HEAD_LENGTH.match(stored)
     if length is None:
         raise ValueError("no length of a head")
     end = length.end(1) + int(length[1])
     head, rest = stored[:end] + b"}", stored[end:]
     if rest == b"}":
-        return head, None
-    if not rest.startswith(_DATA_MEMBER):
-        raise ValueError("no data behind the head")
-    return head, rest[len(_DATA_MEMBER) : -1]
+        return head, "data", None
+    member = _CONTENT_MEMBER.match(rest)
+    if member is None:
+        raise ValueError("no content behind the head")
+    return head, cast(Content, member[1].decode()), rest[member.end() : -1]
 
 
 def _parts_of(webhook: str) -> tuple[str, str]:
@@ -187,9 +203,10 @@ def read_record(stored: bytes) -> Record:
 def _newer_record(stored: bytes) -> Record | None:
     """Return what can be read of a record with a member that this version does not know; None if it has none."""
     # Also without its data, which may be nothing that can be parsed.
+    content: Content = "data"
     texts, data = (stored, stored.partition(_DATA_MEMBER)[0] + b"}"), None
     with contextlib.suppress(ValueError):
-        head, data = _parted(stored)
+        head, content, data = _parted(stored)
         texts = (head, stored)
     for text in texts:
         try:
@@ -202,7 +219,7 @@ def _newer_record(stored: bytes) -> Record | None:
             return None
         webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)
         data = bytes(members["data"]) if "data" in members else data
-        return Record(due, webhook or "", ttl or 0, type_name, data, unknown)
+        return Record(due, webhook or "", ttl or 0, type_name, data, unknown, content=content)
     return None
 
 

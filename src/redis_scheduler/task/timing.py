@@ -141,6 +141,9 @@ DEFAULT = Timing()
 """The timing of every deployment. Tests give their own."""
 
 
+TIMEOUT_LONGEST_S = 86_400
+"""The longest time-out of an attempt that a setting may say."""
+
 TEN_YEARS_S = 10 * 365 * 86_400
 """The longest delay of a task, and the longest that a setting may say."""
 

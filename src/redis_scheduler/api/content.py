@@ -1,0 +1,73 @@
+"""What a request gives to be sent (data, body or body_base64), and whether the request that delivers it can be made."""
+
+from base64 import b64decode
+
+import msgspec
+from msgspec import UNSET
+
+from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
+from redis_scheduler.api.diagnosis import RULES, quoted
+from redis_scheduler.errors import Code, InvalidField
+from redis_scheduler.task.content import CONTENTS, Content
+from redis_scheduler.task.options import NAMES, PROBLEMS, Options
+from redis_scheduler.task.record import Record
+
+_encode = msgspec.json.Encoder().encode
+
+
+def check_sent(request: ScheduleRequest | UpdateRequest) -> None:
+    """Raise InvalidField unless what is given can be sent."""
+    for name, problem_of in PROBLEMS.items():
+        value = getattr(request, name)
+        if value is not UNSET and value is not None and (problem := problem_of(value)):
+            raise InvalidField(name, problem)
+    given = [name for name in CONTENTS if getattr(request, name) is not UNSET]
+    if len(given) > 1:
+        raise InvalidField(given[1], f"must not be given beside {given[0]}: a request has one body", Code.CONTRADICTION)
+    if request.body_base64:
+        try:
+            b64decode(request.body_base64, validate=True)
+        except ValueError:
+            error = f"{RULES['body_base64']}, got {quoted(request.body_base64)}"
+            raise InvalidField("body_base64", error) from None
+
+
+def check_method(options: Options, data: bytes | None) -> None:
+    """Raise InvalidField for a method that does not send the content."""
+    if options.method == "GET" and data is not None:
+        raise InvalidField("method", "GET sends no body: leave out data, body and body_base64", Code.CONTRADICTION)
+
+
+def content_of(request: ScheduleRequest | UpdateRequest) -> tuple[Content, bytes | None]:
+    """Return the name of the content that is given, and its JSON; None if none is given."""
+    if request.body not in (UNSET, None):
+        return "body", _encode(request.body)
+    if request.body_base64 not in (UNSET, None):
+        return "body_base64", _encode(request.body_base64)
+    return "data", None if request.data is UNSET else bytes(request.data)
+
+
+def changed_content(record: Record, changes: UpdateRequest) -> tuple[Content, bytes | None]:
+    """Return the content of a task as a change leaves it."""
+    if all(getattr(changes, name) is UNSET for name in CONTENTS):
+        return record.content, record.data
+    return content_of(changes)
+
+
+def quotes_of(request: ScheduleRequest | UpdateRequest, absent: Options) -> int:
+    """Return how many quotes the options and contents but data have at least. An option that is given its default is
+    not counted."""
+    given = [(name, value) for name in NAMES if (value := getattr(request, name)) != getattr(absent, name)]
+    given += [(name, value) for name in CONTENTS[1:] if (value := getattr(request, name)) is not UNSET]
+    return sum(2 + _quotes(value) for _, value in given)
+
+
+def _quotes(value: object) -> int:
+    match value:
+        case str():
+            return 2 + value.count('"')
+        case dict():
+            return sum(_quotes(name) + _quotes(member) for name, member in value.items())
+        case list() | tuple():
+            return sum(map(_quotes, value))
+    return 0

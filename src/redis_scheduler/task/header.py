@@ -1,0 +1,52 @@
+"""What a task may say of the headers of its request. RequestBuilder (delivery/request.py) writes them."""
+
+import re
+from collections.abc import Mapping
+
+HEADERS_MOST = 32
+HEADERS_BYTES = 8_192
+"""Names and values of all headers of a task."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_CHARACTER = re.compile(r"[^ -~\xa0-\xff]")
+OF_THE_CONNECTION = frozenset(
+    [
+        "host",
+        "content-length",
+        "connection",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+        "expect",
+        "trailer",
+        "keep-alive",
+        "proxy-connection",
+    ]
+)
+OWN_PREFIX = "schedule-"
+"""Headers that begin so, in lower case, are the service's own."""
+
+
+def headers_problem(headers: Mapping[str, str]) -> str:
+    """Return what is wrong with the headers of a task, or nothing. No name could then end a line, or belong to the
+    connection; no value could end a line."""
+    if not 1 <= len(headers) <= HEADERS_MOST:
+        return f"must be 1 to {HEADERS_MOST} headers, got {len(headers)}"
+    size = sum(map(len, headers)) + sum(map(len, headers.values()))
+    if size > HEADERS_BYTES:
+        return f"must have at most {HEADERS_BYTES} characters, names and values of all, got {size}"
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        if _NAME.fullmatch(name) is None:
+            return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {name!a}"
+        lower = name.lower()
+        if lower in OF_THE_CONNECTION or lower.startswith(OWN_PREFIX):
+            return f"must not have {name}: the service sets it, or it is of the connection"
+        if lower in seen:
+            return f"must have each name once, got {seen[lower]} and {name}"
+        seen[lower] = name
+        if bad := _BAD_CHARACTER.search(value):
+            return f"{name} must be visible characters of Latin-1 and spaces, got {bad[0]!a} as character {bad.end()}"
+        if value != value.strip(" \xa0"):
+            return f"{name} must not begin or end with a space"
+    return ""

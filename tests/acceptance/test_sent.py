@@ -1,0 +1,114 @@
+"""A task that says how it is sent: what the API answers, what Redis holds, and what arrives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store.keys import GROUP
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+from tests.support.waiting import wait_until
+
+WEBHOOK = "http://127.0.0.1:9/hook"
+OLD = "host-4711-0a1b2c3d"
+
+
+async def test_a_task_is_shown_as_it_was_given(api: Client, raw: redis.asyncio.Redis) -> None:
+    options: dict[str, Any] = {"method": "PUT", "headers": {"X-A": "1"}, "timeout": 0.5}
+    key = await api.schedule(WEBHOOK, 60, body="a text", **options)
+    _, content = await api.call("GET", f"/schedule/{key}")
+    assert content["data"]["body"] == "a text"
+    assert content["data"]["data"] is None
+    assert {name: content["data"]["info"][name] for name in options} == options
+    _, listed = await api.call("GET", "/schedules")
+    assert listed["data"] == [content["data"]]
+    assert b',"head":' in ((await raw.hgetall(KEYS.tasks))[key.encode()])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"headers": {"X\r\nEvil": "1"}}, "invalid-value", "headers"),
+        ({"headers": {"X": "1\r\nEvil: 1"}}, "invalid-value", "headers"),
+        ({"headers": {"Host": "elsewhere"}}, "invalid-value", "headers"),
+        ({"method": "TRACE"}, "invalid-value", "method"),
+        ({"timeout": 900.5}, "invalid-value", "timeout"),
+        ({"data": 1, "body": "1"}, "contradiction", "body"),
+        ({"data": 1, "method": "GET"}, "contradiction", "method"),
+        ({"body_base64": "no"}, "invalid-value", "body_base64"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_and_writes_nothing(
+    api: Client, raw: redis.asyncio.Redis, change: dict[str, Any], code: str, field: str
+) -> None:
+    keys = await raw.keys()
+    status, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60, **change})
+    assert (status, content["code"], content["field"]) == (400, code, field)
+    assert await raw.keys() == keys
+    key = await api.schedule(WEBHOOK, 60, data=1)
+    before = await raw.hget(KEYS.tasks, key)
+    status, content = await api.call("PATCH", f"/schedule/{key}", json=change)
+    assert (status, content["code"], content["field"]) == (400, code, field)
+    assert await raw.hget(KEYS.tasks, key) == before
+
+
+async def test_the_longest_time_out_is_told(api: Client) -> None:
+    _, content = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60, "timeout": 901})
+    said = "timeout: must be a number of seconds above 0, and at most MAX_TIMEOUT (900), got 901"
+    assert content["error"] == said
+
+
+async def test_while_an_old_worker_lives_a_task_that_it_cannot_deliver_is_refused(
+    api: Client, raw: redis.asyncio.Redis
+) -> None:
+    plain, special = await api.schedule(WEBHOOK, 60), await api.schedule(WEBHOOK, 60, body="1")
+    await raw.xgroup_create(KEYS.queue, GROUP, "0", mkstream=True)
+    await raw.xgroup_createconsumer(KEYS.queue, GROUP, OLD)
+
+    async def refused(verb: str, path: str, **fields: Any) -> bool:
+        status, content = await api.call(verb, path, json=fields)
+        if status == 200:
+            return False
+        assert (status, content["code"]) == (409, "older-worker")
+        assert OLD in content["error"]
+        return True
+
+    # What Redis said before holds for two seconds.
+    await wait_until(lambda: refused("PATCH", f"/schedule/{special}", ttl=60), "it is refused", every_s=0.1)
+    tasks = await raw.hgetall(KEYS.tasks)
+    needing: list[dict[str, Any]] = [{"method": "PUT"}, {"body": "1"}, {"headers": {"X": "1"}}, {"timeout": 1}]
+    for fields in needing:
+        assert await refused("POST", "/schedule", webhook=WEBHOOK, ttl=60, **fields)
+        assert await refused("PATCH", f"/schedule/{plain}", **fields)
+    assert await raw.hgetall(KEYS.tasks) == tasks
+    assert await api.schedule(WEBHOOK, 60, data=1)
+    assert (await api.call("PATCH", f"/schedule/{plain}", json={"ttl": 70}))[0] == 200
+    await raw.xgroup_delconsumer(KEYS.queue, GROUP, OLD)
+
+    async def taken() -> bool:
+        return not await refused("POST", "/schedule", webhook=WEBHOOK, ttl=60, method="PUT")
+
+    await wait_until(taken, "it is taken", every_s=0.1)
+
+
+async def test_each_retry_is_sent_as_the_task_says_and_ends_in_its_time(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, RETRY_TIME="0.1", MAX_TIMEOUT="5") as process,
+        client_of(process) as user,
+    ):
+        status, _ = await user.call("POST", "/schedule", json={"webhook": receiver.url, "ttl": 0, "timeout": 5.1})
+        assert status == 400
+        receiver.may_answer.clear()
+        key = await user.schedule(receiver.url, 0, method="DELETE", body="é", timeout=0.3, headers={"X-A": "é"})
+        await wait_until(lambda: len(receiver.arrivals) >= 2, "a second attempt")
+        receiver.may_answer.set()
+        await user.drained()
+    for arrival in receiver.arrivals:
+        assert (arrival.method, arrival.key, arrival.body) == ("DELETE", key, "é".encode())
+        assert arrival.headers["X-A"].encode(errors="surrogateescape") in (b"\xe9", "é".encode())
+    assert {event["error"] for event in process.events("retry")} == {"no answer within 0.3 s"}

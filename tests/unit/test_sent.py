@@ -1,0 +1,299 @@
+"""What a task says of its request: what can be sent is taken, kept and sent as it was given; all else is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.content import check_method, content_of
+from redis_scheduler.api.handlers import change_of
+from redis_scheduler.api.requests import schedule_request, update_request
+from redis_scheduler.api.shown import view_of
+from redis_scheduler.delivery.request import RequestBuilder
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.content import format_needed
+from redis_scheduler.task.header import HEADERS_BYTES, HEADERS_MOST, OF_THE_CONNECTION
+from redis_scheduler.task.options import options_of
+from redis_scheduler.task.record import Record, read_record, record_tail
+
+WEBHOOK = "http://host.example/a"
+BUILDER = RequestBuilder("token", "agent", "instance")
+
+
+def raw_of(**fields: Any) -> bytes:
+    """The record of a task with these fields."""
+    wanted = schedule_request(json.dumps({"webhook": WEBHOOK, "ttl": 1, **fields}).encode())
+    content, data = content_of(wanted)
+    return b'{"due":1732358400123' + record_tail(wanted.webhook, 1, None, data, options_of(wanted), content)
+
+
+def request_of(record: Record) -> bytes:
+    return BUILDER.build(Claim("1-1", "key", record, 0))[1]
+
+
+def sent(**fields: Any) -> list[str]:
+    """The lines of the request of a task, and its body."""
+    head, body = request_of(read_record(raw_of(**fields))).split(b"\r\n\r\n", 1)
+    return [*head.decode("latin-1").split("\r\n"), body.decode()]
+
+
+def refused(body: bytes, update: bool = False) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        (update_request if update else schedule_request)(body)
+    assert len(str(caught.value)) < 400
+    str(caught.value).encode()
+    return caught.value
+
+
+USUAL = ["Authorization: token", "User-Agent: agent", "Schedule-Instance: instance"]
+OURS = ["Schedule-Key: key", "Schedule-Attempt: 1"]
+JSON, TEXT = "Content-Type: application/json", "Content-Type: text/plain; charset=utf-8"
+BYTES = "Content-Type: application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"timeout": 3, "data": 1}, ["POST", JSON, *USUAL, *OURS, "Content-Length: 1", "1"]),
+        ({"method": "PUT", "data": []}, ["PUT", JSON, *USUAL, *OURS, "Content-Length: 2", "[]"]),
+        ({"method": "PATCH"}, ["PATCH", JSON, *USUAL, *OURS, "Content-Length: 0", ""]),
+        ({"method": "GET"}, ["GET", *USUAL, *OURS, ""]),
+        ({"method": "DELETE"}, ["DELETE", *USUAL, *OURS, ""]),
+        ({"method": "DELETE", "data": 1}, ["DELETE", JSON, *USUAL, *OURS, "Content-Length: 1", "1"]),
+        ({"body": 'ü"\n'}, ["POST", TEXT, *USUAL, *OURS, "Content-Length: 4", 'ü"\n']),
+        ({"body": ""}, ["POST", TEXT, *USUAL, *OURS, "Content-Length: 0", ""]),
+        ({"body_base64": "w7wK"}, ["POST", BYTES, *USUAL, *OURS, "Content-Length: 3", "ü\n"]),
+        (
+            {"headers": {"X-A": "1", "x-empty": "", "data": '","data":é'}},
+            [
+                "POST",
+                JSON,
+                *USUAL[:2],
+                "X-A: 1",
+                "x-empty: ",
+                'data: ","data":é',
+                USUAL[2],
+                *OURS,
+                "Content-Length: 0",
+                "",
+            ],
+        ),
+        (
+            {"body": "a", "headers": {"content-type": "x/y", "AUTHORIZATION": "mine", "User-agent": "me"}},
+            [
+                "POST",
+                "content-type: x/y",
+                "AUTHORIZATION: mine",
+                "User-agent: me",
+                USUAL[2],
+                *OURS,
+                "Content-Length: 1",
+                "a",
+            ],
+        ),
+    ],
+)
+async def test_a_request_is_as_the_task_says(fields: dict[str, Any], expected: list[str]) -> None:
+    assert sent(**fields) == [f"{expected[0]} /a HTTP/1.1", "Host: host.example", *expected[1:]]
+
+
+HEADERS = "headers: must"
+NO_OBJECTS: list[Any] = [None, 1, "X: 1", [], True]
+NO_METHODS: list[Any] = ["", "post", "HEAD", "CONNECT", "GET /x HTTP/1.1\r\n", 1, True, [], {}, "\ud83d"]
+NO_TIMEOUTS: list[Any] = [0, -1, -0.5, 86_401, 1e300, 10**30, "5", "5s", True, [], {}]
+NO_TEXTS: list[Any] = [1, [], {}, True, "\ud83d"]
+NO_BASE64: list[Any] = ["a", "YQ", "YQ=", "Y Q==", "YQ==\n", "_-==", "日本==", "=", 1, [], {}, "\ud83d" * 4]
+
+
+def headers(value: Any) -> bytes:
+    return json.dumps({"webhook": WEBHOOK, "ttl": 1, "headers": value}).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        *[(value, f"{HEADERS} be an object of texts by header names, got ") for value in NO_OBJECTS],
+        ({}, f"{HEADERS} be 1 to 32 headers, got 0"),
+        ({f"X-{number}": "" for number in range(HEADERS_MOST + 1)}, f"{HEADERS} be 1 to 32 headers, got 33"),
+        ({"X": "x" * HEADERS_BYTES}, f"{HEADERS} have at most 8192 characters, names and values of all, got 8193"),
+        ({"X": 1}, 'headers: "X" must be a text, got 1'),
+        ({"X": "1", "Y": None}, 'headers: "Y" must be a text, got null'),
+        ({"X": ["1"]}, 'headers: "X" must be a text, got an array'),
+        *[
+            ({name: "1"}, f"{HEADERS} have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {name!a}")
+            for name in ("", "X Y", "X:", "X\r\nEvil", "X\n", "Ü", "\0", "X\t", "(X)", "日")
+        ],
+        *[
+            ({name: "1"}, f"{HEADERS} not have {name}: ")
+            for name in (*sorted(OF_THE_CONNECTION), "HOST", "Content-LENGTH", "Schedule-Key", "SCHEDULE-anything")
+        ],
+        ({"X-A": "1", "x-a": "1"}, f"{HEADERS} have each name once, got X-A and x-a"),
+        *[
+            (
+                {"X": f"ab{character}c"},
+                f"headers: X must be visible characters of Latin-1 and spaces, got {character!a} as",
+            )
+            for character in ("\n", "\r", "\0", "\t", "\x7f", "\x85", "\x9b", "€", "😀", "\u2028")
+        ],
+        *[({"X": value}, "headers: X must not begin or end with a space") for value in (" ", " a", "a ", "\xa0a")],
+    ],
+)
+@pytest.mark.parametrize("update", [False, True])
+def test_headers_that_cannot_be_sent_are_refused(value: Any, said: str, update: bool) -> None:
+    if update and value is None:
+        return  # the default again
+    found = refused(headers(value), update)
+    assert str(found).startswith(said)
+    assert (found.code, found.field) == (Code.INVALID_VALUE, "headers")
+
+
+@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize("second", ['"X":"2"', '"\\u0058":"1"'])
+def test_a_header_that_is_given_twice_is_refused(second: str, update: bool) -> None:
+    text = f'{{"webhook":"{WEBHOOK}","ttl":1,"headers":{{"X":"1",{second}}},"data":1}}'
+    found = refused(text.encode(), update)
+    assert (str(found), found.code) == ('headers: "X" is given twice', Code.REPEATED_FIELD)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        *[({"method": method}, "method: must be POST, GET, PUT, PATCH or DELETE, got ") for method in NO_METHODS],
+        *[
+            ({"timeout": timeout}, "timeout: must be a number of seconds above 0, and at most MAX_TIMEOUT, got ")
+            for timeout in NO_TIMEOUTS
+        ],
+        *[({"body": body}, "body: must be a text, ") for body in NO_TEXTS],
+        *[
+            ({"body_base64": body}, "body_base64: must be a text in base64 (RFC 4648, section 4), got ")
+            for body in NO_BASE64
+        ],
+    ],
+)
+@pytest.mark.parametrize("update", [False, True])
+def test_a_value_that_breaks_its_rule_is_refused(fields: dict[str, Any], said: str, update: bool) -> None:
+    [name] = fields
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, **fields}).encode(), update)
+    assert str(found).startswith(said)
+    assert (found.code, found.field) == (Code.INVALID_VALUE, name)
+
+
+@pytest.mark.parametrize("name", ["method", "headers", "timeout", "body", "body_base64"])
+def test_a_new_task_takes_no_null(name: str) -> None:
+    assert str(refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, name: None}).encode())).startswith(f"{name}: must ")
+
+
+@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize(
+    "fields", [{"data": 1, "body": ""}, {"data": None, "body_base64": ""}, {"body": "", "body_base64": ""}]
+)
+def test_only_one_content_is_taken(fields: dict[str, Any], update: bool) -> None:
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, **fields}).encode(), update)
+    first, second = fields
+    assert str(found) == f"{second}: must not be given beside {first}: a request has one body"
+    assert (found.code, found.field) == (Code.CONTRADICTION, second)
+
+
+@pytest.mark.parametrize("fields", [{"data": None}, {"body": ""}, {"body_base64": ""}])
+def test_a_get_takes_no_content(fields: dict[str, Any]) -> None:
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, "method": "GET", **fields}).encode())
+    assert (found.code, found.field) == (Code.CONTRADICTION, "method")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"method": "PUT", "headers": {"data": '\\","data":{', "X": "1"}, "timeout": 0.5},
+        {"body": '\\","data":"\n😀'},
+        {"body_base64": "/+8="},
+        {"headers": {"data": ""}, "body": ""},
+    ],
+)
+def test_a_task_is_shown_as_it_was_given(fields: dict[str, Any]) -> None:
+    raw = raw_of(**fields)
+    json.loads(raw)  # an older worker finds a member in it that it does not know
+    record = read_record(raw)
+    shown = json.loads(json.dumps(shown_of(raw)))
+    told = {name: shown["info"].get(name, shown.get(name)) for name in fields}
+    assert told == fields
+    assert shown["info"]["has_data"] is False
+    assert shown["data"] is None
+    assert format_needed(record.options, record.content) == 2
+
+
+def stored(raw: bytes) -> Stored:
+    return Stored("key", raw, read_record(raw), 0, None, "scheduled", 7)
+
+
+def shown_of(raw: bytes) -> dict[str, Any]:
+    view: dict[str, Any] = json.loads(encode_answer(view_of(stored(raw))))
+    return view
+
+
+def changed(raw: bytes, **changes: Any) -> bytes:
+    return b'{"due":1732358400123' + change_of(stored(raw), update_request(json.dumps(changes).encode())).tail
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "after"),
+    [
+        ({"data": 1}, {"body": "a"}, {"body": "a"}),
+        ({"body": "a"}, {"data": None}, {"data": None}),
+        ({"body": "a"}, {"body_base64": "YQ=="}, {"body_base64": "YQ=="}),
+        ({"body": "a"}, {"ttl": 1}, {"body": "a"}),
+        ({"body": "a"}, {"body": None}, {}),
+        ({"data": 1}, {"body_base64": None}, {}),
+        ({"data": 1, "method": "PUT"}, {"method": None}, {"data": 1}),
+        ({"data": 1}, {"method": "GET", "body": None}, {"method": "GET"}),
+        ({"headers": {"X": "1"}, "timeout": 1}, {"headers": {"Y": "1"}, "timeout": None}, {"headers": {"Y": "1"}}),
+        ({"headers": {"X": "1"}}, {"headers": None}, {}),
+    ],
+)
+def test_a_change_leaves_what_it_says(before: dict[str, Any], changes: dict[str, Any], after: dict[str, Any]) -> None:
+    assert changed(raw_of(**before), **changes) == raw_of(**after)
+
+
+@pytest.mark.parametrize("before", [{"data": 1}, {"body": ""}])
+def test_a_change_to_a_get_must_leave_no_content(before: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField, match="method: GET sends no body"):
+        changed(raw_of(**before), method="GET")
+    with pytest.raises(InvalidField, match="method: GET sends no body"):
+        changed(raw_of(method="GET"), **before)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": {"X": "1"}, "body": "a"},
+        {"method": "PUT", "body": 'a "quoted" text'},
+        {"headers": {"X": '"a"'}, "timeout": 3, "data": {"headers": {}}},
+    ],
+)
+def test_a_body_with_options_needs_no_diagnosis(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("redis_scheduler.api.requests.examined")
+    schedule_request(json.dumps({"webhook": WEBHOOK, "ttl": 1, **fields}).encode())
+
+
+@pytest.mark.parametrize("name", ["X\r\nContent-Length", "X\n", "Host", "content-length", "X"])
+async def test_headers_that_foreign_hands_wrote_end_no_line_and_no_request(name: str) -> None:
+    options = options_of(schedule_request(headers({"X": "1"})))
+    foreign = {name: "1\r" if name == "X" else "1"}
+    head = b',"webhook":"http://h/","ttl":1,"headers":%b' % json.dumps(foreign).encode()
+    record = read_record(b'{"due":1,"head":%d%b}' % (len(head), head))
+    assert record.options.headers == foreign
+    assert options.headers == {"X": "1"}
+    with pytest.raises(ValueError, match="cannot have taken"):
+        request_of(record)
+
+
+async def test_base64_that_foreign_hands_wrote_is_not_sent() -> None:
+    with pytest.raises(ValueError, match=r"base64|padding"):
+        request_of(read_record(b'{"due":1,"head":30,"webhook":"http://h/","ttl":1,"body_base64":"?"}'))
+
+
+def test_a_method_is_checked_with_the_content_alone() -> None:
+    for data in (None, b"1"):
+        check_method(options_of(schedule_request(headers({"X": "1"}))), data)
