@@ -36,6 +36,8 @@ class Code(Enum):
     TASK_CHANGED = "task-changed", 409
     NEWER_RECORD = "newer-record", 409
     OLDER_WORKER = "older-worker", 409
+    IN_DELIVERY = "in-delivery", 409
+    TASK_DEAD = "task-dead", 409
     BODY_TOO_LARGE = "body-too-large", 413
     UNSUPPORTED_CONTENT = "unsupported-content", 415
     INTERNAL_ERROR = "internal-error", 500

@@ -241,7 +241,7 @@ async def test_stats_count_every_state(api: Client) -> None:
     await api.schedule(WEBHOOK, 60)
     stats = await api.stats()
     assert stats["running_schedules"] == 2
-    assert stats["states"] == {"due": 1, "queued": 1, "in_delivery": 0, "waiting": 0, "dead": 0}
+    assert stats["states"] == {"due": 1, "queued": 1, "in_delivery": 0, "waiting": 0, "paused": 0, "dead": 0}
     assert stats["counters"]["scheduled"] == 2
     assert stats["ledger_balanced"] is True
     assert stats["total_redis_keys"] > 0

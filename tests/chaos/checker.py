@@ -3,8 +3,9 @@
 A run schedules tasks through the REST API from several clients, and keeps what became of each request; the receiver
 keeps every arrival. Whatever faults happen meanwhile, in the end each task is accounted for:
 
-- lost: acknowledged, never arrived, not dead and not cancelled. Must be 0.
-- unexpected: arrived but never sent or refused, or arrived after a cancel that answered `cancelled`. Must be 0.
+- lost: acknowledged, never arrived, not dead, not paused and not cancelled. Must be 0.
+- unexpected: arrived but never sent or refused, or arrived after a cancel that answered `cancelled`, or while it
+  was paused. Must be 0.
 - duplicated: arrived more than once with the same attempt number; the promise is at least once.
 - recovered: the outcome of the request is unknown (no answer, or a 503), and it arrived.
 """
@@ -12,10 +13,11 @@ keeps every arrival. Whatever faults happen meanwhile, in the end each task is a
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +54,10 @@ class Sent:
     """When a cancel was answered with `cancelled`."""
     may_be_cancelled: bool = False
     """A cancel was sent, whatever its answer."""
+    paused_at: float | None = None
+    """When a pause was answered, unless the task was in delivery."""
+    resumed_at: float | None = None
+    """When a resume was sent: the task may come from then on."""
 
     @property
     def is_acknowledged(self) -> bool:
@@ -185,6 +191,37 @@ class Checker:
                 if status == 200 and answer["data"] == "cancelled":
                     task.cancelled_at = time.time()
 
+    async def pause(self, api: Process, tasks: list[Sent]) -> None:
+        """Pause tasks, one after another, until each answer is known; those in delivery go on."""
+
+        async def pause(session: aiohttp.ClientSession, url: str, task: Sent) -> bool:
+            status, _ = await _answer(session, "POST", f"{url}/{task.key}/pause")
+            if status == 200:
+                task.paused_at = time.time()
+            return status in (200, 404, 409)
+
+        await self._each(api, tasks, pause)
+
+    async def resume(self, api: Process, tasks: list[Sent]) -> None:
+        """Resume tasks, one after another, until each answer is known."""
+
+        async def resume(session: aiohttp.ClientSession, url: str, task: Sent) -> bool:
+            task.resumed_at = task.resumed_at or time.time()
+            status, _ = await _answer(session, "POST", f"{url}/{task.key}/resume")
+            return status in (200, 404, 409)
+
+        await self._each(api, tasks, resume)
+
+    @staticmethod
+    async def _each(
+        api: Process, tasks: list[Sent], ask: Callable[[aiohttp.ClientSession, str, Sent], Awaitable[bool]]
+    ) -> None:
+        """Ask of each task until it is answered."""
+        url = f"http://127.0.0.1:{(await api.started())['port']}/schedule"
+        async with aiohttp.ClientSession(headers={"Authorization": TOKEN}) as session:
+            for task in tasks:
+                await wait_until(lambda task=task: ask(session, url, task), "an answer", 60)  # type: ignore[misc]
+
     # The end
 
     async def drained(self, timeout_s: float = 60) -> None:
@@ -213,7 +250,7 @@ class Checker:
         takes from Redis, such as the last second before a power cut; it is counted.
         """
         await self.stop()
-        verdict = self._account(await self._dead())
+        verdict = self._account(await self._members(KEYS.dead), await self._members(KEYS.paused))
         self._note(verdict)
         forgotten = [task for task in verdict.lost if not may_be_lost(task)]
         assert forgotten == [], f"{len(forgotten)} lost, such as {forgotten[:3]}"
@@ -223,11 +260,11 @@ class Checker:
         assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early"
         return verdict
 
-    async def _dead(self) -> set[str]:
-        members: list[bytes] = await self._raw.execute_command("ZRANGE", KEYS.dead, 0, -1)
+    async def _members(self, place: str) -> set[str]:
+        members: list[bytes] = await self._raw.execute_command("ZRANGE", place, 0, -1)
         return {key.decode() for key in members}
 
-    def _account(self, dead: set[str]) -> Verdict:
+    def _account(self, dead: set[str], paused: set[str]) -> Verdict:
         """Return what became of every task."""
         arrivals, tasks = self.arrivals(), self.sent.values()
         delays, recoveries = self._delays(arrivals)
@@ -244,7 +281,7 @@ class Checker:
                 if task.is_acknowledged
                 and not task.may_be_cancelled
                 and task.number not in arrivals
-                and task.key not in dead
+                and task.key not in dead | paused
             ],
             unexpected=[
                 arrival
@@ -260,9 +297,12 @@ class Checker:
         )
 
     def _is_unexpected(self, number: int, arrival: Arrival) -> bool:
-        """Whether it was never sent or refused, or came after a cancel that answered `cancelled`."""
+        """Whether it was never sent or refused, came after a cancel that answered `cancelled`, or while it was
+        paused."""
         task = self.sent.get(number)
         if task is None or task.is_refused:
+            return True
+        if task.paused_at is not None and task.paused_at < arrival.at < (task.resumed_at or math.inf):
             return True
         return task.cancelled_at is not None and arrival.at > task.cancelled_at
 
@@ -274,9 +314,10 @@ class Checker:
             task = self.sent.get(number)
             if task is None or not task.is_acknowledged:
                 continue
-            delays.append(found[0].at - task.due_at)
+            due_at = max(task.due_at, task.resumed_at or 0)
+            delays.append(found[0].at - due_at)
             if delays[-1] > LATE_S or len(found) > _attempts(found):
-                recoveries.append(found[-1].at - task.due_at)
+                recoveries.append(found[-1].at - due_at)
         return delays, recoveries
 
     def _note(self, verdict: Verdict) -> None:

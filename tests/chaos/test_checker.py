@@ -63,6 +63,10 @@ SENT = [
     Sent(11, 503),
     Sent(12, None),
     Sent(13, None),
+    Sent(14, 200, "paused", due_at=100, paused_at=99),
+    Sent(15, 200, "paused-but-came", due_at=100, paused_at=99),
+    Sent(16, 200, "resumed", due_at=100, paused_at=99, resumed_at=150),
+    Sent(17, 200, "resumed-but-came-before", due_at=100, paused_at=99, resumed_at=150),
 ]
 CAME = [
     arrival(0, 100.1),
@@ -76,17 +80,18 @@ CAME = [
     arrival(11, 100),
     arrival(12, 100),
     arrival(99, 100),
+    *(arrival(15, 100), arrival(16, 150), arrival(17, 150, attempt=1), arrival(17, 149.9, attempt=2)),
 ]
 
 
 async def test_every_task_is_accounted_for(tmp_path: Path, server: RedisProcess, raw: redis.asyncio.Redis) -> None:
     checker = Checker(tmp_path, server.url, raw, Receiver(arrivals=CAME), Figures())
     checker.sent = {task.number: task for task in SENT}
-    found = checker._account(dead={"dead"})
+    found = checker._account(dead={"dead"}, paused={"paused"})
     assert [task.key for task in found.lost] == ["lost"]
-    assert [one.key for one in found.unexpected] == ["key-8", "key-10", "key-99"]
-    assert (found.acknowledged, found.refused, found.unknown) == (10, 1, 3)
-    assert (found.arrived, found.dead, found.cancelled) == (11, 1, 3)
+    assert [one.key for one in found.unexpected] == ["key-8", "key-10", "key-99", "key-15", "key-17"]
+    assert (found.acknowledged, found.refused, found.unknown) == (14, 1, 3)
+    assert (found.arrived, found.dead, found.cancelled) == (14, 1, 3)
     assert (found.duplicated, found.recovered) == (1, 2)
     assert (found.lateness.most, found.early_s) == (4, 0.5)
     assert found.recovery.most == 4, "of what came twice, and late"

@@ -26,12 +26,12 @@ from tests.support.transitions import Connections, Example, Step
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""
 
-EXAMPLES = scaled(100, 40)
+EXAMPLES = scaled(100, 60)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 
-SEED_SMALL = 1
-"""Its first 28 examples take every kind of transition."""
+SEED_SMALL = 6
+"""Its first 60 examples take every kind of transition."""
 MISSED_MOST = scaled(0, 2)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
 
@@ -58,6 +58,9 @@ update_delay due, update_delay queued, update_delay in delivery, update_delay wa
 update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
 cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, cancel dead, cancel missing,
 discard, discard nothing, trim,
+pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,
+resume paused, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,
+update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
 again settle, again retry, again defer, again bury, again release
 """

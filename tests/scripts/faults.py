@@ -6,7 +6,7 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from tests.scripts import states
-from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, State, ask
+from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -54,6 +54,13 @@ async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State
     task = await states.queued(store)
     await ask(raw, "HDEL", KEYS.entries, task.key)
     return {"nowhere": {task.key}, "stray entry": {task.claim.id}}, task.key, DUE
+
+
+@seed
+async def gone_from_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.paused_retry(store)
+    await ask(raw, "ZREM", KEYS.paused, task.key)
+    return {"nowhere": {task.key}}, task.key, DEFERRED
 
 
 # An entry that is not there
@@ -137,10 +144,24 @@ async def in_the_queue_and_dead(store: Store, raw: Redis) -> tuple[Found, str, S
 
 
 @seed
-async def in_all_three_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_delivery(store)
-    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
+async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.paused(store, "mail")
     await ask(raw, "ZADD", KEYS.due, 1, task.key)
+    return {"several places": {task.key}}, task.key, DUE
+
+
+@seed
+async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.paused(store)
+    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
+    return {"several places": {task.key}}, task.key, PAUSED
+
+
+@seed
+async def in_all_four_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_delivery(store)
+    for place in (KEYS.dead, KEYS.paused, KEYS.due):
+        await ask(raw, "ZADD", place, 1, task.key)
     return {"several places": {task.key}}, task.key, IN_DELIVERY
 
 
@@ -178,8 +199,8 @@ for state in states.MAKERS:
 @seed
 async def in_all_places_of_a_type_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.redelivered(store, "mail")
-    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
-    await ask(raw, "ZADD", KEYS.due, 1, task.key)
+    for place in (KEYS.dead, KEYS.paused, KEYS.due):
+        await ask(raw, "ZADD", place, 1, task.key)
     await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}, "wrongly listed": {task.key}}, task.key, MISSING
 

@@ -51,6 +51,7 @@ IN_DELIVERY = State("in delivery", owner="worker-a", tries=1)
 REDELIVERED = State("in delivery", attempts=1, owner="worker-a", tries=1)
 WAITING = State("waiting", attempts=1, owner=keys.WAITING)
 DEFERRED = State("deferred", attempts=1)
+PAUSED = State("paused")
 DEAD = State("dead", attempts=1)
 
 
@@ -187,6 +188,19 @@ async def deferred(store: Store, type_name: str | None = None) -> Task:
     return task
 
 
+async def paused(store: Store, type_name: str | None = None) -> Task:
+    return await _paused(store, await in_due(store, type_name))
+
+
+async def paused_retry(store: Store, type_name: str | None = None) -> Task:
+    return await _paused(store, await waiting(store, type_name))
+
+
+async def _paused(store: Store, task: Task) -> Task:
+    await store.pause([task.key])
+    return task
+
+
 async def dead(store: Store, type_name: str | None = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.bury(failed(task)) == [1]
@@ -203,6 +217,8 @@ MAKERS: dict[str, tuple[Maker, State]] = {
     "waiting": (waiting, WAITING),
     "deferred": (deferred, DEFERRED),
     "dead": (dead, DEAD),
+    "paused": (paused, PAUSED),
+    "paused retry": (paused_retry, State("paused", attempts=1)),
     "queued": (queued, QUEUED),
 }
 """Every state a task can be in, how it gets there, and how that looks."""
@@ -219,8 +235,9 @@ async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
 async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
     record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
-    is_due, is_dead = [await ask(raw, "ZSCORE", at, key) is not None for at in (KEYS.due, KEYS.dead)]
-    assert is_due + is_dead + (entry_id is not None) == (record is not None), "must stand in one place"
+    places = (KEYS.due, KEYS.dead, KEYS.paused)
+    is_due, is_dead, is_paused = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
+    assert is_due + is_dead + is_paused + (entry_id is not None) == (record is not None), "must stand in one place"
     attempts = int(failure.split()[0]) if failure else 0
     if record is None:
         return State("missing", attempts)
@@ -228,6 +245,8 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
         return State("deferred" if attempts else "due", attempts)
     if is_dead:
         return State("dead", attempts)
+    if is_paused:
+        return State("paused", attempts)
     row = await _pending_row(raw, entry_id)
     if row is None:
         return State("queued", attempts)

@@ -43,6 +43,14 @@ async def _defer(store: Store, task: Task, delay_ms: int) -> None:
     assert await store.defer(failed(task, delay_ms=delay_ms)) == [1]
 
 
+async def _resume(store: Store, task: Task, delay_ms: int) -> None:
+    """A task of that delay comes back."""
+    new = new_task(delay_ms)
+    await store.schedule([new])
+    await store.pause([new.key])
+    assert letters(await store.resume([new.key])) == "P"
+
+
 Ringer = Callable[[Store, Task, int], Awaitable[None]]
 
 RINGERS: dict[str, tuple[Callable[[Store], Awaitable[Task]], Ringer]] = {

@@ -12,6 +12,8 @@ LETTERS = {
     "missing": "N",
     "due": "C",
     "queued": "C",
+    "paused": "C",
+    "paused retry": "C",
     "in delivery": "D",
     "redelivered": "D",
     "waiting": "C",

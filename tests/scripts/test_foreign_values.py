@@ -21,7 +21,7 @@ from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
 PLACES = [
-    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes),
+    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes, KEYS.paused),
     *(KEYS.counters, KEYS.types, KEYS.sweep),
 ]
 COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost"]

@@ -30,7 +30,7 @@ async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_l
     await store.schedule([new_task(type_name="mail")])
     await ask(raw, "SET", "another-service", "1")
     assert await store.purge() == len(MAKERS)
-    writers = {KEYS.writer(store.name, verb).encode() for verb in ("schedule", "purge")}
+    writers = {KEYS.writer(store.name, verb).encode() for verb in ("schedule", "pause", "purge")}
     left = await dump(raw)
     assert (
         set(left) == {KEYS.counters.encode(), KEYS.queue.encode(), b"group", b"pending", b"another-service"} | writers

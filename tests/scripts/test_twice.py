@@ -22,6 +22,7 @@ from tests.scripts.states import (
     in_delivery,
     in_due,
     new_task,
+    overdue,
     state_of,
     tail,
     waiting,
@@ -71,6 +72,22 @@ async def discard_call(store: Store) -> tuple[Call, str]:
     return lambda: store.discard([task.key]), task.key
 
 
+async def pause_call(store: Store) -> tuple[Call, str]:
+    task = await waiting(store)
+    return lambda: store.pause([task.key]), task.key
+
+
+async def resume_call(store: Store) -> tuple[Call, str]:
+    task = await overdue(store)
+    await store.pause([task.key])
+    return lambda: store.resume([task.key]), task.key
+
+
+async def run_call(store: Store) -> tuple[Call, str]:
+    task = await waiting(store)
+    return lambda: store.run([task.key]), task.key
+
+
 async def purge_call(store: Store) -> tuple[Call, str]:
     task = await in_due(store, "mail")
     return store.purge, task.key
@@ -84,9 +101,12 @@ WRITES = {
     "replay": replay_call,
     "cancel": cancel_call,
     "discard": discard_call,
+    "pause": pause_call,
+    "resume": resume_call,
+    "run": run_call,
     "purge": purge_call,
 }
-DELIVERS = [name for name in WRITES if name not in ("cancel", "discard", "purge")]
+DELIVERS = [name for name in WRITES if name not in ("cancel", "discard", "pause", "purge")]
 
 
 def send_again(store: Store, name: str) -> None:

@@ -19,6 +19,7 @@ from tests.scripts.states import (
     DUE,
     MAKERS,
     MISSING,
+    PAUSED,
     TTL_MS,
     Maker,
     State,
@@ -51,6 +52,8 @@ KEPT = {
     "missing": "N",
     "due": "U",
     "queued": "U",
+    "paused": "U",
+    "paused retry": "U",
     "in delivery": "D",
     "redelivered": "D",
     "waiting": "U",
@@ -64,6 +67,7 @@ PLACES_KEPT = {
     "waiting": DEFERRED,
 }
 PLACES_NEW = {"missing": MISSING, "dead": DEAD}
+STAY_PAUSED = ("paused", "paused retry")
 
 
 @pytest.mark.parametrize("state", MAKERS)
@@ -92,13 +96,13 @@ async def test_an_update_with_a_delay_starts_afresh_from_now(
     update = await change(store, task, ttl_ms=7_000)
     now_ms, answers = await store.update([update])
     assert letters(answers) == NEW[state]
-    assert await state_of(raw, task.key) == PLACES_NEW.get(state, DUE)
+    assert await state_of(raw, task.key) == PLACES_NEW.get(state, PAUSED if state in STAY_PAUSED else DUE)
     assert await counters(raw) == counters_before
     if state in PLACES_NEW:
         unchanged = await dump(raw)
         assert {name: unchanged.get(name) for name in before} == before
     else:
-        assert await due_ms(raw, task.key) == now_ms + 7_000
+        assert await due_ms(raw, task.key) == (None if state in STAY_PAUSED else now_ms + 7_000)
         assert await record_of(raw, task.key) == b'{"due":%d' % (now_ms + 7_000) + update.tail
 
 

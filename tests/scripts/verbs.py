@@ -13,7 +13,19 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import Kept
 from tests.scripts import states
-from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, QUEUED, REDELIVERED, WAITING, State, Task
+from tests.scripts.states import (
+    DEAD,
+    DEFERRED,
+    DUE,
+    IN_DELIVERY,
+    MISSING,
+    PAUSED,
+    QUEUED,
+    REDELIVERED,
+    WAITING,
+    State,
+    Task,
+)
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -78,6 +90,7 @@ async def _deferred_before_clock_set(store: Store) -> Task:
 
 
 RELEASED = State("waiting", owner="waiting")
+PAUSED_RETRY = State("paused", attempts=1)
 
 VERBS: dict[str, Verb] = {
     "schedule": Verb(states.missing, _schedule, DUE, DUE),
@@ -85,6 +98,11 @@ VERBS: dict[str, Verb] = {
     "cancel": Verb(states.in_delivery, lambda store, task: store.cancel([(task.key, None)]), MISSING, MISSING),
     "purge": Verb(states.in_delivery, lambda store, task: store.purge(), MISSING, MISSING),
     "replay": Verb(states.dead, _replay, DUE, DUE),
+    "pause": Verb(states.queued, lambda store, task: store.pause([task.key]), PAUSED, PAUSED),
+    "pause of a retry": Verb(states.waiting, lambda store, task: store.pause([task.key]), PAUSED_RETRY, PAUSED_RETRY),
+    "resume": Verb(states.paused, lambda store, task: store.resume([task.key]), DUE, DUE),
+    "run": Verb(states.waiting, lambda store, task: store.run([task.key]), DEFERRED, State("queued", attempts=1)),
+    "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
     "load": Verb(

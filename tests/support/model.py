@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from redis_scheduler.store import keys
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.timing import Timing
-from tests.scripts.states import State
+from tests.scripts.states import DUE, State
 
 TOLERANCE_MS = 10_000
 """How far from the expected time another may be: an example may take so long on a loaded machine."""
@@ -26,16 +26,17 @@ class Modelled:
     due_ms: int
     tail: bytes
     place: str = "due"
-    """One of due, queued, pending, dead, missing."""
+    """One of due, queued, pending, paused, dead, missing."""
     attempts: int = 0
     owner: str | None = None
     tries: int = 0
     entry: str | None = None
     """None: a new one, not known yet."""
     score: int | None = None
-    """The due time of where it waits in DUE. None: not known yet, but about `wait_ms` from now."""
+    """The due time of where it waits in DUE, or is paused. None: not known yet, but about `wait_ms` from now; of what
+    is paused from its resume."""
     wait_ms: int = 0
-    """How long it is yet to wait, in DUE or in the pending list."""
+    """How long it is yet to wait, in DUE, in the pending list, or once it is resumed."""
 
     @property
     def record(self) -> bytes:
@@ -57,7 +58,7 @@ class Modelled:
 
     @property
     def is_running(self) -> bool:
-        return self.place in ("due", "queued", "pending")
+        return self.place in ("due", "queued", "pending", "paused")
 
     def wait_in_due(self, wait_ms: int, score: int | None = None) -> None:
         self._leave_queue()
@@ -66,6 +67,13 @@ class Modelled:
     def enter_queue(self) -> None:
         self._leave_queue()
         self.place = "queued"
+
+    def pause(self) -> None:
+        if self.place == "queued":
+            self.wait_ms = 0
+        self.score = self.score if self.state == DUE else None
+        self._leave_queue()
+        self.place = "paused"
 
     def end(self, place: str) -> None:
         self._leave_queue()
@@ -88,7 +96,9 @@ class Model:
     def standing(self, *places: str) -> list[Modelled]:
         return [task for task in self.tasks.values() if task.place in places]
 
-    def adopt(self, entries: Mapping[str, str], scores: Mapping[str, int], now_ms: int) -> None:
+    def adopt(
+        self, entries: Mapping[str, str], scores: Mapping[str, int], paused: Mapping[str, int], now_ms: int
+    ) -> None:
         """Learn what Redis chose, and check that it changed nothing else: entries are new ones, due times as
         expected."""
         assert entries.keys() == {task.key for task in self.standing("queued", "pending")}
@@ -105,6 +115,10 @@ class Model:
                 assert abs(score - now_ms - task.wait_ms) < TOLERANCE_MS, f"{task.key} is due at a wrong time"
                 task.score = score
             assert score == task.score, f"{task.key} has changed its due time"
+        for task in self.standing("paused"):
+            score = paused[task.key]
+            is_right = abs(score + task.wait_ms) < TOLERANCE_MS if task.score is None else score == task.score
+            assert is_right, f"{task.key} would be due at a wrong time once it is resumed"
 
     def check_waits(self, waits_ms: Mapping[str, int]) -> None:
         """Check which entries are pending, and how long each is still leased, or waits."""
@@ -173,7 +187,31 @@ class Model:
     @staticmethod
     def _start_afresh(task: Modelled, now_ms: int, ttl_ms: int) -> None:
         task.attempts, task.due_ms = 0, now_ms + ttl_ms
+        place = task.place
         task.wait_in_due(ttl_ms, task.due_ms)
+        if place == "paused":
+            task.place = place
+
+    def pause(self, key: str) -> str:
+        task = self.tasks[key]
+        letter = _letter(task)
+        if letter in "SFQW":
+            task.pause()
+        return letter
+
+    def resume(self, key: str) -> str:
+        task = self.tasks[key]
+        letter = _letter(task)
+        if letter == "P":
+            task.wait_in_due(task.wait_ms, task.score if task.wait_ms else None)
+        return letter
+
+    def run(self, key: str) -> str:
+        task = self.tasks[key]
+        letter = _letter(task)
+        if letter in "WP" or (letter in "SF" and task.wait_ms):
+            task.wait_in_due(0)
+        return letter
 
     def discard(self, key: str) -> str:
         task = self.tasks[key]
@@ -309,6 +347,16 @@ class Model:
     def _count_failure(self, key: str) -> None:
         self.tasks[key].attempts += 1
         self.counters["failed"] += 1
+
+
+def _letter(task: Modelled) -> str:
+    return LETTERS[task.view]
+
+
+LETTERS = {
+    **{"scheduled": "S", "deferred": "F", "queued": "Q", "waiting": "W", "in delivery": "D"},
+    **{"paused": "P", "dead": "X", "missing": "N"},
+}
 
 
 def id_order(entry: str) -> tuple[int, int]:

@@ -66,13 +66,16 @@ WEIGHTS = {
     "cancel": 3,
     "discard": 2,
     "trim": 1,
+    "pause": 4,
+    "resume": 3,
+    "run": 2,
     "purge": 1,
     "retire": 1,
     "resend": 3,
 }
 """How often each verb is chosen, where it has something to do."""
 
-RARE_FIRST = ("waiting", "dead", "deferred", "in delivery", "queued", "due", "missing")
+RARE_FIRST = ("dead", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
 OUTCOMES = ("settle", "retry", "defer", "bury", "release", "renew")
 
 
@@ -158,10 +161,14 @@ class Example:
             "reclaim": bool(model.reclaimable),
             "replay": bool(model.standing("dead")),
             "trim": bool(model.standing("dead")),
+            "resume": bool(model.standing("paused")),
             "resend": bool(self.last_writes),
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
-            **dict.fromkeys(("read", "update", "update_delay", "cancel", "discard", "replay_other"), bool(model.tasks)),
+            **dict.fromkeys(
+                ("read", "update", "update_delay", "cancel", "discard", "replay_other", "pause", "run"),
+                bool(model.tasks),
+            ),
         }
         is_stale = any(self.claims.values())
         seldom = {"claim": 1, "reclaim": 1, "settle": int(is_stale), "retry": int(is_stale)}
@@ -172,6 +179,9 @@ class Example:
         left = {task.key for task in self.model.tasks.values() if task.is_running}
         worker = WORKERS[0]
         self.unloaded[worker] = []
+        for task in self.model.standing("paused"):
+            assert letters(await self.stores[worker].resume([task.key])) == self.model.resume(task.key)
+        await self._compare()
         for _ in range(ROUNDS_MOST):
             if not left:
                 break
@@ -203,6 +213,7 @@ class Example:
             typed,
             ledger,
             letter_bytes,
+            held,
             *states,
         ) = await asyncio.gather(
             ask(raw, "TIME"),
@@ -216,10 +227,12 @@ class Example:
             typed_keys(raw),
             self.views.ledger(),
             letters_of(raw),
+            ask(raw, "ZRANGE", KEYS.paused, 0, -1, "WITHSCORES"),
             *(state_of(raw, key) for key in model.tasks),
         )
         assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
-        model.adopt(_pairs(entries), {key: int(score) for key, score in _pairs(scores).items()}, redis_ms(now))
+        scores_of, held_of = [{key: int(at) for key, at in _pairs(rows).items()} for rows in (scores, held)]
+        model.adopt(_pairs(entries), scores_of, held_of, redis_ms(now))
         alive = [task for task in model.tasks.values() if task.place != "missing"]
         assert _pairs(records) == {task.key: task.record.decode() for task in alive}
         assert {fields[1].decode(): at.decode() for at, fields in queue} == _pairs(entries)
@@ -233,6 +246,7 @@ class Example:
             task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
             for task in model.standing("dead")
         }
+        assert ledger.paused == len(model.standing("paused"))
 
     async def _problems(self) -> list[str]:
         return [finding.text async for finding in audit(self.shared.client)]
@@ -365,6 +379,22 @@ class Example:
         trim = await Retention(self.shared.client, kept).trim()
         assert trim == Trim(self.model.trim(), None)
         self.taken["trim"] += trim.dropped
+
+    async def _move(self, step: Step, verb: str, judge: Callable[[str], str]) -> None:
+        task, writer = self._known(step.which), WRITERS[step.who % 2]
+        before, move = task.state.place, getattr(self.stores[writer], verb)
+        answers = await self._write(writer, verb, lambda: move([task.key]))
+        assert letters(answers) == judge(task.key)
+        self.taken[f"{verb} {before}"] += 1
+
+    async def _pause(self, step: Step) -> None:
+        await self._move(step, "pause", self.model.pause)
+
+    async def _resume(self, step: Step) -> None:
+        await self._move(step, "resume", self.model.resume)
+
+    async def _run(self, step: Step) -> None:
+        await self._move(step, "run", self.model.run)
 
     async def _purge(self, step: Step) -> None:
         writer = WRITERS[step.who % 2]

@@ -116,17 +116,20 @@ def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
 
 READ_ONLY = {
     "audit": {"tasks"},
-    "balance": {"due", "queue"},
+    "balance": {"due", "paused", "queue"},
     "entry": {"queue"},
     "heads": {"tasks"},
-    "ledger": {"counters", "dead", "due", "queue"},
+    "ledger": {"counters", "dead", "due", "paused", "queue"},
     "load": {"tasks"},
+    "pause": {"dead", "failures", "tasks"},
     "promote": {"failures", "tasks"},
-    "read": {"dead", "due", "entries", "failures", "queue", "tasks"},
+    "read": {"dead", "due", "entries", "failures", "paused", "queue", "tasks"},
     "reclaim": {"entries"},
     "release": {"entries", "failures"},
+    "resume": {"dead", "entries", "failures", "queue", "tasks"},
     "retry": {"entries"},
     "rewind": {"tasks"},
+    "run": {"dead", "failures", "tasks"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

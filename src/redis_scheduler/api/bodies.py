@@ -120,6 +120,14 @@ class Previewed(_Answer):
     data: list[str]
 
 
+class Moved(_Answer):
+    """Of a task that was paused, resumed or run. found: its state before, as `info.state` shows it."""
+
+    data: str
+    key: str
+    found: str
+
+
 class Shown(_Answer):
     """One task."""
 

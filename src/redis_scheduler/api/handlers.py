@@ -14,6 +14,7 @@ from redis_scheduler.api.answers import LargeAnswer, answer
 from redis_scheduler.api.bodies import (
     Cancelled,
     Listed,
+    Moved,
     Previewed,
     Purged,
     Scheduled,
@@ -37,7 +38,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
-from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, UpdateAnswer
+from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.key import new_task_key, shard_of
 from redis_scheduler.task.options import changed, options_of
@@ -218,6 +219,22 @@ class Api:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
 
+    async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/pause: keep a task back until it is resumed."""
+        key = requests.task_key(request)
+        return _moved(key, "paused", await self._calls_of(key).pause.submit(key))
+
+    async def resume(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/resume: let a paused task come again."""
+        key = requests.task_key(request)
+        found = await self._calls_of(key).resume.submit(key)
+        return _moved(key, "resumed", found, refused=(Standing.DEAD,))
+
+    async def run(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/run: make a task due now."""
+        key = requests.task_key(request)
+        return _moved(key, "run", await self._calls_of(key).run.submit(key))
+
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
         fields: dict[str, object] = {"client": request.client.host if request.client else None}
@@ -249,6 +266,21 @@ def _found(stored: Stored | None) -> Stored:
     if stored is None:
         raise TaskNotFound
     return stored
+
+
+def _moved(
+    key: str, verb: str, found: Standing, refused: Sequence[Standing] = (Standing.DEAD, Standing.IN_DELIVERY)
+) -> Response:
+    """Answer where the task stood that was to be paused, resumed or run; by 409 where it cannot be."""
+    if found is Standing.NOT_FOUND:
+        raise TaskNotFound
+    if found in refused:
+        if found is Standing.DEAD:
+            raise RequestRefused(
+                Code.TASK_DEAD, f"A dead task cannot be {verb}: POST /dead/{key}/replay brings it back"
+            )
+        raise RequestRefused(Code.IN_DELIVERY, f"A task in delivery cannot be {verb}: wait for its outcome")
+    return answer(Moved(key, key, found.state))
 
 
 def _connection(request: Request) -> Connection | None:

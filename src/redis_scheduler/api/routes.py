@@ -18,6 +18,7 @@ from redis_scheduler.api.bodies import (
     Cancelled,
     Grouped,
     Listed,
+    Moved,
     Previewed,
     PreviewRequest,
     Purged,
@@ -79,6 +80,9 @@ TASK_ROUTES = (
     Route("GET", "/schedule/{key}", Api.get, Shown),
     Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest),
     Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled),
+    Route("POST", "/schedule/{key}/pause", Api.pause, Moved),
+    Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
+    Route("POST", "/schedule/{key}/run", Api.run, Moved),
     Route("GET", "/schedules", Api.list, Listed, parameters=("type", "limit", "cursor")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),

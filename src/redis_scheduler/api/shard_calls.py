@@ -25,6 +25,9 @@ class ShardCalls:
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
         self.discard = Batcher(self.writes.discard, limit)
+        self.pause = Batcher(self.writes.pause, limit)
+        self.resume = Batcher(self.writes.resume, limit)
+        self.run = Batcher(self.writes.run, limit)
         self.read = Batcher(self.views.tasks, limit)
 
     async def check_options(self, options: Options, content: Content = "data") -> None:

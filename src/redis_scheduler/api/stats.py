@@ -28,6 +28,7 @@ def statistics(ledger: Ledger) -> dict[str, Any]:
             "queued": ledger.queued,
             "in_delivery": ledger.in_delivery,
             "waiting": ledger.waiting,
+            "paused": ledger.paused,
             "dead": ledger.dead,
         },
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},

@@ -42,7 +42,10 @@ def encode_cursor(position: Position) -> str:
 
 # Foreign hands may have set any score and any key: a cursor of such a place is taken back, too.
 _SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
-_POSITION = {"queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"), "due": _SCORE, "type": _SCORE, "dead": _SCORE}
+_POSITION = {
+    "queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"),
+    **dict.fromkeys(("due", "paused", "type", "dead"), _SCORE),
+}
 
 
 def decode_cursor(cursor: str | None, places: set[str]) -> Position:

@@ -38,6 +38,7 @@ class Keys:
             "failures",
             "dead",
             "dead_bytes",
+            "paused",
             "counters",
             "types",
             "sweep",
@@ -72,6 +73,10 @@ class Keys:
     """HASH key → bytes of a dead letter; .bytes: their sum; .since_ms: when letters were first dropped for their age;
     .at: where the count of letters of an older version stands."""
 
+    paused: str
+    """ZSET key → when it comes once it is resumed: due ms; below 0 so many ms later, the rest of a retry's delay; 0 at
+    once."""
+
     counters: str
     """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, dead_dropped, lost: since ever."""
 
@@ -102,6 +107,7 @@ class Keys:
         self.failures = f"{tag}:failures"
         self.dead = f"{tag}:dead"
         self.dead_bytes = f"{tag}:dead_bytes"
+        self.paused = f"{tag}:paused"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

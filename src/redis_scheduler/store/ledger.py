@@ -16,14 +16,15 @@ class Ledger:
     """Every task that ever was, at one moment: where it stands now, or how it ended. One that died has ended, whatever
     becomes of the dead letter.
 
-    scheduled + replayed = due + queued + in delivery + waiting + delivered + died + cancelled + purged + lost, at any
-    moment. An audit counts what was lost; below zero are tasks that turned up though they were counted as ended.
+    scheduled + replayed = due + queued + in delivery + waiting + paused + delivered + died + cancelled + purged + lost,
+    at any moment. An audit counts what was lost; below zero are tasks that turned up though they were counted as ended.
     """
 
     due: int
     queued: int
     in_delivery: int
     waiting: int
+    paused: int
     dead: int
     counters: dict[str, int]
     redis_keys: int | None
@@ -31,8 +32,8 @@ class Ledger:
 
     @property
     def running(self) -> int:
-        """Tasks still to be delivered."""
-        return self.due + self.queued + self.in_delivery + self.waiting
+        """Tasks still to be delivered, those that are paused, too."""
+        return self.due + self.queued + self.in_delivery + self.waiting + self.paused
 
     @property
     def missing(self) -> int:
@@ -55,6 +56,7 @@ def total(ledgers: Sequence[Ledger]) -> Ledger:
         queued=sum(ledger.queued for ledger in ledgers),
         in_delivery=sum(ledger.in_delivery for ledger in ledgers),
         waiting=sum(ledger.waiting for ledger in ledgers),
+        paused=sum(ledger.paused for ledger in ledgers),
         dead=sum(ledger.dead for ledger in ledgers),
         counters={name: sum(ledger.counters.get(name, 0) for ledger in ledgers) for name in names},
         redis_keys=None if None in keys else sum(count for count in keys if count is not None),

@@ -1,7 +1,7 @@
 """What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes.
 
-A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in `dead`
-dead.
+A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in
+`paused` paused, in `dead` dead.
 """
 
 import re
@@ -110,14 +110,15 @@ class Views:
         )
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
-        """Return tasks still to be delivered: queued and waiting first, then by due time; of one type if it is named.
+        """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused;
+        of one type if it is named.
 
         The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. A task that
         moves while pages are read may be missed or met twice. Only tasks of the default type are filtered while
         reading, so a page of them may be short. Raises InvalidField for a cursor that is not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
-        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due"})
+        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due", "paused"})
         walk = (
             self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
             if has_index
@@ -152,7 +153,7 @@ class Views:
         return Page(page, None)
 
     async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
-        """Walk the queue in its order, then `due`."""
+        """Walk the queue in its order, then `due`, then `paused`."""
         if not position or position[0] == "queue":
             start = behind(position[1]) if position else "-"
             while start and (
@@ -163,7 +164,11 @@ class Views:
                 yield positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = behind(entries[-1][0].decode())
             position = ("due",)
-        async for chunk in self._sorted(self.client.keys.due, position):
+        if position[0] == "due":
+            async for chunk in self._sorted(self.client.keys.due, position):
+                yield chunk
+            position = ("paused",)
+        async for chunk in self._sorted(self.client.keys.paused, position):
             yield chunk
 
     async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
@@ -182,12 +187,13 @@ class Views:
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
         answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
-        due, length, pending, waiting, dead, counters = answer
+        due, length, pending, waiting, dead, paused, counters = answer
         return Ledger(
             due=due,
             queued=length - pending,
             in_delivery=pending - waiting,
             waiting=waiting,
+            paused=paused,
             dead=dead,
             counters={name.decode(errors="replace"): _count(count) for name, count in counters},
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
@@ -220,7 +226,7 @@ class Views:
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
-_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER)
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER, _NUMBER)
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
@@ -243,10 +249,10 @@ def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _counts(answer: Any) -> tuple[int, int, int, int, int, list[tuple[bytes, bytes]]]:
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, list[tuple[bytes, bytes]]]:
     *counts, counters = answer
-    due, length, pending, waiting, dead = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, _pairs(counters)
+    due, length, pending, waiting, dead, paused = map(NUMBER, counts)
+    return due, length, pending, waiting, dead, paused, _pairs(counters)
 
 
 def score_ms(score: bytes) -> int | None:
@@ -266,6 +272,7 @@ def _stored(
     is_in_queue: int | None,
     owner: bytes | None,
     idle_ms: int | None,
+    is_paused: int | None,
 ) -> Stored:
     record = read_record(raw)
     attempts, last_failure = read_attempts(failure)
@@ -274,6 +281,8 @@ def _stored(
         state, expires_ms = "deferred" if failure else "scheduled", score_ms(due_ms)
     elif died_ms is not None:
         state, expires_ms = "dead", None
+    elif is_paused:
+        state, expires_ms = "paused", None
     elif not is_in_queue:
         state, expires_ms = "lost", None
     elif owner is None:

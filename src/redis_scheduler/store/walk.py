@@ -99,7 +99,7 @@ class Walk:
                 break
         for command, place in (
             *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
-            *(("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
+            *(("ZSCAN", self._keys.paused), ("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
         ):
             async for pairs in self._scan(command, place, _Batch()):
                 yield [Suspect("member", key) for key in pairs[::2]]

@@ -43,6 +43,25 @@ class CancelAnswer(Enum):
     NOT_FOUND = "N"
 
 
+class Standing(Enum):
+    """Where a task stood that was to be paused, resumed or run. The names are those of the states."""
+
+    SCHEDULED = "S"
+    DEFERRED = "F"
+    QUEUED = "Q"
+    WAITING = "W"
+    IN_DELIVERY = "D"
+    PAUSED = "P"
+    DEAD = "X"
+    LOST = "L"
+    NOT_FOUND = "N"
+
+    @property
+    def state(self) -> str:
+        """The state as GET names it."""
+        return self.name.lower().replace("_", " ")
+
+
 class UpdateAnswer(Enum):
     """What an update did. It changes no task that was changed meanwhile, or that is dead if a delay was asked for."""
 
@@ -73,6 +92,7 @@ CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]"})
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
 PURGE, DISCARD = Script("purge"), Script("discard")
+PAUSE, RESUME, RUN = (Script(verb, {"key": "row"}) for verb in ("pause", "resume", "run"))
 
 
 class Writes:
@@ -140,6 +160,24 @@ class Writes:
         return await self._write(
             DISCARD.bind(self.client.keys, task_keys=task_keys, **self._numbered(DISCARD)),
             lambda answer: each_of(DiscardAnswer, answer, len(task_keys)),
+        )
+
+    async def pause(self, task_keys: Sequence[str]) -> list[Standing]:
+        """Pause tasks, but those in delivery and the dead; return where each stood."""
+        return await self._move(PAUSE, task_keys, window_ms=self._timing.window_ms)
+
+    async def resume(self, task_keys: Sequence[str]) -> list[Standing]:
+        """Let paused tasks come again; return where each stood."""
+        return await self._move(RESUME, task_keys)
+
+    async def run(self, task_keys: Sequence[str]) -> list[Standing]:
+        """Make tasks due now, but those in delivery and the dead; return where each stood."""
+        return await self._move(RUN, task_keys)
+
+    async def _move(self, script: Script, task_keys: Sequence[str], **more: int) -> list[Standing]:
+        return await self._write(
+            script.bind(self.client.keys, task_keys, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
+            lambda answer: each_of(Standing, answer, len(task_keys)),
         )
 
     async def purge(self) -> int:

@@ -1,7 +1,7 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
 -- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
 -- `balance`.
--- KEYS   tasks due queue entries failures dead dead_bytes types bell counters type_index...
+-- KEYS   tasks due queue entries failures dead dead_bytes paused types bell counters type_index...
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
 --        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
@@ -24,6 +24,7 @@ if repairs then
     redis.call('HLEN', hash)
   end
   redis.call('ZCARD', dead)
+  redis.call('ZCARD', paused)
   redis.call('XLEN', queue)
   redis.call('SCARD', types)
 end
@@ -56,7 +57,8 @@ local function look_at_task(what, key, due_ms, index, name)
     return
   end
   local id, is_due = redis.call('HGET', entries, key), redis.call('ZSCORE', due, key)
-  local is_dead, is_queued, places = redis.call('ZSCORE', dead, key), false, {}
+  local is_paused, is_dead = redis.call('ZSCORE', paused, key), redis.call('ZSCORE', dead, key)
+  local is_queued, places = false, {}
   if id then
     local _, held = read_entry(id)
     is_queued = held == key
@@ -64,6 +66,9 @@ local function look_at_task(what, key, due_ms, index, name)
   end
   if is_due then
     places[#places + 1] = 'due'
+  end
+  if is_paused then
+    places[#places + 1] = 'paused'
   end
   if is_dead then
     places[#places + 1] = 'dead'
@@ -78,6 +83,7 @@ local function look_at_task(what, key, due_ms, index, name)
       end
       redis.call('HDEL', entries, key)
       redis.call('ZREM', due, key)
+      redis.call('ZREM', paused, key)
       redis.call('ZREM', dead, key)
       drop_letter(dead_bytes, key)
       redis.call('HDEL', failures, key)
@@ -89,7 +95,8 @@ local function look_at_task(what, key, due_ms, index, name)
     repairs_fault('unreadable record', '')
   end
   -- The most imminent of the places that hold it.
-  local kept = is_queued and 'entries' or is_due and 'due' or is_dead and 'dead'
+  local kept = is_queued and 'entries' or is_due and 'due' or is_paused and 'paused'
+    or is_dead and 'dead'
   if #places == 0 then
     if due_ms ~= '' and repairs_fault('nowhere', '') then
       redis.call('ZADD', due, due_ms, key)
@@ -102,6 +109,9 @@ local function look_at_task(what, key, due_ms, index, name)
       end
       if kept ~= 'due' then
         redis.call('ZREM', due, key)
+      end
+      if kept ~= 'paused' then
+        redis.call('ZREM', paused, key)
       end
       if kept ~= 'dead' then
         redis.call('ZREM', dead, key)
@@ -124,7 +134,7 @@ end
 local function look_at_listed(what, key, index, name)
   local is_of_no_use = what == 'foreign' or redis.call('HEXISTS', tasks, key) == 0
     or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
-      and not redis.call('ZSCORE', due, key)
+      and not redis.call('ZSCORE', due, key) and not redis.call('ZSCORE', paused, key)
   if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
     remove_from_type(types, index, name, key)
   end

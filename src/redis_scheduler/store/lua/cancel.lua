@@ -1,5 +1,5 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer tasks due queue entries failures dead dead_bytes counters types type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused counters types type_index...
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key type_number
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
@@ -30,7 +30,9 @@ for at = first, #ARGV, width do
       leave_queue(queue, group, entries, key, id)
     end
     -- A foreign key in their places holds nothing of ours.
-    redis.pcall('ZREM', due, key)
+    if redis.pcall('ZREM', due, key) ~= 1 then
+      redis.pcall('ZREM', paused, key)
+    end
     -- A dead letter was counted when it died.
     if redis.pcall('ZREM', dead, key) == 1 then
       drop_letter(dead_bytes, key)

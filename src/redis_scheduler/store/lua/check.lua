@@ -2,8 +2,8 @@
 -- lacks, or the user may not call, is known before it leaves another script half applied. Nothing is written: commands
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
--- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes counters types sweep instance
---        token_mark
+-- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused counters types sweep
+--        instance token_mark
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -23,6 +23,7 @@ local calls = {
   {'ZRANGEBYSCORE', due, 0, 0}, {'ZRANK', due, nothing}, {'ZSCORE', due, nothing},
   {'ZADD', type_index, nothing, nothing}, {'ZREM', type_index, ''}, {'EXISTS', type_index},
   {'ZADD', dead, nothing, nothing}, {'ZREM', dead, ''},
+  {'ZADD', paused, nothing, nothing}, {'ZREM', paused, ''},
   {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
   {'HSET', dead_bytes, nothing, '', nothing}, {'HDEL', dead_bytes, ''}, {'HMGET', dead_bytes, nothing},

@@ -1,7 +1,7 @@
 -- ledger: count every task where it stands, at one moment. Reads only.
--- KEYS   due queue dead counters
+-- KEYS   due queue dead paused counters
 -- ARGV   group waiting
--- Returns {due, in the queue, pending, waiting, dead, {counter, value, …}}.
+-- Returns {due, in the queue, pending, waiting, dead, paused, {counter, value, …}}.
 -- Bounds a row a consumer, of which those that are gone are retired, and the eight counters.
 --- names
 
@@ -13,5 +13,5 @@ for _, row in ipairs(summary[4] or {}) do
 end
 return {
   redis.call('ZCARD', due), redis.call('XLEN', queue), summary[1], waiting_count, redis.call('ZCARD', dead),
-  redis.call('HGETALL', counters),
+  redis.call('ZCARD', paused), redis.call('HGETALL', counters),
 }

@@ -1,8 +1,9 @@
 -- update: replace records by compare-and-set; with a new delay also the due time, and the attempts start afresh. A
 -- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
--- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record.
--- KEYS   writer tasks due queue entries failures dead dead_bytes types bell type_index...
+-- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record. A paused one
+-- stays paused.
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
@@ -57,7 +58,11 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
       leave_queue(queue, group, entries, key, id)
     end
     remove_from_hash(failures, key)
-    wait_in_due(key, due_ms)
+    if type(redis.pcall('ZSCORE', paused, key)) == 'string' then
+      redis.call('ZADD', paused, due_ms, key)
+    else
+      wait_in_due(key, due_ms)
+    end
     if type_number ~= '0' then
       local index, name = type_of(type_number)
       add_to_type(types, index, name, key, due_ms)

@@ -1,0 +1,36 @@
+-- Where a task stands, as one letter; to be included after `place`.
+local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+  -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
+  redis.call('XPENDING', queue, group, '-', '+', 1)
+  for _, hash in ipairs({tasks, entries, failures}) do
+    redis.call('HLEN', hash)
+  end
+  for _, places in ipairs({due, paused, dead}) do
+    redis.call('ZCARD', places)
+  end
+
+  -- Returns also what tells when the task comes: in `due` and `paused` its score, of what waits the idle time; and the
+  -- id of its entry.
+  return function(key)
+    if redis.call('HEXISTS', tasks, key) == 0 then
+      return 'N'
+    end
+    local id = redis.call('HGET', entries, key)
+    if id then
+      local pending = pending_of(queue, group, id)
+      if not pending then
+        return 'Q', nil, id
+      end
+      return pending[2] == waiting and 'W' or 'D', pending[3], id
+    end
+    local until_ms = redis.call('ZSCORE', due, key)
+    if until_ms then
+      return redis.call('HEXISTS', failures, key) == 1 and 'F' or 'S', tonumber(until_ms)
+    end
+    local rest = redis.call('ZSCORE', paused, key)
+    if rest then
+      return 'P', tonumber(rest)
+    end
+    return redis.call('ZSCORE', dead, key) and 'X' or 'L'
+  end
+end

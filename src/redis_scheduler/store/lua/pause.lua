@@ -1,0 +1,46 @@
+-- pause: take tasks out of their way until they are resumed, with what tells when they come then; failed attempts stay.
+-- What is in delivery stays so, and what is dead. What waits for a retry may still be delivered by a worker that lost
+-- its lease.
+-- KEYS   writer tasks due queue entries failures dead paused
+-- ARGV   batch# expiry_s group waiting window_ms#
+-- each   key
+-- Returns per task one letter, where it stood: S scheduled, F deferred, Q queued, W waiting, L lost: it is paused now;
+--        P paused, D in delivery, X dead, N not found: nothing was done.
+-- Bounds 200 tasks a call, some ten commands each.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   ZREM of nothing is the first write.
+--- include clock writer place standing
+--- names
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+local now = now_ms(math.ceil)
+
+redis.call('ZREM', due, '')
+local letters = {}
+for at = first, #ARGV, width do
+  --- row
+  local letter, comes, id = look(key)
+  -- At a time, after the rest of a delay (below 0), or at once (0).
+  local score = 0
+  if letter == 'S' then
+    score = comes
+  elseif letter == 'F' then
+    score = math.min(0, now - comes)
+  elseif letter == 'W' then
+    score = math.min(0, comes - window_ms)
+  end
+  if string.find('SFQWL', letter, 1, true) then
+    redis.call('ZREM', due, key)
+    redis.call('ZADD', paused, score, key)
+    if id then
+      leave_queue(queue, group, entries, key, id)
+    end
+  end
+  letters[#letters + 1] = letter
+end
+answer = table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

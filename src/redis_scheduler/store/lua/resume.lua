@@ -1,0 +1,36 @@
+-- resume: let paused tasks come again: at their time, after what was left of a retry's delay, or at once where that is
+-- over. All others go on as they did.
+-- KEYS   writer tasks due queue entries failures dead paused bell
+-- ARGV   batch# expiry_s group waiting
+-- each   key
+-- Returns per task one letter, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
+--        W waiting, D in delivery, X dead, L lost, N not found: nothing was done.
+-- Bounds 200 tasks a call, some eight commands each.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   ZREM of nothing is the first write.
+--- include clock bell writer place standing
+--- names
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+
+redis.call('ZREM', due, '')
+local letters = {}
+for at = first, #ARGV, width do
+  --- row
+  local letter, comes = look(key)
+  if letter == 'P' then
+    local due_ms = comes < 0 and now - comes or math.max(now, comes)
+    redis.call('ZREM', paused, key)
+    redis.call('ZADD', due, due_ms, key)
+    earliest_ms = math.min(earliest_ms, due_ms)
+  end
+  letters[#letters + 1] = letter
+end
+ring(bell, head_before_ms, earliest_ms)
+answer = table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

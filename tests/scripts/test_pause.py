@@ -1,0 +1,182 @@
+"""Pause, resume, run: every state a task may be in, what stays of it, and when it comes then."""
+
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.views import Views
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts import states
+from tests.scripts.states import (
+    DUE,
+    MAKERS,
+    PAUSED,
+    RETRY_DELAY_MS,
+    State,
+    Task,
+    ask,
+    change,
+    claimed,
+    counters,
+    due_ms,
+    dump,
+    in_due,
+    overdue,
+    paused,
+    record_of,
+    state_of,
+    typed_keys,
+    waits_ms,
+)
+from tests.support.names import KEYS
+from tests.support.store import Store, letters
+
+Redis = redis.asyncio.Redis
+
+LETTERS = {
+    **{"missing": "N", "due": "S", "in delivery": "D", "redelivered": "D", "waiting": "W", "deferred": "F"},
+    **{"dead": "X", "paused": "P", "paused retry": "P", "queued": "Q"},
+}
+LEFT_ALONE = {
+    "pause": ("missing", "in delivery", "redelivered", "dead", "paused", "paused retry"),
+    "resume": tuple(name for name in MAKERS if "paused" not in name),
+    "run": ("missing", "in delivery", "redelivered", "dead", "queued"),
+}
+TOLERANCE_MS = 5_000
+
+
+def without(name: bytes, held: dict[bytes, Any]) -> dict[bytes, Any]:
+    return {key: value for key, value in held.items() if key != name}
+
+
+async def score_of(raw: Redis, task: Task) -> float:
+    return float(await ask(raw, "ZSCORE", KEYS.paused, task.key))
+
+
+@pytest.mark.parametrize("state", MAKERS)
+@pytest.mark.parametrize("verb", LEFT_ALONE)
+async def test_each_verb_says_where_the_task_stood_and_moves_it_or_leaves_it_alone(
+    verb: str, state: str, store: Store, raw: Redis
+) -> None:
+    make, before = MAKERS[state]
+    task = await make(store, "mail")  # type: ignore[call-arg]
+    held, counted, listed = await dump(raw), await counters(raw), await typed_keys(raw)
+    assert letters(await getattr(store, verb)([task.key])) == LETTERS[state]
+    if state in LEFT_ALONE[verb]:
+        writer = KEYS.writer(store.name, verb).encode()
+        assert without(writer, await dump(raw)) == without(writer, held)
+        return
+    after = State("paused", before.attempts) if verb == "pause" else None
+    assert await state_of(raw, task.key) == (after or State("deferred" if before.attempts else "due", before.attempts))
+    assert await counters(raw) == counted
+    assert await typed_keys(raw) == listed
+    assert await ask(raw, "XLEN", KEYS.queue) == 0
+
+
+async def test_a_task_keeps_its_time_while_it_is_paused(store: Store, raw: Redis) -> None:
+    task = await in_due(store)
+    due_at_ms = await due_ms(raw, task.key)
+    await store.pause([task.key])
+    assert await score_of(raw, task) == due_at_ms
+    await store.resume([task.key])
+    assert await due_ms(raw, task.key) == due_at_ms
+    assert await state_of(raw, task.key) == DUE
+
+
+@pytest.mark.parametrize("make", [states.waiting, states.deferred])
+async def test_a_retry_keeps_the_rest_of_its_delay(make: states.Maker, store: Store, raw: Redis) -> None:
+    task = await make(store)
+    if make is states.waiting:
+        await states.set_idle(raw, DEFAULT.window_ms - 20_000, task.claim, owner=keys.WAITING)
+        assert 19_000 < await waits_ms(raw, task.claim) <= 20_000
+        rest_ms = 20_000
+    else:
+        rest_ms = RETRY_DELAY_MS
+    await store.pause([task.key])
+    assert -rest_ms <= await score_of(raw, task) < TOLERANCE_MS - rest_ms
+    # As if it had been paused for an hour: that does not count.
+    await ask(raw, "ZADD", KEYS.paused, -rest_ms, task.key)
+    before_ms = redis_ms(await ask(raw, "TIME"))
+    await store.resume([task.key])
+    assert 0 <= (await due_ms(raw, task.key) or 0) - before_ms - rest_ms < TOLERANCE_MS
+    assert await state_of(raw, task.key) == State("deferred", attempts=1)
+
+
+@pytest.mark.parametrize("make", [states.overdue, states.queued, states.retriable])
+async def test_what_was_due_comes_at_once(make: states.Maker, store: Store, raw: Redis) -> None:
+    task = await make(store)
+    await store.pause([task.key])
+    assert (await store.promote()).moved == 0
+    await store.resume([task.key])
+    assert redis_ms(await ask(raw, "TIME")) - (await due_ms(raw, task.key) or 0) in range(-1, TOLERANCE_MS)
+
+
+async def test_what_is_run_comes_before_all_that_is_due_later(store: Store, raw: Redis) -> None:
+    await in_due(store)
+    task = await in_due(store)
+    record = await record_of(raw, task.key)
+    assert letters(await store.run([task.key, task.key])) == "SS"
+    assert await record_of(raw, task.key) == record
+    promoted = 0
+    while not promoted:
+        promoted = (await store.promote()).moved
+    assert [claim.key for claim in await claimed(store, 1)] == [task.key]
+
+
+async def test_what_is_due_already_keeps_its_time_when_it_is_run(store: Store, raw: Redis) -> None:
+    task = await overdue(store)
+    due_at_ms = await due_ms(raw, task.key)
+    await store.run([task.key])
+    assert await due_ms(raw, task.key) == due_at_ms
+
+
+async def test_an_outcome_of_a_claim_from_before_the_pause_does_not_count(store: Store, raw: Redis) -> None:
+    task = await states.waiting(store)
+    await store.pause([task.key])
+    for outcome in (store.settle([task.claim]), store.release([task.claim]), store.retry(states.failed(task))):
+        assert await outcome == [0]
+    assert await state_of(raw, task.key) == State("paused", attempts=1)
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 5_000])
+async def test_a_change_leaves_a_paused_task_paused(ttl_ms: int | None, store: Store, raw: Redis) -> None:
+    task = await states.paused_retry(store, "mail")
+    before = await score_of(raw, task)
+    now_ms, answers = await store.update([await change(store, task, ttl_ms)])
+    assert letters(answers) == "U"
+    assert b'"new"' in await record_of(raw, task.key)
+    assert await typed_keys(raw) == {"mail": {task.key}}
+    if ttl_ms is None:
+        assert (await state_of(raw, task.key), await score_of(raw, task)) == (State("paused", attempts=1), before)
+    else:
+        assert (await state_of(raw, task.key), await score_of(raw, task)) == (PAUSED, now_ms + ttl_ms)
+
+
+async def test_what_stands_nowhere_is_put_where_it_is_asked_to_be(store: Store, raw: Redis) -> None:
+    task, other = await in_due(store), await in_due(store)
+    await ask(raw, "DEL", KEYS.due)
+    assert letters(await store.resume([task.key])) == "L"
+    assert letters(await store.pause([task.key])) == letters(await store.run([other.key])) == "L"
+    assert await state_of(raw, task.key) == PAUSED
+    assert await state_of(raw, other.key) == DUE
+
+
+async def test_the_list_shows_what_is_paused_behind_all_else(store: Store, client: RedisClient, raw: Redis) -> None:
+    tasks = [await paused(store, "mail") for _ in range(3)]
+    others = [await states.queued(store), await in_due(store)]
+    found, cursor = [], None
+    for _ in range(10):
+        page = await Views(client).page(2, cursor, None)
+        found += [(stored.key, stored.state, stored.expires_ms) for stored in page.tasks]
+        if (cursor := page.next) is None:
+            break
+    assert [key for key, *_ in found[:2]] == [task.key for task in others]
+    assert sorted(found[2:]) == sorted((task.key, "paused", None) for task in tasks)
+    by_type = await Views(client).page(10, None, "mail")
+    assert {stored.key for stored in by_type.tasks} == {task.key for task in tasks}
+    ledger = await Views(client).ledger()
+    assert (ledger.paused, ledger.running) == (3, 5)
