@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest, encode_answer
+from redis_scheduler.api.bodies import BatchRequest, PreviewRequest, ScheduleRequest, UpdateRequest, encode_answer
 from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.key import is_task_key
@@ -22,7 +22,10 @@ from tests.support.store import Store
 
 WEBHOOK = "http://127.0.0.1:9/hook?a=%2F"
 TASK = {"webhook": WEBHOOK, "ttl": 60}
-CONTENTS: dict[Any, Any] = {ScheduleRequest: TASK, UpdateRequest: TASK, PreviewRequest: {"repeat": {"every": 60}}}
+CONTENTS: dict[Any, Any] = {
+    **{ScheduleRequest: TASK, UpdateRequest: TASK, BatchRequest: {"tasks": [TASK]}},
+    PreviewRequest: {"repeat": {"every": 60}},
+}
 """A body of each kind."""
 
 

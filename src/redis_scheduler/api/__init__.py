@@ -3,10 +3,11 @@
 In: HTTP requests. Out: JSON answers with `status`, and for every error one answer (answers.py).
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
-    handlers.py, exclusive.py           what the routes of tasks do, some of it one request after another
+    handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
     dead_letters.py, shown.py           what the routes of dead letters do; what is shown of a task
-    probes.py, stats.py                 what the routes do that are open to all; GET /stats
-    bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; content.py: what is sent
+    probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
+    bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
+    content.py                          what is sent
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends

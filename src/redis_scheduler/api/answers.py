@@ -7,7 +7,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from redis_scheduler.api.bodies import encode_answer, refusal
+from redis_scheduler.api.bodies import Tried, encode_answer, refusal
+from redis_scheduler.api.scheduling import PartlyWritten
 from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.refusal import told
@@ -63,11 +64,12 @@ def error_answer(
     field: str | None = None,
     index: int | None = None,
     headers: Mapping[str, str] | None = None,
+    tasks: list[Tried] | None = None,
 ) -> Response:
     """Return the answer for an error: what is wrong and where. A 503 says when to try again."""
     if code.status == 503:
         headers = RETRY_AFTER
-    return _JsonResponse(refusal(code, error, field, index), code.status, headers)
+    return _JsonResponse(refusal(code, error, field, index, tasks), code.status, headers)
 
 
 def answer_to(error: Exception, path: str) -> Response:
@@ -75,6 +77,8 @@ def answer_to(error: Exception, path: str) -> Response:
     match error:
         case RequestRefused():
             return error_answer(error.code, str(error), error.field, error.index, error.headers)
+        case PartlyWritten():
+            return error_answer(error.code, str(error), tasks=error.tasks)
         case StoreUnavailable():
             logger.debug("refused", path=path, error=str(error))
             return error_answer(Code.REDIS_UNAVAILABLE, f"{told(error)}; try again")

@@ -21,6 +21,18 @@ class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
     body_base64: str | UnsetType = UNSET
 
 
+class BatchItem(ScheduleRequest, frozen=True, forbid_unknown_fields=True):
+    """One of the tasks in the body of POST /schedules: with its type, which POST /schedule takes from the query."""
+
+    type: str | UnsetType = UNSET
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /schedules."""
+
+    tasks: list[BatchItem]
+
+
 PREVIEW_MOST = 100
 
 
@@ -96,6 +108,20 @@ class Scheduled(_Answer):
     data: str
     key: str
     due: str
+
+
+class Placed(msgspec.Struct):
+    """A task that was scheduled with others: its key, and when it fires (RFC 3339)."""
+
+    key: str
+    due: str
+
+
+class BatchScheduled(_Answer):
+    """The tasks in the order of the request. data: their keys."""
+
+    data: list[str]
+    tasks: list[Placed]
 
 
 class Updated(_Answer):
@@ -180,11 +206,23 @@ class Said(_Answer):
     data: str
 
 
+class Tried(msgspec.Struct, omit_defaults=True):
+    """What became of a task, where not all of a request were written.
+
+    outcome: `written`; `unknown`, if Redis did not answer, so that GET of the key tells; or `not written`.
+    """
+
+    outcome: str
+    key: str | None = None
+    due: str | None = None
+
+
 class Refused(msgspec.Struct):
     """The body of every answer but a 200.
 
     error: what is wrong, where, and what was given; code: the same as a word that stays (errors.py); field: what is at
-    fault, if that is one field, parameter or header; index: of several tasks, which, from 0.
+    fault, if that is one field, parameter or header; index: of several tasks, which, from 0; tasks: what became of
+    each, if some may have been written.
     """
 
     status: int
@@ -192,14 +230,16 @@ class Refused(msgspec.Struct):
     code: str
     field: str | UnsetType = UNSET
     index: int | UnsetType = UNSET
+    tasks: list[Tried] | UnsetType = UNSET
 
 
-def refusal(code: Code, error: str, field: str | None = None, index: int | None = None) -> bytes:
+def refusal(
+    code: Code, error: str, field: str | None = None, index: int | None = None, tasks: list[Tried] | None = None
+) -> bytes:
     """Return the body of an answer to an error."""
-    refused = Refused(
-        code.status, error, code.word, UNSET if field is None else field, UNSET if index is None else index
-    )
-    return encode_answer(refused)
+    given = {"field": field, "index": index, "tasks": tasks}
+    more: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return encode_answer(Refused(code.status, error, code.word, **more))
 
 
 NULL = Raw(b"null")

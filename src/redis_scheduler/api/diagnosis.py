@@ -33,6 +33,7 @@ WEBHOOK_TEXT_LENGTH = 6 * WEBHOOK_LENGTH + 2
 
 AT_TEXT_LENGTH = 6 * AT_LENGTH + 2
 """The same of the longest time."""
+TYPE_LENGTH = 100
 
 OBJECT_LENGTH = 65_536
 """More characters than an object has that is the value of an option."""
@@ -41,6 +42,7 @@ RULES = {
     "webhook": "must be an absolute http or https URL",
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
     "at": AT_RULE,
+    "type": f"must be 1 to {TYPE_LENGTH} printable characters",
     "repeat": 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}',
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
@@ -82,6 +84,9 @@ _MAIN = ("webhook", "ttl", "data")
 _OPTIONS = {name.replace("_", "") for name in options.NAMES}
 _HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split() if name not in _OPTIONS}
 
+_LIST_HINT = "what POST /schedule takes is given for each task, in the list `tasks`"
+"""For the body of POST /schedules, which has no such field itself."""
+
 
 class _Name(str):
     """The name of a member, which is checked as soon as it is read."""
@@ -102,6 +107,17 @@ def examined(body: bytes, shape: type[Body]) -> Body:
     return shape(**found)
 
 
+def list_text(body: bytes, name: str, rule: str) -> bytes:
+    """Return the text of the list that is the only member of a body. Raises InvalidRequest, or RecursionError if it is
+    too deep."""
+    text = _members(body, (name,)).get(name)
+    if text is None:
+        raise InvalidField(name, f"is missing; it {rule}", Code.MISSING_FIELD)
+    if not text.startswith(b"["):
+        raise InvalidField(name, f"{rule}, got {_given(text[:NAME_LENGTH].decode(errors='ignore'))}")
+    return text
+
+
 def bounded(text: str) -> str:
     """Return the beginning of what a client sent."""
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
@@ -113,7 +129,7 @@ def quoted(text: str) -> str:
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
-    hint = _HINT_OF.get(name.lower().replace("_", "").replace("-", ""))
+    hint = _LIST_HINT if "tasks" in known else _HINT_OF.get(name.lower().replace("_", "").replace("-", ""))
     instead = f"{hint}; " if hint else ""
     name = _STAND_INS.sub("\ufffd", name)
     error = f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
@@ -213,8 +229,8 @@ def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
     text = body.strip(_SPACES)
     if not text.startswith(b"{"):
         msgspec.json.decode(buffer, type=msgspec.Raw)
-        given = _given(text[:NAME_LENGTH].decode(errors="ignore"))
-        raise InvalidRequest(Code.NOT_AN_OBJECT, f"The body must be a JSON object, got {given}")
+        got = _given(text[:NAME_LENGTH].decode(errors="ignore"))
+        raise InvalidRequest(Code.NOT_AN_OBJECT, f"The body must be a JSON object, got {got}")
     members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
     buffer[:] = body  # its raw parts are views of the shown body: give them the original bytes
     return {str(name): bytes(raw) for name, raw in members.items()}

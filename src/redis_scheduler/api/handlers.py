@@ -11,7 +11,9 @@ from starlette.responses import Response
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer, answer
+from redis_scheduler.api.batch_requests import batch_request
 from redis_scheduler.api.bodies import (
+    BatchScheduled,
     Cancelled,
     Listed,
     Moved,
@@ -23,12 +25,13 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
-from redis_scheduler.api.content import changed_content, check_method, content_of
+from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.repeats import check_repeat, times_of
+from redis_scheduler.api.scheduling import new_task, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
@@ -36,14 +39,12 @@ from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUn
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
-from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
-from redis_scheduler.task.key import new_task_key, shard_of
-from redis_scheduler.task.options import changed, options_of
+from redis_scheduler.task.key import shard_of
+from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import (
-    DEFAULT_TYPE,
     UNREADABLE,
     newer_error,
     record_tail,
@@ -73,6 +74,7 @@ class Api:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._max_body = max_body
+        self._call_limit = timing.batch_limit
         self._shards = [ShardCalls(client, name, timing, limits.timeout_most_s) for client in clients]
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
@@ -95,15 +97,16 @@ class Api:
         wanted = requests.schedule_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
-        if type_name == DEFAULT_TYPE:
-            type_name = None
-        ttl, delay_ms = requests.when(wanted)
-        (content, data), options, key = content_of(wanted), options_of(wanted), new_task_key()
-        calls = self._calls_of(key)
-        await calls.check_options(options, content)
-        tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
-        due_ms = await calls.schedule.submit(NewTask(key, delay_ms, tail, type_name))
-        return answer(Scheduled(key, key, rfc3339(due_ms)))
+        task = await new_task(wanted, type_name, self._calls_of)
+        due_ms = await self._calls_of(task.key).schedule.submit(task)
+        return answer(Scheduled(task.key, task.key, rfc3339(due_ms)))
+
+    async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
+        type_name = requests.type_name(given)
+        items = await batch_request(await requests.read_body(request, self._max_body))
+        placed = await schedule_all(items, type_name, self._calls_of, self._call_limit)
+        return answer(BatchScheduled([task.key for task in placed], placed))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state."""

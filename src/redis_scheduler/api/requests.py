@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
 from redis_scheduler.api.content import check_method, check_sent, content_of, quotes_of
-from redis_scheduler.api.diagnosis import RULES, bounded, examined, quoted
+from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH, bounded, examined, quoted
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
@@ -24,8 +24,6 @@ from redis_scheduler.task.timing import TEN_YEARS_S
 
 NESTING_LIMIT = 128
 """Levels of a body that receivers' parsers take: serde_json, the strictest of the common ones, stops there."""
-
-TYPE_LENGTH = 100
 
 Body = TypeVar("Body", ScheduleRequest, UpdateRequest)
 
@@ -82,17 +80,18 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             decoded = examined(body, decoder.type)
         else:
-            if _may_repeat(body, decoded):
+            if may_repeat(body, decoded):
                 decoded = examined(body, decoder.type)
     except RecursionError as error:
-        raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP) from error
+        raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP) from error
     return decoded
 
 
-def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
+def may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest, pairs: int = 0) -> bool:
     """Whether a member may be given twice: the decoder silently takes the last one.
 
-    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two.
+    Every body is asked this, so it must be cheap: it counts quotes, of which each member's name has two. `pairs`: of
+    members that only some bodies have.
     """
     data, end = request.data or b"", len(body) - 1
     if body.endswith(data, 0, end):  # most often it is the last member
@@ -100,12 +99,13 @@ def _may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest) -> bool:
     else:
         quotes = body.count(b'"') - bytes(data).count(b'"')
     names = (request.webhook is not UNSET) * 2 + bool(data) + (request.ttl is not UNSET) + (request.at is not UNSET) * 2
+    names += pairs
     if quotes == 2 * names:
         return False
     return quotes != 2 * names + quotes_of(request, NONE if isinstance(request, ScheduleRequest) else _NO_CHANGE)
 
 
-_TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
+TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[{]}"'))
 _LEVELS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
 """An opening bracket goes one level deeper, a closing one goes back: -1, as a signed byte."""
@@ -153,7 +153,7 @@ def _walk(levels: bytes, depth: int) -> int:
         block = levels[start : start + BLOCK_BYTES]
         opening = block.count(1)
         if depth + opening > NESTING_LIMIT and depth + max(accumulate(memoryview(block).cast("b"))) > NESTING_LIMIT:
-            raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP)
+            raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP)
         depth += 2 * opening - len(block)
     return depth
 
@@ -167,6 +167,12 @@ _CHANGES = UpdateRequest.__struct_fields__
 def schedule_request(body: bytes) -> ScheduleRequest:
     """Return the checked body of POST /schedule. Raises InvalidRequest."""
     request = _decoded(body, _decode_schedule)
+    check_task(request)
+    return request
+
+
+def check_task(request: ScheduleRequest) -> None:
+    """Raise InvalidRequest unless a task may be made of this."""
     check_webhook(request.webhook)
     if request.ttl is UNSET and request.at is UNSET:
         raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
@@ -175,7 +181,6 @@ def schedule_request(body: bytes) -> ScheduleRequest:
     check_sent(request)
     if request.method == "GET":
         check_method(request, content_of(request)[1])
-    return request
 
 
 def update_request(body: bytes) -> UpdateRequest:
@@ -209,7 +214,7 @@ def preview_request(body: bytes) -> PreviewRequest:
     try:
         return examined(body, PreviewRequest)
     except RecursionError as error:
-        raise InvalidRequest(Code.TOO_DEEP, _TOO_DEEP) from error
+        raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP) from error
 
 
 def check_when(request: ScheduleRequest | UpdateRequest) -> None:
@@ -272,9 +277,15 @@ def parameters(request: Request, names: Sequence[str]) -> dict[str, str]:
 def type_name(given: Mapping[str, str]) -> str | None:
     """Return the checked `type`, or None. Raises InvalidRequest."""
     name = given.get("type")
-    if name is not None and (len(name) > TYPE_LENGTH or not name.isprintable()):
-        raise InvalidField("type", f"must be at most {TYPE_LENGTH} printable characters, got {quoted(name)}")
+    if name is not None:
+        check_type(name)
     return name
+
+
+def check_type(name: str) -> None:
+    """Raise InvalidRequest for what cannot be the name of a type."""
+    if not name or len(name) > TYPE_LENGTH or not name.isprintable():
+        raise InvalidField("type", f"{RULES['type']}, got {quoted(name)}")
 
 
 def page_limit(given: Mapping[str, str]) -> int:

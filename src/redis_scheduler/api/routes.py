@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.bodies import (
+    BatchRequest,
+    BatchScheduled,
     Cancelled,
     Grouped,
     Listed,
@@ -83,6 +85,7 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/pause", Api.pause, Moved),
     Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
     Route("POST", "/schedule/{key}/run", Api.run, Moved),
+    Route("POST", "/schedules", Api.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
     Route("GET", "/schedules", Api.list, Listed, parameters=("type", "limit", "cursor")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
