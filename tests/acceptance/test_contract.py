@@ -138,6 +138,7 @@ async def test_data_that_is_absent_and_null_are_told_apart(api: Client) -> None:
     by_key = {task["info"]["key"]: task for task in listed["data"]}
     for name, shown in (("absent", (None, False)), ("null", (None, True)), ("given", (0, True))):
         task = (await api.call("GET", f"/schedule/{keys_of[name]}"))[1]["data"]
+        assert task["info"].pop("waits_for") == f"its time, {task['info']['expires']}"
         assert (task["data"], task["info"]["has_data"]) == shown
         assert by_key[keys_of[name]] == task
     await api.call("PATCH", f"/schedule/{keys_of['absent']}", json={"data": None})
@@ -299,6 +300,7 @@ async def test_a_task_whose_record_cannot_be_read_is_shown_as_such_and_can_be_de
     status, content = await api.call("GET", f"/schedule/{key}")
     assert status == 200
     info = content["data"]["info"]
+    assert info.pop("waits_for") == f"its time, {info['expires']}"
     assert info.pop("expires") > "2020"
     assert content["data"] == {
         "info": {

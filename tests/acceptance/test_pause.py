@@ -39,7 +39,8 @@ async def test_a_paused_task_is_listed_and_counted_and_has_no_time(api: Client) 
     before = await info(api, key)
     assert await moved(api, key, "pause") == "scheduled"
     assert await moved(api, key, "pause") == "paused"
-    assert await info(api, key) == before | {"state": "paused", "expires": None}
+    paused = {"state": "paused", "expires": None, "waits_for": "a resume: it is paused"}
+    assert await info(api, key) == before | paused
     for query, keys in (("", [other, key]), ("?type=mail", [key])):
         listed = (await api.call("GET", f"/schedules{query}"))[1]["data"]
         assert [task["info"]["key"] for task in listed] == keys

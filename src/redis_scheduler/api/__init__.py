@@ -4,7 +4,8 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
-    dead_letters.py, shown.py           what the routes of dead letters do; what is shown of a task
+    dead_letters.py                     what the routes of dead letters do
+    shown.py, waits.py                  what is shown of a task; what it waits for
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
     content.py                          what is sent

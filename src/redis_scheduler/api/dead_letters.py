@@ -66,7 +66,7 @@ class DeadLettersApi(Api):
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(stored)
         change = change_of(stored, wanted)
-        await self.check_change(stored, wanted)
+        await self._check_change(stored, wanted)
         now_ms, found = await self._calls_of(stored.key).replay.submit(change)
         if found is not ReplayAnswer.REPLAYED:
             return None

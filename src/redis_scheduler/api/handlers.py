@@ -119,10 +119,10 @@ class Api:
         if isinstance(stored, int):
 
             async def read() -> Shown:
-                return Shown(view_of(found(await self._calls_of(key).views.task(key))))
+                return Shown(view_of(found(await self._calls_of(key).views.task(key)), explains=True))
 
             return await self._large_answer(request, COPIES * stored, read)
-        return answer(Shown(view_of(found(stored))))
+        return answer(Shown(view_of(found(stored), explains=True)))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
@@ -186,7 +186,7 @@ class Api:
             f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
         )
 
-    async def check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
+    async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
         """Raise as `ShardCalls.check_options` for what a change makes of a task."""
         content, _ = changed_content(stored.record, wanted)
         await self._calls_of(stored.key).check_options(changed(stored.record.options, wanted), content)
@@ -195,7 +195,7 @@ class Api:
         """Change a task; None where another process was first. Raises TaskNotFound."""
         stored = _found(stored)
         change, calls = change_of(stored, wanted), self._calls_of(stored.key)
-        await self.check_change(stored, wanted)
+        await self._check_change(stored, wanted)
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
             now_ms, replayed = await calls.replay.submit(change)

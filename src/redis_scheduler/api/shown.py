@@ -3,6 +3,7 @@
 from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.bodies import NULL, Info, TaskView, raw_or_null
+from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored
 from redis_scheduler.task.due import NO_TTL
@@ -18,8 +19,8 @@ from redis_scheduler.task.record import (
 )
 
 
-def view_of(stored: Stored) -> TaskView:
-    """Return what is shown of a task."""
+def view_of(stored: Stored, explains: bool = False) -> TaskView:
+    """Return what is shown of a task; with `explains` also what it waits for."""
     record, is_unreadable = stored.record, stored.record is UNREADABLE
     error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
     data = record.data
@@ -40,6 +41,7 @@ def view_of(stored: Stored) -> TaskView:
         at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         last_failure=failure,
+        waits_for=(waits_for(stored) if explains else None) or UNSET,
         error=UNSET if error is None else error,
     )
     if record.options is not NONE:

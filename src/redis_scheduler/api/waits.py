@@ -1,0 +1,52 @@
+"""Why a task is not delivered yet, in one sentence: what it waits for."""
+
+import msgspec
+
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.record import UNREADABLE, newer_error
+
+ERROR_LENGTH = 200
+"""The sentence repeats so many characters of an error."""
+
+
+class _Failure(msgspec.Struct):
+    error: str
+
+
+_decode = msgspec.json.Decoder(_Failure).decode
+
+
+def waits_for(stored: Stored) -> str | None:
+    """Return what a task waits for; None if it is dead."""
+    record, at = stored.record, "" if stored.expires_ms is None else f", {rfc3339(stored.expires_ms)}"
+    match stored.state:
+        case "dead":
+            return None
+        case "paused":
+            return "a resume: it is paused"
+        case "lost":
+            return "`redis-scheduler doctor --repair`: other hands removed its place"
+        case _ if record.unknown is not None:
+            return f"a newer worker: it was {newer_error(record.unknown)}"
+        case "in delivery":
+            return f"the answer to its attempt {stored.attempts + 1}"
+        case "queued":
+            return f"a free slot of a worker{_retry(stored)}"
+        case "waiting" | "deferred":
+            # What a worker gave back waits without a failure.
+            return f"its retry{at}{_retry(stored)}" if stored.attempts else "a free slot of a worker"
+    if record is not UNREADABLE and stored.expires_ms is not None and stored.expires_ms > record.due:
+        return f"a free slot for its host, which is slow: it comes again{at}"
+    return f"its time{at}"
+
+
+def _retry(stored: Stored) -> str:
+    """Return after which error it is tried again; empty for a first attempt."""
+    if not stored.attempts:
+        return ""
+    try:
+        error = f": {_decode(stored.failure or b'').error[:ERROR_LENGTH]}"
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        error = ""
+    return f", after attempt {stored.attempts} failed{error}"

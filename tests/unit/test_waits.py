@@ -1,0 +1,50 @@
+"""What a task waits for, in one sentence for each state."""
+
+import pytest
+
+from redis_scheduler.api.waits import ERROR_LENGTH, waits_for
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.record import UNREADABLE, Record
+
+DUE_MS, TIME = 1_700_000_000_000, "2023-11-14T22:13:20.000Z"
+LATER_MS, LATER = DUE_MS + 5_000, "2023-11-14T22:13:25.000Z"
+RECORD = Record(DUE_MS, "http://localhost/", 5)
+FAILURE = b'{"error":"answered 503","elapsed_ms":3,"status":503}'
+
+
+def task(state: str, expires_ms: int | None = DUE_MS, failure: bytes | None = None, record: Record = RECORD) -> Stored:
+    return Stored("key", b"", record, 2 if failure else 0, failure, state, expires_ms)
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (task("scheduled"), f"its time, {TIME}"),
+        (task("scheduled", LATER_MS), f"a free slot for its host, which is slow: it comes again, {LATER}"),
+        (task("scheduled", None, record=UNREADABLE), "its time"),
+        (task("scheduled", LATER_MS, record=UNREADABLE), f"its time, {LATER}"),
+        (task("queued"), "a free slot of a worker"),
+        (task("queued", failure=FAILURE), "a free slot of a worker, after attempt 2 failed: answered 503"),
+        (task("queued", failure=b"{"), "a free slot of a worker, after attempt 2 failed"),
+        (task("queued", failure=b'{"error":"\xff"}'), "a free slot of a worker, after attempt 2 failed"),
+        (task("in delivery"), "the answer to its attempt 1"),
+        (task("in delivery", failure=FAILURE), "the answer to its attempt 3"),
+        (task("waiting", LATER_MS), "a free slot of a worker"),
+        (task("waiting", LATER_MS, FAILURE), f"its retry, {LATER}, after attempt 2 failed: answered 503"),
+        (task("deferred", LATER_MS, FAILURE), f"its retry, {LATER}, after attempt 2 failed: answered 503"),
+        (task("paused", None, FAILURE), "a resume: it is paused"),
+        (task("lost", None), "`redis-scheduler doctor --repair`: other hands removed its place"),
+        (
+            task("scheduled", record=Record(DUE_MS, "", 5, unknown="cron")),
+            "a newer worker: it was written by a newer version: its member cron is not known here",
+        ),
+        (task("dead", None, FAILURE), None),
+    ],
+)
+def test_each_state_has_its_sentence(stored: Stored, said: str | None) -> None:
+    assert waits_for(stored) == said
+
+
+def test_a_long_error_is_cut() -> None:
+    failure = b'{"error":"%s"}' % (b"x" * 1_000)
+    assert (waits_for(task("queued", failure=failure)) or "").endswith(f": {'x' * ERROR_LENGTH}")
