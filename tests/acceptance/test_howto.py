@@ -141,9 +141,9 @@ async def reading(page: str, folder: Path) -> AsyncIterator[Reader]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_a_page_does_what_it_says(name: str, tmp_path: Path) -> None:
+async def test_a_page_holds(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     page = (FOLDER / name).read_text()
-    async with reading(page, tmp_path) as reader:
+    async with reading(page, tmp_path_factory.mktemp("page")) as reader:
         setup = [block for block in blocks((FOLDER / "README.md").read_text()) if block.kind == "sh"]
         for block in setup:
             await reader.follow(block, None)

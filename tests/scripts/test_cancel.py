@@ -4,7 +4,19 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from tests.scripts.states import MAKERS, MISSING, ask, counters, dump, in_delivery, in_due, queued, state_of, traces
+from tests.scripts.states import (
+    MAKERS,
+    MISSING,
+    ask,
+    counters,
+    dump,
+    in_delivery,
+    in_due,
+    queued,
+    record_of,
+    state_of,
+    traces,
+)
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
@@ -79,3 +91,16 @@ async def test_a_batch_that_meets_a_lost_group_half_way_is_not_applied_by_halves
     await ask(raw, "XGROUP", "DESTROY", KEYS.queue, keys.GROUP)
     assert letters(await store.cancel([(task.key, None) for task in tasks])) == "CC"
     assert await counters(raw) == {"scheduled": 2, "cancelled": 2}
+
+
+@pytest.mark.parametrize("state", MAKERS)
+async def test_a_task_with_another_record_than_expected_stays(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    before = await dump(raw)
+    assert letters(await store.cancel([(task.key, None, b"other")])) == ("N" if state == "missing" else "X")
+    assert await dump(raw) == before
+    if state != "missing":
+        assert letters(await store.cancel([(task.key, None, await record_of(raw, task.key))])) == LETTERS[state]
+        assert await state_of(raw, task.key) == MISSING

@@ -20,7 +20,7 @@ def test_each_letter_or_number_is_the_member_that_it_is_the_value_of() -> None:
     assert booleans(2)([1, 0]) == [True, False]
 
 
-@pytest.mark.parametrize("answer", [b"C", b"CCC", b"CX", b"C\xff", [67, 67], ["C", "C"], b"", None, 67])
+@pytest.mark.parametrize("answer", [b"C", b"CCC", b"CQ", b"C\xff", [67, 67], ["C", "C"], b"", None, 67])
 def test_what_is_no_letter_for_each_is_refused(answer: Any) -> None:
     with pytest.raises(ValueError, match="Expected an answer for each of 2"):
         each_of(CancelAnswer, answer, 2)

@@ -6,6 +6,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
     dead_letters.py                     what the routes of dead letters do
     shown.py, waits.py                  what is shown of a task; what it waits for
+    preconditions.py                    ETags, and what a request demands of a task
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
     content.py                          what is sent

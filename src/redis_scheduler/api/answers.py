@@ -34,16 +34,16 @@ class _JsonResponse(Response):
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
 
-def answer(content: msgspec.Struct) -> Response:
+def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     """Return a 200 with one of the bodies of bodies.py."""
-    return _JsonResponse(encode_answer(content))
+    return _JsonResponse(encode_answer(content), 200, None if etag is None else {"ETag": etag})
 
 
 class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 
-    def __init__(self, content: msgspec.Struct, on_sent: Callable[[], None]) -> None:
-        super().__init__(encode_answer(content))
+    def __init__(self, content: msgspec.Struct, etag: str | None, on_sent: Callable[[], None]) -> None:
+        super().__init__(encode_answer(content), 200, None if etag is None else {"ETag": etag})
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it

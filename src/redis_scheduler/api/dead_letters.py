@@ -25,9 +25,9 @@ class DeadLettersApi(Api):
         """GET /dead?type=&limit=&cursor=: dead letters, the newest first."""
         limit, type_name = requests.page_limit(given), requests.type_name(given)
 
-        async def read() -> Listed:
+        async def read() -> tuple[Listed, None]:
             page = await self._only.views.dead_page(limit, given.get("cursor"), type_name)
-            return Listed([view_of(stored) for stored in page.tasks], page.next)
+            return Listed([view_of(stored) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 

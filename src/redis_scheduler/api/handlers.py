@@ -30,6 +30,7 @@ from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, times_of
 from redis_scheduler.api.scheduling import new_task, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
@@ -118,29 +119,31 @@ class Api:
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
 
-            async def read() -> Shown:
-                return Shown(view_of(found(await self._calls_of(key).views.task(key)), explains=True))
+            async def read() -> tuple[Shown, str]:
+                large = found(await self._calls_of(key).views.task(key))
+                return Shown(view_of(large, explains=True)), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
-        return answer(Shown(view_of(found(stored), explains=True)))
+        task = found(stored)
+        return answer(Shown(view_of(task, explains=True)), etag_of(task))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
         limit, type_name = requests.page_limit(given), requests.type_name(given)
 
-        async def read() -> Listed:
+        async def read() -> tuple[Listed, None]:
             page = await self._only.views.page(limit, given.get("cursor"), type_name)
-            return Listed([view_of(stored) for stored in page.tasks], page.next)
+            return Listed([view_of(stored) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
     async def _large_answer(
-        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[Struct]]
+        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[tuple[Struct, str | None]]]
     ) -> Response:
-        """Wait for room, then read, and return the answer. It keeps the room until it is sent."""
+        """Wait for room, then read an answer and its ETag, and return it. It keeps the room until it is sent."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
-            found = LargeAnswer(await read(), on_sent=room.leave)
+            found = LargeAnswer(*await read(), on_sent=room.leave)
             room.begin(len(found.body))
         except BaseException:
             room.leave()
@@ -159,12 +162,12 @@ class Api:
     async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
         the end."""
-        key = requests.task_key(request)
+        key, demands = requests.task_key(request), preconditions(request)
         body = await requests.read_body(request, self._max_body)
         wanted = requests.update_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
-        return await self._changed(request, key, lambda stored: self._updated(stored, wanted))
+        return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
 
     async def _changed(
         self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Response | None]]
@@ -191,9 +194,10 @@ class Api:
         content, _ = changed_content(stored.record, wanted)
         await self._calls_of(stored.key).check_options(changed(stored.record.options, wanted), content)
 
-    async def _updated(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
-        """Change a task; None where another process was first. Raises TaskNotFound."""
+    async def _updated(self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions) -> Response | None:
+        """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
         stored = _found(stored)
+        demands.check(stored)
         change, calls = change_of(stored, wanted), self._calls_of(stored.key)
         await self._check_change(stored, wanted)
         now_ms, found = await calls.update.submit(change)
@@ -206,12 +210,14 @@ class Api:
         if found is not UpdateAnswer.CHANGED:
             due_ms = stored.record.due if change.ttl_ms is None else due_after(now_ms, change.ttl_ms)
             state = "in delivery" if found is UpdateAnswer.UPDATED_IN_DELIVERY else "updated"
-            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state))
+            return answer(Updated(stored.key, stored.key, rfc3339(due_ms), state), etag_of_new(due_ms, change.tail))
         return None
 
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
-        key = requests.task_key(request)
+        key, demands = requests.task_key(request), preconditions(request)
+        if demands.etags is not None:
+            return await self._changed(request, key, lambda stored: self._cancelled_as(stored, demands))
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
@@ -221,6 +227,15 @@ class Api:
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
+
+    async def _cancelled_as(self, stored: Stored | None, demands: Preconditions) -> Response | None:
+        """Take a task out that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
+        stored = _found(stored)
+        demands.check(stored)
+        found = await self._calls_of(stored.key).cancel.submit((stored.key, stored.record.type, stored.raw))
+        if found is CancelAnswer.NOT_FOUND:
+            raise TaskNotFound
+        return None if found is CancelAnswer.CHANGED else answer(Cancelled(FOUND[found], stored.key))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""

@@ -21,7 +21,7 @@ class ShardCalls:
         self._timeout_most_s = timeout_most_s
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
-        self.cancel = Batcher(self.writes.cancel, limit)
+        self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) == 3 else 0)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
         self.discard = Batcher(self.writes.discard, limit)

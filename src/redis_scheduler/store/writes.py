@@ -35,11 +35,17 @@ class Change:
     type: str | None
 
 
+Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes]
+"""A task to take out: its key and type, and the record that it must have, if only then."""
+
+
 class CancelAnswer(Enum):
-    """What a cancellation found. An attempt that is under way may still arrive."""
+    """What a cancellation found. An attempt that is under way may still arrive. What has another record than demanded
+    stays."""
 
     CANCELLED = "C"
     IN_DELIVERY = "D"
+    CHANGED = "X"
     NOT_FOUND = "N"
 
 
@@ -88,7 +94,7 @@ class DiscardAnswer(Enum):
 
 
 SCHEDULE = Script("schedule", AS_ROW)
-CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]"})
+CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]", "expected": "row[2] if len(row) == 3 else b''"})
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
 PURGE, DISCARD = Script("purge"), Script("discard")
@@ -127,8 +133,8 @@ class Writes:
         now_ms = await self._write(SCHEDULE.bind(self.client.keys, tasks, **self._numbered(SCHEDULE)), time_ms)
         return [due_after(now_ms, task.ttl_ms) for task in tasks]
 
-    async def cancel(self, tasks: Sequence[tuple[str, str | None]]) -> list[CancelAnswer]:
-        """Take tasks (key, type) out; return what was found of each."""
+    async def cancel(self, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:
+        """Take tasks out; return what was found of each."""
         return await self._write(
             CANCEL.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **self._numbered(CANCEL)),
             lambda answer: each_of(CancelAnswer, answer, len(tasks)),

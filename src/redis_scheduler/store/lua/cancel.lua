@@ -1,8 +1,9 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused counters types type_index...
 -- ARGV   batch# expiry_s group waiting types...
--- each   key type_number
--- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found.
+-- each   key expected (the record that it must have; '' for any) type_number
+-- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found,
+--        X another record than expected: it stays.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
@@ -19,7 +20,10 @@ local letters, cancelled, found = {}, 0, false
 for at = first, #ARGV, width do
   --- row
   local letter = 'N'
-  if redis.call('HEXISTS', tasks, key) == 1 then
+  local is_there = redis.call('HEXISTS', tasks, key) == 1
+  if is_there and expected ~= '' and redis.call('HGET', tasks, key) ~= expected then
+    letter = 'X'
+  elseif is_there then
     letter, found = 'C', true
     local id = redis.call('HGET', entries, key)
     if id then

@@ -1,0 +1,102 @@
+"""Preconditions: a change that is made only while the task is what its caller takes it for.
+
+The ETag of a task is a hash of what its caller defined: so attempts, the state and how the record is stored do not
+change it. It is no validator of the whole answer, and a GET never answers 304.
+"""
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from starlette.requests import Request
+
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.record import UNREADABLE, record_tail
+
+ETAG_BYTES = 12
+
+LIST_LENGTH = 4_096
+"""Characters of a list of ETags that are looked at."""
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS = re.compile(rf"[ \t]*{_TAG}(?:[ \t]*,[ \t]*{_TAG})*[ \t]*")
+
+
+def etag_of(stored: Stored) -> str:
+    """Return the ETag of a task; of one that this version cannot read, by the bytes of its record."""
+    record = stored.record
+    if record is UNREADABLE or record.unknown is not None:
+        return _etag(stored.raw, b"")
+    tail = record_tail(record.webhook, record.ttl, record.type, record.data, record.options, record.content)
+    return etag_of_new(record.due, tail)
+
+
+def etag_of_new(due_ms: int, tail: bytes) -> str:
+    """Return the ETag of a task by its due time and its record without that."""
+    return _etag(b"%d" % due_ms, tail)
+
+
+def _etag(beginning: bytes, rest: bytes) -> str:
+    digest = blake2b(beginning, digest_size=ETAG_BYTES)
+    digest.update(rest)
+    return f'"{urlsafe_b64encode(digest.digest()).decode()}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditions:
+    """What a request demands of the task as it is. etags: one of these, empty: whichever; None: nothing."""
+
+    etags: frozenset[str] | None = None
+    must_be_new: bool = False
+
+    def check(self, stored: Stored | None) -> None:
+        """Raise 412 unless the task is as demanded; None: there is none."""
+        if self.must_be_new and stored is not None:
+            raise _failed("If-None-Match", f"the task is there, with the ETag {etag_of(stored)}")
+        if self.etags is None:
+            return
+        if stored is None:
+            raise _failed("If-Match", "there is no task with this key")
+        if self.etags and etag_of(stored) not in self.etags:
+            raise _failed("If-Match", f"the task was changed: its ETag is {etag_of(stored)}")
+
+
+def _failed(field: str, problem: str) -> RequestRefused:
+    return RequestRefused(Code.PRECONDITION_FAILED, f"{field}: {problem}", field)
+
+
+def preconditions(request: Request, may_create: bool = False) -> Preconditions:
+    """Return those of a request. Raises InvalidField for what is none, or cannot have an effect here."""
+    given = [
+        (name, value.decode("latin-1"))
+        for name, value in request.scope["headers"]
+        if name in (b"if-match", b"if-none-match")
+    ]
+    if not given:
+        return NO_PRECONDITIONS
+    matches = [value for name, value in given if name == b"if-match"]
+    excludes = [value.strip(" \t") for name, value in given if name == b"if-none-match"]
+    if excludes and not may_create:
+        raise InvalidField("If-None-Match", "is for PUT: only there a task may be new", Code.CONTRADICTION)
+    if excludes and matches:
+        raise InvalidField("If-None-Match", "must not be given beside If-Match: no task is both", Code.CONTRADICTION)
+    if excludes and excludes != ["*"]:
+        raise InvalidField("If-None-Match", f"must be *, got {quoted(', '.join(excludes))}")
+    return Preconditions(_etags(matches) if matches else None, bool(excludes))
+
+
+def _etags(given: Sequence[str]) -> frozenset[str]:
+    """Return the ETags of a list, none for `*`. A weak one, W/"…", is none of ours and matches nothing."""
+    text = ", ".join(given)
+    if text.strip(" \t") == "*":
+        return frozenset()
+    if len(text) > LIST_LENGTH or not _TAGS.fullmatch(text):
+        raise InvalidField("If-Match", f"must be * or ETags in double quotes, as GET gives them, got {quoted(text)}")
+    return frozenset(re.findall(_TAG, text))
+
+
+NO_PRECONDITIONS = Preconditions()
