@@ -13,6 +13,8 @@ from tests.support.service import Client, client_of, serving
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/hook"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER_TRACE = TRACE.replace("00-", "01-")
 OLD = "host-4711-0a1b2c3d"
 
 
@@ -24,7 +26,9 @@ async def test_a_task_is_shown_as_it_was_given(api: Client, raw: redis.asyncio.R
     assert content["data"]["data"] is None
     assert {name: content["data"]["info"][name] for name in options} == options
     _, listed = await api.call("GET", "/schedules")
-    assert listed["data"] == [content["data"]]
+    [task] = listed["data"]
+    assert (task["body"], task["data"]) == ("a text", None)
+    assert {name: task["info"][name] for name in options} == options
     assert b',"head":' in ((await raw.hgetall(KEYS.tasks))[key.encode()])
 
 
@@ -53,6 +57,29 @@ async def test_what_cannot_be_sent_is_refused_and_writes_nothing(
     status, content = await api.call("PATCH", f"/schedule/{key}", json=change)
     assert (status, content["code"], content["field"]) == (400, code, field)
     assert await raw.hget(KEYS.tasks, key) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "fields", "shown"),
+    [
+        (TRACE, {}, TRACE),
+        (TRACE, {"method": "PUT"}, TRACE),
+        (TRACE, {"traceparent": OTHER_TRACE}, OTHER_TRACE),
+        ("00-0-0-00", {}, None),
+    ],
+)
+async def test_the_trace_of_the_request_is_kept(
+    api: Client, given: str, fields: dict[str, Any], shown: str | None
+) -> None:
+    body = {"webhook": WEBHOOK, "ttl": 60, **fields}
+    status, content = await api.call("POST", "/schedule", json=body, headers={"traceparent": given})
+    assert status == 200
+    several = {"tasks": [body, body]}
+    status, batch = await api.call("POST", "/schedules", json=several, headers={"traceparent": given})
+    assert status == 200
+    for key in (content["key"], *batch["data"]):
+        _, found = await api.call("GET", f"/schedule/{key}")
+        assert found["data"]["info"].get("traceparent") == shown
 
 
 async def test_the_longest_time_out_is_told(api: Client) -> None:
@@ -85,6 +112,10 @@ async def test_while_an_old_worker_lives_a_task_that_it_cannot_deliver_is_refuse
         assert await refused("PATCH", f"/schedule/{plain}", **fields)
     assert await raw.hgetall(KEYS.tasks) == tasks
     assert await api.schedule(WEBHOOK, 60, data=1)
+    # Nobody asked for the trace: without it the old worker can deliver the task.
+    traced = await api.call("POST", "/schedule", json={"webhook": WEBHOOK, "ttl": 60}, headers={"traceparent": TRACE})
+    assert traced[0] == 200
+    assert b"traceparent" not in (await raw.hgetall(KEYS.tasks))[traced[1]["key"].encode()]
     assert (await api.call("PATCH", f"/schedule/{plain}", json={"ttl": 70}))[0] == 200
     await raw.xgroup_delconsumer(KEYS.queue, GROUP, OLD)
 

@@ -172,7 +172,7 @@ async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(
             working(client, store, CONCURRENCY, TIMING, observer=observer) as engine,
             asyncio.TaskGroup() as tasks,
         ):
-            engine.worker._deliverer._resends = True
+            engine.worker._deliverer._retries = 1
             tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
             [before] = await schedule(store, receiver.url)
             await wait_until(lambda: len(first.of(before)) == 2, "the connection is kept")

@@ -72,7 +72,7 @@ async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_mo
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with answering(dies_on_the_second()) as receiver, Deliverer("token", 5, resends=True) as deliverer:
+    async with answering(dies_on_the_second()) as receiver, Deliverer("token", 5, retries=1) as deliverer:
         deliverer.on_resent = Log("").resent
         await kept(deliverer, receiver.url)
         for number in (1, 2):
@@ -100,7 +100,7 @@ async def test_a_request_that_met_the_close_of_a_kept_connection_is_sent_once_mo
     ],
 )
 async def test_it_is_not_sent_again(behave: Behaviour, resends: bool) -> None:
-    async with answering(behave) as receiver, Deliverer("token", 5, resends=resends) as deliverer:
+    async with answering(behave) as receiver, Deliverer("token", 5, retries=int(resends)) as deliverer:
         await kept(deliverer, receiver.url)
         assert (await deliverer.attempt(claim_of(receiver.url))).error == CLOSED
         assert len(receiver.heads) == 2
@@ -110,7 +110,7 @@ async def test_a_new_connection_that_is_closed_is_a_failed_attempt() -> None:
     async def dies(writer: asyncio.StreamWriter, number: int) -> None:
         writer.close()
 
-    async with answering(dies) as receiver, Deliverer("token", 5, resends=True) as deliverer:
+    async with answering(dies) as receiver, Deliverer("token", 5, retries=1) as deliverer:
         assert (await deliverer.attempt(claim_of(receiver.url))).error == CLOSED
         assert len(receiver.heads) == 1
 
@@ -124,7 +124,7 @@ async def test_one_that_dies_of_the_body_is_hit_twice_at_most() -> None:
         else:
             writer.write(OK)
 
-    async with answering(dies_of_it) as receiver, Deliverer("token", 5, resends=True) as deliverer:
+    async with answering(dies_of_it) as receiver, Deliverer("token", 5, retries=1) as deliverer:
         await kept(deliverer, receiver.url)
         assert (await deliverer.attempt(claim_of(receiver.url))).error == CLOSED
         assert len(receiver.heads) == 3

@@ -57,33 +57,33 @@ HOSTS = {
 
 
 async def head_of(webhook: str) -> list[str]:
-    _, request = RequestBuilder("token", "test").build(claim_of(webhook))
+    _, request = RequestBuilder("token", "test", retries=-1).build(claim_of(webhook))
     head, _, _ = request.decode().partition("Schedule-Key: ")
     return head.split("\r\n")
 
 
 COMMON = (
     b"Content-Type: application/json\r\nAuthorization: token\r\nUser-Agent: test\r\n"
-    b"Schedule-Instance: 0123456789012345678901\r\n"
+    b"Schedule-Instance: 0123456789012345678901\r\nSchedule-Attempts-Most: 6\r\n"
 )
 SAMPLES = {
     ("http://Host.example:8080/a/../b%7E?c=d#e", b'{"a": "\xc3\xbc"}', 0): (
         ("host.example", 8080, False),
         b"POST /a/../b%7E?c=d HTTP/1.1\r\nHost: host.example:8080\r\n"
         + COMMON
-        + b'Schedule-Key: key\r\nSchedule-Attempt: 1\r\nContent-Length: 11\r\n\r\n{"a": "\xc3\xbc"}',
+        + b'Schedule-Key: key\r\nSchedule-Attempt: 1\r\nSchedule-Due: 1970-01-01T00:00:00.001Z\r\nContent-Length: 11\r\n\r\n{"a": "\xc3\xbc"}',
     ),
     ("https://bücher.example/ü?ü=€", None, 9): (
         ("xn--bcher-kva.example", 443, True),
         b"POST /%C3%BC?%C3%BC=%E2%82%AC HTTP/1.1\r\nHost: xn--bcher-kva.example\r\n"
         + COMMON
-        + b"Schedule-Key: key\r\nSchedule-Attempt: 10\r\nContent-Length: 0\r\n\r\n",
+        + b"Schedule-Key: key\r\nSchedule-Attempt: 10\r\nSchedule-Due: 1970-01-01T00:00:00.001Z\r\nContent-Length: 0\r\n\r\n",
     ),
     ("http://[::1]?q", b"[]", 0): (
         ("::1", 80, False),
         b"POST /?q HTTP/1.1\r\nHost: [::1]\r\n"
         + COMMON
-        + b"Schedule-Key: key\r\nSchedule-Attempt: 1\r\nContent-Length: 2\r\n\r\n[]",
+        + b"Schedule-Key: key\r\nSchedule-Attempt: 1\r\nSchedule-Due: 1970-01-01T00:00:00.001Z\r\nContent-Length: 2\r\n\r\n[]",
     ),
 }
 """Requests to the byte: receivers may sign, log and compare them."""
@@ -93,7 +93,7 @@ SAMPLES = {
 async def test_a_request_is_the_same_to_the_byte(given: tuple[str, bytes | None, int]) -> None:
     webhook, data, attempts = given
     record = read_record(b'{"due":1' + record_tail(webhook, 0, None, data))
-    origin, request = RequestBuilder("token", "test", "0123456789012345678901").build(
+    origin, request = RequestBuilder("token", "test", "0123456789012345678901", 5).build(
         Claim("1-1", "key", record, attempts)
     )
     assert (origin.key, request) == SAMPLES[given]

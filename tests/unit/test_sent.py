@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from redis_scheduler.api.bodies import encode_answer
 from redis_scheduler.api.content import check_method, content_of
 from redis_scheduler.api.handlers import change_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.trace import traceparent
 from redis_scheduler.delivery.request import RequestBuilder
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.store.views import Stored
@@ -17,10 +19,10 @@ from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import format_needed
 from redis_scheduler.task.header import HEADERS_BYTES, HEADERS_MOST, OF_THE_CONNECTION
 from redis_scheduler.task.options import options_of
-from redis_scheduler.task.record import Record, read_record, record_tail
+from redis_scheduler.task.record import Record, read_record, record_tail, status_of
 
 WEBHOOK = "http://host.example/a"
-BUILDER = RequestBuilder("token", "agent", "instance")
+BUILDER = RequestBuilder("token", "agent", "instance", 5)
 
 
 def raw_of(**fields: Any) -> bytes:
@@ -48,8 +50,8 @@ def refused(body: bytes, update: bool = False) -> InvalidRequest:
     return caught.value
 
 
-USUAL = ["Authorization: token", "User-Agent: agent", "Schedule-Instance: instance"]
-OURS = ["Schedule-Key: key", "Schedule-Attempt: 1"]
+USUAL = ["Authorization: token", "User-Agent: agent", "Schedule-Instance: instance", "Schedule-Attempts-Most: 6"]
+OURS = ["Schedule-Key: key", "Schedule-Attempt: 1", "Schedule-Due: 2024-11-23T10:40:00.123Z"]
 JSON, TEXT = "Content-Type: application/json", "Content-Type: text/plain; charset=utf-8"
 BYTES = "Content-Type: application/octet-stream"
 
@@ -75,7 +77,7 @@ BYTES = "Content-Type: application/octet-stream"
                 "X-A: 1",
                 "x-empty: ",
                 'data: ","data":é',
-                USUAL[2],
+                *USUAL[2:],
                 *OURS,
                 "Content-Length: 0",
                 "",
@@ -88,7 +90,7 @@ BYTES = "Content-Type: application/octet-stream"
                 "content-type: x/y",
                 "AUTHORIZATION: mine",
                 "User-agent: me",
-                USUAL[2],
+                *USUAL[2:],
                 *OURS,
                 "Content-Length: 1",
                 "a",
@@ -98,6 +100,76 @@ BYTES = "Content-Type: application/octet-stream"
 )
 async def test_a_request_is_as_the_task_says(fields: dict[str, Any], expected: list[str]) -> None:
     assert sent(**fields) == [f"{expected[0]} /a HTTP/1.1", "Host: host.example", *expected[1:]]
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"timeout": 1}, "6"),
+        ({"retries": 0}, "1"),
+        ({"retries": 2}, "3"),
+        ({"retry_times": [1, 2, 3]}, "4"),
+        ({"retries": -1}, None),
+    ],
+)
+async def test_a_request_says_how_many_attempts_there_are_at_most(options: dict[str, Any], most: str | None) -> None:
+    lines = sent(**options)
+    assert [line for line in lines if "Attempts-Most" in line] == [f"Schedule-Attempts-Most: {most}"] * (
+        most is not None
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 1}])
+@pytest.mark.parametrize(("status", "line"), [(None, b""), (503, b"Schedule-Previous-Status: 503\r\n")])
+async def test_a_request_says_what_the_attempt_before_was_answered(
+    options: dict[str, Any], status: int | None, line: bytes
+) -> None:
+    record = read_record(raw_of(**options))
+    _, request = BUILDER.build(Claim("1-1", "key", record, 1, previous_status=status))
+    assert b"\r\nSchedule-Due: 2024-11-23T10:40:00.123Z\r\n" + line + b"Content-Length: 0\r\n" in request
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_request_carries_the_trace_unless_the_task_has_a_header_of_its_own() -> None:
+    assert f"traceparent: {TRACE}" in sent(traceparent=TRACE)
+    lines = sent(traceparent=TRACE, headers={"Traceparent": "mine"})
+    assert [line for line in lines if line.lower().startswith("traceparent")] == ["Traceparent: mine"]
+
+
+NO_TRACES = [
+    *("", "00", TRACE[:-1], f"{TRACE}0", f"{TRACE}\n", f" {TRACE}", f"{TRACE}-x", TRACE.upper(), f"ff{TRACE[2:]}"),
+    *(TRACE.replace("0af7651916cd43dd8448eb211c80319c", "0" * 32), TRACE.replace("b7ad6b7169203331", "0" * 16)),
+    *(TRACE.replace("-", "_"), TRACE.replace("a", "g"), f"{TRACE}\r\nX-Evil: 1", "ü" * 55),
+]
+
+
+@pytest.mark.parametrize("value", NO_TRACES)
+def test_a_trace_that_is_none_is_refused_in_a_body_and_ignored_in_a_head(value: str) -> None:
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, "traceparent": value}).encode())
+    assert str(found).startswith("traceparent: must be a traceparent of W3C Trace Context, got ")
+    head = [(b"traceparent", value.encode("latin-1"))]
+    assert traceparent(Request({"type": "http", "headers": head})) is None
+
+
+def test_a_trace_in_a_head_is_taken() -> None:
+    head = [(b"host", b"h"), (b"traceparent", TRACE.encode())]
+    assert traceparent(Request({"type": "http", "headers": head})) == TRACE
+    assert traceparent(Request({"type": "http", "headers": head[:1]})) is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (None, None),
+        (b'{"error":"answered 503","elapsed_ms":1,"status":503}', 503),
+        (b'{"error":"no answer","elapsed_ms":1}', None),
+        *[(text, None) for text in (b"", b"{", b"[]", b"\xff", b'{"status":"503"}', b"[" * 9_999)],
+    ],
+)
+def test_the_status_of_the_last_failure_is_found_where_there_is_one(failure: bytes | None, status: int | None) -> None:
+    assert status_of(failure) == status
 
 
 HEADERS = "headers: must"

@@ -36,6 +36,7 @@ from redis_scheduler.api.scheduling import new_task, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
+from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
@@ -98,7 +99,7 @@ class Api:
         wanted = requests.schedule_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of)
+        task = await new_task(wanted, type_name, self._calls_of, traceparent(request))
         due_ms = await self._calls_of(task.key).schedule.submit(task)
         return answer(Scheduled(task.key, task.key, rfc3339(due_ms)))
 
@@ -106,7 +107,7 @@ class Api:
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
         type_name = requests.type_name(given)
         items = await batch_request(await requests.read_body(request, self._max_body))
-        placed = await schedule_all(items, type_name, self._calls_of, self._call_limit)
+        placed = await schedule_all(items, type_name, self._calls_of, self._call_limit, traceparent(request))
         return answer(BatchScheduled([task.key for task in placed], placed))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:

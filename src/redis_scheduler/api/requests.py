@@ -18,7 +18,7 @@ from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRe
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.options import NONE, Options
+from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -177,9 +177,9 @@ def check_task(request: ScheduleRequest) -> None:
     if request.ttl is UNSET and request.at is UNSET:
         raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
     check_when(request)
-    check_options(request)
-    check_sent(request)
-    if request.method == "GET":
+    if options_of(request) is not NONE or request.body is not UNSET or request.body_base64 is not UNSET:
+        check_options(request)
+        check_sent(request)
         check_method(request, content_of(request)[1])
 
 

@@ -40,19 +40,30 @@ class PartlyWritten(SchedulerError):
         self.tasks = tasks
 
 
-async def new_task(wanted: ScheduleRequest, type_name: str | None, calls_of: CallsOf) -> NewTask:
-    """Return the task of a checked request, with a new key. Raises RequestRefused while its options are not served."""
+async def new_task(
+    wanted: ScheduleRequest, type_name: str | None, calls_of: CallsOf, traceparent: str | None = None
+) -> NewTask:
+    """Return the task of a checked request, with a new key. Raises RequestRefused while its options are not served.
+
+    `traceparent`: the trace that the request is part of.
+    """
     if type_name == DEFAULT_TYPE:
         type_name = None
     ttl, delay_ms = requests.when(wanted)
     (content, data), options, key = content_of(wanted), options_of(wanted), new_task_key()
     await calls_of(key).check_options(options, content)
+    if traceparent is not None:
+        options = await calls_of(key).traced(options, traceparent)
     tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
     return NewTask(key, delay_ms, tail, type_name)
 
 
 async def schedule_all(
-    items: Sequence[BatchItem], type_name: str | None, calls_of: CallsOf, call_limit: int
+    items: Sequence[BatchItem],
+    type_name: str | None,
+    calls_of: CallsOf,
+    call_limit: int,
+    traceparent: str | None = None,
 ) -> list[Placed]:
     """Write tasks in their order, as many at a time as fit one call; `type_name` is the type of those that name none.
 
@@ -62,7 +73,7 @@ async def schedule_all(
     tasks = []
     for index, item in enumerate(items):
         with of_task(index):
-            tasks.append(await new_task(item, type_name if item.type is UNSET else item.type, calls_of))
+            tasks.append(await new_task(item, type_name if item.type is UNSET else item.type, calls_of, traceparent))
         if len(tasks) % MADE_AT_ONCE == 0:
             await asyncio.sleep(0)
     placed: list[Placed] = []

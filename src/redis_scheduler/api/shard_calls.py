@@ -1,5 +1,8 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
+import msgspec
+from msgspec import UNSET
+
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
@@ -7,7 +10,7 @@ from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
 from redis_scheduler.task.content import Content, format_needed
-from redis_scheduler.task.options import NONE, RULES, Options
+from redis_scheduler.task.options import FORMATS, NONE, RULES, Options
 from redis_scheduler.task.timing import Timing
 
 
@@ -29,6 +32,15 @@ class ShardCalls:
         self.resume = Batcher(self.writes.resume, limit)
         self.run = Batcher(self.writes.run, limit)
         self.read = Batcher(self.views.tasks, limit)
+
+    async def traced(self, options: Options, traceparent: str) -> Options:
+        """Return checked options with the trace that the request is part of, unless they name one. A task that has no
+        other goes without while a live worker is too old for options: nobody asked for this one."""
+        if options.traceparent is not UNSET:
+            return options
+        if options is NONE and await self._workers.too_old(FORMATS["traceparent"]):
+            return options
+        return msgspec.structs.replace(options, traceparent=traceparent)
 
     async def check_options(self, options: Options, content: Content = "data") -> None:
         """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""

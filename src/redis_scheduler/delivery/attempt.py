@@ -41,17 +41,17 @@ REST_OF_REQUEST_S = 4.0
 class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to receivers.
 
-    `resends`: whether a request that a kept connection lost before any answer is sent once more in the same attempt,
-    unless the task's own options say whether it is retried.
+    `retries`: RETRIES, where the task's own options do not say it. Unless it is 0, a request that a kept connection
+    lost before any answer is sent once more in the same attempt.
     """
 
-    def __init__(self, token: str, timeout_s: float, resends: bool = False) -> None:
+    def __init__(self, token: str, timeout_s: float, retries: int = 0) -> None:
         self._timeout_s = timeout_s
-        self._resends = resends
+        self._retries = retries
         self.on_resent: Callable[[Claim, str], None] | None = None
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
-        self._builder = RequestBuilder(token, AGENT)
+        self._builder = RequestBuilder(token, AGENT, retries=retries)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: Connector
@@ -70,7 +70,7 @@ class Deliverer:
 
     def carry(self, instance: str) -> None:
         """Let each request from now on carry the id of the deployment."""
-        self._builder = RequestBuilder(self._token, AGENT, instance)
+        self._builder = RequestBuilder(self._token, AGENT, instance, self._retries)
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""
@@ -114,7 +114,7 @@ class Deliverer:
             if connection.received:
                 raise
             self._pool.learn_of_close(origin.key, connection)
-            if not retries(claim.record.options, self._resends) or time.monotonic() - sent_at > RESEND_WITHIN_S:
+            if not retries(claim.record.options, self._retries) or time.monotonic() - sent_at > RESEND_WITHIN_S:
                 raise
             connection.abort()
             if self.on_resent is not None:

@@ -8,16 +8,21 @@ from urllib.parse import quote
 from yarl import URL
 
 from redis_scheduler.delivery.connector import Destination, destination
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import content_bytes
 from redis_scheduler.task.header import OF_THE_CONNECTION
 from redis_scheduler.task.options import NONE
+from redis_scheduler.task.policy import retries
 
 ORIGINS_MOST = 4_096
 """So many origins are kept with all that their requests have in common."""
 
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
+ATTEMPTS_MOST_HEADER = "Schedule-Attempts-Most"
+DUE_HEADER = "Schedule-Due"
+PREVIOUS_STATUS_HEADER = "Schedule-Previous-Status"
 INSTANCE_HEADER = "Schedule-Instance"
 
 
@@ -42,15 +47,26 @@ _WITHOUT_BODY = ("GET", "DELETE")
 """Such a request without content says nothing of a body: no type, no length."""
 
 
+def _attempts_most(retries: int) -> str:
+    """Return the line for attempts that are counted; none if they go on for ever."""
+    return f"{ATTEMPTS_MOST_HEADER}: {retries + 1}\r\n" if retries >= 0 else ""
+
+
+def _previous(claim: Claim) -> str:
+    return f"{PREVIOUS_STATUS_HEADER}: {claim.previous_status}\r\n" if claim.previous_status else ""
+
+
 class RequestBuilder:
     """Makes requests with all their headers: those of every request are made here, those of a receiver in
     `_new_origin`, those of a task in `build`. `agent`: the User-Agent. `instance`: the deployment's id, "" while it is
-    not known: then no request carries it."""
+    not known: then no request carries it. `retries`: RETRIES."""
 
-    def __init__(self, token: str, agent: str, instance: str = "") -> None:
+    def __init__(self, token: str, agent: str, instance: str = "", retries: int = 0) -> None:
+        self._retries = retries
         self._replaceable = {"authorization": f"Authorization: {token}\r\n", "user-agent": f"User-Agent: {agent}\r\n"}
         self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
         self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
+        self._headers += _attempts_most(retries)
         self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
     def _new_origin(self, text: str) -> Origin:
@@ -76,8 +92,8 @@ class RequestBuilder:
             return origin, self._with_options(claim, origin, target)
         body = record.data or b""
         lines = (
-            f"POST {target}{origin.head}{claim.key}\r\n"
-            f"{ATTEMPT_HEADER}: {claim.attempts + 1}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST {target}{origin.head}{claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
+            f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}Content-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
 
@@ -94,6 +110,12 @@ class RequestBuilder:
         if has_body and "content-type" not in replaced:
             lines.append(f"Content-Type: {_CONTENT_TYPES[record.content]}\r\n")
         lines += [line for name, line in self._replaceable.items() if name not in replaced]
-        lines.append(f"{own}{self._instance}{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n")
+        if options.traceparent and "traceparent" not in replaced:
+            lines.append(f"traceparent: {options.traceparent}\r\n")
+        most = _attempts_most(retries(options, self._retries))
+        lines.append(
+            f"{own}{self._instance}{most}{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
+        )
+        lines.append(f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}")
         lines.append(f"Content-Length: {len(body)}\r\n\r\n" if has_body else "\r\n")
         return "".join(lines).encode("latin-1") + body

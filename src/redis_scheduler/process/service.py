@@ -140,7 +140,7 @@ class Service:
         policy = settings.policy
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
-            Deliverer(process.token, settings.timeout, resends=settings.retries != 0) as deliverer,
+            Deliverer(process.token, settings.timeout, settings.retries) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
             engine = Engine(

@@ -16,7 +16,7 @@ from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
-from redis_scheduler.task.record import read_attempts, read_record
+from redis_scheduler.task.record import read_attempts, read_record, status_of
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -260,8 +260,11 @@ def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[st
 
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
-    attempts, _ = read_attempts(failure)
-    return Claim(entry.id, entry.key, read_record(record), attempts, entry.tries)
+    attempts, last_failure = read_attempts(failure)
+    claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries)
+    if attempts:
+        claim.previous_status = status_of(last_failure)
+    return claim
 
 
 def entry_of(wire: Any) -> Entry:

@@ -22,7 +22,8 @@ class Claim:
     """A task that this consumer may deliver. A claim is equal to itself alone: entries of two shards may have one id.
 
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
-    record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process.
+    record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process. `previous_status`: of
+    the answer to the last failed attempt, if there was one.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Claim:
     attempts: int
     tries: int = 1
     shard: int = 0
+    previous_status: int | None = None
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ _Share = Annotated[int, Meta(ge=0, le=1)] | Annotated[float, Meta(ge=0, le=1)]
 _Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOST)]
 _Statuses = Annotated[str, Meta(pattern=statuses.PATTERN, max_length=statuses.LENGTH_MOST)]
 _Timeout = Annotated[int, Meta(gt=0, le=TIMEOUT_LONGEST_S)] | Annotated[float, Meta(gt=0, le=TIMEOUT_LONGEST_S)]
+TRACEPARENT = r"\A(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 Method = Literal["POST", "GET", "PUT", "PATCH", "DELETE"]
 Backoff = Literal["fixed", "linear", "exponential"]
 
@@ -45,6 +46,7 @@ _ABOVE_0 = f"must be a number of seconds above 0, and at most {TEN_YEARS_S} (ten
 _TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {TEN_YEARS_S} (ten years)"
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
 _TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
+_TRACEPARENT = "must be a traceparent of W3C Trace Context"
 _HEADERS = "must be an object of texts by header names"
 
 
@@ -63,6 +65,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     timeout: Annotated[_Timeout, _rule(_TIMEOUT)] | UnsetType = UNSET
     """Seconds for one attempt, connection to last byte. Default: TIMEOUT."""
+
+    traceparent: Annotated[str, Meta(pattern=TRACEPARENT), _rule(_TRACEPARENT)] | UnsetType = UNSET
+    """The trace that each attempt is part of. Default: that of the request that schedules the task."""
 
     retries: Annotated[int, Meta(ge=-1, le=RETRIES_MOST), _rule(_RETRIES)] | UnsetType = UNSET
     """Attempts after the first; -1: for ever. Default: RETRIES."""

@@ -113,11 +113,11 @@ _retry_options = attrgetter(*(option for option, _ in _FIELDS.values()))
 _ALL_UNSET = (UNSET,) * len(_FIELDS)
 
 
-def retries(options: Options, by_default: bool) -> bool:
-    """Whether a task with these options is retried at all."""
+def retries(options: Options, by_default: int) -> int:
+    """Return how many attempts may follow the first one of a task with these options; -1: any number."""
     if options.retry_times is not UNSET:
-        return True
-    return by_default if options.retries is UNSET else options.retries != 0
+        return len(options.retry_times)
+    return by_default if options.retries is UNSET else options.retries
 
 
 def contradiction(options: Options) -> tuple[str, str] | None:

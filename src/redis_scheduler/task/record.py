@@ -259,6 +259,21 @@ class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int | None = None
 
 
+class _Answered(msgspec.Struct):
+    status: int | None = None
+
+
+_decode_answered = msgspec.json.Decoder(_Answered).decode
+
+
+def status_of(last_failure: bytes | None) -> int | None:
+    """Return the status of the answer to the last failed attempt; None if there was none, or foreign hands wrote it."""
+    try:
+        return _decode_answered(last_failure).status if last_failure else None
+    except (ValueError, RecursionError):
+        return None
+
+
 encode_failure = msgspec.json.Encoder().encode
 
 
