@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import dataclasses
 import gc
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ from redis_scheduler import __version__
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.process import streams
 from redis_scheduler.settings import ALL, API, WORKER, Settings, load
+from redis_scheduler.task.timing import TEN_YEARS_S
 
 EXIT_SETTINGS = 2
 EXIT_FAILED = 1
@@ -79,7 +81,48 @@ def _parser() -> _Parser:
         parents=[_options("redis_url", "data_dir", "namespace")],
     )
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
+    _add_moving(roles)
     return parser
+
+
+def _add_moving(roles: Any) -> None:
+    """Add the commands that move tasks between deployments."""
+    about_code = (
+        "Exit code: 0 all was done; 1 something could not be, or Redis cannot be reached; 2 a setting is wrong."
+    )
+    options = _options("redis_url", "data_dir", "namespace")
+    export = roles.add_parser(
+        "export",
+        help="write every task to a file, one a line",
+        description="Writes every task as a line of JSON, in bounded steps; may be run while the service runs. A task "
+        "that is there all the while is written, one that comes or goes meanwhile may be. See docs/howto/moving.md.",
+        epilog=about_code,
+        parents=[options],
+    )
+    export.add_argument("file", nargs="?", default="-", help="what to write; - is standard output, and the default")
+    imported = roles.add_parser(
+        "import",
+        help="put the tasks of an export back",
+        description="Puts the tasks of an export back under their keys, with due times, attempts and dead letters. It "
+        "may be run again: keys that are there are skipped. See docs/howto/moving.md.",
+        epilog=about_code,
+        parents=[options],
+    )
+    imported.add_argument("file", nargs="?", default="-", help="what to read; - is standard input, and the default")
+    imported.add_argument("--shift", type=_shift, default=0.0, metavar="SECONDS", help="move all due times by so much")
+    imported.add_argument("--replace", action="store_true", help="replace tasks whose keys are there")
+    imported.add_argument("--dry-run", action="store_true", help="only say what would be done, and which lines are bad")
+
+
+def _shift(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not abs(seconds) <= TEN_YEARS_S:
+        rule = f"must be a number of seconds from -{TEN_YEARS_S} to {TEN_YEARS_S} (ten years)"
+        raise argparse.ArgumentTypeError(f"{rule}, got {text!r}")
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,12 +153,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         from redis_scheduler.process.health import is_healthy
 
         return 0 if is_healthy() else EXIT_FAILED
-    repairs = options.pop("repair", False)
+    own = {name: options.pop(name) for name in _OWN_ARGUMENTS if name in options}
     try:
-        if role == "doctor":
-            from redis_scheduler.process.doctor import examine
-
-            return 0 if asyncio.run(examine(load(ALL, options), repairs)) else EXIT_FAILED
+        if role in _COMMANDS:
+            return 0 if asyncio.run(_COMMANDS[role](load(ALL, options), own)) else EXIT_FAILED
         return _run(role, load(role, options))
     except SettingsError as error:
         for problem in error.problems:
@@ -124,6 +165,31 @@ def _main(arguments: Sequence[str] | None) -> int:
     except SchedulerError as error:
         print(f"redis-scheduler: {error}", file=sys.stderr)  # noqa: T201  # the command's output
         return EXIT_FAILED
+
+
+async def _examine(settings: Settings, own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.doctor import examine
+
+    return await examine(settings, own["repair"])
+
+
+async def _export(settings: Settings, own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.moving import export_tasks
+
+    return await export_tasks(settings, own["file"])
+
+
+async def _import(settings: Settings, own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.moving import import_tasks
+
+    return await import_tasks(settings, own["file"], own["shift"], own["replace"], own["dry_run"])
+
+
+_COMMANDS = {"doctor": _examine, "export": _export, "import": _import}
+"""The commands on what Redis holds: each returns whether all is well."""
+
+_OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run")
+"""What is given to a command and is no setting."""
 
 
 def _run(role: str, settings: Settings) -> int:

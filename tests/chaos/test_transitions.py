@@ -30,7 +30,7 @@ EXAMPLES = scaled(100, 60)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 
-SEED_SMALL = 6
+SEED_SMALL = 3
 """Its first 60 examples take every kind of transition."""
 MISSED_MOST = scaled(0, 2)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
@@ -56,6 +56,7 @@ run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim passed ov
 update due, update queued, update in delivery, update waiting, update deferred, update dead, update missing, update changed,
 update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,
 update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
+restore due, restore paused, restore dead, restore there, resend restore,
 cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, cancel dead, cancel missing,
 discard, discard nothing, trim,
 pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,

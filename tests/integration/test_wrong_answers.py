@@ -10,6 +10,7 @@ from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change
@@ -55,6 +56,8 @@ class Service:
         await Store(self.client, "liar").reclaim(0)
 
 
+KEPT = Moved("task", 1, TAIL, "due", 1, b"", None)
+
 CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "schedule": lambda at: at.store.schedule([NewTask(new_task_key(), 60_000, TAIL, None)]),
     "update": lambda at: at.store.update([CHANGE]),
@@ -64,6 +67,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "pause": lambda at: at.store.pause(["task"]),
     "resume": lambda at: at.store.resume(["task"]),
     "run": lambda at: at.store.run(["task"]),
+    "restore": lambda at: at.store.restore([KEPT]),
     "promote": lambda at: at.store.promote(most_claims=1),
     "settle": lambda at: at.store.settle([CLAIM]),
     "retry": lambda at: at.store.retry([FAILED]),

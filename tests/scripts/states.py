@@ -1,5 +1,6 @@
 """Tasks in every state, brought there by real transitions, and what Redis holds of them: the tables start from here."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
@@ -65,6 +67,12 @@ def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:
 
 def failed(*tasks: Task, delay_ms: int = RETRY_DELAY_MS) -> list[Unsettled]:
     return [Unsettled(task.claim, FAILURE, delay_ms) for task in tasks]
+
+
+def kept(task: Task, place: str = "due", failure: bytes = b"", in_ms: int = TTL_MS) -> Moved:
+    """What an export has kept of a task that is due, or died, so far from now."""
+    at_ms = int(time.time() * 1000) + in_ms
+    return Moved(task.key, at_ms, tail(type_name=task.type), place, at_ms, failure, task.type)
 
 
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:

@@ -6,7 +6,20 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio
 
-from tests.scripts.states import Task, ask, change, dead, failed, in_delivery, in_due, new_task, overdue, waiting
+from tests.scripts.states import (
+    Task,
+    ask,
+    change,
+    dead,
+    failed,
+    in_delivery,
+    in_due,
+    kept,
+    missing,
+    new_task,
+    overdue,
+    waiting,
+)
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
@@ -51,6 +64,10 @@ async def _resume(store: Store, task: Task, delay_ms: int) -> None:
     assert letters(await store.resume([new.key])) == "P"
 
 
+async def _restore(store: Store, task: Task, delay_ms: int) -> None:
+    assert letters(await store.restore([kept(task, in_ms=delay_ms)])) == "U"
+
+
 Ringer = Callable[[Store, Task, int], Awaitable[None]]
 
 RINGERS: dict[str, tuple[Callable[[Store], Awaitable[Task]], Ringer]] = {
@@ -60,6 +77,7 @@ RINGERS: dict[str, tuple[Callable[[Store], Awaitable[Task]], Ringer]] = {
     "update of a waiting task": (waiting, _update),
     "replay": (dead, _replay),
     "defer": (in_delivery, _defer),
+    "restore": (missing, _restore),
 }
 
 
@@ -83,7 +101,7 @@ async def test_what_is_due_behind_the_head_does_not_ring(name: str, store: Store
     assert rings == []
 
 
-@pytest.mark.parametrize("name", ["schedule", "update of a waiting task", "replay", "defer"])
+@pytest.mark.parametrize("name", ["schedule", "update of a waiting task", "replay", "defer", "restore"])
 async def test_the_first_task_of_an_empty_due_rings(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
     make, ring = RINGERS[name]
     task = await make(store)

@@ -21,6 +21,8 @@ from tests.scripts.states import (
     dump,
     in_delivery,
     in_due,
+    kept,
+    missing,
     new_task,
     overdue,
     state_of,
@@ -62,6 +64,12 @@ async def replay_call(store: Store) -> tuple[Call, str]:
     return lambda: store.replay(changes), task.key
 
 
+async def restore_call(store: Store) -> tuple[Call, str]:
+    task = await missing(store, "mail")
+    wanted = [kept(task, in_ms=0)]
+    return lambda: store.restore(wanted), task.key
+
+
 async def cancel_call(store: Store) -> tuple[Call, str]:
     task = await in_delivery(store)
     return lambda: store.cancel([(task.key, None)]), task.key
@@ -99,6 +107,7 @@ WRITES = {
     "update": update_call,
     "update with a delay": delayed_update_call,
     "replay": replay_call,
+    "restore": restore_call,
     "cancel": cancel_call,
     "discard": discard_call,
     "pause": pause_call,

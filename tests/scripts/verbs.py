@@ -103,6 +103,7 @@ VERBS: dict[str, Verb] = {
     "resume": Verb(states.paused, lambda store, task: store.resume([task.key]), DUE, DUE),
     "run": Verb(states.waiting, lambda store, task: store.run([task.key]), DEFERRED, State("queued", attempts=1)),
     "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
+    "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
     "load": Verb(

@@ -144,6 +144,21 @@ class Model:
         self.schedule(key, type_name, tail, due_ms, ttl_ms)
         self.tasks[key].wait_in_due(ttl_ms, due_ms)
 
+    def restore(
+        self, key: str, type_name: str | None, tail: bytes, at_ms: int, in_ms: int, place: str, attempts: int
+    ) -> str:
+        if key in self.tasks and self.tasks[key].place != "missing":
+            return "E"
+        task = self.tasks[key] = Modelled(key, type_name, at_ms, tail, attempts=attempts)
+        task.wait_in_due(in_ms, at_ms)
+        if place == "paused":
+            task.end("paused")
+        if place == "dead":
+            task.end("dead")
+            self.counters["died"] += 1
+        self.counters["scheduled"] += 1
+        return "U"
+
     def cancel(self, key: str) -> str:
         task = self.tasks[key]
         if task.place == "missing":

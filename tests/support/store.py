@@ -3,16 +3,16 @@
 from collections.abc import Iterable
 from enum import Enum
 
-from redis_scheduler.store import claims, sweep, writes
+from redis_scheduler.store import claims, moves, sweep, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.moves import Moves
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.writes import Writes
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 SCRIPTS = {
     found.name: found
-    for module in (writes, claims, sweep)
+    for module in (writes, claims, sweep, moves)
     for found in vars(module).values()
     if isinstance(found, Script)
 }
@@ -23,9 +23,9 @@ def letters(answers: Iterable[Enum]) -> str:
     return "".join(answer.value for answer in answers)
 
 
-class Store(Writes, Claims):
-    """What the API writes and what a worker writes; one name serves as the writer's id and the consumer's."""
+class Store(Moves, Claims):
+    """What the API, an import and a worker write; one name serves as the writer's id and the consumer's."""
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
-        Writes.__init__(self, client, name, timing)
+        Moves.__init__(self, client, name, timing)
         Claims.__init__(self, client, name, timing)

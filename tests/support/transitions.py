@@ -16,6 +16,7 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
@@ -63,6 +64,7 @@ WEIGHTS = {
     "update_delay": 3,
     "replay": 4,
     "replay_other": 1,
+    "restore": 3,
     "cancel": 3,
     "discard": 2,
     "trim": 1,
@@ -166,7 +168,7 @@ class Example:
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
             **dict.fromkeys(
-                ("read", "update", "update_delay", "cancel", "discard", "replay_other", "pause", "run"),
+                ("read", "update", "update_delay", "cancel", "discard", "restore", "replay_other", "pause", "run"),
                 bool(model.tasks),
             ),
         }
@@ -303,6 +305,26 @@ class Example:
         for task, due_at_ms in zip(tasks, due_ms, strict=True):
             self.model.schedule(task.key, type_name, task.tail, due_at_ms, ttl_ms)
             self.taken["schedule due" if ttl_ms else "schedule queued"] += 1
+
+    async def _restore(self, step: Step) -> None:
+        """A task of an export comes back under its key: one that is gone, or is there."""
+        known = self.model.tasks.values()
+        gone = [task for task in known if task.place == "missing"]
+        has_room = len(known) - len(gone) < ALIVE_MOST
+        task = gone[step.which % len(gone)] if gone and has_room else self._known(step.which)
+        writer, in_ms, attempts = WRITERS[step.who % 2], TTL_MS if step.flag else 0, int(step.count > 1)
+        place, before = ("due", "paused", "dead")[step.count - 1], task.state.place
+        at_ms = redis_ms(await ask(self.raw, "TIME")) + in_ms
+        failure = b"%d %b" % (attempts, FAILURE) if attempts else b""
+        wanted = [Moved(task.key, at_ms, self._tail(task.type), place, at_ms, failure, task.type)]
+        answers = await self._write(writer, "restore", lambda: self.stores[writer].restore(wanted))
+        tail = wanted[0].tail
+        assert letters(answers) == self.model.restore(task.key, task.type, tail, at_ms, in_ms, place, attempts)
+        # One that found nothing is not remembered: sent again it finds what has come back, as a later one would.
+        for name in [(each, verb) for each in WRITERS for verb in ("cancel", "discard")]:
+            if name in self.last_writes and letters(self.last_writes[name][1]) == "N":
+                del self.last_writes[name]
+        self.taken[f"restore {place if before == 'missing' else 'there'}"] += 1
 
     def _tail(self, type_name: str | None) -> bytes:
         """The next version of a record."""

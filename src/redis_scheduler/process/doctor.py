@@ -4,23 +4,15 @@ It is safe at any time, also beside the running service: the audit looks at a ta
 ledger is read by one.
 """
 
-import contextlib
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from redis_scheduler.errors import FolderInUse, SettingsError
-from redis_scheduler.process.embedded import EmbeddedServer, redis_at
+from redis_scheduler.process.command import redis_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.ledger import ENDED, ENTERED, Ledger
-from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.views import Views
-
-TIMEOUT_S = 5.0
-"""One send to Redis and its answer."""
 
 SHOWN_MOST = 100
 """So many faults of a kind are printed; of the rest only the number."""
@@ -42,23 +34,8 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     Raises SettingsError, StartError, StoreUnavailable or StoreFull when Redis cannot be examined; repairs made before
     that stay.
     """
-    # The error says in one line what modules would log on the way.
-    logging.disable(logging.WARNING)
-    keys = Keys(tag_of(settings.namespace))
-    async with redis_at(settings, _serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
+    async with redis_of(settings) as client:
         return await _examine(client, repairs)
-
-
-@contextlib.asynccontextmanager
-async def _serving(server: EmbeddedServer) -> AsyncIterator[None]:
-    """Start the private Redis where its folder holds data and it does not run."""
-    if not server.has_data:
-        data_dir = server.data_dir.absolute()
-        raise SettingsError([f"DATA_DIR={data_dir}: holds no data of a service; set DATA_DIR, or REDIS_URL"])
-    # If another process has the folder, that one runs the server.
-    with contextlib.suppress(FolderInUse):
-        await server.start()
-    yield
 
 
 async def _examine(client: RedisClient, repairs: bool) -> bool:

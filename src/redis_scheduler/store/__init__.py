@@ -11,7 +11,8 @@ no error of the client library leaves this room.
     new_task.py, ledger.py, retention.py a task that either schedules; the counts; what is dropped
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
-    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL; workers.py: which workers live
+    moves.py, workers.py                 what export and import read and write; which workers live
+    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
 
 api, engine and process may import it; it imports task.
 """

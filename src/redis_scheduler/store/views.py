@@ -56,7 +56,8 @@ _READ, _PAGE, _LEDGER = Script("read"), Script("page"), Script("ledger")
 
 @dataclass(slots=True)
 class Stored:
-    """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never)."""
+    """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never), when it
+    died."""
 
     key: str
     raw: bytes
@@ -65,6 +66,7 @@ class Stored:
     failure: bytes | None
     state: str
     expires_ms: int | None
+    died_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -291,7 +293,8 @@ def _stored(
         state, expires_ms = "waiting", now_ms + max(0, window_ms - (idle_ms or 0))
     else:
         state = "in delivery"
-    return Stored(key, raw, record, attempts, last_failure, state, expires_ms)
+    died = score_ms(died_ms) if died_ms is not None and state == "dead" else None
+    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died)
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

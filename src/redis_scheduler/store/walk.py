@@ -90,13 +90,9 @@ class Walk:
     async def suspects(self) -> AsyncIterator[list[Suspect]]:
         """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
         yield [Suspect("counter", name) for name in (*ENTERED, *BESIDE, *ENDED)]
-        cursor: bytes | str = "0"
-        while True:
-            cursor, heads = await self.heads((), 0, cursor, self._records.limit)
+        async for heads in self.all_heads():
             records = [(head.key, await self.record(head)) for head in heads]
             yield [suspect_of(key, record) for key, record in records if record is not None]
-            if cursor == b"0":
-                break
         for command, place in (
             *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
             *(("ZSCAN", self._keys.paused), ("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
@@ -112,6 +108,14 @@ class Walk:
                 async for suspects in self._of_type(text_of(name)):
                     yield suspects
 
+    async def all_heads(self, most: int = HEAD_BYTES) -> AsyncIterator[list[_RecordHead]]:
+        """Yield the records of all tasks without their data, up to `most` bytes of each, in steps. A task that is there
+        throughout is met, perhaps more than once."""
+        cursor: bytes | str = "0"
+        while cursor != b"0":
+            cursor, heads = await self.heads((), 0, cursor, self._records.limit, most)
+            yield heads
+
     async def _scan(self, command: str, name: str, batch: _Batch) -> AsyncIterator[list[bytes]]:
         cursor: bytes | None = None
         while cursor != b"0":
@@ -122,12 +126,17 @@ class Walk:
             yield answer
 
     async def heads(
-        self, task_keys: Sequence[bytes], room: int, cursor: bytes | str = "", count: int | str = ""
+        self,
+        task_keys: Sequence[bytes],
+        room: int,
+        cursor: bytes | str = "",
+        count: int | str = "",
+        most: int = HEAD_BYTES,
     ) -> tuple[bytes, list[_RecordHead]]:
-        """Read records without their data: of the named tasks, up to `room` bytes in all, and of the next ones of a
-        scan."""
+        """Read records without their data, up to `most` bytes of each: of the named tasks, up to `room` bytes in all,
+        and of the next ones of a scan."""
         next_cursor, heads = await self._client.run(
-            _HEADS.bind(self._client.keys, most=HEAD_BYTES, room=room, cursor=cursor, count=count, task_keys=task_keys),
+            _HEADS.bind(self._client.keys, most=most, room=room, cursor=cursor, count=count, task_keys=task_keys),
             _heads_read,
         )
         self._records.note(len(heads), sum(head.size_bytes for head in heads))

@@ -1,0 +1,41 @@
+"""What the commands beside the service have in common: a client of the Redis that the settings name."""
+
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator
+
+from redis_scheduler.errors import FolderInUse, SettingsError
+from redis_scheduler.process.embedded import EmbeddedServer, redis_at
+from redis_scheduler.settings import Settings
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.shard import Shard
+
+TIMEOUT_S = 5.0
+"""One send to Redis and its answer."""
+
+
+@contextlib.asynccontextmanager
+async def redis_of(settings: Settings, may_be_new: bool = False) -> AsyncIterator[RedisClient]:
+    """Give a client of REDIS_URL, or of the private Redis in DATA_DIR, which runs for as long where it does not.
+
+    With `may_be_new` the folder may be empty. Raises SettingsError, StartError, StoreUnavailable or StoreFull.
+    """
+    # The error says in one line what modules would log on the way.
+    logging.disable(logging.WARNING)
+    keys, serving = Keys(tag_of(settings.namespace)), functools.partial(_serving, may_be_new)
+    async with redis_at(settings, serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _serving(may_be_new: bool, server: EmbeddedServer) -> AsyncIterator[None]:
+    """Start the private Redis where it does not run."""
+    if not (may_be_new or server.has_data):
+        data_dir = server.data_dir.absolute()
+        raise SettingsError([f"DATA_DIR={data_dir}: holds no data of a service; set DATA_DIR, or REDIS_URL"])
+    # If another process has the folder, that one runs the server.
+    with contextlib.suppress(FolderInUse):
+        await server.start()
+    yield

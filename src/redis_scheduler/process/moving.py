@@ -1,0 +1,221 @@
+"""The commands `redis-scheduler export` and `import`: all tasks of a deployment to a file, and back, one a line.
+
+Both run beside the service, in bounded steps, and hold no more than a step in memory.
+"""
+
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from redis_scheduler.errors import InvalidRequest, StartError
+from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.process import process_name
+from redis_scheduler.process.task_line import line_of, moved_of, unwritable
+from redis_scheduler.settings import Settings
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
+from redis_scheduler.store.views import Stored, Views
+
+BATCH_LIMIT = 200
+"""Tasks of one call: about a millisecond of Redis."""
+
+BATCH_BYTES = 1_048_576
+"""A batch ends with the task that makes it as large as this."""
+
+LINE_BYTES = 402_653_184
+"""More than the line of the largest task that the API takes."""
+
+SHOWN_MOST = 100
+"""So many bad lines are told of; of the rest only the number."""
+
+STANDARD = "-"
+"""The name of the file that stands for standard output, or input."""
+
+
+# Export
+
+
+async def export_tasks(settings: Settings, path: str) -> bool:
+    """Write every task to a file, or to standard output; return whether each could be written.
+
+    A task that is there from the start to the end of the walk is written, as it was at one moment; one that comes or
+    goes meanwhile may be.
+    """
+    counts: Counter[str] = Counter()
+    async with redis_of(settings) as client:
+        with _output(path) as file:
+            async for stored in _all_tasks(client):
+                if problem := unwritable(stored):
+                    counts["left out"] += 1
+                    if counts["left out"] <= SHOWN_MOST:
+                        _tell(f"{stored.key}: {problem}")
+                else:
+                    counts[stored.state] += 1
+                    file.write(line_of(stored))
+    left_out = counts.pop("left out", 0)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    _tell(f"Exported {_count(counts.total(), 'task')}{states and f' ({states})'}; {left_out} left out.")
+    return not left_out
+
+
+async def _all_tasks(client: RedisClient) -> AsyncIterator[Stored]:
+    views = Views(client)
+    async for task_keys in Moves(client, process_name()).task_keys():
+        for key, found in zip(task_keys, await views.tasks(task_keys), strict=True):
+            stored = await views.task(key) if isinstance(found, int) else found
+            if stored is not None:
+                yield stored
+
+
+@contextlib.contextmanager
+def _output(path: str) -> Iterator[BinaryIO]:
+    """Open what an export writes to. A file comes to its name only when it is whole; only this user may read it."""
+    if path == STANDARD:
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Python would flush it once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise StartError("standard output was closed before the last task") from None
+        return
+    draft = Path(f"{path}.part")
+    try:
+        with open(draft, "wb", opener=_private) as file:  # Path.open takes no opener
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise StartError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+# Import
+
+
+async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: bool, is_dry: bool) -> bool:
+    """Put the tasks of a file, or of standard input, back; return whether every line could be read.
+
+    `shift_s` moves all due times. Keys that exist are skipped, or replaced. A dry run only counts.
+    """
+    with _input(path) as file:
+        async with redis_of(settings, may_be_new=True) as client:
+            work = _Import(Moves(client, process_name()), replaces, is_dry)
+            try:
+                await work.run(_lines(file), round(shift_s * 1000))
+            finally:
+                _say(work.summary)
+    return not work.counts["bad"]
+
+
+class _Import:
+    """One import: what it has read, and what became of it."""
+
+    def __init__(self, moves: Moves, replaces: bool, is_dry: bool) -> None:
+        self._moves = moves
+        self._replaces = replaces
+        self._is_dry = is_dry
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, lines: Iterator[bytes | None], shift_ms: int) -> None:
+        batch: dict[str, Moved] = {}
+        size = 0
+        for number, line in enumerate(lines, 1):
+            if line is None:
+                self._tell_bad(number, f"is longer than {LINE_BYTES} bytes")
+                continue
+            try:
+                kept = moved_of(line, shift_ms)
+            except (InvalidRequest, ValueError) as error:
+                self._tell_bad(number, str(error))
+                continue
+            if kept.key in batch or len(batch) == BATCH_LIMIT or size >= BATCH_BYTES:
+                await self._write(list(batch.values()))
+                batch, size = {}, 0
+            batch[kept.key] = kept
+            size += len(kept.tail)
+        await self._write(list(batch.values()))
+
+    def _tell_bad(self, number: int, problem: str) -> None:
+        self.counts["bad"] += 1
+        if self.counts["bad"] <= SHOWN_MOST:
+            _tell(f"line {number}: {problem}")
+
+    async def _write(self, batch: Sequence[Moved]) -> None:
+        if not batch:
+            return
+        if self._is_dry:
+            sizes = await self._moves.sizes([kept.key for kept in batch])
+            there = [kept for kept, size in zip(batch, sizes, strict=True) if size]
+            self.counts["imported"] += len(batch) - len(there)
+        else:
+            there = await self._restore(batch)
+        if not self._replaces:
+            self.counts["skipped"] += len(there)
+            return
+        self.counts["replaced"] += len(there)
+        if there and not self._is_dry:
+            # What is cut off between these two is in the file: the next import brings it.
+            await self._moves.cancel(await self._moves.types([kept.key for kept in there]))
+            await self._moves.restore(there)
+
+    async def _restore(self, batch: Sequence[Moved]) -> list[Moved]:
+        """Put tasks back; return those that are there already."""
+        answers = await self._moves.restore(batch)
+        there = [kept for kept, found in zip(batch, answers, strict=True) if found is RestoreAnswer.EXISTS]
+        self.counts["imported"] += len(batch) - len(there)
+        return there
+
+    @property
+    def summary(self) -> str:
+        counts, would = self.counts, "Would have imported" if self._is_dry else "Imported"
+        return (
+            f"{would} {_count(counts['imported'], 'task')}; {counts['replaced']} replaced, {counts['skipped']} skipped "
+            f"since their keys are there; {_count(counts['bad'], 'bad line')}."
+        )
+
+
+@contextlib.contextmanager
+def _input(path: str) -> Iterator[BinaryIO]:
+    if path == STANDARD:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise StartError(f"{path} cannot be read: {error.strerror or error}") from None
+    with file:
+        yield file
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield each line, None for one that is too long."""
+    while line := file.readline(LINE_BYTES + 1):
+        if len(line) <= LINE_BYTES:
+            yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(LINE_BYTES)
+        yield None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  # the command's output
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  # the command's output

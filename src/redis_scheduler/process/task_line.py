@@ -1,0 +1,185 @@
+"""A task as a line of an export: one JSON object, which any version that knows its members can read.
+
+    {"key":…,"due":…,"next":…,"state":…,"attempts":…,"last_failure":…,"type":…,"webhook":…,"ttl":…,options…,"data":…}
+
+`due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
+is another time, `died` when a dead letter died. What would not stay byte for byte on a line of JSON is `data_base64`
+instead of `data`. Members that have their default are left out.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.requests import schedule_request, type_name
+from redis_scheduler.errors import InvalidField
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.moves import Moved
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.due import NO_TTL, at_ms, is_time
+from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.options import NAMES, Options, options_of, with_options
+from redis_scheduler.task.record import DEFAULT_TYPE, FOREIGN_FAILURE, UNREADABLE, is_json, record_tail
+from redis_scheduler.task.timing import LAST_MS
+
+ATTEMPTS_MOST = 10**15 - 1
+"""As many as scripts read."""
+
+DEAD, PAUSED = "dead", "paused"
+
+AT_ONCE = 0
+"""In the place of a paused task's time: what was left of a retry's delay does not come over."""
+
+
+class _Line(Options, frozen=True):
+    key: str
+    due: str
+    state: str
+    webhook: str
+    ttl: int | float | UnsetType = UNSET
+    attempts: int = 0
+    next: str | None = None
+    died: str | None = None
+    last_failure: Raw | None = None
+    type: str | None = None
+    data_base64: bytes | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_ENDS_LINE = re.compile(rb"[\r\n]")
+
+
+def unwritable(stored: Stored) -> str | None:
+    """Say why a task cannot be a line; None if it can."""
+    if stored.record is UNREADABLE:
+        return "its record cannot be read: other hands wrote it"
+    if stored.record.unknown is not None:
+        return f"a newer version wrote its member {quoted(stored.record.unknown)}: export it with that version"
+    return None
+
+
+def line_of(stored: Stored) -> bytes:
+    """Return a task that can be written as a line, with its end."""
+    record, failure = stored.record, stored.failure
+    data = record.data
+    is_plain = data is not None and not _ENDS_LINE.search(data) and _is_plain(data)
+    if failure is not None:
+        is_kept = is_json(failure) and not _ENDS_LINE.search(failure) and _is_plain(failure)
+        failure = failure if is_kept else bytes(FOREIGN_FAILURE)
+    line = _Line(
+        key=stored.key,
+        due=rfc3339(record.due),
+        state=stored.state,
+        webhook=record.webhook,
+        ttl=UNSET if record.ttl == NO_TTL else record.ttl,
+        attempts=stored.attempts,
+        next=None if stored.expires_ms in (None, record.due) else rfc3339(stored.expires_ms or 0),
+        died=None if stored.died_ms is None else rfc3339(stored.died_ms),
+        last_failure=None if failure is None else Raw(failure),
+        type=record.type,
+        data_base64=None if data is None or is_plain else data,
+    )
+    head = _encode(with_options(line, record.options) if NAMES else line)
+    return head + b"\n" if data is None or not is_plain else b'%b,"data":%b}\n' % (head[:-1], data)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether the line's reader takes this JSON as it is: it refuses half a surrogate pair."""
+    try:
+        msgspec.json.decode(text, type=Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def moved_of(line: bytes, shift_ms: int) -> Moved:
+    """Return the task of a line, its times moved. Raises InvalidRequest, which names the member at fault, or
+    ValueError for what is no JSON object."""
+    try:
+        members = _decode_members(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON object: {error}") from None
+    own = {name: members.pop(name, None) for name in _OWN}
+    data = _data_of(own["data_base64"], members)
+    if data is not None:
+        members["data"] = Raw(b"null")  # checked already, and it may be large
+    if "at" in members:
+        raise InvalidField("at", "is no member of a line: give due")
+    if "ttl" not in members and own["due"] is not None:
+        members["at"] = own["due"]
+    request = schedule_request(_encode(members))
+    if "data" in members and data is None:
+        data = bytes(members["data"])
+    key, state, attempts = _text(own, "key"), _text(own, "state"), _attempts(own["attempts"])
+    if not is_task_key(key):
+        raise InvalidField("key", f"cannot be the key of a task, got {quoted(key)}")
+    due_ms = _time_ms("due", _text(own, "due"), shift_ms)
+    place = state if state in (DEAD, PAUSED) else "due"
+    if place == DEAD:
+        at_ms = _time_ms("died", _text(own, "died"), 0)
+    elif place == PAUSED:
+        at_ms = due_ms if attempts == 0 else AT_ONCE
+    else:
+        at_ms = due_ms if own["next"] is None else _time_ms("next", _text(own, "next"), shift_ms)
+    name = None if own["type"] is None else type_name({"type": _text(own, "type")})
+    name = None if name == DEFAULT_TYPE else name
+    failure = bytes(own["last_failure"] or b"")
+    ttl = NO_TTL if request.ttl is UNSET else request.ttl
+    tail = record_tail(request.webhook, ttl, name, data, options_of(request))
+    kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
+    return Moved(key, due_ms, tail, place, at_ms, kept, name)
+
+
+_OWN = ("key", "due", "state", "attempts", "next", "died", "last_failure", "type", "data_base64")
+
+
+def _data_of(encoded: Raw | None, members: Mapping[str, Raw]) -> bytes | None:
+    if encoded is None:
+        return None
+    if "data" in members:
+        raise InvalidField("data_base64", "contradicts data: give one of them")
+    try:
+        data = base64.b64decode(msgspec.json.decode(encoded, type=str), validate=True)
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        raise InvalidField("data_base64", "must be a text in base64") from None
+    if not is_json(data):
+        raise InvalidField("data_base64", "must be JSON in base64")
+    return data
+
+
+def _text(members: Mapping[str, Raw | None], name: str) -> str:
+    value = members[name]
+    if value is None:
+        raise InvalidField(name, "is missing")
+    try:
+        text: str = msgspec.json.decode(value, type=str)
+    except msgspec.MsgspecError:
+        raise InvalidField(name, f"must be a text, got {quoted(bytes(value).decode(errors='replace'))}") from None
+    return text
+
+
+def _attempts(value: Raw | None) -> int:
+    try:
+        attempts = 0 if value is None else msgspec.json.decode(value, type=int)
+    except msgspec.MsgspecError:
+        attempts = -1
+    if not 0 <= attempts <= ATTEMPTS_MOST:
+        shown = quoted(bytes(value or b"").decode(errors="replace"))
+        raise InvalidField("attempts", f"must be a whole number from 0, got {shown}")
+    return attempts
+
+
+def _time_ms(name: str, text: str, shift_ms: int) -> int:
+    """Return the time of a member, moved. Raises InvalidField."""
+    if not is_time(text):
+        raise InvalidField(name, f"must be a time such as 2030-01-31T09:00:00.000Z, got {quoted(text)}")
+    time_ms = at_ms(text) + shift_ms
+    if not 0 <= time_ms <= LAST_MS:
+        raise InvalidField(name, f"must be from 1970 to 9999 once it is moved, got {quoted(text)}")
+    return time_ms

@@ -1,0 +1,62 @@
+-- restore: put tasks of an export back under their own keys, with their due times and failures; those that are there
+-- already stay as they are.
+-- KEYS   writer tasks due failures paused dead dead_bytes counters types bell type_index...
+-- ARGV   batch# expiry_s types...
+-- each   key due_ms (of the record) tail (the record less its due time) place (due, paused or dead) at_ms (its score
+--        there) failure (as it is kept; '' for none) type_number
+-- Returns per task one letter: U restored, E there already.
+-- Bounds 200 tasks a call, some six commands each.
+-- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
+-- Full   the writer's number is the first growing write: refused, nothing is written.
+--- include types bell writer foreign letters
+--- names
+
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+-- A foreign key in one of their places fails here, before any write.
+redis.call('HLEN', tasks)
+redis.call('HLEN', failures)
+redis.call('ZCARD', dead)
+redis.call('ZCARD', paused)
+local head_before_ms, earliest_ms = head_ms(due), math.huge
+remember(writer, batch, '', expiry_s)
+
+local letters, restored, died = {}, 0, 0
+for at = first, #ARGV, width do
+  --- row
+  if redis.call('HEXISTS', tasks, key) == 1 then
+    letters[#letters + 1] = 'E'
+  else
+    letters[#letters + 1], restored = 'U', restored + 1
+    redis.call('HSET', tasks, key, '{"due":' .. due_ms .. tail)
+    if failure ~= '' then
+      redis.call('HSET', failures, key, failure)
+    end
+    if place == 'dead' then
+      redis.call('ZADD', dead, at_ms, key)
+      keep_letter(dead_bytes, tasks, failures, key)
+      died = died + 1
+    else
+      redis.call('ZADD', place == 'paused' and paused or due, at_ms, key)
+      if place == 'due' then
+        earliest_ms = math.min(earliest_ms, at_ms)
+      end
+      if type_number ~= '0' then
+        local index, name = type_of(type_number)
+        add_to_type(types, index, name, key, due_ms)
+      end
+    end
+  end
+end
+if restored > 0 then
+  add_to_counter(counters, 'scheduled', restored)
+end
+if died > 0 then
+  add_to_counter(counters, 'died', died)
+end
+ring(bell, head_before_ms, earliest_ms)
+answer = table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

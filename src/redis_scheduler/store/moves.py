@@ -1,0 +1,62 @@
+"""Tasks that move between deployments: the walk through the keys of all tasks, and what puts a task back under its
+key."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from redis_scheduler.store.answer_shape import each_of
+from redis_scheduler.store.script import Script
+from redis_scheduler.store.walk import Walk
+from redis_scheduler.store.writes import Writes
+
+
+@dataclass(slots=True)
+class Moved:
+    """A task as an export kept it: its record less the due time, where it stands (`due`, `paused` or `dead`) with its
+    score there, and its failures as they are stored, empty for none. Times are Redis' ms."""
+
+    key: str
+    due_ms: int
+    tail: bytes
+    place: str
+    at_ms: int
+    failure: bytes
+    type: str | None
+
+
+class RestoreAnswer(Enum):
+    """What a restore did. A task that is there stays as it is."""
+
+    RESTORED = "U"
+    EXISTS = "E"
+
+
+RESTORE = Script("restore")
+
+
+class Moves(Writes):
+    """What export and import read and write. Every method raises StoreUnavailable or StoreFull as those of Writes."""
+
+    async def task_keys(self) -> AsyncIterator[list[str]]:
+        """Walk through the keys of all tasks, in bounded steps. A key that is there throughout is met, perhaps more
+        than once; keys that are no text, which foreign hands wrote, are left out."""
+        async for heads in Walk(self.client).all_heads(most=0):
+            yield [key for head in heads if (key := head.key.decode(errors="replace")).encode() == head.key]
+
+    async def sizes(self, task_keys: Sequence[str]) -> list[int]:
+        """Return the bytes of each task's record, 0 where there is none."""
+        _, heads = await Walk(self.client).heads([key.encode() for key in task_keys], 0)
+        return [head.size_bytes for head in heads]
+
+    async def types(self, task_keys: Sequence[str]) -> list[tuple[str, str | None]]:
+        """Return each task that is there with its type (None: the default), as `cancel` takes them."""
+        records = await Walk(self.client).records([key.encode() for key in task_keys])
+        return [(key.decode(), record.type) for key, record in records if record is not None]
+
+    async def restore(self, tasks: Sequence[Moved]) -> list[RestoreAnswer]:
+        """Put tasks back; return what was done with each. Give 200 of them at most, and a MiB or so."""
+        return await self._write(
+            RESTORE.bind(self.client.keys, tasks, **self._numbered(RESTORE)),
+            lambda answer: each_of(RestoreAnswer, answer, len(tasks)),
+        )

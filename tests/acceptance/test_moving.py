@@ -1,0 +1,238 @@
+"""`redis-scheduler export` and `import` as an operator runs them: whatever state a task is in, beside load, and what is
+said of bad files."""
+
+import asyncio
+import json
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.views import Views
+from tests.chaos.figures import scaled
+from tests.scripts.states import MAKERS
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, run, serving
+from tests.support.store import Store
+from tests.support.waiting import wait_until
+
+OTHER = "moved"
+FAR_S = 600
+
+
+async def command(code: int, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command; it must end so."""
+    result = await asyncio.to_thread(run, *arguments, **variables)
+    assert result.returncode == code, result
+    return result
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def exported(path: Path, **variables: str) -> dict[str, dict[str, Any]]:
+    """Export to a file; return each task of it by its key."""
+    await command(0, "export", str(path), **variables)
+    lines = lines_of(path)
+    found = {line["key"]: line for line in lines}
+    assert len(found) == len(lines), "a key twice"
+    return found
+
+
+async def assert_sound(url: str, namespace: str) -> int:
+    """See that a deployment has no fault; return how many tasks it holds."""
+    client = RedisClient(url, 5, Keys(tag_of(namespace)))
+    try:
+        assert [finding.text async for finding in audit(client)] == []
+        ledger = await Views(client).ledger()
+        assert ledger.is_balanced
+        return ledger.running + ledger.dead
+    finally:
+        await client.aclose()
+
+
+async def test_whatever_state_a_task_is_in_it_comes_over(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    states = {}
+    for name in ("in delivery", "waiting", "paused", "deferred", "dead", "queued", "due"):
+        task = await MAKERS[name][0](store, "mail")  # type: ignore[call-arg]
+        states[task.key] = {"due": "scheduled"}.get(name, name)
+    before = await exported(tmp_path / "a", REDIS_URL=redis_url)
+    assert {key: line["state"] for key, line in before.items()} == states
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+    there = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}
+    result = await command(0, "import", str(tmp_path / "a"), **there)
+    assert result.stdout.startswith("Imported 7 tasks; 0 replaced, 0 skipped")
+    after = await exported(tmp_path / "b", **there)
+    for key, line in before.items():
+        waits = {"waiting": "deferred", "queued": "scheduled", "in delivery": "scheduled"}
+        assert after[key] == line | {"state": waits.get(states[key], states[key])}
+    assert await assert_sound(redis_url, OTHER) == 7
+    # Nothing is twice, however often it is imported.
+    result = await command(0, "import", str(tmp_path / "a"), **there)
+    assert result.stdout.startswith("Imported 0 tasks; 0 replaced, 7 skipped")
+    assert await exported(tmp_path / "b", **there) == after
+
+
+async def test_what_comes_over_is_delivered_under_its_key_as_it_was(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url) as api, client_of(api) as client:
+        key = await client.schedule(receiver.url, FAR_S, "/schedule?type=mail", data={"n": 1})
+        plain = await client.schedule(receiver.url, FAR_S)
+    await exported(tmp_path / "a", REDIS_URL=redis_url)
+    there = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}
+    await command(0, "import", str(tmp_path / "a"), "--shift", str(-FAR_S), **there)
+    async with serving(tmp_path, **there) as service, client_of(service) as client:
+        await client.drained()
+    assert {arrival.key: arrival.body for arrival in receiver.arrivals} == {key: b'{"n": 1}', plain: b""}
+    assert await assert_sound(redis_url, OTHER) == 0
+
+
+@pytest.mark.long
+async def test_all_tasks_come_over_while_the_service_runs(redis_url: str, receiver: Receiver, tmp_path: Path) -> None:
+    """What waits is moved whole, while other tasks come and are delivered."""
+    count = scaled(100_000, 2_000)
+    async with serving(tmp_path, REDIS_URL=redis_url, RETRIES="0") as service, client_of(service) as client:
+        waiting = await scheduled(client, receiver.url, count, FAR_S)
+        is_over = asyncio.Event()
+        load = asyncio.create_task(deliver_until(client, receiver.url, is_over))
+        try:
+            found = await exported(tmp_path / "a", REDIS_URL=redis_url)
+            there = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}
+            await command(0, "import", str(tmp_path / "a"), **there)
+        finally:
+            is_over.set()
+            short = await load
+        assert waiting <= found.keys()
+        assert found.keys() - waiting <= short
+        assert short
+        assert await assert_sound(redis_url, OTHER) == len(found)
+        moved = await exported(tmp_path / "b", **there)
+        for key in waiting:
+            assert moved[key] == found[key]
+
+        async def only_those_wait() -> bool:
+            return bool((await client.stats())["running_schedules"] == count)
+
+        await wait_until(only_those_wait, "what was due is delivered", 60, 0.1)
+        assert (await client.stats())["ledger_balanced"]
+    assert short <= receiver.times_by_key.keys()
+
+
+async def scheduled(client: Client, url: str, count: int, ttl: float) -> set[str]:
+    found: set[str] = set()
+    for _ in range(0, count, 100):
+        found.update(await asyncio.gather(*(client.schedule(url, ttl, data=number) for number in range(100))))
+    return found
+
+
+async def deliver_until(client: Client, url: str, is_over: asyncio.Event) -> set[str]:
+    found: set[str] = set()
+    while not is_over.is_set():
+        found |= await scheduled(client, url, 100, 0.05)
+    return found
+
+
+async def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    task = await MAKERS["due"][0](store)
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[task.key]
+    with (tmp_path / "a").open("a") as file:
+        file.write(json.dumps(line | {"key": "another"}) + "\n")
+    before = await raw.hgetall(KEYS.tasks)
+    result = await command(0, "import", str(tmp_path / "a"), "--dry-run", REDIS_URL=redis_url)
+    assert result.stdout == (
+        "Would have imported 1 task; 0 replaced, 1 skipped since their keys are there; 0 bad lines.\n"
+    )
+    assert await raw.hgetall(KEYS.tasks) == before
+
+
+async def test_a_task_is_replaced_only_if_that_is_asked_for(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    queued, waits = await MAKERS["queued"][0](store, "mail"), await MAKERS["due"][0](store)  # type: ignore[call-arg]
+    lines = await exported(tmp_path / "a", REDIS_URL=redis_url)
+    changed = [json.dumps(line | {"data": "new", "type": "bill"}) for line in lines.values()]
+    (tmp_path / "b").write_text("\n".join(changed))
+    await command(0, "import", str(tmp_path / "b"), REDIS_URL=redis_url)
+    assert await exported(tmp_path / "a", REDIS_URL=redis_url) == lines
+    result = await command(0, "import", str(tmp_path / "b"), "--replace", REDIS_URL=redis_url)
+    assert result.stdout.startswith("Imported 0 tasks; 2 replaced")
+    after = await exported(tmp_path / "a", REDIS_URL=redis_url)
+    assert {key: (line["data"], line["type"], line["state"]) for key, line in after.items()} == dict.fromkeys(
+        (queued.key, waits.key), ("new", "bill", "scheduled")
+    )
+    assert await raw.smembers(KEYS.types) == {b"bill"}
+
+
+async def test_a_bad_line_is_told_with_its_number_and_keeps_no_other_back(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    task = await MAKERS["due"][0](store)
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[task.key]
+    await raw.flushall()
+    lines = [
+        json.dumps(line | {"webhook": "nowhere"}),
+        "nonsense",
+        json.dumps(line),
+        "",
+        json.dumps(line | {"ttl": -1}),
+    ]
+    (tmp_path / "b").write_text("\n".join(lines))
+    result = await command(1, "import", str(tmp_path / "b"), REDIS_URL=redis_url)
+    told = [text.split(":")[:2] for text in result.stderr.splitlines()]
+    assert [number for number, _ in told] == ["line 1", "line 2", "line 4", "line 5"]
+    assert [what.strip() for _, what in told] == ["webhook", "is no JSON object", "is no JSON object", "ttl"]
+    assert result.stdout.startswith("Imported 1 task; 0 replaced, 0 skipped since their keys are there; 4 bad lines.")
+    assert await raw.hkeys(KEYS.tasks) == [task.key.encode()]
+
+
+async def test_a_record_that_cannot_be_moved_is_told_and_left_out(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    task, newer = await MAKERS["due"][0](store), await MAKERS["due"][0](store)
+    record = b'{"due":1,"webhook":"http://localhost/","ttl":1,"wings":2}'
+    await raw.hset(KEYS.tasks, newer.key, record)
+    result = await command(1, "export", str(tmp_path / "a"), REDIS_URL=redis_url)
+    assert result.stderr.splitlines() == [
+        f'{newer.key}: a newer version wrote its member "wings": export it with that version',
+        "Exported 1 task (1 scheduled); 1 left out.",
+    ]
+    assert json.loads((tmp_path / "a").read_text())["key"] == task.key
+    await raw.hdel(KEYS.tasks, newer.key)
+    await raw.zrem(KEYS.due, newer.key)
+    await raw.hincrby(KEYS.counters, "cancelled", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["import", "/nowhere/a"], 1, "/nowhere/a cannot be read: No such file or directory"),
+        (["export", "/nowhere/a"], 1, "/nowhere/a cannot be written: No such file or directory"),
+        (["import", "--shift", "x"], 2, "argument --shift: must be a number of seconds from -315360000"),
+        (["import", "--shift", "nan"], 2, "argument --shift: must be a number of seconds from -315360000"),
+    ],
+)
+async def test_what_cannot_be_done_is_one_line(arguments: list[str], code: int, told: str, redis_url: str) -> None:
+    result = await command(code, *arguments, REDIS_URL=redis_url)
+    assert (result.stdout, result.stderr.count("\n")) == ("", 1)
+    assert result.stderr.startswith(f"redis-scheduler: {told}")
+
+
+async def test_a_redis_that_is_away_is_told_and_leaves_no_file(tmp_path: Path) -> None:
+    result = await command(1, "export", str(tmp_path / "a"), REDIS_URL="redis://127.0.0.1:1")
+    assert result.stderr.startswith("redis-scheduler: Redis ")
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "a.part").exists()

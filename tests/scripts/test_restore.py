@@ -1,0 +1,72 @@
+"""restore: puts tasks of an export back, and leaves those alone that are there."""
+
+import pytest
+import redis.asyncio
+
+from tests.scripts.states import (
+    DEAD,
+    DEFERRED,
+    DUE,
+    FAILURE,
+    MAKERS,
+    PAUSED,
+    ask,
+    counters,
+    due_ms,
+    dump,
+    kept,
+    missing,
+    record_of,
+    state_of,
+    typed_keys,
+)
+from tests.support.names import KEYS
+from tests.support.store import Store, letters
+
+
+@pytest.mark.parametrize("state", [name for name in MAKERS if name != "missing"])
+async def test_a_task_that_is_there_stays_as_it_is(state: str, store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await MAKERS[state][0](store)
+    before = await dump(raw)
+    assert letters(await store.restore([kept(task)])) == "E"
+    after = await dump(raw)
+    del after[KEYS.writer(store.name, "restore").encode()]
+    # The counters are there from the first count on.
+    assert {name: after[name] for name in before} == before
+
+
+async def test_a_task_comes_back_with_its_times_its_type_and_its_failures(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    plain, failed = await missing(store, "mail"), await missing(store)
+    first, second = kept(plain), kept(failed, failure=b"1 " + FAILURE)
+    second.due_ms -= 1_000_000
+    assert letters(await store.restore([first, second])) == "UU"
+    assert [await state_of(raw, one.key) for one in (plain, failed)] == [DUE, DEFERRED]
+    assert [await due_ms(raw, one.key) for one in (plain, failed)] == [first.at_ms, second.at_ms]
+    for one in (first, second):
+        assert await record_of(raw, one.key) == b'{"due":%d' % one.due_ms + one.tail
+    assert await ask(raw, "HGET", KEYS.failures, failed.key) == second.failure
+    assert await typed_keys(raw) == {"mail": {plain.key}}
+    assert await counters(raw) == {"scheduled": 2}
+
+
+async def test_a_dead_letter_comes_back_as_one(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await missing(store, "mail")
+    wanted = kept(task, "dead", failure=b"1 " + FAILURE)
+    assert letters(await store.restore([wanted, wanted])) == "UE"
+    assert await state_of(raw, task.key) == DEAD
+    assert int(await ask(raw, "ZSCORE", KEYS.dead, task.key)) == wanted.at_ms
+    assert await typed_keys(raw) == {}
+    assert await counters(raw) == {"scheduled": 1, "died": 1}
+
+
+async def test_a_paused_task_comes_back_as_one(store: Store, raw: redis.asyncio.Redis) -> None:
+    task = await missing(store, "mail")
+    wanted = kept(task, "paused")
+    assert letters(await store.restore([wanted])) == "U"
+    assert await state_of(raw, task.key) == PAUSED
+    assert int(await ask(raw, "ZSCORE", KEYS.paused, task.key)) == wanted.at_ms
+    assert await typed_keys(raw) == {"mail": {task.key}}
+    assert letters(await store.resume([task.key])) == "P"
+    assert await due_ms(raw, task.key) == wanted.at_ms

@@ -1,0 +1,135 @@
+"""A task as a line of an export: it comes back as it was, and what is wrong with a line is told."""
+
+import json
+
+import pytest
+
+from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.process.task_line import line_of, moved_of, unwritable
+from redis_scheduler.store.moves import Moved
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.due import NO_TTL
+from redis_scheduler.task.record import read_record, record_tail
+
+KEY = "abcdefghijklmnopqrstuQ"
+DUE_MS = 1_900_000_000_123
+FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
+
+
+def stored(
+    data: bytes | None = b'{"n":1}',
+    type_name: str | None = None,
+    attempts: int = 0,
+    failure: bytes | None = None,
+    state: str = "scheduled",
+    expires_ms: int | None = DUE_MS,
+    died_ms: int | None = None,
+) -> Stored:
+    raw = b'{"due":%d' % DUE_MS + record_tail("http://localhost/a?b=1", 2.5, type_name, data)
+    return Stored(KEY, raw, read_record(raw), attempts, failure, state, expires_ms, died_ms)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        b"null",
+        b'{"a": [1, 2.50]}',
+        b'{\n "a":\r1}',
+        b'"\\ud83d"',
+        b'"\xc3\xa9 \xe2\x80\xa8"',
+        b"[" * 120 + b"]" * 120,
+    ],
+)
+def test_data_comes_back_byte_for_byte(data: bytes | None) -> None:
+    line = line_of(stored(data))
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    kept = moved_of(line, 0)
+    assert b'{"due":%d' % kept.due_ms + kept.tail == stored(data).raw
+
+
+def test_a_task_that_has_failed_comes_back_with_its_failures_and_its_next_time() -> None:
+    line = line_of(stored(None, "mail", 2, FAILURE, "waiting", DUE_MS + 5))
+    tail = record_tail("http://localhost/a?b=1", 2.5, "mail", None)
+    assert moved_of(line, 0) == Moved(KEY, DUE_MS, tail, "due", DUE_MS + 5, b"2 " + FAILURE, "mail")
+    shifted = moved_of(line, -1_500)
+    assert (shifted.due_ms, shifted.at_ms) == (DUE_MS - 1_500, DUE_MS - 1_495)
+
+
+def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
+    raw = b'{"due":%d' % DUE_MS + record_tail("http://localhost/", NO_TTL, None, None)
+    line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))
+    assert b"ttl" not in line
+    kept = moved_of(line, 0)
+    assert b'{"due":%d' % kept.due_ms + kept.tail == raw
+
+
+def test_a_dead_letter_keeps_the_time_of_its_death() -> None:
+    line = line_of(stored(attempts=6, failure=FAILURE, state="dead", expires_ms=None, died_ms=DUE_MS + 9))
+    kept = moved_of(line, 60_000)
+    assert (kept.place, kept.at_ms, kept.due_ms) == ("dead", DUE_MS + 9, DUE_MS + 60_000)
+    assert kept.failure == b"6 " + FAILURE
+
+
+def test_a_paused_task_stays_paused() -> None:
+    moved = moved_of(line_of(stored(state="paused", expires_ms=None)), 60_000)
+    assert (moved.place, moved.at_ms) == ("paused", DUE_MS + 60_000)
+    retried = moved_of(line_of(stored(attempts=1, failure=FAILURE, state="paused", expires_ms=None)), 60_000)
+    assert (retried.place, retried.at_ms) == ("paused", 0)
+
+
+def test_a_failure_from_foreign_hands_breaks_no_line() -> None:
+    for failure in (b"x", b'{"a":\n1}', b'"\\ud83d"'):
+        line = line_of(stored(attempts=1, failure=failure))
+        assert line.count(b"\n") == 1
+        assert json.loads(line)["last_failure"]["elapsed_ms"] == 0
+
+
+def test_what_cannot_be_written_is_told() -> None:
+    for raw, told in ((b"x", "cannot be read"), (b'{"due":1,"webhook":"http://a/","ttl":1,"new":1}', "newer version")):
+        assert told in (unwritable(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", None)) or "")
+    assert unwritable(stored()) is None
+
+
+GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "webhook": "http://localhost/", "ttl": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"key": "a.b"}, 'key: cannot be the key of a task, got "a.b"'),
+        ({"key": 5}, 'key: must be a text, got "5"'),
+        ({"key": None}, "key: is missing"),
+        ({"state": None}, "state: is missing"),
+        ({"due": None}, "due: is missing"),
+        ({"due": "tomorrow"}, 'due: must be a time such as 2030-01-31T09:00:00.000Z, got "tomorrow"'),
+        ({"due": "2030-01-01T00:00:00"}, "due: must be a time such as"),
+        ({"due": "1969-12-31T23:59:59Z"}, "due: must be from 1970 to 9999 once it is moved"),
+        ({"next": "soon"}, "next: must be a time"),
+        ({"state": "dead"}, "died: is missing"),
+        ({"attempts": -1}, 'attempts: must be a whole number from 0, got "-1"'),
+        ({"attempts": "x"}, "attempts: must be a whole number from 0"),
+        ({"attempts": 10**15}, "attempts: must be a whole number from 0"),
+        ({"webhook": "ftp://a/"}, "webhook: must be an absolute http or https URL"),
+        ({"webhook": None}, "webhook: is missing"),
+        ({"at": "2030-01-01T00:00:00Z"}, "at: is no member of a line"),
+        ({"ttl": -1}, "ttl: must be a number of seconds"),
+        ({"nonsense": 1}, "nonsense: is an unknown field"),
+        ({"type": "x" * 101}, "type: must be 1 to 100 printable characters"),
+        ({"data_base64": "?"}, "data_base64: must be a text in base64"),
+        ({"data_base64": "eA=="}, "data_base64: must be JSON in base64"),
+        ({"data": 1, "data_base64": "MQ=="}, "data_base64: contradicts data"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_told(changes: dict[str, object], told: str) -> None:
+    line = {name: value for name, value in (GOOD | changes).items() if value is not None}
+    with pytest.raises(InvalidRequest) as error:
+        moved_of(json.dumps(line).encode(), 0)
+    assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize("line", [b"x", b"[1]", b"null", b'{"a"', b"[" * 100_000, b"\xff"])
+def test_what_is_no_object_is_told(line: bytes) -> None:
+    with pytest.raises(ValueError, match="is no JSON object"):
+        moved_of(line, 0)
