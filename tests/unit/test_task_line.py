@@ -1,6 +1,7 @@
 """A task as a line of an export: it comes back as it was, and what is wrong with a line is told."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from redis_scheduler.store.views import Stored
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.record import read_record, record_tail
 
+SAMPLES = Path(__file__).parents[1] / "samples/records"
 KEY = "abcdefghijklmnopqrstuQ"
 DUE_MS = 1_900_000_000_123
 FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
@@ -63,6 +65,23 @@ def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
     assert b"ttl" not in line
     kept = moved_of(line, 0)
     assert b'{"due":%d' % kept.due_ms + kept.tail == raw
+
+
+@pytest.mark.parametrize("name", ["2-sent", "2-body", "2-bytes"])
+def test_what_is_sent_comes_back_as_it_was(name: str) -> None:
+    raw = (SAMPLES / name).read_bytes()
+    record = read_record(raw)
+    line = line_of(Stored(KEY, raw, record, 0, None, "scheduled", record.due))
+    kept = moved_of(line, 0)
+    assert b'{"due":%d' % kept.due_ms + kept.tail == raw
+
+
+def test_a_body_that_foreign_hands_wrote_is_told() -> None:
+    raw = (SAMPLES / "2-body").read_bytes().replace(b'"a ', b"a ")
+    record = read_record(raw)
+    assert unwritable(Stored(KEY, raw, record, 0, None, "scheduled", record.due)) == (
+        "its body is no text: other hands wrote it"
+    )
 
 
 def test_a_dead_letter_keeps_the_time_of_its_death() -> None:

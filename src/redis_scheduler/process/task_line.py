@@ -4,7 +4,7 @@
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
 is another time, `died` when a dead letter died. What would not stay byte for byte on a line of JSON is `data_base64`
-instead of `data`. Members that have their default are left out.
+instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are left out.
 """
 
 import base64
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from redis_scheduler.api.content import content_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.requests import schedule_request, type_name
 from redis_scheduler.errors import InvalidField
@@ -61,6 +62,8 @@ def unwritable(stored: Stored) -> str | None:
         return "its record cannot be read: other hands wrote it"
     if stored.record.unknown is not None:
         return f"a newer version wrote its member {quoted(stored.record.unknown)}: export it with that version"
+    if stored.record.content != "data" and not _is_one_line(stored.record.data or b""):
+        return f"its {stored.record.content} is no text: other hands wrote it"
     return None
 
 
@@ -68,9 +71,9 @@ def line_of(stored: Stored) -> bytes:
     """Return a task that can be written as a line, with its end."""
     record, failure = stored.record, stored.failure
     data = record.data
-    is_plain = data is not None and not _ENDS_LINE.search(data) and _is_plain(data)
+    is_plain = data is not None and _is_one_line(data)
     if failure is not None:
-        is_kept = is_json(failure) and not _ENDS_LINE.search(failure) and _is_plain(failure)
+        is_kept = is_json(failure) and _is_one_line(failure)
         failure = failure if is_kept else bytes(FOREIGN_FAILURE)
     line = _Line(
         key=stored.key,
@@ -86,11 +89,15 @@ def line_of(stored: Stored) -> bytes:
         data_base64=None if data is None or is_plain else data,
     )
     head = _encode(with_options(line, record.options) if NAMES else line)
-    return head + b"\n" if data is None or not is_plain else b'%b,"data":%b}\n' % (head[:-1], data)
+    if data is None or not is_plain:
+        return head + b"\n"
+    return b'%b,"%b":%b}\n' % (head[:-1], record.content.encode(), data)
 
 
-def _is_plain(text: bytes) -> bool:
+def _is_one_line(text: bytes) -> bool:
     """Whether the line's reader takes this JSON as it is: it refuses half a surrogate pair."""
+    if _ENDS_LINE.search(text):
+        return False
     try:
         msgspec.json.decode(text, type=Raw)
     except (msgspec.MsgspecError, RecursionError):
@@ -114,8 +121,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if "ttl" not in members and own["due"] is not None:
         members["at"] = own["due"]
     request = schedule_request(_encode(members))
-    if "data" in members and data is None:
-        data = bytes(members["data"])
+    content, given = content_of(request)
+    data = given if data is None else data
     key, state, attempts = _text(own, "key"), _text(own, "state"), _attempts(own["attempts"])
     if not is_task_key(key):
         raise InvalidField("key", f"cannot be the key of a task, got {quoted(key)}")
@@ -131,7 +138,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     name = None if name == DEFAULT_TYPE else name
     failure = bytes(own["last_failure"] or b"")
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
-    tail = record_tail(request.webhook, ttl, name, data, options_of(request))
+    tail = record_tail(request.webhook, ttl, name, data, options_of(request), content)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, name)
 
