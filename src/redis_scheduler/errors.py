@@ -41,6 +41,7 @@ class Code(Enum):
     PRECONDITION_FAILED = "precondition-failed", 412
     BODY_TOO_LARGE = "body-too-large", 413
     UNSUPPORTED_CONTENT = "unsupported-content", 415
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422
     INTERNAL_ERROR = "internal-error", 500
     REDIS_UNAVAILABLE = "redis-unavailable", 503
     BUSY = "busy", 503
@@ -48,6 +49,7 @@ class Code(Enum):
     STOPPING = "stopping", 503
     UNSUPPORTED_VERSION = "unsupported-version", 505
     REDIS_FULL = "redis-full", 507
+    IDEMPOTENCY_FULL = "idempotency-full", 507
 
     def __init__(self, word: str, status: int) -> None:
         self.word = word

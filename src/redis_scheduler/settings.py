@@ -220,6 +220,18 @@ class Settings:
         "PROCESSES", 1, _integer(1, 64), "processes of the role, under one supervisor that replaces what dies"
     )
     max_body: int = _option("MAX_BODY", 1_048_576, _integer(1, 256 * 1_048_576), "bytes of a request body")
+    idempotency_ttl: float = _option(
+        "IDEMPOTENCY_TTL",
+        86_400,
+        _seconds(60, 2_592_000),
+        "seconds within which a request with the same Idempotency-Key gets the first answer again",
+    )
+    idempotency_bytes: int = _option(
+        "IDEMPOTENCY_BYTES",
+        67_108_864,
+        _integer(1_048_576, 2**50),
+        "bytes of Redis that these keys may take, some 340 each; none is dropped early",
+    )
     api_connections: int | None = _option(
         "API_CONNECTIONS",
         None,

@@ -13,7 +13,7 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change
+from redis_scheduler.store.writes import Change, OnceTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
@@ -60,6 +60,9 @@ KEPT = Moved("task", 1, TAIL, "due", 1, b"", None)
 
 CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "schedule": lambda at: at.store.schedule([NewTask(new_task_key(), 60_000, TAIL, None)]),
+    "schedule_once": lambda at: at.store.schedule_once(
+        [OnceTask("id", "mac", NewTask(new_task_key(), 60_000, TAIL, None))], 60_000, 10
+    ),
     "update": lambda at: at.store.update([CHANGE]),
     "cancel": lambda at: at.store.cancel([("task", None)]),
     "purge": lambda at: at.store.purge(),

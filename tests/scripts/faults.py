@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.writes import OnceTask
 from tests.scripts import states
 from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
@@ -352,6 +353,24 @@ async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, St
     task = await states.in_due(store, "mail")
     await ask(raw, "SADD", KEYS.types, "bill")
     return {"empty type": {"bill"}}, task.key, DUE
+
+
+# Idempotency ids
+
+
+@seed
+async def an_idempotency_id_without_an_end(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    once = OnceTask("id", "mac", states.new_task())
+    await store.schedule_once([once], 60_000, 10)
+    await ask(raw, "ZREM", KEYS.idempotency_ends, "id")
+    return {"no end": {"id"}}, once.task.key, DUE
+
+
+@seed
+async def an_end_of_no_idempotency_id(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store)
+    await ask(raw, "ZADD", KEYS.idempotency_ends, 1, "id")
+    return {"stray end": {"id"}}, task.key, DUE
 
 
 # Counters

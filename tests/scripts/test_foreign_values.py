@@ -22,7 +22,7 @@ from tests.support.store import Store, letters
 
 PLACES = [
     *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes, KEYS.paused),
-    *(KEYS.counters, KEYS.types, KEYS.sweep),
+    *(KEYS.idempotency, KEYS.idempotency_ends, KEYS.counters, KEYS.types, KEYS.sweep),
 ]
 COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost"]
 KEPT = "{rs:0}:kept"

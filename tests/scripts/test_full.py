@@ -9,7 +9,7 @@ from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, mis
 from tests.scripts.verbs import VERBS
 from tests.support.store import Store, letters
 
-REFUSED = ["schedule", "update", "replay", "restore"]
+REFUSED = ["schedule", "schedule once", "update", "replay", "restore"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -10,6 +10,7 @@ from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import OnceTask
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import Kept
 from tests.scripts import states
@@ -45,6 +46,11 @@ class Verb:
 
 async def _schedule(store: Store, task: Task) -> Any:
     return await store.schedule([NewTask(task.key, states.TTL_MS, states.tail(), None)])
+
+
+async def _schedule_once(store: Store, task: Task) -> Any:
+    once = OnceTask("id", "mac", NewTask(task.key, states.TTL_MS, states.tail(), None))
+    return await store.schedule_once([once], 60_000, 10)
 
 
 async def _update(store: Store, task: Task) -> Any:
@@ -94,6 +100,7 @@ PAUSED_RETRY = State("paused", attempts=1)
 
 VERBS: dict[str, Verb] = {
     "schedule": Verb(states.missing, _schedule, DUE, DUE),
+    "schedule once": Verb(states.missing, _schedule_once, DUE, DUE),
     "update": Verb(states.in_delivery, _update, QUEUED, QUEUED),
     "cancel": Verb(states.in_delivery, lambda store, task: store.cancel([(task.key, None)]), MISSING, MISSING),
     "purge": Verb(states.in_delivery, lambda store, task: store.purge(), MISSING, MISSING),

@@ -39,6 +39,11 @@ def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     return _JsonResponse(encode_answer(content), 200, None if etag is None else {"ETag": etag})
 
 
+def replay(content: msgspec.Struct) -> Response:
+    """Return a 200 that was given before."""
+    return _JsonResponse(encode_answer(content), 200, {"Idempotent-Replay": "true"})
+
+
 class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 

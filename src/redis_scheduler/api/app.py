@@ -33,7 +33,7 @@ def create_app(
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start.
     """
-    api = DeadLettersApi(clients, name, max_body, timing, limits)
+    api = DeadLettersApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
-from redis_scheduler.api.answers import LargeAnswer, answer
+from redis_scheduler.api.answers import LargeAnswer, answer, replay
 from redis_scheduler.api.batch_requests import batch_request
 from redis_scheduler.api.bodies import (
     BatchScheduled,
@@ -27,12 +27,13 @@ from redis_scheduler.api.bodies import (
 )
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.exclusive import Exclusive
+from redis_scheduler.api.idempotency import HEADER, Idempotency, Once, stored_by
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, times_of
-from redis_scheduler.api.scheduling import new_task, schedule_all
+from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
@@ -41,6 +42,7 @@ from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUn
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
@@ -74,10 +76,12 @@ class Api:
         max_body: int,
         timing: Timing = DEFAULT,
         limits: Limits = DEFAULT_LIMITS,
+        token: str = "",
     ) -> None:
+        self._idempotency = Idempotency(token)
         self._max_body = max_body
         self._call_limit = timing.batch_limit
-        self._shards = [ShardCalls(client, name, timing, limits.timeout_most_s) for client in clients]
+        self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
         self._page_room = PageRoom(limits)
@@ -95,20 +99,33 @@ class Api:
     async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedule?type=: schedule a task."""
         type_name = requests.type_name(given)
-        body = await requests.read_body(request, self._max_body)
+        headers = dict(request.scope["headers"])
+        body = await requests.read_body(request, self._max_body, headers)
         wanted = requests.schedule_request(body)
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(request))
+        if HEADER in headers:
+            return await self._schedule_once(await self._idempotency.of(request, given, body), task)
         due_ms = await self._calls_of(task.key).schedule.submit(task)
         return answer(Scheduled(task.key, task.key, rfc3339(due_ms)))
+
+    async def _schedule_once(self, once: Once, task: NewTask) -> Response:
+        wanted = once.task(task)
+        stored = stored_by(await self._calls_of(wanted.id).once.submit(wanted))
+        found = Scheduled(stored.key, stored.key, rfc3339(stored.due_ms))
+        return answer(found) if stored.key == task.key else replay(found)
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
         type_name = requests.type_name(given)
-        items = await batch_request(await requests.read_body(request, self._max_body))
-        placed = await schedule_all(items, type_name, self._calls_of, self._call_limit, traceparent(request))
-        return answer(BatchScheduled([task.key for task in placed], placed))
+        headers = dict(request.scope["headers"])
+        body = await requests.read_body(request, self._max_body, headers)
+        items = await batch_request(body)
+        once = await self._idempotency.of(request, given, body) if HEADER in headers else None
+        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(request))
+        placed, is_replay = await schedule_all(tasks, self._calls_of, self._call_limit, once)
+        return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state."""

@@ -28,6 +28,12 @@ class Limits:
     timeout_most_s: float = 900
     """MAX_TIMEOUT: the longest time-out that a task may have."""
 
+    idempotency_ttl_s: float = 86_400
+    """IDEMPOTENCY_TTL: what was answered for an Idempotency-Key is kept so long."""
+
+    idempotency_bytes: int = 64 * 1_048_576
+    """IDEMPOTENCY_BYTES: what is kept of such keys takes no more of Redis."""
+
     # Answers
 
     unread_timeout_s: float = 30

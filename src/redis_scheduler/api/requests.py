@@ -34,9 +34,10 @@ def has_body(request: Request) -> bool:
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip() != b"0"
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body. Raises 413 before it is read whole, 415 for another type. The server limits its time."""
-    headers = dict(request.scope["headers"])
+async def read_body(request: Request, limit: int, headers: dict[bytes, bytes] | None = None) -> bytes:
+    """Return the body; `headers`: those of the request, if they are known by name already. Raises 413 before it is read
+    whole, 415 for another type. The server limits its time."""
+    headers = dict(request.scope["headers"]) if headers is None else headers
     content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
         got = quoted(content_type.decode("latin-1"))

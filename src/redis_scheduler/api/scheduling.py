@@ -9,8 +9,9 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.batch_requests import of_task
 from redis_scheduler.api.bodies import BatchItem, Placed, ScheduleRequest, Tried
 from redis_scheduler.api.content import content_of
+from redis_scheduler.api.idempotency import Once, stored_by
 from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.errors import Code, SchedulerError, StoreFull, StoreUnavailable
+from redis_scheduler.errors import Code, RequestRefused, SchedulerError, StoreFull, StoreUnavailable
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
@@ -28,15 +29,19 @@ WRITTEN, UNKNOWN, NOT_WRITTEN = "written", "unknown", "not written"
 
 
 class PartlyWritten(SchedulerError):
-    """Not all tasks of a request are known to be written. `cause`: what Redis did; `tasks`: what became of each."""
+    """Not all tasks of a request are known to be written. `cause`: why; `tasks`: what became of each."""
 
-    def __init__(self, cause: StoreUnavailable | StoreFull, tasks: list[Tried]) -> None:
+    def __init__(self, cause: Exception, tasks: list[Tried]) -> None:
+        match cause:
+            case StoreUnavailable():
+                self.code, what = Code.REDIS_UNAVAILABLE, told(cause)
+            case RequestRefused():
+                self.code, what = cause.code, str(cause)
+            case _:
+                self.code, what = Code.REDIS_FULL, "Redis is out of memory"
         outcomes = [task.outcome for task in tasks]
         counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in (WRITTEN, UNKNOWN, NOT_WRITTEN))
-        is_full = isinstance(cause, StoreFull)
-        what = "Redis is out of memory" if is_full else told(cause)
         super().__init__(f"{what}; of {len(tasks)} tasks: {counts}; `tasks` says which")
-        self.code = Code.REDIS_FULL if is_full else Code.REDIS_UNAVAILABLE
         self.tasks = tasks
 
 
@@ -58,45 +63,77 @@ async def new_task(
     return NewTask(key, delay_ms, tail, type_name)
 
 
-async def schedule_all(
-    items: Sequence[BatchItem],
-    type_name: str | None,
-    calls_of: CallsOf,
-    call_limit: int,
-    traceparent: str | None = None,
-) -> list[Placed]:
-    """Write tasks in their order, as many at a time as fit one call; `type_name` is the type of those that name none.
-
-    Raises RequestRefused before anything is written, and PartlyWritten at the first part that fails; the parts behind
-    it are not tried.
-    """
+async def new_tasks(
+    items: Sequence[BatchItem], type_name: str | None, calls_of: CallsOf, traceparent: str | None
+) -> list[NewTask]:
+    """Return the tasks of a batch, in their order; `type_name` is the type of those that name none. Raises
+    RequestRefused."""
     tasks = []
     for index, item in enumerate(items):
         with of_task(index):
-            tasks.append(await new_task(item, type_name if item.type is UNSET else item.type, calls_of, traceparent))
+            own_type = type_name if item.type is UNSET else item.type
+            tasks.append(await new_task(item, own_type, calls_of, traceparent))
         if len(tasks) % MADE_AT_ONCE == 0:
             await asyncio.sleep(0)
+    return tasks
+
+
+async def schedule_all(
+    tasks: Sequence[NewTask], calls_of: CallsOf, call_limit: int, once: Once | None
+) -> tuple[list[Placed], bool]:
+    """Write tasks in their order, as many at a time as fit one call; return them, and whether an earlier request had
+    written all of them.
+
+    Raises PartlyWritten at the first part that fails (RequestRefused if nothing was written); the parts behind it are
+    not tried.
+    """
     placed: list[Placed] = []
     for start in range(0, len(tasks), call_limit):
         part = tasks[start : start + call_limit]
-        answers = await asyncio.gather(
-            *(calls_of(task.key).schedule.submit(task) for task in part), return_exceptions=True
-        )
-        if error := next((answer for answer in answers if isinstance(answer, BaseException)), None):
-            if not isinstance(error, StoreUnavailable | StoreFull):
-                raise error
-            tried = [Tried(WRITTEN, task.key, task.due) for task in placed]
-            tried += map(_tried, part, answers)
-            raise PartlyWritten(error, tried + [Tried(NOT_WRITTEN)] * (len(tasks) - len(tried))) from error
-        placed += [
-            Placed(task.key, rfc3339(due_ms))
-            for task, due_ms in zip(part, answers, strict=True)
-            if isinstance(due_ms, int)
-        ]
-    return placed
+        found = await (_placed(part, calls_of) if once is None else _placed_once(part, start, calls_of, once))
+        if error := next((one for one in found if isinstance(one, BaseException)), None):
+            raise _failure(error, [*placed, *found], tasks, once is not None) from error
+        placed += [one for one in found if isinstance(one, Placed)]
+    return placed, all(one.key != task.key for one, task in zip(placed, tasks, strict=True))
 
 
-def _tried(task: NewTask, answer: int | BaseException) -> Tried:
-    if isinstance(answer, int):
-        return Tried(WRITTEN, task.key, rfc3339(answer))
-    return Tried(NOT_WRITTEN) if isinstance(answer, StoreFull) else Tried(UNKNOWN, task.key)
+async def _placed(part: Sequence[NewTask], calls_of: CallsOf) -> list[Placed | BaseException]:
+    """Write one part; return each task, or its error."""
+    answers = await asyncio.gather(*(calls_of(task.key).schedule.submit(task) for task in part), return_exceptions=True)
+    return [
+        Placed(task.key, rfc3339(answer)) if isinstance(answer, int) else answer
+        for task, answer in zip(part, answers, strict=True)
+    ]
+
+
+async def _placed_once(
+    part: Sequence[NewTask], start: int, calls_of: CallsOf, once: Once
+) -> list[Placed | BaseException]:
+    """The same of a request with an Idempotency-Key; `start`: the place of the first task."""
+    wanted = [once.task(task, place) for place, task in enumerate(part, start)]
+    answers = await asyncio.gather(*(calls_of(one.id).once.submit(one) for one in wanted), return_exceptions=True)
+    found: list[Placed | BaseException] = []
+    for answer in answers:
+        try:
+            stored = answer if isinstance(answer, BaseException) else stored_by(answer)
+        except RequestRefused as error:
+            stored = error
+        found.append(stored if isinstance(stored, BaseException) else Placed(stored.key, rfc3339(stored.due_ms)))
+    return found
+
+
+def _failure(
+    error: BaseException, found: Sequence[Placed | BaseException], tasks: Sequence[NewTask], is_once: bool
+) -> BaseException:
+    """Return what is raised when a part has failed: `found` of it and of those before it."""
+    if not isinstance(error, StoreUnavailable | StoreFull | RequestRefused):
+        return error
+    tried = [Tried(NOT_WRITTEN)] * len(tasks)
+    for number, (task, one) in enumerate(zip(tasks, found, strict=False)):
+        if isinstance(one, Placed):
+            tried[number] = Tried(WRITTEN, one.key, one.due)
+        elif isinstance(one, StoreUnavailable):
+            # With an Idempotency-Key the task may stand under the key of an earlier request.
+            tried[number] = Tried(UNKNOWN, None if is_once else task.key)
+    is_untouched = isinstance(error, RequestRefused) and all(one.outcome == NOT_WRITTEN for one in tried)
+    return error if is_untouched else PartlyWritten(error, tried)

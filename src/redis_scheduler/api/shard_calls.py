@@ -4,11 +4,21 @@ import msgspec
 from msgspec import UNSET
 
 from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.workers import Workers
-from redis_scheduler.store.writes import Change, ReplayAnswer, UpdateAnswer, Writes
+from redis_scheduler.store.writes import (
+    IDEMPOTENCY_ID_BYTES,
+    Change,
+    OnceAnswer,
+    OnceTask,
+    ReplayAnswer,
+    StoredTask,
+    UpdateAnswer,
+    Writes,
+)
 from redis_scheduler.task.content import Content, format_needed
 from redis_scheduler.task.options import FORMATS, NONE, RULES, Options
 from redis_scheduler.task.timing import Timing
@@ -17,13 +27,14 @@ from redis_scheduler.task.timing import Timing
 class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing, timeout_most_s: float) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing, limits: Limits) -> None:
         self.writes = Writes(client, name, timing)
         self.views = DeadLetters(client, timing)
         self._workers = Workers(client)
-        self._timeout_most_s = timeout_most_s
+        self._limits = limits
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
+        self.once = Batcher(self._schedule_once, limit, lambda once: len(once.task.tail))
         self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) == 3 else 0)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
@@ -46,8 +57,8 @@ class ShardCalls:
         """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""
         if options is NONE and content == "data":
             return
-        if options.timeout and options.timeout > self._timeout_most_s:
-            given = f"({self._timeout_most_s:g}), got {options.timeout}"
+        if options.timeout and options.timeout > self._limits.timeout_most_s:
+            given = f"({self._limits.timeout_most_s:g}), got {options.timeout}"
             raise InvalidField("timeout", f"{RULES['timeout']} {given}")
         needed = format_needed(options, content)
         if name := await self._workers.too_old(needed):
@@ -56,6 +67,11 @@ class ShardCalls:
                 f"The task has options that the worker {name} is too old for (they need record format {needed}): stop "
                 "it or upgrade it, and try again",
             )
+
+    async def _schedule_once(self, tasks: list[OnceTask]) -> list[StoredTask | OnceAnswer]:
+        limits = self._limits
+        kept_ms = round(limits.idempotency_ttl_s * 1000)
+        return await self.writes.schedule_once(tasks, kept_ms, limits.idempotency_bytes // IDEMPOTENCY_ID_BYTES)
 
     async def _update(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
         now_ms, answers = await self.writes.update(changes)

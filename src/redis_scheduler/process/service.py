@@ -111,7 +111,12 @@ class Service:
 
         process, settings = self._process, self._process.settings
         async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
-            limits = replace(LIMITS, timeout_most_s=settings.max_timeout)
+            limits = replace(
+                LIMITS,
+                timeout_most_s=settings.max_timeout,
+                idempotency_ttl_s=settings.idempotency_ttl,
+                idempotency_bytes=settings.idempotency_bytes,
+            )
             app = create_app(
                 [client],
                 self._name,

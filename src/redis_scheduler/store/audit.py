@@ -73,6 +73,8 @@ FAULTS = {
         "task", "is in the index of type {where}, but is none of its tasks still to be delivered", "taken out of it"
     ),
     "empty type": _Fault("type", "is named but has no task", "removed"),
+    "no end": _Fault("idempotency id", "has no end: it would be kept for ever", "given an end in a day"),
+    "stray end": _Fault("idempotency id", "has an end, but nothing is kept for it", "removed"),
     "no number": _Fault(
         "counter", "is not a number: what should be counted fails", "set to 0, and the ledger closed by what is `lost`"
     ),
@@ -142,6 +144,9 @@ async def sample(client: RedisClient) -> list[Finding]:
     for place in (keys.due, keys.paused, keys.dead):
         for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
             suspects += [Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
+    ids = await some("HRANDFIELD", keys.idempotency, SAMPLE_LIMIT)
+    ids += await some("ZRANGE", keys.idempotency_ends, 0, SAMPLE_LIMIT - 1)
+    suspects += [Suspect("idempotency", one) for one in ids]
     entries = await some("XRANGE", keys.queue, "-", "+", "COUNT", SAMPLE_LIMIT, read=_ENTRIES)
     suspects += [Suspect("entry", entry_id) for entry_id, _ in entries]
     types = [text_of(name) for name in await some("SRANDMEMBER", keys.types, SAMPLE_LIMIT)]

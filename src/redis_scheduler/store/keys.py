@@ -39,6 +39,8 @@ class Keys:
             "dead",
             "dead_bytes",
             "paused",
+            "idempotency",
+            "idempotency_ends",
             "counters",
             "types",
             "sweep",
@@ -77,6 +79,13 @@ class Keys:
     """ZSET key → when it comes once it is resumed: due ms; below 0 so many ms later, the rest of a retry's delay; 0 at
     once."""
 
+    idempotency: str
+    """HASH id → '<mac> <key> <due ms>': what was stored for a request with an Idempotency-Key; the id and the mac are
+    digests of the header and of what was sent."""
+
+    idempotency_ends: str
+    """ZSET id → end ms: until when that is kept."""
+
     counters: str
     """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, dead_dropped, lost: since ever."""
 
@@ -108,6 +117,8 @@ class Keys:
         self.dead = f"{tag}:dead"
         self.dead_bytes = f"{tag}:dead_bytes"
         self.paused = f"{tag}:paused"
+        self.idempotency = f"{tag}:idempotency"
+        self.idempotency_ends = f"{tag}:idempotency_ends"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

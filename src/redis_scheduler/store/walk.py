@@ -93,6 +93,9 @@ class Walk:
         async for heads in self.all_heads():
             records = [(head.key, await self.record(head)) for head in heads]
             yield [suspect_of(key, record) for key, record in records if record is not None]
+        for command, place in (("HSCAN", self._keys.idempotency), ("ZSCAN", self._keys.idempotency_ends)):
+            async for pairs in self._scan(command, place, _Batch()):
+                yield [Suspect("idempotency", one) for one in pairs[::2]]
         for command, place in (
             *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
             *(("ZSCAN", self._keys.paused), ("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),

@@ -7,7 +7,7 @@ time.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
@@ -37,6 +37,35 @@ class Change:
 
 Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes]
 """A task to take out: its key and type, and the record that it must have, if only then."""
+
+
+IDEMPOTENCY_ID_BYTES = 340
+"""What an id takes of Redis: hash and sorted set, with what they need themselves, at their largest."""
+
+
+@dataclass(slots=True)
+class OnceTask:
+    """A task to schedule once: the id of the idempotency key that it has, and a digest of what the client sent."""
+
+    id: str
+    mac: str
+    task: NewTask
+
+
+class StoredTask(NamedTuple):
+    """The task that is stored for an idempotency id: this one, or that of an earlier request."""
+
+    key: str
+    due_ms: int
+
+
+class OnceAnswer(Enum):
+    """Why a task was not scheduled for its idempotency id."""
+
+    OTHER_CONTENT = b"X"
+    """An earlier request with the id had another content."""
+    FULL = b"F"
+    """As many ids are kept as may be."""
 
 
 class CancelAnswer(Enum):
@@ -94,6 +123,15 @@ class DiscardAnswer(Enum):
 
 
 SCHEDULE = Script("schedule", AS_ROW)
+SCHEDULE_ONCE = Script(
+    "schedule_once",
+    {
+        "key": "row.task.key",
+        "delay_ms": "row.task.ttl_ms",
+        "tail": "row.task.tail",
+        "type_number": "row.task.type",
+    },
+)
 CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]", "expected": "row[2] if len(row) == 3 else b''"})
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
@@ -132,6 +170,12 @@ class Writes:
         """Schedule new tasks; return when each is due, in Redis' ms."""
         now_ms = await self._write(SCHEDULE.bind(self.client.keys, tasks, **self._numbered(SCHEDULE)), time_ms)
         return [due_after(now_ms, task.ttl_ms) for task in tasks]
+
+    async def schedule_once(self, tasks: Sequence[OnceTask], kept_ms: int, most: int) -> list[StoredTask | OnceAnswer]:
+        """Schedule new tasks, each once for its id; return what is stored for each id. Ids are kept for `kept_ms`,
+        `most` of them."""
+        call = SCHEDULE_ONCE.bind(self.client.keys, tasks, kept_ms=kept_ms, most=most)
+        return await self.client.run(call, lambda answer: _stored_of(answer, len(tasks)))
 
     async def cancel(self, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:
         """Take tasks out; return what was found of each."""
@@ -200,6 +244,17 @@ class Writes:
             deleted += count
             if not types_left:
                 return deleted
+
+
+def _stored_of(answer: Any, count: int) -> list[StoredTask | OnceAnswer]:
+    texts = TEXTS(answer)
+    if len(texts) != count:
+        raise ValueError(f"Expected an answer for each of {count}")
+    found: list[StoredTask | OnceAnswer] = []
+    for text in texts:
+        key, is_stored, due_ms = text.partition(b" ")
+        found.append(StoredTask(key.decode("ascii"), time_ms(due_ms)) if is_stored else OnceAnswer(text))
+    return found
 
 
 def _time_and_each(kind: type[M], answer: bytes, count: int) -> tuple[int, list[M]]:

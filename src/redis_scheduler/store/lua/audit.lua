@@ -1,18 +1,19 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
 -- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
 -- `balance`.
--- KEYS   tasks due queue entries failures dead dead_bytes paused types bell counters type_index...
+-- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends types bell
+--        counters type_index...
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
 --        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
 --        type's index; foreign: one whose record is of another type; type: a name of `types`; entry: an id of the
---        queue; pending: an id of the pending list; counter: a name in `counters`)
+--        queue; pending: an id of the pending list; idempotency: an id; counter: a name in `counters`)
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
 -- Bounds about eight commands a suspect, and as many to repair it: 100 suspects take 0.3 ms, or 2 ms if all are faults.
 -- Twice  a repaired fault is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing
 --        is written.
---- include types bell fields foreign letters
+--- include clock types bell fields foreign letters
 --- names
 local repairs = repair == '1'
 
@@ -220,6 +221,19 @@ local function look_at_pending(id)
   end
 end
 
+-- An id that has no end would be kept for ever: it gets one in a day, which is how long ids are kept by default.
+local function look_at_idempotency(id)
+  local is_kept = redis.call('HEXISTS', idempotency, id) == 1
+  local has_end = redis.call('ZSCORE', idempotency_ends, id)
+  if is_kept and not has_end then
+    if repairs_fault('no end', '') then
+      redis.call('ZADD', idempotency_ends, string.format('%.0f', now_ms(math.ceil) + 86400000), id)
+    end
+  elseif has_end and not is_kept and repairs_fault('stray end', '') then
+    redis.call('ZREM', idempotency_ends, id)
+  end
+end
+
 -- A number that HINCRBY takes, and small enough to be exact in Lua.
 local function look_at_counter(name)
   local count = redis.call('HGET', counters, name)
@@ -241,6 +255,8 @@ for at = first, #ARGV, width do
     look_at_entry(subject)
   elseif what == 'pending' then
     look_at_pending(subject)
+  elseif what == 'idempotency' then
+    look_at_idempotency(subject)
   elseif what == 'counter' then
     look_at_counter(subject)
   elseif what == 'type' then

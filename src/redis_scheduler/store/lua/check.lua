@@ -2,8 +2,8 @@
 -- lacks, or the user may not call, is known before it leaves another script half applied. Nothing is written: commands
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
--- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused counters types sweep
---        instance token_mark
+-- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused idempotency
+--        idempotency_ends counters types sweep instance token_mark
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -28,6 +28,8 @@ local calls = {
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
   {'HSET', dead_bytes, nothing, '', nothing}, {'HDEL', dead_bytes, ''}, {'HMGET', dead_bytes, nothing},
   {'HINCRBY', dead_bytes, nothing, nothing},
+  {'HSET', idempotency, nothing, '', nothing}, {'HDEL', idempotency, ''}, {'HGET', idempotency, nothing},
+  {'ZADD', idempotency_ends, nothing, nothing}, {'ZREM', idempotency_ends, ''},
   {'HSET', sweep, nothing, '', nothing}, {'HDEL', sweep, ''}, {'HMGET', sweep, nothing},
   {'HINCRBY', counters, nothing, nothing}, {'HDEL', counters, ''}, {'HGETALL', counters},
   {'SCARD', types}, {'SRANDMEMBER', types, 1},

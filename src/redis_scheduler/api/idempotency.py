@@ -1,0 +1,92 @@
+"""Idempotency-Key: a request that is sent again gets the answer of the first, and schedules nothing.
+
+Redis keeps an id and a digest for each task of such a request, both made with a secret that the token gives: it holds
+neither the header nor the body, and a client with another token never meets the ids of this one. What must be the same
+is method and path, the type in the query, and the body byte for byte. In a batch each task has an id of its own, by its
+place: a batch of which only a part was written goes on where it ended.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.writes import OnceAnswer, OnceTask, StoredTask
+
+HEADER = b"idempotency-key"
+"""In lower case, as the server gives names of headers."""
+
+KEY_LENGTH = 255
+_FIELD = "Idempotency-Key"
+
+ROUNDS = 20_000
+"""About 10 ms at the first such request: who reads the ids in Redis cannot try tokens by the million."""
+
+_DIGEST_BYTES = 16
+
+
+class Once:
+    """The tasks of one request with an Idempotency-Key."""
+
+    def __init__(self, secret: bytes, key: bytes, mac: str) -> None:
+        self._secret = secret
+        self._key = key
+        self._mac = mac
+
+    def task(self, task: NewTask, place: int = 0) -> OnceTask:
+        """Return a task of the request with its id; `place`: which of several it is, from 0."""
+        return OnceTask(_text(hmac.digest(self._secret, b"%d %b" % (place, self._key), "sha256")), self._mac, task)
+
+
+class Idempotency:
+    """Makes the ids and digests of requests."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._secret = b""
+
+    async def of(self, request: Request, given: Mapping[str, str], body: bytes) -> Once:
+        """Return the Idempotency-Key of a request that has one. Raises InvalidField."""
+        keys = [value for name, value in request.scope["headers"] if name == HEADER]
+        if len(keys) > 1:
+            raise InvalidField(_FIELD, "is given twice", Code.REPEATED_FIELD)
+        [key] = keys
+        if not (0 < len(key) <= KEY_LENGTH and all(0x21 <= byte <= 0x7E for byte in key)):
+            got = quoted(key.decode("latin-1"))
+            raise InvalidField(_FIELD, f"must be 1 to {KEY_LENGTH} visible ASCII characters, got {got}")
+        if not self._secret:
+            salt = b"redis-scheduler " + HEADER
+            self._secret = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", self._token.encode(), salt, ROUNDS)
+        mac = hmac.new(self._secret, digestmod="sha256")
+        for part in (request.scope["path"].encode(), given.get("type", "").encode(), body):
+            mac.update(b"%d " % len(part))
+            mac.update(part)
+        return Once(self._secret, key, _text(mac.digest()))
+
+
+def _text(digest: bytes) -> str:
+    return urlsafe_b64encode(digest[:_DIGEST_BYTES]).rstrip(b"=").decode()
+
+
+def stored_by(answer: StoredTask | OnceAnswer) -> StoredTask:
+    """Return the task that is stored for an id. Raises RequestRefused where this request stored none."""
+    if answer is OnceAnswer.OTHER_CONTENT:
+        raise RequestRefused(
+            Code.IDEMPOTENCY_KEY_REUSED,
+            f"{_FIELD}: was given before, with another body, path or type: give each request a key of its own",
+            _FIELD,
+        )
+    if answer is OnceAnswer.FULL:
+        raise RequestRefused(
+            Code.IDEMPOTENCY_FULL,
+            f"{_FIELD}: as many are kept as IDEMPOTENCY_BYTES allows, and none is dropped before IDEMPOTENCY_TTL: try "
+            "again later, without the header, or raise the setting",
+            _FIELD,
+        )
+    return answer

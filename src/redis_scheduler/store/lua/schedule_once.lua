@@ -1,0 +1,83 @@
+-- schedule_once: store new tasks, each once for its idempotency id: what an earlier request stored for the same id and
+-- content is answered again.
+-- KEYS   tasks due queue entries counters types bell idempotency idempotency_ends type_index...
+-- ARGV   kept_ms# (how long an id is kept) most# (ids) types...
+-- each   id mac (of the request's content) key delay_ms (below 0: due_after.lua) tail (the record less its due time)
+--        type_number
+-- Returns per task '<key> <due ms>': of this task, or of the one that was stored before; 'X' if that had another
+--        content, 'F' if as many ids are kept as may be.
+-- Bounds 200 tasks a call, some ten commands each; for each new id two that have ended are removed.
+-- Twice  an id is kept with the key of its task: a resend finds its own, even if the task was delivered meanwhile.
+-- Full   the first write grows: refused, nothing is written.
+--- include clock due_after types bell foreign
+--- names
+
+-- A foreign key in one of their places fails here, before any write.
+redis.call('HLEN', tasks)
+redis.call('HLEN', entries)
+redis.call('HLEN', idempotency)
+redis.call('XLEN', queue)
+local now = now_ms(math.ceil)
+local now_text = string.format('%.0f', now)
+local room = most - redis.call('ZCOUNT', idempotency_ends, '(' .. now_text, '+inf')
+local head_before_ms, earliest_ms = head_ms(due), math.huge
+
+local function kept_of(id)
+  local kept = redis.call('HGET', idempotency, id)
+  local end_ms = kept and redis.call('ZSCORE', idempotency_ends, id)
+  return kept and (not end_ms or tonumber(end_ms) > now) and kept or ''
+end
+
+local answer, entering, due_at, value_of_id = {}, {}, {}, {}
+for at = first, #ARGV, width do
+  --- row id mac key delay_ms
+  -- What no script wrote there is written anew.
+  local kept_mac, stored = string.match(value_of_id[id] or kept_of(id), '^(%S+) (%S+ %d+)$')
+  if not stored and room <= 0 then
+    stored = 'F'
+  elseif not stored then
+    room = room - 1
+    due_at[at] = due_after(now, delay_ms)
+    stored = string.format('%s %.0f', key, due_at[at])
+    value_of_id[id] = mac .. ' ' .. stored
+    entering[#entering + 1] = at
+  elseif kept_mac ~= mac then
+    stored = 'X'
+  end
+  answer[#answer + 1] = stored
+end
+
+-- Before all else: Redis refuses it behind a foreign entry with the last possible id.
+local entry_of = {}
+for _, at in ipairs(entering) do
+  --- row key
+  if due_at[at] <= now then
+    entry_of[at] = redis.call('XADD', queue, '*', 'key', key)
+  end
+end
+for _, at in ipairs(entering) do
+  --- row id key tail type_number
+  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_at[at]) .. tail)
+  if entry_of[at] then
+    redis.call('HSET', entries, key, entry_of[at])
+  else
+    redis.call('ZADD', due, due_at[at], key)
+    earliest_ms = math.min(earliest_ms, due_at[at])
+  end
+  if type_number ~= '0' then
+    local index, name = type_of(type_number)
+    add_to_type(types, index, name, key, due_at[at])
+  end
+  redis.call('HSET', idempotency, id, value_of_id[id])
+  redis.call('ZADD', idempotency_ends, string.format('%.0f', now + kept_ms), id)
+end
+if #entering > 0 then
+  add_to_counter(counters, 'scheduled', #entering)
+  ring(bell, head_before_ms, earliest_ms)
+  local ended = redis.call('ZRANGEBYSCORE', idempotency_ends, '-inf', now_text, 'LIMIT', 0, 2 * #entering)
+  if #ended > 0 then
+    redis.call('HDEL', idempotency, unpack(ended))
+    redis.call('ZREM', idempotency_ends, unpack(ended))
+  end
+end
+return answer
