@@ -9,7 +9,7 @@ import redis.asyncio
 from redis_scheduler.store.keys import GROUP
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
-from tests.support.service import Client, client_of, serving
+from tests.support.service import TOKEN, Client, Process, client_of, serving
 from tests.support.waiting import wait_until
 
 WEBHOOK = "http://127.0.0.1:9/hook"
@@ -143,3 +143,36 @@ async def test_each_retry_is_sent_as_the_task_says_and_ends_in_its_time(
         assert (arrival.method, arrival.key, arrival.body) == ("DELETE", key, "é".encode())
         assert arrival.headers["X-A"].encode(errors="surrogateescape") in (b"\xe9", "é".encode())
     assert {event["error"] for event in process.events("retry")} == {"no answer within 0.3 s"}
+
+
+async def test_an_older_worker_gives_a_task_back_and_a_newer_one_delivers_it(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN}
+    async with serving(tmp_path, "api", **settings) as process, client_of(process) as user:
+        special = await user.schedule(receiver.url, 0, method="PUT")
+        plain = await user.schedule(receiver.url, 0)
+        older = Process(tmp_path, "worker", module="tests.support.older", prefix=["env"], **settings)
+        try:
+            given_back = await wait_until(lambda: older.events("left-to-newer"), "it is given back", timeout_s=30)
+            await wait_until(lambda: receiver.arrivals, "the other task is delivered")
+
+            async def is_taken() -> bool:
+                status, content = await user.call("PATCH", f"/schedule/{special}", json={"ttl": 600})
+                assert (status, content.get("code")) in ((200, None), (409, "older-worker"))
+                return status == 200
+
+            async def is_refused() -> bool:
+                return not await is_taken()
+
+            await wait_until(is_refused, "it is refused", every_s=0.1)
+        finally:
+            await older.stop()
+        assert [event["key"] for event in given_back] == [special]
+        assert "method" in given_back[0]["error"]
+        assert receiver.times_by_key == {plain: 1}
+        await wait_until(is_taken, "it is taken again", every_s=0.1)
+        assert (await user.call("PATCH", f"/schedule/{special}", json={"ttl": 0}))[0] == 200
+        async with serving(tmp_path, "worker", **settings):
+            await wait_until(lambda: receiver.times_by_key == {plain: 1, special: 1}, "it is delivered", timeout_s=20)
+        assert receiver.arrivals[-1].method == "PUT"

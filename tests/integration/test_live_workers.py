@@ -1,16 +1,22 @@
 """Which live workers are too old for a task's options: what Redis says of its consumers."""
 
 import asyncio
+import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store import workers
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.task.options import RECORD_FORMAT
 from tests.support.names import KEYS
+from tests.support.redis_process import redis_process
 from tests.support.waiting import wait_until
 
 OLD, NEW = "host-4711-0a1b2c3d", process_name()
@@ -70,3 +76,19 @@ async def test_redis_is_asked_once_for_all_tasks_of_a_while(client: RedisClient,
     found = workers.Workers(client)
     assert set(await asyncio.gather(*(found.too_old(2) for _ in range(50)))) == {None}
     assert (await raw.info("commandstats"))["cmdstat_xinfo|consumers"]["calls"] == 1
+
+
+async def test_all_who_wait_for_a_redis_that_is_away_are_told_at_once(tmp_path: Path) -> None:
+    async with redis_process(tmp_path) as server:
+        client = RedisClient(server.url, 0.3, KEYS)
+        found = workers.Workers(client)
+        assert await found.too_old(2) is None
+        os.kill(server.pid, signal.SIGSTOP)
+        found._fresh_until = 0
+        started = time.monotonic()
+        answers = await asyncio.gather(*(found.too_old(2) for _ in range(20)), return_exceptions=True)
+        took_s = time.monotonic() - started
+        os.kill(server.pid, signal.SIGCONT)
+        await client.aclose()
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    assert took_s < 5 * 0.6

@@ -36,21 +36,28 @@ class Workers:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
-        self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
         self._formats: dict[str, int] = {}
         self._fresh_until = 0.0
 
     async def too_old(self, record_format: int) -> str | None:
         """Return the name of a live worker that does not read this record format; None if there is none. Raises
-        StoreUnavailable."""
-        async with self._lock:
-            if time.monotonic() >= self._fresh_until:
-                # Without the queue, its group or the right to ask, no worker is known.
-                command = ("XINFO", "CONSUMERS", self._client.keys.queue, GROUP)
-                names = await self._client.optional(*command, read=_live_workers) or []
-                self._formats = {name: _format(name) for name in names}
-                self._fresh_until = time.monotonic() + FRESH_S
+        StoreUnavailable, to all who wait for the same answer."""
+        if time.monotonic() >= self._fresh_until:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask(), name="workers")
+                # Its error goes to those who wait for it; there may be none.
+                self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            # A request that is cancelled while it waits must not cancel it.
+            await asyncio.shield(self._asking)
         return next((name for name, known in self._formats.items() if known < record_format), None)
+
+    async def _ask(self) -> None:
+        # Without the queue, its group or the right to ask, no worker is known.
+        command = ("XINFO", "CONSUMERS", self._client.keys.queue, GROUP)
+        names = await self._client.optional(*command, read=_live_workers) or []
+        self._formats = {name: _format(name) for name in names}
+        self._fresh_until = time.monotonic() + FRESH_S
 
 
 def _format(name: str) -> int:
