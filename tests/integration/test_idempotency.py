@@ -181,6 +181,11 @@ async def test_after_its_time_a_key_is_new(client: RedisClient, raw: redis.async
         assert second["key"] != first["key"]
 
 
+async def test_the_statistics_say_how_many_keys_are_kept(api: Client) -> None:
+    await sent(api, "/schedules", BATCH)
+    assert (await api.stats())["idempotency"] == {"keys": 450, "bytes": 450 * IDEMPOTENCY_ID_BYTES}
+
+
 async def test_a_purge_forgets_the_keys(api: Client, raw: redis.asyncio.Redis) -> None:
     await sent(api, "/schedule", TASK)
     await api.call("POST", "/purge")

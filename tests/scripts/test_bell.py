@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.writes import OnceTask
 from tests.scripts.states import (
     Task,
     ask,
@@ -44,6 +45,10 @@ async def _schedule(store: Store, task: Task, delay_ms: int) -> None:
     await store.schedule([new_task(delay_ms)])
 
 
+async def _schedule_once(store: Store, task: Task, delay_ms: int) -> None:
+    await store.schedule_once([OnceTask("id", "mac", new_task(delay_ms))], 60_000, 10)
+
+
 async def _update(store: Store, task: Task, delay_ms: int) -> None:
     assert letters((await store.update([await change(store, task, delay_ms)]))[1]) in "UD"
 
@@ -72,6 +77,7 @@ Ringer = Callable[[Store, Task, int], Awaitable[None]]
 
 RINGERS: dict[str, tuple[Callable[[Store], Awaitable[Task]], Ringer]] = {
     "schedule": (in_due, _schedule),
+    "schedule once": (in_due, _schedule_once),
     "update of a task in due": (in_due, _update),
     "update of a task in delivery": (in_delivery, _update),
     "update of a waiting task": (waiting, _update),

@@ -60,7 +60,7 @@ async def test_tasks_come_in_their_order_with_their_types() -> None:
         (with_(retries='"x"'), '.retries: must be a whole number from 0 to 1000000, or -1 to retry for ever, got "x"'),
         (with_(retries="1", retry_times="[1]"), ".retries: cannot be given beside retry_times"),
         (with_(color="1"), f".color: is an unknown field; {KNOWN}"),
-        (with_(tasks="[]"), f".tasks: is an unknown field; {KNOWN}"),
+        (with_(tasks="[]"), f".tasks: is an unknown field; many tasks are given to POST /schedules; {KNOWN}"),
         (with_(url="1"), f".url: is an unknown field; the address is `webhook`; {KNOWN}"),
         (GOOD[:-1] + ',"ttl":2}', ".ttl: is given twice"),
         (with_(type='"a"')[:-1] + ',"type":"b"}', ".type: is given twice"),

@@ -295,7 +295,9 @@ class Api:
 
     async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /stats: the ledger and the machine."""
-        return answer(Statistics(statistics(total([await shard.views.ledger() for shard in self._shards]))))
+        ledger = total([await shard.views.ledger() for shard in self._shards])
+        ids = sum([await shard.views.idempotency_ids() for shard in self._shards])
+        return answer(Statistics(statistics(ledger, ids)))
 
 
 def _found(stored: Stored | None) -> Stored:

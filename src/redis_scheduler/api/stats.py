@@ -6,6 +6,7 @@ from typing import Any
 import psutil
 
 from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.writes import IDEMPOTENCY_ID_BYTES
 
 
 def prime() -> None:
@@ -13,8 +14,9 @@ def prime() -> None:
     psutil.cpu_percent()
 
 
-def statistics(ledger: Ledger) -> dict[str, Any]:
-    """Return the ledger's counts by state and since ever, with CPU, memory and uptime of the machine."""
+def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
+    """Return the ledger's counts by state and since ever, what is kept of requests with an Idempotency-Key, and CPU,
+    memory and uptime of the machine."""
     memory = psutil.virtual_memory()
     return {
         "running_schedules": ledger.running,
@@ -33,6 +35,7 @@ def statistics(ledger: Ledger) -> dict[str, Any]:
         },
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
         "ledger_balanced": ledger.is_balanced,
+        "idempotency": {"keys": idempotency_ids, "bytes": idempotency_ids * IDEMPOTENCY_ID_BYTES},
     }
 
 

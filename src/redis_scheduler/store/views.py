@@ -201,6 +201,10 @@ class Views:
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
         )
 
+    async def idempotency_ids(self) -> int:
+        """Return how many idempotency ids are kept, with those that have ended."""
+        return await self.client.optional("ZCARD", self.client.keys.idempotency_ends, read=NUMBER) or 0
+
     async def configuration_warnings(self) -> list[str]:
         """Return what of the server's configuration and the user's rights may lose tasks or delay them.
 

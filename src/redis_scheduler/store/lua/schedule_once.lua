@@ -6,7 +6,7 @@
 --        type_number
 -- Returns per task '<key> <due ms>': of this task, or of the one that was stored before; 'X' if that had another
 --        content, 'F' if as many ids are kept as may be.
--- Bounds 200 tasks a call, some ten commands each; for each new id two that have ended are removed.
+-- Bounds 200 tasks a call, some seven commands each; for each new id two that have ended are removed.
 -- Twice  an id is kept with the key of its task: a resend finds its own, even if the task was delivered meanwhile.
 -- Full   the first write grows: refused, nothing is written.
 --- include clock due_after types bell foreign
@@ -22,17 +22,24 @@ local now_text = string.format('%.0f', now)
 local room = most - redis.call('ZCOUNT', idempotency_ends, '(' .. now_text, '+inf')
 local head_before_ms, earliest_ms = head_ms(due), math.huge
 
-local function kept_of(id)
-  local kept = redis.call('HGET', idempotency, id)
-  local end_ms = kept and redis.call('ZSCORE', idempotency_ends, id)
-  return kept and (not end_ms or tonumber(end_ms) > now) and kept or ''
+local ids = {}
+for at = first, #ARGV, width do
+  --- row id
+  ids[#ids + 1] = id
 end
+local kept = redis.call('HMGET', idempotency, unpack(ids))
 
 local answer, entering, due_at, value_of_id = {}, {}, {}, {}
-for at = first, #ARGV, width do
-  --- row id mac key delay_ms
+for number, id in ipairs(ids) do
+  local at = first + (number - 1) * width
+  --- row mac key delay_ms
+  local value = value_of_id[id] or kept[number]
+  if value and not value_of_id[id] then
+    local end_ms = redis.call('ZSCORE', idempotency_ends, id)
+    value = (not end_ms or tonumber(end_ms) > now) and value
+  end
   -- What no script wrote there is written anew.
-  local kept_mac, stored = string.match(value_of_id[id] or kept_of(id), '^(%S+) (%S+ %d+)$')
+  local kept_mac, stored = string.match(value or '', '^(%S+) (%S+ %d+)$')
   if not stored and room <= 0 then
     stored = 'F'
   elseif not stored then
@@ -46,38 +53,51 @@ for at = first, #ARGV, width do
   end
   answer[#answer + 1] = stored
 end
-
--- Before all else: Redis refuses it behind a foreign entry with the last possible id.
-local entry_of = {}
-for _, at in ipairs(entering) do
-  --- row key
-  if due_at[at] <= now then
-    entry_of[at] = redis.call('XADD', queue, '*', 'key', key)
-  end
+if #entering == 0 then
+  return answer
 end
+
+-- XADD before all else: Redis refuses it behind a foreign entry with the last possible id.
+local queued, later, records, values, ends = {}, {}, {}, {}, {}
+local end_ms = string.format('%.0f', now + kept_ms)
 for _, at in ipairs(entering) do
-  --- row id key tail type_number
-  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_at[at]) .. tail)
-  if entry_of[at] then
-    redis.call('HSET', entries, key, entry_of[at])
-  else
-    redis.call('ZADD', due, due_at[at], key)
+  --- row id key tail
+  if due_at[at] > now then
+    later[#later + 1] = due_at[at]
+    later[#later + 1] = key
     earliest_ms = math.min(earliest_ms, due_at[at])
+  else
+    queued[#queued + 1] = key
+    queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', key)
   end
+  records[#records + 1] = key
+  records[#records + 1] = string.format('{"due":%.0f', due_at[at]) .. tail
+  values[#values + 1] = id
+  values[#values + 1] = value_of_id[id]
+  ends[#ends + 1] = end_ms
+  ends[#ends + 1] = id
+end
+redis.call('HSET', tasks, unpack(records))
+if #queued > 0 then
+  redis.call('HSET', entries, unpack(queued))
+end
+if #later > 0 then
+  redis.call('ZADD', due, unpack(later))
+end
+redis.call('HSET', idempotency, unpack(values))
+redis.call('ZADD', idempotency_ends, unpack(ends))
+for _, at in ipairs(entering) do
+  --- row key type_number
   if type_number ~= '0' then
     local index, name = type_of(type_number)
     add_to_type(types, index, name, key, due_at[at])
   end
-  redis.call('HSET', idempotency, id, value_of_id[id])
-  redis.call('ZADD', idempotency_ends, string.format('%.0f', now + kept_ms), id)
 end
-if #entering > 0 then
-  add_to_counter(counters, 'scheduled', #entering)
-  ring(bell, head_before_ms, earliest_ms)
-  local ended = redis.call('ZRANGEBYSCORE', idempotency_ends, '-inf', now_text, 'LIMIT', 0, 2 * #entering)
-  if #ended > 0 then
-    redis.call('HDEL', idempotency, unpack(ended))
-    redis.call('ZREM', idempotency_ends, unpack(ended))
-  end
+add_to_counter(counters, 'scheduled', #entering)
+ring(bell, head_before_ms, earliest_ms)
+local ended = redis.call('ZRANGEBYSCORE', idempotency_ends, '-inf', now_text, 'LIMIT', 0, 2 * #entering)
+if #ended > 0 then
+  redis.call('HDEL', idempotency, unpack(ended))
+  redis.call('ZREM', idempotency_ends, unpack(ended))
 end
 return answer
