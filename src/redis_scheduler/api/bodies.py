@@ -69,7 +69,7 @@ class Info(Options, frozen=True):
 
     ttl: null for a task that was given `at`, which is shown then (of a time that was past: when the task came).
     retry: attempts made so far; expires: when it next fires (RFC 3339).
-    has_data: false if `data` was not given, so that the delivery's body is empty; `data` is shown as null then, too.
+    has_data: false if `data` was not given; `data` is shown as null then, too.
     waits_for: why it is not delivered yet; only in GET /schedule/{key}.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
     or if its data is not JSON (it is shown as null then).
