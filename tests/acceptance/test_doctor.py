@@ -75,6 +75,7 @@ SOUND = {
     "waiting": 0,
     "delivered": 0,
     "died": 0,
+    "expired": 0,
     "cancelled": 0,
     "purged": 0,
     "lost": 0,
@@ -92,7 +93,7 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
         for arguments in ([], ["--repair"]):
             lines = await doctor(0, *arguments, REDIS_URL=redis_url)
             assert ledger_of(lines) == SOUND | {"scheduled": 2, "due": 1, "delivered": 1}
-            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+++++++++"]
+            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+" * 10]
             assert lines[-1] == "Nothing is wrong: each of 1 task is in its place."
 
 

@@ -1,5 +1,6 @@
 """Tasks that say how they are retried, on the real process."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -195,6 +196,50 @@ async def test_a_change_is_checked_with_what_the_task_has_already(service: Clien
     assert (content["data"]["info"]["retry_times"], "retries" in content["data"]["info"]) == ([1], False)
 
 
+async def expired(service: Client, count: int) -> dict[str, Any]:
+    """Wait until so many tasks have expired; return the statistics."""
+
+    async def stats() -> Any:
+        _, content = await service.call("GET", "/stats")
+        return content["data"] if content["data"]["counters"]["expired"] == count else None
+
+    found: dict[str, Any] = await wait_until(stats, "the tasks have expired")
+    return found
+
+
+async def test_a_task_that_expires_is_never_sent_after_an_outage(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url) as process, client_of(process) as api:
+        expires = await api.schedule(receiver.url, 0.1, "/schedule?type=mail", expire=0.5)
+        in_time, plain = await api.schedule(receiver.url, 0.1, expire=600), await api.schedule(receiver.url, 0.1)
+        await asyncio.sleep(0.8)
+        async with serving(tmp_path, "worker", REDIS_URL=redis_url):
+            stats = await expired(api, 1)
+            await wait_until(lambda: len(receiver.arrivals) == 2, "the others have come")
+        assert (stats["ledger_balanced"], receiver.times_by_key) == (True, {in_time: 1, plain: 1})
+        assert (await api.call("GET", f"/schedule/{expires}"))[0] == 404
+
+
+@pytest.mark.parametrize("variables", [{"CONCURRENCY": "1"}])
+async def test_a_task_that_expires_while_it_stands_in_line_is_not_sent(service: Client, receiver: Receiver) -> None:
+    receiver.delay_s = 1.5
+    first = await service.schedule(receiver.url)
+    await wait_until(lambda: receiver.arrivals, "the only slot is taken")
+    await service.schedule(receiver.url, 0, expire=0.5)
+    await expired(service, 1)
+    assert receiver.times_by_key == {first: 1}
+
+
+async def test_a_task_expires_as_soon_as_no_attempt_can_come_in_time(service: Client, receiver: Receiver) -> None:
+    receiver.status = 500
+    key = await service.schedule(receiver.url, 0, expire=0.7, retry_time=0.4)
+    stats = await expired(service, 1)
+    assert (stats["counters"]["failed"], stats["counters"]["died"]) == (2, 0)
+    assert receiver.times_by_key == {key: 2}
+
+
+LONG: tuple[Any, ...] = (0, -1, "1h", None, [], 1e99)
 COUNTS: tuple[Any, ...] = (-2, 1.5, "3", True, None, [], {}, 1_000_001, 10**30)
 BACKOFFS: tuple[Any, ...] = ("", "Linear", 2, None, "fixed\n", "ünbounded")
 TIMES: tuple[Any, ...] = ([], 5, [5, -1], [None], ["5"], [1] * 101, None, {})
@@ -207,6 +252,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *[({"retry_jitter": value}, "retry_jitter") for value in (-0.1, 1.1, "0", None, True)],
     *[({"retry_for": value}, "retry_for") for value in (0, -5, "1h", None)],
     *[({"retry_times": value}, "retry_times") for value in TIMES],
+    *[({"expire": value}, "expire") for value in LONG],
     *[({"final_statuses": value}, "final_statuses") for value in STATUSES],
     ({"retry_times": [1], "retry_time": 5}, "retry_time"),
     ({"retries": 0, "retry_jitter": 1}, "retry_jitter"),

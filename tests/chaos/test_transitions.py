@@ -32,7 +32,7 @@ BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 
 SEED_SMALL = 3
 """Its first 60 examples take every kind of transition."""
-MISSED_MOST = scaled(0, 2)
+MISSED_MOST = scaled(0, 5)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
 
 STEPS = st.lists(
@@ -51,7 +51,8 @@ STEPS = st.lists(
 TRANSITIONS = """
 schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
 recover unloaded, recover loaded, settle, settle late, settle fenced, settle and follow, retry, retry full, retry fenced,
-defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced, release, release fenced, renew, renew lost, run_out waiting,
+defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced,
+expire, expire uncounted, expire fenced, release, release fenced, renew, renew lost, run_out waiting,
 run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim passed over, reclaim nothing, retire, purge,
 update due, update queued, update in delivery, update waiting, update deferred, update dead, update missing, update changed,
 update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,
@@ -63,7 +64,7 @@ pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause
 resume paused, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,
 update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
-again settle, again retry, again defer, again bury, again release
+again settle, again retry, again defer, again bury, again expire, again release
 """
 """What a run must have come to; else it proves nothing of it."""
 

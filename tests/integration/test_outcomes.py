@@ -46,7 +46,7 @@ def end(outcomes: Outcomes, how: str, claim: Claim, follow_up: NewTask | None = 
     if how == "settle":
         outcomes.settle(claim, follow_up)
     else:
-        outcomes.unsettle(Transition.BURY, Unsettled(claim, b'{"error":"no","elapsed_ms":1}'), follow_up)
+        outcomes.unsettle(Transition(how), Unsettled(claim, b'{"error":"no","elapsed_ms":1}'), follow_up)
 
 
 def ends_are(engine: OneShard, how: str) -> int:
@@ -55,7 +55,7 @@ def ends_are(engine: OneShard, how: str) -> int:
 
 
 @pytest.mark.parametrize("timing", [replace(DEFAULT, load_bytes=1_000, batch_limit=8)])
-@pytest.mark.parametrize("how", ["settle", "bury"])
+@pytest.mark.parametrize("how", ["settle", "bury", "expire"])
 async def test_a_batch_with_follow_ups_is_cut_where_their_records_come_to_the_most_bytes_of_a_call(
     how: str, engine: OneShard, client: RedisClient, store: Store, raw: redis.asyncio.Redis
 ) -> None:

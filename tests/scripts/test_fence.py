@@ -26,6 +26,7 @@ FENCED: dict[str, Callable[[Store, Task], Awaitable[Sequence[int]]]] = {
     "retry": lambda store, task: store.retry(failed(task)),
     "defer": lambda store, task: store.defer(failed(task)),
     "bury": lambda store, task: store.bury(failed(task)),
+    "expire": lambda store, task: store.expire(failed(task)),
     "release": lambda store, task: store.release([task.claim]),
 }
 

@@ -44,6 +44,11 @@ ENDS: dict[str, tuple[End, State, dict[str, int]]] = {
         {"delivered": 1},
     ),
     "bury": (lambda store, tasks, follow_ups: store.bury(failed(*tasks), follow_ups), DEAD, {"failed": 1, "died": 1}),
+    "expire": (
+        lambda store, tasks, follow_ups: store.expire(failed(*tasks), follow_ups),
+        MISSING,
+        {"failed": 1, "expired": 1},
+    ),
 }
 """How a task ends, where it stands then, and what that counts."""
 

@@ -24,7 +24,18 @@ PLACES = [
     *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes, KEYS.paused),
     *(KEYS.idempotency, KEYS.idempotency_ends, KEYS.counters, KEYS.types, KEYS.sweep),
 ]
-COUNTERS = ["scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost"]
+COUNTERS = [
+    "scheduled",
+    "delivered",
+    "failed",
+    "died",
+    "expired",
+    "cancelled",
+    "purged",
+    "replayed",
+    "dead_dropped",
+    "lost",
+]
 KEPT = "{rs:0}:kept"
 SWEEP = ["cursor", "next_ms", "seen_ms", "held_until_ms", "clock_ms", "step_ms", "rewind_from_ms", "rewound"]
 OF_NOBODY = ["page", "ledger", "pending", "retire"]

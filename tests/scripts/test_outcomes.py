@@ -1,4 +1,4 @@
-"""settle, retry, defer, bury, release: what each does with a task in each state."""
+"""settle, retry, defer, bury, expire, release: what each does with a task in each state."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -48,6 +48,7 @@ OUTCOMES: dict[str, Outcome] = {
     "defer": lambda store, task: store.defer(failed(task)),
     "defer for a slot": _defer_for_a_slot,
     "bury": lambda store, task: store.bury(failed(task)),
+    "expire": lambda store, task: store.expire(failed(task)),
     "release": lambda store, task: store.release([task.claim]),
 }
 
@@ -66,10 +67,18 @@ AFTER: dict[tuple[str, str], State] = {
     ("defer for a slot", "redelivered"): DEFERRED,
     ("bury", "in delivery"): DEAD,
     ("bury", "redelivered"): State("dead", attempts=2),
+    ("expire", "in delivery"): MISSING,
+    ("expire", "redelivered"): MISSING,
     ("release", "in delivery"): State("waiting", owner=keys.WAITING),
     ("release", "redelivered"): State("waiting", attempts=1, owner=keys.WAITING),
 }
-COUNTED = {"settle": {"delivered"}, "retry": {"failed"}, "defer": {"failed"}, "bury": {"failed", "died"}}
+COUNTED = {
+    "settle": {"delivered"},
+    "retry": {"failed"},
+    "defer": {"failed"},
+    "bury": {"failed", "died"},
+    "expire": {"failed", "expired"},
+}
 
 
 @pytest.mark.parametrize("state", MAKERS)
@@ -90,9 +99,12 @@ async def test_an_outcome_moves_the_task_that_its_fence_allows_and_no_other(
         assert await dump(raw) == before
 
 
-async def test_a_settled_task_leaves_nothing_behind(store: Store, raw: redis.asyncio.Redis) -> None:
-    task = await redelivered(store)
-    assert await store.settle([task.claim]) == [1]
+@pytest.mark.parametrize("verb", ["settle", "expire"])
+async def test_a_task_that_is_forgotten_leaves_nothing_behind(
+    verb: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await redelivered(store, "mail")
+    assert await OUTCOMES[verb](store, task) == [1]
     assert await traces(raw, task) == []
     assert await ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", 10) == []
 
@@ -106,13 +118,18 @@ async def test_the_last_failure_is_kept_with_the_number_of_attempts(
     assert await ask(raw, "HGET", KEYS.failures, task.key) == b"2 " + FAILURE
 
 
-async def test_a_lost_worker_is_buried_without_a_failed_attempt(store: Store, raw: redis.asyncio.Redis) -> None:
+@pytest.mark.parametrize(
+    ("verb", "place", "counted"), [("bury", State("dead", attempts=0), "died"), ("expire", MISSING, "expired")]
+)
+async def test_what_ends_without_an_attempt_counts_none(
+    verb: str, place: State, counted: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
     task = await in_delivery(store)
     [item] = failed(task)
     item.counts = False
-    assert await store.bury([item]) == [1]
-    assert await state_of(raw, task.key) == State("dead", attempts=0)
-    assert await counters(raw) == {"scheduled": 1, "died": 1}
+    assert await getattr(store, verb)([item]) == [1]
+    assert await state_of(raw, task.key) == place
+    assert await counters(raw) == {"scheduled": 1, counted: 1}
 
 
 async def test_what_is_buried_without_another_attempt_keeps_its_last_failure(
@@ -158,7 +175,7 @@ async def test_a_batch_is_judged_task_by_task(store: Store, raw: redis.asyncio.R
     assert await counters(raw) == {"scheduled": 4, "cancelled": 1, "delivered": 1, "failed": 2}
 
 
-@pytest.mark.parametrize("verb", ["settle", "retry", "defer", "bury", "release"])
+@pytest.mark.parametrize("verb", ["settle", "retry", "defer", "bury", "expire", "release"])
 async def test_an_outcome_that_stands_twice_in_a_batch_counts_once(
     verb: str, store: Store, raw: redis.asyncio.Redis
 ) -> None:

@@ -195,6 +195,7 @@ NOTHING: dict[str, Any] = {
     "retry": [0],
     "defer": [0],
     "bury": [0],
+    "expire": [0],
     "release": [0],
     "retire": 0,
     "trim": Trim(0, None),

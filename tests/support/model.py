@@ -359,6 +359,17 @@ class Model:
             self._count_failure(claim.key)
         return 1
 
+    def expire(self, worker: str, claim: Claim, counts: bool) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        if counts:
+            self._count_failure(claim.key)
+        task = self.tasks[claim.key]
+        task.end("missing")
+        task.attempts = 0
+        self.counters["expired"] += 1
+        return 1
+
     def _count_failure(self, key: str) -> None:
         self.tasks[key].attempts += 1
         self.counters["failed"] += 1

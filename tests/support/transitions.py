@@ -54,7 +54,8 @@ WEIGHTS = {
     "settle": 4,
     "retry": 10,
     "defer": 5,
-    "bury": 5,
+    "bury": 9,
+    "expire": 2,
     "release": 4,
     "renew": 3,
     "run_out": 6,
@@ -78,7 +79,7 @@ WEIGHTS = {
 """How often each verb is chosen, where it has something to do."""
 
 RARE_FIRST = ("dead", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
-OUTCOMES = ("settle", "retry", "defer", "bury", "release", "renew")
+OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "release", "renew")
 
 
 @dataclass(frozen=True)
@@ -616,6 +617,15 @@ class Example:
             lambda store, claims: store.bury(_failed(claims, counts=step.flag)),
             lambda worker, claim: self.model.bury(worker, claim, step.flag),
             ("bury fenced", "bury" if step.flag else "bury uncounted"),
+        )
+
+    async def _expire(self, step: Step) -> None:
+        await self._outcome(
+            step,
+            "expire",
+            lambda store, claims: store.expire(_failed(claims, counts=step.flag)),
+            lambda worker, claim: self.model.expire(worker, claim, step.flag),
+            ("expire fenced", "expire" if step.flag else "expire uncounted"),
         )
 
     async def _release(self, step: Step) -> None:

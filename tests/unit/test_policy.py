@@ -66,6 +66,16 @@ from redis_scheduler.task.policy import Policy, contradiction, retries
             "retry_for",
             "must be at least the first delay, which is 60, or no retry is ever made, got 59",
         ),
+        (
+            {"retry_time": 60, "expire": 59},
+            "expire",
+            "must be at least the first delay, which is 60, or no retry is ever made, got 59",
+        ),
+        (
+            {"retry_for": 60, "expire": 60},
+            "retry_for",
+            "has no effect beside an expire of 60: no attempt is made after that, got 60",
+        ),
         ({"final_statuses": "410-404"}, "final_statuses", "has a range that is empty, 410-404, got 410-404"),
         ({"retries": 0, "final_statuses": "410"}, "final_statuses", "has no effect with retries 0, got 410"),
     ],
@@ -89,6 +99,8 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_named(
         {"retry_time": 60, "retry_jitter": 1, "retry_for": 1},
         {"retry_times": (0, 5), "retry_jitter": 1, "retry_for": 5},
         {"retry_times": (0,)},
+        {"retries": 0, "expire": 1},
+        {"retry_for": 59, "expire": 60},
         {"retry_times": (0,), "final_statuses": "400-499,!429"},
     ],
 )
@@ -121,17 +133,17 @@ def test_the_longest_delay_of_a_policy(policy: Policy, longest_ms: int) -> None:
     assert policy.longest_delay_ms == longest_ms
 
 
-@pytest.mark.parametrize("by_default", [True, False])
+@pytest.mark.parametrize("by_default", [0, 5, -1])
 @pytest.mark.parametrize(
-    ("options", "is_retried"),
+    ("options", "most"),
     [
         (Options(), None),
         (Options(retry_time=5), None),
-        (Options(retries=0), False),
-        (Options(retries=1), True),
-        (Options(retries=-1), True),
-        (Options(retry_times=(1,)), True),
+        (Options(retries=0), 0),
+        (Options(retries=1), 1),
+        (Options(retries=-1), -1),
+        (Options(retry_times=(1, 2)), 2),
     ],
 )
-def test_whether_a_task_is_retried_at_all(options: Options, is_retried: bool | None, by_default: bool) -> None:
-    assert retries(options, by_default) is (by_default if is_retried is None else is_retried)
+def test_how_often_a_task_is_retried_at_most(options: Options, most: int | None, by_default: int) -> None:
+    assert retries(options, by_default) == (by_default if most is None else most)

@@ -1,5 +1,7 @@
 """What follows for a claim, as tables: before an attempt, and from what an attempt came to."""
 
+from collections.abc import Callable
+
 import pytest
 
 from redis_scheduler.task.claim import Claim
@@ -7,7 +9,7 @@ from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import UNREADABLE, Record
-from redis_scheduler.task.retry import RELEASED, SETTLED, TOO_LATE, Decision, Transition, before_attempt, decide
+from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
 from redis_scheduler.task.timing import DEFAULT
 
 WINDOW_MS = DEFAULT.window_ms
@@ -268,12 +270,57 @@ def test_what_an_answer_has_to_say(
         assert (decision.transition is Transition.DEFER, decision.delay_ms) == (after_s > 60, after_s * 1000)
 
 
+EXPIRES = Options(retry_time=10, expire=100)
+BOTH = Options(retry_time=10, retry_for=50, expire=100)
+BURIED = Decision(Transition.BURY, 0, "no retry may be made so late (retry_for)", counts=False)
+EXPIRED = Decision(Transition.EXPIRE, 0, "no attempt may be made so late (expire)", counts=False)
+
+
 @pytest.mark.parametrize(
-    ("attempts", "now_s", "is_too_late"), [(1, 100, False), (1, 100.5, True), (0, 100.5, False), (0, 1e6, False)]
+    ("options", "attempts", "now_s", "decision"),
+    [
+        (Options(retry_time=10), 1, 1e9, None),
+        (FOR, 1, 100, None),
+        (FOR, 1, 100.5, BURIED),
+        (FOR, 0, 1e6, None),
+        (EXPIRES, 0, -5, None),
+        (EXPIRES, 0, 100, None),
+        (EXPIRES, 0, 100.5, EXPIRED),
+        (EXPIRES, 3, 100.5, EXPIRED),
+        (BOTH, 0, 60, None),
+        (BOTH, 1, 60, BURIED),
+        (BOTH, 0, 101, EXPIRED),
+        (BOTH, 1, 101, BURIED),
+    ],
 )
-def test_a_retry_that_comes_too_late_is_not_made_but_a_first_attempt_is(
-    attempts: int, now_s: float, is_too_late: bool
+@pytest.mark.parametrize("decides", [before_attempt, too_late])
+def test_what_comes_too_late_is_not_attempted(
+    decides: Callable[..., Decision | None], options: Options, attempts: int, now_s: float, decision: Decision | None
 ) -> None:
-    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=FOR), attempts)
-    decision = before_attempt(SERVICE, claim, lambda: DUE_MS + now_s * 1000)
-    assert decision == (Decision(Transition.BURY, 0, TOO_LATE, counts=False) if is_too_late else None)
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options), attempts)
+    assert decides(SERVICE, claim, lambda: DUE_MS + now_s * 1000) == decision
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_a_task_that_bounds_no_time_asks_for_none(attempts: int) -> None:
+    assert too_late(SERVICE, Claim("1-0", "key", KNOWN, attempts), never_asked) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts", "now_s", "transition"),
+    [
+        (EXPIRES, 0, 90, Transition.RETRY),
+        (EXPIRES, 0, 90.5, Transition.EXPIRE),
+        # Its attempts are over: it is a dead letter, which can be looked at.
+        (EXPIRES, 5, 90.5, Transition.BURY),
+        (BOTH, 0, 39, Transition.RETRY),
+        (BOTH, 0, 41, Transition.BURY),
+        (BOTH, 0, 99, Transition.BURY),
+    ],
+)
+def test_a_task_whose_next_attempt_would_come_too_late_ends_with_the_one_before(
+    options: Options, attempts: int, now_s: float, transition: Transition
+) -> None:
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options), attempts)
+    decision = decide(SERVICE, claim, FAILED, lambda: DUE_MS + now_s * 1000)
+    assert (decision.transition, decision.error, decision.counts) == (transition, "answered 500", True)

@@ -39,7 +39,18 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
     }
 
 
-COUNTERS = ("scheduled", "delivered", "failed", "died", "cancelled", "purged", "replayed", "dead_dropped", "lost")
+COUNTERS = (
+    "scheduled",
+    "delivered",
+    "failed",
+    "died",
+    "expired",
+    "cancelled",
+    "purged",
+    "replayed",
+    "dead_dropped",
+    "lost",
+)
 
 
 def _gibibytes(size: int) -> str:

@@ -54,7 +54,7 @@ class Observer:
         """This machine could not make the attempt: the claim is given back."""
 
     def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
-        """An attempt failed, or a task is buried without one: then there is no outcome.
+        """An attempt failed, or a task is buried or expires without one: then there is no outcome.
 
         `attempts_left`: how many may follow; None: any number.
         """
@@ -137,8 +137,8 @@ class Log(Observer):
         logger.warning("given-back", **_fields(claim, outcome), error=outcome.error)
 
     def unsettled(self, claim: Claim, decision: Decision, outcome: Outcome | None, attempts_left: int | None) -> None:
-        """Log a failure with what follows from it: retry, defer or bury."""
-        is_last = decision.transition is Transition.BURY
+        """Log a failure with what follows from it: retry, defer, bury or expire."""
+        is_last = decision.transition in (Transition.BURY, Transition.EXPIRE)
         level = logging.WARNING if is_last else logging.INFO
         if not logger.isEnabledFor(level):
             return

@@ -49,9 +49,10 @@ class Outcomes:
         self._is_added.set()
 
     def unsettle(self, transition: Transition, item: Unsettled, follow_up: NewTask | None = None) -> None:
-        """Have a task retried, deferred or buried. Raises ValueError for a follow-up of one that is not buried."""
+        """Have a task retried, deferred, buried or expired. Raises ValueError for a follow-up of one that comes
+        again."""
         if follow_up is not None:
-            if transition is not Transition.BURY:
+            if transition not in (Transition.BURY, Transition.EXPIRE):
                 raise ValueError("a task that comes again has no follow-up yet")
             self._follow_ups[item.claim] = follow_up
         self.unsettled.append((transition, item))
@@ -116,6 +117,8 @@ class Outcomes:
         if to_bury := by_transition[Transition.BURY]:
             await self._claims.bury(to_bury, self._following([item.claim for item in to_bury]))
             self.has_buried.set()
+        if to_expire := by_transition[Transition.EXPIRE]:
+            await self._claims.expire(to_expire, self._following([item.claim for item in to_expire]))
 
     async def write_once(self) -> None:
         """Wait for an outcome, gather more for a moment, and write them."""

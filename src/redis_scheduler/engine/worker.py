@@ -1,7 +1,7 @@
 """The worker: begins claims in its slots, has them attempted, and hands on the outcomes.
 
     claim ─► in flight ─► delivered ─► settle
-              │  │  └───► failed ────► retry, defer or bury
+              │  │  └───► failed ────► retry, defer, bury or expire
               │  └─ renewed every few seconds; released when the process stops
               └─ surplus of a slow receiver: defer
 
@@ -19,7 +19,7 @@ from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide
+from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -141,6 +141,13 @@ class Worker:
                 self._running[begun] = task
 
     async def _deliver(self, claim: Claim) -> None:
+        outcomes = self.outcomes[claim.shard]
+        # It may have stood in line since it was accepted.
+        if (decision := too_late(self._policy, claim, outcomes.now_ms)) is not None:
+            self._slots.excuse(claim)
+            self._free(claim)
+            self._unsettle(claim, decision)
+            return
         self._observer.began(claim)
         try:
             outcome = await self._deliverer.attempt(claim)
@@ -150,11 +157,10 @@ class Worker:
                 # The claim keeps its slot meanwhile: a machine without free sockets must not be asked for more at once.
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
-            del self._running[claim]
-            self._slots.end(claim)
-        decision = decide(self._policy, claim, outcome, self.outcomes[claim.shard].now_ms, self._timing)
+            self._free(claim)
+        decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
         if decision is SETTLED:
-            self.outcomes[claim.shard].settle(claim)
+            outcomes.settle(claim)
             self._observer.delivered(claim, outcome)
         elif decision is RELEASED:
             self._release([claim])
@@ -162,6 +168,10 @@ class Worker:
             self._unsettle(claim, decision, outcome)
         self._has_room.set()
         self._look_at_lines()
+
+    def _free(self, claim: Claim) -> None:
+        del self._running[claim]
+        self._slots.end(claim)
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""

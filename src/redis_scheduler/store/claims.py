@@ -46,11 +46,13 @@ _RETRIED_ROW = {
 }
 _DEFERRED_ROW = _RETRIED_ROW | {"newly_failed": "int(row.counts)"}
 _BURIED_ROW = _DEFERRED_ROW | {"type_number": "row.claim.record.type"}
+_EXPIRED_ROW = {column: value for column, value in _BURIED_ROW.items() if column != "failure"}
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
 SETTLE = Script("settle", {"type_number": "row.record.type"}, then=AS_FOLLOW_UP)
 RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
 BURY = Script("bury", _BURIED_ROW, then=AS_FOLLOW_UP)
+EXPIRE = Script("expire", _EXPIRED_ROW, then=AS_FOLLOW_UP)
 RELEASE = Script("release")
 RETIRE = Script("retire")
 
@@ -175,6 +177,16 @@ class Claims(Sweeps):
         return await self.client.run(
             BURY.bind(self.client.keys, failed, follow_ups.items(), group=GROUP, consumer=self.name),
             booleans(len(failed)),
+        )
+
+    async def expire(
+        self, expired: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS
+    ) -> list[bool]:
+        """Delete tasks that have expired; return for each whether it took effect, false also after a lost answer as for
+        `settle`. `follow_ups`: as there."""
+        return await self.client.run(
+            EXPIRE.bind(self.client.keys, expired, follow_ups.items(), group=GROUP, consumer=self.name),
+            booleans(len(expired)),
         )
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:

@@ -87,7 +87,8 @@ class Keys:
     """ZSET id → end ms: until when that is kept."""
 
     counters: str
-    """HASH: scheduled, delivered, failed, died, cancelled, purged, replayed, dead_dropped, lost: since ever."""
+    """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, dead_dropped, lost: since
+    ever."""
 
     types: str
     """SET of the type names that have a type index."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ENTERED = ("scheduled", "replayed")
-ENDED = ("delivered", "died", "cancelled", "purged", "lost")
+ENDED = ("delivered", "died", "expired", "cancelled", "purged", "lost")
 """The counters of the ledger: how tasks come in, and how they end."""
 
 BESIDE = ("failed", "dead_dropped")
@@ -16,8 +16,9 @@ class Ledger:
     """Every task that ever was, at one moment: where it stands now, or how it ended. One that died has ended, whatever
     becomes of the dead letter.
 
-    scheduled + replayed = due + queued + in delivery + waiting + paused + delivered + died + cancelled + purged + lost,
-    at any moment. An audit counts what was lost; below zero are tasks that turned up though they were counted as ended.
+    scheduled + replayed = due + queued + in delivery + waiting + paused + delivered + died + expired + cancelled +
+    purged + lost, at any moment. An audit counts what was lost; below zero are tasks that turned up though they were
+    counted as ended.
     """
 
     due: int

@@ -94,6 +94,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     final_statuses: Annotated[_Statuses, _rule(statuses.RULE)] | UnsetType = UNSET
     """Answers with one of these statuses end the task: no retry follows. Default: FINAL_STATUSES."""
 
+    expire: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    """No attempt is made later than so many seconds after the due time: the task is forgotten. Default: never."""
+
 
 NONE = Options()
 """Of a task that asks for nothing special."""

@@ -112,6 +112,10 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 _retry_options = attrgetter(*(option for option, _ in _FIELDS.values()))
 _ALL_UNSET = (UNSET,) * len(_FIELDS)
 
+_CHECKED = (*(option for option, _ in _FIELDS.values()), "expire")
+_checked_options = attrgetter(*_CHECKED)
+_NONE_GIVEN = (UNSET,) * len(_CHECKED)
+
 
 def retries(options: Options, by_default: int) -> int:
     """Return how many attempts may follow the first one of a task with these options; -1: any number."""
@@ -121,11 +125,11 @@ def retries(options: Options, by_default: int) -> int:
 
 
 def contradiction(options: Options) -> tuple[str, str] | None:
-    """Return what is wrong with retry options that are each right by themselves: a field, and the rule with what was
-    given. None: nothing."""
-    if _retry_options(options) == _ALL_UNSET:
+    """Return what is wrong with options of retries and expiry that are each right by themselves: a field, and the rule
+    with what was given. None: nothing."""
+    if (values := _checked_options(options)) == _NONE_GIVEN:
         return None
-    given = {option: value for option, _ in _FIELDS.values() if (value := getattr(options, option)) is not UNSET}
+    given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}
     return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in _refused(given)), None)
 
 
@@ -148,7 +152,7 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if times is not None and name in given:
             yield name, "cannot be given beside retry_times, which says how often and when a task is retried"
     for name in given:
-        if given.get("retries") == 0 and name != "retries":
+        if given.get("retries") == 0 and name not in ("retries", "expire"):
             yield name, "has no effect with retries 0"
     if (fault := _is_faulty(given.get("final_statuses", "none"))) is not None:
         yield "final_statuses", fault
@@ -163,5 +167,8 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "retry_backoff", "has no effect with a retry_time of 0"
         if jitter:
             yield "retry_jitter", "has no effect on delays of 0"
-    if first_s is not None and given.get("retry_for", TEN_YEARS_S) < first_s * (1 - jitter):
-        yield "retry_for", f"must be at least the first delay, which is {first_s}, or no retry is ever made"
+    for name in ("retry_for", "expire"):
+        if first_s is not None and given.get(name, TEN_YEARS_S) < first_s * (1 - jitter):
+            yield name, f"must be at least the first delay, which is {first_s}, or no retry is ever made"
+    if "retry_for" in given and given["retry_for"] >= given.get("expire", 2 * TEN_YEARS_S):
+        yield "retry_for", f"has no effect beside an expire of {given['expire']}: no attempt is made after that"

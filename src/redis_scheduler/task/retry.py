@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import UNSET
+
 from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import UNREADABLE, UNREADABLE_ERROR, LastFailure, encode_failure, newer_error
@@ -16,13 +19,14 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 class Transition(Enum):
     """What a worker does with a claim in the end; each is a transition of the store, with its script's name. The last
-    three are events of the log, too."""
+    four are events of the log, too."""
 
     SETTLE = "settle"
     RELEASE = "release"
     RETRY = "retry"
     DEFER = "defer"
     BURY = "bury"
+    EXPIRE = "expire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,9 @@ def before_attempt(
 ) -> Decision | None:
     """Decide what follows without an attempt; None: attempt it. The arguments are those of `decide`.
 
-    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery, or whose
-    retry comes too late. One that a newer version wrote is left to a worker that knows it: sent without its unknown
-    member it would be another task.
+    A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. What
+    comes too late is buried or expires. A task that a newer version wrote is left to a worker that knows it: sent
+    without its unknown member it would be another task.
     """
     if claim.record is UNREADABLE:
         return _buried_unattempted(UNREADABLE_ERROR)
@@ -59,17 +63,39 @@ def before_attempt(
         return Decision(Transition.DEFER, timing.newer_delay_ms, newer_error(claim.record.unknown), counts=False)
     if claim.tries > timing.lost_workers_most:
         return _buried_unattempted(f"worker lost: {claim.tries - 1} workers ended during the delivery")
-    if claim.attempts and (last_ms := _last_ms(policy.of(claim.record.options), claim)) and now_ms() > last_ms:
-        return Decision(Transition.BURY, 0, TOO_LATE, counts=False)
-    return None
+    return too_late(policy, claim, now_ms)
 
 
-TOO_LATE = "no retry may be made so late after the due time (retry_for)"
+def too_late(policy: Policy, claim: Claim, now_ms: Callable[[], float]) -> Decision | None:
+    """Decide what follows if it is too late for an attempt; None: it may be made. The arguments are those of `decide`.
+
+    A task that expires is forgotten. One whose retries end is buried with its last failure; its first attempt is made,
+    however late.
+    """
+    if not claim.attempts and claim.record.options is NONE:
+        return None
+    end = _end_by_time(policy.of(claim.record.options), claim, claim.attempts > 0, now_ms)
+    return None if end is None else _TOO_LATE[end]
 
 
-def _last_ms(policy: Policy, claim: Claim) -> int | None:
-    """Return the last moment of a retry."""
-    return None if policy.for_ms is None else claim.record.due + policy.for_ms
+_TOO_LATE = {
+    Transition.BURY: Decision(Transition.BURY, 0, "no retry may be made so late (retry_for)", counts=False),
+    Transition.EXPIRE: Decision(Transition.EXPIRE, 0, "no attempt may be made so late (expire)", counts=False),
+}
+
+
+def _end_by_time(
+    policy: Policy, claim: Claim, has_failed: bool, now_ms: Callable[[], float], delay_ms: int = 0
+) -> Transition | None:
+    """Return how a task ends whose next attempt, after the delay, would come too late; None: it would not."""
+    for_ms = policy.for_ms if has_failed else None
+    expire_s = claim.record.options.expire
+    if for_ms is None and expire_s is UNSET:
+        return None
+    late_ms = now_ms() + delay_ms - claim.record.due
+    if for_ms is not None and late_ms > for_ms:
+        return Transition.BURY
+    return Transition.EXPIRE if expire_s is not UNSET and late_ms > expire_s * 1000 else None
 
 
 def _buried_unattempted(error: str) -> Decision:
@@ -87,9 +113,9 @@ def decide(
     """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
     A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
-    attempt buries the task. So does one whose answer is final, and one whose retry would come too late. Any other is
-    retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window, else
-    deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
+    attempt buries the task, and so does one whose answer is final. One whose retry would come too late buries it, or
+    the task expires. Any other is retried after the policy's delay, or the one that the answer asks for: parked if the
+    delay fits the window, else deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
@@ -102,7 +128,7 @@ def decide(
     if 0 <= policy.retries <= claim.attempts or status in policy.final or asks_for_no_retry(headers):
         return Decision(Transition.BURY, 0, error, last_failure)
     delay_ms = policy.delay_after(claim.attempts, wait_ms(status, headers, now_ms), chance)
-    if (last_ms := _last_ms(policy, claim)) and now_ms() + delay_ms > last_ms:
-        return Decision(Transition.BURY, 0, error, last_failure)
+    if (end := _end_by_time(policy, claim, True, now_ms, delay_ms)) is not None:
+        return Decision(end, 0, error, last_failure)
     transition = Transition.RETRY if delay_ms <= timing.window_ms else Transition.DEFER
     return Decision(transition, delay_ms, error, last_failure)

@@ -2,7 +2,7 @@
 -- KEYS   due queue dead paused counters
 -- ARGV   group waiting
 -- Returns {due, in the queue, pending, waiting, dead, paused, {counter, value, …}}.
--- Bounds a row a consumer, of which those that are gone are retired, and the eight counters.
+-- Bounds a row a consumer, of which those that are gone are retired, and the ten counters.
 --- names
 
 local summary, waiting_count = redis.call('XPENDING', queue, group), 0
