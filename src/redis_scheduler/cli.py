@@ -82,6 +82,7 @@ def _parser() -> _Parser:
     )
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
     _add_moving(roles)
+    _add_pausing(roles)
     return parser
 
 
@@ -112,6 +113,21 @@ def _add_moving(roles: Any) -> None:
     imported.add_argument("--shift", type=_shift, default=0.0, metavar="SECONDS", help="move all due times by so much")
     imported.add_argument("--replace", action="store_true", help="replace tasks whose keys are there")
     imported.add_argument("--dry-run", action="store_true", help="only say what would be done, and which lines are bad")
+
+
+def _add_pausing(roles: Any) -> None:
+    """Add the commands that stop a deployment's deliveries, and let them go on."""
+    options = _options("redis_url", "data_dir", "namespace")
+    roles.add_parser(
+        "pause-all",
+        help="let nothing be delivered until resume-all; tasks are taken all the same",
+        description="Stops all deliveries of a deployment: nothing is promoted or claimed any more. Waits for the "
+        "attempts that are under way, a minute at most.",
+        epilog="Exit code: 0 no attempt is under way any more; 1 some are, or Redis cannot be reached.",
+        parents=[options],
+    )
+    about = "Lets the deliveries of a deployment go on; what came due meanwhile is delivered at once."
+    roles.add_parser("resume-all", help="let deliveries go on after pause-all", description=about, parents=[options])
 
 
 def _shift(text: str) -> float:
@@ -185,7 +201,25 @@ async def _import(settings: Settings, own: dict[str, Any]) -> bool:
     return await import_tasks(settings, own["file"], own["shift"], own["replace"], own["dry_run"])
 
 
-_COMMANDS = {"doctor": _examine, "export": _export, "import": _import}
+async def _pause_all(settings: Settings, _own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.pausing import pause_all
+
+    return await pause_all(settings)
+
+
+async def _resume_all(settings: Settings, _own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.pausing import resume_all
+
+    return await resume_all(settings)
+
+
+_COMMANDS = {
+    "doctor": _examine,
+    "export": _export,
+    "import": _import,
+    "pause-all": _pause_all,
+    "resume-all": _resume_all,
+}
 """The commands on what Redis holds: each returns whether all is well."""
 
 _OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run")

@@ -71,6 +71,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "pause": lambda at: at.store.pause(["task"]),
     "resume": lambda at: at.store.resume(["task"]),
     "run": lambda at: at.store.run(["task"]),
+    "pause_all": lambda at: at.store.pause_all(False),
     "restore": lambda at: at.store.restore([KEPT]),
     "promote": lambda at: at.store.promote(most_claims=1),
     "settle": lambda at: at.store.settle([CLAIM]),

@@ -38,6 +38,7 @@ TAKEN = {
     "XPENDING": {"empty list"},
     "XRANGE": {"empty list"},
     "page": {"empty list"},
+    "pause_all": {"no text"},
     "renew": {"empty list", "texts"},
     "rewind": {"numbers"},
     "retire": {"number", "large number"},

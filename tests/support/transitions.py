@@ -313,8 +313,9 @@ class Example:
         gone = [task for task in known if task.place == "missing"]
         has_room = len(known) - len(gone) < ALIVE_MOST
         task = gone[step.which % len(gone)] if gone and has_room else self._known(step.which)
-        writer, in_ms, attempts = WRITERS[step.who % 2], TTL_MS if step.flag else 0, int(step.count > 1)
         place, before = ("due", "paused", "dead")[step.count - 1], task.state.place
+        in_ms, attempts = TTL_MS if step.flag and place != "dead" else 0, int(step.count > 1)
+        writer = WRITERS[step.who % 2]
         at_ms = redis_ms(await ask(self.raw, "TIME")) + in_ms
         failure = b"%d %b" % (attempts, FAILURE) if attempts else b""
         wanted = [Moved(task.key, at_ms, self._tail(task.type), place, at_ms, failure, task.type)]

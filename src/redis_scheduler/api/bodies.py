@@ -202,6 +202,13 @@ class Statistics(_Answer):
     data: dict[str, Any]
 
 
+class Ready(_Answer):
+    """That the process is ready. paused_since: if nothing is promoted, since when (RFC 3339)."""
+
+    data: str
+    paused_since: str | UnsetType = UNSET
+
+
 class Said(_Answer):
     """A word that shows that the process is there."""
 

@@ -4,12 +4,14 @@ import asyncio
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.answers import answer, error_answer
-from redis_scheduler.api.bodies import Said
+from redis_scheduler.api.bodies import Ready, Said
 from redis_scheduler.errors import Code, StoreFull, StoreUnavailable
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 
@@ -38,12 +40,15 @@ class Probes:
 
     async def readiness(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /readyz: whether each Redis answers and the process is not stopping. It is open to all, so it does not
-        tell why."""
+        tell why. While nothing is promoted it says so, and is ready all the same: it takes tasks."""
         try:
             if not self._is_stopping():
                 async with asyncio.timeout(READY_WITHIN_S):
                     await self._refresh()
-                return answer(Said("ok"))
+                since_ms = min(
+                    (each.paused_since_ms for each, _ in self._joined if each.paused_since_ms is not None), default=None
+                )
+                return answer(Ready("ok", UNSET if since_ms is None else rfc3339(since_ms)))
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
         return error_answer(Code.NOT_READY, "Not ready")

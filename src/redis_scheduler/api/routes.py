@@ -24,6 +24,7 @@ from redis_scheduler.api.bodies import (
     Previewed,
     PreviewRequest,
     Purged,
+    Ready,
     Said,
     Scheduled,
     ScheduleRequest,
@@ -101,6 +102,6 @@ TASK_ROUTES = (
 OPEN_ROUTES = (
     Route("GET", "/", Probes.root, Said, parameters=None, access=Access.OPEN),
     Route("GET", "/healthz", Probes.health, Said, parameters=None, access=Access.OPEN),
-    Route("GET", "/readyz", Probes.readiness, Said, parameters=None, access=Access.OPEN),
+    Route("GET", "/readyz", Probes.readiness, Ready, parameters=None, access=Access.OPEN),
 )
 ROUTES: tuple[Route[Any], ...] = TASK_ROUTES + OPEN_ROUTES

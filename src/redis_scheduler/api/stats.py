@@ -5,6 +5,7 @@ from typing import Any
 
 import psutil
 
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.writes import IDEMPOTENCY_ID_BYTES
 
@@ -36,6 +37,7 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
         "ledger_balanced": ledger.is_balanced,
         "idempotency": {"keys": idempotency_ids, "bytes": idempotency_ids * IDEMPOTENCY_ID_BYTES},
+        "paused_since": None if ledger.paused_since_ms is None else rfc3339(ledger.paused_since_ms),
     }
 
 

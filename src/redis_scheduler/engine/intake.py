@@ -55,6 +55,10 @@ class Intake:
         self.may_claim = asyncio.Event()
         """Cleared by a claim that failed, until a recovery has seen what it left pending."""
         self.may_claim.set()
+        self.is_paused = False
+        """Whether all is paused, as the last promotion has found."""
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
         self.no_claims_coming = asyncio.Event()
         """Cleared while a sweep or a promotion may still bring claims, so that a stop gives these back too."""
         self.no_claims_coming.set()
@@ -64,6 +68,9 @@ class Intake:
     async def claim_once(self) -> None:
         """Wait for free slots, claim as many entries as fit them, and hand their claims to the worker."""
         await self.may_claim.wait()
+        await self._may_go_on.wait()
+        if self.is_paused:  # it stops
+            return
         slots, holdings, timing = self._slots, self._holdings, self._timing
         free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.unsettled))
         # A share of it: claims of the other shards may be under way.
@@ -95,6 +102,16 @@ class Intake:
             if not may_wait:
                 await asyncio.sleep(timing.courtesy_s)
 
+    async def _note_pause(self, is_paused: bool) -> None:
+        """Stop or go on with claims and sweeps, as promotions do."""
+        self.is_paused = is_paused
+        if is_paused:
+            self._may_go_on.clear()
+            await self.unblock()
+        else:
+            self._may_go_on.set()
+        self._observer.paused(is_paused)
+
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and hand as many of these tasks to the worker as there is room for."""
         recoveries, asked_at = self.recoveries, asyncio.get_running_loop().time()
@@ -104,6 +121,8 @@ class Intake:
             except StoreUnavailable:
                 self._load_less()
                 raise
+            if promotion.is_paused != self.is_paused:
+                await self._note_pause(promotion.is_paused)
             if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
                 self._worker.accept(promotion.claims, self._shard)
             elif promotion.claims:
@@ -134,7 +153,7 @@ class Intake:
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take."""
-        if self._worker.is_stopping or not self._holdings.is_leased:
+        if self._worker.is_stopping or not self._holdings.is_leased or self.is_paused:
             return 0
         # A share of it, as of what a claim may bring.
         return math.ceil(self._slots.reclaimable / len(self._worker.outcomes))
@@ -247,6 +266,7 @@ class Intake:
         """End the claim loop, with the answer of a claim under way: dropping its connection would strand entries."""
         self._holdings.has_room.set()
         self.may_claim.set()
+        self._may_go_on.set()
         for _ in range(60):
             try:
                 await self.unblock()

@@ -35,6 +35,7 @@ _DROPPED = "dead letters since this start that were older than DEAD_TTL, or over
 _SET_BACK = (
     "Redis' clock was set back: retries, leases and deferrals go on; what was scheduled before comes at its time by it"
 )
+_PAUSED = "all is paused: nothing is promoted or claimed until `redis-scheduler resume-all`"
 _SET_FORWARD = "Redis' clock was set forward, or this machine stood still: what is due by that clock comes now"
 
 
@@ -79,6 +80,9 @@ class Observer:
 
     def clock_set(self, by_ms: float) -> None:
         """Redis' clock was set, forward or back (below zero)."""
+
+    def paused(self, is_paused: bool) -> None:
+        """All was paused, or goes on: nothing is promoted or claimed meanwhile."""
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """A stop waits for the deliveries under way, for so long at most."""
@@ -193,6 +197,13 @@ class Log(Observer):
             logger.warning("clock-set-forward", by_s=by_ms / 1000, warning=_SET_FORWARD)
         else:
             logger.warning("clock-set-back", by_s=-by_ms / 1000, warning=_SET_BACK)
+
+    def paused(self, is_paused: bool) -> None:
+        """Log that this worker begins nothing, or goes on."""
+        if is_paused:
+            logger.warning("paused", warning=_PAUSED)
+        else:
+            logger.info("resumed")
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """Log what a stop waits for."""

@@ -7,6 +7,7 @@ ledger is read by one.
 from collections import Counter
 from collections.abc import AsyncIterator
 
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.process.command import redis_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
@@ -52,6 +53,8 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
     ledger = await Views(client).ledger()
     left = left or int(not ledger.is_balanced)
     _say(_table(ledger))
+    if ledger.paused_since_ms is not None:
+        _say(f"Paused since {rfc3339(ledger.paused_since_ms)}: nothing is promoted until redis-scheduler resume-all.")
     if not found:
         _say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
     elif not repairs:

@@ -28,6 +28,8 @@ class Promotion:
     moved: int
     wait_s: float | None
     claims: list[Claim] = field(default_factory=list)
+    is_paused: bool = False
+    """Whether all is paused: then nothing was moved or claimed."""
 
 
 class RetryAnswer(IntEnum):
@@ -252,7 +254,8 @@ def _promotion(answer: Any) -> tuple[Promotion, int]:
         _claim(Entry(entry_id.decode(), text_of(key)), record, failure)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
-    return Promotion(moved, None if wait_us < 0 else wait_us / 1_000_000, found), now_ms
+    wait_s = None if wait_us < 0 else wait_us / 1_000_000
+    return Promotion(max(0, moved), wait_s, found, is_paused=moved < 0), now_ms
 
 
 def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int, int]:

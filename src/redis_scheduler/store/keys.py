@@ -46,6 +46,7 @@ class Keys:
             "sweep",
             "instance",
             "token_mark",
+            "pause_all",
         ),
         *("bell", "tag"),
     )
@@ -105,6 +106,9 @@ class Keys:
     token_mark: str
     """STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
 
+    pause_all: str
+    """STRING ms: since when nothing is promoted; there only while that is so."""
+
     bell: str
     """Pub/sub channel (not a key): rung when a task becomes the new head of `due`."""
 
@@ -125,6 +129,7 @@ class Keys:
         self.sweep = f"{tag}:sweep"
         self.instance = f"{tag}:instance"
         self.token_mark = f"{tag}:token"
+        self.pause_all = f"{tag}:pause-all"
         self.bell = f"{tag}:bell"
 
     def type_index(self, name: str) -> str:

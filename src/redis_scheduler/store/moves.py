@@ -1,11 +1,11 @@
-"""Tasks that move between deployments: the walk through the keys of all tasks, and what puts a task back under its
-key."""
+"""Tasks that move between deployments: the walk through the keys of all tasks, what puts a task back under its key, and
+the pause of a whole deployment."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from redis_scheduler.store.answer_shape import each_of
+from redis_scheduler.store.answer_shape import each_of, time_ms
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.walk import Walk
 from redis_scheduler.store.writes import Writes
@@ -32,11 +32,11 @@ class RestoreAnswer(Enum):
     EXISTS = "E"
 
 
-RESTORE = Script("restore")
+RESTORE, PAUSE_ALL = Script("restore"), Script("pause_all")
 
 
 class Moves(Writes):
-    """What export and import read and write. Every method raises StoreUnavailable or StoreFull as those of Writes."""
+    """What export, import and pause-all read and write. Every method raises as those of Writes do."""
 
     async def task_keys(self) -> AsyncIterator[list[str]]:
         """Walk through the keys of all tasks, in bounded steps. A key that is there throughout is met, perhaps more
@@ -53,6 +53,13 @@ class Moves(Writes):
         """Return each task that is there with its type (None: the default), as `cancel` takes them."""
         records = await Walk(self.client).records([key.encode() for key in task_keys])
         return [(key.decode(), record.type) for key, record in records if record is not None]
+
+    async def pause_all(self, wanted: bool) -> int | None:
+        """Let nothing be promoted or claimed any more, or again; return since when that is so, None if it is not."""
+        return await self.client.run(
+            PAUSE_ALL.bind(self.client.keys, wanted=int(wanted)),
+            lambda answer: None if answer == b"" else time_ms(answer),
+        )
 
     async def restore(self, tasks: Sequence[Moved]) -> list[RestoreAnswer]:
         """Put tasks back; return what was done with each. Give 200 of them at most, and a MiB or so."""

@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, TEXTS, columns, of, redis_ms
+from redis_scheduler.store.answer_shape import (
+    A_NUMBER,
+    A_TEXT,
+    NOTHING,
+    NUMBER,
+    TEXTS,
+    columns,
+    of,
+    paused_since_ms,
+    redis_ms,
+)
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, positions
 from redis_scheduler.store.keys import GROUP, WAITING
@@ -189,7 +199,7 @@ class Views:
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
         answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
-        due, length, pending, waiting, dead, paused, counters = answer
+        due, length, pending, waiting, dead, paused, counters, since_ms = answer
         return Ledger(
             due=due,
             queued=length - pending,
@@ -199,6 +209,7 @@ class Views:
             dead=dead,
             counters={name.decode(errors="replace"): _count(count) for name, count in counters},
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
+            paused_since_ms=since_ms,
         )
 
     async def idempotency_ids(self) -> int:
@@ -255,10 +266,10 @@ def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _counts(answer: Any) -> tuple[int, int, int, int, int, int, list[tuple[bytes, bytes]]]:
-    *counts, counters = answer
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
+    *counts, counters, since = answer
     due, length, pending, waiting, dead, paused = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, _pairs(counters)
+    return due, length, pending, waiting, dead, paused, _pairs(counters), paused_since_ms(since)
 
 
 def score_ms(score: bytes) -> int | None:

@@ -3,7 +3,7 @@
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
 -- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused idempotency
---        idempotency_ends counters types sweep instance token_mark
+--        idempotency_ends counters types sweep instance token_mark pause_all
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -16,7 +16,7 @@ local nothing = 'x'
 
 local calls = {
   {'TIME'},
-  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token_mark},
+  {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token_mark}, {'GET', pause_all},
   {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
   {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
   {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},

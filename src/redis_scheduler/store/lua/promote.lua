@@ -1,10 +1,10 @@
 -- promote: move due tasks into the queue, at most `limit` a call. Then claim as many of the queue's oldest entries for
 -- this consumer, lease them, and read their tasks: so a task that comes due here need not be asked for.
--- KEYS   due queue entries tasks failures
+-- KEYS   due queue entries tasks failures pause_all
 -- ARGV   limit most_claims# (0: none) group consumer idle_ms (that the lease starts at)
 --        room# (bytes of records: once it is used up, no more is claimed)
 -- Returns {moved, us until the next is due or -1, now ms, {entry id, key, record, failure or false, ...}}.
---        moved == limit: there may be more.
+--        moved == limit: there may be more. moved is -1 while all is paused: then nothing is moved or claimed.
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
 -- Twice  what moved is no longer in due: a resend moves the next ones, as another timer would. What the first claimed
 --        is listed under the consumer's pending entries.
@@ -12,6 +12,9 @@
 --- include clock lease
 --- names
 local now = now_us()
+if redis.call('GET', pause_all) then
+  return {-1, -1, math.floor(now / 1000), {}}
+end
 
 local keys = redis.call('ZRANGEBYSCORE', due, '-inf', math.floor(now / 1000), 'LIMIT', 0, limit)
 if #keys > 0 then
