@@ -63,6 +63,7 @@ discard, discard nothing, trim,
 pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,
 resume paused, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,
 update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
+schedule once, schedule once again,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
 again settle, again retry, again defer, again bury, again expire, again release
 """

@@ -20,7 +20,7 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change
+from redis_scheduler.store.writes import Change, OnceTask, StoredTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.record import decode_record
@@ -46,6 +46,7 @@ REPEATS_MOST = 3
 
 WEIGHTS = {
     "schedule": 5,
+    "schedule_once": 2,
     "come_due": 4,
     "promote": 6,
     "claim": 6,
@@ -136,6 +137,8 @@ class Example:
         self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
         self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}
         self.last_writes: dict[tuple[str, str], tuple[Callable[[], Awaitable[Any]], Any]] = {}
+        self.stored: dict[str, StoredTask] = {}
+        """What stands for each idempotency id."""
         self.versions = 0
         self.done: list[tuple[str, Step]] = []
 
@@ -155,6 +158,7 @@ class Example:
         is_held = any(model.holds(worker, claim) for worker in WORKERS for claim in self.claims[worker])
         changes = {
             "schedule": len(model.tasks) - len(missing) < ALIVE_MOST,
+            "schedule_once": len(model.tasks) - len(missing) < ALIVE_MOST,
             "come_due": any(task.wait_ms for task in due),
             "promote": any(task.wait_ms == 0 for task in due),
             "claim": bool(model.standing("queued")),
@@ -307,6 +311,21 @@ class Example:
             self.model.schedule(task.key, type_name, task.tail, due_at_ms, ttl_ms)
             self.taken["schedule due" if ttl_ms else "schedule queued"] += 1
 
+    async def _schedule_once(self, step: Step) -> None:
+        """A request with an Idempotency-Key comes, perhaps again, and its call is sent twice."""
+        name, ttl_ms = f"id-{step.which % 3}", 0 if step.flag else TTL_MS
+        task = NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(None), None)
+        store, known = self.stores[WRITERS[step.who % 2]], self.stored.get(name)
+        for _ in range(2):
+            [found] = await store.schedule_once([OnceTask(name, "mac", task)], 3_600_000, 3)
+            assert isinstance(found, StoredTask)
+            assert found == self.stored.setdefault(name, found)
+        if known is None:
+            stored = self.stored[name]
+            assert stored.key == task.key
+            self.model.schedule(task.key, None, task.tail, stored.due_ms, ttl_ms)
+        self.taken["schedule once" if known is None else "schedule once again"] += 1
+
     async def _restore(self, step: Step) -> None:
         """A task of an export comes back under its key: one that is gone, or is there."""
         known = self.model.tasks.values()
@@ -423,6 +442,7 @@ class Example:
     async def _purge(self, step: Step) -> None:
         writer = WRITERS[step.who % 2]
         assert await self._write(writer, "purge", self.stores[writer].purge) == self.model.purge()
+        self.stored.clear()
         self.taken["purge"] += 1
 
     # What the timer and the workers write
