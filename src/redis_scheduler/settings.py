@@ -246,6 +246,15 @@ class Settings:
     dead_bytes: int = _option(
         "DEAD_BYTES", 268_435_456, _integer(0, 2**50), "bytes of Redis that dead letters may take; 0 keeps none"
     )
+    result_ttl: float = _option(
+        "RESULT_TTL",
+        3600,
+        _seconds(0, TEN_YEARS_S),
+        "seconds that a summary of a delivered or cancelled task is kept; 0 keeps none",
+    )
+    result_bytes: int = _option(
+        "RESULT_BYTES", 67_108_864, _integer(1_024, 2**50), "bytes of Redis that such summaries may take"
+    )
     shutdown_grace: float = _option(
         "SHUTDOWN_GRACE", 15, _seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

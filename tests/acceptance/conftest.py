@@ -20,7 +20,7 @@ def api_process(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     async def start() -> Process:
         async with redis.asyncio.Redis.from_url(redis_server) as raw:
             await raw.flushall()
-            process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="9000")
+            process = Process(folder, "api", REDIS_URL=redis_server, API_AUTH=TOKEN, MAX_BODY="9000", RESULT_TTL="0")
             # Its first contact writes the group, and its start a mark; whatever it writes from then on was asked for.
             written = (KEYS.queue, KEYS.token_mark)
 

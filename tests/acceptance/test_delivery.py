@@ -46,7 +46,8 @@ async def test_a_delivery_is_a_post_of_the_data_with_the_services_headers(servic
     assert (arrival.key, arrival.attempt) == (content["key"], 1)
     assert arrival.at >= datetime.fromisoformat(content["due"]).timestamp()
     await service.drained()
-    assert (await service.call("GET", f"/schedule/{content['key']}"))[0] == 404
+    _, shown = await service.call("GET", f"/schedule/{content['key']}")
+    assert shown["data"]["info"]["state"] == "delivered"
 
 
 async def test_absent_data_is_an_empty_body(service: Client, receiver: Receiver) -> None:
@@ -66,7 +67,7 @@ async def test_two_failures_and_a_success_are_three_attempts_a_retry_time_apart(
     times = [arrival.at for arrival in receiver.arrivals]
     assert [arrival.attempt for arrival in receiver.arrivals] == [1, 2, 3]
     assert [later - earlier for earlier, later in itertools.pairwise(times)] == pytest.approx([2, 2], abs=0.25)
-    assert (await service.call("GET", f"/schedule/{key}"))[0] == 404
+    assert (await service.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "delivered"
     assert {name: stats["counters"][name] for name in ("delivered", "failed", "died")} == {
         "delivered": 1,
         "failed": 2,

@@ -23,6 +23,7 @@ from tests.support.store import Store, letters
 PLACES = [
     *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes, KEYS.paused),
     *(KEYS.idempotency, KEYS.idempotency_ends, KEYS.counters, KEYS.types, KEYS.sweep),
+    *(KEYS.results, KEYS.segment(1)),
 ]
 COUNTERS = [
     "scheduled",
@@ -34,6 +35,7 @@ COUNTERS = [
     "purged",
     "replayed",
     "dead_dropped",
+    "results_dropped",
     "lost",
 ]
 KEPT = "{rs:0}:kept"

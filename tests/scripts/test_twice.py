@@ -75,6 +75,11 @@ async def cancel_call(store: Store) -> tuple[Call, str]:
     return lambda: store.cancel([(task.key, None)]), task.key
 
 
+async def cancel_and_keep_call(store: Store) -> tuple[Call, str]:
+    task = await in_delivery(store)
+    return lambda: VERBS["cancel and keep"].call(store, task), task.key
+
+
 async def discard_call(store: Store) -> tuple[Call, str]:
     task = await dead(store)
     return lambda: store.discard([task.key]), task.key
@@ -109,13 +114,14 @@ WRITES = {
     "replay": replay_call,
     "restore": restore_call,
     "cancel": cancel_call,
+    "cancel and keep": cancel_and_keep_call,
     "discard": discard_call,
     "pause": pause_call,
     "resume": resume_call,
     "run": run_call,
     "purge": purge_call,
 }
-DELIVERS = [name for name in WRITES if name not in ("cancel", "discard", "pause", "purge")]
+DELIVERS = [name for name in WRITES if name not in ("cancel", "cancel and keep", "discard", "pause", "purge")]
 
 
 def send_again(store: Store, name: str) -> None:
@@ -192,6 +198,7 @@ NOTHING: dict[str, Any] = {
     "promote": Promotion(0, None),
     "promote and claim": Promotion(0, None),
     "settle": [0],
+    "finish": [0],
     "retry": [0],
     "defer": [0],
     "bury": [0],

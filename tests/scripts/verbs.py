@@ -12,7 +12,9 @@ from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import OnceTask
 from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.summary import summary_tail
 from tests.scripts import states
 from tests.scripts.states import (
     DEAD,
@@ -66,6 +68,22 @@ async def _page(store: Store, task: Task) -> Any:
     return [found.key for found in page.tasks]
 
 
+def keeping(store: Store) -> Store:
+    """The same store, but it keeps summaries."""
+    found = Store(store.client, store.name, kept=KEPT)
+    found._batch_numbers = store._batch_numbers
+    return found
+
+
+async def _finish(store: Store, task: Task) -> Any:
+    task.claim.result = summary_tail("delivered", task.claim.record, 1, 12, 200)
+    return await keeping(store).settle([task.claim])
+
+
+async def _cancel_and_keep(store: Store, task: Task) -> Any:
+    return await keeping(store).cancel([(task.key, None, b"", summary_tail("cancelled", task.claim.record, 0))])
+
+
 async def _trim(store: Store, task: Task) -> Any:
     return await Retention(store.client, Kept(dead_ttl_ms=0)).trim()
 
@@ -117,6 +135,8 @@ VERBS: dict[str, Verb] = {
         states.in_delivery, lambda store, task: store.load([Entry(task.claim.id, task.key)]), IN_DELIVERY, QUEUED
     ),
     "settle": Verb(states.in_delivery, lambda store, task: store.settle([task.claim]), MISSING, MISSING),
+    "finish": Verb(states.in_delivery, _finish, MISSING, MISSING),
+    "cancel and keep": Verb(states.in_delivery, _cancel_and_keep, MISSING, MISSING),
     "retry": Verb(states.in_delivery, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED),
     "defer": Verb(states.in_delivery, lambda store, task: store.defer(states.failed(task)), DEFERRED, QUEUED),
     "bury": Verb(states.in_delivery, lambda store, task: store.bury(states.failed(task)), DEAD, QUEUED),

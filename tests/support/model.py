@@ -35,6 +35,8 @@ class Modelled:
     score: int | None = None
     """The due time of where it waits in DUE, or is paused. None: not known yet, but about `wait_ms` from now; of what
     is paused from its resume."""
+    result: str | None = None
+    """How it ended, while that is kept."""
     wait_ms: int = 0
     """How long it is yet to wait, in DUE, in the pending list, or once it is resumed."""
 
@@ -149,7 +151,8 @@ class Model:
     ) -> str:
         if key in self.tasks and self.tasks[key].place != "missing":
             return "E"
-        task = self.tasks[key] = Modelled(key, type_name, at_ms, tail, attempts=attempts)
+        result = self.tasks[key].result if key in self.tasks else None
+        task = self.tasks[key] = Modelled(key, type_name, at_ms, tail, attempts=attempts, result=result)
         task.wait_in_due(in_ms, at_ms)
         if place == "paused":
             task.end("paused")
@@ -165,6 +168,7 @@ class Model:
             return "N"
         letter = "D" if task.state.place == "in delivery" else "C"
         self.counters["cancelled"] += task.is_running
+        task.result = "cancelled" if task.is_running else task.result
         task.end("missing")
         task.attempts = 0
         return letter
@@ -250,6 +254,8 @@ class Model:
         for task in found:
             task.end("missing")
             task.attempts = 0
+        for task in self.tasks.values():
+            task.result = None
         return len(found)
 
     # What the timer and the workers write
@@ -321,6 +327,7 @@ class Model:
                 task.end("missing")
                 task.attempts = 0
                 self.counters["delivered"] += 1
+                task.result = "delivered"
         return answers
 
     def retry(self, worker: str, claim: Claim, delay_ms: int) -> int:

@@ -195,6 +195,8 @@ class Model:
     async def release(self, claims: Sequence[Claim]) -> list[int]:
         return [1 for _ in claims]
 
+    keeps_results = False
+
     def now_ms(self) -> float:
         return self._loop.time() * 1000
 

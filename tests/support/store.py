@@ -8,6 +8,7 @@ from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moves
 from redis_scheduler.store.script import Script
+from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 SCRIPTS = {
@@ -26,6 +27,6 @@ def letters(answers: Iterable[Enum]) -> str:
 class Store(Moves, Claims):
     """What the API, an import and a worker write; one name serves as the writer's id and the consumer's."""
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
-        Moves.__init__(self, client, name, timing)
-        Claims.__init__(self, client, name, timing)
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> None:
+        Moves.__init__(self, client, name, timing, kept)
+        Claims.__init__(self, client, name, timing, kept)

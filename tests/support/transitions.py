@@ -22,6 +22,7 @@ from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.writes import Change, OnceTask, StoredTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
@@ -38,6 +39,7 @@ TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
 """So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within
 an example."""
 RETRY_DELAY_MS = 50_000
+DELIVERED, CANCELLED = (b',"state":"%s","attempts":1,"due":0}' % state for state in (b"delivered", b"cancelled"))
 CLAIMS_KEPT = 8
 ROUNDS_MOST = 10
 """Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker
@@ -132,7 +134,7 @@ class Example:
         self.taken = shared.taken
         self.model = Model(TIMING)
         self.views = Views(shared.client)
-        self.stores = {name: Store(shared.client, name, TIMING) for name in (*WORKERS, *WRITERS)}
+        self.stores = {name: Store(shared.client, name, TIMING, KEPT) for name in (*WORKERS, *WRITERS)}
         self.unloaded: dict[str, list[Entry]] = {name: [] for name in WORKERS}
         self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
         self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}
@@ -167,18 +169,24 @@ class Example:
             "run_out": any(task.wait_ms for task in pending),
             "reclaim": bool(model.reclaimable),
             "replay": bool(model.standing("dead")),
-            "trim": bool(model.standing("dead")),
+            **dict.fromkeys(("trim", "discard"), bool(model.standing("dead"))),
             "resume": bool(model.standing("paused")),
             "resend": bool(self.last_writes),
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
             **dict.fromkeys(
-                ("read", "update", "update_delay", "cancel", "discard", "restore", "replay_other", "pause", "run"),
+                ("read", "update", "update_delay", "cancel", "restore", "replay_other", "pause", "run"),
                 bool(model.tasks),
             ),
         }
         is_stale = any(self.claims.values())
-        seldom = {"claim": 1, "reclaim": 1, "settle": int(is_stale), "retry": int(is_stale)}
+        seldom = {
+            "claim": 1,
+            "discard": int(bool(model.tasks)),
+            "reclaim": 1,
+            "settle": int(is_stale),
+            "retry": int(is_stale),
+        }
         return {verb: weight if changes.get(verb, True) else seldom.get(verb, 0) for verb, weight in WEIGHTS.items()}
 
     async def finish(self) -> None:
@@ -200,6 +208,8 @@ class Example:
             await self._reclaim_as(worker, DEFAULT.batch_limit)
             await self._claim_as(worker, DEFAULT.batch_limit)
             delivered = await self._load_as(worker)
+            for claim in delivered:
+                claim.result = DELIVERED
             if delivered:
                 assert await self.stores[worker].settle(delivered) == self.model.settle(delivered)
             left -= {claim.key for claim in delivered}
@@ -221,6 +231,7 @@ class Example:
             ledger,
             letter_bytes,
             held,
+            summaries,
             *states,
         ) = await asyncio.gather(
             ask(raw, "TIME"),
@@ -235,8 +246,11 @@ class Example:
             self.views.ledger(),
             letters_of(raw),
             ask(raw, "ZRANGE", KEYS.paused, 0, -1, "WITHSCORES"),
+            asyncio.gather(*(self.views.summary(key) for key in model.tasks)),
             *(state_of(raw, key) for key in model.tasks),
         )
+        kept = {key: found and found.state for key, found in zip(model.tasks, summaries, strict=True)}
+        assert kept == {key: task.result for key, task in model.tasks.items()}
         assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
         scores_of, held_of = [{key: int(at) for key, at in _pairs(rows).items()} for rows in (scores, held)]
         model.adopt(_pairs(entries), scores_of, held_of, redis_ms(now))
@@ -405,21 +419,22 @@ class Example:
 
     async def _cancel(self, step: Step) -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
-        before, wanted = task.state.place, [(task.key, task.type)]
+        before, wanted = task.state.place, [(task.key, task.type, b"", CANCELLED)]
         answers = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
         assert letters(answers) == self.model.cancel(task.key)
         self.taken[f"cancel {before}"] += 1
 
     async def _discard(self, step: Step) -> None:
-        writer, task = WRITERS[step.who % 2], self._known(step.which)
+        writer, dead = WRITERS[step.who % 2], self.model.standing("dead")
+        task = dead[step.which % len(dead)] if dead and step.flag else self._known(step.which)
         before = task.state.place
         answers = await self._write(writer, "discard", lambda: self.stores[writer].discard([task.key]))
         assert letters(answers) == self.model.discard(task.key)
         self.taken["discard" if before == "dead" else "discard nothing"] += 1
 
     async def _trim(self, step: Step) -> None:
-        kept = Kept(dead_ttl_ms=0) if step.flag else Kept(dead_bytes=0)
-        trim = await Retention(self.shared.client, kept).trim()
+        # Not by their age: what was restored may die in the future.
+        trim = await Retention(self.shared.client, Kept(dead_bytes=0)).trim()
         assert trim == Trim(self.model.trim(), None)
         self.taken["trim"] += trim.dropped
 
@@ -590,6 +605,7 @@ class Example:
                 # Whatever the model thinks of entries: a success takes nothing away that was updated after its claim.
                 record = decode_record(self.model.tasks[claim.key].record)
                 assert claim.record == record, f"an update of {claim.key} is lost"
+                claim.result = DELIVERED
             answers = await self.stores[worker].settle(claims, follow_ups)
             assert answers == self.model.settle(claims)
             await self._adopt_follow_ups(follow_ups, answers)

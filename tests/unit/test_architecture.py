@@ -89,6 +89,7 @@ def attribute_of_keys() -> dict[str, str]:
     keys = Keys(TAG)
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
+    attributes["segment"] = f"{TAG}:results:<n>"
     return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
 
 
@@ -123,6 +124,7 @@ READ_ONLY = {
     "load": {"tasks"},
     "pause": {"dead", "failures", "tasks"},
     "promote": {"failures", "pause_all", "tasks"},
+    "recall": {"results", "segment"},
     "read": {"dead", "due", "entries", "failures", "paused", "queue", "tasks"},
     "reclaim": {"entries"},
     "release": {"entries", "failures"},

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.keys import SEGMENTS, Keys
 from redis_scheduler.store.script import Script
 
 LUA = resources.files("redis_scheduler.store") / "lua"
@@ -25,7 +25,9 @@ LISTS = {
 def body(name: str) -> str:
     """A script without its header and comments, and with what it includes behind its names."""
     text = (LUA / f"{name}.lua").read_text()
-    text = re.sub("--- include .*follow_ups\n", lambda _: (LUA / "include/follow_ups.lua").read_text(), text)
+    for part in ("settled", "follow_ups"):
+        included = (LUA / f"include/{part}.lua").read_text()
+        text = re.sub(rf"--- include .*\b{part}\n", included.replace("\\", r"\\"), text)
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("-- "))
 
 
@@ -76,7 +78,7 @@ def test_a_call_gives_each_name_once(name: str) -> None:
     called, keys, arguments = script.bind(KEYS, *each, **given)
     assert called is script
     types = 1 if script.header.is_typed else 0
-    assert len(keys) == len(script.header.keys) + types
+    assert len(keys) == len(script.header.keys) + types + SEGMENTS * script.header.has_segments
     lists = 2 * len(script.header.lists)
     columns = sum(map(len, script.header.rows.values()))
     assert len(arguments) == len(script.header.arguments) + 2 * types + lists + columns

@@ -5,6 +5,8 @@ from importlib import resources
 
 import pytest
 
+from redis_scheduler.store.script import Script
+
 SCRIPTS = {
     path.name.removesuffix(".lua"): path.read_text()
     for path in (resources.files("redis_scheduler.store") / "lua").iterdir()
@@ -41,4 +43,4 @@ def test_a_header_says_all_that_a_caller_must_know(name: str) -> None:
     reads_only = "Reads only" in " ".join(header)
     rows = ["each"] if "each" in parts else []
     assert parts == ["KEYS", "ARGV", *rows, "Returns", "Bounds"] + ([] if reads_only else ["Twice", "Full"])
-    assert reads_only == (WRITES.search(SCRIPTS[name]) is None)
+    assert reads_only == (WRITES.search(Script(name).text) is None)

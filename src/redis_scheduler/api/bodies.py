@@ -73,12 +73,14 @@ class Info(Options, frozen=True):
     waits_for: why it is not delivered yet; only in GET /schedule/{key}.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
     or if its data is not JSON (it is shown as null then).
+    ended, last_status, late_ms: only of a task that has ended: when, the status of the last answer, and how long after
+    `due` the last attempt began. Then webhook, ttl and data are kept no more, and retry counts all attempts.
     """
 
     key: str
     ttl: int | float | None
     retry: int
-    webhook: str
+    webhook: str | UnsetType
     expires: str | None
     state: str
     due: str | None
@@ -88,6 +90,9 @@ class Info(Options, frozen=True):
     last_failure: Raw | UnsetType = UNSET
     waits_for: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
+    ended: str | UnsetType = UNSET
+    last_status: int | UnsetType = UNSET
+    late_ms: int | UnsetType = UNSET
 
 
 class TaskView(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_ne
 from redis_scheduler.api.repeats import check_repeat, times_of
 from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
@@ -53,6 +53,7 @@ from redis_scheduler.task.record import (
     newer_error,
     record_tail,
 )
+from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
@@ -128,8 +129,16 @@ class Api:
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /schedule/{key}: one task, in any state."""
-        return await self._shown(request, _found)
+        """GET /schedule/{key}: one task, in any state; of one that has ended, what is kept of it."""
+        try:
+            return await self._shown(request, _found)
+        except TaskNotFound:
+            key = requests.task_key(request)
+            calls = self._calls_of(key)
+            summary = await calls.views.summary(key) if calls.keeps_results else None
+            if summary is None:
+                raise
+            return answer(Shown(ended_view(key, summary)))
 
     async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""
@@ -239,9 +248,9 @@ class Api:
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                found = await self._calls_of(key).cancel.submit((key, large.record.type))
+                found = await self._taken_out(large)
         else:
-            found = await self._calls_of(key).cancel.submit((key, _found(stored).record.type))
+            found = await self._taken_out(_found(stored))
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return answer(Cancelled(FOUND[found], key))
@@ -250,10 +259,16 @@ class Api:
         """Take a task out that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
         stored = _found(stored)
         demands.check(stored)
-        found = await self._calls_of(stored.key).cancel.submit((stored.key, stored.record.type, stored.raw))
+        found = await self._taken_out(stored, stored.raw)
         if found is CancelAnswer.NOT_FOUND:
             raise TaskNotFound
         return None if found is CancelAnswer.CHANGED else answer(Cancelled(FOUND[found], stored.key))
+
+    async def _taken_out(self, stored: Stored, expected: bytes = b"") -> CancelAnswer:
+        """Take a task out, unless another record is expected; keep how it ended."""
+        record, calls = stored.record, self._calls_of(stored.key)
+        result = summary_tail("cancelled", record, stored.attempts) if calls.keeps_results else b""
+        return await calls.cancel.submit((stored.key, record.type, expected, result))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""

@@ -5,6 +5,9 @@ The server, its connections, the pages and the gate get one `Limits`.
 
 from dataclasses import dataclass
 
+from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.kept import Kept
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -82,6 +85,9 @@ class Limits:
 
     Their answers are short. A packet that is lost twice arrives after 3 s, and `docker stop` kills after 10.
     """
+
+    kept: Kept = KEPT
+    """What is kept of tasks that have ended."""
 
 
 DEFAULT = Limits()

@@ -28,14 +28,15 @@ class ShardCalls:
     """The writes and views of a shard. Requests submit to its batches: of these one call of each kind is under way."""
 
     def __init__(self, client: RedisClient, name: str, timing: Timing, limits: Limits) -> None:
-        self.writes = Writes(client, name, timing)
+        self.writes = Writes(client, name, timing, limits.kept)
+        self.keeps_results = limits.kept.result_ttl_ms > 0
         self.views = DeadLetters(client, timing)
         self._workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
         self.once = Batcher(self._schedule_once, limit, lambda once: len(once.task.tail))
-        self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) == 3 else 0)
+        self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) > 2 else 0)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
         self.discard = Batcher(self.writes.discard, limit)

@@ -17,6 +17,25 @@ from redis_scheduler.task.record import (
     is_json,
     newer_error,
 )
+from redis_scheduler.task.summary import Summary
+
+
+def ended_view(key: str, summary: Summary) -> TaskView:
+    """Return what is shown of a task that has ended."""
+    info = Info(
+        key=key,
+        ttl=None,
+        retry=summary.attempts,
+        webhook=UNSET,
+        expires=None,
+        state=summary.state,
+        due=rfc3339(summary.due) if summary.due else None,
+        type=summary.type or DEFAULT_TYPE,
+        ended=rfc3339(summary.ended),
+        last_status=UNSET if summary.status is None else summary.status,
+        late_ms=UNSET if summary.state == "cancelled" else summary.late_ms,
+    )
+    return TaskView(info, NULL)
 
 
 def view_of(stored: Stored, explains: bool = False) -> TaskView:

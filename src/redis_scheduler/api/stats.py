@@ -51,6 +51,7 @@ COUNTERS = (
     "purged",
     "replayed",
     "dead_dropped",
+    "results_dropped",
     "lost",
 )
 

@@ -22,7 +22,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.kept import DEFAULT as KEPT
-from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -37,9 +37,9 @@ class ShardAccess:
     outage: Outage
 
     @classmethod
-    def of_client(cls, client: RedisClient, name: str, timing: Timing = DEFAULT) -> Self:
+    def of_client(cls, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> Self:
         """Reach a shard by a client of it, as the consumer of this name."""
-        return cls(Claims(client, name, timing), QueueReader(client, name, timing), Bell(client), client.outage)
+        return cls(Claims(client, name, timing, kept), QueueReader(client, name, timing), Bell(client), client.outage)
 
 
 class Consumer:

@@ -29,6 +29,8 @@ class Outcomes:
         self._timing = timing
         self.holdings = holdings
         """What is held of the shard whose outcomes these are."""
+        self.keeps_results = claims.keeps_results
+        """Whether a result is kept of a delivered task."""
         self.now_ms = claims.now_ms
         """The time by this shard's Redis."""
         self.to_settle: deque[Claim] = deque()
@@ -42,7 +44,7 @@ class Outcomes:
         """Set when a task was buried: there may be too many dead letters."""
 
     def settle(self, claim: Claim, follow_up: NewTask | None = None) -> None:
-        """Have a delivered task deleted."""
+        """Have a delivered task deleted, and its `result` kept."""
         if follow_up is not None:
             self._follow_ups[claim] = follow_up
         self.to_settle.append(claim)

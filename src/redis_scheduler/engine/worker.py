@@ -20,6 +20,7 @@ from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
+from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -160,6 +161,9 @@ class Worker:
             self._free(claim)
         decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
         if decision is SETTLED:
+            if outcomes.keeps_results:
+                attempts = claim.attempts + 1
+                claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
             outcomes.settle(claim)
             self._observer.delivered(claim, outcome)
         elif decision is RELEASED:

@@ -69,7 +69,12 @@ def _connections(role: str, wanted: int | None) -> int:
 
 def kept_by(settings: Settings) -> Kept:
     """Return what the settings say is kept of tasks that have ended."""
-    return Kept(dead_ttl_ms=round(settings.dead_ttl * 1000), dead_bytes=settings.dead_bytes)
+    return Kept(
+        dead_ttl_ms=round(settings.dead_ttl * 1000),
+        dead_bytes=settings.dead_bytes,
+        result_ttl_ms=round(settings.result_ttl * 1000),
+        result_bytes=settings.result_bytes,
+    )
 
 
 class Service:
@@ -116,6 +121,7 @@ class Service:
                 timeout_most_s=settings.max_timeout,
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
+                kept=kept_by(settings),
             )
             app = create_app(
                 [client],
@@ -149,7 +155,7 @@ class Service:
         ):
             process.deployment.tell(deliverer.carry)
             engine = Engine(
-                [ShardAccess.of_client(client, self._name, self._timing)],
+                [ShardAccess.of_client(client, self._name, self._timing, kept_by(settings))],
                 deliverer,
                 policy,
                 settings.concurrency,

@@ -116,6 +116,9 @@ async def audit(client: RedisClient, repairs: bool = False) -> AsyncIterator[Fin
                 yield finding
     if await holds_no_mark(client):
         yield _finding(client.keys, "foreign key", client.keys.token_mark, "", repairs)
+    for segment in client.keys.segments:
+        if await client.optional("HLEN", segment, read=NUMBER) is None:
+            yield _finding(client.keys, "foreign key", segment, "", repairs)
 
 
 async def sample(client: RedisClient) -> list[Finding]:

@@ -16,6 +16,7 @@ from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.record import read_attempts, read_record, status_of
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -51,7 +52,9 @@ _BURIED_ROW = _DEFERRED_ROW | {"type_number": "row.claim.record.type"}
 _EXPIRED_ROW = {column: value for column, value in _BURIED_ROW.items() if column != "failure"}
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
-SETTLE = Script("settle", {"type_number": "row.record.type"}, then=AS_FOLLOW_UP)
+_SETTLED_ROW = {"type_number": "row.record.type"}
+SETTLE = Script("settle", _SETTLED_ROW, then=AS_FOLLOW_UP)
+FINISH = Script("finish", _SETTLED_ROW, then=AS_FOLLOW_UP)
 RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
 BURY = Script("bury", _BURIED_ROW, then=AS_FOLLOW_UP)
 EXPIRE = Script("expire", _EXPIRED_ROW, then=AS_FOLLOW_UP)
@@ -70,8 +73,9 @@ class Claims(Sweeps):
     claims nothing.
     """
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> None:
         super().__init__(client, name, timing)
+        self._kept = kept
         self.on_records_missing: Callable[[Sequence[str]], None] | None = None
         """Called with the keys of tasks that were queued and have no record: they are lost."""
 
@@ -140,15 +144,30 @@ class Claims(Sweeps):
         return held
 
     async def settle(self, claims: Sequence[Claim], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
-        """Delete delivered tasks; return for each whether it took effect: not if the task has left this entry. Also
-        false if the call was sent again, and the first took effect: its answer was lost.
+        """Delete delivered tasks, and keep the results of their claims; return for each whether it took effect: not if
+        the task has left this entry. Also false if the call was sent again, and the first took effect: its answer was
+        lost.
 
         `follow_ups`, by index of a claim, are tasks that start in the same moment if the claim took effect. Their
         records are part of the call: give about `load_bytes` of them at most, so that Redis takes a millisecond or two.
         """
-        return await self.client.run(
-            SETTLE.bind(self.client.keys, claims, follow_ups.items(), group=GROUP), booleans(len(claims))
-        )
+        if not self.keeps_results:
+            call = SETTLE.bind(self.client.keys, claims, follow_ups.items(), group=GROUP)
+        else:
+            call = FINISH.bind(
+                self.client.keys,
+                claims,
+                follow_ups.items(),
+                group=GROUP,
+                result_ttl_ms=self._kept.result_ttl_ms,
+                result_bytes=self._kept.result_bytes,
+            )
+        return await self.client.run(call, booleans(len(claims)))
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether summaries of finished tasks are kept."""
+        return self._kept.result_ttl_ms > 0
 
     async def retry(self, failed: Sequence[Unsettled]) -> list[RetryAnswer]:
         """Record failed attempts and park their entries until the retry; delays are at most the window."""

@@ -4,6 +4,8 @@ All keys of a shard have one hash tag, so that every script touches one hash slo
 docs/redis.md is this page with the scripts that write each key.
 """
 
+from functools import lru_cache
+
 GROUP = "deliverers"
 """The consumer group of the queue."""
 
@@ -26,6 +28,15 @@ def text_of(name: bytes) -> str:
     return name.decode(errors="surrogateescape")
 
 
+SEGMENTS = 16
+"""The segments in which summaries of finished tasks stand."""
+
+
+@lru_cache(64)
+def _segments(tag: str) -> tuple[str, ...]:
+    return tuple(map(Keys(tag).segment, range(SEGMENTS)))
+
+
 class Keys:
     """The names of all keys with one hash tag."""
 
@@ -44,6 +55,7 @@ class Keys:
             "counters",
             "types",
             "sweep",
+            "results",
             "instance",
             "token_mark",
             "pause_all",
@@ -100,6 +112,9 @@ class Keys:
     a sweep or a retry has seen; step_ms, rewind_from_ms, rewound: once the clock was set back, by how much, and
     where the rewind of `due` stands."""
 
+    results: str
+    """HASH number, until_ms, bytes: which segment of summaries is written, until when, and what it holds."""
+
     instance: str
     """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
 
@@ -127,6 +142,7 @@ class Keys:
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"
+        self.results = f"{tag}:results"
         self.instance = f"{tag}:instance"
         self.token_mark = f"{tag}:token"
         self.pause_all = f"{tag}:pause-all"
@@ -135,6 +151,15 @@ class Keys:
     def type_index(self, name: str) -> str:
         """ZSET key → due ms: the tasks of one type, still to be delivered. The default type has none."""
         return f"{self.tag}:type:{name}"
+
+    def segment(self, number: int) -> str:
+        """HASH key → summary, which expires: a part of what is kept of finished tasks."""
+        return f"{self.tag}:results:{number}"
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The names of all segments."""
+        return _segments(self.tag)
 
     def writer(self, writer_id: str, verb: str) -> str:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run

@@ -7,7 +7,7 @@ ENTERED = ("scheduled", "replayed")
 ENDED = ("delivered", "died", "expired", "cancelled", "purged", "lost")
 """The counters of the ledger: how tasks come in, and how they end."""
 
-BESIDE = ("failed", "dead_dropped")
+BESIDE = ("failed", "dead_dropped", "results_dropped")
 """The counters that are no part of its balance."""
 
 

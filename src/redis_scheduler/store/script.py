@@ -9,9 +9,10 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for the va
 
 Parentheses explain. `#` makes a number, as a comparison needs; arithmetic and commands take a text. A name of Keys is
 that key; the caller gives any other key. `types...` and `type_index...` are the types of the call and their indexes,
-which a row names by `type_number` ('0': the default). Any other `...` is a list up to the end of ARGV. The line `---
-names` becomes the locals of these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row`
-becomes the locals of the row that begins `at`, or of the columns it names.
+which a row names by `type_number` ('0': the default). `segment...` are the segments of summaries, and
+`segment_of(number)` is one. Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of
+these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the
+row that begins `at`, or of the columns it names.
 
 `then` are rows of another kind behind those of `each`. The binder counts them for the argument `then_count`. `last` is
 where the first kind ends, `then_width` the width of the second, and `--- then` becomes its locals. A type stands last
@@ -25,7 +26,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, cast
 
-from redis_scheduler.store.keys import Keys
+from redis_scheduler.store.keys import SEGMENTS, Keys
 
 Argument = str | bytes | int | float
 Call = tuple["Script", list[str], list[Argument]]
@@ -55,7 +56,9 @@ class Script:
         self.name = name
         source = _read(f"{name}.lua")
         self.header = header = Header(source)
-        text = _INCLUDE.sub(lambda match: "\n".join(_read(f"include/{part}.lua") for part in match[1].split()), source)
+        text = source
+        while _INCLUDE.search(text):  # what is included may include more
+            text = _INCLUDE.sub(_included, text)
         text = _NAMES.sub(lambda _: header.locals(), text)
         self.text = _ROW.sub(lambda match: match[1] + header.row(match[2], match[3].split()), text)
         # SHA-1 is what EVALSHA names scripts by.
@@ -90,6 +93,8 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
     if header.is_typed and not has_types:
         lines.append("    types = {}")
     lines += [f"    for row in {kind}: arguments += ({values},)" for kind, values in rows.items()]
+    if header.has_segments:
+        lines.insert(2, "    redis_keys += keys.segments")
     if header.is_typed:
         at = len(header.arguments)
         lines.append(f"    arguments[{at}:{at}] = (len(types), *types)")
@@ -117,6 +122,10 @@ def _read(path: str) -> str:
     return (_LUA / path).read_text()
 
 
+def _included(line: re.Match[str]) -> str:
+    return "\n".join(_read(f"include/{part}.lua") for part in line[1].split())
+
+
 class Header:
     """What the header of a script declares: keys, arguments, lists behind them, and the columns of a row."""
 
@@ -128,7 +137,8 @@ class Header:
         self._numbers = {
             kind: {name[:-1] for name in names if name.endswith("#")} for kind, names in {"": arguments, **rows}.items()
         }
-        self.keys = [name for name in self.keys if name != "type_index..."]
+        self.has_segments = "segment..." in self.keys
+        self.keys = [name for name in self.keys if not name.endswith("...")]
         self.given = [key for key in self.keys if key not in Keys.__slots__]
         """The keys that the caller gives."""
         self.arguments = [name.rstrip("#") for name in arguments if not name.endswith("...")]
@@ -151,6 +161,10 @@ class Header:
     def locals(self) -> str:
         """Return the Lua that binds the names of KEYS and ARGV."""
         lines = [f"local {', '.join(self.keys)} = unpack(KEYS, 1, {len(self.keys)})"]
+        key_count = len(self.keys)
+        if self.has_segments:
+            lines.append(f"local function segment_of(number) return KEYS[{key_count + 1} + number] end")
+            key_count += SEGMENTS
         names, values = (
             list(self.arguments),
             [self._value("", name, str(at)) for at, name in enumerate(self.arguments, 1)],
@@ -159,7 +173,7 @@ class Header:
         if self.is_typed:
             names.append("type_count")
             values.append(f"tonumber(ARGV[{first}])")
-            before = len(self.keys), len(names)
+            before = key_count, len(names)
             lines.append(
                 f"local function type_of(number) return KEYS[{before[0]} + number], ARGV[{before[1]} + number] end"
             )

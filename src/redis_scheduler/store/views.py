@@ -26,6 +26,7 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts, read_record
+from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
 
 CONFIGURATION = (
@@ -61,7 +62,7 @@ RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
 
 
-_READ, _PAGE, _LEDGER = Script("read"), Script("page"), Script("ledger")
+_READ, _PAGE, _LEDGER, _RECALL = map(Script, ("read", "page", "ledger", "recall"))
 
 
 @dataclass(slots=True)
@@ -110,6 +111,11 @@ class Views:
         """Return the task of a key, however large."""
         [found] = await self._read_whole([key])
         return found
+
+    async def summary(self, key: str) -> Summary | None:
+        """Return what is kept of a task that has ended; None if nothing is."""
+        kept: bytes | None = await self.client.run(_RECALL.bind(self.client.keys, key=key), of(bytes | None))
+        return None if kept is None else read_summary(kept)
 
     async def _read_whole(self, task_keys: Sequence[str]) -> list[Stored | None]:
         return [found for found in await self._read(task_keys, RECORD_BYTES) if not isinstance(found, int)]

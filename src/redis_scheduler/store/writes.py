@@ -16,6 +16,7 @@ from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.new_task import AS_ROW, NewTask
 from redis_scheduler.store.script import Call, Script
 from redis_scheduler.task.due import due_after
+from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Change:
     type: str | None
 
 
-Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes]
+Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes] | tuple[str, str | None, bytes, bytes]
 """A task to take out: its key and type, and the record that it must have, if only then."""
 
 
@@ -132,7 +133,13 @@ SCHEDULE_ONCE = Script(
         "type_number": "row.task.type",
     },
 )
-CANCEL = Script("cancel", {"key": "row[0]", "type_number": "row[1]", "expected": "row[2] if len(row) == 3 else b''"})
+_CANCELLED_ROW = {
+    "key": "row[0]",
+    "type_number": "row[1]",
+    "expected": "row[2] if len(row) > 2 else b''",
+    "result": "row[3] if len(row) > 3 else b''",
+}
+CANCEL = Script("cancel", _CANCELLED_ROW)
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
 PURGE, DISCARD = Script("purge"), Script("discard")
@@ -146,9 +153,10 @@ class Writes:
     One script call is atomic; a purge makes several calls.
     """
 
-    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT) -> None:
+    def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> None:
         self.client = client
         self._timing = timing
+        self._kept = kept
         self.name = name
         """The writer's id: new for every process, so that it is never taken for one before."""
         self._batch_numbers: dict[str, int] = {}
@@ -180,7 +188,15 @@ class Writes:
     async def cancel(self, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:
         """Take tasks out; return what was found of each."""
         return await self._write(
-            CANCEL.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **self._numbered(CANCEL)),
+            CANCEL.bind(
+                self.client.keys,
+                tasks,
+                group=GROUP,
+                waiting=WAITING,
+                result_ttl_ms=self._kept.result_ttl_ms,
+                result_bytes=self._kept.result_bytes,
+                **self._numbered(CANCEL),
+            ),
             lambda answer: each_of(CancelAnswer, answer, len(tasks)),
         )
 

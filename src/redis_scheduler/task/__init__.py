@@ -10,6 +10,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     timing.py, kept.py       the limits and intervals of leases, sweeps and batches; how long what has ended is kept
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next
     due.py, repeat.py        when a task is due, by a delay or a time; when it repeats: its rule, and its times
+    summary.py               what is kept of a task that has ended
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.

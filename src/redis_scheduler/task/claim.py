@@ -23,7 +23,8 @@ class Claim:
 
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
     record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process. `previous_status`: of
-    the answer to the last failed attempt, if there was one.
+    the answer to the last failed attempt, if there was one. `result`: what is kept of it once it is settled
+    (summary.py); empty: nothing.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Claim:
     tries: int = 1
     shard: int = 0
     previous_status: int | None = None
+    result: bytes = b""
 
 
 @dataclass(slots=True)

@@ -1,13 +1,15 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused counters types type_index...
--- ARGV   batch# expiry_s group waiting types...
--- each   key expected (the record that it must have; '' for any) type_number
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused counters types results segment...
+--        type_index...
+-- ARGV   batch# expiry_s group waiting result_ttl_ms# result_bytes# (of all summaries) types...
+-- each   key expected (the record that it must have; '' for any) result (the summary less when the task ended; '' keeps
+--        none) type_number
 -- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found,
 --        X another record than expected: it stays.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.
---- include types writer foreign letters place
+--- include clock types writer foreign letters place results
 --- names
 
 local answer = applied(writer, batch)
@@ -16,7 +18,7 @@ if answer then
 end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
-local letters, cancelled, found = {}, 0, false
+local letters, kept, cancelled, found = {}, {}, 0, false
 for at = first, #ARGV, width do
   --- row
   local letter = 'N'
@@ -42,6 +44,7 @@ for at = first, #ARGV, width do
       drop_letter(dead_bytes, key)
     else
       cancelled = cancelled + 1
+      add_result(kept, key, result, now_ms(math.floor))
     end
     redis.call('HDEL', tasks, key)
     remove_from_hash(failures, key)
@@ -56,6 +59,7 @@ end
 answer = table.concat(letters)
 if found then
   add_to_counter(counters, 'cancelled', cancelled)
+  keep_results(kept, results, segment_of, counters, now_ms(math.floor), result_ttl_ms, result_bytes)
   remember(writer, batch, answer, expiry_s)
 end
 return answer

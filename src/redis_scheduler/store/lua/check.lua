@@ -3,7 +3,7 @@
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
 -- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused idempotency
---        idempotency_ends counters types sweep instance token_mark pause_all
+--        idempotency_ends counters types sweep results instance token_mark pause_all
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -30,6 +30,8 @@ local calls = {
   {'HINCRBY', dead_bytes, nothing, nothing},
   {'HSET', idempotency, nothing, '', nothing}, {'HDEL', idempotency, ''}, {'HGET', idempotency, nothing},
   {'ZADD', idempotency_ends, nothing, nothing}, {'ZREM', idempotency_ends, ''},
+  {'HSET', results, nothing, '', nothing}, {'HMGET', results, nothing}, {'HLEN', results},
+  {'PEXPIRE', results, nothing},
   {'HSET', sweep, nothing, '', nothing}, {'HDEL', sweep, ''}, {'HMGET', sweep, nothing},
   {'HINCRBY', counters, nothing, nothing}, {'HDEL', counters, ''}, {'HGETALL', counters},
   {'SCARD', types}, {'SRANDMEMBER', types, 1},

@@ -1,7 +1,7 @@
 -- purge: delete every task, and only this service's own keys: a foreign key in the place of an index stays. The
 -- counters stay, too, and the group is made anew.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends
---        counters types sweep type_index...
+--        counters types sweep results segment... type_index...
 -- ARGV   batch# expiry_s group types... (whose indexes are to be deleted)
 -- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.
 -- Bounds UNLINK frees in the background: the time does not grow with the number of tasks.
@@ -16,7 +16,7 @@ if answer then
 end
 local deleted = redis.call('HLEN', tasks)
 -- A foreign key in one of their places fails here, and is not deleted.
-for _, hash in ipairs({entries, failures, dead_bytes, idempotency, sweep}) do
+for _, hash in ipairs({entries, failures, dead_bytes, idempotency, sweep, results}) do
   redis.call('HLEN', hash)
 end
 redis.call('ZCARD', due)
@@ -27,7 +27,13 @@ redis.call('SCARD', types)
 -- The dead were counted when they died.
 local purged = deleted - redis.call('ZCARD', dead)
 redis.call('UNLINK', tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency,
-  idempotency_ends, sweep)
+  idempotency_ends, sweep, results)
+for number = 0, 15 do
+  -- A foreign key in the place of a segment stays.
+  if type(redis.pcall('HLEN', segment_of(number))) == 'number' then
+    redis.call('UNLINK', segment_of(number))
+  end
+end
 for number = 1, type_count do
   local index, name = type_of(number)
   if type(redis.pcall('ZCARD', index)) == 'number' then

@@ -1,0 +1,42 @@
+-- What settle and finish do: forget tasks, each unless it has left its entry, and schedule what follows. `answer` has 1
+-- for those that took effect.
+local answer, ids, keys, typed = {}, {}, {}, {}
+local is_met, has_ended
+if then_count > 0 then
+  is_met, has_ended = {}, {}
+end
+for at = first, last, width do
+  --- row
+  local is_in_entry = redis.call('HGET', entries, key) == id
+  answer[#answer + 1] = is_in_entry and 1 or 0
+  if is_in_entry then
+    if then_count > 0 then
+      has_ended[#answer] = not is_met[key]
+      is_met[key] = true
+    end
+    ids[#ids + 1] = id
+    keys[#keys + 1] = key
+    if type_number ~= '0' then
+      typed[#typed + 1] = at
+    end
+  end
+end
+if #ids == 0 then
+  return answer
+end
+
+if then_count > 0 then
+--- include clock due_after bell follow_ups
+end
+redis.call('XACK', queue, group, unpack(ids))
+redis.call('XDEL', queue, unpack(ids))
+-- What stands twice in a call is counted once, and followed once.
+local delivered = redis.call('HDEL', entries, unpack(keys))
+remove_from_hash(tasks, unpack(keys))
+remove_from_hash(failures, unpack(keys))
+for _, at in ipairs(typed) do
+  --- row key type_number
+  local index, name = type_of(type_number)
+  remove_from_type(types, index, name, key)
+end
+add_to_counter(counters, 'delivered', delivered)

@@ -1,0 +1,42 @@
+"""What is kept of a task for a while after its end."""
+
+import msgspec
+
+from redis_scheduler.task.record import Record
+
+
+class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a task ended (`state`) and when, in Redis' ms; after how many attempts, and with which status.
+
+    `due`: the intended time, in Redis' ms. `elapsed_ms`: how long the last attempt took.
+    """
+
+    state: str
+    attempts: int
+    due: int
+    elapsed_ms: int = 0
+    status: int | None = None
+    type: str | None = None
+    ended: int = 0
+
+    @property
+    def late_ms(self) -> int:
+        """How long after the intended time the last attempt began."""
+        return max(0, self.ended - self.elapsed_ms - self.due)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Summary).decode
+
+
+def summary_tail(state: str, record: Record, attempts: int, elapsed_ms: int = 0, status: int | None = None) -> bytes:
+    """Return a summary without the time of the end, which the script puts in front: it knows Redis' clock."""
+    return b"," + _encode(Summary(state, attempts, record.due, elapsed_ms, status, record.type))[1:]
+
+
+def read_summary(kept: bytes) -> Summary | None:
+    """Return a summary from what is kept; None if other hands wrote it."""
+    try:
+        return _decode(kept)
+    except ValueError:
+        return None

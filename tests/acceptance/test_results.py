@@ -1,0 +1,65 @@
+"""What became of a task can be asked for a while after its end."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+
+
+@pytest.fixture
+def variables() -> dict[str, str]:
+    """Settings of the service; a test may give others."""
+    return {}
+
+
+@pytest.fixture
+async def service(redis_url: str, tmp_path: Path, variables: dict[str, str]) -> AsyncIterator[Client]:
+    given = {"REDIS_URL": redis_url, "RETRIES": "3", "RETRY_TIME": "0.1"} | variables
+    async with serving(tmp_path, **given) as process, client_of(process) as client:
+        yield client
+
+
+async def test_a_delivered_task_says_how_it_went(service: Client, receiver: Receiver) -> None:
+    receiver.statuses = [500, 503]
+    receiver.status = 204
+    key = await service.schedule(receiver.url, 0, "/schedule?type=mail", data={"n": 1})
+    await service.drained()
+    status, content = await service.call("GET", f"/schedule/{key}")
+    assert status == 200
+    info = content["data"].pop("info")
+    assert content["data"] == {"data": None}
+    assert info.pop("ended") > info.pop("due") > "2020"
+    assert 200 <= info.pop("late_ms") < 20_000
+    assert info == {
+        "key": key,
+        "ttl": None,
+        "retry": 3,
+        "expires": None,
+        "state": "delivered",
+        "type": "mail",
+        "last_status": 204,
+    }
+    for method in ("PATCH", "DELETE"):
+        body = {"json": {"ttl": 1}} if method == "PATCH" else {}
+        assert (await service.call(method, f"/schedule/{key}", **body))[0] == 404
+
+
+async def test_a_cancelled_task_says_so(service: Client) -> None:
+    key = await service.schedule("http://127.0.0.1:9/", 60)
+    await service.call("DELETE", f"/schedule/{key}")
+    status, content = await service.call("GET", f"/schedule/{key}")
+    assert (status, content["data"]["info"]["state"], content["data"]["info"]["retry"]) == (200, "cancelled", 0)
+    assert (await service.call("DELETE", f"/schedule/{key}"))[0] == 404
+
+
+@pytest.mark.parametrize("variables", [{"RESULT_TTL": "0"}])
+async def test_with_a_time_of_0_nothing_is_kept(service: Client, receiver: Receiver) -> None:
+    key, other = await service.schedule(receiver.url), await service.schedule(receiver.url, 60)
+    await service.call("DELETE", f"/schedule/{other}")
+
+    await service.drained()
+    for absent in (key, other):
+        assert (await service.call("GET", f"/schedule/{absent}"))[0] == 404
