@@ -35,6 +35,7 @@ class Code(Enum):
     BODY_TOO_SLOW = "body-too-slow", 408
     TASK_CHANGED = "task-changed", 409
     NEWER_RECORD = "newer-record", 409
+    SERVICE_KEY = "service-key", 409
     OLDER_WORKER = "older-worker", 409
     IN_DELIVERY = "in-delivery", 409
     TASK_DEAD = "task-dead", 409

@@ -26,12 +26,12 @@ from tests.support.transitions import Connections, Example, Step
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""
 
-EXAMPLES = scaled(100, 60)
+EXAMPLES = scaled(100, 120)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 
 SEED_SMALL = 3
-"""Its first 60 examples take every kind of transition."""
+"""Its first 120 examples take every kind of transition."""
 MISSED_MOST = scaled(0, 5)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
 
@@ -59,6 +59,7 @@ update_delay due, update_delay queued, update_delay in delivery, update_delay wa
 update_delay dead, update_delay missing, update_delay changed, replay dead, replay changed, replay missing, replay due,
 restore due, restore paused, restore dead, restore there, resend restore,
 cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, cancel dead, cancel missing,
+put due, put queued, put in delivery, put waiting, put deferred, put paused, put dead, put missing, put changed, resend put,
 discard, discard nothing, trim,
 pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,
 resume paused, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,

@@ -9,7 +9,14 @@ from tests.scripts.states import MISSING, change, dump, in_delivery, in_due, mis
 from tests.scripts.verbs import VERBS
 from tests.support.store import Store, letters
 
-REFUSED = ["schedule", "schedule once", "update", "replay", "restore"]
+REFUSED = [
+    "schedule",
+    "schedule once",
+    "update",
+    "replay",
+    "restore",
+    *(name for name in VERBS if name.startswith("put")),
+]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -11,6 +11,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.claims import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.retention import Trim
+from redis_scheduler.store.writes import Put
 from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,
@@ -30,6 +31,7 @@ from tests.scripts.states import (
     waiting,
 )
 from tests.scripts.verbs import VERBS
+from tests.support.names import KEYS
 from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
@@ -68,6 +70,17 @@ async def restore_call(store: Store) -> tuple[Call, str]:
     task = await missing(store, "mail")
     wanted = [kept(task, in_ms=0)]
     return lambda: store.restore(wanted), task.key
+
+
+async def put_call(store: Store) -> tuple[Call, str]:
+    task = await in_delivery(store)
+    put = Put(replace(new_task(1), key=task.key), await store.client.command("HGET", KEYS.tasks, task.key), None)
+    return lambda: store.put([put]), task.key
+
+
+async def new_put_call(store: Store) -> tuple[Call, str]:
+    put = Put(replace(new_task(1), key="own:key"), b"", None)
+    return lambda: store.put([put]), "own:key"
 
 
 async def cancel_call(store: Store) -> tuple[Call, str]:
@@ -113,6 +126,8 @@ WRITES = {
     "update with a delay": delayed_update_call,
     "replay": replay_call,
     "restore": restore_call,
+    "put": put_call,
+    "put of a new task": new_put_call,
     "cancel": cancel_call,
     "cancel and keep": cancel_and_keep_call,
     "discard": discard_call,

@@ -10,7 +10,7 @@ from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import OnceTask
+from redis_scheduler.store.writes import OnceTask, Put
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
@@ -61,6 +61,11 @@ async def _update(store: Store, task: Task) -> Any:
 
 async def _replay(store: Store, task: Task) -> Any:
     return await store.replay([await states.change(store, task, 1_000)])
+
+
+async def _put(store: Store, task: Task) -> Any:
+    [raw] = await store.client.command("HMGET", KEYS.tasks, task.key)
+    return await store.put([Put(NewTask(task.key, states.TTL_MS, states.tail(), None), raw or b"", None)])
 
 
 async def _page(store: Store, task: Task) -> Any:
@@ -123,6 +128,10 @@ VERBS: dict[str, Verb] = {
     "cancel": Verb(states.in_delivery, lambda store, task: store.cancel([(task.key, None)]), MISSING, MISSING),
     "purge": Verb(states.in_delivery, lambda store, task: store.purge(), MISSING, MISSING),
     "replay": Verb(states.dead, _replay, DUE, DUE),
+    "put": Verb(states.in_delivery, _put, DUE, DUE),
+    "put of a new task": Verb(states.missing, _put, DUE, DUE),
+    "put of a dead task": Verb(states.dead, _put, DUE, DUE),
+    "put of a paused task": Verb(states.paused, _put, PAUSED, PAUSED),
     "pause": Verb(states.queued, lambda store, task: store.pause([task.key]), PAUSED, PAUSED),
     "pause of a retry": Verb(states.waiting, lambda store, task: store.pause([task.key]), PAUSED_RETRY, PAUSED_RETRY),
     "resume": Verb(states.paused, lambda store, task: store.resume([task.key]), DUE, DUE),

@@ -203,6 +203,18 @@ class Model:
         self.counters["replayed"] += 1
         return "U"
 
+    def put(self, key: str, expected: bytes, tail: bytes, type_name: str | None, ttl_ms: int, now_ms: int) -> str:
+        """A task takes another's place, or that of none."""
+        task = self.tasks[key]
+        if expected != (b"" if task.place == "missing" else task.record):
+            return "C"
+        letter = {"missing": "N", "dead": "X"}.get(task.place, "D" if task.state.place == "in delivery" else "U")
+        self.counters["scheduled"] += letter == "N"
+        self.counters["replayed"] += letter == "X"
+        self._start_afresh(task, now_ms, ttl_ms)
+        task.tail, task.type = tail, type_name
+        return letter
+
     @staticmethod
     def _start_afresh(task: Modelled, now_ms: int, ttl_ms: int) -> None:
         task.attempts, task.due_ms = 0, now_ms + ttl_ms

@@ -20,7 +20,7 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, OnceTask, StoredTask
+from redis_scheduler.store.writes import Change, OnceTask, Put, StoredTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
@@ -67,6 +67,7 @@ WEIGHTS = {
     "update": 6,
     "update_delay": 3,
     "replay": 4,
+    "put": 5,
     "replay_other": 1,
     "restore": 3,
     "cancel": 3,
@@ -175,7 +176,7 @@ class Example:
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
             **dict.fromkeys(
-                ("read", "update", "update_delay", "cancel", "restore", "replay_other", "pause", "run"),
+                ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run"),
                 bool(model.tasks),
             ),
         }
@@ -351,7 +352,8 @@ class Example:
         writer = WRITERS[step.who % 2]
         at_ms = redis_ms(await ask(self.raw, "TIME")) + in_ms
         failure = b"%d %b" % (attempts, FAILURE) if attempts else b""
-        wanted = [Moved(task.key, at_ms, self._tail(task.type), place, at_ms, failure, task.type)]
+        placed_ms = at_ms - in_ms if place == "dead" else at_ms  # no task died in the future
+        wanted = [Moved(task.key, at_ms, self._tail(task.type), place, placed_ms, failure, task.type)]
         answers = await self._write(writer, "restore", lambda: self.stores[writer].restore(wanted))
         tail = wanted[0].tail
         assert letters(answers) == self.model.restore(task.key, task.type, tail, at_ms, in_ms, place, attempts)
@@ -400,6 +402,19 @@ class Example:
 
     async def _update_delay(self, step: Step) -> None:
         await self._update(step, TTL_MS, "update_delay")
+
+    async def _put(self, step: Step) -> None:
+        """A task under an own key: it takes the place of one that this writer has read, or of none."""
+        task, writer = self._known(step.which), WRITERS[step.who % 2]
+        expected, before = (await self._change(step, task, TTL_MS)).expected, task.state.place
+        if before == "missing" and step.flag:
+            expected = b""
+        type_name, old_type = ("mail" if step.count % 2 else None), task.type
+        put = Put(NewTask(task.key, TTL_MS, self._tail(type_name), type_name), expected, old_type)
+        now_ms, answers = await self._write(writer, "put", lambda: self.stores[writer].put([put]))
+        letter = letters(answers)
+        assert letter == self.model.put(task.key, expected, put.task.tail, type_name, TTL_MS, now_ms)
+        self.taken[f"put {'changed' if letter == 'C' else before}"] += 1
 
     async def _replay(self, step: Step) -> None:
         dead = self.model.standing("dead")

@@ -42,7 +42,7 @@ LOOPS = (
 def rows(script: Script) -> list[list[SimpleNamespace]]:
     """One row of each kind that the header has."""
     return [
-        [SimpleNamespace(**{"type" if name == "type_number" else name: "1" for name in columns})]
+        [SimpleNamespace(**{"type" if name.endswith("type_number") else name: "1" for name in columns})]
         for columns in script.header.rows.values()
         if columns
     ]

@@ -4,7 +4,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
-    dead_letters.py                     what the routes of dead letters do
+    dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     shown.py, waits.py                  what is shown of a task; what it waits for
     preconditions.py                    ETags, and what a request demands of a task
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats

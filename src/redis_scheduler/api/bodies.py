@@ -140,6 +140,17 @@ class Updated(_Answer):
     found: str
 
 
+class PutDone(_Answer):
+    """As Scheduled. created: whether there was no task with this key. found: of one that there was, as Updated says, or
+    `dead`."""
+
+    data: str
+    key: str
+    due: str
+    created: bool
+    found: str | UnsetType = UNSET
+
+
 class Cancelled(_Answer):
     """What was found: `cancelled`; or `in delivery`, if an attempt is under way."""
 

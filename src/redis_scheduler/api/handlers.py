@@ -178,11 +178,11 @@ class Api:
         return found
 
     @contextlib.asynccontextmanager
-    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored]:
-        """Yield a large task, with room for it within the block. Raises TaskNotFound."""
+    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored | None]:
+        """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
         room = await self._page_room.enter(_connection(request), reading_bytes)
         try:
-            yield _found(await self._calls_of(key).views.task(key))
+            yield await self._calls_of(key).views.task(key)
         finally:
             room.leave()
 
@@ -248,7 +248,7 @@ class Api:
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                found = await self._taken_out(large)
+                found = await self._taken_out(_found(large))
         else:
             found = await self._taken_out(_found(stored))
         if found is CancelAnswer.NOT_FOUND:

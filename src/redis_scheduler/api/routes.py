@@ -24,6 +24,7 @@ from redis_scheduler.api.bodies import (
     Previewed,
     PreviewRequest,
     Purged,
+    PutDone,
     Ready,
     Said,
     Scheduled,
@@ -35,6 +36,7 @@ from redis_scheduler.api.bodies import (
 )
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
 
 Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
@@ -81,6 +83,7 @@ class Route(Generic[Owner]):
 TASK_ROUTES = (
     Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",)),
     Route("GET", "/schedule/{key}", Api.get, Shown),
+    Route("PUT", "/schedule/{key}", OwnKeysApi.put, PutDone, ScheduleRequest, ("type",)),
     Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest),
     Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled),
     Route("POST", "/schedule/{key}/pause", Api.pause, Moved),

@@ -46,16 +46,21 @@ class PartlyWritten(SchedulerError):
 
 
 async def new_task(
-    wanted: ScheduleRequest, type_name: str | None, calls_of: CallsOf, traceparent: str | None = None
+    wanted: ScheduleRequest,
+    type_name: str | None,
+    calls_of: CallsOf,
+    traceparent: str | None = None,
+    own_key: str | None = None,
 ) -> NewTask:
-    """Return the task of a checked request, with a new key. Raises RequestRefused while its options are not served.
+    """Return the task of a checked request, with its own key or a new one. Raises RequestRefused while its options are
+    not served.
 
     `traceparent`: the trace that the request is part of.
     """
     if type_name == DEFAULT_TYPE:
         type_name = None
     ttl, delay_ms = requests.when(wanted)
-    (content, data), options, key = content_of(wanted), options_of(wanted), new_task_key()
+    (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
     await calls_of(key).check_options(options, content)
     if traceparent is not None:
         options = await calls_of(key).traced(options, traceparent)

@@ -14,6 +14,8 @@ from redis_scheduler.store.writes import (
     Change,
     OnceAnswer,
     OnceTask,
+    Put,
+    PutAnswer,
     ReplayAnswer,
     StoredTask,
     UpdateAnswer,
@@ -39,6 +41,7 @@ class ShardCalls:
         self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) > 2 else 0)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
+        self.put = Batcher(self._put, limit, lambda put: len(put.task.tail) + len(put.expected))
         self.discard = Batcher(self.writes.discard, limit)
         self.pause = Batcher(self.writes.pause, limit)
         self.resume = Batcher(self.writes.resume, limit)
@@ -80,4 +83,8 @@ class ShardCalls:
 
     async def _replay(self, changes: list[Change]) -> list[tuple[int, ReplayAnswer]]:
         now_ms, answers = await self.writes.replay(changes)
+        return [(now_ms, found) for found in answers]
+
+    async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
+        now_ms, answers = await self.writes.put(puts)
         return [(now_ms, found) for found in answers]

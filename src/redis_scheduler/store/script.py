@@ -47,7 +47,8 @@ class Script:
     """A Lua script of the package. Its `---` lines are replaced by what they stand for.
 
     `each` and `then` give, for a column that is not simply `row.<name>`, the expression of `row` that it is.
-    For `type_number` it is the expression of the type's name, `row.type` if none is given; None is the default type.
+    For `type_number`, and what ends so, it is the expression of the type's name, `row.type` if none is given; None is
+    the default type.
     """
 
     def __init__(
@@ -112,9 +113,9 @@ def _values(script: Script, kind: str, expressions: Mapping[str, str]) -> str:
     if not found.keys() >= expressions.keys():
         raise ValueError(f"{script.name}: expected columns of {list(found)}")
     found.update(expressions)
-    if "type_number" in found:
-        of_type = expressions.get("type_number", "row.type")
-        found["type_number"] = f"0 if {of_type} is None else types.setdefault({of_type}, len(types) + 1)"
+    for column in (name for name in found if name.endswith("type_number")):
+        of_type = expressions.get(column, "row.type")
+        found[column] = f"0 if {of_type} is None else types.setdefault({of_type}, len(types) + 1)"
     return ", ".join(found.values())
 
 

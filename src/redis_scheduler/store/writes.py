@@ -69,6 +69,26 @@ class OnceAnswer(Enum):
     """As many ids are kept as may be."""
 
 
+@dataclass(slots=True)
+class Put:
+    """A task to enter under an own key, or to replace what has this key: its record (empty if there is none) and
+    type."""
+
+    task: NewTask
+    expected: bytes
+    old_type: str | None
+
+
+class PutAnswer(Enum):
+    """What a put did. It replaces no task that was changed meanwhile."""
+
+    CREATED = "N"
+    REPLACED = "U"
+    REPLACED_IN_DELIVERY = "D"
+    REVIVED = "X"
+    CHANGED = "C"
+
+
 class CancelAnswer(Enum):
     """What a cancellation found. An attempt that is under way may still arrive. What has another record than demanded
     stays."""
@@ -142,6 +162,16 @@ _CANCELLED_ROW = {
 CANCEL = Script("cancel", _CANCELLED_ROW)
 UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
+PUT = Script(
+    "put",
+    {
+        "key": "row.task.key",
+        "tail": "row.task.tail",
+        "delay_ms": "row.task.ttl_ms",
+        "old_type_number": "row.old_type",
+        "type_number": "row.task.type",
+    },
+)
 PURGE, DISCARD = Script("purge"), Script("discard")
 PAUSE, RESUME, RUN = (Script(verb, {"key": "row"}) for verb in ("pause", "resume", "run"))
 
@@ -244,6 +274,13 @@ class Writes:
         return await self._write(
             script.bind(self.client.keys, task_keys, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
             lambda answer: each_of(Standing, answer, len(task_keys)),
+        )
+
+    async def put(self, puts: Sequence[Put]) -> tuple[int, list[PutAnswer]]:
+        """Enter or replace tasks under own keys; return Redis' ms, and what was done with each."""
+        return await self._write(
+            PUT.bind(self.client.keys, puts, group=GROUP, waiting=WAITING, **self._numbered(PUT)),
+            lambda answer: _time_and_each(PutAnswer, answer, len(puts)),
         )
 
     async def purge(self) -> int:

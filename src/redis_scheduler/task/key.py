@@ -15,9 +15,20 @@ def new_task_key() -> str:
     return secrets.token_urlsafe(16)
 
 
-_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+OWN_KEY_LENGTH = 128
+"""Characters of the longest key that a caller may give."""
+
+_OWN_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_:")
 
 
 def is_task_key(text: str) -> bool:
-    """Whether the text can be a task's key at all. If not, Redis need not be asked."""
-    return 0 < len(text) <= KEY_LENGTH and _KEY_CHARACTERS.issuperset(text)
+    """Whether the text can be a task's key at all, made here or by a caller. If not, Redis need not be asked."""
+    return 0 < len(text) <= OWN_KEY_LENGTH and _OWN_KEY_CHARACTERS.issuperset(text)
+
+
+def is_made_here(key: str) -> bool:
+    """Whether the key has the form of those that `new_task_key` makes, which no caller may take for an own one.
+
+    16 bytes in base64: the last of the 22 characters holds two bits.
+    """
+    return len(key) == KEY_LENGTH and ":" not in key and key[-1] in "AQgw"

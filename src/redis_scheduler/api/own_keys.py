@@ -1,0 +1,53 @@
+"""The handler of PUT /schedule/{key}: tasks under keys that their callers make."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api import requests
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import PutDone
+from redis_scheduler.api.dead_letters import DeadLettersApi
+from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
+from redis_scheduler.api.scheduling import new_task
+from redis_scheduler.api.trace import traceparent
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.views import Stored
+from redis_scheduler.store.writes import Put, PutAnswer
+from redis_scheduler.task.due import due_after
+
+FOUND = {
+    PutAnswer.REPLACED: "updated",
+    PutAnswer.REPLACED_IN_DELIVERY: "in delivery",
+    PutAnswer.REVIVED: "dead",
+}
+
+
+class OwnKeysApi(DeadLettersApi):
+    """What DeadLettersApi does, and PUT."""
+
+    async def put(self, request: Request, given: Mapping[str, str]) -> Response:
+        """PUT /schedule/{key}?type=: schedule a task under an own key, or replace the one that has it."""
+        key, demands = requests.own_key(request), preconditions(request, may_create=True)
+        type_name = requests.type_name(given)
+        body = await requests.read_body(request, self._max_body)
+        wanted = requests.schedule_request(body)
+        if requests.may_be_deep(body):
+            await requests.check_nesting(body)
+        task = await new_task(wanted, type_name, self._calls_of, traceparent(request), own_key=key)
+        return await self._changed(request, key, lambda stored: self._put(stored, task, demands))
+
+    async def _put(self, stored: Stored | None, task: NewTask, demands: Preconditions) -> Response | None:
+        """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412."""
+        demands.check(stored)
+        put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.record.type)
+        now_ms, done = await self._calls_of(task.key).put.submit(put)
+        if done is PutAnswer.CHANGED:
+            return None
+        due_ms, is_new = due_after(now_ms, task.ttl_ms), done is PutAnswer.CREATED
+        made = PutDone(task.key, task.key, rfc3339(due_ms), is_new)
+        if not is_new:
+            made.found = FOUND[done]
+        return answer(made, etag_of_new(due_ms, task.tail))

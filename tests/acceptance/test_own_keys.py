@@ -1,0 +1,158 @@
+"""Own keys: a PUT creates a task or takes its place, whatever goes on at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.task.key import new_task_key
+from tests.acceptance.test_preconditions import asked, etag_of
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+from tests.support.waiting import wait_until
+
+HOOK = "http://127.0.0.1:9/"
+KEYS_TAKEN = ["a", "0", "_", "-", ":", "order:17", "user:42:reminder", "A" * 128, "x" * 22, "a" * 21 + "b", ":" * 22]
+KEYS_REFUSED = [
+    "a.b",
+    "a%2Fb",
+    "a%20b",
+    "%C3%A9",
+    "a" * 129,
+    "a%00",
+    "a%0D%0AX-Evil:1",
+    "%F0%9F%98%80",
+    "*",
+    "a+b",
+    "%ff",
+]
+
+
+@pytest.fixture
+async def service(redis_url: str, tmp_path: Path) -> AsyncIterator[Client]:
+    async with serving(tmp_path, REDIS_URL=redis_url, RETRY_TIME="1") as process, client_of(process) as client:
+        yield client
+
+
+async def put(api: Client, key: str, ttl: float = 60, **fields: Any) -> tuple[int, Any]:
+    return await api.call("PUT", f"/schedule/{key}", json={"webhook": HOOK, "ttl": ttl} | fields)
+
+
+@pytest.mark.parametrize("key", KEYS_TAKEN)
+async def test_a_task_is_created_replaced_shown_changed_and_deleted_by_its_own_key(api: Client, key: str) -> None:
+    path = f"/schedule/{key}"
+    status, content = await put(api, key, data=1)
+    assert (status, content["key"], content["data"], content["created"]) == (200, key, key, True)
+    assert "found" not in content
+    status, content = await put(api, key, ttl=5_000, data=2)
+    assert (status, content["created"], content["found"]) == (200, False, "updated")
+    shown = (await api.call("GET", path))[1]["data"]
+    assert (shown["info"]["key"], shown["info"]["due"], shown["data"]) == (key, content["due"], 2)
+    assert (await api.call("PATCH", path, json={"data": 3}))[0] == 200
+    assert [task["info"]["key"] for task in (await api.call("GET", "/schedules"))[1]["data"]] == [key]
+    assert (await api.call("DELETE", path))[0] == 200
+    assert (await api.call("GET", path))[0] == 404
+    assert (await put(api, key))[1]["created"] is True
+
+
+@pytest.mark.parametrize("key", KEYS_REFUSED)
+async def test_what_can_be_no_own_key_is_refused(api: Client, raw: redis.asyncio.Redis, key: str) -> None:
+    status, content = await put(api, key)
+    assert (status, content["code"]) in {(400, "invalid-value"), (404, "path-not-found")}
+    assert await raw.hlen(KEYS.tasks) == 0
+
+
+async def test_a_key_that_the_service_makes_is_no_own_one(api: Client, raw: redis.asyncio.Redis) -> None:
+    for key in (await api.schedule(HOOK, 60), new_task_key()):
+        status, content = await put(api, key)
+        assert (status, content["code"], content["field"]) == (409, "service-key", "key")
+    assert await raw.hlen(KEYS.tasks) == 1
+
+
+async def test_a_task_is_filed_under_its_last_type(api: Client) -> None:
+    for type_name, others in (("mail", "bill"), ("bill", "mail")):
+        status, _ = await api.call("PUT", f"/schedule/own?type={type_name}", json={"webhook": HOOK, "ttl": 60})
+        assert status == 200
+        listed = (await api.call("GET", f"/schedules?type={type_name}"))[1]["data"]
+        assert [task["info"]["type"] for task in listed] == [type_name]
+        assert (await api.call("GET", f"/schedules?type={others}"))[1]["data"] == []
+
+
+async def test_nothing_of_the_task_before_is_kept(api: Client) -> None:
+    await put(api, "own", data=1, retries=3, headers={"A": "b"})
+    await put(api, "own")
+    shown = (await api.call("GET", "/schedule/own"))[1]["data"]
+    assert (shown["info"]["has_data"], "retries" in shown["info"], "headers" in shown["info"]) == (False, False, False)
+
+
+async def test_a_put_that_may_only_create_or_only_replace(api: Client) -> None:
+    async def demanded(**headers: str) -> tuple[int, Any, str | None]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await asked(api, "PUT", "/schedule/own", headers=named, json={"webhook": HOOK, "ttl": 60})
+
+    for value in ("*", '"a"'):
+        status, content, _ = await demanded(If_Match=value)
+        assert (status, content["code"], content["field"]) == (412, "precondition-failed", "If-Match")
+    status, content, etag = await demanded(If_None_Match="*")
+    assert (status, content["created"]) == (200, True)
+    assert etag == await etag_of(api, "own")
+    status, content, _ = await demanded(If_None_Match="*")
+    assert (status, content["field"]) == (412, "If-None-Match")
+    assert await etag_of(api, "own") == etag
+    status, content, newer = await demanded(If_Match=str(etag))
+    assert (status, content["created"]) == (200, False)
+    assert (await demanded(If_Match=str(etag)))[0] == 412
+    assert await etag_of(api, "own") == newer
+    for headers in ({"If_None_Match": "x"}, {"If_None_Match": "*", "If_Match": "*"}, {"If_None_Match": '"a"'}):
+        status, content, _ = await demanded(**headers)
+        assert (status, content["field"]) == (400, "If-None-Match")
+
+
+async def test_of_many_puts_at_once_one_creates_and_the_last_stays(api: Client, raw: redis.asyncio.Redis) -> None:
+    answers = await asyncio.gather(*(put(api, "own", ttl=60 + number, data=number) for number in range(20)))
+    assert [status for status, _ in answers] == [200] * 20
+    assert sum(content["created"] for _, content in answers) == 1
+    shown = (await api.call("GET", "/schedule/own"))[1]["data"]
+    [last] = [content for _, content in answers if content["due"] == shown["info"]["due"]]
+    assert answers[shown["data"]][1] == last
+    assert await raw.hlen(KEYS.tasks) == 1
+    assert (await api.stats())["running_schedules"] == 1
+
+
+async def test_puts_beside_deletes_and_purges_leave_one_task_or_none(api: Client, raw: redis.asyncio.Redis) -> None:
+    for _ in range(10):
+        calls = [put(api, "own") for _ in range(4)]
+        calls += [api.call("DELETE", "/schedule/own"), api.call("POST", "/purge")]
+        answers = await asyncio.gather(*calls)
+        assert {status for status, _ in answers} <= {200, 404}
+    assert (await put(api, "own"))[0] == 200
+    assert await raw.hlen(KEYS.tasks) == 1
+
+
+async def test_a_task_that_is_put_again_and_again_fires_once(service: Client, receiver: Receiver) -> None:
+    for number in range(20):
+        status, content = await put(service, "debounce", ttl=0.5, webhook=receiver.url, data=number)
+        assert (status, content["created"]) == (200, number == 0)
+    await wait_until(lambda: receiver.arrivals, "it arrived", 20)
+    await service.drained()
+    assert [arrival.body for arrival in receiver.arrivals] == [b"19"]
+
+
+async def test_a_put_beside_its_delivery_is_delivered_too(service: Client, receiver: Receiver) -> None:
+    """The attempt under way may arrive, but its outcome does not take the new task with it."""
+    last = 0
+    for number in range(40):
+        status, content = await put(service, "own", ttl=0, webhook=receiver.url, data=number)
+        assert (status, content["key"]) == (200, "own")
+        last = number
+        await asyncio.sleep(0.002 * (number % 5))
+
+    def has_last() -> bool:
+        return any(arrival.body == b"%d" % last for arrival in receiver.arrivals)
+
+    await wait_until(has_last, "the last is delivered", 20)
+    await service.drained()
