@@ -11,7 +11,7 @@ import redis_scheduler
 
 HOUSE = Path(redis_scheduler.__file__).parent
 ROOMS = ["api", "delivery", "engine", "process", "store", "task"]
-LINES_MOST = 20
+LINES_MOST = 24
 """Of what a room says of itself: one look."""
 
 

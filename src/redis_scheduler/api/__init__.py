@@ -9,6 +9,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     preconditions.py                    ETags, and what a request demands of a task
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
+    filters.py                          which tasks a list is to show
     content.py, trace.py                what is sent; the trace that a request is part of
     idempotency.py                      requests that come again
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers

@@ -27,6 +27,7 @@ from redis_scheduler.api.bodies import (
 )
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.exclusive import Exclusive
+from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.idempotency import HEADER, Idempotency, Once, stored_by
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
@@ -155,11 +156,11 @@ class Api:
         return answer(Shown(view_of(task, explains=True)), etag_of(task))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
-        """GET /schedules?type=&limit=&cursor=: tasks still to be delivered."""
-        limit, type_name = requests.page_limit(given), requests.type_name(given)
+        """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""
+        limit, wanted = requests.page_limit(given), filters_of(given)
 
         async def read() -> tuple[Listed, None]:
-            page = await self._only.views.page(limit, given.get("cursor"), type_name)
+            page = await self._only.views.page(limit, given.get("cursor"), wanted.type, wanted)
             return Listed([view_of(stored) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)

@@ -35,6 +35,7 @@ from redis_scheduler.api.bodies import (
     UpdateRequest,
 )
 from redis_scheduler.api.dead_letters import DeadLettersApi
+from redis_scheduler.api.filters import FILTERS
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
@@ -90,7 +91,7 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
     Route("POST", "/schedule/{key}/run", Api.run, Moved),
     Route("POST", "/schedules", Api.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
-    Route("GET", "/schedules", Api.list, Listed, parameters=("type", "limit", "cursor")),
+    Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),

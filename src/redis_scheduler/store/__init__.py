@@ -10,6 +10,7 @@ no error of the client library leaves this room.
     writes.py, claims.py, sweep.py       what the API writes; what workers write; their part in the sweep
     new_task.py, ledger.py, retention.py a task that either schedules; the counts; what is dropped
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
+    filters.py                           which tasks a list is to show
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     moves.py, workers.py                 what export and import read and write; which workers live
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from urllib.parse import urlsplit
 
 import msgspec
 
 from redis_scheduler.store.answer_shape import NUMBER, sized
 from redis_scheduler.store.cursor import decode_cursor
+from redis_scheduler.store.filters import Filters, host_of
 from redis_scheduler.store.views import Page, Views, score_ms
 from redis_scheduler.store.walk import STEP_BYTES, Walk
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts
+from redis_scheduler.task.record import DEFAULT_TYPE, read_attempts
 
 LETTERS_MOST = 50_000
 """So many dead letters are looked at, at most, to group them: the newest."""
@@ -56,7 +55,7 @@ class DeadLetters(Views):
         """
         position = decode_cursor(cursor, {"dead"})
         walk = self._sorted(self.client.keys.dead, position or ("dead",), is_down=True)
-        return await self._gathered(walk, limit, type_name, is_dead=True)
+        return await self._gathered(walk, limit, Filters(type=type_name), is_dead=True)
 
     async def groups(self, type_name: str | None) -> Groups:
         """Count the newest dead letters by host and error: those that can be looked at within LOOK_S."""
@@ -84,7 +83,7 @@ class DeadLetters(Views):
             record = await walk.record(head)
             if record is None or type_name not in (None, record.type or DEFAULT_TYPE):
                 continue
-            host, error = _host_of(record), _error_of(failure)
+            host, error = host_of(record), _error_of(failure)
             if (group := found.get((host, error))) is None:
                 found[host, error] = Group(host, error, 1, key, died_ms)
             else:
@@ -103,18 +102,5 @@ def _error_of(failure: bytes | None) -> str:
     _, last = read_attempts(failure)
     try:
         return _decode_failure(last or b"").error
-    except ValueError:
-        return ""
-
-
-def _host_of(record: Record) -> str:
-    """Return the receiver's name and port, as they stand in the webhook; empty if that cannot be read."""
-    return "" if record is UNREADABLE else _host_in(record.origin or record.webhook)
-
-
-@lru_cache(1_024)
-def _host_in(url: str) -> str:
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2].lower()
     except ValueError:
         return ""

@@ -4,7 +4,9 @@ A state is where the key stands: in `due` scheduled or deferred, in `entries` qu
 `paused` paused, in `dead` dead.
 """
 
+import dataclasses
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from redis_scheduler.store.answer_shape import (
 )
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, positions
+from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
@@ -45,6 +48,9 @@ PAGE_LIMIT = 10_000
 
 PAGE_BYTES = 8 * 1_048_576
 """A page ends before the task that would make its answer larger than this, unless that is the first."""
+
+LOOK_S = 0.8
+"""A page with filters looks for tasks for so long, and then says where to go on."""
 
 INFO_BYTES = 200
 """An answer says no more of a task besides its record and its last failure."""
@@ -127,52 +133,57 @@ class Views:
             lambda answer: _tasks(task_keys, record_bytes, self._window_ms, answer),
         )
 
-    async def page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
+    async def page(self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused;
-        of one type if it is named.
+        of one type if it is named, and only those that the filters want.
 
-        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES. A task that
-        moves while pages are read may be missed or met twice. Only tasks of the default type are filtered while
-        reading, so a page of them may be short. Raises InvalidField for a cursor that is not one of ours.
+        The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES; with filters
+        also after LOOK_S. A task that moves while pages are read may be missed or met twice. Only tasks of the default
+        type are filtered while reading, so a page of them may be short. Raises InvalidField for a cursor that is
+        not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
         position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due", "paused"})
         walk = (
             self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
             if has_index
-            else self._all(position)
+            else self._all(position, filters)
         )
-        return await self._gathered(walk, limit, type_name)
+        return await self._gathered(walk, limit, dataclasses.replace(filters, type=type_name))
 
     async def _gathered(
-        self, walk: AsyncIterator[list[Position]], limit: int, type_name: str | None, is_dead: bool = False
+        self, walk: AsyncIterator[list[Position]], limit: int, filters: Filters, is_dead: bool = False
     ) -> Page:
-        """Return the tasks that a walk meets, the dead or the others; of one type if it is named."""
+        """Return the tasks that a walk meets and the filters want, the dead or the others."""
         page: list[Stored] = []
         seen, size = 0, 0
+        counts_all, until_s = not filters.has_more_than_a_type, time.monotonic() + LOOK_S
         last: Position = ()
-        async for chunk in walk:
+        async for met in walk:
+            chunk = [position for position in met if filters.takes_key(position[-1])]
             while chunk:
-                if seen == limit:
+                if seen == limit or (last and not counts_all and time.monotonic() > until_s):
                     return Page(page, encode_cursor(last))
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
-                    if (
-                        task
+                    is_wanted = (
+                        task is not None
                         and (task.state == "dead") is is_dead
-                        and type_name in (None, task.record.type or DEFAULT_TYPE)
-                    ):
+                        and filters.takes(task.record, task.state, task.expires_ms)
+                    )
+                    if task and is_wanted:
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
                         if page and size > PAGE_BYTES:
                             return Page(page, encode_cursor(last))
                         page.append(task)
-                    seen, last = seen + 1, position
+                    seen, last = seen + (counts_all or is_wanted), position
                 chunk = chunk[len(tasks) :]
+            last = met[-1] if met else last
         return Page(page, None)
 
-    async def _all(self, position: Position) -> AsyncIterator[list[Position]]:
-        """Walk the queue in its order, then `due`, then `paused`."""
-        if not position or position[0] == "queue":
+    async def _all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
+        """Walk the queue in its order, then `due`, then `paused`: where the filters may find anything."""
+        if (not position or position[0] == "queue") and filters.takes_place("queue"):
             start = behind(position[1]) if position else "-"
             while start and (
                 entries := await self.client.command(
@@ -181,13 +192,19 @@ class Views:
             ):
                 yield positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = behind(entries[-1][0].decode())
-            position = ("due",)
+        if not position or position[0] == "queue":
+            # Behind a key that no task has, which stands before all of this score.
+            position = ("due", str(filters.due_after_ms), "") if filters.due_after_ms else ("due",)
         if position[0] == "due":
-            async for chunk in self._sorted(self.client.keys.due, position):
-                yield chunk
+            if filters.takes_place("due"):
+                async for chunk in self._sorted(self.client.keys.due, position):
+                    yield chunk
+                    if filters.due_before_ms is not None and float(chunk[-1][1]) >= filters.due_before_ms:
+                        break
             position = ("paused",)
-        async for chunk in self._sorted(self.client.keys.paused, position):
-            yield chunk
+        if filters.takes_place("paused"):
+            async for chunk in self._sorted(self.client.keys.paused, position):
+                yield chunk
 
     async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
         """Walk a sorted set, from the least score or down from the greatest, behind a position or from the start."""

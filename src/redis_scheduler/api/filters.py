@@ -1,0 +1,46 @@
+"""Reads the filters of a query: which tasks a list is to show."""
+
+from collections.abc import Mapping
+
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.requests import type_name
+from redis_scheduler.errors import Code, InvalidField
+from redis_scheduler.store.filters import LISTED, Filters
+from redis_scheduler.task.due import at_ms
+from redis_scheduler.task.key import is_task_key
+
+FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before")
+"""The parameters that filter."""
+
+HOST_LENGTH = 300
+"""Characters of the longest name of a host, with its port."""
+
+
+def filters_of(given: Mapping[str, str]) -> Filters:
+    """Return the checked filters. Raises InvalidField."""
+    state, host, prefix = given.get("state"), given.get("host"), given.get("key_prefix")
+    if state is not None and state not in LISTED:
+        raise InvalidField(
+            "state", f"must be one of {', '.join(LISTED)} (what died is at GET /dead), got {quoted(state)}"
+        )
+    if host is not None and (len(host) > HOST_LENGTH or not host.isprintable() or "/" in host or " " in host):
+        raise InvalidField("host", f"must be the host of webhooks, with or without its port, got {quoted(host)}")
+    if prefix is not None and not is_task_key(prefix):
+        raise InvalidField("key_prefix", f"must be the beginning of a key, got {quoted(prefix)}")
+    after_ms, before_ms = _time_ms(given, "due_after"), _time_ms(given, "due_before")
+    if after_ms is not None and before_ms is not None and after_ms >= before_ms:
+        problem = "must be later than due_after: no task is due in between"
+        raise InvalidField("due_before", problem, Code.CONTRADICTION)
+    return Filters(type_name(given), state, host and host.lower(), prefix, after_ms, before_ms)
+
+
+def _time_ms(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        # In a query a + that is not written as %2B means a blank.
+        return at_ms(text.replace(" ", "+"))
+    except ValueError:
+        rule = "must be an RFC 3339 time with its offset, such as 2027-01-31T09:00:00Z"
+        raise InvalidField(name, f"{rule}, got {quoted(text)}") from None

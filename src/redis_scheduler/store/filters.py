@@ -1,0 +1,77 @@
+"""Which tasks a list is to show: filters on what is known of a task where it stands."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record
+
+LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused")
+"""The states of tasks that GET /schedules lists, as it names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a task must be; None: anything. Times are Redis' ms, `due_after_ms` inclusive: when a task fires next, or if
+    that is not known (it is in delivery, or paused) its due time."""
+
+    type: str | None = None
+    state: str | None = None
+    host: str | None = None
+    key_prefix: str | None = None
+    due_after_ms: int | None = None
+    due_before_ms: int | None = None
+
+    @property
+    def has_more_than_a_type(self) -> bool:
+        """Whether a walk may look at many tasks of which it shows few."""
+        return self != Filters(type=self.type)
+
+    def takes_key(self, key: str) -> bool:
+        """Whether a task of this key may be wanted."""
+        return self.key_prefix is None or key.startswith(self.key_prefix)
+
+    def takes_place(self, place: str) -> bool:
+        """Whether a wanted task may stand there: `queue`, `due` or `paused`."""
+        match self.state:
+            case None:
+                return True
+            case "scheduled" | "deferred":
+                return place == "due"
+            case "paused":
+                return place == "paused"
+        return place == "queue"
+
+    def takes(self, record: Record, state: str, fires_ms: int | None) -> bool:
+        """Whether a task is wanted, if its key is: what it is, where it stands, and when it fires next."""
+        due_ms = record.due if fires_ms is None else fires_ms
+        return (
+            self.type in (None, record.type or DEFAULT_TYPE)
+            and self.state in (None, state)
+            and (self.due_after_ms is None or due_ms >= self.due_after_ms)
+            and (self.due_before_ms is None or due_ms < self.due_before_ms)
+            and (self.host is None or self.host in _names(host_of(record)))
+        )
+
+
+ANY = Filters()
+"""No filter."""
+
+
+def host_of(record: Record) -> str:
+    """Return the receiver's name and port, as they stand in the webhook; empty if that cannot be read."""
+    return "" if record is UNREADABLE else _host_in(record.origin or record.webhook)
+
+
+def _names(host: str) -> tuple[str, str]:
+    """Return how a filter may name a host: with its port, or without."""
+    name, colon, port = host.rpartition(":")
+    return host, name if colon and port.isdigit() else host
+
+
+@lru_cache(1_024)
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
