@@ -66,6 +66,7 @@ resume paused, run due, run queued, run in delivery, run waiting, run deferred, 
 update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
 schedule once, schedule once again,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
+fire, fire and end, fire skipped, fire fenced, again fire,
 again settle, again retry, again defer, again bury, again expire, again release
 """
 """What a run must have come to; else it proves nothing of it."""

@@ -16,6 +16,7 @@ from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import decode_record, record_tail
+from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
 from tests.support.store import Store
@@ -25,6 +26,8 @@ FAILURE = b'{"error":"HTTP 500","elapsed_ms":3,"status":500}'
 WEBHOOK = "http://localhost/"
 TTL_MS = 600_000
 RETRY_DELAY_MS = 50_000
+MADE_MS, NEXT_MS = 1_700_000_000_000, 32_503_680_000_000
+"""When the occurrences of a series were meant, and when it comes again."""
 
 
 @dataclass
@@ -73,6 +76,14 @@ def kept(task: Task, place: str = "due", failure: bytes = b"", in_ms: int = TTL_
     """What an export has kept of a task that is due, or died, so far from now."""
     at_ms = int(time.time() * 1000) + in_ms
     return Moved(task.key, at_ms, tail(type_name=task.type), place, at_ms, failure, task.type)
+
+
+def fired(task: Task, count: int = 1, next_ms: int | None = NEXT_MS, unless: str = "") -> Firing:
+    """What the task does if it is a series that came due: it makes so many occurrences, and its record becomes
+    another."""
+    after, otherwise = [Next(next_ms, tail(type_name=task.type, data=data)) for data in (b'"after"', b'"otherwise"')]
+    made = [Made(new_task_key(), MADE_MS + number, tail(type_name=task.type), task.type) for number in range(count)]
+    return Firing(task.claim, made, after, unless, otherwise)
 
 
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:

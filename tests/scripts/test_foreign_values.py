@@ -34,6 +34,7 @@ COUNTERS = [
     "cancelled",
     "purged",
     "replayed",
+    "ended",
     "dead_dropped",
     "results_dropped",
     "lost",

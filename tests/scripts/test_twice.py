@@ -218,6 +218,7 @@ NOTHING: dict[str, Any] = {
     "defer": [0],
     "bury": [0],
     "expire": [0],
+    "fire": [0],
     "release": [0],
     "retire": 0,
     "trim": Trim(0, None),

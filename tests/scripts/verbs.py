@@ -150,6 +150,7 @@ VERBS: dict[str, Verb] = {
     "defer": Verb(states.in_delivery, lambda store, task: store.defer(states.failed(task)), DEFERRED, QUEUED),
     "bury": Verb(states.in_delivery, lambda store, task: store.bury(states.failed(task)), DEAD, QUEUED),
     "expire": Verb(states.in_delivery, lambda store, task: store.expire(states.failed(task)), MISSING, QUEUED),
+    "fire": Verb(states.in_delivery, lambda store, task: store.fire([states.fired(task)]), DUE, QUEUED),
     "release": Verb(states.in_delivery, lambda store, task: store.release([task.claim]), RELEASED, QUEUED),
     "renew": Verb(states.in_delivery, lambda store, task: store.renew([task.claim.id]), IN_DELIVERY, QUEUED),
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from redis_scheduler.store import keys
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.series import Firing
 from redis_scheduler.task.timing import Timing
 from tests.scripts.states import DUE, State
 
@@ -388,6 +389,25 @@ class Model:
         task.attempts = 0
         self.counters["expired"] += 1
         return 1
+
+    def fire(self, worker: str, firing: Firing, now_ms: int) -> int:
+        if not self.holds(worker, firing.claim):
+            return 0
+        before = self.tasks.get(firing.unless)
+        is_unfinished = before is not None and before.place not in ("missing", "dead")
+        series, goes_on = self.tasks[firing.claim.key], firing.otherwise if is_unfinished else firing.after
+        series.attempts = 0
+        if goes_on.due_ms is None:
+            series.end("missing")
+            self.counters["ended"] += 1
+        else:
+            series.wait_in_due(goes_on.due_ms - now_ms, goes_on.due_ms)
+            series.due_ms, series.tail = goes_on.due_ms, goes_on.tail
+        for one in [] if is_unfinished else firing.made:
+            made = self.tasks[one.key] = Modelled(one.key, one.type, one.due_ms, one.tail)
+            made.enter_queue()
+            self.counters["scheduled"] += 1
+        return 1 if is_unfinished else 2
 
     def _count_failure(self, key: str) -> None:
         self.tasks[key].attempts += 1

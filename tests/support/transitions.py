@@ -25,6 +25,7 @@ from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.record import decode_record
+from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
 from tests.support.model import TOLERANCE_MS, Model, Modelled
@@ -59,6 +60,7 @@ WEIGHTS = {
     "defer": 5,
     "bury": 9,
     "expire": 2,
+    "fire": 5,
     "release": 4,
     "renew": 3,
     "run_out": 6,
@@ -83,7 +85,7 @@ WEIGHTS = {
 """How often each verb is chosen, where it has something to do."""
 
 RARE_FIRST = ("dead", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
-OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "release", "renew")
+OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "release", "renew")
 
 
 @dataclass(frozen=True)
@@ -679,6 +681,27 @@ class Example:
             lambda worker, claim: self.model.expire(worker, claim, step.flag),
             ("expire fenced", "expire" if step.flag else "expire uncounted"),
         )
+
+    async def _fire(self, step: Step) -> None:
+        """The task is a series that came due: it makes an occurrence, or several, where there is room for more tasks,
+        unless another task is unfinished; and comes again, or ends."""
+        worker, [claim, *_] = self._chosen(step)
+        task = self.model.tasks[claim.key]
+        room = ALIVE_MOST - len(self.model.standing("due", "queued", "pending", "dead"))
+        now_ms, first = redis_ms(await ask(self.raw, "TIME")), len(self.model.tasks)
+        made = [
+            Made(f"task-{first + number}", now_ms - number, self._tail(task.type), task.type)
+            for number in range(min(step.count, room))
+        ]
+        unless = self._known(step.who).key if step.flag else ""
+        due_ms = None if step.which % 3 == 0 else now_ms + TTL_MS
+        after, otherwise = Next(due_ms, self._tail(task.type)), Next(now_ms + 2 * TTL_MS, self._tail(task.type))
+        firing = Firing(claim, made, after, unless, otherwise)
+        for time in range(1 + (step.count == 2)):
+            [answer] = await self.stores[worker].fire([firing])
+            assert answer == self.model.fire(worker, firing, now_ms)
+            self.taken["again fire"] += time
+            self.taken[("fire fenced", "fire skipped", "fire" if due_ms else "fire and end")[answer]] += 1
 
     async def _release(self, step: Step) -> None:
         labels = ("release fenced", "release")

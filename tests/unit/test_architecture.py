@@ -119,6 +119,7 @@ READ_ONLY = {
     "audit": {"tasks"},
     "balance": {"due", "paused", "queue"},
     "entry": {"queue"},
+    "fire": {"dead"},
     "heads": {"tasks"},
     "ledger": {"counters", "dead", "due", "pause_all", "paused", "queue"},
     "load": {"tasks"},

@@ -37,7 +37,7 @@ sys.modules[module.__name__] = module
 exec(compile(source, sys.argv[1], "exec"), vars(module))
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.handlers import change_of
+from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest

@@ -134,6 +134,7 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
         *[(name, "`at`") for name in ("AT", "run_at", "deliverAt", "not_before")],
         *[(name, "are `headers`") for name in ("content_type", "cookies")],
         *[(name, "is `method`") for name in ("http_method", "verb")],
+        *[(name, "`repeat`") for name in ("cron", "interval")],
         *[(name, "`webhook`") for name in ("url", "callback", "Webhook", "endpoint")],
         *[(name, "`data`") for name in ("payload", "message")],
         *[(name, "`retries`") for name in ("max_retries", "backoff")],

@@ -1,5 +1,6 @@
 """Records as each landed format wrote them: this version reads all of them. A file is named by its format."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import RECORD_FORMAT, Options
 from redis_scheduler.task.record import Record, read_record
+from redis_scheduler.task.repeat import Occurrence, Progress, Repeat
 
 FOLDER = Path(__file__).parents[1] / "samples/records"
 DUE_MS = 1732358400123
@@ -29,6 +31,17 @@ SAMPLES = {
         *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'"/+8="', None, *LOCAL),
         Options(method="DELETE"),
         "body_base64",
+    ),
+    "2-series": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, None, b'{"n":1}', None, *LOCAL),
+        options=Options(
+            repeat=Repeat(cron="0 9 * * 1-5", tz="Europe/Berlin", until=datetime(2030, 1, 1, tzinfo=UTC), missed="all")
+        ),
+        mark=Progress(3, 1, "xPynG8TE_wQjDQmPDXLSLA"),
+    ),
+    "2-occurrence": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, "mail", b'{"n":1}', None, *LOCAL),
+        mark=Occurrence("xPynG8TE_wQjDQmPDXLSLA", 4),
     ),
     "2-unknown": Record(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', "later"),
 }

@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 
 from redis_scheduler.api.bodies import encode_answer
+from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.content import check_method, content_of
-from redis_scheduler.api.handlers import change_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.trace import traceparent

@@ -67,7 +67,7 @@ def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
     assert b'{"due":%d' % kept.due_ms + kept.tail == raw
 
 
-@pytest.mark.parametrize("name", ["2-sent", "2-body", "2-bytes"])
+@pytest.mark.parametrize("name", ["2-sent", "2-body", "2-bytes", "2-series", "2-occurrence"])
 def test_what_is_sent_comes_back_as_it_was(name: str) -> None:
     raw = (SAMPLES / name).read_bytes()
     record = read_record(raw)

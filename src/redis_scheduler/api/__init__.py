@@ -6,7 +6,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     shown.py, waits.py                  what is shown of a task; what it waits for
-    preconditions.py                    ETags, and what a request demands of a task
+    changes.py, preconditions.py        what a PATCH makes of a task; ETags, and what a request demands of it
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
     filters.py                          which tasks a list is to show

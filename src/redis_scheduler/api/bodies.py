@@ -7,11 +7,11 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.errors import Code
 from redis_scheduler.task.options import Options
-from redis_scheduler.task.repeat import Repeat
+from redis_scheduler.task.repeat import Occurrence, Repeat
 
 
 class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /schedule: ttl or at, one of them."""
+    """The body of POST /schedule: ttl or at, one of them, unless it repeats."""
 
     webhook: str
     ttl: int | float | UnsetType = UNSET
@@ -64,10 +64,29 @@ class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore
     body_base64: str | UnsetType | None = UNSET
 
 
+class LastOccurrence(msgspec.Struct):
+    """The last occurrence of a series: its state or, once it has ended, how that was (`finished` if that is not known);
+    and its last failure."""
+
+    key: str
+    state: str
+    last_failure: Raw | UnsetType = UNSET
+
+
+class SeriesView(msgspec.Struct):
+    """What a series has done. next: its next times (RFC 3339), and last, only where one task is shown."""
+
+    made: int
+    skipped: int
+    next: list[str] | UnsetType = UNSET
+    last: LastOccurrence | UnsetType = UNSET
+
+
 class Info(Options, frozen=True):
     """What GET shows of a task, and its options but those that have their default.
 
     ttl: null for a task that was given `at`, which is shown then (of a time that was past: when the task came).
+    series: of a task that repeats; occurrence: of one that a series made.
     retry: attempts made so far; expires: when it next fires (RFC 3339).
     has_data: false if `data` was not given; `data` is shown as null then, too.
     waits_for: why it is not delivered yet; only in GET /schedule/{key}.
@@ -86,6 +105,8 @@ class Info(Options, frozen=True):
     due: str | None
     type: str
     at: str | UnsetType = UNSET
+    series: SeriesView | UnsetType = UNSET
+    occurrence: Occurrence | UnsetType = UNSET
     has_data: bool | UnsetType = UNSET
     last_failure: Raw | UnsetType = UNSET
     waits_for: str | UnsetType = UNSET

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from redis_scheduler.api import requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
-from redis_scheduler.api.handlers import Api, change_of
+from redis_scheduler.api.changes import change_of, clock_of
+from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import LetterNotFound
@@ -65,7 +66,8 @@ class DeadLettersApi(Api):
     async def _replayed(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(stored)
-        change = change_of(stored, wanted)
+        views = self._calls_of(stored.key).views
+        change = change_of(stored, wanted, await clock_of(stored, wanted, views))
         await self._check_change(stored, wanted)
         now_ms, found = await self._calls_of(stored.key).replay.submit(change)
         if found is not ReplayAnswer.REPLAYED:

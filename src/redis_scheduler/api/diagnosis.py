@@ -43,7 +43,6 @@ RULES = {
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
     "at": AT_RULE,
     "type": f"must be 1 to {TYPE_LENGTH} printable characters",
-    "repeat": 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}',
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
     "body_base64": "must be a text in base64 (RFC 4648, section 4)",
@@ -57,6 +56,8 @@ _HINTS = {
     "a point in time is `at`, of RFC 3339 with its offset": """at date datetime deliverat due dueat eta
         executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
         timestamp when""",
+    "how a task repeats is `repeat`, with every or cron": """cron cronexpression every frequency interval period recurrence
+        recurring repeatevery rrule schedule timezone tz""",
     "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
     "the request's method is `method`": "httpmethod verb",
     "the request's headers are `headers`": "contenttype cookies header httpheaders",

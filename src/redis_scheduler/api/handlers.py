@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,7 +25,8 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
-from redis_scheduler.api.content import changed_content, check_method
+from redis_scheduler.api.changes import change_of, clock_of
+from redis_scheduler.api.content import changed_content
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.idempotency import HEADER, Idempotency, Once, stored_by
@@ -33,27 +34,22 @@ from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
-from redis_scheduler.api.repeats import check_repeat, times_of
+from redis_scheduler.api.repeats import check_repeat, shown, times_of
 from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.api.trace import traceparent
-from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable, TaskNotFound
+from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
-from redis_scheduler.store.writes import CancelAnswer, Change, ReplayAnswer, Standing, UpdateAnswer
+from redis_scheduler.store.writes import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.key import shard_of
 from redis_scheduler.task.options import changed
-from redis_scheduler.task.record import (
-    UNREADABLE,
-    newer_error,
-    record_tail,
-)
 from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -144,16 +140,17 @@ class Api:
     async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""
         key = requests.task_key(request)
-        stored = await self._calls_of(key).read.submit(key)
+        calls = self._calls_of(key)
+        stored = await calls.read.submit(key)
         if isinstance(stored, int):
 
             async def read() -> tuple[Shown, str]:
-                large = found(await self._calls_of(key).views.task(key))
-                return Shown(view_of(large, explains=True)), etag_of(large)
+                large = found(await calls.views.task(key))
+                return await shown(large, calls.views), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
         task = found(stored)
-        return answer(Shown(view_of(task, explains=True)), etag_of(task))
+        return answer(await shown(task, calls.views), etag_of(task))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""
@@ -226,7 +223,8 @@ class Api:
         """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
         stored = _found(stored)
         demands.check(stored)
-        change, calls = change_of(stored, wanted), self._calls_of(stored.key)
+        calls = self._calls_of(stored.key)
+        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
@@ -340,28 +338,3 @@ def _moved(
 def _connection(request: Request) -> Connection | None:
     connection: Connection | None = request.scope.get("state", {}).get(CONNECTION)
     return connection
-
-
-def changeable(stored: Stored) -> Stored:
-    """Return a task unless its record is one that this version cannot change. Raises RequestRefused."""
-    if stored.record is UNREADABLE:
-        raise InvalidRequest(Code.UNREADABLE_RECORD, "The task's record cannot be read: it can only be deleted")
-    if stored.record.unknown is not None:
-        error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
-        raise RequestRefused(Code.NEWER_RECORD, error)
-    return stored
-
-
-def change_of(stored: Stored, wanted: UpdateRequest) -> Change:
-    """Return the change of a task that a body asks for. Raises RequestRefused for one that cannot be changed."""
-    record = changeable(stored).record
-    ttl: float = record.ttl
-    delay_ms: int | None = None
-    if wanted.ttl is not UNSET or wanted.at is not UNSET:
-        ttl, delay_ms = requests.when(wanted)
-    webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
-    (content, data), options = changed_content(record, wanted), changed(record.options, wanted)
-    requests.check_options(options)
-    check_method(options, data)
-    tail = record_tail(webhook, ttl, record.type, data, options, content)
-    return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from msgspec import UNSET
 from starlette.requests import Request
 
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.views import Stored
-from redis_scheduler.task.record import UNREADABLE, record_tail
+from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
 
 ETAG_BYTES = 12
 
@@ -29,15 +30,18 @@ _TAGS = re.compile(rf"[ \t]*{_TAG}(?:[ \t]*,[ \t]*{_TAG})*[ \t]*")
 def etag_of(stored: Stored) -> str:
     """Return the ETag of a task; of one that this version cannot read, by the bytes of its record."""
     record = stored.record
-    if record is UNREADABLE or record.unknown is not None:
-        return _etag(stored.raw, b"")
-    tail = record_tail(record.webhook, record.ttl, record.type, record.data, record.options, record.content)
-    return etag_of_new(record.due, tail)
+    return _etag(stored.raw, b"") if record is UNREADABLE or record.unknown is not None else _etag_of(record)
+
+
+def _etag_of(record: Record) -> str:
+    # What a series has done, and so its next time, is not of its caller.
+    due_ms = record.due if record.options.repeat is UNSET else 0
+    return _etag(b"%d" % due_ms, tail_of(record, record.options, None))
 
 
 def etag_of_new(due_ms: int, tail: bytes) -> str:
     """Return the ETag of a task by its due time and its record without that."""
-    return _etag(b"%d" % due_ms, tail)
+    return _etag_of(read_record(b'{"due":%d' % due_ms + tail))
 
 
 def _etag(beginning: bytes, rest: bytes) -> str:

@@ -1,14 +1,23 @@
 """How a task repeats, as a body says it: what is wrong with that, and which times it means."""
 
 import asyncio
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 
 from msgspec import UNSET
 
+from redis_scheduler.api import requests
+from redis_scheduler.api.bodies import LastOccurrence, ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.task.repeat import Repeat, fault_of, times_after
+from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.task.due import NO_TTL, delay_until, due_after
+from redis_scheduler.task.repeat import Progress, Repeat, fault_of, next_ms, rule_fault, times_after
+
+NEXT_SHOWN = 5
+"""So many of a series' next times are shown."""
 
 
 def check_repeat(repeat: Repeat, start_ms: int) -> None:
@@ -25,11 +34,57 @@ def check_repeat(repeat: Repeat, start_ms: int) -> None:
 async def times_of(repeat: Repeat, after_ms: int, count: int) -> list[str]:
     """Return the first times after another, fewer if the series ends before. A rare time takes 5 ms: others go on in
     between."""
-    times = times_after(repeat, after_ms)
-    if repeat.times is not UNSET:
-        count = min(count, repeat.times)
+    return await _first(times_after(repeat, after_ms), count if repeat.times is UNSET else min(count, repeat.times))
+
+
+async def _first(times: Iterator[int], count: int) -> list[str]:
     found: list[str] = []
     for at_ms in islice(times, count):
         found.append(rfc3339(at_ms))
         await asyncio.sleep(0)
     return found
+
+
+def first_of(repeat: Repeat, request: ScheduleRequest | UpdateRequest, now_ms: int) -> tuple[float, int]:
+    """Return the `ttl` that is kept in the record of a series, and its first time as scripts are given it.
+
+    `every` comes first at `ttl` or `at`, or after one interval; cron at its first time from then on, or from now on.
+    Raises InvalidField.
+    """
+    ttl: float = NO_TTL
+    after_ms = now_ms
+    if request.ttl is not UNSET or request.at is not UNSET:
+        ttl, delay_ms = requests.when(request)
+        after_ms = due_after(now_ms, delay_ms) - (1 if repeat.every is UNSET else round(repeat.every * 1000))
+    check_repeat(repeat, after_ms)
+    return ttl, delay_until(next_ms(repeat, after_ms) or 0)
+
+
+def check_times(repeat: Repeat, progress: Progress) -> None:
+    """Raise InvalidField for a changed rule by which a series has made all its occurrences already."""
+    if repeat.times is not UNSET and repeat.times <= progress.made:
+        raise InvalidField("repeat.times", f"must be more than {progress.made}, which were made, got {repeat.times}")
+
+
+async def shown(stored: Stored, views: Views) -> Shown:
+    """Return what is shown of one task: of a series also its next times, and what became of its last occurrence."""
+    view, repeat = view_of(stored, explains=True), stored.record.options.repeat
+    series = view.info.series
+    if repeat is UNSET or series is UNSET:
+        return Shown(view)
+    if stored.state == "dead" or rule_fault(repeat):  # foreign hands wrote such a rule
+        series.next = []
+    else:
+        left = NEXT_SHOWN if repeat.times is UNSET else min(NEXT_SHOWN, repeat.times - series.made)
+        due_ms = stored.record.due
+        series.next = await _first(chain([due_ms], times_after(repeat, due_ms)), max(0, left))
+    mark = stored.record.mark
+    if isinstance(mark, Progress) and mark.last:
+        last = await views.task(mark.last)
+        if last is None:
+            ended = await views.summary(mark.last)
+            series.last = LastOccurrence(mark.last, "finished" if ended is None else ended.state)
+        else:
+            series.last = LastOccurrence(mark.last, last.state)
+            series.last.last_failure = view_of(last).info.last_failure
+    return Shown(view)

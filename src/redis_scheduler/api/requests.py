@@ -175,7 +175,7 @@ def schedule_request(body: bytes) -> ScheduleRequest:
 def check_task(request: ScheduleRequest) -> None:
     """Raise InvalidRequest unless a task may be made of this."""
     check_webhook(request.webhook)
-    if request.ttl is UNSET and request.at is UNSET:
+    if request.ttl is UNSET and request.at is UNSET and request.repeat is UNSET:
         raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
     check_when(request)
     if options_of(request) is not NONE or request.body is not UNSET or request.body_base64 is not UNSET:

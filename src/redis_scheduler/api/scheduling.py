@@ -10,6 +10,7 @@ from redis_scheduler.api.batch_requests import of_task
 from redis_scheduler.api.bodies import BatchItem, Placed, ScheduleRequest, Tried
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.idempotency import Once, stored_by
+from redis_scheduler.api.repeats import first_of
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import Code, RequestRefused, SchedulerError, StoreFull, StoreUnavailable
 from redis_scheduler.logs import rfc3339
@@ -59,8 +60,11 @@ async def new_task(
     """
     if type_name == DEFAULT_TYPE:
         type_name = None
-    ttl, delay_ms = requests.when(wanted)
     (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
+    if wanted.repeat is UNSET:
+        ttl, delay_ms = requests.when(wanted)
+    else:
+        ttl, delay_ms = first_of(wanted.repeat, wanted, await calls_of(key).views.now_ms())
     await calls_of(key).check_options(options, content)
     if traceparent is not None:
         options = await calls_of(key).traced(options, traceparent)

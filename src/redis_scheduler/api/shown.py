@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.bodies import NULL, Info, TaskView, raw_or_null
+from redis_scheduler.api.bodies import NULL, Info, SeriesView, TaskView, raw_or_null
 from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored
@@ -14,9 +14,11 @@ from redis_scheduler.task.record import (
     FOREIGN_FAILURE,
     UNREADABLE,
     UNREADABLE_ERROR,
+    Record,
     is_json,
     newer_error,
 )
+from redis_scheduler.task.repeat import Occurrence, Progress
 from redis_scheduler.task.summary import Summary
 
 
@@ -59,6 +61,8 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         type=record.type or DEFAULT_TYPE,
         at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
+        series=_series_of(record),
+        occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
         last_failure=failure,
         waits_for=(waits_for(stored) if explains else None) or UNSET,
         error=UNSET if error is None else error,
@@ -68,3 +72,10 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
     if record.content == "data":
         return TaskView(info, raw_or_null(data))
     return TaskView(info, NULL, **{record.content: raw_or_null(data)})
+
+
+def _series_of(record: Record) -> SeriesView | UnsetType:
+    if record.options is NONE or record.options.repeat is UNSET:
+        return UNSET
+    progress = record.mark if isinstance(record.mark, Progress) else Progress()
+    return SeriesView(progress.made, progress.skipped)

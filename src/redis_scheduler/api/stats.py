@@ -50,6 +50,7 @@ COUNTERS = (
     "cancelled",
     "purged",
     "replayed",
+    "ended",
     "dead_dropped",
     "results_dropped",
     "lost",

@@ -12,8 +12,11 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import content_bytes
 from redis_scheduler.task.header import OF_THE_CONNECTION
+from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.policy import retries
+from redis_scheduler.task.record import Mark
+from redis_scheduler.task.repeat import Occurrence
 
 ORIGINS_MOST = 4_096
 """So many origins are kept with all that their requests have in common."""
@@ -24,6 +27,7 @@ ATTEMPTS_MOST_HEADER = "Schedule-Attempts-Most"
 DUE_HEADER = "Schedule-Due"
 PREVIOUS_STATUS_HEADER = "Schedule-Previous-Status"
 INSTANCE_HEADER = "Schedule-Instance"
+SERIES_HEADER, OCCURRENCE_HEADER = "Schedule-Series", "Schedule-Occurrence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,13 @@ def _attempts_most(retries: int) -> str:
 
 def _previous(claim: Claim) -> str:
     return f"{PREVIOUS_STATUS_HEADER}: {claim.previous_status}\r\n" if claim.previous_status else ""
+
+
+def _said_of(mark: Mark) -> str:
+    """Return the lines of a task that a series made. Foreign hands may have written what is no key."""
+    if isinstance(mark, Occurrence) and is_task_key(mark.series):
+        return f"{SERIES_HEADER}: {mark.series}\r\n{OCCURRENCE_HEADER}: {mark.number}\r\n"
+    return ""
 
 
 class RequestBuilder:
@@ -93,7 +104,8 @@ class RequestBuilder:
         body = record.data or b""
         lines = (
             f"POST {target}{origin.head}{claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
-            f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}Content-Length: {len(body)}\r\n\r\n"
+            f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}{(record.mark and _said_of(record.mark)) or ''}"
+            f"Content-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
 
@@ -117,5 +129,7 @@ class RequestBuilder:
             f"{own}{self._instance}{most}{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
         )
         lines.append(f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}")
+        if record.mark:
+            lines.append(_said_of(record.mark))
         lines.append(f"Content-Length: {len(body)}\r\n\r\n" if has_body else "\r\n")
         return "".join(lines).encode("latin-1") + body

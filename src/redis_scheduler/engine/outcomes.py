@@ -12,6 +12,7 @@ from redis_scheduler.store.claims import NO_FOLLOW_UPS, Claims, RetryAnswer
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.retry import Transition
+from redis_scheduler.task.series import Firing, firing
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 Item = TypeVar("Item")
@@ -36,6 +37,7 @@ class Outcomes:
         self.to_settle: deque[Claim] = deque()
         self.unsettled: deque[tuple[Transition, Unsettled]] = deque()
         self.to_release: deque[Claim] = deque()
+        self.to_fire: deque[Claim] = deque()
         self._follow_ups: dict[Claim, NewTask] = {}
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
@@ -65,9 +67,14 @@ class Outcomes:
         self.to_release += claims
         self._is_added.set()
 
+    def fire(self, claim: Claim) -> None:
+        """Have a series that came due make its occurrences."""
+        self.to_fire.append(claim)
+        self._is_added.set()
+
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
-        while self.to_settle or self.unsettled or self.to_release:
+        while self.to_settle or self.unsettled or self.to_release or self.to_fire:
             if to_settle := self._first(self.to_settle, self.to_settle):
                 await self._claims.settle(to_settle, self._following(to_settle))
                 self._written(self.to_settle, to_settle)
@@ -77,6 +84,21 @@ class Outcomes:
             if to_release := self._first(self.to_release, self.to_release):
                 await self._claims.release(to_release)
                 self._written(self.to_release, to_release)
+            if firings := self._firings():
+                await self._claims.fire(firings)
+                self._written(self.to_fire, [one.claim for one in firings])
+
+    def _firings(self) -> list[Firing]:
+        """Return what the first series do, with about as many occurrences, and bytes of them, as a batch may have."""
+        firings: list[Firing] = []
+        made = size = 0
+        for claim in islice(self.to_fire, self._timing.fired_most):
+            if made >= self._timing.batch_limit or size >= self._timing.load_bytes:
+                break
+            firings.append(firing(claim, round(self.now_ms()), self._timing.load_bytes))
+            made += len(firings[-1].made)
+            size += sum(len(one.tail) for one in firings[-1].made)
+        return firings
 
     def _first(self, outcomes: deque[Item], claims: Iterable[Claim]) -> list[Item]:
         """Return the first of these outcomes, which are of these claims: a batch at most."""

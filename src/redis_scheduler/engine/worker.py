@@ -19,7 +19,7 @@ from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
+from redis_scheduler.task.retry import FIRED, RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
 from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -79,7 +79,10 @@ class Worker:
             held[claim.id] = claim
             claim.shard = shard
             if (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
-                self._unsettle(claim, decision)
+                if decision is FIRED:
+                    outcomes.fire(claim)
+                else:
+                    self._unsettle(claim, decision)
             elif self.is_stopping:
                 self._release([claim])
             else:

@@ -5,12 +5,14 @@
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
 is another time, `died` when a dead letter died. What would not stay byte for byte on a line of JSON is `data_base64`
 instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are left out.
+A series has its `progress`, a task that it made its `occurrence`.
 """
 
 import base64
 import binascii
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -26,7 +28,10 @@ from redis_scheduler.task.due import NO_TTL, at_ms, is_time
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, FOREIGN_FAILURE, UNREADABLE, is_json, record_tail
+from redis_scheduler.task.repeat import Occurrence, Progress, rule_fault
 from redis_scheduler.task.timing import LAST_MS
+
+M = TypeVar("M", Progress, Occurrence)
 
 ATTEMPTS_MOST = 10**15 - 1
 """As many as scripts read."""
@@ -48,6 +53,8 @@ class _Line(Options, frozen=True):
     died: str | None = None
     last_failure: Raw | None = None
     type: str | None = None
+    progress: Progress | UnsetType = UNSET
+    occurrence: Occurrence | UnsetType = UNSET
     data_base64: bytes | None = None
 
 
@@ -86,6 +93,8 @@ def line_of(stored: Stored) -> bytes:
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
+        progress=record.mark if isinstance(record.mark, Progress) else UNSET,
+        occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
         data_base64=None if data is None or is_plain else data,
     )
     head = _encode(with_options(line, record.options) if NAMES else line)
@@ -138,12 +147,27 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     name = None if name == DEFAULT_TYPE else name
     failure = bytes(own["last_failure"] or b"")
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
-    tail = record_tail(request.webhook, ttl, name, data, options_of(request), content)
+    if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
+        raise InvalidField(f"repeat.{fault.member}", fault.rule)
+    mark = _mark(own, "progress", Progress) or _mark(own, "occurrence", Occurrence)
+    tail = record_tail(request.webhook, ttl, name, data, options_of(request), content, mark)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, name)
 
 
-_OWN = ("key", "due", "state", "attempts", "next", "died", "last_failure", "type", "data_base64")
+_OWN = (
+    "key",
+    "due",
+    "state",
+    "attempts",
+    "next",
+    "died",
+    "last_failure",
+    "type",
+    "data_base64",
+    "progress",
+    "occurrence",
+)
 
 
 def _data_of(encoded: Raw | None, members: Mapping[str, Raw]) -> bytes | None:
@@ -169,6 +193,14 @@ def _text(members: Mapping[str, Raw | None], name: str) -> str:
     except msgspec.MsgspecError:
         raise InvalidField(name, f"must be a text, got {quoted(bytes(value).decode(errors='replace'))}") from None
     return text
+
+
+def _mark(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> M | None:
+    value = members[name]
+    try:
+        return None if value is None else msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise InvalidField(name, f"is not as an export writes it: {error}") from None
 
 
 def _attempts(value: Raw | None) -> int:

@@ -18,6 +18,7 @@ from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.record import read_attempts, read_record, status_of
+from redis_scheduler.task.series import Firing
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -41,6 +42,14 @@ class RetryAnswer(IntEnum):
     TOO_MANY = 2
 
 
+class FireAnswer(IntEnum):
+    """What a series did that came due: its occurrence before may be unfinished, and then it makes none."""
+
+    FENCED = 0
+    SKIPPED = 1
+    MADE = 2
+
+
 _RETRIED_ROW = {
     "id": "row.claim.id",
     "key": "row.claim.key",
@@ -58,6 +67,24 @@ FINISH = Script("finish", _SETTLED_ROW, then=AS_FOLLOW_UP)
 RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
 BURY = Script("bury", _BURIED_ROW, then=AS_FOLLOW_UP)
 EXPIRE = Script("expire", _EXPIRED_ROW, then=AS_FOLLOW_UP)
+_FIRED_ROW = {
+    "id": "row.claim.id",
+    "key": "row.claim.key",
+    "attempts": "row.claim.attempts",
+    "next_ms": "'' if row.after.due_ms is None else row.after.due_ms",
+    "tail": "row.after.tail",
+    "other_next_ms": "'' if row.otherwise.due_ms is None else row.otherwise.due_ms",
+    "other_tail": "row.otherwise.tail if row.unless else b''",
+    "type_number": "row.claim.record.type",
+}
+_MADE_ROW = {
+    "item": "row[0] + 1",
+    "key": "row[1].key",
+    "due_ms": "row[1].due_ms",
+    "tail": "row[1].tail",
+    "type_number": "row[1].type",
+}
+FIRE = Script("fire", _FIRED_ROW, then=_MADE_ROW)
 RELEASE = Script("release")
 RETIRE = Script("retire")
 
@@ -208,6 +235,17 @@ class Claims(Sweeps):
         return await self.client.run(
             EXPIRE.bind(self.client.keys, expired, follow_ups.items(), group=GROUP, consumer=self.name),
             booleans(len(expired)),
+        )
+
+    async def fire(self, firings: Sequence[Firing]) -> list[FireAnswer]:
+        """Put the occurrences of series that came due into the queue, and the series back into `due`, or end them.
+
+        The records of all occurrences are part of the call: give a batch of them at most, or one series.
+        """
+        made = [(index, one) for index, each in enumerate(firings) for one in each.made]
+        return await self.client.run(
+            FIRE.bind(self.client.keys, firings, made, group=GROUP, consumer=self.name),
+            lambda answer: each_of(FireAnswer, answer, len(firings)),
         )
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:

@@ -100,7 +100,7 @@ class Keys:
     """ZSET id → end ms: until when that is kept."""
 
     counters: str
-    """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, dead_dropped, lost: since
+    """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped, lost: since
     ever."""
 
     types: str

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ENTERED = ("scheduled", "replayed")
-ENDED = ("delivered", "died", "expired", "cancelled", "purged", "lost")
+ENDED = ("delivered", "died", "expired", "cancelled", "purged", "ended", "lost")
 """The counters of the ledger: how tasks come in, and how they end."""
 
 BESIDE = ("failed", "dead_dropped", "results_dropped")
@@ -17,8 +17,8 @@ class Ledger:
     becomes of the dead letter.
 
     scheduled + replayed = due + queued + in delivery + waiting + paused + delivered + died + expired + cancelled +
-    purged + lost, at any moment. An audit counts what was lost; below zero are tasks that turned up though they were
-    counted as ended.
+    purged + ended + lost, at any moment. `ended`: series whose last time has come. An audit counts what was lost; below
+    zero are tasks that turned up though they were counted as ended.
     """
 
     due: int

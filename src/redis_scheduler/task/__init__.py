@@ -9,7 +9,8 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     claim.py                 an entry of the queue, the claim of it, and how a claim ends without success
     timing.py, kept.py       the limits and intervals of leases, sweeps and batches; how long what has ended is kept
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next
-    due.py, repeat.py        when a task is due, by a delay or a time; when it repeats: its rule, and its times
+    due.py                   when a task is due, by a delay or a time
+    repeat.py, series.py     when a task repeats: its rule, its times; what a series does when it comes due
     summary.py               what is kept of a task that has ended
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from redis_scheduler.task import statuses
 from redis_scheduler.task.header import headers_problem
+from redis_scheduler.task.repeat import REPEAT_RULE, Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 RETRIES_MOST = 1_000_000
@@ -96,6 +97,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     expire: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
     """No attempt is made later than so many seconds after the due time: the task is forgotten. Default: never."""
+
+    repeat: Annotated[Repeat, _rule(REPEAT_RULE)] | UnsetType = UNSET
+    """Makes a series of the task: when it comes due it makes an occurrence, a task of its own, and waits for its next
+    time."""
 
 
 NONE = Options()

@@ -6,8 +6,9 @@ and is cut off by its name, never parsed: it stays byte for byte what the client
 
 With options (options.py): {"due":ms,"head":bytes,"webhook":…,"ttl":…,"type":…,options…,"data":…}. `head` says how many
 bytes follow it up to `,"data":`, which the value of an option may hold, too. A version that adds a member puts it into
-this head: so older versions notice, and leave the task to a newer worker. In the place of `data` may stand `body` or
-`body_base64`, a text of JSON: such a record has a head, too.
+this head: so older versions notice, and leave the task to a newer worker. So are `progress`, of a series, and
+`occurrence`, of a task that a series made (repeat.py). In the place of `data` may stand `body` or `body_base64`, a text
+of JSON: such a record has a head, too.
 """
 
 import contextlib
@@ -21,8 +22,12 @@ from msgspec import Raw
 
 from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NONE, Options, options_of
+from redis_scheduler.task.repeat import Occurrence, Progress
 from redis_scheduler.task.timing import LAST_MS
 from redis_scheduler.task.webhook import split
+
+Mark = Progress | Occurrence
+"""Whose record it is: a series', or an occurrence's."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -45,6 +50,7 @@ class Record(msgspec.Struct, frozen=True):
     target: str = ""
     options: Options = NONE
     content: Content = "data"
+    mark: Mark | None = None
 
 
 UNREADABLE = Record(0, "", 0)
@@ -78,6 +84,8 @@ class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
     webhook: str
     ttl: int | float
     type: str | None = None
+    progress: Progress | None = None
+    occurrence: Occurrence | None = None
 
 
 _encode_head = msgspec.json.Encoder().encode
@@ -97,19 +105,28 @@ def record_tail(
     data: bytes | None,
     options: Options = NONE,
     content: Content = "data",
+    mark: Mark | None = None,
 ) -> bytes:
     """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`. `data`: the JSON of the
     content."""
     head = _encode_head(_Head(webhook, ttl, type_name))[1:-1]
     member = _DATA_MEMBER
-    if options is not NONE or content != "data":
+    if options is not NONE or content != "data" or mark is not None:
         if options != NONE:
             head = b"%b,%b" % (head, _encode_head(options)[1:-1])
+        if mark is not None:
+            name = b"progress" if isinstance(mark, Progress) else b"occurrence"
+            head = b'%b,"%b":%b' % (head, name, _encode_head(mark))
         head = b'"head":%d,%b' % (len(head) + 1, head)
         member = b',"%b":' % content.encode()
     if data is None:
         return b",%b}" % head
     return b"".join((b",", head, member, data, b"}"))
+
+
+def tail_of(record: Record, options: Options, mark: Mark | None) -> bytes:
+    """Return the tail of a like record, with these options and this mark."""
+    return record_tail(record.webhook, record.ttl, record.type, record.data, options, record.content, mark)
 
 
 def decode_record(stored: bytes) -> Record:
@@ -134,7 +151,20 @@ def _decode_long(stored: bytes) -> Record:
     decoded = _decode_long_head(head)
     origin, target = _parts_of(decoded.webhook)
     options = options_of(decoded)
-    return Record(decoded.due, decoded.webhook, decoded.ttl, decoded.type, data, None, origin, target, options, content)
+    mark = decoded.progress or decoded.occurrence
+    return Record(
+        decoded.due,
+        decoded.webhook,
+        decoded.ttl,
+        decoded.type,
+        data,
+        None,
+        origin,
+        target,
+        options,
+        content,
+        mark,
+    )
 
 
 def _parted(stored: bytes) -> tuple[bytes, Content, bytes | None]:

@@ -25,6 +25,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from redis_scheduler.task.timing import LAST_MS, TEN_YEARS_S
 
+REPEAT_RULE = 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}'
+"""What `repeat` must be, as errors say it."""
+
 TIMES_MOST = 1_000_000_000
 """The most occurrences that `times` can ask for."""
 
@@ -98,6 +101,22 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     """Whether an occurrence is made while the one before is unfinished."""
 
 
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a series has done so far, as its record says it: how many occurrences it made, how many it skipped, and the
+    key of the last that it made."""
+
+    made: int = 0
+    skipped: int = 0
+    last: str = ""
+
+
+class Occurrence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an occurrence's record says of where it comes from: the key of its series, and its number from 1."""
+
+    series: str
+    number: int
+
+
 RULES: dict[str, str] = {field.name: get_args(field.type)[1].extra["rule"] for field in msgspec.structs.fields(Repeat)}
 """What each member must be, as errors say it."""
 
@@ -114,6 +133,16 @@ class Fault(NamedTuple):
 
 def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
     """Return what is wrong with a rule that begins at a time; None if it can be used."""
+    if (fault := rule_fault(repeat)) is not None or next_ms(repeat, start_ms) is not None:
+        return fault
+    if repeat.until is UNSET:
+        return Fault("cron", "never comes within 50 years", repeat.cron)
+    return Fault("until", "must not end before the first time", repeat.until.isoformat())
+
+
+@lru_cache(1_024)
+def rule_fault(repeat: Repeat) -> Fault | None:
+    """Return what is wrong with a rule whenever it begins; None if times can be worked out."""
     if (repeat.every is UNSET) is (repeat.cron is UNSET):
         return Fault("every", "must be given, or cron, and not both", UNSET, True)
     if repeat.missed == "all" and repeat.overlap == "skip":
@@ -122,17 +151,10 @@ def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
         every_ms = repeat.every * 1000
         if not 1 <= repeat.every <= TEN_YEARS_S or abs(every_ms - round(every_ms)) > 1e-6:
             return Fault("every", RULES["every"], repeat.every)
-        if repeat.tz is not UNSET:
-            return Fault("tz", "has no effect without cron", repeat.tz, True)
-    elif repeat.tz is not UNSET and repeat.tz not in _zone_names():
+        return None if repeat.tz is UNSET else Fault("tz", "has no effect without cron", repeat.tz, True)
+    if repeat.tz is not UNSET and repeat.tz not in _zone_names():
         return Fault("tz", RULES["tz"], repeat.tz)
-    elif repeat.cron is not UNSET and (fault := _fault_of_cron(repeat.cron)):
-        return fault
-    if next_ms(repeat, start_ms) is not None:
-        return None
-    if repeat.until is UNSET:
-        return Fault("cron", "never comes within 50 years", repeat.cron)
-    return Fault("until", "must not end before the first time", repeat.until.isoformat())
+    return None if repeat.cron is UNSET else _fault_of_cron(repeat.cron)
 
 
 def _fault_of_cron(cron: str) -> Fault | None:

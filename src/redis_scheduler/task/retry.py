@@ -14,12 +14,13 @@ from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import UNREADABLE, UNREADABLE_ERROR, LastFailure, encode_failure, newer_error
+from redis_scheduler.task.repeat import rule_fault
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
 class Transition(Enum):
-    """What a worker does with a claim in the end; each is a transition of the store, with its script's name. The last
-    four are events of the log, too."""
+    """What a worker does with a claim in the end; each is a transition of the store, with its script's name. Retry,
+    defer, bury and expire are events of the log, too."""
 
     SETTLE = "settle"
     RELEASE = "release"
@@ -27,6 +28,7 @@ class Transition(Enum):
     DEFER = "defer"
     BURY = "bury"
     EXPIRE = "expire"
+    FIRE = "fire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Decision:
 
 SETTLED = Decision(Transition.SETTLE)
 RELEASED = Decision(Transition.RELEASE, counts=False)
+FIRED = Decision(Transition.FIRE, counts=False)
 
 
 def before_attempt(
@@ -55,7 +58,8 @@ def before_attempt(
 
     A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. What
     comes too late is buried or expires. A task that a newer version wrote is left to a worker that knows it: sent
-    without its unknown member it would be another task.
+    without its unknown member it would be another task. A series makes no attempt:
+    its occurrences do.
     """
     if claim.record is UNREADABLE:
         return _buried_unattempted(UNREADABLE_ERROR)
@@ -63,6 +67,12 @@ def before_attempt(
         return Decision(Transition.DEFER, timing.newer_delay_ms, newer_error(claim.record.unknown), counts=False)
     if claim.tries > timing.lost_workers_most:
         return _buried_unattempted(f"worker lost: {claim.tries - 1} workers ended during the delivery")
+    if claim.record.options is not NONE and (repeat := claim.record.options.repeat) is not UNSET:
+        if fault := rule_fault(repeat):
+            # Another machine may know the zone.
+            error = f"its repeat.{fault.member} cannot be read here: {fault.rule}"
+            return Decision(Transition.DEFER, timing.newer_delay_ms, error, counts=False)
+        return FIRED
     return too_late(policy, claim, now_ms)
 
 

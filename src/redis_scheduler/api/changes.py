@@ -1,0 +1,55 @@
+"""What a PATCH, or a replay, makes of a task."""
+
+from msgspec import UNSET
+
+from redis_scheduler.api import requests
+from redis_scheduler.api.bodies import UpdateRequest
+from redis_scheduler.api.content import changed_content, check_method
+from redis_scheduler.api.repeats import check_times, first_of
+from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
+from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.store.writes import Change
+from redis_scheduler.task.options import changed
+from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
+from redis_scheduler.task.repeat import Progress
+
+
+def changeable(stored: Stored) -> Stored:
+    """Return a task unless its record is one that this version cannot change. Raises RequestRefused."""
+    if stored.record is UNREADABLE:
+        raise InvalidRequest(Code.UNREADABLE_RECORD, "The task's record cannot be read: it can only be deleted")
+    if stored.record.unknown is not None:
+        error = f"The task was {newer_error(stored.record.unknown)}; it can only be deleted"
+        raise RequestRefused(Code.NEWER_RECORD, error)
+    return stored
+
+
+def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
+    """Return the change of a task that a body asks for. Raises RequestRefused for one that cannot be changed.
+
+    `now_ms`: Redis' clock, where a series is concerned (`clock_of`).
+    """
+    record = changeable(stored).record
+    ttl: float = record.ttl
+    delay_ms: int | None = None
+    options, is_moved = changed(record.options, wanted), wanted.ttl is not UNSET or wanted.at is not UNSET
+    mark = record.mark
+    if options.repeat is UNSET:
+        mark = None if isinstance(mark, Progress) else mark
+        if is_moved:
+            ttl, delay_ms = requests.when(wanted)
+    elif is_moved or wanted.repeat is not UNSET:
+        ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
+        if isinstance(mark, Progress):
+            check_times(options.repeat, mark)
+    webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
+    content, data = changed_content(record, wanted)
+    requests.check_options(options)
+    check_method(options, data)
+    tail = record_tail(webhook, ttl, record.type, data, options, content, mark)
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)
+
+
+async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:
+    """Return Redis' clock for a change that concerns a series; 0 for any other."""
+    return await views.now_ms() if wanted.repeat or stored.record.options.repeat else 0

@@ -1,0 +1,94 @@
+-- fire: a series has come due. Put its occurrences into the queue, each a task of its own, and the series back into
+-- `due` until its next time; or end it.
+-- KEYS   queue entries tasks failures due dead counters types bell type_index...
+-- ARGV   group consumer then_count# types...
+-- each   id (of the entry) key attempts# (seen at the claim) next_ms ('' ends the series) tail (the record less its due
+--        time) unless (the key of a task: while it is unfinished no occurrence is made; '' makes them in any case)
+--        other_next_ms other_tail (instead, where none is made) type_number
+-- then   item# (number of the row that makes it, from 1) key due_ms (the intended time) tail type_number
+-- Returns per series 2 its occurrences are made, 1 they are not: the one before is unfinished; 0 fenced.
+-- Bounds 200 series a call, some ten commands each, and as many occurrences, or one series with 100: their records come
+--        with the call.
+-- Twice  the entry is gone: 0, nothing is made again.
+-- Full   XDEL of nothing is the first write: a series that is due was acknowledged, and its occurrences with it.
+--- include clock fence types foreign bell
+--- names
+
+-- A foreign key in their places is refused here, before anything is written.
+redis.call('HLEN', tasks)
+local head_before_ms, earliest_ms = head_ms(due), math.huge
+
+local function is_unfinished(key)
+  return key ~= '' and redis.call('HEXISTS', tasks, key) == 1 and type(redis.pcall('ZSCORE', dead, key)) ~= 'string'
+end
+
+local answer, is_met = {}, {}
+for at = first, last, width do
+  --- row id key attempts unless
+  local is_held = not is_met[key] and holds(queue, entries, failures, group, consumer, id, key, attempts)
+  is_met[key] = true
+  answer[#answer + 1] = is_held and (is_unfinished(unless) and 1 or 2) or 0
+end
+
+-- This removes nothing, so that a full Redis does not refuse what follows.
+redis.call('XDEL', queue, '0-0')
+local queued, records, listed = {}, {}, {}
+for at = last + 1, #ARGV, then_width do
+  --- then
+  if answer[item] == 2 then
+    -- Before all else: Redis refuses it behind a foreign entry with the last possible id.
+    queued[#queued + 1] = key
+    queued[#queued + 1] = redis.call('XADD', queue, '*', 'key', key)
+    records[#records + 1] = key
+    records[#records + 1] = '{"due":' .. due_ms .. tail
+    if type_number ~= '0' then
+      listed[#listed + 1] = {type_number, key, due_ms}
+    end
+  end
+end
+if then_count > 0 and #queued > 0 then
+  redis.call('HSET', entries, unpack(queued))
+  redis.call('HSET', tasks, unpack(records))
+end
+
+local number, ended = 0, 0
+for at = first, last, width do
+  --- row
+  number = number + 1
+  if answer[number] ~= 0 then
+    if answer[number] == 1 then
+      next_ms, tail = other_next_ms, other_tail
+    end
+    redis.call('XACK', queue, group, id)
+    redis.call('XDEL', queue, id)
+    redis.call('HDEL', entries, key)
+    remove_from_hash(failures, key)
+    if next_ms == '' then
+      redis.call('HDEL', tasks, key)
+      if type_number ~= '0' then
+        local index, name = type_of(type_number)
+        remove_from_type(types, index, name, key)
+      end
+      ended = ended + 1
+    else
+      redis.call('HSET', tasks, key, '{"due":' .. next_ms .. tail)
+      redis.call('ZADD', due, next_ms, key)
+      earliest_ms = math.min(earliest_ms, next_ms)
+      if type_number ~= '0' then
+        listed[#listed + 1] = {type_number, key, next_ms}
+      end
+    end
+  end
+end
+for _, task in ipairs(listed) do
+  local index, name = type_of(task[1])
+  add_to_type(types, index, name, task[2], task[3])
+end
+if #queued > 0 then
+  add_to_counter(counters, 'scheduled', #queued / 2)
+end
+if ended > 0 then
+  add_to_counter(counters, 'ended', ended)
+end
+ring(bell, head_before_ms, earliest_ms)
+return answer

@@ -1,0 +1,81 @@
+"""What a series does when it comes due: its occurrences, its next time, and what its record says then. Pure."""
+
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET
+
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import options_of
+from redis_scheduler.task.record import tail_of
+from redis_scheduler.task.repeat import Due, Occurrence, Progress, due_now
+
+EARLY_MS = 1_000
+"""A series that is claimed so long before its time was told to run now: it makes an occurrence more, and keeps its
+time."""
+
+
+@dataclass(slots=True)
+class Made:
+    """An occurrence: a task of its own, with a new key. `due_ms`: the intended time; `tail`: its record without it."""
+
+    key: str
+    due_ms: int
+    tail: bytes
+    type: str | None
+
+
+@dataclass(slots=True)
+class Next:
+    """How a series goes on: its next time (None: it ends), and its record without that."""
+
+    due_ms: int | None
+    tail: bytes
+
+
+@dataclass(slots=True)
+class Firing:
+    """What the claim of a series comes to: the occurrences that it makes, and how it goes on.
+
+    `unless`: the key of a task; while that is unfinished, none is made, and the series goes on as `otherwise`. Empty:
+    they are made in any case.
+    """
+
+    claim: Claim
+    made: list[Made]
+    after: Next
+    unless: str
+    otherwise: Next
+
+
+def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
+    """Return what follows from the claim of a series by Redis' time.
+
+    Its occurrences have about so many bytes, one at least: a series that missed more comes again at once for the rest.
+    """
+    record, repeat = claim.record, claim.record.options.repeat
+    if repeat is UNSET:
+        raise ValueError("no series")
+    before = record.mark if isinstance(record.mark, Progress) else Progress()
+    is_early = now_ms < record.due - EARLY_MS
+    due = Due([now_ms], 0, record.due) if is_early else due_now(repeat, record.due, now_ms)
+    left = len(due.made) if repeat.times is UNSET else max(0, repeat.times - before.made)
+    options = options_of(msgspec.structs.replace(record.options, repeat=UNSET))
+    most = max(1, most_bytes // (len(tail_of(record, options, Occurrence(claim.key, before.made + 1))) + 1))
+    next_ms = due.made[most] if len(due.made) > most else due.next_ms
+    made = [
+        Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), record.type)
+        for number, at_ms in enumerate(due.made[: min(left, most)], before.made + 1)
+    ]
+
+    def following(count: int, skipped: int, last: str) -> Next:
+        ends = repeat.times is not UNSET and count >= repeat.times
+        tail = tail_of(record, record.options, Progress(count, skipped, last))
+        return Next(None if ends else next_ms, tail)
+
+    skipped = before.skipped + due.skipped
+    after = following(before.made + len(made), skipped, made[-1].key if made else before.last)
+    if not made or not before.last or repeat.overlap == "allow":
+        return Firing(claim, made, after, "", after)
+    return Firing(claim, made, after, before.last, following(before.made, skipped + len(made), before.last))
