@@ -39,6 +39,7 @@ class Code(Enum):
     OLDER_WORKER = "older-worker", 409
     IN_DELIVERY = "in-delivery", 409
     TASK_DEAD = "task-dead", 409
+    WRONG_ACKNOWLEDGEMENT = "wrong-acknowledgement", 409
     PRECONDITION_FAILED = "precondition-failed", 412
     BODY_TOO_LARGE = "body-too-large", 413
     UNSUPPORTED_CONTENT = "unsupported-content", 415

@@ -14,6 +14,7 @@ import redis.asyncio
 from redis_scheduler.api.bodies import BatchRequest, PreviewRequest, ScheduleRequest, UpdateRequest, encode_answer
 from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.acknowledgement import acknowledgement_token
 from redis_scheduler.task.key import is_task_key
 from tests.scripts import states
 from tests.support.names import KEYS
@@ -38,6 +39,10 @@ async def test_the_root_answers_without_a_token(api: Client) -> None:
 async def test_each_route_answers_as_the_table_says(api: Client, store: Store, route: Route[Any]) -> None:
     is_dead = route.path.startswith("/dead")
     key = (await states.dead(store)).key if is_dead else await api.schedule(WEBHOOK, 60, data={"a": [1]})
+    if route.path.endswith(("/done", "/fail", "/extend")):
+        key = await api.schedule(WEBHOOK, 0, ack=True)
+        [claim] = await states.claimed(store, 1)
+        api.headers["Schedule-Ack"] = acknowledgement_token(TOKEN, key, claim.id, 0)
     path = route.path.format(key="own:key" if route.method == "PUT" else key)
     content = CONTENTS.get(route.body)
     needs_token = route.access is Access.TOKEN
@@ -245,7 +250,15 @@ async def test_stats_count_every_state(api: Client) -> None:
     await api.schedule(WEBHOOK, 60)
     stats = await api.stats()
     assert stats["running_schedules"] == 2
-    assert stats["states"] == {"due": 1, "queued": 1, "in_delivery": 0, "waiting": 0, "paused": 0, "dead": 0}
+    assert stats["states"] == {
+        "due": 1,
+        "queued": 1,
+        "in_delivery": 0,
+        "waiting": 0,
+        "paused": 0,
+        "awaiting": 0,
+        "dead": 0,
+    }
     assert stats["counters"]["scheduled"] == 2
     assert stats["ledger_balanced"] is True
     assert stats["total_redis_keys"] > 0

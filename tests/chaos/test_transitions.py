@@ -30,7 +30,7 @@ EXAMPLES = scaled(100, 120)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 
-SEED_SMALL = 3
+SEED_SMALL = 1
 """Its first 120 examples take every kind of transition."""
 MISSED_MOST = scaled(0, 5)
 """Kinds of transition that the few examples of a scaled-down run may miss."""
@@ -62,7 +62,8 @@ cancel due, cancel queued, cancel in delivery, cancel waiting, cancel deferred, 
 put due, put queued, put in delivery, put waiting, put deferred, put paused, put dead, put missing, put changed, resend put,
 discard, discard nothing, trim,
 pause due, pause queued, pause in delivery, pause waiting, pause deferred, pause paused, pause dead, pause missing,
-resume paused, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,
+resume paused, expect, expect fenced, acknowledge awaiting, acknowledge in delivery, acknowledge other, reclaim awaited,
+update awaiting, cancel awaiting, resend acknowledge, again expect, run due, run queued, run in delivery, run waiting, run deferred, run paused, run dead, run missing,
 update paused, update_delay paused, cancel paused, resend pause, resend resume, resend run,
 schedule once, schedule once again,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,

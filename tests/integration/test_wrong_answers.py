@@ -13,7 +13,7 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, OnceTask
+from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
@@ -68,6 +68,8 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "purge": lambda at: at.store.purge(),
     "replay": lambda at: at.store.replay([CHANGE]),
     "discard": lambda at: at.store.discard(["task"]),
+    "acknowledge": lambda at: at.store.acknowledge([Acknowledgement("task", "1-1", 0, "+", 1)]),
+    "expect": lambda at: at.store.expect([FAILED]),
     "pause": lambda at: at.store.pause(["task"]),
     "resume": lambda at: at.store.resume(["task"]),
     "run": lambda at: at.store.run(["task"]),

@@ -7,7 +7,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.writes import OnceTask
 from tests.scripts import states
-from tests.scripts.states import DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
+from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -61,6 +61,13 @@ async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State
 async def gone_from_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused_retry(store)
     await ask(raw, "ZREM", KEYS.paused, task.key)
+    return {"nowhere": {task.key}}, task.key, DEFERRED
+
+
+@seed
+async def gone_from_awaiting(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.awaiting_retry(store)
+    await ask(raw, "ZREM", KEYS.awaiting, task.key)
     return {"nowhere": {task.key}}, task.key, DEFERRED
 
 
@@ -152,6 +159,13 @@ async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State
 
 
 @seed
+async def awaiting_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.awaiting(store)
+    await ask(raw, "ZADD", KEYS.paused, 1, task.key)
+    return {"several places": {task.key}}, task.key, AWAITING
+
+
+@seed
 async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused(store)
     await ask(raw, "ZADD", KEYS.dead, 1, task.key)
@@ -159,9 +173,9 @@ async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
 
 
 @seed
-async def in_all_four_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
+async def in_all_five_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    for place in (KEYS.dead, KEYS.paused, KEYS.due):
+    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.due):
         await ask(raw, "ZADD", place, 1, task.key)
     return {"several places": {task.key}}, task.key, IN_DELIVERY
 
@@ -200,7 +214,7 @@ for state in states.MAKERS:
 @seed
 async def in_all_places_of_a_type_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.redelivered(store, "mail")
-    for place in (KEYS.dead, KEYS.paused, KEYS.due):
+    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.due):
         await ask(raw, "ZADD", place, 1, task.key)
     await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}, "wrongly listed": {task.key}}, task.key, MISSING

@@ -57,6 +57,7 @@ REDELIVERED = State("in delivery", attempts=1, owner="worker-a", tries=1)
 WAITING = State("waiting", attempts=1, owner=keys.WAITING)
 DEFERRED = State("deferred", attempts=1)
 PAUSED = State("paused")
+AWAITING = State("awaiting")
 DEAD = State("dead", attempts=1)
 
 
@@ -220,6 +221,22 @@ async def _paused(store: Store, task: Task) -> Task:
     return task
 
 
+async def awaiting(store: Store, type_name: str | None = None) -> Task:
+    task = await in_delivery(store, type_name)
+    assert await store.expect([taken_on(task)]) == [1]
+    return task
+
+
+async def awaiting_retry(store: Store, type_name: str | None = None) -> Task:
+    task = await redelivered(store, type_name)
+    assert await store.expect([taken_on(task)]) == [1]
+    return task
+
+
+def taken_on(task: Task, within_ms: int = TTL_MS) -> Unsettled:
+    return Unsettled(task.claim, b"", within_ms, counts=False)
+
+
 async def dead(store: Store, type_name: str | None = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.bury(failed(task)) == [1]
@@ -238,6 +255,8 @@ MAKERS: dict[str, tuple[Maker, State]] = {
     "dead": (dead, DEAD),
     "paused": (paused, PAUSED),
     "paused retry": (paused_retry, State("paused", attempts=1)),
+    "awaiting": (awaiting, AWAITING),
+    "awaiting retry": (awaiting_retry, State("awaiting", attempts=1)),
     "queued": (queued, QUEUED),
 }
 """Every state a task can be in, how it gets there, and how that looks."""
@@ -254,10 +273,12 @@ async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
 async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
     record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
-    places = (KEYS.due, KEYS.dead, KEYS.paused)
-    is_due, is_dead, is_paused = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
-    assert is_due + is_dead + is_paused + (entry_id is not None) == (record is not None), "must stand in one place"
-    attempts = int(failure.split()[0]) if failure else 0
+    places = (KEYS.due, KEYS.dead, KEYS.paused, KEYS.awaiting)
+    is_due, is_dead, is_paused, is_awaiting = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
+    assert is_due + is_dead + is_paused + is_awaiting + (entry_id is not None) == (record is not None), (
+        "must stand in one place"
+    )
+    attempts = int(failure.split()[0].split(b"@")[0]) if failure else 0
     if record is None:
         return State("missing", attempts)
     if is_due:
@@ -266,6 +287,8 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
         return State("dead", attempts)
     if is_paused:
         return State("paused", attempts)
+    if is_awaiting:
+        return State("awaiting", attempts)
     row = await _pending_row(raw, entry_id)
     if row is None:
         return State("queued", attempts)

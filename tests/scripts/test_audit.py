@@ -59,7 +59,7 @@ async def repaired(client: RedisClient) -> Ledger:
 
 SOUND = (
     *(states.in_due, states.in_delivery, states.redelivered, states.waiting, states.deferred, states.dead),
-    *(states.paused, states.paused_retry),
+    *(states.paused, states.paused_retry, states.awaiting),
     states.queued,
 )
 """Tasks in every state; the queued one last, as the others are made by claims."""
@@ -113,6 +113,10 @@ async def test_after_a_repair_every_task_is_delivered_once(
     _, key, state = await SEEDS[name](store, raw)
     await repaired(client)
     await store.resume([key.decode() for key in await ask(raw, "ZRANGE", KEYS.paused, 0, -1)])
+    for member in await ask(raw, "ZRANGE", KEYS.awaiting, 0, -1):
+        await ask(raw, "ZADD", KEYS.awaiting, 1, member)
+    await states.plan_sweep(store)
+    await store.reclaim(10)
     for member in await ask(raw, "ZRANGE", KEYS.due, 0, -1):
         await ask(raw, "ZADD", KEYS.due, 1, member)
     await store.promote()

@@ -24,6 +24,8 @@ LETTERS = {
     "missing": "N",
     "due": "C",
     "queued": "C",
+    "awaiting": "D",
+    "awaiting retry": "D",
     "paused": "C",
     "paused retry": "C",
     "in delivery": "D",

@@ -21,7 +21,17 @@ from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
 PLACES = [
-    *(KEYS.tasks, KEYS.due, KEYS.queue, KEYS.entries, KEYS.failures, KEYS.dead, KEYS.dead_bytes, KEYS.paused),
+    *(
+        KEYS.tasks,
+        KEYS.due,
+        KEYS.queue,
+        KEYS.entries,
+        KEYS.failures,
+        KEYS.dead,
+        KEYS.dead_bytes,
+        KEYS.paused,
+        KEYS.awaiting,
+    ),
     *(KEYS.idempotency, KEYS.idempotency_ends, KEYS.counters, KEYS.types, KEYS.sweep),
     *(KEYS.results, KEYS.segment(1)),
 ]

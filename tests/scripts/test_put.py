@@ -29,6 +29,7 @@ from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
 LETTERS = {"missing": "N", "in delivery": "D", "redelivered": "D", "dead": "X"}
+LETTERS |= {"awaiting": "D", "awaiting retry": "D"}
 """Else U."""
 
 

@@ -16,6 +16,7 @@ from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,
     Task,
+    awaiting,
     change,
     claimed,
     dead,
@@ -30,7 +31,7 @@ from tests.scripts.states import (
     tail,
     waiting,
 )
-from tests.scripts.verbs import VERBS
+from tests.scripts.verbs import VERBS, said
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
@@ -114,6 +115,11 @@ async def run_call(store: Store) -> tuple[Call, str]:
     return lambda: store.run([task.key]), task.key
 
 
+async def acknowledge_call(store: Store) -> tuple[Call, str]:
+    task = await awaiting(store)
+    return lambda: store.acknowledge([said(task)]), task.key
+
+
 async def purge_call(store: Store) -> tuple[Call, str]:
     task = await in_due(store, "mail")
     return store.purge, task.key
@@ -134,6 +140,7 @@ WRITES = {
     "pause": pause_call,
     "resume": resume_call,
     "run": run_call,
+    "acknowledge": acknowledge_call,
     "purge": purge_call,
 }
 DELIVERS = [name for name in WRITES if name not in ("cancel", "cancel and keep", "discard", "pause", "purge")]
@@ -219,6 +226,7 @@ NOTHING: dict[str, Any] = {
     "bury": [0],
     "expire": [0],
     "fire": [0],
+    "expect": [0],
     "release": [0],
     "retire": 0,
     "trim": Trim(0, None),

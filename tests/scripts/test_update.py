@@ -20,6 +20,7 @@ from tests.scripts.states import (
     MAKERS,
     MISSING,
     PAUSED,
+    QUEUED,
     TTL_MS,
     Maker,
     State,
@@ -52,6 +53,8 @@ KEPT = {
     "missing": "N",
     "due": "U",
     "queued": "U",
+    "awaiting": "D",
+    "awaiting retry": "D",
     "paused": "U",
     "paused retry": "U",
     "in delivery": "D",
@@ -64,6 +67,8 @@ NEW = KEPT | {"dead": "X"}
 PLACES_KEPT = {
     "in delivery": State("queued"),
     "redelivered": State("queued", attempts=1),
+    "awaiting": QUEUED,
+    "awaiting retry": State("queued", attempts=1),
     "waiting": DEFERRED,
 }
 PLACES_NEW = {"missing": MISSING, "dead": DEAD}

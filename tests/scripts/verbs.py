@@ -10,13 +10,14 @@ from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import OnceTask, Put
+from redis_scheduler.store.writes import Acknowledgement, OnceTask, Put
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.summary import summary_tail
 from tests.scripts import states
 from tests.scripts.states import (
+    AWAITING,
     DEAD,
     DEFERRED,
     DUE,
@@ -118,6 +119,11 @@ async def _deferred_before_clock_set(store: Store) -> Task:
     return task
 
 
+def said(task: Task, sign: str = "+") -> Acknowledgement:
+    """What the receiver of its claim says."""
+    return Acknowledgement(task.key, task.claim.id, task.claim.attempts, sign, states.TTL_MS)
+
+
 RELEASED = State("waiting", owner="waiting")
 PAUSED_RETRY = State("paused", attempts=1)
 
@@ -138,6 +144,12 @@ VERBS: dict[str, Verb] = {
     "run": Verb(states.waiting, lambda store, task: store.run([task.key]), DEFERRED, State("queued", attempts=1)),
     "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
     "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
+    "expect": Verb(states.in_delivery, lambda store, task: store.expect([states.taken_on(task)]), AWAITING, QUEUED),
+    "acknowledge": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task)]), QUEUED, QUEUED),
+    "acknowledge early": Verb(
+        states.in_delivery, lambda store, task: store.acknowledge([said(task)]), IN_DELIVERY, QUEUED
+    ),
+    "extend": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task, "")]), AWAITING, AWAITING),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
     "load": Verb(

@@ -27,7 +27,9 @@ class Modelled:
     due_ms: int
     tail: bytes
     place: str = "due"
-    """One of due, queued, pending, paused, dead, missing."""
+    """One of due, queued, pending, paused, awaiting, dead, missing."""
+    mark: str = ""
+    """What is known of an acknowledgement."""
     attempts: int = 0
     owner: str | None = None
     tries: int = 0
@@ -61,7 +63,7 @@ class Modelled:
 
     @property
     def is_running(self) -> bool:
-        return self.place in ("due", "queued", "pending", "paused")
+        return self.place in ("due", "queued", "pending", "paused", "awaiting")
 
     def wait_in_due(self, wait_ms: int, score: int | None = None) -> None:
         self._leave_queue()
@@ -100,7 +102,12 @@ class Model:
         return [task for task in self.tasks.values() if task.place in places]
 
     def adopt(
-        self, entries: Mapping[str, str], scores: Mapping[str, int], paused: Mapping[str, int], now_ms: int
+        self,
+        entries: Mapping[str, str],
+        scores: Mapping[str, int],
+        paused: Mapping[str, int],
+        awaiting: Mapping[str, int],
+        now_ms: int,
     ) -> None:
         """Learn what Redis chose, and check that it changed nothing else: entries are new ones, due times as
         expected."""
@@ -122,6 +129,12 @@ class Model:
             score = paused[task.key]
             is_right = abs(score + task.wait_ms) < TOLERANCE_MS if task.score is None else score == task.score
             assert is_right, f"{task.key} would be due at a wrong time once it is resumed"
+        for task in self.standing("awaiting"):
+            score = awaiting[task.key]
+            if task.score is None:
+                assert abs(score - now_ms - task.wait_ms) < TOLERANCE_MS, f"{task.key} is awaited until a wrong time"
+                task.score = score
+            assert score == task.score
 
     def check_waits(self, waits_ms: Mapping[str, int]) -> None:
         """Check which entries are pending, and how long each is still leased, or waits."""
@@ -167,11 +180,11 @@ class Model:
         task = self.tasks[key]
         if task.place == "missing":
             return "N"
-        letter = "D" if task.state.place == "in delivery" else "C"
+        letter = "D" if task.state.place in ("in delivery", "awaiting") else "C"
         self.counters["cancelled"] += task.is_running
         task.result = "cancelled" if task.is_running else task.result
         task.end("missing")
-        task.attempts = 0
+        task.attempts, task.mark = 0, ""
         return letter
 
     def update(self, key: str, expected: bytes, tail: bytes, ttl_ms: int | None, now_ms: int) -> str:
@@ -183,10 +196,11 @@ class Model:
             return "C"
         if task.place == "dead" and ttl_ms is not None:
             return "X"
-        letter = "D" if task.state.place == "in delivery" else "U"
+        letter = "D" if task.state.place in ("in delivery", "awaiting") else "U"
+        task.mark = ""
         if ttl_ms is not None:
             self._start_afresh(task, now_ms, ttl_ms)
-        elif task.state.place == "in delivery":
+        elif letter == "D":
             task.enter_queue()
         elif task.state.place == "waiting":
             task.wait_in_due(task.wait_ms)
@@ -209,7 +223,8 @@ class Model:
         task = self.tasks[key]
         if expected != (b"" if task.place == "missing" else task.record):
             return "C"
-        letter = {"missing": "N", "dead": "X"}.get(task.place, "D" if task.state.place == "in delivery" else "U")
+        in_delivery = task.state.place in ("in delivery", "awaiting")
+        letter = {"missing": "N", "dead": "X"}.get(task.place, "D" if in_delivery else "U")
         self.counters["scheduled"] += letter == "N"
         self.counters["replayed"] += letter == "X"
         self._start_afresh(task, now_ms, ttl_ms)
@@ -218,7 +233,7 @@ class Model:
 
     @staticmethod
     def _start_afresh(task: Modelled, now_ms: int, ttl_ms: int) -> None:
-        task.attempts, task.due_ms = 0, now_ms + ttl_ms
+        task.attempts, task.due_ms, task.mark = 0, now_ms + ttl_ms, ""
         place = task.place
         task.wait_in_due(ttl_ms, task.due_ms)
         if place == "paused":
@@ -250,7 +265,7 @@ class Model:
         if task.place != "dead":
             return "N"
         task.end("missing")
-        task.attempts = 0
+        task.attempts, task.mark = 0, ""
         return "C"
 
     def trim(self) -> int:
@@ -266,7 +281,7 @@ class Model:
         self.counters["purged"] += sum(task.is_running for task in found)
         for task in found:
             task.end("missing")
-            task.attempts = 0
+            task.attempts, task.mark = 0, ""
         for task in self.tasks.values():
             task.result = None
         return len(found)
@@ -338,7 +353,7 @@ class Model:
             task = self.tasks[claim.key]
             if self.is_in(claim):
                 task.end("missing")
-                task.attempts = 0
+                task.attempts, task.mark = 0, ""
                 self.counters["delivered"] += 1
                 task.result = "delivered"
         return answers
@@ -370,10 +385,50 @@ class Model:
             self._count_failure(claim.key)
         return 1
 
+    def expect(self, worker: str, claim: Claim, within_ms: int) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        task = self.tasks[claim.key]
+        if task.mark in (f"@{claim.id}+", f"@{claim.id}-"):
+            task.enter_queue()
+        else:
+            task.end("awaiting")
+            task.mark, task.wait_ms, task.score = f"@{claim.id}", within_ms, None
+        return 1
+
+    def acknowledge(self, claim: Claim, sign: str, within_ms: int) -> str:
+        task, wanted = self.tasks[claim.key], f"@{claim.id}"
+        if task.place == "missing":
+            return "N"
+        if task.attempts != claim.attempts:
+            return "O"
+        if sign and task.mark == wanted + sign:
+            return "A"
+        if task.place == "awaiting" and task.mark == wanted:
+            if sign:
+                task.enter_queue()
+                task.mark = wanted + sign
+            else:
+                task.wait_ms, task.score = within_ms, None
+            return "A"
+        if not task.mark and task.state.place == "in delivery" and task.entry == claim.id:
+            task.mark = wanted + sign if sign else ""
+            return "A"
+        return "O"
+
+    def overdue(self, limit: int) -> list[Modelled]:
+        """Queue what was not acknowledged in time."""
+        over = [task for task in self.standing("awaiting") if task.wait_ms == 0]
+        over = sorted(over, key=lambda task: (task.score or 0, task.key))[:limit]
+        for task in over:
+            task.enter_queue()
+        return over
+
     def bury(self, worker: str, claim: Claim, counts: bool) -> int:
         if not self.holds(worker, claim):
             return 0
         self.tasks[claim.key].end("dead")
+        self.tasks[claim.key].mark = ""
         self.counters["died"] += 1
         if counts:
             self._count_failure(claim.key)
@@ -410,6 +465,7 @@ class Model:
         return 1 if is_unfinished else 2
 
     def _count_failure(self, key: str) -> None:
+        self.tasks[key].mark = ""
         self.tasks[key].attempts += 1
         self.counters["failed"] += 1
 
@@ -420,7 +476,7 @@ def _letter(task: Modelled) -> str:
 
 LETTERS = {
     **{"scheduled": "S", "deferred": "F", "queued": "Q", "waiting": "W", "in delivery": "D"},
-    **{"paused": "P", "dead": "X", "missing": "N"},
+    **{"paused": "P", "awaiting": "A", "dead": "X", "missing": "N"},
 }
 
 

@@ -20,7 +20,7 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, OnceTask, Put, StoredTask
+from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask, Put, StoredTask
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
@@ -78,14 +78,17 @@ WEIGHTS = {
     "pause": 4,
     "resume": 3,
     "run": 2,
+    "expect": 8,
+    "acknowledge": 5,
+    "run_out_awaited": 3,
     "purge": 1,
     "retire": 1,
     "resend": 3,
 }
 """How often each verb is chosen, where it has something to do."""
 
-RARE_FIRST = ("dead", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
-OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "release", "renew")
+RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
+OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "release", "renew", "expect")
 
 
 @dataclass(frozen=True)
@@ -170,10 +173,12 @@ class Example:
             "load": any(self.unloaded.values()),
             "recover": bool(pending),
             "run_out": any(task.wait_ms for task in pending),
-            "reclaim": bool(model.reclaimable),
+            "reclaim": bool(model.reclaimable) or any(not task.wait_ms for task in model.standing("awaiting")),
             "replay": bool(model.standing("dead")),
             **dict.fromkeys(("trim", "discard"), bool(model.standing("dead"))),
             "resume": bool(model.standing("paused")),
+            "acknowledge": any(self.claims.values()),
+            "run_out_awaited": any(task.wait_ms for task in model.standing("awaiting")),
             "resend": bool(self.last_writes),
             "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
             **dict.fromkeys(OUTCOMES, is_held),
@@ -208,6 +213,8 @@ class Example:
             await self._promote_as(worker, DEFAULT.batch_limit, 0)
             for task in self.model.standing("pending"):
                 await self._press_over(task)
+            for task in self.model.standing("awaiting"):
+                await self._press_awaited(task)
             await self._reclaim_as(worker, DEFAULT.batch_limit)
             await self._claim_as(worker, DEFAULT.batch_limit)
             delivered = await self._load_as(worker)
@@ -235,6 +242,7 @@ class Example:
             letter_bytes,
             held,
             summaries,
+            awaited,
             *states,
         ) = await asyncio.gather(
             ask(raw, "TIME"),
@@ -250,13 +258,14 @@ class Example:
             letters_of(raw),
             ask(raw, "ZRANGE", KEYS.paused, 0, -1, "WITHSCORES"),
             asyncio.gather(*(self.views.summary(key) for key in model.tasks)),
+            ask(raw, "ZRANGE", KEYS.awaiting, 0, -1, "WITHSCORES"),
             *(state_of(raw, key) for key in model.tasks),
         )
         kept = {key: found and found.state for key, found in zip(model.tasks, summaries, strict=True)}
         assert kept == {key: task.result for key, task in model.tasks.items()}
         assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
-        scores_of, held_of = [{key: int(at) for key, at in _pairs(rows).items()} for rows in (scores, held)]
-        model.adopt(_pairs(entries), scores_of, held_of, redis_ms(now))
+        due, paused, awaiting = [{key: int(at) for key, at in _pairs(rows).items()} for rows in (scores, held, awaited)]
+        model.adopt(_pairs(entries), due, paused, awaiting, redis_ms(now))
         alive = [task for task in model.tasks.values() if task.place != "missing"]
         assert _pairs(records) == {task.key: task.record.decode() for task in alive}
         assert {fields[1].decode(): at.decode() for at, fields in queue} == _pairs(entries)
@@ -270,7 +279,7 @@ class Example:
             task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
             for task in model.standing("dead")
         }
-        assert ledger.paused == len(model.standing("paused"))
+        assert (ledger.paused, ledger.awaiting) == (len(model.standing("paused")), len(model.standing("awaiting")))
 
     async def _problems(self) -> list[str]:
         return [finding.text async for finding in audit(self.shared.client)]
@@ -541,6 +550,7 @@ class Example:
         for claim in claims:
             task = self.model.tasks[claim.key]
             assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
+            assert claim.mark == task.mark
         self._hold(worker, claims)
         self.taken["load"] += len(claims)
         self.taken["load dropped"] += len(entries) - len(claims)
@@ -579,6 +589,8 @@ class Example:
                 break
         eligible = {task.key: task.owner for task in self.model.reclaimable}
         expected = self.model.reclaim(worker, limit, (cursor or b"0-0").decode())
+        self.taken["reclaim awaited"] += len(self.model.overdue(limit))
+        await self._learn_entries()
         assert entries == [Entry(task.entry or "", task.key, task.tries) for task in expected]
         for entry in entries:
             owner = eligible.pop(entry.key)
@@ -716,6 +728,35 @@ class Example:
         assert held == {entry for entry in ids if self.model.renew(worker, entry)}
         self.taken["renew"] += len(held)
         self.taken["renew lost"] += len(ids) - len(held)
+
+    async def _expect(self, step: Step) -> None:
+        await self._outcome(
+            step,
+            "expect",
+            lambda store, claims: store.expect([Unsettled(claim, b"", TTL_MS) for claim in claims]),
+            lambda worker, claim: self.model.expect(worker, claim, TTL_MS),
+            ("expect fenced", "expect"),
+        )
+
+    async def _acknowledge(self, step: Step) -> None:
+        """By the receiver of any claim that a worker ever had; most often one whose task awaits it."""
+        writer, known = WRITERS[step.who % 2], [claim for claims in self.claims.values() for claim in claims]
+        awaited = [claim for claim in known if self.model.tasks[claim.key].mark == f"@{claim.id}"]
+        choice = known if step.which > 5 else awaited or known
+        claim, sign = choice[step.which % len(choice)], ("+", "-", "")[step.count - 1]
+        before = self.model.tasks[claim.key].state.place
+        said = [Acknowledgement(claim.key, claim.id, claim.attempts, sign, TTL_MS)]
+        answers = await self._write(writer, "acknowledge", lambda: self.stores[writer].acknowledge(said))
+        assert letters(answers) == self.model.acknowledge(claim, sign, TTL_MS)
+        self.taken[f"acknowledge {before}" if letters(answers) == "A" else "acknowledge other"] += 1
+
+    async def _run_out_awaited(self, step: Step) -> None:
+        tasks = [task for task in self.model.standing("awaiting") if task.wait_ms]
+        await self._press_awaited(tasks[step.which % len(tasks)])
+
+    async def _press_awaited(self, task: Modelled) -> None:
+        task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
+        await ask(self.raw, "ZADD", KEYS.awaiting, "XX", task.score, task.key)
 
     async def _retire(self, step: Step) -> None:
         self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0

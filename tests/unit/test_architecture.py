@@ -116,23 +116,23 @@ def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
 
 
 READ_ONLY = {
+    "acknowledge": {"tasks"},
     "audit": {"tasks"},
-    "balance": {"due", "paused", "queue"},
+    "balance": {"awaiting", "due", "paused", "queue"},
     "entry": {"queue"},
     "fire": {"dead"},
     "heads": {"tasks"},
-    "ledger": {"counters", "dead", "due", "pause_all", "paused", "queue"},
+    "ledger": {"awaiting", "counters", "dead", "due", "pause_all", "paused", "queue"},
     "load": {"tasks"},
-    "pause": {"dead", "failures", "tasks"},
+    "pause": {"awaiting", "dead", "failures", "tasks"},
     "promote": {"failures", "pause_all", "tasks"},
     "recall": {"results", "segment"},
-    "read": {"dead", "due", "entries", "failures", "paused", "queue", "tasks"},
-    "reclaim": {"entries"},
+    "read": {"awaiting", "dead", "due", "entries", "failures", "paused", "queue", "tasks"},
     "release": {"entries", "failures"},
-    "resume": {"dead", "entries", "failures", "queue", "tasks"},
+    "resume": {"awaiting", "dead", "entries", "failures", "queue", "tasks"},
     "retry": {"entries"},
     "rewind": {"tasks"},
-    "run": {"dead", "failures", "tasks"},
+    "run": {"awaiting", "dead", "failures", "tasks"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

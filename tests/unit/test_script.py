@@ -149,6 +149,6 @@ def test_names_become_locals() -> None:
     assert "  local id, key, type_number = ARGV[at], ARGV[at + 1], ARGV[at + 2]\n" in text
     assert "  local key, type_number = ARGV[at + 1], ARGV[at + 2]\n" in text
     assert (
-        "local tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency, idempotency_ends, types, bell, "
-        "counters = unpack(KEYS, 1, 13)\n" in Script("audit").text
+        "local tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency, idempotency_ends, awaiting, "
+        "types, bell, counters = unpack(KEYS, 1, 14)\n" in Script("audit").text
     )

@@ -76,6 +76,7 @@ class Api:
         limits: Limits = DEFAULT_LIMITS,
         token: str = "",
     ) -> None:
+        self._token = token
         self._idempotency = Idempotency(token)
         self._max_body = max_body
         self._call_limit = timing.batch_limit
@@ -321,7 +322,10 @@ def _found(stored: Stored | None) -> Stored:
 
 
 def _moved(
-    key: str, verb: str, found: Standing, refused: Sequence[Standing] = (Standing.DEAD, Standing.IN_DELIVERY)
+    key: str,
+    verb: str,
+    found: Standing,
+    refused: Sequence[Standing] = (Standing.DEAD, Standing.IN_DELIVERY, Standing.AWAITING),
 ) -> Response:
     """Answer where the task stood that was to be paused, resumed or run; by 409 where it cannot be."""
     if found is Standing.NOT_FOUND:
@@ -331,7 +335,7 @@ def _moved(
             raise RequestRefused(
                 Code.TASK_DEAD, f"A dead task cannot be {verb}: POST /dead/{key}/replay brings it back"
             )
-        raise RequestRefused(Code.IN_DELIVERY, f"A task in delivery cannot be {verb}: wait for its outcome")
+        raise RequestRefused(Code.IN_DELIVERY, f"A task that is {found.state} cannot be {verb}: wait for its outcome")
     return answer(Moved(key, key, found.state))
 
 

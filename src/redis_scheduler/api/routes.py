@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.bodies import (
     BatchRequest,
     BatchScheduled,
@@ -91,6 +92,9 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
     Route("POST", "/schedule/{key}/run", Api.run, Moved),
     Route("POST", "/schedules", Api.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
+    Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Moved),
+    Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Moved),
+    Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Moved),
     Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),

@@ -46,6 +46,7 @@ class ShardCalls:
         self.pause = Batcher(self.writes.pause, limit)
         self.resume = Batcher(self.writes.resume, limit)
         self.run = Batcher(self.writes.run, limit)
+        self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
 
     async def traced(self, options: Options, traceparent: str) -> Options:

@@ -32,6 +32,7 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
             "in_delivery": ledger.in_delivery,
             "waiting": ledger.waiting,
             "paused": ledger.paused,
+            "awaiting": ledger.awaiting,
             "dead": ledger.dead,
         },
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},

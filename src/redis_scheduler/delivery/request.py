@@ -9,6 +9,7 @@ from yarl import URL
 
 from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.logs import rfc3339
+from redis_scheduler.task.acknowledgement import acknowledgement_token
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import content_bytes
 from redis_scheduler.task.header import OF_THE_CONNECTION
@@ -28,6 +29,7 @@ DUE_HEADER = "Schedule-Due"
 PREVIOUS_STATUS_HEADER = "Schedule-Previous-Status"
 INSTANCE_HEADER = "Schedule-Instance"
 SERIES_HEADER, OCCURRENCE_HEADER = "Schedule-Series", "Schedule-Occurrence"
+ACK_HEADER = "Schedule-Ack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class RequestBuilder:
     def __init__(self, token: str, agent: str, instance: str = "", retries: int = 0) -> None:
         self._retries = retries
         self._replaceable = {"authorization": f"Authorization: {token}\r\n", "user-agent": f"User-Agent: {agent}\r\n"}
+        self._token = token
         self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
         self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
         self._headers += _attempts_most(retries)
@@ -131,5 +134,8 @@ class RequestBuilder:
         lines.append(f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}")
         if record.mark:
             lines.append(_said_of(record.mark))
+        if options.ack:
+            token = acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)
+            lines.append(f"{ACK_HEADER}: {token}\r\n")
         lines.append(f"Content-Length: {len(body)}\r\n\r\n" if has_body else "\r\n")
         return "".join(lines).encode("latin-1") + body

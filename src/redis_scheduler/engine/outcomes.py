@@ -53,8 +53,8 @@ class Outcomes:
         self._is_added.set()
 
     def unsettle(self, transition: Transition, item: Unsettled, follow_up: NewTask | None = None) -> None:
-        """Have a task retried, deferred, buried or expired. Raises ValueError for a follow-up of one that comes
-        again."""
+        """Have a task retried, deferred, buried, expired, or wait for an acknowledgement. Raises ValueError for a
+        follow-up of one that comes again."""
         if follow_up is not None:
             if transition not in (Transition.BURY, Transition.EXPIRE):
                 raise ValueError("a task that comes again has no follow-up yet")
@@ -138,6 +138,8 @@ class Outcomes:
             self.retry_parked.set()
         if by_transition[Transition.DEFER]:
             await self._claims.defer(by_transition[Transition.DEFER])
+        if by_transition[Transition.EXPECT]:
+            await self._claims.expect(by_transition[Transition.EXPECT])
         if to_bury := by_transition[Transition.BURY]:
             await self._claims.bury(to_bury, self._following([item.claim for item in to_bury]))
             self.has_buried.set()

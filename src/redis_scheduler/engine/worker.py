@@ -16,6 +16,7 @@ from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
+from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
@@ -78,7 +79,9 @@ class Worker:
                 continue
             held[claim.id] = claim
             claim.shard = shard
-            if (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
+            if claim.mark and (outcome := concluded(claim)) is not None and claim.record.unknown is None:
+                self._conclude(claim, outcome)
+            elif (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
                 if decision is FIRED:
                     outcomes.fire(claim)
                 else:
@@ -162,6 +165,13 @@ class Worker:
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             self._free(claim)
+        self._conclude(claim, outcome)
+        self._has_room.set()
+        self._look_at_lines()
+
+    def _conclude(self, claim: Claim, outcome: Outcome) -> None:
+        """Have written what follows from the outcome of an attempt."""
+        outcomes = self.outcomes[claim.shard]
         decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
         if decision is SETTLED:
             if outcomes.keeps_results:
@@ -171,10 +181,10 @@ class Worker:
             self._observer.delivered(claim, outcome)
         elif decision is RELEASED:
             self._release([claim])
+        elif decision.transition is Transition.EXPECT:
+            outcomes.unsettle(decision.transition, Unsettled(claim, b"", decision.delay_ms, counts=False))
         else:
             self._unsettle(claim, decision, outcome)
-        self._has_room.set()
-        self._look_at_lines()
 
     def _free(self, claim: Claim) -> None:
         del self._running[claim]

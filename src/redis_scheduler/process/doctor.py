@@ -95,6 +95,7 @@ def _table(ledger: Ledger) -> str:
         "in delivery": ledger.in_delivery,
         "waiting": ledger.waiting,
         "paused": ledger.paused,
+        "awaiting": ledger.awaiting,
     }
     entered, ended = ({name: ledger.counters.get(name, 0) for name in names} for names in (ENTERED, ENDED))
     lines = [f"{sign} {name:<12}{count:>12}" for sign, (name, count) in zip(" +", entered.items(), strict=True)]

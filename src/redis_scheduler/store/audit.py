@@ -144,7 +144,7 @@ async def sample(client: RedisClient) -> list[Finding]:
             suspects.append(suspect_of(head.key, record)._replace(type=None))
     for place in (keys.entries, keys.failures):
         suspects += [Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
-    for place in (keys.due, keys.paused, keys.dead):
+    for place in (keys.due, keys.paused, keys.awaiting, keys.dead):
         for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
             suspects += [Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
     ids = await some("HRANDFIELD", keys.idempotency, SAMPLE_LIMIT)

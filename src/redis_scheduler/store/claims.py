@@ -17,7 +17,7 @@ from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import NO_RESULTS, Kept
-from redis_scheduler.task.record import read_attempts, read_record, status_of
+from redis_scheduler.task.record import read_attempts, read_mark, read_record, status_of
 from redis_scheduler.task.series import Firing
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -86,6 +86,7 @@ _MADE_ROW = {
 }
 FIRE = Script("fire", _FIRED_ROW, then=_MADE_ROW)
 RELEASE = Script("release")
+EXPECT = Script("expect", {"id": "row.claim.id", "key": "row.claim.key", "attempts": "row.claim.attempts"})
 RETIRE = Script("retire")
 
 
@@ -219,6 +220,12 @@ class Claims(Sweeps):
             DEFER.bind(self.client.keys, failed, group=GROUP, consumer=self.name), booleans(len(failed))
         )
 
+    async def expect(self, taken_on: Sequence[Unsettled]) -> list[bool]:
+        """Let tasks wait for an acknowledgement for their delay; return for each whether it took effect."""
+        return await self.client.run(
+            EXPECT.bind(self.client.keys, taken_on, group=GROUP, consumer=self.name), booleans(len(taken_on))
+        )
+
     async def bury(self, failed: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS) -> list[bool]:
         """Move tasks to the dead letters; return for each whether it took effect, false also after a lost answer as for
         `settle`. `follow_ups`: as there."""
@@ -333,7 +340,7 @@ def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[st
 
 def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
     attempts, last_failure = read_attempts(failure)
-    claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries)
+    claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries, mark=read_mark(failure))
     if attempts:
         claim.previous_status = status_of(last_failure)
     return claim

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record
 
-LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused")
+LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused", "awaiting")
 """The states of tasks that GET /schedules lists, as it names them."""
 
 
@@ -32,14 +32,14 @@ class Filters:
         return self.key_prefix is None or key.startswith(self.key_prefix)
 
     def takes_place(self, place: str) -> bool:
-        """Whether a wanted task may stand there: `queue`, `due` or `paused`."""
+        """Whether a wanted task may stand there: `queue`, `due`, `paused` or `awaiting`."""
         match self.state:
             case None:
                 return True
             case "scheduled" | "deferred":
                 return place == "due"
-            case "paused":
-                return place == "paused"
+            case "paused" | "awaiting":
+                return place == self.state
         return place == "queue"
 
     def takes(self, record: Record, state: str, fires_ms: int | None) -> bool:

@@ -52,6 +52,7 @@ class Keys:
             "paused",
             "idempotency",
             "idempotency_ends",
+            "awaiting",
             "counters",
             "types",
             "sweep",
@@ -99,6 +100,9 @@ class Keys:
     idempotency_ends: str
     """ZSET id → end ms: until when that is kept."""
 
+    awaiting: str
+    """ZSET key → ms until which an acknowledgement of the receiver is awaited."""
+
     counters: str
     """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped, lost: since
     ever."""
@@ -139,6 +143,7 @@ class Keys:
         self.paused = f"{tag}:paused"
         self.idempotency = f"{tag}:idempotency"
         self.idempotency_ends = f"{tag}:idempotency_ends"
+        self.awaiting = f"{tag}:awaiting"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

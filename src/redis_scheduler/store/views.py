@@ -1,7 +1,7 @@
 """What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes.
 
 A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in
-`paused` paused, in `dead` dead.
+`paused` paused, in `awaiting` awaiting, in `dead` dead.
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts, read_record
+from redis_scheduler.task.acknowledgement import entry_of_mark
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts, read_mark, read_record
 from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
 
@@ -84,6 +85,10 @@ class Stored:
     state: str
     expires_ms: int | None
     died_ms: int | None = None
+    entry: str | None = None
+    """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
+    mark: str = ""
+    """What is known of an acknowledgement: record.py."""
 
 
 @dataclass(slots=True)
@@ -134,8 +139,8 @@ class Views:
         )
 
     async def page(self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY) -> Page:
-        """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused;
-        of one type if it is named, and only those that the filters want.
+        """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused, and what
+        awaits an acknowledgement; of one type if it is named, and only those that the filters want.
 
         The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES; with filters
         also after LOOK_S. A task that moves while pages are read may be missed or met twice. Only tasks of the default
@@ -143,7 +148,7 @@ class Views:
         not one of ours.
         """
         has_index = type_name is not None and type_name != DEFAULT_TYPE
-        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due", "paused"})
+        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due", "paused", "awaiting"})
         walk = (
             self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
             if has_index
@@ -182,7 +187,7 @@ class Views:
         return Page(page, None)
 
     async def _all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
-        """Walk the queue in its order, then `due`, then `paused`: where the filters may find anything."""
+        """Walk the queue in its order, then `due`, `paused` and `awaiting`: where the filters may find anything."""
         if (not position or position[0] == "queue") and filters.takes_place("queue"):
             start = behind(position[1]) if position else "-"
             while start and (
@@ -202,8 +207,13 @@ class Views:
                     if filters.due_before_ms is not None and float(chunk[-1][1]) >= filters.due_before_ms:
                         break
             position = ("paused",)
-        if filters.takes_place("paused"):
-            async for chunk in self._sorted(self.client.keys.paused, position):
+        if position[0] == "paused":
+            if filters.takes_place("paused"):
+                async for chunk in self._sorted(self.client.keys.paused, position):
+                    yield chunk
+            position = ("awaiting",)
+        if filters.takes_place("awaiting"):
+            async for chunk in self._sorted(self.client.keys.awaiting, position):
                 yield chunk
 
     async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
@@ -222,13 +232,14 @@ class Views:
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
         answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
-        due, length, pending, waiting, dead, paused, counters, since_ms = answer
+        due, length, pending, waiting, dead, paused, awaiting, counters, since_ms = answer
         return Ledger(
             due=due,
             queued=length - pending,
             in_delivery=pending - waiting,
             waiting=waiting,
             paused=paused,
+            awaiting=awaiting,
             dead=dead,
             counters={name.decode(errors="replace"): _count(count) for name, count in counters},
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
@@ -266,7 +277,7 @@ class Views:
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
-_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _NUMBER, _NUMBER)
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _NUMBER, _TEXT)
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
@@ -289,10 +300,10 @@ def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _counts(answer: Any) -> tuple[int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
     *counts, counters, since = answer
-    due, length, pending, waiting, dead, paused = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, _pairs(counters), paused_since_ms(since)
+    due, length, pending, waiting, dead, paused, awaiting = map(NUMBER, counts)
+    return due, length, pending, waiting, dead, paused, awaiting, _pairs(counters), paused_since_ms(since)
 
 
 def score_ms(score: bytes) -> int | None:
@@ -309,21 +320,24 @@ def _stored(
     failure: bytes | None,
     due_ms: bytes | None,
     died_ms: bytes | None,
-    is_in_queue: int | None,
+    entry: bytes | None,
     owner: bytes | None,
     idle_ms: int | None,
     is_paused: int | None,
+    awaited_ms: bytes | None,
 ) -> Stored:
     record = read_record(raw)
     attempts, last_failure = read_attempts(failure)
     expires_ms = None if record is UNREADABLE else record.due
     if due_ms is not None:
-        state, expires_ms = "deferred" if failure else "scheduled", score_ms(due_ms)
+        state, expires_ms = "deferred" if attempts else "scheduled", score_ms(due_ms)
     elif died_ms is not None:
         state, expires_ms = "dead", None
     elif is_paused:
         state, expires_ms = "paused", None
-    elif not is_in_queue:
+    elif awaited_ms is not None:
+        state, expires_ms = "awaiting", score_ms(awaited_ms)
+    elif entry is None:
         state, expires_ms = "lost", None
     elif owner is None:
         state = "queued"
@@ -332,7 +346,9 @@ def _stored(
     else:
         state = "in delivery"
     died = score_ms(died_ms) if died_ms is not None and state == "dead" else None
-    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died)
+    mark = read_mark(failure)
+    entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
+    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

@@ -98,7 +98,12 @@ class Walk:
                 yield [Suspect("idempotency", one) for one in pairs[::2]]
         for command, place in (
             *(("HSCAN", self._keys.entries), ("ZSCAN", self._keys.due)),
-            *(("ZSCAN", self._keys.paused), ("ZSCAN", self._keys.dead), ("HSCAN", self._keys.failures)),
+            *(
+                ("ZSCAN", self._keys.paused),
+                ("ZSCAN", self._keys.awaiting),
+                ("ZSCAN", self._keys.dead),
+                ("HSCAN", self._keys.failures),
+            ),
         ):
             async for pairs in self._scan(command, place, _Batch()):
                 yield [Suspect("member", key) for key in pairs[::2]]

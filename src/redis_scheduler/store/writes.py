@@ -108,6 +108,7 @@ class Standing(Enum):
     WAITING = "W"
     IN_DELIVERY = "D"
     PAUSED = "P"
+    AWAITING = "A"
     DEAD = "X"
     LOST = "L"
     NOT_FOUND = "N"
@@ -116,6 +117,26 @@ class Standing(Enum):
     def state(self) -> str:
         """The state as GET names it."""
         return self.name.lower().replace("_", " ")
+
+
+@dataclass(slots=True)
+class Acknowledgement:
+    """What a receiver says of an attempt that it took on: `sign` is `+` (done), `-` (failed) or empty (it goes on, and
+    may do so for `within_ms` from now). `id`: of the entry of the attempt; `attempts`: failed before it."""
+
+    key: str
+    id: str
+    attempts: int
+    sign: str
+    within_ms: int
+
+
+class AcknowledgeAnswer(Enum):
+    """Whether an acknowledgement was noted; OTHER: of another attempt, or something else was said before."""
+
+    NOTED = "A"
+    OTHER = "O"
+    NOT_FOUND = "N"
 
 
 class UpdateAnswer(Enum):
@@ -173,6 +194,7 @@ PUT = Script(
     },
 )
 PURGE, DISCARD = Script("purge"), Script("discard")
+ACKNOWLEDGE = Script("acknowledge")
 PAUSE, RESUME, RUN = (Script(verb, {"key": "row"}) for verb in ("pause", "resume", "run"))
 
 
@@ -269,6 +291,13 @@ class Writes:
     async def run(self, task_keys: Sequence[str]) -> list[Standing]:
         """Make tasks due now, but those in delivery and the dead; return where each stood."""
         return await self._move(RUN, task_keys)
+
+    async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
+        """Note what receivers say of attempts that they took on."""
+        return await self._write(
+            ACKNOWLEDGE.bind(self.client.keys, said, group=GROUP, waiting=WAITING, **self._numbered(ACKNOWLEDGE)),
+            lambda answer: each_of(AcknowledgeAnswer, answer, len(said)),
+        )
 
     async def _move(self, script: Script, task_keys: Sequence[str], **more: int) -> list[Standing]:
         return await self._write(

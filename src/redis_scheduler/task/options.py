@@ -23,6 +23,9 @@ from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 RETRIES_MOST = 1_000_000
 
+ACK_LONGEST_S = 7 * 86_400
+"""A task may wait for its acknowledgement, or the next extension, for so long."""
+
 TIMES_MOST = 100
 """Retries whose times a task may name one by one."""
 
@@ -33,6 +36,7 @@ _Times = Annotated[tuple[_Seconds, ...], Meta(min_length=1, max_length=TIMES_MOS
 _Statuses = Annotated[str, Meta(pattern=statuses.PATTERN, max_length=statuses.LENGTH_MOST)]
 _Timeout = Annotated[int, Meta(gt=0, le=TIMEOUT_LONGEST_S)] | Annotated[float, Meta(gt=0, le=TIMEOUT_LONGEST_S)]
 TRACEPARENT = r"\A(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+_AckWithin = Annotated[int, Meta(gt=0, le=ACK_LONGEST_S)] | Annotated[float, Meta(gt=0, le=ACK_LONGEST_S)]
 Method = Literal["POST", "GET", "PUT", "PATCH", "DELETE"]
 Backoff = Literal["fixed", "linear", "exponential"]
 
@@ -48,6 +52,7 @@ _TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {T
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
 _TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
 _TRACEPARENT = "must be a traceparent of W3C Trace Context"
+_ACK_WITHIN = f"must be a number of seconds above 0, and at most {ACK_LONGEST_S} (seven days)"
 _HEADERS = "must be an object of texts by header names"
 
 
@@ -101,6 +106,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     repeat: Annotated[Repeat, _rule(REPEAT_RULE)] | UnsetType = UNSET
     """Makes a series of the task: when it comes due it makes an occurrence, a task of its own, and waits for its next
     time."""
+
+    ack: Annotated[bool, _rule("must be true or false")] = False
+    """Whether a receiver that answers 202 has taken the task on, and says later what became of it: until then the task
+    is not delivered."""
+
+    ack_within: Annotated[_AckWithin, _rule(_ACK_WITHIN)] | UnsetType = UNSET
+    """Seconds after a 202, or an extension, after which the attempt has failed. Default: 300."""
 
 
 NONE = Options()

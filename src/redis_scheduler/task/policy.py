@@ -125,8 +125,10 @@ def retries(options: Options, by_default: int) -> int:
 
 
 def contradiction(options: Options) -> tuple[str, str] | None:
-    """Return what is wrong with options of retries and expiry that are each right by themselves: a field, and the rule
-    with what was given. None: nothing."""
+    """Return what is wrong with options that are each right by themselves: a field, and the rule with what was
+    given. None: nothing."""
+    if options.ack_within is not UNSET and not options.ack:
+        return "ack_within", f"has no effect without ack, got {options.ack_within}"
     if (values := _checked_options(options)) == _NONE_GIVEN:
         return None
     given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}

@@ -278,7 +278,15 @@ def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
     return int(digits[0]) if digits else 0, last or None
 
 
+def read_mark(failure: bytes | None) -> str:
+    """Return what is known of an acknowledgement, most often nothing: see acknowledgement.py."""
+    if failure is None or (found := _MARK.match(failure)) is None:
+        return ""
+    return found[1].decode()
+
+
 _DIGITS = re.compile(rb"[0-9]{1,15}")
+_MARK = re.compile(rb"[0-9]{1,15}(@[0-9-]{1,50}[+-]?)(?: |$)")
 
 
 class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from enum import Enum
 
 from msgspec import UNSET
 
+from redis_scheduler.task.acknowledgement import ACCEPTED, within_ms
 from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import NONE
@@ -29,6 +30,7 @@ class Transition(Enum):
     BURY = "bury"
     EXPIRE = "expire"
     FIRE = "fire"
+    EXPECT = "expect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,16 @@ def decide(
 ) -> Decision:
     """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
-    A success settles the task. A fault of this machine counts as no attempt: the task is released. The last failed
-    attempt buries the task, and so does one whose answer is final. One whose retry would come too late buries it, or
-    the task expires. Any other is retried after the policy's delay, or the one that the answer asks for: parked if the
-    delay fits the window, else deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
+    A success settles the task, unless the receiver has taken it on and is to acknowledge it. A fault of this machine
+    counts as no attempt: the task is released. The last failed attempt buries the task, and so does one whose answer is
+    final. One whose retry would come too late buries it, or the task expires. Any other is retried after the policy's
+    delay, or the one that the answer asks for: parked if the delay fits the window, else deferred to `due`. `now_ms` is
+    Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
+        if outcome.status == ACCEPTED and claim.record.options.ack:
+            return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
         return SETTLED
     if outcome.is_local:
         return RELEASED

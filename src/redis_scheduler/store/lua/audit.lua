@@ -1,7 +1,7 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
 -- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
 -- `balance`.
--- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends types bell
+-- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends awaiting types bell
 --        counters type_index...
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
@@ -26,6 +26,7 @@ if repairs then
   end
   redis.call('ZCARD', dead)
   redis.call('ZCARD', paused)
+  redis.call('ZCARD', awaiting)
   redis.call('XLEN', queue)
   redis.call('SCARD', types)
 end
@@ -59,7 +60,7 @@ local function look_at_task(what, key, due_ms, index, name)
   end
   local id, is_due = redis.call('HGET', entries, key), redis.call('ZSCORE', due, key)
   local is_paused, is_dead = redis.call('ZSCORE', paused, key), redis.call('ZSCORE', dead, key)
-  local is_queued, places = false, {}
+  local is_awaiting, is_queued, places = redis.call('ZSCORE', awaiting, key), false, {}
   if id then
     local _, held = read_entry(id)
     is_queued = held == key
@@ -70,6 +71,9 @@ local function look_at_task(what, key, due_ms, index, name)
   end
   if is_paused then
     places[#places + 1] = 'paused'
+  end
+  if is_awaiting then
+    places[#places + 1] = 'awaiting'
   end
   if is_dead then
     places[#places + 1] = 'dead'
@@ -85,6 +89,7 @@ local function look_at_task(what, key, due_ms, index, name)
       redis.call('HDEL', entries, key)
       redis.call('ZREM', due, key)
       redis.call('ZREM', paused, key)
+      redis.call('ZREM', awaiting, key)
       redis.call('ZREM', dead, key)
       drop_letter(dead_bytes, key)
       redis.call('HDEL', failures, key)
@@ -96,8 +101,8 @@ local function look_at_task(what, key, due_ms, index, name)
     repairs_fault('unreadable record', '')
   end
   -- The most imminent of the places that hold it.
-  local kept = is_queued and 'entries' or is_due and 'due' or is_paused and 'paused'
-    or is_dead and 'dead'
+  local kept = is_queued and 'entries' or is_due and 'due' or is_awaiting and 'awaiting'
+    or is_paused and 'paused' or is_dead and 'dead'
   if #places == 0 then
     if due_ms ~= '' and repairs_fault('nowhere', '') then
       redis.call('ZADD', due, due_ms, key)
@@ -113,6 +118,9 @@ local function look_at_task(what, key, due_ms, index, name)
       end
       if kept ~= 'paused' then
         redis.call('ZREM', paused, key)
+      end
+      if kept ~= 'awaiting' then
+        redis.call('ZREM', awaiting, key)
       end
       if kept ~= 'dead' then
         redis.call('ZREM', dead, key)
@@ -136,6 +144,7 @@ local function look_at_listed(what, key, index, name)
   local is_of_no_use = what == 'foreign' or redis.call('HEXISTS', tasks, key) == 0
     or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
       and not redis.call('ZSCORE', due, key) and not redis.call('ZSCORE', paused, key)
+      and not redis.call('ZSCORE', awaiting, key)
   if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
     remove_from_type(types, index, name, key)
   end

@@ -3,7 +3,7 @@
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
 -- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused idempotency
---        idempotency_ends counters types sweep results instance token_mark pause_all
+--        idempotency_ends awaiting counters types sweep results instance token_mark pause_all
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -24,6 +24,7 @@ local calls = {
   {'ZADD', type_index, nothing, nothing}, {'ZREM', type_index, ''}, {'EXISTS', type_index},
   {'ZADD', dead, nothing, nothing}, {'ZREM', dead, ''},
   {'ZADD', paused, nothing, nothing}, {'ZREM', paused, ''},
+  {'ZADD', awaiting, nothing, nothing}, {'ZREM', awaiting, ''}, {'ZRANGEBYSCORE', awaiting, 0, 0},
   {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
   {'HSET', dead_bytes, nothing, '', nothing}, {'HDEL', dead_bytes, ''}, {'HMGET', dead_bytes, nothing},

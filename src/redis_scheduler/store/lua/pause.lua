@@ -1,21 +1,21 @@
 -- pause: take tasks out of their way until they are resumed, with what tells when they come then; failed attempts stay.
 -- What is in delivery stays so, and what is dead. What waits for a retry may still be delivered by a worker that lost
 -- its lease.
--- KEYS   writer tasks due queue entries failures dead paused
+-- KEYS   writer tasks due queue entries failures dead paused awaiting
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key
 -- Returns per task one letter, where it stood: S scheduled, F deferred, Q queued, W waiting, L lost: it is paused now;
---        P paused, D in delivery, X dead, N not found: nothing was done.
+--        P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock writer place standing
+--- include clock writer place marks standing
 --- names
 local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
 local now = now_ms(math.ceil)
 
 redis.call('ZREM', due, '')

@@ -1,7 +1,7 @@
 -- purge: delete every task, and only this service's own keys: a foreign key in the place of an index stays. The
 -- counters stay, too, and the group is made anew.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends
---        counters types sweep results segment... type_index...
+--        awaiting counters types sweep results segment... type_index...
 -- ARGV   batch# expiry_s group types... (whose indexes are to be deleted)
 -- Returns '<tasks deleted> <types left>': types that came up meanwhile, or were too many for one call: purge again.
 -- Bounds UNLINK frees in the background: the time does not grow with the number of tasks.
@@ -22,12 +22,13 @@ end
 redis.call('ZCARD', due)
 redis.call('ZCARD', paused)
 redis.call('ZCARD', idempotency_ends)
+redis.call('ZCARD', awaiting)
 redis.call('XLEN', queue)
 redis.call('SCARD', types)
 -- The dead were counted when they died.
 local purged = deleted - redis.call('ZCARD', dead)
 redis.call('UNLINK', tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency,
-  idempotency_ends, sweep, results)
+  idempotency_ends, awaiting, sweep, results)
 for number = 0, 15 do
   -- A foreign key in the place of a segment stays.
   if type(redis.pcall('HLEN', segment_of(number))) == 'number' then

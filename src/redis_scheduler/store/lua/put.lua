@@ -1,7 +1,7 @@
 -- put: enter tasks under keys of their callers, or replace those that have these keys, by compare-and-set; attempts
 -- start afresh. A task leaves its entry, so that the outcome of an attempt under way does not count. A paused one stays
 -- paused, a dead one comes back to life.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused counters types bell type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting counters types bell type_index...
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key expected (the record as it was; '' for none) tail (the record less its due time) delay_ms (below 0:
 --        due_after.lua) old_type_number type_number
@@ -29,6 +29,7 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
   end
   -- A foreign key in their places holds nothing of ours.
   local is_dead = type(redis.pcall('ZSCORE', dead, key)) == 'string'
+  local is_awaiting = type(redis.pcall('ZSCORE', awaiting, key)) == 'string'
   local is_paused = type(redis.pcall('ZSCORE', paused, key)) == 'string'
   local id = redis.call('HGET', entries, key)
   local pending = id and pending_of(queue, group, id)
@@ -44,6 +45,9 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
   if is_dead then
     redis.call('ZREM', dead, key)
     drop_letter(dead_bytes, key)
+  end
+  if is_awaiting then
+    redis.call('ZREM', awaiting, key)
   end
   remove_from_hash(failures, key)
   if is_paused then
@@ -69,7 +73,7 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
     replayed = replayed + 1
     return 'X'
   end
-  return pending and pending[2] ~= waiting and 'D' or 'U'
+  return (pending and pending[2] ~= waiting or is_awaiting) and 'D' or 'U'
 end
 
 local letters = {}

@@ -1,12 +1,13 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only. (A full Redis would refuse a
 -- MULTI.)
--- KEYS   tasks failures entries due dead paused queue
+-- KEYS   tasks failures entries due dead paused awaiting queue
 -- ARGV   group room# (bytes of records to read; the first is read whatever they are) most# (bytes of a record that is
 --        read) task_keys...
--- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, 1 if
---        in the queue, owner of the pending entry, its idle ms, 1 if paused}; false for what is not there.
+-- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, id
+--        of its entry, owner of the pending entry, its idle ms, 1 if paused, ms until which an acknowledgement is
+--        awaited}; false for what is not there.
 --        Fewer tasks than asked for: ask again for the rest.
--- Bounds the room and one record; six more look-ups a task, seven if it is paused.
+-- Bounds the room and one record; six more look-ups a task, eight if it is paused or awaiting.
 --- include clock
 --- names
 
@@ -28,12 +29,13 @@ for at = first, #ARGV do
   local row = {
     not is_read and size or redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
     redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),
-    id and 1 or false, pending[2] or false, pending[3] or false, false,
+    id, pending[2] or false, pending[3] or false, false, false,
   }
   if not (id or row[3] or row[4]) then
     row[8] = redis.call('ZSCORE', paused, key) and 1
+    row[9] = redis.call('ZSCORE', awaiting, key)
   end
-  for column = 1, 8 do
+  for column = 1, 9 do
     answer[#answer + 1] = row[column]
   end
 end

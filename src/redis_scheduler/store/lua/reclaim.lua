@@ -3,8 +3,9 @@
 -- it gets past a long head of entries that may not be taken. An entry on its last chance (one more lost worker, and it
 -- is buried) is never in flight at a consumer beside another that lost its worker: entries beside a task that kills its
 -- workers have lost as many, and must not be buried with it. The second of two such entries is passed over: it stays
--- claimable, and the claim is not counted.
--- KEYS   queue entries sweep
+-- claimable, and the claim is not counted. Tasks whose acknowledgement did not come in time are queued: whoever claims
+-- one writes that the attempt has failed.
+-- KEYS   queue entries sweep awaiting
 -- ARGV   group consumer waiting window_ms limit# (0: only say that this worker lives) lease_idle_ms (idle time that a
 --        lease starts at) void_after_ms# (Redis time after which this call is void: it was stuck on the way while
 --        leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits,
@@ -15,9 +16,9 @@
 -- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound since the clock was set back,
 --        {consumer that was lost, entries taken of it, …}}.
--- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call. Where one of them lost its worker,
---        also what this consumer has in flight, once. Once the clock was set back all that waits,
---        once: 10 ms for 1,000.
+-- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call; and `limit` acknowledgements. Where
+--        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
+--        waits, once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
 --- include clock fields foreign clock_set
@@ -130,6 +131,16 @@ for _, id in ipairs(ids) do
     redis.call('XACK', queue, group, id)
     redis.call('XDEL', queue, id)
   end
+end
+
+local overdue = redis.pcall('ZRANGEBYSCORE', awaiting, '-inf', now, 'LIMIT', 0, limit)
+for _, key in ipairs(overdue.err and {} or overdue) do
+  local id = redis.pcall('XADD', queue, '*', 'key', key)
+  if type(id) == 'table' then
+    break
+  end
+  redis.call('HSET', entries, key, id)
+  redis.call('ZREM', awaiting, key)
 end
 
 if cursor ~= '0-0' then

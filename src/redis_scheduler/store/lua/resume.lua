@@ -1,20 +1,20 @@
 -- resume: let paused tasks come again: at their time, after what was left of a retry's delay, or at once where that is
 -- over. All others go on as they did.
--- KEYS   writer tasks due queue entries failures dead paused bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
 -- Returns per task one letter, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
---        W waiting, D in delivery, X dead, L lost, N not found: nothing was done.
+--        W waiting, D in delivery, A awaiting, X dead, L lost, N not found: nothing was done.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock bell writer place standing
+--- include clock bell writer place marks standing
 --- names
 local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
 redis.call('ZREM', due, '')

@@ -1,20 +1,20 @@
 -- run: make tasks due now, also paused ones; failed attempts stay, and so does the due time in the record. What is in
 -- delivery stays so, and what is dead. A worker that lost its lease may still deliver what waits for a retry.
--- KEYS   writer tasks due queue entries failures dead paused bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
 -- Returns per task one letter, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due now;
---        Q queued: it was; D in delivery, X dead, N not found: nothing was done.
+--        Q queued: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock bell writer place standing
+--- include clock bell writer place marks standing
 --- names
 local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
 redis.call('ZREM', due, '')

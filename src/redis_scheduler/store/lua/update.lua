@@ -2,8 +2,8 @@
 -- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record. A paused one
--- stays paused.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused types bell type_index...
+-- stays paused. One that awaits an acknowledgement is queued again as one in delivery is.
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting types bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
@@ -13,7 +13,7 @@
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
---- include clock due_after types bell writer foreign letters place
+--- include clock due_after types bell writer foreign letters place marks
 --- names
 
 local answer = applied(writer, batch)
@@ -48,10 +48,14 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   end
   local id = redis.call('HGET', entries, key)
   local pending = id and pending_of(queue, group, id)
-  local in_delivery = pending and pending[2] ~= waiting
+  local is_awaiting = not id and type(redis.pcall('ZSCORE', awaiting, key)) == 'string'
+  local in_delivery = pending and pending[2] ~= waiting or is_awaiting
   -- Before all else: Redis refuses it behind a foreign entry with the last possible id.
   local anew = in_delivery and delay_ms == '' and redis.call('XADD', queue, '*', 'key', key)
   begin()
+  if is_awaiting then
+    redis.call('ZREM', awaiting, key)
+  end
   if delay_ms ~= '' then
     due_ms = due_after(now, delay_ms)
     if id then
@@ -67,13 +71,18 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
       local index, name = type_of(type_number)
       add_to_type(types, index, name, key, due_ms)
     end
-  elseif pending then
-    leave_queue(queue, group, entries, key, id)
+  elseif pending or is_awaiting then
+    if id then
+      leave_queue(queue, group, entries, key, id)
+    end
     if anew then
       redis.call('HSET', entries, key, anew)
     else
       wait_in_due(key, now + math.max(0, window_ms - pending[3]))
     end
+  end
+  if delay_ms == '' then
+    unmark(failures, key)
   end
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if not id and delay_ms == '' and redis.pcall('HEXISTS', dead_bytes, key) == 1 then

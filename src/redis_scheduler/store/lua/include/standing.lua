@@ -1,11 +1,11 @@
--- Where a task stands, as one letter; to be included after `place`.
-local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, dead)
+-- Where a task stands, as one letter; to be included after `place` and `marks`.
+local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
   -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
   redis.call('XPENDING', queue, group, '-', '+', 1)
   for _, hash in ipairs({tasks, entries, failures}) do
     redis.call('HLEN', hash)
   end
-  for _, places in ipairs({due, paused, dead}) do
+  for _, places in ipairs({due, paused, awaiting, dead}) do
     redis.call('ZCARD', places)
   end
 
@@ -25,11 +25,15 @@ local function standing_of(tasks, entries, queue, group, waiting, due, failures,
     end
     local until_ms = redis.call('ZSCORE', due, key)
     if until_ms then
-      return redis.call('HEXISTS', failures, key) == 1 and 'F' or 'S', tonumber(until_ms)
+      local attempts = parts_of(redis.call('HGET', failures, key))
+      return attempts == '0' and 'S' or 'F', tonumber(until_ms)
     end
     local rest = redis.call('ZSCORE', paused, key)
     if rest then
       return 'P', tonumber(rest)
+    end
+    if redis.call('ZSCORE', awaiting, key) then
+      return 'A'
     end
     return redis.call('ZSCORE', dead, key) and 'X' or 'L'
   end

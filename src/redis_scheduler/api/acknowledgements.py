@@ -1,0 +1,73 @@
+"""The handlers of the routes by which a receiver says what became of a task that it took on."""
+
+import hmac
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api import requests
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import Moved
+from redis_scheduler.api.own_keys import OwnKeysApi
+from redis_scheduler.api.pages import COPIES
+from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
+from redis_scheduler.store.views import Stored
+from redis_scheduler.store.writes import AcknowledgeAnswer, Acknowledgement
+from redis_scheduler.task.acknowledgement import acknowledgement_token, within_ms
+
+HEADER = "Schedule-Ack"
+
+
+class AcknowledgementsApi(OwnKeysApi):
+    """What OwnKeysApi does, and acknowledgements."""
+
+    async def done(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/done: the task that was taken on is delivered."""
+        return await self._acknowledge(request, "+")
+
+    async def fail(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/fail: the attempt has failed."""
+        return await self._acknowledge(request, "-")
+
+    async def extend(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /schedule/{key}/extend: the job goes on, for another `ack_within` from now."""
+        return await self._acknowledge(request, "")
+
+    async def _acknowledge(self, request: Request, sign: str) -> Response:
+        key = requests.task_key(request)
+        given = request.headers.get(HEADER, "")
+        if not given:
+            raise InvalidField(HEADER, "is missing: give the one that the delivery carried", Code.MISSING_FIELD)
+        stored = await self._calls_of(key).read.submit(key)
+        if isinstance(stored, int):
+            async with self._large(request, key, COPIES * stored) as large:
+                said, state = self._said(large, given, sign)
+        else:
+            said, state = self._said(stored, given, sign)
+        found = await self._calls_of(key).acknowledge.submit(said)
+        if found is AcknowledgeAnswer.NOT_FOUND:
+            raise TaskNotFound
+        if found is AcknowledgeAnswer.OTHER:
+            raise _other()
+        return answer(Moved(key, key, state))
+
+    def _said(self, stored: Stored | None, given: str, sign: str) -> tuple[Acknowledgement, str]:
+        """Return what is said of a task, and its state. Raises TaskNotFound, or RequestRefused if it is not said of the
+        attempt that is awaited."""
+        if stored is None:
+            raise TaskNotFound
+        entry = stored.entry or ""
+        expected = acknowledgement_token(self._token, stored.key, entry, stored.attempts)
+        if not stored.record.options.ack or not hmac.compare_digest(given.encode(), expected.encode()):
+            raise _other()
+        said = Acknowledgement(stored.key, entry, stored.attempts, sign, within_ms(stored.record.options))
+        return said, stored.state
+
+
+def _other() -> RequestRefused:
+    return RequestRefused(
+        Code.WRONG_ACKNOWLEDGEMENT,
+        f"{HEADER}: is not that of an attempt that is awaited, or something else was said of it before",
+        HEADER,
+    )

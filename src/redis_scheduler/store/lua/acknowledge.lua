@@ -1,0 +1,65 @@
+-- acknowledge: note what the receiver says of an attempt that it took on: the task is done, it has failed, or it goes
+-- on. A task that awaits it is queued, so that a worker writes its end; one whose attempt is still under way keeps it.
+-- KEYS   writer tasks queue entries failures awaiting
+-- ARGV   batch# expiry_s group waiting
+-- each   key id (of the entry of the attempt) attempts# (failed before it) sign ('+' done, '-' failed, '' goes on)
+--        within_ms (from now on, that it may go on)
+-- Returns per task one letter: A noted, O it is another attempt, or the other was said, N not found.
+-- Bounds 200 tasks a call, some ten commands each.
+-- Twice  the writer's batch number: a resend answers as the first did.
+-- Full   XDEL of nothing is the first write.
+--- include clock writer place marks
+--- names
+local answer = applied(writer, batch)
+if answer then
+  return answer
+end
+-- Without the group, or with a foreign key in one of their places, this fails here, before any write.
+redis.call('XPENDING', queue, group, '-', '+', 1)
+for _, hash in ipairs({tasks, entries, failures}) do
+  redis.call('HLEN', hash)
+end
+redis.call('ZCARD', awaiting)
+redis.call('XDEL', queue, '0-0')
+local now = now_ms(math.ceil)
+
+local function is_under_way(key, id)
+  local pending = redis.call('HGET', entries, key) == id and pending_of(queue, group, id)
+  return pending and pending[2] ~= waiting
+end
+
+local letters = {}
+for at = first, #ARGV, width do
+  --- row
+  local count, mark, rest = parts_of(redis.call('HGET', failures, key))
+  local wanted, letter = '@' .. id, 'A'
+  if redis.call('HEXISTS', tasks, key) == 0 then
+    letter = 'N'
+  elseif tonumber(count) ~= attempts then
+    letter = 'O'
+  elseif sign ~= '' and mark == wanted .. sign then
+    letter = 'A'  -- it was said before
+  elseif mark == wanted and redis.call('ZSCORE', awaiting, key) then
+    if sign == '' then
+      redis.call('ZADD', awaiting, now + within_ms, key)
+    else
+      local entry = redis.pcall('XADD', queue, '*', 'key', key)
+      if type(entry) == 'table' then
+        return entry
+      end
+      redis.call('HSET', entries, key, entry)
+      redis.call('ZREM', awaiting, key)
+      redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
+    end
+  elseif mark == '' and is_under_way(key, id) then
+    if sign ~= '' then
+      redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
+    end
+  else
+    letter = 'O'
+  end
+  letters[#letters + 1] = letter
+end
+answer = table.concat(letters)
+remember(writer, batch, answer, expiry_s)
+return answer

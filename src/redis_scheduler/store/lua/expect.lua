@@ -1,0 +1,38 @@
+-- expect: let tasks wait for an acknowledgement, out of the queue. Where the receiver gave it before this call, the
+-- task is queued anew: whoever claims it writes its end.
+-- KEYS   queue entries failures awaiting
+-- ARGV   group consumer
+-- each   id (of the entry) key attempts# (seen at the claim) delay_ms (until it has failed)
+-- Returns per task 1 awaiting or queued anew, 0 fenced.
+-- Bounds 200 tasks a call, some eight commands each.
+-- Twice  the entry is gone: 0.
+-- Full   where it refuses what grows, XDEL of nothing is the first write.
+--- include clock fence foreign marks
+--- names
+local now = now_ms(math.ceil)
+
+local answer = {}
+for at = first, #ARGV, width do
+  --- row
+  local is_held = holds(queue, entries, failures, group, consumer, id, key, attempts)
+  if is_held then
+    local count, mark, rest = parts_of(redis.call('HGET', failures, key))
+    local is_answered = mark == '@' .. id .. '+' or mark == '@' .. id .. '-'
+    -- Before what is taken out, since a foreign key may refuse it.
+    local placed = is_answered and put(queue, 'XADD', queue, '*', 'key', key)
+      or not is_answered and put(queue, 'ZADD', awaiting, now + delay_ms, key)
+    if type(placed) == 'table' then
+      return placed
+    end
+    redis.call('XACK', queue, group, id)
+    redis.call('XDEL', queue, id)
+    if is_answered then
+      redis.call('HSET', entries, key, placed)
+    else
+      redis.call('HDEL', entries, key)
+      redis.call('HSET', failures, key, count .. '@' .. id .. rest)
+    end
+  end
+  answer[#answer + 1] = is_held and 1 or 0
+end
+return answer
