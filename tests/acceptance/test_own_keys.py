@@ -156,3 +156,23 @@ async def test_a_put_beside_its_delivery_is_delivered_too(service: Client, recei
 
     await wait_until(has_last, "the last is delivered", 20)
     await service.drained()
+
+
+async def test_a_series_has_its_own_key_and_an_etag_of_its_rule(api: Client) -> None:
+    async def put_series(**fields: Any) -> tuple[int, Any, str | None]:
+        body = {"webhook": HOOK, "repeat": {"every": 3600}} | fields
+        return await asked(api, "PUT", "/schedule/hourly", json=body)
+
+    status, content, first = await put_series(data=1)
+    assert (status, content["created"]) == (200, True)
+    assert first == await etag_of(api, "hourly")
+    await asyncio.sleep(0.01)
+    status, content, again = await put_series(data=1)
+    # Its next time is another, and the rule the same.
+    assert (status, content["created"], again) == (200, False, first)
+    status, content, changed = await put_series(data=2)
+    assert status == 200
+    assert changed == await etag_of(api, "hourly") != first
+    status, content = await put(api, "hourly")
+    assert (status, content["created"], content["found"]) == (200, False, "updated")
+    assert "repeat" not in (await api.call("GET", "/schedule/hourly"))[1]["data"]["info"]
