@@ -25,7 +25,7 @@ async def _written(raw: redis.asyncio.Redis) -> list[bytes | str]:
     """The keys there are, but for the marks that a process makes when it meets Redis: at its start, or after a
     flush."""
     marks = {KEYS.token_mark.encode(), KEYS.instance.encode()}
-    return [key for key in await raw.keys() if key not in marks]
+    return sorted(key for key in await raw.keys() if key not in marks)
 
 
 async def refused(api: Client, raw: redis.asyncio.Redis, method: str, path: str, **options: Any) -> tuple[int, str]:

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.key import is_made_here, is_task_key
 from tests.support.api import api_here
 from tests.support.audit import audited
 from tests.support.names import KEYS
@@ -80,6 +80,34 @@ async def test_a_task_may_have_options(api: Client) -> None:
     _, content = await api.call("POST", "/schedules", json=given)
     found = [(await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"] for key in content["data"]]
     assert [info.get("retries") for info in found] == [None, 7]
+
+
+async def test_a_task_may_have_an_own_key_and_takes_the_place_of_what_has_it(api: Client) -> None:
+    given = tasks(450)
+    for number in range(0, 450, 2):
+        given["tasks"][number]["key"] = f"order:{number}"
+    given["tasks"][0]["type"] = "mail"
+    status, first = await api.call("POST", "/schedules", json=given)
+    assert status == 200
+    assert first["data"][::2] == [f"order:{number}" for number in range(0, 450, 2)]
+    assert all(map(is_made_here, first["data"][1::2]))
+    given["tasks"] = given["tasks"][::2]
+    for task in given["tasks"]:
+        task["data"] = "again"
+    status, second = await api.call("POST", "/schedules", json=given)
+    assert (status, second["data"]) == (200, first["data"][::2])
+    _, shown = await api.call("GET", "/schedule/order:0")
+    assert (shown["data"]["data"], shown["data"]["info"]["type"]) == ("again", "mail")
+    assert shown["data"]["info"]["due"] == second["tasks"][0]["due"]
+    assert (await api.stats())["running_schedules"] == 450
+
+
+async def test_an_own_key_needs_no_idempotency_key(api: Client, raw: redis.asyncio.Redis) -> None:
+    given = tasks(2)
+    given["tasks"][1]["key"] = "order:1"
+    status, content = await api.call("POST", "/schedules", json=given, headers={"Idempotency-Key": "a"})
+    assert (status, content["code"], content["field"], content["index"]) == (400, "contradiction", "key", 1)
+    assert await kept(raw) == 0
 
 
 async def test_one_bad_task_keeps_all_from_being_written(api: Client, raw: redis.asyncio.Redis) -> None:

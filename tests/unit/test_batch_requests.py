@@ -59,6 +59,14 @@ async def test_tasks_come_in_their_order_with_their_types() -> None:
         (with_(type="5"), ".type: must be 1 to 100 printable characters, got 5"),
         (with_(retries='"x"'), '.retries: must be a whole number from 0 to 1000000, or -1 to retry for ever, got "x"'),
         (with_(retries="1", retry_times="[1]"), ".retries: cannot be given beside retry_times"),
+        (with_(key='"a.b"'), '.key: must be 1 to 128 letters, digits, _, - or :, got "a.b"'),
+        (with_(key='""'), '.key: must be 1 to 128 letters, digits, _, - or :, got ""'),
+        (with_(key='"a/b"'), ".key: must be 1 to 128"),
+        (with_(key='"\\ud83d"'), ".key: must be 1 to 128"),
+        (with_(key="5"), ".key: must be 1 to 128 letters, digits, _, - or :, got 5"),
+        (with_(key='"' + "k" * 129 + '"'), ".key: must be 1 to 128"),
+        (with_(key='"abcdefghijklmnopqrstuA"'), ".key: has the form of the keys that the service makes"),
+        (with_(key='"a"')[:-1] + ',"key":"b"}', ".key: is given twice"),
         (with_(color="1"), f".color: is an unknown field; {KNOWN}"),
         (with_(tasks="[]"), f".tasks: is an unknown field; many tasks are given to POST /schedules; {KNOWN}"),
         (with_(url="1"), f".url: is an unknown field; the address is `webhook`; {KNOWN}"),
@@ -80,6 +88,11 @@ async def test_a_fault_is_told_with_the_number_of_its_task(text: str, said: str,
     assert str(error).startswith(f"tasks[{index}]{said}")
     assert error.index == index
     assert error.field == (said[1:].partition(":")[0] if said[0] == "." else None)
+
+
+async def test_an_own_key_is_that_of_one_task() -> None:
+    error = await refusal_of(batch_of(GOOD, with_(key='"a"'), with_(key='"b"'), with_(key='"a"')))
+    assert str(error) == "tasks[3].key: is that of tasks[1], too"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,7 @@ async def test_data_of_each_is_taken_as_it_is() -> None:
 
 
 def test_a_task_of_many_has_all_fields_of_one() -> None:
-    assert set(BatchItem.__struct_fields__) - set(ScheduleRequest.__struct_fields__) == {"type"}
+    assert set(BatchItem.__struct_fields__) - set(ScheduleRequest.__struct_fields__) == {"type", "key"}
 
 
 MEGABYTE = 1_000_000

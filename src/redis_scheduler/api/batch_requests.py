@@ -36,15 +36,27 @@ async def batch_request(body: bytes) -> list[BatchItem]:
     """Return the checked tasks of the body of POST /schedules, in their order. Raises InvalidRequest."""
     if not body:
         raise InvalidRequest(Code.NOT_JSON, "The body is empty: it must be a JSON object")
-    items = []
+    items: list[BatchItem] = []
+    own_keys: dict[str, int] = {}
     for index, text in enumerate(_texts_of(body)):
         if index % READ_AT_ONCE == READ_AT_ONCE - 1:
             await asyncio.sleep(0)
         with of_task(index):
-            items.append(_item(text))
+            items.append(item := _item(text))
+            if item.key is not UNSET and (other := own_keys.setdefault(item.key, index)) != index:
+                raise InvalidField("key", f"is that of tasks[{other}], too", Code.CONTRADICTION)
             if requests.may_be_deep(text):
                 await requests.check_nesting(text)
     return items
+
+
+def refuse_own_keys(items: list[BatchItem]) -> None:
+    """Raise InvalidField for an own key: of a request with an Idempotency-Key."""
+    for index, item in enumerate(items):
+        if item.key is not UNSET:
+            with of_task(index):
+                error = "must not be given beside an Idempotency-Key: who has keys of one's own needs none"
+                raise InvalidField("key", error, Code.CONTRADICTION)
 
 
 @contextmanager
@@ -85,9 +97,11 @@ def _item(text: bytes) -> BatchItem:
     except msgspec.MsgspecError:
         item = examined(text, BatchItem)
     else:
-        if requests.may_repeat(text, item, 2 * (item.type is not UNSET)):
+        if requests.may_repeat(text, item, 2 * ((item.type is not UNSET) + (item.key is not UNSET))):
             item = examined(text, BatchItem)
     requests.check_task(item)
     if item.type is not UNSET:
         requests.check_type(item.type)
+    if item.key is not UNSET:
+        requests.check_own_key(item.key)
     return item

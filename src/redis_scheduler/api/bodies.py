@@ -22,9 +22,11 @@ class ScheduleRequest(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchItem(ScheduleRequest, frozen=True, forbid_unknown_fields=True):
-    """One of the tasks in the body of POST /schedules: with its type, which POST /schedule takes from the query."""
+    """One of the tasks in the body of POST /schedules: with its type, which POST /schedule takes from the query, and
+    its own key, which PUT takes from the path."""
 
     type: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
+from redis_scheduler.task.key import OWN_KEY_LENGTH
 from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
 from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -43,6 +44,7 @@ RULES = {
     "ttl": f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)",
     "at": AT_RULE,
     "type": f"must be 1 to {TYPE_LENGTH} printable characters",
+    "key": f"must be 1 to {OWN_KEY_LENGTH} letters, digits, _, - or :",
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
     "body_base64": "must be a text in base64 (RFC 4648, section 4)",

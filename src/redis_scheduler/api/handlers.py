@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
@@ -11,9 +12,7 @@ from starlette.responses import Response
 from redis_scheduler.api import requests
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer, answer, replay
-from redis_scheduler.api.batch_requests import batch_request
 from redis_scheduler.api.bodies import (
-    BatchScheduled,
     Cancelled,
     Listed,
     Moved,
@@ -35,7 +34,7 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, times_of
-from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
+from redis_scheduler.api.scheduling import new_task
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.stats import statistics
@@ -59,6 +58,9 @@ UPDATE_TRIES = 20
 """An update reads the task so often, since others may change it in between; then the answer is 409."""
 
 FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
+
+
+Changed = TypeVar("Changed")
 
 
 class Api:
@@ -114,17 +116,6 @@ class Api:
         stored = stored_by(await self._calls_of(wanted.id).once.submit(wanted))
         found = Scheduled(stored.key, stored.key, rfc3339(stored.due_ms))
         return answer(found) if stored.key == task.key else replay(found)
-
-    async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
-        """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
-        type_name = requests.type_name(given)
-        headers = dict(request.scope["headers"])
-        body = await requests.read_body(request, self._max_body, headers)
-        items = await batch_request(body)
-        once = await self._idempotency.of(request, given, body) if HEADER in headers else None
-        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(request))
-        placed, is_replay = await schedule_all(tasks, self._calls_of, self._call_limit, once)
-        return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
     async def get(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /schedule/{key}: one task, in any state; of one that has ended, what is kept of it."""
@@ -196,8 +187,8 @@ class Api:
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
 
     async def _changed(
-        self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Response | None]]
-    ) -> Response:
+        self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]
+    ) -> Changed:
         """Read a task and change it, again where others change it first (None); 409 in the end."""
         # One after another in this process, so that only another process can be first.
         async with self._one_update.setdefault(key, Exclusive()).held():

@@ -6,11 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import PutDone
+from redis_scheduler.api.answers import answer, replay
+from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
+from redis_scheduler.api.bodies import BatchScheduled, PutDone
 from redis_scheduler.api.dead_letters import DeadLettersApi
+from redis_scheduler.api.idempotency import HEADER
 from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
-from redis_scheduler.api.scheduling import new_task
+from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
@@ -37,9 +39,28 @@ class OwnKeysApi(DeadLettersApi):
         if requests.may_be_deep(body):
             await requests.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(request), own_key=key)
-        return await self._changed(request, key, lambda stored: self._put(stored, task, demands))
+        made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands))
+        return answer(made, etag_of_new(due_ms, task.tail))
 
-    async def _put(self, stored: Stored | None, task: NewTask, demands: Preconditions) -> Response | None:
+    async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
+        type_name = requests.type_name(given)
+        headers = dict(request.scope["headers"])
+        body = await requests.read_body(request, self._max_body, headers)
+        items = await batch_request(body)
+        once = await self._idempotency.of(request, given, body) if HEADER in headers else None
+        if once is not None:
+            refuse_own_keys(items)
+        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(request))
+
+        async def put(task: NewTask) -> int:
+            _, due_ms = await self._changed(request, task.key, lambda stored: self._put(stored, task, Preconditions()))
+            return due_ms
+
+        placed, is_replay = await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
+        return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
+
+    async def _put(self, stored: Stored | None, task: NewTask, demands: Preconditions) -> tuple[PutDone, int] | None:
         """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412."""
         demands.check(stored)
         put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.record.type)
@@ -50,4 +71,4 @@ class OwnKeysApi(DeadLettersApi):
         made = PutDone(task.key, task.key, rfc3339(due_ms), is_new)
         if not is_new:
             made.found = FOUND[done]
-        return answer(made, etag_of_new(due_ms, task.tail))
+        return made, due_ms

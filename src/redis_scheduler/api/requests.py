@@ -17,7 +17,7 @@ from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
-from redis_scheduler.task.key import OWN_KEY_LENGTH, is_made_here, is_task_key
+from redis_scheduler.task.key import is_made_here, is_task_key
 from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
@@ -300,12 +300,17 @@ def page_limit(given: Mapping[str, str]) -> int:
 def own_key(request: Request) -> str:
     """Return the key in the path that its caller made. Raises InvalidField, and 409 for one of the service's form."""
     key: str = request.path_params["key"]
+    check_own_key(key)
+    return key
+
+
+def check_own_key(key: str) -> None:
+    """Raise as `own_key` does."""
     if not is_task_key(key):
-        raise InvalidField("key", f"must be 1 to {OWN_KEY_LENGTH} letters, digits, _, - or :, got {quoted(key)}")
+        raise InvalidField("key", f"{RULES['key']}, got {quoted(key)}")
     if is_made_here(key):
         error = "has the form of the keys that the service makes: give another, such as one with a colon in it"
         raise InvalidField("key", error, Code.SERVICE_KEY)
-    return key
 
 
 def task_key(request: Request) -> str:

@@ -91,7 +91,7 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/pause", Api.pause, Moved),
     Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
     Route("POST", "/schedule/{key}/run", Api.run, Moved),
-    Route("POST", "/schedules", Api.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
+    Route("POST", "/schedules", OwnKeysApi.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
     Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Moved),
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Moved),
     Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Moved),

@@ -1,7 +1,7 @@
 """From checked requests to tasks in Redis: one, or many in parts of one call each."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import UNSET
 
@@ -16,12 +16,15 @@ from redis_scheduler.errors import Code, RequestRefused, SchedulerError, StoreFu
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
-from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.key import is_made_here, new_task_key
 from redis_scheduler.task.options import options_of
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
 
 CallsOf = Callable[[str], ShardCalls]
 """Gives the calls to the shard of a task's key."""
+
+Put = Callable[[NewTask], Awaitable[int]]
+"""Enters a task under its own key, or replaces the one that has it; returns when it is due, in Redis' ms."""
 
 MADE_AT_ONCE = 100
 """So many records are made in one go: about half a millisecond."""
@@ -81,14 +84,15 @@ async def new_tasks(
     for index, item in enumerate(items):
         with of_task(index):
             own_type = type_name if item.type is UNSET else item.type
-            tasks.append(await new_task(item, own_type, calls_of, traceparent))
+            own_key = None if item.key is UNSET else item.key
+            tasks.append(await new_task(item, own_type, calls_of, traceparent, own_key))
         if len(tasks) % MADE_AT_ONCE == 0:
             await asyncio.sleep(0)
     return tasks
 
 
 async def schedule_all(
-    tasks: Sequence[NewTask], calls_of: CallsOf, call_limit: int, once: Once | None
+    tasks: Sequence[NewTask], calls_of: CallsOf, call_limit: int, once: Once | None, put: Put
 ) -> tuple[list[Placed], bool]:
     """Write tasks in their order, as many at a time as fit one call; return them, and whether an earlier request had
     written all of them.
@@ -99,16 +103,19 @@ async def schedule_all(
     placed: list[Placed] = []
     for start in range(0, len(tasks), call_limit):
         part = tasks[start : start + call_limit]
-        found = await (_placed(part, calls_of) if once is None else _placed_once(part, start, calls_of, once))
+        found = await (_placed(part, calls_of, put) if once is None else _placed_once(part, start, calls_of, once))
         if error := next((one for one in found if isinstance(one, BaseException)), None):
             raise _failure(error, [*placed, *found], tasks, once is not None) from error
         placed += [one for one in found if isinstance(one, Placed)]
     return placed, all(one.key != task.key for one, task in zip(placed, tasks, strict=True))
 
 
-async def _placed(part: Sequence[NewTask], calls_of: CallsOf) -> list[Placed | BaseException]:
+async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[Placed | BaseException]:
     """Write one part; return each task, or its error."""
-    answers = await asyncio.gather(*(calls_of(task.key).schedule.submit(task) for task in part), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(calls_of(task.key).schedule.submit(task) if is_made_here(task.key) else put(task) for task in part),
+        return_exceptions=True,
+    )
     return [
         Placed(task.key, rfc3339(answer)) if isinstance(answer, int) else answer
         for task, answer in zip(part, answers, strict=True)
