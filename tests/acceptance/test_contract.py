@@ -52,7 +52,8 @@ async def test_each_route_answers_as_the_table_says(api: Client, store: Store, r
         async with api.session.request(route.method, url, headers=headers, json=content) as response:
             return response.status, await response.read()
 
-    status, body = await asked("", api.headers if needs_token else {})
+    filters = "?type=default" if route.path == "/schedules/cancel" else ""  # which wants one
+    status, body = await asked(filters, api.headers if needs_token else {})
     # A member that the type has not, or has elsewhere, would not come out again.
     assert (status, encode_answer(msgspec.json.decode(body, type=route.answer))) == (200, body)
     assert (await asked("?other=1", {}))[0] == (401 if needs_token else 200)

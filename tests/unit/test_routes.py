@@ -4,8 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
-from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.auth import OPEN
+from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, Access
 from redis_scheduler.task.content import CONTENTS
@@ -29,7 +29,7 @@ def test_each_method_of_a_path_is_one_route() -> None:
 
 def test_what_is_open_is_answered_by_the_probes_alone() -> None:
     for route in ROUTES:
-        of_class = Probes if route.access is Access.OPEN else AcknowledgementsApi
+        of_class = Probes if route.access is Access.OPEN else ManyApi
         assert getattr(of_class, route.handler.__name__) is route.handler, route
 
 
@@ -40,9 +40,7 @@ def test_a_handler_is_called_as_a_method_without_a_layer() -> None:
 
 
 def test_each_public_coroutine_of_the_api_has_a_route() -> None:
-    coroutines = {
-        name for name, _ in inspect.getmembers(AcknowledgementsApi, inspect.iscoroutinefunction) if name[0] != "_"
-    }
+    coroutines = {name for name, _ in inspect.getmembers(ManyApi, inspect.iscoroutinefunction) if name[0] != "_"}
     assert coroutines <= {route.handler.__name__ for route in ROUTES}
 
 

@@ -7,9 +7,10 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     acknowledgements.py                 what those do by which receivers answer later
     shown.py, waits.py, preconditions.py what is shown of a task, and what it waits for; ETags
-    changes.py, filters.py              what a PATCH makes of a task; which tasks a list is to show
+    changes.py                          what a PATCH makes of a task
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
+    filters.py, many.py                 which tasks are wanted; what is done to many
     content.py, trace.py                what is sent; the trace that a request is part of
     idempotency.py                      requests that come again
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers

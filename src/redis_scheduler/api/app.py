@@ -7,11 +7,11 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.auth import Gate
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
@@ -33,7 +33,7 @@ def create_app(
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start.
     """
-    api = AcknowledgementsApi(clients, name, max_body, timing, limits, token)
+    api = ManyApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]

@@ -229,6 +229,17 @@ class Grouped(_Answer):
     complete: bool
 
 
+class ManyDone(_Answer):
+    """What was done to many tasks: the verb, how many it touched and looked at; next: the cursor with which it goes on,
+    None if that was all. dry_run: nothing was done, they were only counted."""
+
+    data: str
+    touched: int
+    looked_at: int
+    next: str | None
+    dry_run: bool
+
+
 class Purged(_Answer):
     """How many tasks were deleted."""
 

@@ -85,6 +85,7 @@ class Api:
         self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
+        self._one_bulk = Exclusive()
         self._page_room = PageRoom(limits)
         self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
 

@@ -21,6 +21,7 @@ from redis_scheduler.api.bodies import (
     Cancelled,
     Grouped,
     Listed,
+    ManyDone,
     Moved,
     Previewed,
     PreviewRequest,
@@ -38,6 +39,7 @@ from redis_scheduler.api.bodies import (
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.filters import FILTERS
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
 
@@ -82,6 +84,9 @@ class Route(Generic[Owner]):
         return MethodType(self.handler, owner)
 
 
+MANY = (*FILTERS, "cursor", "dry_run")
+"""The parameters of what is done to many tasks."""
+
 TASK_ROUTES = (
     Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",)),
     Route("GET", "/schedule/{key}", Api.get, Shown),
@@ -96,6 +101,10 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Moved),
     Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Moved),
     Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor")),
+    Route("POST", "/schedules/cancel", ManyApi.cancel_many, ManyDone, parameters=MANY),
+    Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY),
+    Route("POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY),
+    Route("POST", "/schedules/run", ManyApi.run_many, ManyDone, parameters=MANY),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),

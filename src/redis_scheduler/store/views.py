@@ -97,6 +97,7 @@ class Page:
 
     tasks: list[Stored]
     next: str | None
+    looked_at: int = 0
 
 
 class Views:
@@ -138,7 +139,9 @@ class Views:
             lambda answer: _tasks(task_keys, record_bytes, self._window_ms, answer),
         )
 
-    async def page(self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY) -> Page:
+    async def page(
+        self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY, look_s: float = LOOK_S
+    ) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused, and what
         awaits an acknowledgement; of one type if it is named, and only those that the filters want.
 
@@ -154,21 +157,27 @@ class Views:
             if has_index
             else self._all(position, filters)
         )
-        return await self._gathered(walk, limit, dataclasses.replace(filters, type=type_name))
+        return await self._gathered(walk, limit, dataclasses.replace(filters, type=type_name), look_s=look_s)
 
     async def _gathered(
-        self, walk: AsyncIterator[list[Position]], limit: int, filters: Filters, is_dead: bool = False
+        self,
+        walk: AsyncIterator[list[Position]],
+        limit: int,
+        filters: Filters,
+        is_dead: bool = False,
+        look_s: float = LOOK_S,
     ) -> Page:
         """Return the tasks that a walk meets and the filters want, the dead or the others."""
         page: list[Stored] = []
-        seen, size = 0, 0
-        counts_all, until_s = not filters.has_more_than_a_type, time.monotonic() + LOOK_S
+        seen, looked_at, size = 0, 0, 0
+        counts_all, until_s = not filters.has_more_than_a_type, time.monotonic() + look_s
         last: Position = ()
         async for met in walk:
             chunk = [position for position in met if filters.takes_key(position[-1])]
+            looked_at += len(met) - len(chunk)
             while chunk:
                 if seen == limit or (last and not counts_all and time.monotonic() > until_s):
-                    return Page(page, encode_cursor(last))
+                    return Page(page, encode_cursor(last), looked_at)
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
                     is_wanted = (
@@ -179,12 +188,13 @@ class Views:
                     if task and is_wanted:
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
                         if page and size > PAGE_BYTES:
-                            return Page(page, encode_cursor(last))
+                            return Page(page, encode_cursor(last), looked_at)
                         page.append(task)
                     seen, last = seen + (counts_all or is_wanted), position
+                    looked_at += 1
                 chunk = chunk[len(tasks) :]
             last = met[-1] if met else last
-        return Page(page, None)
+        return Page(page, None, looked_at)
 
     async def _all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
         """Walk the queue in its order, then `due`, `paused` and `awaiting`: where the filters may find anything."""

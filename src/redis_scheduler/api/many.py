@@ -1,0 +1,100 @@
+"""The handlers of the routes that do one thing to many tasks: those that the filters of the query want.
+
+No request works for long: it stops after WORK_S, and says where the next one goes on. What was done to a task once is
+nothing the second time, so a request that was not answered may be sent again.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api.acknowledgements import AcknowledgementsApi
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import ManyDone
+from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.filters import FILTERS, filters_of
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest
+from redis_scheduler.logs import Events
+from redis_scheduler.store.filters import ANY
+from redis_scheduler.store.views import Stored
+from redis_scheduler.store.writes import CancelAnswer, Standing
+
+logger = Events(__name__)
+
+WORK_S = 0.4
+"""A request begins no new step after so long; a step looks for tasks for as long at most."""
+
+STEP_TASKS = 200
+"""Tasks of one step: one call of the script."""
+
+_MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
+
+
+class ManyApi(AcknowledgementsApi):
+    """What AcknowledgementsApi does, and what may be done with many tasks at once."""
+
+    async def cancel_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules/cancel: take out all tasks that the filters want."""
+        if not any(name in given for name in FILTERS):
+            problem = f"The query names no filter: give one of {', '.join(FILTERS)}; DELETE /schedules deletes all"
+            raise InvalidRequest(Code.INVALID_QUERY, problem)
+
+        async def cancel(task: Stored) -> bool:
+            found = await self._calls_of(task.key).cancel.submit((task.key, task.record.type))
+            return found in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
+
+        return await self._each(request, given, "cancelled", cancel)
+
+    async def pause_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules/pause: keep all tasks back that the filters want, but those in delivery."""
+
+        async def pause(task: Stored) -> bool:
+            return await self._calls_of(task.key).pause.submit(task.key) in _MOVED
+
+        return await self._each(request, given, "paused", pause)
+
+    async def resume_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules/resume: let all paused tasks come again that the filters want."""
+
+        async def resume(task: Stored) -> bool:
+            return await self._calls_of(task.key).resume.submit(task.key) is Standing.PAUSED
+
+        return await self._each(request, given, "resumed", resume)
+
+    async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /schedules/run: make all tasks due now that the filters want, but those in delivery."""
+
+        async def run(task: Stored) -> bool:
+            return await self._calls_of(task.key).run.submit(task.key) in (*_MOVED, Standing.PAUSED)
+
+        return await self._each(request, given, "run", run)
+
+    async def _each(
+        self, request: Request, given: Mapping[str, str], verb: str, touch: Callable[[Stored], Awaitable[bool]]
+    ) -> Response:
+        """Do it to each task in turn that is wanted, until the time is over; with `dry_run` only count."""
+        filters, is_dry = filters_of(given), _is_dry(given)
+        cursor = given.get("cursor")
+        touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
+        async with self._one_bulk.held():
+            while True:
+                page = await self._only.views.page(STEP_TASKS, cursor, filters.type, filters, WORK_S)
+                looked_at, cursor = looked_at + page.looked_at, page.next
+                done = [True] * len(page.tasks) if is_dry else await asyncio.gather(*map(touch, page.tasks))
+                touched += sum(done)
+                if cursor is None or time.monotonic() > until_s:
+                    break
+        if touched and not is_dry:
+            client = request.client.host if request.client else None
+            logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
+        return answer(ManyDone(verb, touched, looked_at, cursor, is_dry))
+
+
+def _is_dry(given: Mapping[str, str]) -> bool:
+    text = given.get("dry_run", "false")
+    if text not in ("true", "false"):
+        raise InvalidField("dry_run", f"must be true or false, got {quoted(text)}")
+    return text == "true"

@@ -1,0 +1,84 @@
+"""What is done to many tasks at once: all that the filters want, and no other; in steps; dry; and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from redis_scheduler.api import many
+from tests.acceptance.test_filters import listed
+from tests.support.service import Client
+
+COUNT = 3 * many.STEP_TASKS // 2
+
+
+async def done(api: Client, verb: str, query: str) -> dict[str, Any]:
+    """Go on until that was all; the sum."""
+    touched = looked_at = 0
+    cursor = ""
+    for _ in range(100):
+        status, content = await api.call("POST", f"/schedules/{verb}?{query}{cursor}")
+        assert status == 200, content
+        touched, looked_at = touched + content["touched"], looked_at + content["looked_at"]
+        if content["next"] is None:
+            return {"touched": touched, "looked_at": looked_at, "dry_run": content["dry_run"]}
+        cursor = f"&cursor={content['next']}"
+    raise AssertionError("without an end")
+
+
+@pytest.fixture
+async def tasks(api: Client) -> set[str]:
+    """More tasks of one type than a step has, and one of another."""
+    for first in range(0, COUNT, 100):
+        body = {
+            "tasks": [{"webhook": "http://a.example/", "ttl": 600 + number} for number in range(first, first + 100)]
+        }
+        status, _ = await api.call("POST", "/schedules?type=mail", json=body)
+        assert status == 200
+    await api.schedule("http://b.example/", 600)
+    return {info["key"] for info in await listed(api, type="mail")}
+
+
+async def test_what_the_filters_want_is_cancelled_and_nothing_else(api: Client, tasks: set[str]) -> None:
+    dry = await done(api, "cancel", "host=a.example&dry_run=true")
+    assert (dry["touched"], dry["dry_run"]) == (COUNT, True)
+    assert dry["looked_at"] == COUNT + 1
+    assert (await api.stats())["running_schedules"] == COUNT + 1
+    assert (await done(api, "cancel", "host=a.example"))["touched"] == COUNT
+    assert (await done(api, "cancel", "host=a.example"))["touched"] == 0
+    (left,) = await listed(api)
+    assert left["webhook"] == "http://b.example/"
+    stats = await api.stats()
+    assert stats["counters"]["cancelled"] == COUNT
+    assert stats["ledger_balanced"]
+
+
+async def test_many_are_paused_resumed_and_run(api: Client, tasks: set[str]) -> None:
+    for verb, state in (("pause", "paused"), ("resume", "scheduled"), ("pause", "paused")):
+        assert (await done(api, verb, "type=mail"))["touched"] == COUNT
+        assert {info["state"] for info in await listed(api, type="mail")} == {state}
+        assert (await done(api, verb, "type=mail"))["touched"] == 0
+    assert [info["state"] for info in await listed(api, type="default")] == ["scheduled"]
+    assert (await done(api, "run", "state=paused"))["touched"] == COUNT
+    now = (await api.call("POST", "/schedule", json={"webhook": "http://b.example/", "ttl": 0}))[1]["due"]
+    assert len(await listed(api, type="mail", due_before=now)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "told"),
+    [
+        ("cancel", None, "The query names no filter"),
+        ("cancel?dry_run=true", None, "The query names no filter"),
+        ("cancel?state=dead", "state", "must be one of"),
+        ("pause?dry_run=yes", "dry_run", "must be true or false"),
+        ("run?cursor=x", "cursor", "must be the `next`"),
+        ("resume?limit=1", "limit", "is not a parameter here"),
+    ],
+)
+async def test_what_is_wrong_is_refused_and_nothing_is_done(
+    path: str, field: str | None, told: str, api: Client
+) -> None:
+    await api.schedule("http://a.example/", 600)
+    status, content = await api.call("POST", f"/schedules/{path}")
+    assert (status, content.get("field")) == (400, field)
+    assert told in content["error"]
+    assert [info["state"] for info in await listed(api)] == ["scheduled"]
