@@ -255,6 +255,9 @@ class Settings:
     result_bytes: int = _option(
         "RESULT_BYTES", 67_108_864, _integer(1_024, 2**50), "bytes of Redis that such summaries may take"
     )
+    answer_bytes: int = _option(
+        "ANSWER_BYTES", 1024, _integer(0, 1024), "bytes that are kept of the answer to each failed attempt"
+    )
     shutdown_grace: float = _option(
         "SHUTDOWN_GRACE", 15, _seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

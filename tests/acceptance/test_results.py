@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
@@ -63,3 +64,38 @@ async def test_with_a_time_of_0_nothing_is_kept(service: Client, receiver: Recei
     await service.drained()
     for absent in (key, other):
         assert (await service.call("GET", f"/schedule/{absent}"))[0] == 404
+
+
+async def busy(_: web.Request) -> web.Response:
+    return web.Response(status=503, body=b"come back later")
+
+
+async def test_failed_attempts_are_shown_with_what_was_answered(service: Client, receiver: Receiver) -> None:
+    receiver.behaviour = busy
+    key = await service.schedule(receiver.url)
+    await service.drained()
+    for path in (f"/dead/{key}", f"/schedule/{key}"):
+        info = (await service.call("GET", path))[1]["data"]["info"]
+        assert info["last_failure"] == {
+            "error": "answered 503",
+            "elapsed_ms": info["attempts"][-1]["elapsed_ms"],
+            "status": 503,
+        }
+        assert [attempt["status"] for attempt in info["attempts"]] == [503] * 4
+        assert {attempt["answer"] for attempt in info["attempts"]} == {"come back later"}
+        assert all(attempt["worker"] for attempt in info["attempts"])
+        assert info["attempts"][0]["due"] == info["due"]
+        begins = [attempt["began"] for attempt in info["attempts"]]
+        dues = [attempt["due"] for attempt in info["attempts"]]
+        assert sorted(begins) == begins
+        assert dues == sorted(dues)
+        assert len(set(dues)) == 4
+
+
+@pytest.mark.parametrize("variables", [{"ANSWER_BYTES": "4", "RETRIES": "0"}])
+async def test_so_much_is_kept_of_an_answer(service: Client, receiver: Receiver) -> None:
+    receiver.behaviour = busy
+    key = await service.schedule(receiver.url)
+    await service.drained()
+    [attempt] = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
+    assert attempt["answer"] == "come"

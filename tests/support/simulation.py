@@ -196,6 +196,7 @@ class Model:
         return [1 for _ in claims]
 
     keeps_results = False
+    answer_bytes = 1_024
 
     def now_ms(self) -> float:
         return self._loop.time() * 1000

@@ -84,6 +84,20 @@ class SeriesView(msgspec.Struct):
     last: LastOccurrence | UnsetType = UNSET
 
 
+class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A failed attempt. due, began: RFC 3339; answer, answer_base64: the beginning of the answer's body, as text or,
+    where it is none, as base64."""
+
+    error: str
+    elapsed_ms: int
+    status: int | UnsetType = UNSET
+    due: str | UnsetType = UNSET
+    began: str | UnsetType = UNSET
+    worker: str = ""
+    answer: str = ""
+    answer_base64: str = ""
+
+
 class Info(Options, frozen=True):
     """What GET shows of a task, and its options but those that have their default.
 
@@ -111,6 +125,7 @@ class Info(Options, frozen=True):
     occurrence: Occurrence | UnsetType = UNSET
     has_data: bool | UnsetType = UNSET
     last_failure: Raw | UnsetType = UNSET
+    attempts: list[AttemptView] | UnsetType = UNSET
     waits_for: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
     ended: str | UnsetType = UNSET

@@ -2,10 +2,11 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.bodies import NULL, Info, SeriesView, TaskView, raw_or_null
+from redis_scheduler.api.bodies import NULL, AttemptView, Info, SeriesView, TaskView, raw_or_null
 from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored
+from redis_scheduler.task.attempts import Attempt, read_failed
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import NONE, with_options
 from redis_scheduler.task.record import (
@@ -14,7 +15,9 @@ from redis_scheduler.task.record import (
     FOREIGN_FAILURE,
     UNREADABLE,
     UNREADABLE_ERROR,
+    LastFailure,
     Record,
+    encode_failure,
     is_json,
     newer_error,
 )
@@ -40,6 +43,19 @@ def ended_view(key: str, summary: Summary) -> TaskView:
     return TaskView(info, NULL)
 
 
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        attempt.error,
+        attempt.elapsed_ms,
+        UNSET if attempt.status is None else attempt.status,
+        rfc3339(attempt.due) if attempt.due else UNSET,
+        rfc3339(attempt.began) if attempt.began else UNSET,
+        attempt.worker,
+        attempt.answer,
+        attempt.answer_base64,
+    )
+
+
 def view_of(stored: Stored, explains: bool = False) -> TaskView:
     """Return what is shown of a task; with `explains` also what it waits for."""
     record, is_unreadable = stored.record, stored.record is UNREADABLE
@@ -48,7 +64,11 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
     if data is not None and not is_json(data):
         error, data = error or FOREIGN_DATA_ERROR, None
     failure: Raw | UnsetType = UNSET
-    if stored.failure is not None:
+    failed = read_failed(stored.failure)
+    if failed:
+        last = failed[-1]
+        failure = Raw(encode_failure(LastFailure(last.error, last.elapsed_ms, last.status)))
+    elif stored.failure is not None:
         failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
     info = Info(
         key=stored.key,
@@ -64,6 +84,7 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         series=_series_of(record),
         occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
         last_failure=failure,
+        attempts=[_attempt_view(attempt) for attempt in failed] if explains and failed else UNSET,
         waits_for=(waits_for(stored) if explains else None) or UNSET,
         error=UNSET if error is None else error,
     )

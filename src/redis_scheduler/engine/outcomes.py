@@ -30,6 +30,8 @@ class Outcomes:
         self._timing = timing
         self.holdings = holdings
         """What is held of the shard whose outcomes these are."""
+        self.worker, self.answer_bytes = claims.name, claims.answer_bytes
+        """Who makes the attempts; so much is kept of the answer to one that fails."""
         self.keeps_results = claims.keeps_results
         """Whether a result is kept of a delivered task."""
         self.now_ms = claims.now_ms

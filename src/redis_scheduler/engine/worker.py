@@ -17,6 +17,7 @@ from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.acknowledgement import concluded
+from redis_scheduler.task.attempts import Attempt, failure_of, read_failed
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
@@ -192,13 +193,30 @@ class Worker:
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
-        unsettled = Unsettled(claim, decision.last_failure, decision.delay_ms, decision.counts)
+        failure = self._failure_of(claim, decision, outcome) if decision.last_failure else b""
+        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
         self.outcomes[claim.shard].unsettle(decision.transition, unsettled)
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:
             attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
             self._observer.unsettled(claim, decision, outcome, attempts_left)
+
+    def _failure_of(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> bytes:
+        """Return what is kept of the failed attempts of a claim."""
+        outcomes, before = self.outcomes[claim.shard], read_failed(claim.failure)
+        now_ms = round(outcomes.now_ms())
+        comes_again = decision.transition in (Transition.RETRY, Transition.DEFER)
+        attempt = Attempt(
+            decision.error,
+            outcome.elapsed_ms if outcome else 0,
+            outcome.status if outcome else None,
+            due=before[-1].again if before else claim.record.due,
+            began=now_ms - outcome.elapsed_ms if outcome else 0,
+            again=now_ms + decision.delay_ms if comes_again else 0,
+            worker=outcomes.worker,
+        )
+        return failure_of(attempt, before, outcome.answer[: outcomes.answer_bytes] if outcome else b"")
 
     def _release(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

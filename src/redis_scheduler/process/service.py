@@ -74,6 +74,7 @@ def kept_by(settings: Settings) -> Kept:
         dead_bytes=settings.dead_bytes,
         result_ttl_ms=round(settings.result_ttl * 1000),
         result_bytes=settings.result_bytes,
+        answer_bytes=settings.answer_bytes,
     )
 
 

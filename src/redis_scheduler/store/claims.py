@@ -193,6 +193,11 @@ class Claims(Sweeps):
         return await self.client.run(call, booleans(len(claims)))
 
     @property
+    def answer_bytes(self) -> int:
+        """So many bytes are kept of the answer to a failed attempt."""
+        return self._kept.answer_bytes
+
+    @property
     def keeps_results(self) -> bool:
         """Whether summaries of finished tasks are kept."""
         return self._kept.result_ttl_ms > 0
@@ -342,7 +347,7 @@ def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
     attempts, last_failure = read_attempts(failure)
     claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries, mark=read_mark(failure))
     if attempts:
-        claim.previous_status = status_of(last_failure)
+        claim.previous_status, claim.failure = status_of(last_failure), last_failure
     return claim
 
 

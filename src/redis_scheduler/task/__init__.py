@@ -12,7 +12,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next
     due.py                   when a task is due, by a delay or a time
     repeat.py, series.py     when a task repeats: its rule, its times; what a series does when it comes due
-    summary.py               what is kept of a task that has ended
+    summary.py, attempts.py  what is kept of a task that has ended, and of failed attempts
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.

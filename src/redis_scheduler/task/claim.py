@@ -24,7 +24,8 @@ class Claim:
     `attempts`: how many have failed. `tries`: how often it was claimed since its last outcome, with this time. If its
     record is UNREADABLE it may only be buried. `shard`: the number of its shard in this process. `previous_status`: of
     the answer to the last failed attempt, if there was one. `result`: what is kept of it once it is settled
-    (summary.py); empty: nothing. `mark`: what is known of an acknowledgement (acknowledgement.py).
+    (summary.py); empty: nothing. `failure`: what is kept of its failed attempts (attempts.py). `mark`: what is known of
+    an acknowledgement (acknowledgement.py).
     """
 
     id: str
@@ -36,6 +37,7 @@ class Claim:
     previous_status: int | None = None
     result: bytes = b""
     mark: str = ""
+    failure: bytes | None = None
 
 
 @dataclass(slots=True)

@@ -20,6 +20,9 @@ class Kept:
     result_bytes: int = 64 * 1_048_576
     """So much may the summaries of a shard take in Redis."""
 
+    answer_bytes: int = 1_024
+    """So much is kept of the answer to each failed attempt."""
+
 
 DEFAULT = Kept()
 """What is kept unless a setting says otherwise."""
