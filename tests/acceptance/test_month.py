@@ -1,0 +1,67 @@
+"""A month of a series in three zones, in which all of them change their clocks; Redis' clock is set from time to time.
+
+Redis' clock is the only one that counts: the service's own goes on as it is.
+"""
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+import redis.asyncio
+
+from tests.acceptance.test_series import series_of
+from tests.support.audit import audited
+from tests.support.clock import SettableClock
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.redis_process import redis_process
+from tests.support.service import client_of, serving
+from tests.support.waiting import wait_until
+
+ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
+FIRST, DAYS = date(2027, 3, 8), 31
+"""New York changes its clocks on the 14th of March, Berlin on the 28th, Sydney on the 4th of April."""
+
+
+def nine(day: date, zone: str) -> datetime:
+    return datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+WANTED = sorted(
+    (nine(day, zone), zone)
+    for zone in ZONES
+    for day in (FIRST + timedelta(days=number) for number in range(DAYS))
+    if day.weekday() < 5
+)
+
+
+async def arrived(receiver: Receiver, count: int) -> None:
+    await wait_until(lambda: len(receiver.arrivals) >= count, f"number {count} has come")
+
+
+@pytest.mark.long
+async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(tmp_path: Path, receiver: Receiver) -> None:
+    begins = nine(FIRST, "Australia/Sydney") - timedelta(hours=9)
+    clock = SettableClock(tmp_path, begins.timestamp() - time.time())
+    async with (
+        redis_process(tmp_path / "redis", environment=clock.environment) as server,
+        audited(server.url),
+        redis.asyncio.Redis.from_url(server.url) as raw,
+        serving(tmp_path, REDIS_URL=server.url) as process,
+        client_of(process) as client,
+    ):
+        for zone in ZONES:
+            rule = {"cron": "0 9 * * MON-FRI", "tz": zone}
+            await series_of(client, f"{receiver.url}{zone}", rule)
+        for number, (at, _) in enumerate(WANTED):
+            # The bell wakes the timer, which has slept by the clock of before.
+            for ahead_s in (-1.0, 0.0):
+                clock.set(at.timestamp() + ahead_s - time.time())
+                await raw.publish(KEYS.bell, "")
+                assert len(receiver.arrivals) == number
+            await arrived(receiver, number + 1)
+    found = [(datetime.fromisoformat(one.headers["Schedule-Due"]), one.path[1:]) for one in receiver.arrivals]
+    assert found == WANTED
+    assert {at.hour for at, zone in found if zone == "Europe/Berlin"} == {7, 8}
