@@ -95,6 +95,12 @@ async def test_an_own_key_is_that_of_one_task() -> None:
     assert str(error) == "tasks[3].key: is that of tasks[1], too"
 
 
+async def test_a_task_is_refused_however_deep_it_is() -> None:
+    for depth in range(500, 1_000):  # the list may be cut where one of its tasks cannot be read
+        error = await refusal_of(batch_of(with_(headers="[" * depth + "]" * depth)))
+        assert error.code.status == 400
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -121,6 +121,7 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"key": 5}, 'key: must be a text, got "5"'),
         ({"key": None}, "key: is missing"),
         ({"state": None}, "state: is missing"),
+        ({"state": "newer"}, "state: must be one of dead, paused, scheduled,"),
         ({"due": None}, "due: is missing"),
         ({"due": "tomorrow"}, 'due: must be a time such as 2030-01-31T09:00:00.000Z, got "tomorrow"'),
         ({"due": "2030-01-01T00:00:00"}, "due: must be a time such as"),

@@ -93,12 +93,15 @@ def _texts_of(body: bytes) -> list[bytes]:
 def _item(text: bytes) -> BatchItem:
     """Return a task from its text, which is JSON. Raises InvalidRequest."""
     try:
-        item = _decode_item(text)
-    except msgspec.MsgspecError:
-        item = examined(text, BatchItem)
-    else:
-        if requests.may_repeat(text, item, 2 * ((item.type is not UNSET) + (item.key is not UNSET))):
+        try:
+            item = _decode_item(text)
+        except msgspec.MsgspecError:
             item = examined(text, BatchItem)
+        else:
+            if requests.may_repeat(text, item, 2 * ((item.type is not UNSET) + (item.key is not UNSET))):
+                item = examined(text, BatchItem)
+    except RecursionError as error:
+        raise InvalidRequest(Code.TOO_DEEP, requests.TOO_DEEP) from error
     requests.check_task(item)
     if item.type is not UNSET:
         requests.check_type(item.type)

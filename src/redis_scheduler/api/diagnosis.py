@@ -56,7 +56,7 @@ RULES = {
 _HINTS = {
     "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
     "a point in time is `at`, of RFC 3339 with its offset": """at date datetime deliverat due dueat eta
-        executeat expires expiresat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
+        executeat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
         timestamp when""",
     "how a task repeats is `repeat`, with every or cron": """cron cronexpression every frequency interval period recurrence
         recurring repeatevery rrule schedule timezone tz""",
@@ -73,7 +73,9 @@ _HINTS = {
     "many tasks are given to POST /schedules": "batch items jobs tasks",
     "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff
         maxattempts maxretries retry retrycount retrydelay retrypolicy""",
-    "time-outs and slots are settings of the service (TIMEOUT, CONCURRENCY)": "concurrency timeout",
+    "slots are a setting of the service (CONCURRENCY)": "concurrency",
+    "the time-out of an attempt is `timeout`, in seconds": "timeoutms timeoutseconds",
+    "the time after which no attempt is made is `expire`, in seconds": "expires expireseconds expiry",
     "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
     "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
     "the address is `webhook`, in lower case": "webhook",

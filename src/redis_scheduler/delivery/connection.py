@@ -15,8 +15,6 @@ from typing import cast
 
 import httptools
 
-from redis_scheduler.task.answer import AGAIN_HEADER
-
 ANSWER_BYTES = 65_536
 """So many bytes of a body are read; more end the answer."""
 
@@ -37,10 +35,8 @@ PIECE_BYTES = 8_192
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-AGAIN = AGAIN_HEADER.encode()
-
 DELIMITING_LENGTH_LEAST = len("content-length")
-"""A shorter name is no header that says where the body ends, nor AGAIN."""
+"""A shorter name is no header that says where the body ends."""
 
 SWITCHING_PROTOCOLS = 101
 """The only interim status that is an answer."""
@@ -74,7 +70,7 @@ class Connection(asyncio.Protocol):
         """The beginning of the body of an answer that is no success."""
         self.headers = NO_HEADERS
         """The headers of an answer that is no success, by their names in lower case: those that came in its first
-        `PIECE_BYTES`. Of a success at most AGAIN_HEADER."""
+        `PIECE_BYTES`."""
         self.is_reusable = False
         """Whether the answer ended as it said, nothing came behind it, and the receiver announced no close."""
         self.on_lost: Callable[[Connection], None] | None = None
@@ -235,24 +231,18 @@ class Connection(asyncio.Protocol):
             stripped = name.strip().lower()
             if stripped == b"content-length" or (stripped == b"transfer-encoding" and b"chunked" in value.lower()):
                 self._is_delimited = True
-            elif stripped == AGAIN and self.status is None and self._has_success:
-                # The one header that is kept of a success.
-                self.headers = {AGAIN_HEADER: value.strip().decode("latin-1")}
         if not self._is_success:
             self._keep(name, value)
 
-    @property
-    def _has_success(self) -> bool:
-        return self._parser is not None and 200 <= self._parser.get_status_code() < 300
-
     def _keep(self, name: bytes, value: bytes) -> None:
-        self._is_success = self._has_success
+        self._is_success = self._parser is not None and 200 <= self._parser.get_status_code() < 300
         # Those behind the body (trailers) come when the status is known.
         if not self._is_success and self.status is None and self.received <= PIECE_BYTES:
             text, key = value.strip().decode("latin-1"), name.strip().lower().decode("latin-1")
-            before = self.headers.get(key)
+            kept = {} if self.headers is NO_HEADERS else cast(dict[str, str], self.headers)
             # As RFC 9110, 5.3, joins several of one name.
-            self.headers = {**self.headers, key: text if before is None else f"{before}, {text}"}
+            kept[key] = f"{kept[key]}, {text}" if key in kept else text
+            self.headers = kept
 
     def on_headers_complete(self) -> None:
         """Learn the status."""

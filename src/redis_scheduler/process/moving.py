@@ -6,6 +6,7 @@ Both run beside the service, in bounded steps, and hold no more than a step in m
 import contextlib
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -83,21 +84,22 @@ def _output(path: str) -> Iterator[BinaryIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise StartError("standard output was closed before the last task") from None
         return
-    draft = Path(f"{path}.part")
+    folder, name = os.path.split(path)
     try:
-        with open(draft, "wb", opener=_private) as file:  # Path.open takes no opener
+        # A new file of this user alone, whatever else has a name like it.
+        descriptor, draft = tempfile.mkstemp(prefix=f"{name}.", suffix=".part", dir=folder or ".")
+    except OSError as error:
+        raise StartError(f"{path} cannot be written: {error.strerror or error}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+        Path(draft).replace(path)
     except OSError as error:
         raise StartError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        draft.unlink(missing_ok=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+        Path(draft).unlink(missing_ok=True)
 
 
 # Import

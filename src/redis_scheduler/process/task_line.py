@@ -38,6 +38,9 @@ ATTEMPTS_MOST = 10**15 - 1
 
 DEAD, PAUSED = "dead", "paused"
 
+STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", "awaiting", "lost")
+"""States that a line may name. Another one is of a newer version, which may mean that nothing is to be delivered."""
+
 AT_ONCE = 0
 """In the place of a paused task's time: what was left of a retry's delay does not come over."""
 
@@ -136,6 +139,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if not is_task_key(key):
         raise InvalidField("key", f"cannot be the key of a task, got {quoted(key)}")
     due_ms = _time_ms("due", _text(own, "due"), shift_ms)
+    if state not in STATES:
+        raise InvalidField("state", f"must be one of {', '.join(STATES)}, got {quoted(state)}")
     place = state if state in (DEAD, PAUSED) else "due"
     if place == DEAD:
         at_ms = _time_ms("died", _text(own, "died"), 0)

@@ -9,7 +9,7 @@ from enum import Enum
 from msgspec import UNSET
 
 from redis_scheduler.task.acknowledgement import ACCEPTED, within_ms
-from redis_scheduler.task.answer import again_ms, asks_for_no_retry, wait_ms
+from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
@@ -31,7 +31,6 @@ class Transition(Enum):
     EXPIRE = "expire"
     FIRE = "fire"
     EXPECT = "expect"
-    AGAIN = "again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,7 @@ def before_attempt(
 
     A record that cannot be read is buried, and so is a task whose last workers all ended during its delivery. What
     comes too late is buried or expires. A task that a newer version wrote is left to a worker that knows it: sent
-    without its unknown member it would be another task. A series makes no attempt:
-    its occurrences do.
+    without its unknown member it would be another task. A series makes no attempt: its occurrences do.
     """
     if claim.record is UNREADABLE:
         return _buried_unattempted(UNREADABLE_ERROR)
@@ -85,7 +83,8 @@ def too_late(policy: Policy, claim: Claim, now_ms: Callable[[], float]) -> Decis
     A task that expires is forgotten. One whose retries end is buried with its last failure; its first attempt is made,
     however late.
     """
-    if not claim.attempts and claim.record.options is NONE:
+    # A policy of its own takes time to make, and matters only for a retry.
+    if not claim.attempts and claim.record.options.expire is UNSET:
         return None
     end = _end_by_time(policy.of(claim.record.options), claim, claim.attempts > 0, now_ms)
     return None if end is None else _TOO_LATE[end]
@@ -115,14 +114,6 @@ def _buried_unattempted(error: str) -> Decision:
     return Decision(Transition.BURY, 0, error, encode_failure(LastFailure(error, 0)), counts=False)
 
 
-def _after_success(claim: Claim, outcome: Outcome) -> Decision:
-    if outcome.status == ACCEPTED and claim.record.options.ack:
-        return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
-    if claim.record.again >= claim.record.options.again_most or (delay_ms := again_ms(outcome.headers)) is None:
-        return SETTLED
-    return Decision(Transition.AGAIN, delay_ms, counts=False)
-
-
 def decide(
     policy: Policy,
     claim: Claim,
@@ -133,15 +124,17 @@ def decide(
 ) -> Decision:
     """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
-    A success settles the task, unless the receiver has taken it on and is to acknowledge it, or asks for it again. A
-    fault of this machine counts as no attempt: the task is released. The last failed attempt buries the task, and so
-    does one whose answer is final. One whose retry would come too late buries it, or the task expires. Any other is
-    retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window, else
-    deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
+    A success settles the task, unless the receiver has taken it on and is to acknowledge it. A fault of this machine
+    counts as no attempt: the task is released. The last failed attempt buries the task, and so does one whose answer is
+    final. One whose retry would come too late buries it, or the task expires. Any other is retried after the policy's
+    delay, or the one that the answer asks for: parked if the delay fits the window, else deferred to `due`. `now_ms` is
+    Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
-        return SETTLED if claim.record.options is NONE else _after_success(claim, outcome)
+        if outcome.status == ACCEPTED and claim.record.options.ack:
+            return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
+        return SETTLED
     if outcome.is_local:
         return RELEASED
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
