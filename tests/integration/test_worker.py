@@ -182,7 +182,7 @@ async def test_a_record_that_cannot_be_read_is_buried_and_the_others_are_deliver
         await wait_until(lambda: raw.zcard(KEYS.dead), "it is buried")
         stop.set()
     assert receiver.times_by_key == dict.fromkeys(others, 1)
-    failure = await raw.hget(KEYS.failures, unreadable) or b""
+    failure: Any = await raw.hget(KEYS.failures, unreadable)
     assert failure.startswith(b'0 {"error":"unreadable record","elapsed_ms":0')
     assert await raw.hget(KEYS.counters, "failed") is None
     assert letters(await store.cancel([(unreadable, None)])) == "C"
