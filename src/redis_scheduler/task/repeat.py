@@ -259,7 +259,12 @@ class Due(NamedTuple):
 
 def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
     """Return what a series does that was due at `intended_ms`. Several times may have passed since."""
-    passed, count = _passed(repeat, intended_ms, now_ms)
+    following_ms = _following(repeat, intended_ms)
+    if following_ms is None or following_ms > now_ms:
+        passed, count = [intended_ms], 1
+    else:
+        passed, count = _passed(repeat, intended_ms, now_ms)
+        following_ms = next_ms(repeat, passed[-1])
     match repeat.missed:
         case "all":
             made = passed
@@ -267,7 +272,13 @@ def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
             made = []
         case _:
             made = passed[-1:]
-    return Due(made, count - len(made), next_ms(repeat, passed[-1]))
+    return Due(made, count - len(made), following_ms)
+
+
+@lru_cache(1_024)
+def _following(repeat: Repeat, after_ms: int) -> int | None:
+    """Return `next_ms`: many series of one rule come due at once."""
+    return next_ms(repeat, after_ms)
 
 
 def _passed(repeat: Repeat, intended_ms: int, now_ms: int) -> tuple[list[int], int]:
