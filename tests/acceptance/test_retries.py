@@ -66,7 +66,7 @@ def assert_paused(receiver: Receiver, *delays_s: float) -> None:
             [0.1, 0.2, 0.4, 0.5],
         ),
         ({"retry_times": [0.4, 0.1]}, [0.4, 0.1]),
-        ({"retries": -1, "retry_time": 0.4, "retry_for": 1}, [0.4, 0.4]),
+        ({"retries": -1, "retry_time": 1.1, "retry_for": 3}, [1.1, 1.1]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -239,6 +239,39 @@ async def test_a_task_expires_as_soon_as_no_attempt_can_come_in_time(service: Cl
     assert receiver.times_by_key == {key: 2}
 
 
+async def test_a_receiver_may_want_a_task_again_as_often_as_the_task_allows(
+    service: Client, receiver: Receiver
+) -> None:
+    async def again(_: web.Request) -> web.Response:
+        # The second time fails once: its attempts begin anew.
+        return web.Response(
+            status=500 if len(receiver.arrivals) == 2 else 200, headers={"Schedule-Again-In": "0.4", "X-Other": "1"}
+        )
+
+    receiver.behaviour = again
+    await service.schedule(receiver.url, 0, again_most=2, retry_time=0.1, data={"again": 7})
+    await wait_until(lambda: len(receiver.arrivals) == 3, "it came again")
+    _, content = await service.call("GET", f"/schedule/{receiver.arrivals[0].key}")
+    assert content["data"]["info"]["again"] in (1, 2)
+    stats = await service.drained()
+    assert [arrival.attempt for arrival in receiver.arrivals] == [1, 1, 2, 1]
+    assert {arrival.body for arrival in receiver.arrivals} == {b'{"again": 7}'}
+    assert_paused(receiver, 0.4, 0.1, 0.4)
+    counted = {name: stats["counters"][name] for name in ("scheduled", "delivered", "failed")}
+    assert (counted, stats["ledger_balanced"]) == ({"scheduled": 3, "delivered": 3, "failed": 1}, True)
+
+
+async def test_a_task_that_does_not_say_so_does_not_come_again(service: Client, receiver: Receiver) -> None:
+    async def again(_: web.Request) -> web.Response:
+        return web.Response(headers={"Schedule-Again-In": "0"})
+
+    receiver.behaviour = again
+    for fields in ({}, {"retries": 2}):
+        await service.schedule(receiver.url, 0, "/schedule", **fields)
+    stats = await service.drained()
+    assert (len(receiver.arrivals), stats["counters"]["delivered"]) == (2, 2)
+
+
 LONG: tuple[Any, ...] = (0, -1, "1h", None, [], 1e99)
 COUNTS: tuple[Any, ...] = (-2, 1.5, "3", True, None, [], {}, 1_000_001, 10**30)
 BACKOFFS: tuple[Any, ...] = ("", "Linear", 2, None, "fixed\n", "ünbounded")
@@ -252,6 +285,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *[({"retry_jitter": value}, "retry_jitter") for value in (-0.1, 1.1, "0", None, True)],
     *[({"retry_for": value}, "retry_for") for value in (0, -5, "1h", None)],
     *[({"retry_times": value}, "retry_times") for value in TIMES],
+    *[({"again_most": value}, "again_most") for value in COUNTS],
     *[({"expire": value}, "expire") for value in LONG],
     *[({"final_statuses": value}, "final_statuses") for value in STATUSES],
     ({"retry_times": [1], "retry_time": 5}, "retry_time"),

@@ -68,7 +68,8 @@ update paused, update_delay paused, cancel paused, resend pause, resend resume, 
 schedule once, schedule once again,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
 fire, fire and end, fire skipped, fire fenced, again fire,
-again settle, again retry, again defer, again bury, again expire, again release
+again settle, again retry, again defer, again bury, again expire, again release,
+deliver and again, again fenced, again again
 """
 """What a run must have come to; else it proves nothing of it."""
 

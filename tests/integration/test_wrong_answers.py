@@ -80,6 +80,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "retry": lambda at: at.store.retry([FAILED]),
     "defer": lambda at: at.store.defer([FAILED]),
     "bury": lambda at: at.store.bury([FAILED]),
+    "again": lambda at: at.store.again([FAILED]),
     "expire": lambda at: at.store.expire([FAILED]),
     "release": lambda at: at.store.release([CLAIM]),
     "load": lambda at: at.store.load([Entry("1-1", "task")]),

@@ -15,6 +15,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.writes import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
@@ -61,8 +62,10 @@ AWAITING = State("awaiting")
 DEAD = State("dead", attempts=1)
 
 
-def tail(ttl_ms: int = TTL_MS, type_name: str | None = None, data: bytes | None = b'{"n":1}') -> bytes:
-    return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data)
+def tail(
+    ttl_ms: int = TTL_MS, type_name: str | None = None, data: bytes | None = b'{"n":1}', options: Options = NONE
+) -> bytes:
+    return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data, options)
 
 
 def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:

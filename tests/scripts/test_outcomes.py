@@ -1,11 +1,16 @@
 """settle, retry, defer, bury, expire, release: what each does with a task in each state."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import redis.asyncio
+from msgspec import structs
 
 from redis_scheduler.store import keys
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.options import Options
+from redis_scheduler.task.record import read_record, record_tail
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -18,16 +23,19 @@ from tests.scripts.states import (
     State,
     Task,
     ask,
+    claimed,
     counters,
     due_ms,
     dump,
     failed,
     in_delivery,
     reclaimed,
+    record_of,
     redelivered,
     retriable,
     state_of,
     traces,
+    typed_keys,
     waits_ms,
 )
 from tests.support.names import KEYS
@@ -49,6 +57,7 @@ OUTCOMES: dict[str, Outcome] = {
     "defer for a slot": _defer_for_a_slot,
     "bury": lambda store, task: store.bury(failed(task)),
     "expire": lambda store, task: store.expire(failed(task)),
+    "again": lambda store, task: store.again(failed(task)),
     "release": lambda store, task: store.release([task.claim]),
 }
 
@@ -69,6 +78,7 @@ AFTER: dict[tuple[str, str], State] = {
     ("bury", "redelivered"): State("dead", attempts=2),
     ("expire", "in delivery"): MISSING,
     ("expire", "redelivered"): MISSING,
+    **{("again", state): DUE for state in ("queued", "in delivery", "redelivered", "waiting")},  # as settle
     ("release", "in delivery"): State("waiting", owner=keys.WAITING),
     ("release", "redelivered"): State("waiting", attempts=1, owner=keys.WAITING),
 }
@@ -78,6 +88,7 @@ COUNTED = {
     "defer": {"failed"},
     "bury": {"failed", "died"},
     "expire": {"failed", "expired"},
+    "again": {"delivered", "scheduled"},
 }
 
 
@@ -167,6 +178,22 @@ async def test_a_release_burns_no_attempt_and_starts_the_claims_afresh(store: St
     assert (again.key, again.attempts, again.tries) == (task.key, 1, 1)
 
 
+async def test_a_task_that_comes_again_has_a_new_due_time_and_says_how_often_it_came(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tail = record_tail("http://localhost/", 0, "mail", b'{"due":1,"again":7}', Options(again_most=9))
+    await store.schedule([NewTask("task", 0, tail, "mail")])
+    for times in (1, 2):
+        [claim] = await claimed(store, 1)
+        assert claim.record.again == times - 1
+        assert await store.again(failed(Task("task", claim), delay_ms=600_000)) == [1]
+        record = read_record(await record_of(raw, "task"))
+        assert record == structs.replace(claim.record, due=await due_ms(raw, "task"), again=times)
+        assert await typed_keys(raw) == {"mail": {"task"}}
+        await ask(raw, "ZADD", KEYS.due, 1, "task")
+        await store.promote()
+
+
 async def test_a_batch_is_judged_task_by_task(store: Store, raw: redis.asyncio.Redis) -> None:
     tasks = [await in_delivery(store) for _ in range(4)]
     await store.cancel([(tasks[1].key, None)])
@@ -175,7 +202,7 @@ async def test_a_batch_is_judged_task_by_task(store: Store, raw: redis.asyncio.R
     assert await counters(raw) == {"scheduled": 4, "cancelled": 1, "delivered": 1, "failed": 2}
 
 
-@pytest.mark.parametrize("verb", ["settle", "retry", "defer", "bury", "expire", "release"])
+@pytest.mark.parametrize("verb", ["settle", "retry", "defer", "bury", "expire", "again", "release"])
 async def test_an_outcome_that_stands_twice_in_a_batch_counts_once(
     verb: str, store: Store, raw: redis.asyncio.Redis
 ) -> None:
@@ -185,4 +212,4 @@ async def test_an_outcome_that_stands_twice_in_a_batch_counts_once(
     else:
         await getattr(store, verb)(failed(task, task))
     assert await state_of(raw, task.key) == AFTER[verb, "in delivery"]
-    assert await counters(raw) == {"scheduled": 1} | dict.fromkeys(COUNTED.get(verb, ()), 1)
+    assert await counters(raw) == Counter(["scheduled", *COUNTED.get(verb, ())])

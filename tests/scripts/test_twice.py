@@ -227,6 +227,7 @@ NOTHING: dict[str, Any] = {
     "expire": [0],
     "fire": [0],
     "expect": [0],
+    "again": [0],
     "release": [0],
     "retire": 0,
     "trim": Trim(0, None),

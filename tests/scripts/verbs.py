@@ -161,6 +161,7 @@ VERBS: dict[str, Verb] = {
     "retry": Verb(states.in_delivery, lambda store, task: store.retry(states.failed(task)), WAITING, QUEUED),
     "defer": Verb(states.in_delivery, lambda store, task: store.defer(states.failed(task)), DEFERRED, QUEUED),
     "bury": Verb(states.in_delivery, lambda store, task: store.bury(states.failed(task)), DEAD, QUEUED),
+    "again": Verb(states.in_delivery, lambda store, task: store.again(states.failed(task)), DUE, DUE),
     "expire": Verb(states.in_delivery, lambda store, task: store.expire(states.failed(task)), MISSING, QUEUED),
     "fire": Verb(states.in_delivery, lambda store, task: store.fire([states.fired(task)]), DUE, QUEUED),
     "release": Verb(states.in_delivery, lambda store, task: store.release([task.claim]), RELEASED, QUEUED),

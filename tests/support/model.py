@@ -42,10 +42,13 @@ class Modelled:
     """How it ended, while that is kept."""
     wait_ms: int = 0
     """How long it is yet to wait, in DUE, in the pending list, or once it is resumed."""
+    again: int = 0
+    """How often it came again, with this record."""
 
     @property
     def record(self) -> bytes:
-        return b'{"due":%d' % self.due_ms + self.tail
+        again = b',"again":%d' % self.again if self.again else b""
+        return b'{"due":%d%b%b' % (self.due_ms, again, self.tail)
 
     @property
     def state(self) -> State:
@@ -204,7 +207,7 @@ class Model:
             task.enter_queue()
         elif task.state.place == "waiting":
             task.wait_in_due(task.wait_ms)
-        task.tail = tail
+        task.tail, task.again = tail, 0
         return letter
 
     def replay(self, key: str, expected: bytes, tail: bytes, ttl_ms: int, now_ms: int) -> str:
@@ -214,7 +217,7 @@ class Model:
         if task.record != expected:
             return "C"
         self._start_afresh(task, now_ms, ttl_ms)
-        task.tail = tail
+        task.tail, task.again = tail, 0
         self.counters["replayed"] += 1
         return "U"
 
@@ -228,7 +231,7 @@ class Model:
         self.counters["scheduled"] += letter == "N"
         self.counters["replayed"] += letter == "X"
         self._start_afresh(task, now_ms, ttl_ms)
-        task.tail, task.type = tail, type_name
+        task.tail, task.type, task.again = tail, type_name, 0
         return letter
 
     @staticmethod
@@ -434,6 +437,18 @@ class Model:
             self._count_failure(claim.key)
         return 1
 
+    def again(self, claim: Claim, delay_ms: int, due_ms: int | None) -> int:
+        """As settle, whoever has the entry; the task is due once more, and its record says how often."""
+        if not self.is_in(claim):
+            return 0
+        assert due_ms is not None, f"{claim.key} does not wait to come again"
+        task = self.tasks[claim.key]
+        task.attempts, task.due_ms, task.again = 0, due_ms, claim.record.again + 1
+        task.wait_in_due(delay_ms)
+        self.counters["delivered"] += 1
+        self.counters["scheduled"] += 1
+        return 1
+
     def expire(self, worker: str, claim: Claim, counts: bool) -> int:
         if not self.holds(worker, claim):
             return 0
@@ -457,7 +472,7 @@ class Model:
             self.counters["ended"] += 1
         else:
             series.wait_in_due(goes_on.due_ms - now_ms, goes_on.due_ms)
-            series.due_ms, series.tail = goes_on.due_ms, goes_on.tail
+            series.due_ms, series.tail, series.again = goes_on.due_ms, goes_on.tail, 0
         for one in [] if is_unfinished else firing.made:
             made = self.tasks[one.key] = Modelled(one.key, one.type, one.due_ms, one.tail)
             made.enter_queue()

@@ -24,6 +24,7 @@ from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask, Put,
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
@@ -61,6 +62,7 @@ WEIGHTS = {
     "bury": 9,
     "expire": 2,
     "fire": 5,
+    "again": 3,
     "release": 4,
     "renew": 3,
     "run_out": 6,
@@ -88,7 +90,7 @@ WEIGHTS = {
 """How often each verb is chosen, where it has something to do."""
 
 RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
-OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "release", "renew", "expect")
+OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
 
 
 @dataclass(frozen=True)
@@ -323,7 +325,7 @@ class Example:
         writer, verb = sorted(self.last_writes)[step.which % len(self.last_writes)]
         call, answer = self.last_writes[writer, verb]
         self.stores[writer]._batch_numbers[verb] -= 1
-        assert await call() == answer
+        assert await call() == answer, f"resend {verb}"
         self.taken[f"resend {verb}"] += 1
 
     async def _schedule(self, step: Step) -> None:
@@ -377,7 +379,7 @@ class Example:
     def _tail(self, type_name: str | None) -> bytes:
         """The next version of a record."""
         self.versions += 1
-        return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions)
+        return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions, Options(again_most=9))
 
     def _known(self, which: int) -> Modelled:
         """The task that a step is about, now and then one that is gone; those in states that are rarely come to are
@@ -456,6 +458,9 @@ class Example:
         before = task.state.place
         answers = await self._write(writer, "discard", lambda: self.stores[writer].discard([task.key]))
         assert letters(answers) == self.model.discard(task.key)
+        if letters(answers) == "N":
+            # Not remembered: sent again it finds what has died since, as a later one would.
+            del self.last_writes[writer, "discard"]
         self.taken["discard" if before == "dead" else "discard nothing"] += 1
 
     async def _trim(self, step: Step) -> None:
@@ -714,6 +719,16 @@ class Example:
             assert answer == self.model.fire(worker, firing, now_ms)
             self.taken["again fire"] += time
             self.taken[("fire fenced", "fire skipped", "fire" if due_ms else "fire and end")[answer]] += 1
+
+    async def _again(self, step: Step) -> None:
+        worker, claims = self._chosen(step)
+        for time in range(1 + (step.count == 2)):
+            answers = await self.stores[worker].again(_failed(claims, RETRY_DELAY_MS))
+            for claim, answer in zip(claims, answers, strict=True):
+                due_ms = await ask(self.raw, "ZSCORE", KEYS.due, claim.key)
+                assert answer == self.model.again(claim, RETRY_DELAY_MS, due_ms and int(due_ms))
+                self.taken["deliver and again" if answer else "again fenced"] += 1
+            self.taken["again again"] += time
 
     async def _release(self, step: Step) -> None:
         labels = ("release fenced", "release")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
+from redis_scheduler.task.answer import again_ms, asks_for_no_retry, wait_ms
 
 NOW_MS = 784_111_777_000.0
 """Sun, 06 Nov 1994 08:49:37 GMT: the time in the examples of RFC 9110."""
@@ -51,3 +51,15 @@ def test_only_two_statuses_ask_to_wait(status: int | None) -> None:
 def test_an_answer_may_ask_for_no_retry(value: str, asks: bool) -> None:
     assert asks_for_no_retry({"schedule-retry": value}) is asks
     assert not asks_for_no_retry({})
+
+
+@pytest.mark.parametrize(
+    ("value", "ms"),
+    [
+        *[("30", 30_000), ("0", 0), ("0.25", 250), ("315360000", 315_360_000_000)],
+        *[(text, None) for text in ("", "-1", "soon", "1e3", "315360001", "5, 5", ".5", "5.", "9" * 50, "١", "nan")],
+    ],
+)
+def test_when_a_success_wants_the_task_again(value: str, ms: int | None) -> None:
+    assert again_ms({"schedule-again-in": value}) == ms
+    assert again_ms({}) is None

@@ -324,3 +324,23 @@ def test_a_task_whose_next_attempt_would_come_too_late_ends_with_the_one_before(
     claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options), attempts)
     decision = decide(SERVICE, claim, FAILED, lambda: DUE_MS + now_s * 1000)
     assert (decision.transition, decision.error, decision.counts) == (transition, "answered 500", True)
+
+
+@pytest.mark.parametrize(
+    ("most", "came", "headers", "after_ms"),
+    [
+        (0, 0, {"schedule-again-in": "30"}, None),
+        (2, 0, {"schedule-again-in": "30"}, 30_000),
+        (2, 1, {"schedule-again-in": "0"}, 0),
+        (2, 2, {"schedule-again-in": "30"}, None),
+        (2, 0, {}, None),
+        (2, 0, {"schedule-again-in": "soon"}, None),
+    ],
+)
+def test_a_success_brings_a_task_again_that_allows_it(
+    most: int, came: int, headers: dict[str, str], after_ms: int | None
+) -> None:
+    options = Options(again_most=most, retries=3)
+    claim = Claim("1-0", "key", Record(DUE_MS, "http://a/", 0, options=options, again=came), 2)
+    decision = decide(SERVICE, claim, Outcome(None, 200, 5, headers=headers), never_asked)
+    assert decision == (SETTLED if after_ms is None else Decision(Transition.AGAIN, after_ms, counts=False))

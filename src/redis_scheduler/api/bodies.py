@@ -105,6 +105,7 @@ class Info(Options, frozen=True):
     series: of a task that repeats; occurrence: of one that a series made.
     retry: attempts made so far; expires: when it next fires (RFC 3339).
     has_data: false if `data` was not given; `data` is shown as null then, too.
+    again: how often its receiver wanted it again.
     waits_for: why it is not delivered yet; only in GET /schedule/{key}.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
     or if its data is not JSON (it is shown as null then).
@@ -124,6 +125,7 @@ class Info(Options, frozen=True):
     series: SeriesView | UnsetType = UNSET
     occurrence: Occurrence | UnsetType = UNSET
     has_data: bool | UnsetType = UNSET
+    again: int | UnsetType = UNSET
     last_failure: Raw | UnsetType = UNSET
     attempts: list[AttemptView] | UnsetType = UNSET
     waits_for: str | UnsetType = UNSET

@@ -83,6 +83,7 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         series=_series_of(record),
         occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
+        again=record.again or UNSET,
         last_failure=failure,
         attempts=[_attempt_view(attempt) for attempt in failed] if explains and failed else UNSET,
         waits_for=(waits_for(stored) if explains else None) or UNSET,

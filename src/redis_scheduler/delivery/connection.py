@@ -15,6 +15,8 @@ from typing import cast
 
 import httptools
 
+from redis_scheduler.task.answer import AGAIN_HEADER
+
 ANSWER_BYTES = 65_536
 """So many bytes of a body are read; more end the answer."""
 
@@ -35,8 +37,10 @@ PIECE_BYTES = 8_192
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
+AGAIN = AGAIN_HEADER.encode()
+
 DELIMITING_LENGTH_LEAST = len("content-length")
-"""A shorter name is no header that says where the body ends."""
+"""A shorter name is no header that says where the body ends, nor AGAIN."""
 
 SWITCHING_PROTOCOLS = 101
 """The only interim status that is an answer."""
@@ -70,7 +74,7 @@ class Connection(asyncio.Protocol):
         """The beginning of the body of an answer that is no success."""
         self.headers = NO_HEADERS
         """The headers of an answer that is no success, by their names in lower case: those that came in its first
-        `PIECE_BYTES`."""
+        `PIECE_BYTES`. Of a success at most AGAIN_HEADER."""
         self.is_reusable = False
         """Whether the answer ended as it said, nothing came behind it, and the receiver announced no close."""
         self.on_lost: Callable[[Connection], None] | None = None
@@ -231,11 +235,18 @@ class Connection(asyncio.Protocol):
             stripped = name.strip().lower()
             if stripped == b"content-length" or (stripped == b"transfer-encoding" and b"chunked" in value.lower()):
                 self._is_delimited = True
+            elif stripped == AGAIN and self.status is None and self._has_success:
+                # The one header that is kept of a success.
+                self.headers = {AGAIN_HEADER: value.strip().decode("latin-1")}
         if not self._is_success:
             self._keep(name, value)
 
+    @property
+    def _has_success(self) -> bool:
+        return self._parser is not None and 200 <= self._parser.get_status_code() < 300
+
     def _keep(self, name: bytes, value: bytes) -> None:
-        self._is_success = self._parser is not None and 200 <= self._parser.get_status_code() < 300
+        self._is_success = self._has_success
         # Those behind the body (trailers) come when the status is known.
         if not self._is_success and self.status is None and self.received <= PIECE_BYTES:
             text, key = value.strip().decode("latin-1"), name.strip().lower().decode("latin-1")

@@ -3,7 +3,7 @@ fence outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -55,8 +55,8 @@ class Outcomes:
         self._is_added.set()
 
     def unsettle(self, transition: Transition, item: Unsettled, follow_up: NewTask | None = None) -> None:
-        """Have a task retried, deferred, buried, expired, or wait for an acknowledgement. Raises ValueError for a
-        follow-up of one that comes again."""
+        """Have a task retried, deferred, buried, expired, wait for an acknowledgement, or come again. Raises ValueError
+        for a follow-up of one that comes again."""
         if follow_up is not None:
             if transition not in (Transition.BURY, Transition.EXPIRE):
                 raise ValueError("a task that comes again has no follow-up yet")
@@ -147,6 +147,20 @@ class Outcomes:
             self.has_buried.set()
         if to_expire := by_transition[Transition.EXPIRE]:
             await self._claims.expire(to_expire, self._following([item.claim for item in to_expire]))
+        for part in self._in_parts(by_transition[Transition.AGAIN]):
+            await self._claims.again(part)
+
+    def _in_parts(self, items: Sequence[Unsettled]) -> Iterator[list[Unsettled]]:
+        """Yield what may be written by one call: about `load_bytes` of records, at least one."""
+        part, size = list[Unsettled](), 0
+        for item in items:
+            part.append(item)
+            size += len(item.claim.record.data or b"")
+            if size >= self._timing.load_bytes:
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
 
     async def write_once(self) -> None:
         """Wait for an outcome, gather more for a moment, and write them."""

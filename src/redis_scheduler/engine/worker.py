@@ -1,6 +1,6 @@
 """The worker: begins claims in its slots, has them attempted, and hands on the outcomes.
 
-    claim ─► in flight ─► delivered ─► settle
+    claim ─► in flight ─► delivered ─► settle, or again
               │  │  └───► failed ────► retry, defer, bury or expire
               │  └─ renewed every few seconds; released when the process stops
               └─ surplus of a slow receiver: defer
@@ -184,6 +184,9 @@ class Worker:
             self._release([claim])
         elif decision.transition is Transition.EXPECT:
             outcomes.unsettle(decision.transition, Unsettled(claim, b"", decision.delay_ms, counts=False))
+        elif decision.transition is Transition.AGAIN:
+            outcomes.unsettle(Transition.AGAIN, Unsettled(claim, b"", decision.delay_ms, counts=False))
+            self._observer.delivered(claim, outcome)
         else:
             self._unsettle(claim, decision, outcome)
 

@@ -85,6 +85,15 @@ _MADE_ROW = {
     "type_number": "row[1].type",
 }
 FIRE = Script("fire", _FIRED_ROW, then=_MADE_ROW)
+AGAIN = Script(
+    "again",
+    {
+        "id": "row.claim.id",
+        "key": "row.claim.key",
+        "times": "row.claim.record.again + 1",
+        "type_number": "row.claim.record.type",
+    },
+)
 RELEASE = Script("release")
 EXPECT = Script("expect", {"id": "row.claim.id", "key": "row.claim.key", "attempts": "row.claim.attempts"})
 RETIRE = Script("retire")
@@ -259,6 +268,11 @@ class Claims(Sweeps):
             FIRE.bind(self.client.keys, firings, made, group=GROUP, consumer=self.name),
             lambda answer: each_of(FireAnswer, answer, len(firings)),
         )
+
+    async def again(self, delivered: Sequence[Unsettled]) -> list[bool]:
+        """Have delivered tasks due again after their delay; return for each whether it took effect, false also after a
+        lost answer as for `settle`. Each record is written anew: give about `load_bytes` of them at most."""
+        return await self.client.run(AGAIN.bind(self.client.keys, delivered, group=GROUP), booleans(len(delivered)))
 
     async def release(self, claims: Sequence[Claim]) -> list[bool]:
         """Give claims back for any worker to take at once; return for each whether it took effect."""

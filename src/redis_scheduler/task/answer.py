@@ -5,8 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from redis_scheduler.task.timing import TEN_YEARS_S
+
 RETRY_HEADER = "schedule-retry"
 """`never`: the task is not tried again."""
+
+AGAIN_HEADER = "schedule-again-in"
+"""Seconds after which the task shall come again; of a success."""
 
 ASKING_TO_WAIT = frozenset((429, 503))
 """Statuses whose Retry-After counts."""
@@ -14,6 +19,7 @@ ASKING_TO_WAIT = frozenset((429, 503))
 _DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
 """The forms of an HTTP date: the one of today, and two old ones."""
 
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3})?")
 _DIGITS = re.compile(r"[0-9]{1,10}")
 
 Headers = Mapping[str, str]
@@ -23,6 +29,13 @@ Headers = Mapping[str, str]
 def asks_for_no_retry(headers: Headers) -> bool:
     """Whether the receiver wants the task never again."""
     return headers.get(RETRY_HEADER, "").lower() == "never"
+
+
+def again_ms(headers: Headers) -> int | None:
+    """Return after how many ms the receiver of a success wants the task again; None: not."""
+    text = headers.get(AGAIN_HEADER, "")
+    ms = round(float(text) * 1000) if _SECONDS.fullmatch(text) else None
+    return ms if ms is not None and ms <= TEN_YEARS_S * 1000 else None
 
 
 def wait_ms(status: int | None, headers: Headers, now_ms: Callable[[], float]) -> float:

@@ -42,7 +42,7 @@ class Claim:
 
 @dataclass(slots=True)
 class Unsettled:
-    """A claim that ends without success: what is kept of it, and when its task comes again.
+    """A claim whose task is not settled: what is kept of it, and when its task comes again.
 
     `last_failure`: as the task keeps it; empty keeps the one before. `counts`: whether an attempt failed. None was made
     if its workers were lost, its record is unreadable, or no slot was free.

@@ -49,6 +49,7 @@ def _rule(text: str, problem_of: Callable[[Any], str] | None = None) -> Meta:
 _SECONDS = f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)"
 _ABOVE_0 = f"must be a number of seconds above 0, and at most {TEN_YEARS_S} (ten years)"
 _TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {TEN_YEARS_S} (ten years)"
+_AGAIN = f"must be a whole number from 0 to {RETRIES_MOST}"
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
 _TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
 _TRACEPARENT = "must be a traceparent of W3C Trace Context"
@@ -113,6 +114,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
 
     ack_within: Annotated[_AckWithin, _rule(_ACK_WITHIN)] | UnsetType = UNSET
     """Seconds after a 202, or an extension, after which the attempt has failed. Default: 300."""
+
+    again_most: Annotated[int, Meta(ge=0, le=RETRIES_MOST), _rule(_AGAIN)] = 0
+    """So often a success with Schedule-Again-In brings the task again."""
 
 
 NONE = Options()

@@ -51,6 +51,8 @@ class Record(msgspec.Struct, frozen=True):
     options: Options = NONE
     content: Content = "data"
     mark: Mark | None = None
+    again: int = 0
+    """How often its receiver wanted it again, since it was scheduled or changed."""
 
 
 UNREADABLE = Record(0, "", 0)
@@ -76,6 +78,7 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class _StoredHead(_Head, frozen=True, forbid_unknown_fields=True):
     due: int = 0
+    again: int = 0
 
 
 class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +89,7 @@ class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
     type: str | None = None
     progress: Progress | None = None
     occurrence: Occurrence | None = None
+    again: int = 0
 
 
 _encode_head = msgspec.json.Encoder().encode
@@ -95,7 +99,7 @@ _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _KNOWN = {*_LongHead.__struct_fields__, *CONTENTS}
 _DATA_MEMBER = b',"data":'
 _CONTENT_MEMBER = re.compile(rb',"(%b)":' % "|".join(CONTENTS).encode())
-_HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},"head":([0-9]{1,9}),')
+_HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},(?:"again":[0-9]{1,9},)?"head":([0-9]{1,9}),')
 
 
 def record_tail(
@@ -164,6 +168,7 @@ def _decode_long(stored: bytes) -> Record:
         options,
         content,
         mark,
+        decoded.again,
     )
 
 

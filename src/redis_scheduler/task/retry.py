@@ -9,7 +9,7 @@ from enum import Enum
 from msgspec import UNSET
 
 from redis_scheduler.task.acknowledgement import ACCEPTED, within_ms
-from redis_scheduler.task.answer import asks_for_no_retry, wait_ms
+from redis_scheduler.task.answer import again_ms, asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
@@ -31,6 +31,7 @@ class Transition(Enum):
     EXPIRE = "expire"
     FIRE = "fire"
     EXPECT = "expect"
+    AGAIN = "again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,14 @@ def _buried_unattempted(error: str) -> Decision:
     return Decision(Transition.BURY, 0, error, encode_failure(LastFailure(error, 0)), counts=False)
 
 
+def _after_success(claim: Claim, outcome: Outcome) -> Decision:
+    if outcome.status == ACCEPTED and claim.record.options.ack:
+        return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
+    if claim.record.again >= claim.record.options.again_most or (delay_ms := again_ms(outcome.headers)) is None:
+        return SETTLED
+    return Decision(Transition.AGAIN, delay_ms, counts=False)
+
+
 def decide(
     policy: Policy,
     claim: Claim,
@@ -124,17 +133,15 @@ def decide(
 ) -> Decision:
     """Decide what follows from an attempt of a claim. `policy` is the service's, which the task's options change.
 
-    A success settles the task, unless the receiver has taken it on and is to acknowledge it. A fault of this machine
-    counts as no attempt: the task is released. The last failed attempt buries the task, and so does one whose answer is
-    final. One whose retry would come too late buries it, or the task expires. Any other is retried after the policy's
-    delay, or the one that the answer asks for: parked if the delay fits the window, else deferred to `due`. `now_ms` is
-    Redis' clock, and is asked only if it matters.
+    A success settles the task, unless the receiver has taken it on and is to acknowledge it, or asks for it again. A
+    fault of this machine counts as no attempt: the task is released. The last failed attempt buries the task, and so
+    does one whose answer is final. One whose retry would come too late buries it, or the task expires. Any other is
+    retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window, else
+    deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
-        if outcome.status == ACCEPTED and claim.record.options.ack:
-            return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
-        return SETTLED
+        return SETTLED if claim.record.options is NONE else _after_success(claim, outcome)
     if outcome.is_local:
         return RELEASED
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
