@@ -208,7 +208,7 @@ def test_who_does_not_know_the_option_leaves_its_task_to_who_does(with_dummy: Ev
 
 def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evaluate) -> None:
     body = PLAIN.replace("data", "CONCURRENCY")
-    assert "settings of the service" in with_dummy("refused_schedule", body)
+    assert "setting of the service" in with_dummy("refused_schedule", body)
     with options_with(OPTION.replace("dummy", "concurrency")) as evaluate:
         refused = evaluate("refused_schedule", body)
     assert refused.startswith("CONCURRENCY: is an unknown field; known: webhook, ttl, at, data, ")
