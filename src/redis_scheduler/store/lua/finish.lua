@@ -11,13 +11,13 @@
 --- include clock types foreign results
 --- names
 --- include settled
-local kept = {}
+local kept, now = {}, now_ms(math.floor)
 for number = 1, #answer do
   if answer[number] == 1 then
     local at = first + (number - 1) * width
     --- row key result
-    add_result(kept, key, result, now_ms(math.floor))
+    add_result(kept, key, result, now)
   end
 end
-keep_results(kept, results, segment_of, counters, now_ms(math.floor), result_ttl_ms, result_bytes)
+keep_results(kept, results, segment_of, counters, now, result_ttl_ms, result_bytes)
 return answer
