@@ -254,12 +254,12 @@ async def test_what_comes_after_an_answer_is_not_the_answer_to_the_next_request(
         faults = []
         async with client_of(api) as client:
             for path in paths:
-                wanted = "dead" if path else "gone"
+                wanted = "dead" if path else "delivered"
                 tasks = {name: await client.schedule(receivers.url(name) + path) for name in KEPT}
                 await client.drained()
                 for name, key in tasks.items():
-                    status, _ = await client.call("GET", f"/schedule/{key}")
-                    if (found := "gone" if status == 404 else "dead") != wanted:
+                    _, content = await client.call("GET", f"/schedule/{key}")
+                    if (found := content["data"]["info"]["state"]) != wanted:
                         faults.append(f"{name}: is {found}, should be {wanted}")
                 await wait_until(are_dropped, "what is not as it should be is used no more", 2)
         assert not checker.arrivals()
