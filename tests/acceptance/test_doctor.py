@@ -79,6 +79,7 @@ SOUND = {
     "expired": 0,
     "cancelled": 0,
     "purged": 0,
+    "ended": 0,
     "lost": 0,
 }
 
@@ -94,7 +95,7 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
         for arguments in ([], ["--repair"]):
             lines = await doctor(0, *arguments, REDIS_URL=redis_url)
             assert ledger_of(lines) == SOUND | {"scheduled": 2, "due": 1, "delivered": 1}
-            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+" * 11]
+            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+" * 12]
             assert lines[-1] == "Nothing is wrong: each of 1 task is in its place."
 
 

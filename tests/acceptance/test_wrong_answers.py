@@ -116,7 +116,7 @@ async def test_a_server_that_lies_to_every_command_is_an_outage_that_ends_with_i
 
 SUBJECTS = [
     *("schedule", "update", "cancel", "purge", "read", "page", "ledger", "join", "XRANGE", "DBSIZE", "SRANDMEMBER"),
-    *("promote", "load", "settle", "retry", "bury", "reclaim", "XREADGROUP", "XPENDING"),
+    *("promote", "load", "finish", "retry", "bury", "reclaim", "XREADGROUP", "XPENDING"),
 ]
 """What every service calls within moments."""
 

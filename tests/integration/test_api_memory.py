@@ -492,7 +492,7 @@ async def test_a_task_of_any_size_is_shown_changed_and_deleted(
         ("PATCH", b'{"ttl": 50}', b'"found":"updated"'),
         ("GET", b"", b'"webhook":"http://127.0.0.1:9/"'),
         ("DELETE", b"", b'"data":"cancelled"'),
-        ("GET", b"", b'"status":404'),
+        ("GET", b"", b'"state":"cancelled"'),
         ("PATCH", b'{"ttl": 50}', b'"status":404'),
         ("DELETE", b"", b'"status":404'),
     ):

@@ -13,10 +13,13 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask
+from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask, Put
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
+from redis_scheduler.task.series import Firing, Next
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.liar import LIES, TAKEN, Liar, is_about, lying
 from tests.support.names import KEYS
 from tests.support.store import SCRIPTS, Store
@@ -33,6 +36,7 @@ class Service:
     def __init__(self, url: str) -> None:
         self.client = RedisClient(url, 3, KEYS)
         self.store = Store(self.client, "liar")
+        self.keeping = Store(self.client, "liar", DEFAULT, RESULTS_KEPT)
         self.views = Views(self.client)
         self.reader = QueueReader(self.client, "liar")
 
@@ -68,6 +72,9 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "purge": lambda at: at.store.purge(),
     "replay": lambda at: at.store.replay([CHANGE]),
     "discard": lambda at: at.store.discard(["task"]),
+    "put": lambda at: at.store.put([Put(NewTask("task", 60_000, TAIL, None), b"", None)]),
+    "finish": lambda at: at.keeping.settle([CLAIM]),
+    "fire": lambda at: at.store.fire([Firing(CLAIM, [], Next(1, TAIL), "", Next(1, TAIL))]),
     "acknowledge": lambda at: at.store.acknowledge([Acknowledgement("task", "1-1", 0, "+", 1)]),
     "expect": lambda at: at.store.expect([FAILED]),
     "pause": lambda at: at.store.pause(["task"]),
