@@ -294,7 +294,7 @@ def positive(text: str) -> int:
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that are the benchmark's own."""
-    others = ("benchmark", "note", "output", "redis_url", "few_redis_url")
+    others = ("awake", "benchmark", "note", "output", "redis_url", "few_redis_url")
     return {name: value for name, value in vars(options).items() if name not in others}
 
 
@@ -316,6 +316,7 @@ def run(options: argparse.Namespace, measure: Measure, show: Callable[[dict[str,
     with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
         try:
             commit, described, before = machine.commit(), machine.describe(), machine.Usage.now()
+            described["kept_awake"] = options.awake
             with (
                 awake.cores() if options.awake else nullcontext(),
                 asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
