@@ -97,6 +97,7 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_named(
         {"retry_time": 60, "retry_backoff": "exponential", "retry_max": 60},
         {"retry_time": 60, "retry_for": 60},
         {"retry_time": 60, "retry_jitter": 1, "retry_for": 1},
+        {"retry_time": 60, "retry_backoff": "exponential", "retry_for": 55},
         {"retry_times": (0, 5), "retry_jitter": 1, "retry_for": 5},
         {"retry_times": (0,)},
         {"retries": 0, "expire": 1},
@@ -127,6 +128,9 @@ def test_how_many_attempts_are_left(options: Options, attempts: int, left: int |
         (Policy(-1, 1_000, "exponential", 60_000), 60_000),
         (Policy(3, 1_000, "exponential", 60_000), 8_000),
         (Policy(2, 1_000, times_ms=(9, 3)), 9),
+        (Policy(2, 1_000, "linear", 60_000).of(Options(retry_time=90)), 90_000),
+        (Policy(2, 1_000, "linear", 60_000).of(Options(retry_time=25)), 60_000),
+        (Policy(2, 1_000, "linear", 60_000).of(Options(retry_time=90, retry_max=91)), 91_000),
     ],
 )
 def test_the_longest_delay_of_a_policy(policy: Policy, longest_ms: int) -> None:

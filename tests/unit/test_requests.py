@@ -182,6 +182,11 @@ PAIRS = [
 ]
 
 
+def test_a_field_given_twice_is_refused_beside_escaped_quotes_in_an_option() -> None:
+    body = f'{{"webhook":"{URL}","ttl":1,"headers":{{"A":"\\u0022\\u0022"}},"retries":1,"retries":2}}'
+    assert said_of(body.encode()) == "retries: is given twice"
+
+
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 @pytest.mark.parametrize("between", [",", " ,\n "])
 @pytest.mark.parametrize("last", ["", ',"webhook":"http://h/a\\u0022b\\u0022"', ',"data":" \\" "'])

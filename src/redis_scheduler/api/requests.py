@@ -103,8 +103,12 @@ def may_repeat(body: bytes, request: ScheduleRequest | UpdateRequest, pairs: int
     names += pairs
     if quotes == 2 * names:
         return False
+    if _ESCAPED_QUOTE in body:  # an option's value may have it, and is counted below as it is written again
+        return True
     return quotes != 2 * names + quotes_of(request, NONE if isinstance(request, ScheduleRequest) else _NO_CHANGE)
 
+
+_ESCAPED_QUOTE = rb"\u0022"
 
 TOO_DEEP = f"The body is nested more than {NESTING_LIMIT} levels deep"
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[{]}"'))

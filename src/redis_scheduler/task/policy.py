@@ -58,6 +58,9 @@ class Policy:
         }
         if (times_ms := changes.get("times_ms")) is not None:
             changes |= {"retries": len(times_ms), "backoff": "fixed"}
+        elif (delay_ms := changes.get("delay_ms")) is not None and "longest_ms" not in changes:
+            # The service's bound is for delays that grow, not for the one that the task names.
+            changes["longest_ms"] = max(self.longest_ms, delay_ms)
         return replace(self, **changes)
 
     def attempts_left(self, attempts: int) -> int | None:
@@ -158,7 +161,8 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, "has no effect with retries 0"
     if (fault := _is_faulty(given.get("final_statuses", "none"))) is not None:
         yield "final_statuses", fault
-    backoff, jitter = given.get("retry_backoff", "fixed"), given.get("retry_jitter", 0)
+    backoff = given.get("retry_backoff", "fixed")
+    jitter = given.get("retry_jitter", 0 if backoff == "fixed" else GROWN_JITTER)
     if "retry_max" in given and backoff == "fixed":
         yield "retry_max", "has an effect only with a retry_backoff of linear or exponential, beside it"
     if given.get("retry_max", TEN_YEARS_S) < given.get("retry_time", 0):
@@ -167,7 +171,7 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if first_s == 0 and not any(times or ()):
         if backoff != "fixed":
             yield "retry_backoff", "has no effect with a retry_time of 0"
-        if jitter:
+        if given.get("retry_jitter"):
             yield "retry_jitter", "has no effect on delays of 0"
     for name in ("retry_for", "expire"):
         if first_s is not None and given.get(name, TEN_YEARS_S) < first_s * (1 - jitter):
