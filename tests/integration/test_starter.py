@@ -56,10 +56,12 @@ async def test_a_supervisors_first_children_are_forked_with_it_and_all_their_own
             assert child.ppid() == supervisor.process.pid
             assert is_forked(child)
             assert os.getsid(child.pid) == child.pid
-            assert opened(child.pid, 0).name.startswith("pipe:")
-            assert [opened(child.pid, descriptor) for descriptor in (1, 2)] == [supervisor.log_path] * 2
         async with client_of(supervisor) as client:
             await client.stats()
+        for child in both:
+            # A fork has them once it runs as a process of its own.
+            await wait_until(lambda: opened(child.pid, 0).name.startswith("pipe:"), "its input is the supervisor's")  # noqa: B023
+            assert [opened(child.pid, descriptor) for descriptor in (1, 2)] == [supervisor.log_path] * 2
         both[0].kill()
         await wait_until(lambda: supervisor.events("process-died"), "it says so")
         [died] = supervisor.events("process-died")
