@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,7 +23,7 @@ import aiohttp
 import redis.asyncio
 import uvloop
 
-from benchmarks import awake, machine, report
+from benchmarks import machine, report
 from benchmarks.machine import ROOT
 from benchmarks.webhooks import ONE, Webhooks
 from redis_scheduler.process.embedded import EmbeddedServer
@@ -278,9 +278,6 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     options.add_argument(
         "--output", type=Path, default=report.RESULTS / f"{name}.json", help="where the JSON is written"
     )
-    options.add_argument(
-        "--awake", action="store_true", help="keep the cores from halting while they are idle (Linux): see README.md"
-    )
     options.set_defaults(benchmark=name)
     return options
 
@@ -294,7 +291,7 @@ def positive(text: str) -> int:
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that are the benchmark's own."""
-    others = ("awake", "benchmark", "note", "output", "redis_url", "few_redis_url")
+    others = ("benchmark", "note", "output", "redis_url", "few_redis_url")
     return {name: value for name, value in vars(options).items() if name not in others}
 
 
@@ -316,11 +313,7 @@ def run(options: argparse.Namespace, measure: Measure, show: Callable[[dict[str,
     with tempfile.TemporaryDirectory(prefix="rs-bench-") as folder:
         try:
             commit, described, before = machine.commit(), machine.describe(), machine.Usage.now()
-            described["kept_awake"] = options.awake
-            with (
-                awake.cores() if options.awake else nullcontext(),
-                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-            ):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 found = {"settings": settings(options), **runner.run(bounded())}
             # By now all that was started has ended.
             described |= machine.Usage.now().since(before)
