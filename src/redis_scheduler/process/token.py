@@ -8,7 +8,7 @@ from pathlib import Path
 from redis_scheduler.errors import StartError
 from redis_scheduler.process import private
 from redis_scheduler.process.private import explained
-from redis_scheduler.settings import SECRET_BYTES
+from redis_scheduler.setting import SECRET_BYTES
 
 
 def kept_token(data_dir: Path) -> str:

@@ -1,0 +1,179 @@
+"""One setting: how it is declared, the rules that its text must keep, and where that text comes from.
+
+An option comes first, then the environment, where an empty variable counts as unset. A secret may also stand in a file
+that a variable names; no error shows its text.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from redis_scheduler.task.statuses import statuses
+
+SECRET_BYTES = 65_536
+"""A file that holds a secret may not be larger."""
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return the rule for a whole number."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return the rule for a number of seconds."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return the rule for a number."""
+    parse_number = seconds(low, high)
+
+    def parse(text: str) -> float:
+        try:
+            return parse_number(text)
+        except ValueError:
+            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
+
+    return parse
+
+
+def status_list(text: str) -> str:
+    """Return a list of statuses as it was given."""
+    statuses(text)
+    return text
+
+
+def choice(*names: str) -> Callable[[str], str]:
+    """Return the rule for one of these names, in large or small letters."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in names:
+            raise ValueError(f"must be one of {', '.join(names)}")
+        return text.lower()
+
+    return parse
+
+
+def visible_ascii(text: str) -> str:
+    """Return a text that may stand in a header."""
+    if not all("!" <= character <= "~" for character in text):
+        raise ValueError("must be visible ASCII characters without spaces")
+    return text
+
+
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def namespace_name(text: str) -> str:
+    """Return the name of a deployment."""
+    # No character that a hash tag, or a pattern of keys in an ACL, gives a meaning of its own.
+    if _NAMESPACE.fullmatch(text) is None:
+        raise ValueError("must be up to 32 small letters, digits and hyphens, and not begin with a hyphen")
+    return text
+
+
+def host_name(text: str) -> str:
+    """Return an address, without brackets, or the name of a host."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        host.encode("idna")  # as the look-up of the name will
+    except UnicodeError:
+        raise ValueError("must be an address or the name of a host") from None
+    return host
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder."""
+    try:
+        text.encode()
+    except UnicodeError:
+        raise ValueError("must be UTF-8 text") from None  # logs, which are UTF-8, name it
+    return Path(text)
+
+
+def option(
+    variable: str,
+    default: Any,
+    parse: Callable[[str], Any],
+    help_text: str,
+    shown: str = "",
+    is_secret: bool = False,
+    is_public: bool = True,
+) -> Any:
+    """Declare a setting. A secret may also stand in a file; without `is_public` there is no option of the command
+    line."""
+    return field(
+        default=default,
+        metadata={
+            "variable": variable,
+            "parse": parse,
+            "help": f"{help_text}; or {variable}_FILE, a file that holds it" if is_secret else help_text,
+            "default": shown or f"{default}",
+            "is_secret": is_secret,
+            "is_public": is_public,
+        },
+    )
+
+
+def value_of(about: Mapping[str, Any], option: str | None, environment: Mapping[str, str]) -> Any:
+    """Return the value that was given for a setting, or None. Raises ValueError whose text is the whole line to
+    show."""
+    variable = about["variable"]
+    text = environment.get(variable, "") if option is None else option
+    path = environment.get(f"{variable}_FILE", "") if about["is_secret"] and option is None else ""
+    if path and text:
+        raise ValueError(f"{variable} and {variable}_FILE: only one of them may be set")
+    label = f"{variable}_FILE={path}" if path else variable if about["is_secret"] else f"{variable}={text[:60]}"
+    try:
+        text = _secret(path) if path else text
+        return about["parse"](text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a pipe that has no writer reads as empty."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _secret(path: str) -> str:
+    """Return the text of a file without the end of its line."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            content = file.read(SECRET_BYTES + 1)
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError("must be UTF-8 text") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    if len(content) > SECRET_BYTES:
+        raise ValueError(f"is larger than {SECRET_BYTES} bytes")
+    if not text:
+        raise ValueError("is empty")
+    return text
