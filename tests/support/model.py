@@ -443,7 +443,7 @@ class Model:
             return 0
         assert due_ms is not None, f"{claim.key} does not wait to come again"
         task = self.tasks[claim.key]
-        task.attempts, task.due_ms, task.again = 0, due_ms, claim.record.again + 1
+        task.attempts, task.mark, task.due_ms, task.again = 0, "", due_ms, claim.record.again + 1
         task.wait_in_due(delay_ms)
         self.counters["delivered"] += 1
         self.counters["scheduled"] += 1

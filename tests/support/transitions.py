@@ -7,7 +7,7 @@ forward.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,6 +89,9 @@ WEIGHTS = {
 }
 """How often each verb is chosen, where it has something to do."""
 
+MISSING_WEIGHT = 4
+"""So many times likelier is a verb that can take a kind of transition which was not taken yet."""
+
 RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
 OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
 
@@ -136,8 +139,10 @@ class Connections:
 class Example:
     """One sequence of steps, each done to Redis and to the model."""
 
-    def __init__(self, shared: Connections) -> None:
+    def __init__(self, shared: Connections, missing: Collection[str] = ()) -> None:
         self.shared = shared
+        self.missing = missing
+        """Kinds of transition that no example has taken yet: where one can be, it is likelier."""
         self.raw = shared.raw
         self.taken = shared.taken
         self.model = Model(TIMING)
@@ -197,7 +202,13 @@ class Example:
             "settle": int(is_stale),
             "retry": int(is_stale),
         }
-        return {verb: weight if changes.get(verb, True) else seldom.get(verb, 0) for verb, weight in WEIGHTS.items()}
+        places = {task.state.place for task in model.tasks.values()}
+        wanted = {verb for kind in self.missing if (verb := _verb_of(kind, places))}
+        return {
+            verb: (weight if changes.get(verb, True) else seldom.get(verb, 0))
+            * (MISSING_WEIGHT if verb in wanted else 1)
+            for verb, weight in WEIGHTS.items()
+        }
 
     async def finish(self) -> None:
         """Let all time pass: each task that is left is delivered, with its newest record."""
@@ -322,7 +333,9 @@ class Example:
 
     async def _resend(self, step: Step) -> None:
         """The answer of a writer's last batch of a verb was lost, and came after whatever happened meanwhile."""
-        writer, verb = sorted(self.last_writes)[step.which % len(self.last_writes)]
+        known = sorted(self.last_writes)
+        known = [name for name in known if f"resend {name[1]}" in self.missing] or known
+        writer, verb = known[step.which % len(known)]
         call, answer = self.last_writes[writer, verb]
         self.stores[writer]._batch_numbers[verb] -= 1
         assert await call() == answer, f"resend {verb}"
@@ -384,9 +397,16 @@ class Example:
     def _known(self, which: int) -> Modelled:
         """The task that a step is about, now and then one that is gone; those in states that are rarely come to are
         first."""
-        tasks = sorted(self.model.tasks.values(), key=lambda task: RARE_FIRST.index(task.state.place))
+        verb = self.done[-1][0]
+
+        def rank(task: Modelled) -> tuple[bool, int]:
+            place = task.state.place
+            return f"{verb} {place}" not in self.missing, RARE_FIRST.index(place)
+
+        tasks = sorted(self.model.tasks.values(), key=rank)
         alive = [task for task in tasks if task.place != "missing"]
-        return tasks[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
+        gone = [task for task in tasks if task.place == "missing"]
+        return (gone or alive)[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
 
     async def _read(self, step: Step) -> None:
         await self._read_as(WRITERS[step.who % 2], self._known(step.which))
@@ -775,6 +795,14 @@ class Example:
 
     async def _retire(self, step: Step) -> None:
         self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0
+
+
+def _verb_of(kind: str, places: Collection[str]) -> str:
+    """Return the verb that takes this kind of transition; none if it needs a task where none stands."""
+    verb, _, rest = kind.partition(" ")
+    if verb == "again" and rest in WEIGHTS:
+        return rest
+    return "" if rest in RARE_FIRST and rest not in places else verb
 
 
 def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list[Unsettled]:
