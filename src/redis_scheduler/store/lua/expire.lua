@@ -36,17 +36,8 @@ end
 if then_count > 0 then
 --- include clock due_after bell follow_ups
 end
-redis.call('XACK', queue, group, unpack(ids))
-redis.call('XDEL', queue, unpack(ids))
-redis.call('HDEL', entries, unpack(keys))
-remove_from_hash(tasks, unpack(keys))
-remove_from_hash(failures, unpack(keys))
-for _, at in ipairs(typed) do
-  --- row key type_number
-  local index, name = type_of(type_number)
-  remove_from_type(types, index, name, key)
-end
-add_to_counter(counters, 'expired', #ids)
+--- include forget
+add_to_counter(counters, 'expired', forgotten)
 if failed > 0 then
   add_to_counter(counters, 'failed', failed)
 end

@@ -28,15 +28,5 @@ end
 if then_count > 0 then
 --- include clock due_after bell follow_ups
 end
-redis.call('XACK', queue, group, unpack(ids))
-redis.call('XDEL', queue, unpack(ids))
--- What stands twice in a call is counted once, and followed once.
-local delivered = redis.call('HDEL', entries, unpack(keys))
-remove_from_hash(tasks, unpack(keys))
-remove_from_hash(failures, unpack(keys))
-for _, at in ipairs(typed) do
-  --- row key type_number
-  local index, name = type_of(type_number)
-  remove_from_type(types, index, name, key)
-end
-add_to_counter(counters, 'delivered', delivered)
+--- include forget
+add_to_counter(counters, 'delivered', forgotten)
