@@ -78,3 +78,21 @@ async def test_a_worker_that_stops_while_all_is_paused_takes_nothing(
     async with serving(tmp_path, **there) as service, client_of(service) as client:
         await client.drained()
     assert len(receiver.arrivals) == 1
+
+
+async def test_a_worker_that_starts_while_all_is_paused_takes_nothing(
+    redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
+) -> None:
+    there = {"REDIS_URL": redis_url}
+    async with serving(tmp_path, "api", **there) as api, client_of(api) as client:
+        await command(0, "pause-all", **there)
+        keys = [await client.schedule(receiver.url) for _ in range(20)]
+        for _ in range(3):
+            async with serving(tmp_path, "worker", **there) as worker:
+                await wait_until(lambda: worker.events("paused"), "it has seen it")
+                assert (await client.stats())["states"]["queued"] == len(keys)
+        assert receiver.arrivals == []
+        await command(0, "resume-all", **there)
+        async with serving(tmp_path, "worker", **there):
+            await client.drained()
+    assert receiver.times_by_key == dict.fromkeys(keys, 1)

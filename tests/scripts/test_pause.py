@@ -180,3 +180,13 @@ async def test_the_list_shows_what_is_paused_behind_all_else(store: Store, clien
     assert {stored.key for stored in by_type.tasks} == {task.key for task in tasks}
     ledger = await Views(client).ledger()
     assert (ledger.paused, ledger.running) == (3, 5)
+
+
+async def test_a_lost_task_comes_at_its_time_after_a_pause(store: Store, raw: Redis) -> None:
+    task = await in_due(store)
+    wanted = await due_ms(raw, task.key)
+    await ask(raw, "ZREM", KEYS.due, task.key)
+    assert letters(await store.pause([task.key])) == "L"
+    assert await score_of(raw, task) == wanted
+    await store.resume([task.key])
+    assert await due_ms(raw, task.key) == wanted

@@ -49,6 +49,8 @@ class Engine:
 
         Raises the error of a loop that died; what was delivered by then is written all the same.
         """
+        for consumer in self.consumers:
+            consumer.intake.hold()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.deliver(stop, hurry, grace_s), name="worker")
             for consumer in self.consumers:

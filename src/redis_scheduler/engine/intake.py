@@ -20,6 +20,9 @@ from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.timing import DEFAULT, Timing
 
+UNBLOCKS_MOST, UNBLOCK_INTERVAL_S = 60, 0.05
+"""A claim that is to end is unblocked so often, and so far apart: longer than any waits in Redis."""
+
 
 class Intake:
     """Asks one shard for as much as the slots have room for, reads it, and hands it to the worker."""
@@ -58,6 +61,7 @@ class Intake:
         self.is_paused = False
         """Whether all is paused, as the last promotion has found."""
         self._may_go_on = asyncio.Event()
+        """Cleared while all is paused, and from a start until the first promotion has told whether it is."""
         self._may_go_on.set()
         self.no_claims_coming = asyncio.Event()
         """Cleared while a sweep or a promotion may still bring claims, so that a stop gives these back too."""
@@ -102,14 +106,21 @@ class Intake:
             if not may_wait:
                 await asyncio.sleep(timing.courtesy_s)
 
+    def hold(self) -> None:
+        """Claim and sweep nothing until a promotion has told whether all is paused."""
+        self._may_go_on.clear()
+
     async def _note_pause(self, is_paused: bool) -> None:
         """Stop or go on with claims and sweeps, as promotions do."""
         self.is_paused = is_paused
         if is_paused:
             self._may_go_on.clear()
-            await self.unblock()
-        else:
-            self._may_go_on.set()
+            for _ in range(UNBLOCKS_MOST):
+                await self.unblock()
+                if not self._holdings.claim_limit:
+                    break
+                # Again, should the claim have reached Redis only after the unblocking.
+                await asyncio.sleep(UNBLOCK_INTERVAL_S)
         self._observer.paused(is_paused)
 
     async def promote(self) -> Promotion:
@@ -123,6 +134,8 @@ class Intake:
                 raise
             if promotion.is_paused != self.is_paused:
                 await self._note_pause(promotion.is_paused)
+            if not promotion.is_paused:
+                self._may_go_on.set()
             if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
                 self._worker.accept(promotion.claims, self._shard)
             elif promotion.claims:
@@ -153,7 +166,7 @@ class Intake:
     @property
     def reclaimable(self) -> int:
         """Entries that the sweep may take."""
-        if self._worker.is_stopping or not self._holdings.is_leased or self.is_paused:
+        if self._worker.is_stopping or not self._holdings.is_leased or not self._may_go_on.is_set():
             return 0
         # A share of it, as of what a claim may bring.
         return math.ceil(self._slots.reclaimable / len(self._worker.outcomes))
@@ -267,13 +280,13 @@ class Intake:
         self._holdings.has_room.set()
         self.may_claim.set()
         self._may_go_on.set()
-        for _ in range(60):
+        for _ in range(UNBLOCKS_MOST):
             try:
                 await self.unblock()
             except (StoreUnavailable, StoreFull):
                 break
             # Again, should the claim have reached Redis only after the unblocking.
-            if (await asyncio.wait([claimer], timeout=0.05))[0]:
+            if (await asyncio.wait([claimer], timeout=UNBLOCK_INTERVAL_S))[0]:
                 break
         claimer.cancel()
         self.must_recover.set()

@@ -23,7 +23,7 @@ local letters = {}
 for at = first, #ARGV, width do
   --- row
   local letter, comes, id = look(key)
-  -- At a time, after the rest of a delay (below 0), or at once (0).
+  -- At a time, after the rest of a delay (below 0), or at once (0: it was due).
   local score = 0
   if letter == 'S' then
     score = comes
@@ -31,6 +31,9 @@ for at = first, #ARGV, width do
     score = math.min(0, now - comes)
   elseif letter == 'W' then
     score = math.min(0, comes - window_ms)
+  elseif letter == 'L' then
+    -- As the audit would have put it back.
+    score = tonumber(string.match(redis.call('HGET', tasks, key), '^{"due":(%d+)')) or 0
   end
   if string.find('SFQWL', letter, 1, true) then
     redis.call('ZREM', due, key)
