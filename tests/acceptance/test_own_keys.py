@@ -149,7 +149,7 @@ async def test_a_put_beside_its_delivery_is_delivered_too(service: Client, recei
         status, content = await put(service, "own", ttl=0, webhook=receiver.url, data=number)
         assert (status, content["key"]) == (200, "own")
         last = number
-        await asyncio.sleep(0.002 * (number % 5))
+        await asyncio.sleep(0.002 * (number % 5))  # so that some come before, some in and some behind a delivery
 
     def has_last() -> bool:
         return any(arrival.body == b"%d" % last for arrival in receiver.arrivals)
@@ -166,9 +166,8 @@ async def test_a_series_has_its_own_key_and_an_etag_of_its_rule(api: Client) -> 
     status, content, first = await put_series(data=1)
     assert (status, content["created"]) == (200, True)
     assert first == await etag_of(api, "hourly")
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # so that its next time is another; the rule is the same
     status, content, again = await put_series(data=1)
-    # Its next time is another, and the rule the same.
     assert (status, content["created"], again) == (200, False, first)
     status, content, changed = await put_series(data=2)
     assert status == 200

@@ -213,7 +213,7 @@ async def test_a_task_that_expires_is_never_sent_after_an_outage(
     async with serving(tmp_path, "api", REDIS_URL=redis_url) as process, client_of(process) as api:
         expires = await api.schedule(receiver.url, 0.1, "/schedule?type=mail", expire=0.5)
         in_time, plain = await api.schedule(receiver.url, 0.1, expire=600), await api.schedule(receiver.url, 0.1)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.8)  # the outage of all workers: longer than the first may wait
         async with serving(tmp_path, "worker", REDIS_URL=redis_url):
             stats = await expired(api, 1)
             await wait_until(lambda: len(receiver.arrivals) == 2, "the others have come")

@@ -121,8 +121,7 @@ async def test_what_waits_when_the_clock_is_set_back_comes_when_it_was_asked_for
     figures: Figures,
 ) -> None:
     """One worker dies in the same moment, with deliveries in flight."""
-    count, held_count = scaled(1_500 if place == "due" else 900, 60), 40
-    is_open = asyncio.Event()
+    count, held_count, is_open = scaled(1_500 if place == "due" else 900, 60), 40, asyncio.Event()
     attempts = Attempts(failures=lambda number: int(number < count))
 
     async def behave(request: web.Request) -> web.StreamResponse:
