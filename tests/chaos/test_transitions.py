@@ -26,7 +26,7 @@ from tests.support.transitions import Connections, Example, Step
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""
 
-EXAMPLES = scaled(100, 40)
+EXAMPLES = scaled(100, 60)
 BATCHES_LEAST, BATCHES_MOST = scaled(2, 1), scaled(4, 1)
 """Batches of examples: as many as it takes until every kind of transition was taken."""
 

@@ -89,7 +89,7 @@ WEIGHTS = {
 }
 """How often each verb is chosen, where it has something to do."""
 
-MISSING_WEIGHT = 4
+MISSING_WEIGHT = 10
 """So many times likelier is a verb that can take a kind of transition which was not taken yet."""
 
 RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")

@@ -25,7 +25,7 @@ LISTS = {
 def body(name: str) -> str:
     """A script without its header and comments, and with what it includes behind its names."""
     text = (LUA / f"{name}.lua").read_text()
-    for part in ("settled", "follow_ups"):
+    for part in ("settled", "forget", "follow_ups"):
         included = (LUA / f"include/{part}.lua").read_text()
         text = re.sub(rf"--- include .*\b{part}\n", included.replace("\\", r"\\"), text)
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("-- "))
