@@ -11,8 +11,9 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Unsettled
+from redis_scheduler.task.failure import LastFailure, encode_failure
 from redis_scheduler.task.key import new_task_key
-from redis_scheduler.task.record import LastFailure, encode_failure, record_tail
+from redis_scheduler.task.record import record_tail
 from tests.scripts.states import claimed, in_due, missing
 from tests.support.names import KEYS
 from tests.support.service import Client

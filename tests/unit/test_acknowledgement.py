@@ -6,10 +6,11 @@ import pytest
 
 from redis_scheduler.task.acknowledgement import acknowledgement_token, concluded, entry_of_mark
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.failure import read_attempts, read_mark
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.record import Record, read_attempts, read_mark
+from redis_scheduler.task.record import Record
 from redis_scheduler.task.retry import SETTLED, Transition, decide
 
 POLICY = Policy(1, 60_000)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from redis_scheduler.task.attempts import ATTEMPTS_KEPT, KEPT_BYTES, Attempt, failure_of, read_failed
-from redis_scheduler.task.record import LastFailure, encode_failure, status_of
+from redis_scheduler.task.failure import LastFailure, encode_failure, status_of
 
 
 def failed(number: int) -> Attempt:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from redis_scheduler.task.repeat import CRON_LENGTH, Repeat, due_now, fault_of, next_ms, times_after
+from redis_scheduler.task.repeat import CRON_LENGTH, Repeat
+from redis_scheduler.task.times import due_now, fault_of, next_ms, times_after
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 NOW_MS = 1_795_737_600_000  # 2026-11-27T00:00:00Z, a Friday

@@ -17,9 +17,10 @@ from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.store.views import Stored
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import format_needed
+from redis_scheduler.task.failure import status_of
 from redis_scheduler.task.header import HEADERS_BYTES, HEADERS_MOST, OF_THE_CONNECTION
 from redis_scheduler.task.options import options_of
-from redis_scheduler.task.record import Record, read_record, record_tail, status_of
+from redis_scheduler.task.record import Record, read_record, record_tail
 
 WEBHOOK = "http://host.example/a"
 BUILDER = RequestBuilder("token", "agent", "instance", 5)

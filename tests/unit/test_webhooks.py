@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from redis_scheduler.api import webhooks
 from redis_scheduler.api.webhooks import ORIGIN_LENGTH, check_webhook
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.task.record import WEBHOOK_LENGTH
+from redis_scheduler.task.webhook import WEBHOOK_LENGTH
 
 known = webhooks._origin_problem
 

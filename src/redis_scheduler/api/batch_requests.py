@@ -15,7 +15,7 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import BatchItem
 from redis_scheduler.api.diagnosis import examined, list_text
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
-from redis_scheduler.task.record import without_halves
+from redis_scheduler.task.json_text import without_halves
 
 BATCH_MOST = 1_000
 """Tasks of one request. MAX_BODY bounds their bytes."""

@@ -16,10 +16,11 @@ from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
+from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.task.key import OWN_KEY_LENGTH
-from redis_scheduler.task.record import WEBHOOK_LENGTH, without_halves
 from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
+from redis_scheduler.task.webhook import WEBHOOK_LENGTH
 
 Body = TypeVar("Body")
 

@@ -8,19 +8,10 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored
 from redis_scheduler.task.attempts import Attempt, read_failed
 from redis_scheduler.task.due import NO_TTL
+from redis_scheduler.task.failure import FOREIGN_FAILURE, LastFailure, encode_failure
+from redis_scheduler.task.json_text import FOREIGN_DATA_ERROR, is_json
 from redis_scheduler.task.options import NONE, with_options
-from redis_scheduler.task.record import (
-    DEFAULT_TYPE,
-    FOREIGN_DATA_ERROR,
-    FOREIGN_FAILURE,
-    UNREADABLE,
-    UNREADABLE_ERROR,
-    LastFailure,
-    Record,
-    encode_failure,
-    is_json,
-    newer_error,
-)
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, UNREADABLE_ERROR, Record, newer_error
 from redis_scheduler.task.repeat import Occurrence, Progress
 from redis_scheduler.task.summary import Summary
 

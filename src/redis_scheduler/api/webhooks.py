@@ -13,8 +13,7 @@ from yarl import URL
 
 from redis_scheduler.api.diagnosis import RULES, quoted
 from redis_scheduler.errors import InvalidField
-from redis_scheduler.task.record import WEBHOOK_LENGTH
-from redis_scheduler.task.webhook import split
+from redis_scheduler.task.webhook import WEBHOOK_LENGTH, split
 
 WEBHOOKS_KNOWN, ORIGINS_KNOWN = 128, 4_096
 """The verdicts that are remembered: on webhooks, and on beginnings of some."""

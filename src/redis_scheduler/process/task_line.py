@@ -25,9 +25,11 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.views import Stored
 from redis_scheduler.task.due import NO_TTL, at_ms, is_time
+from redis_scheduler.task.failure import FOREIGN_FAILURE
+from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
-from redis_scheduler.task.record import DEFAULT_TYPE, FOREIGN_FAILURE, UNREADABLE, is_json, record_tail
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, record_tail
 from redis_scheduler.task.repeat import Occurrence, Progress, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 

@@ -16,8 +16,9 @@ from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.failure import read_attempts, read_mark, status_of
 from redis_scheduler.task.kept import NO_RESULTS, Kept
-from redis_scheduler.task.record import read_attempts, read_mark, read_record, status_of
+from redis_scheduler.task.record import read_record
 from redis_scheduler.task.series import Firing
 from redis_scheduler.task.timing import DEFAULT, Timing
 

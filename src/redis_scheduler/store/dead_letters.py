@@ -11,7 +11,8 @@ from redis_scheduler.store.cursor import decode_cursor
 from redis_scheduler.store.filters import Filters, host_of
 from redis_scheduler.store.views import Page, Views, score_ms
 from redis_scheduler.store.walk import STEP_BYTES, Walk
-from redis_scheduler.task.record import DEFAULT_TYPE, read_attempts
+from redis_scheduler.task.failure import read_attempts
+from redis_scheduler.task.record import DEFAULT_TYPE
 
 LETTERS_MOST = 50_000
 """So many dead letters are looked at, at most, to group them: the newest."""

@@ -29,7 +29,8 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.acknowledgement import entry_of_mark
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_attempts, read_mark, read_record
+from redis_scheduler.task.failure import read_attempts, read_mark
+from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_record
 from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
 

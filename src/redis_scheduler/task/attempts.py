@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from redis_scheduler.task.record import LastFailure
+from redis_scheduler.task.failure import LastFailure
 
 ATTEMPTS_KEPT = 6
 """So many are kept."""

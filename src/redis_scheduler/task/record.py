@@ -1,4 +1,4 @@
-"""What is stored of a task: its record in Redis, and its last failed attempt.
+"""What is stored of a task: its record in Redis.
 
 A record is one JSON object: {"due":ms,"webhook":…,"ttl":…,"type":…,"data":…}. The script that writes it knows the due
 time (Redis' clock is the only clock), so it puts `{"due":<ms>` in front of what `record_tail` made. `data` stands last
@@ -13,9 +13,7 @@ of JSON: such a record has a head, too.
 
 import contextlib
 import re
-from functools import lru_cache
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -24,7 +22,7 @@ from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NONE, Options, options_of
 from redis_scheduler.task.repeat import Occurrence, Progress
 from redis_scheduler.task.timing import LAST_MS
-from redis_scheduler.task.webhook import split
+from redis_scheduler.task.webhook import parts_of
 
 Mark = Progress | Occurrence
 """Whose record it is: a series', or an occurrence's."""
@@ -58,16 +56,12 @@ class Record(msgspec.Struct, frozen=True):
 UNREADABLE = Record(0, "", 0)
 """Stands for a record that cannot be read: foreign hands wrote it, and the task can only be buried or deleted."""
 
+DEFAULT_TYPE = "default"
+
 UNREADABLE_ERROR = "unreadable record"
 
 MEMBER_LENGTH = 60
 """So many characters of an unknown member's name are shown."""
-
-WEBHOOK_LENGTH = 4_096
-"""Characters of the longest webhook that the API takes. A longer one, from foreign hands, is not remembered."""
-
-ORIGINS_KEPT = 1_024
-"""So many texts are remembered with whether they are an origin."""
 
 
 class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,7 +139,7 @@ def decode_record(stored: bytes) -> Record:
     except ValueError:
         return _decode_long(stored)
     webhook = decoded.webhook
-    origin, target = _parts_of(webhook)
+    origin, target = parts_of(webhook)
     return Record(decoded.due, webhook, decoded.ttl, decoded.type, tail[:-1] if member else None, None, origin, target)
 
 
@@ -153,7 +147,7 @@ def _decode_long(stored: bytes) -> Record:
     """Return a record that carries the length of its head. Raises as `decode_record`."""
     head, content, data = _parted(stored)
     decoded = _decode_long_head(head)
-    origin, target = _parts_of(decoded.webhook)
+    origin, target = parts_of(decoded.webhook)
     options = options_of(decoded)
     mark = decoded.progress or decoded.occurrence
     return Record(
@@ -186,44 +180,6 @@ def _parted(stored: bytes) -> tuple[bytes, Content, bytes | None]:
     if member is None:
         raise ValueError("no content behind the head")
     return head, cast(Content, member[1].decode()), rest[member.end() : -1]
-
-
-def _parts_of(webhook: str) -> tuple[str, str]:
-    """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError
-    for what is no URL at all."""
-    global _last
-    last, parts = _last
-    if webhook != last:
-        parts = _new_parts(webhook)
-        # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
-        if len(webhook) <= WEBHOOK_LENGTH:
-            _last = webhook, parts
-    return parts
-
-
-def _new_parts(webhook: str) -> tuple[str, str]:
-    """Find what `_parts_of` returns."""
-    # Most often the first slash behind `https://` ends the origin, which many webhooks share.
-    end = webhook.find("/", 8)
-    origin, target = webhook[:end], webhook[end:]
-    if end < 0 or "#" in webhook or len(webhook) > WEBHOOK_LENGTH or not _is_origin(origin):
-        if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
-            return _NO_PARTS
-        origin, target = split(webhook)
-        if not origin or not _is_origin(origin):
-            return _NO_PARTS
-    # A control character could end a line of the request's head.
-    return (origin, target) if webhook.isprintable() and " " not in webhook else _NO_PARTS
-
-
-_NO_PARTS = ("", "")
-_last = ("", _NO_PARTS)
-"""The last webhook, and its parts: the tasks of a batch often have the same."""
-
-
-@lru_cache(ORIGINS_KEPT)
-def _is_origin(text: str) -> bool:
-    return split(text) == (text, "") and bool(urlsplit(text).netloc)
 
 
 def read_record(stored: bytes) -> Record:
@@ -274,78 +230,3 @@ def newer_error(unknown: str) -> str:
     text."""
     name = unknown[:MEMBER_LENGTH] if unknown.isprintable() else ascii(unknown[:MEMBER_LENGTH])
     return f"written by a newer version: its member {name} is not known here"
-
-
-def read_attempts(failure: bytes | None) -> tuple[int, bytes | None]:
-    """Return how many attempts have failed, and the last failure; the number as the scripts read it."""
-    attempts, _, last = (failure or b"").partition(b" ")
-    digits = _DIGITS.match(attempts)
-    return int(digits[0]) if digits else 0, last or None
-
-
-def read_mark(failure: bytes | None) -> str:
-    """Return what is known of an acknowledgement, most often nothing: see acknowledgement.py."""
-    if failure is None or (found := _MARK.match(failure)) is None:
-        return ""
-    return found[1].decode()
-
-
-_DIGITS = re.compile(rb"[0-9]{1,15}")
-_MARK = re.compile(rb"[0-9]{1,15}(@[0-9-]{1,50}[+-]?)(?: |$)")
-
-
-class LastFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last failed attempt, as it is kept with the task; status only if there was an answer."""
-
-    error: str
-    elapsed_ms: int
-    status: int | None = None
-
-
-class _Answered(msgspec.Struct):
-    status: int | None = None
-
-
-_decode_answered = msgspec.json.Decoder(_Answered).decode
-
-
-def status_of(last_failure: bytes | None) -> int | None:
-    """Return the status of the answer to the last failed attempt; None if there was none, or foreign hands wrote it."""
-    try:
-        return _decode_answered(last_failure).status if last_failure else None
-    except (ValueError, RecursionError):
-        return None
-
-
-encode_failure = msgspec.json.Encoder().encode
-
-
-FOREIGN_DATA_ERROR = "its data is not JSON: other hands wrote it"
-FOREIGN_FAILURE = Raw(encode_failure(LastFailure("the failure that is kept is not JSON: other hands wrote it", 0)))
-
-_decode_raw = msgspec.json.Decoder(Raw).decode
-
-
-def without_halves(text: bytes) -> bytes:
-    """Return other JSON of the same length and form, with no half of a surrogate pair in it.
-
-    The decoder refuses halves, and the API takes them. All escapes from U+D000 to U+DFFF become others: telling halves
-    from whole pairs took 50 ms a megabyte and more.
-    """
-    return text.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
-
-
-def is_json(text: bytes) -> bool:
-    """Whether the text is JSON, and so may stand in an answer as it is. Text from foreign hands may not be."""
-    try:
-        text.decode()
-        try:
-            _decode_raw(text)
-        except msgspec.DecodeError:
-            _decode_raw(without_halves(text))
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-DEFAULT_TYPE = "default"

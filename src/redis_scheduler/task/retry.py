@@ -11,10 +11,11 @@ from msgspec import UNSET
 from redis_scheduler.task.acknowledgement import ACCEPTED, within_ms
 from redis_scheduler.task.answer import again_ms, asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.failure import LastFailure, encode_failure
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.record import UNREADABLE, UNREADABLE_ERROR, LastFailure, encode_failure, newer_error
+from redis_scheduler.task.record import UNREADABLE, UNREADABLE_ERROR, newer_error
 from redis_scheduler.task.repeat import rule_fault
 from redis_scheduler.task.timing import DEFAULT, Timing
 

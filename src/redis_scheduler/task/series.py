@@ -9,7 +9,8 @@ from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import options_of
 from redis_scheduler.task.record import tail_of
-from redis_scheduler.task.repeat import Due, Occurrence, Progress, due_now
+from redis_scheduler.task.repeat import Occurrence, Progress
+from redis_scheduler.task.times import Due, due_now
 
 EARLY_MS = 1_000
 """A series that is claimed so long before its time was told to run now: it makes an occurrence more, and keeps its

@@ -1,0 +1,169 @@
+"""The times of a task that repeats, as they follow from its rule. Pure; Redis' clock is the only clock.
+
+Times are milliseconds since 1970, as everywhere. Each follows from the intended time of the one before, never from when
+that one was made: so nothing drifts.
+
+A cron expression means the clock on the wall of its zone. A time that this clock leaves out comes at the first instant
+after the gap, and one that it shows twice comes once, at the first. An expression of every hour (`*` in its second
+field) names minutes, not times of day: it goes on evenly through both.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+from msgspec import UNSET
+
+from redis_scheduler.task.repeat import Fault, Repeat, fields_of, rule_fault
+from redis_scheduler.task.timing import LAST_MS
+
+MISSED_MOST = 100
+"""So many occurrences are made at once after a gap, with `missed` all."""
+
+COUNTED_MOST = 1_000
+"""So many missed times of a cron expression are looked at one by one: more are found by halving, and count as so
+many."""
+
+LATE_MS = 60_000
+"""With `missed` skip an occurrence that is later than this is left out."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_HOURS = 24
+
+
+def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
+    """Return what is wrong with a rule that begins at a time; None if it can be used."""
+    if (fault := rule_fault(repeat)) is not None or next_ms(repeat, start_ms) is not None:
+        return fault
+    if repeat.until is UNSET:
+        return Fault("cron", "never comes within 50 years", repeat.cron)
+    return Fault("until", "must not end before the first time", repeat.until.isoformat())
+
+
+def next_ms(repeat: Repeat, after_ms: int) -> int | None:
+    """Return the first time after a time, which `every` counts from; None if there is none."""
+    return next(times_after(repeat, after_ms), None)
+
+
+def times_after(repeat: Repeat, after_ms: int) -> Iterator[int]:
+    """Yield the times after a time, which `every` counts from. Each takes 30 µs, and 5 ms where cron is rare."""
+    until_ms = _until_ms(repeat)
+    for at_ms in _every(repeat.every, after_ms) if repeat.every is not UNSET else _cron(repeat, after_ms):
+        if at_ms > until_ms:
+            return
+        yield at_ms
+
+
+def _until_ms(repeat: Repeat) -> int:
+    return LAST_MS if repeat.until is UNSET else min(LAST_MS, (repeat.until - _EPOCH) // _MILLISECOND)
+
+
+def _every(every: float, after_ms: int) -> Iterator[int]:
+    while True:
+        after_ms += round(every * 1000)
+        yield after_ms
+
+
+def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
+    # Behind the year 9999 there is no time.
+    with suppress(OverflowError):
+        zone = ZoneInfo(repeat.tz or "UTC")
+        fields = fields_of(repeat.cron or "")
+        after = _EPOCH + after_ms * _MILLISECOND
+        wall = after.astimezone(zone)
+        walls = CronSim(" ".join(fields), wall.replace(tzinfo=None))
+        if len(walls.hours) == _HOURS:
+            fields[1] = "*"
+            instants = (at.astimezone(UTC) for at in CronSim(" ".join(fields), wall))
+        else:
+            instants = (_instant(at, zone) for at in walls)
+        for instant in instants:
+            # Where the wall's clock shows a time for the second time, it came at the first.
+            if instant > after:
+                after = instant
+                yield (instant - _EPOCH) // _MILLISECOND
+
+
+def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Return when a zone's clock first shows this, or has left it out."""
+    shown = wall.replace(tzinfo=zone)
+    instant = shown.astimezone(UTC)
+    if instant.astimezone(zone).replace(tzinfo=None) == wall:
+        return instant
+    behind = shown.replace(fold=1)  # by the offset that holds behind the gap
+    seconds = range(int(behind.timestamp()), int(instant.timestamp()))
+    place = bisect_left(
+        seconds, True, key=lambda second: datetime.fromtimestamp(second, zone).replace(tzinfo=None) >= wall
+    )
+    return _EPOCH + timedelta(seconds=seconds[0] + place)
+
+
+class Due(NamedTuple):
+    """What a series does when it comes due: the occurrences that it makes, those that it leaves out, its next time.
+
+    `next_ms` is None when the series ends.
+    """
+
+    made: list[int]
+    skipped: int
+    next_ms: int | None
+
+
+def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
+    """Return what a series does that was due at `intended_ms`. Several times may have passed since."""
+    following_ms = _following(repeat, intended_ms)
+    if following_ms is None or following_ms > now_ms:
+        passed, count = [intended_ms], 1
+    else:
+        passed, count = _passed(repeat, intended_ms, now_ms)
+        following_ms = next_ms(repeat, passed[-1])
+    match repeat.missed:
+        case "all":
+            made = passed
+        case "skip" if now_ms - passed[-1] > LATE_MS:
+            made = []
+        case _:
+            made = passed[-1:]
+    return Due(made, count - len(made), following_ms)
+
+
+@lru_cache(1_024)
+def _following(repeat: Repeat, after_ms: int) -> int | None:
+    """Return `next_ms`: many series of one rule come due at once."""
+    return next_ms(repeat, after_ms)
+
+
+def _passed(repeat: Repeat, intended_ms: int, now_ms: int) -> tuple[list[int], int]:
+    """Return the last times that have come, the intended one at least, and how many have."""
+    if repeat.every is not UNSET:
+        step_ms = round(repeat.every * 1000)
+        count = max(0, min(now_ms, _until_ms(repeat)) - intended_ms) // step_ms + 1
+        return [intended_ms + step_ms * number for number in range(max(0, count - MISSED_MOST), count)], count
+    passed, count = deque([intended_ms], MISSED_MOST), 1
+    for at_ms in islice(times_after(repeat, intended_ms), COUNTED_MOST):
+        if at_ms > now_ms:
+            break
+        passed.append(at_ms)
+        count += 1
+    if count > COUNTED_MOST:
+        passed.clear()
+        end_ms = min(now_ms, _until_ms(repeat)) + 1
+        for _ in range(MISSED_MOST if repeat.missed == "all" else 1):
+            end_ms = _last_before(repeat, intended_ms, end_ms)
+            passed.appendleft(end_ms)
+    return list(passed), count
+
+
+def _last_before(repeat: Repeat, start_ms: int, end_ms: int) -> int:
+    """Return the last time before an end, by halving: there is one after the start."""
+    minutes = range(start_ms, end_ms, 60_000)
+    place = bisect_left(minutes, True, key=lambda at_ms: (next_ms(repeat, at_ms) or end_ms) >= end_ms)
+    return next_ms(repeat, minutes[place - 1]) or end_ms
