@@ -15,7 +15,7 @@ from aiohttp import web
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store import keys
-from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Argument
 from redis_scheduler.store.sweep import Sweep

@@ -8,7 +8,7 @@ import redis.asyncio
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (

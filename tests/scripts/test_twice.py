@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.retention import Trim
 from redis_scheduler.store.writes import Put

@@ -19,7 +19,7 @@ from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
-from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.sweep import Sweep

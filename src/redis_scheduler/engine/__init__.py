@@ -8,8 +8,9 @@ processes may run these loops. Each file imports only files that stand after it:
     trimmer.py              drops what is not to be kept of tasks that have ended
     intake.py               brings claims, hands each on once, renews leases
     worker.py, outcomes.py  begins attempts; writes outcomes
-    slots.py, surplus.py    which claim may begin; when surplus comes back
-    hosts.py, holdings.py   what is known of each host; what is held of a shard
+    slots.py, capacity.py   which claim may begin, and how many may come
+    surplus.py, hosts.py    when surplus comes back; what is known of each host
+    holdings.py             what is held of a shard
     observer.py, alarm.py   who is told what happens to tasks; wakes the timer to the millisecond
 
 process may import it; it imports delivery, store and task, and never api.

@@ -15,7 +15,8 @@ from redis_scheduler.engine.worker import Worker
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.claims import Claims, Promotion
+from redis_scheduler.store.claiming import Promotion
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.timing import DEFAULT, Timing

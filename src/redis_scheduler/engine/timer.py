@@ -11,7 +11,7 @@ from redis_scheduler.engine.alarm import Alarm
 from redis_scheduler.errors import StoreRefused, StoreUnavailable
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.blocking import Bell
-from redis_scheduler.store.claims import Promotion
+from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.outage import BACKOFF_MOST_S, Outage
 from redis_scheduler.task.timing import DEFAULT, Timing
 

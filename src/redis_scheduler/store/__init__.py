@@ -7,7 +7,8 @@ no error of the client library leaves this room.
     script.py, client.py, connection.py  scripts as they are sent; calls and resends; connections
     answer.py, answer_shape.py           what one answer may take; what each call's answer must be
     refusal.py, outage.py, blocking.py   what an error means; how loops wait for Redis, the queue and the bell
-    writes.py, claims.py, sweep.py       what the API writes; what workers write; their part in the sweep
+    writes.py, claims.py                 what the API writes; what workers write of their claims
+    claiming.py, sweep.py                how workers come to claims; their part in the sweep
     new_task.py, ledger.py, retention.py a task that either schedules; the counts; what is dropped
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
     filters.py                           which tasks a list is to show

@@ -7,7 +7,7 @@ import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
 from redis_scheduler.store.answer_shape import interpreted
-from redis_scheduler.store.claims import entries_of
+from redis_scheduler.store.claiming import entries_of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP
 from redis_scheduler.store.refusal import is_no_group, translated

@@ -1,0 +1,212 @@
+"""What brings claims to a consumer, keeps them, and gives them back unchanged: each verb one method, and one Lua script
+of the same name."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, sized
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING, text_of
+from redis_scheduler.store.script import Script
+from redis_scheduler.store.sweep import Sweeps
+from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.task.failure import read_attempts, read_mark, status_of
+from redis_scheduler.task.record import read_record
+from redis_scheduler.task.timing import Timing
+
+PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
+RELEASE, RETIRE = Script("release"), Script("retire")
+
+
+@dataclass(slots=True)
+class Promotion:
+    """What a promotion did: how many tasks it moved, the seconds until the next is due (None: none is scheduled),
+    and the claims that this consumer got."""
+
+    moved: int
+    wait_s: float | None
+    claims: list[Claim] = field(default_factory=list)
+    is_paused: bool = False
+    """Whether all is paused: then nothing was moved or claimed."""
+
+
+class Claiming(Sweeps):
+    """How a consumer comes to its claims, and parts with them; what is written of them is Claims. Every method raises
+    StoreUnavailable, after which nobody knows whether it was applied, or StoreFull.
+
+    `renew` and `pending` make several calls. A promotion without the group still moves, but claims nothing.
+    """
+
+    def __init__(self, client: RedisClient, name: str, timing: Timing) -> None:
+        super().__init__(client, name, timing)
+        self.on_records_missing: Callable[[Sequence[str]], None] | None = None
+        """Called with the keys of tasks that were queued and have no record: they are lost."""
+
+    async def promote(self, limit: int | None = None, most_claims: int = 0) -> Promotion:
+        """Move what is due into the queue: `limit` tasks at most, a batch if it is not given. Then claim, lease and
+        read as many of its oldest entries as were moved, but at most `most_claims`, and about `promoted_bytes`."""
+        promotion, now_ms = await self.client.run(
+            PROMOTE.bind(
+                self.client.keys,
+                limit=self._timing.batch_limit if limit is None else limit,
+                most_claims=most_claims,
+                group=GROUP,
+                consumer=self.name,
+                idle_ms=self._timing.lease_idle_ms,
+                room=self._timing.promoted_bytes,
+            ),
+            _promotion,
+        )
+        self._hear_time(now_ms)
+        return promotion
+
+    async def load(self, entries: Sequence[Entry]) -> tuple[list[Claim], int]:
+        """Lease entries that are pending for this consumer, and read the tasks of the first: about `load_bytes`, one at
+        least.
+
+        Returns their claims, without tasks that were cancelled, updated or taken over since, and how many entries were
+        looked at. Tasks without a record are counted as lost.
+        """
+        if not entries:
+            return [], 0
+        ids = [entry.id for entry in entries]
+        loaded, lost, looked_at, now_ms = await self.client.run(
+            LOAD.bind(
+                self.client.keys,
+                room=self._timing.load_bytes,
+                ids=ids,
+                task_keys=[entry.key for entry in entries],
+                **self._lease(_in_order(ids)),
+            ),
+            lambda answer: _loaded(entries, answer),
+        )
+        self._hear_time(now_ms)
+        if lost and self.on_records_missing is not None:
+            self.on_records_missing(lost)
+        return loaded, looked_at
+
+    def _lease(self, by_id: Sequence[str]) -> dict[str, Any]:
+        """Return the arguments of scripts that start leases: whose, from when, and the range of ids to look at."""
+        return {
+            "group": GROUP,
+            "consumer": self.name,
+            "idle_ms": self._timing.lease_idle_ms,
+            "lowest": by_id[0],
+            "highest": by_id[-1],
+        }
+
+    async def renew(self, ids: Sequence[str]) -> set[str]:
+        """Renew the leases of entries in flight; return those that are still this consumer's."""
+        held: set[str] = set()
+        # In order, so that the batches' ranges of ids do not overlap.
+        by_id = _in_order(ids)
+        for start in range(0, len(ids), self._timing.batch_limit):
+            part = by_id[start : start + self._timing.batch_limit]
+            answer = await self.client.run(RENEW.bind(self.client.keys, ids=part, **self._lease(part)), TEXTS)
+            held.update(entry_id.decode() for entry_id in answer)
+        return held
+
+    async def release(self, claims: Sequence[Claim]) -> list[bool]:
+        """Give claims back for any worker to take at once; return for each whether it took effect."""
+        return await self.client.run(
+            RELEASE.bind(
+                self.client.keys,
+                claims,
+                group=GROUP,
+                consumer=self.name,
+                waiting=WAITING,
+                window_ms=self._timing.window_ms,
+            ),
+            booleans(len(claims)),
+        )
+
+    async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
+        """List the entries that are pending for this consumer, without those known. Changes none of them."""
+        rows = await self.client.command(
+            "XPENDING", self.client.keys.queue, GROUP, "-", "+", limit, self.name, read=_PENDING
+        )
+        unknown = [(row[0], row[3]) for row in rows if row[0].decode() not in known]
+        entries = []
+        for start in range(0, len(unknown), self._timing.batch_limit):
+            part = unknown[start : start + self._timing.batch_limit]
+            # One command a time: on a link that loses replies again and again, one of many is always lost.
+            part_ids = [entry_id for entry_id, _ in part]
+            task_keys = await self.client.run(
+                ENTRY.bind(self.client.keys, ids=part_ids), sized(list[bytes | None], len(part))
+            )
+            for (entry_id, tries), key in zip(part, task_keys, strict=True):
+                if key is not None:
+                    entries.append(Entry(entry_id.decode(), text_of(key), tries))
+        return entries
+
+    async def retire(self, idle_ms: int, only: str = "") -> int:
+        """Delete consumers with nothing pending that were idle so long; return how many."""
+        count: int = await self.client.run(
+            RETIRE.bind(self.client.keys, group=GROUP, waiting=WAITING, idle_ms=idle_ms, only=only), NUMBER
+        )
+        return count
+
+
+def _in_order(ids: Sequence[str]) -> Sequence[str]:
+    try:
+        return sorted(ids, key=_id_order)
+    except ValueError:  # Redis refuses a text that is no id
+        return ids
+
+
+def _id_order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)
+
+
+_PENDING = of(list[tuple[bytes, bytes, int, int]])
+
+
+def _promotion(answer: Any) -> tuple[Promotion, int]:
+    moved, wait_us, now_ms, rows = answer
+    numbers(3)([moved, wait_us, now_ms])
+    found = [
+        _claim(Entry(entry_id.decode(), text_of(key)), record, failure)
+        for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
+    ]
+    wait_s = None if wait_us < 0 else wait_us / 1_000_000
+    return Promotion(max(0, moved), wait_s, found, is_paused=moved < 0), now_ms
+
+
+def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int, int]:
+    """Return the claims of tasks that were read, the keys of those without a record, how many were looked at, and
+    Redis' time in ms."""
+    now_ms, *found = answer
+    looked_at, rest = divmod(len(found), 2)
+    if rest or not 1 <= looked_at <= len(entries):
+        raise ValueError(f"Expected rows of two for 1 to {len(entries)}")
+    claims, lost = [], []
+    for entry, record, failure in zip(entries, found[::2], found[1::2], strict=False):
+        if record is not None:
+            claims.append(_claim(entry, record, failure))
+        elif failure == 1:
+            lost.append(entry.key)
+    return claims, lost, looked_at, NUMBER(now_ms)
+
+
+def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
+    attempts, last_failure = read_attempts(failure)
+    claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries, mark=read_mark(failure))
+    if attempts:
+        claim.previous_status, claim.failure = status_of(last_failure), last_failure
+    return claim
+
+
+def entry_of(wire: Any) -> Entry:
+    """Return an entry of the queue as Redis answers it."""
+    entry_id, fields = wire
+    return Entry(entry_id.decode(), text_of(fields[1]))
+
+
+def entries_of(answer: Any) -> list[Entry]:
+    """Return the entries that XREADGROUP answers for the queue; none if the time was over."""
+    if answer is None:
+        return []
+    [(_, rows)] = answer
+    return [entry_of(row) for row in rows]
