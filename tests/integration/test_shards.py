@@ -10,7 +10,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from redis_scheduler.api import handlers
+from redis_scheduler.api import shards
+from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
@@ -46,8 +47,8 @@ async def clients(redis_url: str) -> AsyncIterator[list[RedisClient]]:
 async def test_each_call_goes_to_the_shard_of_its_key(
     clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "shard_of", chosen)
-    api = handlers.Api(clients, "writer", 1_000)
+    monkeypatch.setattr(shards, "shard_of", chosen)
+    api = Api(clients, "writer", 1_000)
     keys: list[str] = []
     while {chosen(key) for key in keys} != {0, 1, 2}:
         answer = await api.schedule(request_of("", b'{"webhook":"http://127.0.0.1:9/","ttl":600}'), {})
@@ -66,8 +67,8 @@ async def test_each_call_goes_to_the_shard_of_its_key(
 async def test_statistics_are_the_sum_of_all_shards_and_a_purge_is_of_all(
     clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "shard_of", chosen)
-    api = handlers.Api(clients, "writer", 1_000)
+    monkeypatch.setattr(shards, "shard_of", chosen)
+    api = Api(clients, "writer", 1_000)
     for _ in range(30):
         await api.schedule(request_of("", b'{"webhook":"http://127.0.0.1:9/","ttl":600}'), {})
     stand = [(await Views(client).ledger()).due for client in clients]
@@ -79,7 +80,7 @@ async def test_statistics_are_the_sum_of_all_shards_and_a_purge_is_of_all(
     assert await statistics_of(api) == {"due": 0, "scheduled": 30, "purged": 30, "balanced": True}
 
 
-async def statistics_of(api: handlers.Api) -> dict[str, Any]:
+async def statistics_of(api: Api) -> dict[str, Any]:
     data = json.loads(bytes((await api.stats(request_of(""), {})).body))["data"]
     counters = {name: data["counters"][name] for name in ("scheduled", "purged")}
     return {"due": data["states"]["due"], "balanced": data["ledger_balanced"]} | counters

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from redis_scheduler.api import handlers
+from redis_scheduler.api import shards
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.views import Stored, Views
 from redis_scheduler.store.writes import Change, Writes
@@ -60,7 +60,7 @@ async def api(client: RedisClient, rival: Rival) -> AsyncIterator[Client]:
 @pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large"])
 async def test_a_patch_that_always_loses_says_so_and_changes_nothing(api: Client, rival: Rival, size: int) -> None:
     key = await api.schedule(WEBHOOK, 60, data="x" * size)
-    rival.times = handlers.UPDATE_TRIES
+    rival.times = shards.UPDATE_TRIES
     async with api.session.patch(f"{api.url}/schedule/{key}", headers=api.headers, json={"data": "mine"}) as answer:
         content = await answer.json()
     assert (answer.status, content["error"]) == (
@@ -70,7 +70,7 @@ async def test_a_patch_that_always_loses_says_so_and_changes_nothing(api: Client
     assert "Retry-After" not in answer.headers
     _, shown = await api.call("GET", f"/schedule/{key}")
     assert (shown["data"]["info"]["webhook"], shown["data"]["data"]) == (
-        f"{WEBHOOK}{handlers.UPDATE_TRIES}",
+        f"{WEBHOOK}{shards.UPDATE_TRIES}",
         "x" * size,
     )
 
@@ -78,17 +78,17 @@ async def test_a_patch_that_always_loses_says_so_and_changes_nothing(api: Client
 @pytest.mark.parametrize("size", [1, LARGE], ids=["small", "large"])
 async def test_a_patch_wins_once_the_other_rests(api: Client, rival: Rival, size: int) -> None:
     key = await api.schedule(WEBHOOK, 60, data="x" * size)
-    rival.times = handlers.UPDATE_TRIES - 1
+    rival.times = shards.UPDATE_TRIES - 1
     status, content = await api.call("PATCH", f"/schedule/{key}", json={"data": "mine"})
     assert (status, content.get("found")) == (200, "updated")
     _, shown = await api.call("GET", f"/schedule/{key}")
     assert (shown["data"]["info"]["webhook"], shown["data"]["data"]) == (f"{WEBHOOK}{rival.changes}", "mine")
-    assert rival.changes == handlers.UPDATE_TRIES - 1
+    assert rival.changes == shards.UPDATE_TRIES - 1
 
 
 async def test_a_patch_that_lost_fails_none_that_waits_behind_it(api: Client, rival: Rival) -> None:
     key = await api.schedule(WEBHOOK, 60)
-    rival.times = handlers.UPDATE_TRIES
+    rival.times = shards.UPDATE_TRIES
     changes = [{"data": 1}, {"data": 2}]
     answers = await asyncio.gather(*(api.call("PATCH", f"/schedule/{key}", json=change) for change in changes))
     assert sorted(status for status, _ in answers) == [200, 409]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redis_scheduler.api import requests
+from redis_scheduler.api import reading
 from redis_scheduler.api.requests import schedule_request
 from redis_scheduler.errors import InvalidRequest
 
@@ -32,12 +32,12 @@ DEEP_VALUES = st.recursive(
 @given(value=DEEP_VALUES, limit=st.integers(0, 6), size=st.integers(2, 20), ascii_only=st.booleans())
 def test_nesting_is_what_it_is_wherever_a_body_is_cut(value: object, limit: int, size: int, ascii_only: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requests, "NESTING_LIMIT", limit)
-        patch.setattr(requests, "SLICE_BYTES", size)
-        patch.setattr(requests, "BLOCK_BYTES", 2)
+        patch.setattr(reading, "NESTING_LIMIT", limit)
+        patch.setattr(reading, "SLICE_BYTES", size)
+        patch.setattr(reading, "BLOCK_BYTES", 2)
         body = json.dumps(value, ensure_ascii=ascii_only).encode()
         try:
-            asyncio.run(requests.check_nesting(body))
+            asyncio.run(reading.check_nesting(body))
             is_too_deep = False
         except InvalidRequest:
             is_too_deep = True
@@ -73,7 +73,7 @@ async def test_no_body_holds_up_the_service_by_its_brackets(data: bytes) -> None
     looker = asyncio.create_task(look())
     await asyncio.sleep(0)
     began = time.thread_time()
-    await requests.check_nesting(body)
+    await reading.check_nesting(body)
     took_s = time.thread_time() - began
     await asyncio.sleep(0)
     looker.cancel()

@@ -4,20 +4,21 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
+    shards.py, shard_calls.py           what all handlers stand on; what is asked of one shard, in round trips that
+    batcher.py                          requests share
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     acknowledgements.py                 what those do by which receivers answer later
-    shown.py, waits.py, preconditions.py what is shown of a task, and what it waits for; ETags
-    changes.py                          what a PATCH makes of a task
+    shown.py, view.py, waits.py         what is shown of a task, and what it waits for
+    changes.py, preconditions.py        what a PATCH makes of a task; ETags
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
-    bodies.py, requests.py, webhooks.py bodies, parameters and URLs, each checked once; batch_requests.py: of many tasks
+    reading.py, bodies.py, requests.py  bodies and parameters, each checked once; batch_requests.py: of many tasks
     filters.py, many.py                 which tasks are wanted; what is done to many
-    content.py, trace.py                what is sent; the trace that a request is part of
+    webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of
     idempotency.py                      requests that come again
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
     bounds.py, pages.py, limits.py      what a connection and all pages may hold; how much and how long
-    shard_calls.py, batcher.py          what is asked of one shard, in round trips that requests share
 
 process may import it; it imports store and task, and never engine or delivery.
 """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api import requests
+from redis_scheduler.api import reading, requests
 from redis_scheduler.api.bodies import BatchItem
 from redis_scheduler.api.diagnosis import examined, list_text
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
@@ -45,8 +45,8 @@ async def batch_request(body: bytes) -> list[BatchItem]:
             items.append(item := _item(text))
             if item.key is not UNSET and (other := own_keys.setdefault(item.key, index)) != index:
                 raise InvalidField("key", f"is that of tasks[{other}], too", Code.CONTRADICTION)
-            if requests.may_be_deep(text):
-                await requests.check_nesting(text)
+            if reading.may_be_deep(text):
+                await reading.check_nesting(text)
     return items
 
 
@@ -82,7 +82,7 @@ def _texts_of(body: bytes) -> list[bytes]:
         except msgspec.ValidationError:
             raise InvalidField("tasks", f"{_RULE}, got more") from None
     except RecursionError as error:
-        raise InvalidRequest(Code.TOO_DEEP, requests.TOO_DEEP) from error
+        raise InvalidRequest(Code.TOO_DEEP, reading.TOO_DEEP) from error
     buffer[:] = tasks  # its raw parts are views: give them the original bytes
     texts = [bytes(text) for text in places if text is not UNSET]
     if not texts:
@@ -101,7 +101,7 @@ def _item(text: bytes) -> BatchItem:
             if requests.may_repeat(text, item, 2 * ((item.type is not UNSET) + (item.key is not UNSET))):
                 item = examined(text, BatchItem)
     except RecursionError as error:
-        raise InvalidRequest(Code.TOO_DEEP, requests.TOO_DEEP) from error
+        raise InvalidRequest(Code.TOO_DEEP, reading.TOO_DEEP) from error
     requests.check_task(item)
     if item.type is not UNSET:
         requests.check_type(item.type)

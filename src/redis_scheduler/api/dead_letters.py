@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api import requests
+from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
 from redis_scheduler.api.changes import change_of, clock_of
@@ -57,10 +57,10 @@ class DeadLettersApi(Api):
     async def replay(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /dead/{key}/replay: bring a dead letter back, at once or after a new ttl, with what is given changed."""
         key = requests.task_key(request)
-        body = await requests.read_body(request, self._max_body) if requests.has_body(request) else b""
+        body = await reading.read_body(request, self._max_body) if reading.has_body(request) else b""
         wanted = requests.replay_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
+        if reading.may_be_deep(body):
+            await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._replayed(stored, wanted))
 
     async def _replayed(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:

@@ -1,17 +1,12 @@
 """The handlers of the routes to tasks: each checks its input, makes one batched call to Redis, and answers."""
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Mapping, Sequence
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api import requests
-from redis_scheduler.api.admission import CONNECTION, Connection
-from redis_scheduler.api.answers import LargeAnswer, answer, replay
+from redis_scheduler.api import reading, requests
+from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.bodies import (
     Cancelled,
     Listed,
@@ -26,86 +21,43 @@ from redis_scheduler.api.bodies import (
 )
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import changed_content
-from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.filters import filters_of
-from redis_scheduler.api.idempotency import HEADER, Idempotency, Once, stored_by
-from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
-from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.idempotency import HEADER, Once, stored_by
+from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, times_of
 from redis_scheduler.api.scheduling import new_task
-from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import PAGE_BYTES, Stored
 from redis_scheduler.store.writes import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
-from redis_scheduler.task.key import shard_of
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.summary import summary_tail
-from redis_scheduler.task.timing import DEFAULT, Timing
 
 logger = Events(__name__)
-
-UPDATE_TRIES = 20
-"""An update reads the task so often, since others may change it in between; then the answer is 409."""
 
 FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
 
 
-Changed = TypeVar("Changed")
-
-
-class Api:
-    """The handlers of the routes that need the token, and the batches that their requests share.
-
-    Each gets a request and its query parameters, which the endpoint has checked. `clients`: one of each shard.
-    """
-
-    def __init__(
-        self,
-        clients: Sequence[RedisClient],
-        name: str,
-        max_body: int,
-        timing: Timing = DEFAULT,
-        limits: Limits = DEFAULT_LIMITS,
-        token: str = "",
-    ) -> None:
-        self._token = token
-        self._idempotency = Idempotency(token)
-        self._max_body = max_body
-        self._call_limit = timing.batch_limit
-        self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
-        self._one_purge = Exclusive()
-        self._one_grouping = Exclusive()
-        self._one_bulk = Exclusive()
-        self._page_room = PageRoom(limits)
-        self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
-
-    def _calls_of(self, key: str) -> ShardCalls:
-        return self._shards[shard_of(key)]
-
-    @property
-    def _only(self) -> ShardCalls:
-        """The one shard that there is: pages of several would have to be put together."""
-        [only] = self._shards
-        return only
+class Api(Shards):
+    """The handlers of the routes that need the token. Each gets a request and its query parameters, which the endpoint
+    has checked."""
 
     async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedule?type=: schedule a task."""
         type_name = requests.type_name(given)
         headers = dict(request.scope["headers"])
-        body = await requests.read_body(request, self._max_body, headers)
+        body = await reading.read_body(request, self._max_body, headers)
         wanted = requests.schedule_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
+        if reading.may_be_deep(body):
+            await reading.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(request))
         if HEADER in headers:
             return await self._schedule_once(await self._idempotency.of(request, given, body), task)
@@ -155,57 +107,15 @@ class Api:
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
-    async def _large_answer(
-        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[tuple[Struct, str | None]]]
-    ) -> Response:
-        """Wait for room, then read an answer and its ETag, and return it. It keeps the room until it is sent."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
-        try:
-            found = LargeAnswer(*await read(), on_sent=room.leave)
-            room.begin(len(found.body))
-        except BaseException:
-            room.leave()
-            raise
-        return found
-
-    @contextlib.asynccontextmanager
-    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored | None]:
-        """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
-        room = await self._page_room.enter(_connection(request), reading_bytes)
-        try:
-            yield await self._calls_of(key).views.task(key)
-        finally:
-            room.leave()
-
     async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
         the end."""
         key, demands = requests.task_key(request), preconditions(request)
-        body = await requests.read_body(request, self._max_body)
+        body = await reading.read_body(request, self._max_body)
         wanted = requests.update_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
+        if reading.may_be_deep(body):
+            await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
-
-    async def _changed(
-        self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]
-    ) -> Changed:
-        """Read a task and change it, again where others change it first (None); 409 in the end."""
-        # One after another in this process, so that only another process can be first.
-        async with self._one_update.setdefault(key, Exclusive()).held():
-            for _ in range(UPDATE_TRIES):
-                stored = await self._calls_of(key).read.submit(key)
-                if isinstance(stored, int):
-                    async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
-                        changed = await change(large)
-                else:
-                    changed = await change(stored)
-                if changed is not None:
-                    return changed
-        raise RequestRefused(
-            Code.TASK_CHANGED,
-            f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
-        )
 
     async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
         """Raise as `ShardCalls.check_options` for what a change makes of a task."""
@@ -295,7 +205,7 @@ class Api:
 
     async def preview(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /repeat/preview: the next times of a rule; nothing is written."""
-        wanted = requests.preview_request(await requests.read_body(request, self._max_body))
+        wanted = requests.preview_request(await reading.read_body(request, self._max_body))
         now_ms = await self._only.views.now_ms()
         check_repeat(wanted.repeat, now_ms)
         return answer(Previewed(await times_of(wanted.repeat, now_ms, wanted.n)))
@@ -329,8 +239,3 @@ def _moved(
             )
         raise RequestRefused(Code.IN_DELIVERY, f"A task that is {found.state} cannot be {verb}: wait for its outcome")
     return answer(Moved(key, key, found.state))
-
-
-def _connection(request: Request) -> Connection | None:
-    connection: Connection | None = request.scope.get("state", {}).get(CONNECTION)
-    return connection

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api import requests
+from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
 from redis_scheduler.api.bodies import BatchScheduled, PutDone
@@ -34,10 +34,10 @@ class OwnKeysApi(DeadLettersApi):
         """PUT /schedule/{key}?type=: schedule a task under an own key, or replace the one that has it."""
         key, demands = requests.own_key(request), preconditions(request, may_create=True)
         type_name = requests.type_name(given)
-        body = await requests.read_body(request, self._max_body)
+        body = await reading.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)
-        if requests.may_be_deep(body):
-            await requests.check_nesting(body)
+        if reading.may_be_deep(body):
+            await reading.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(request), own_key=key)
         made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands))
         return answer(made, etag_of_new(due_ms, task.tail))
@@ -46,7 +46,7 @@ class OwnKeysApi(DeadLettersApi):
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
         type_name = requests.type_name(given)
         headers = dict(request.scope["headers"])
-        body = await requests.read_body(request, self._max_body, headers)
+        body = await reading.read_body(request, self._max_body, headers)
         items = await batch_request(body)
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:

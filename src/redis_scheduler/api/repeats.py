@@ -7,9 +7,10 @@ from itertools import chain, islice
 from msgspec import UNSET
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.bodies import LastOccurrence, ScheduleRequest, Shown, UpdateRequest
+from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.view import LastOccurrence
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored, Views

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.bodies import NULL, AttemptView, Info, SeriesView, TaskView, raw_or_null
+from redis_scheduler.api.view import NULL, AttemptView, Info, SeriesView, TaskView, raw_or_null
 from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.views import Stored

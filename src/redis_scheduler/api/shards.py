@@ -1,0 +1,109 @@
+"""What all handlers stand on: the shards, and how a task is read and changed in its own."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler.api.admission import CONNECTION, Connection
+from redis_scheduler.api.answers import LargeAnswer
+from redis_scheduler.api.exclusive import Exclusive
+from redis_scheduler.api.idempotency import Idempotency
+from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
+from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.pages import COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.errors import Code, RequestRefused
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.views import Stored
+from redis_scheduler.task.key import shard_of
+from redis_scheduler.task.timing import DEFAULT, Timing
+
+UPDATE_TRIES = 20
+"""An update reads the task so often, since others may change it in between; then the answer is 409."""
+
+Changed = TypeVar("Changed")
+
+
+class Shards:
+    """The shards with the batches that requests share, and the room for large answers. `clients`: one of each shard."""
+
+    def __init__(
+        self,
+        clients: Sequence[RedisClient],
+        name: str,
+        max_body: int,
+        timing: Timing = DEFAULT,
+        limits: Limits = DEFAULT_LIMITS,
+        token: str = "",
+    ) -> None:
+        self._token = token
+        self._idempotency = Idempotency(token)
+        self._max_body = max_body
+        self._call_limit = timing.batch_limit
+        self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
+        self._one_purge = Exclusive()
+        self._one_grouping = Exclusive()
+        self._one_bulk = Exclusive()
+        self._page_room = PageRoom(limits)
+        self._one_update: WeakValueDictionary[str, Exclusive] = WeakValueDictionary()
+
+    def _calls_of(self, key: str) -> ShardCalls:
+        return self._shards[shard_of(key)]
+
+    @property
+    def _only(self) -> ShardCalls:
+        """The one shard that there is: pages of several would have to be put together."""
+        [only] = self._shards
+        return only
+
+    async def _large_answer(
+        self, request: Request, reading_bytes: int, read: Callable[[], Awaitable[tuple[Struct, str | None]]]
+    ) -> Response:
+        """Wait for room, then read an answer and its ETag, and return it. It keeps the room until it is sent."""
+        room = await self._page_room.enter(_connection(request), reading_bytes)
+        try:
+            found = LargeAnswer(*await read(), on_sent=room.leave)
+            room.begin(len(found.body))
+        except BaseException:
+            room.leave()
+            raise
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _large(self, request: Request, key: str, reading_bytes: int) -> AsyncIterator[Stored | None]:
+        """Yield a large task, None if it is gone meanwhile, with room for it within the block."""
+        room = await self._page_room.enter(_connection(request), reading_bytes)
+        try:
+            yield await self._calls_of(key).views.task(key)
+        finally:
+            room.leave()
+
+    async def _changed(
+        self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]
+    ) -> Changed:
+        """Read a task and change it, again where others change it first (None); 409 in the end."""
+        # One after another in this process, so that only another process can be first.
+        async with self._one_update.setdefault(key, Exclusive()).held():
+            for _ in range(UPDATE_TRIES):
+                stored = await self._calls_of(key).read.submit(key)
+                if isinstance(stored, int):
+                    async with self._large(request, key, COPIES_OF_CHANGE * stored) as large:
+                        changed = await change(large)
+                else:
+                    changed = await change(stored)
+                if changed is not None:
+                    return changed
+        raise RequestRefused(
+            Code.TASK_CHANGED,
+            f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
+        )
+
+
+def _connection(request: Request) -> Connection | None:
+    connection: Connection | None = request.scope.get("state", {}).get(CONNECTION)
+    return connection
