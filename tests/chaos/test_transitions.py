@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.chaos.figures import FULL, Figures, scaled
-from tests.support.transitions import Connections, Example, Step
+from tests.support.steps import Connections, Step
+from tests.support.transitions import Example
 
 SHRINKING_S = 20.0
 """How long hypothesis may look for a shorter example of a failure."""

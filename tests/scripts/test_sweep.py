@@ -20,7 +20,7 @@ from tests.scripts.states import (
     swept,
     waiting,
 )
-from tests.support.model import id_order
+from tests.support.modelled import id_order
 from tests.support.names import KEYS
 from tests.support.store import Store
 

@@ -1,0 +1,213 @@
+"""What steps of any kind share: the connections, what they know of Redis, and the comparison with the model after
+each."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.audit import audit
+from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Change, StoredTask
+from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.options import Options
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
+from tests.support.model import Model
+from tests.support.modelled import Modelled
+from tests.support.names import KEYS
+from tests.support.store import Store
+from tests.support.together import Together
+
+WORKERS = ("worker-a", "worker-b", "worker-c")
+WRITERS = ("api-a", "api-b")
+ALIVE_MOST = 4
+TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
+"""So few may wait that a retry finds too many; what is released waits too. And tasks on their last chance meet within
+an example."""
+RETRY_DELAY_MS = 50_000
+DELIVERED, CANCELLED = (b',"state":"%s","attempts":1,"due":0}' % state for state in (b"delivered", b"cancelled"))
+CLAIMS_KEPT = 8
+ROUNDS_MOST = 10
+"""Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker
+more."""
+REPEATS_MOST = 3
+
+RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
+OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Numbers that choose a verb, who does it, and to what. A choice of 0 is no step: so hypothesis shortens an
+    example."""
+
+    choice: int
+    who: int
+    which: int
+    count: int
+    flag: bool
+
+
+class Connections:
+    """What all examples share: the connections, and how often each transition was taken."""
+
+    def __init__(self, url: str) -> None:
+        # Answers as they come.
+        self.raw = Together.from_url(url, protocol=2)
+        self.raw.response_callbacks.clear()
+        self.client = RedisClient(url, 3, KEYS)
+        self.readers = {name: QueueReader(self.client, name) for name in WORKERS}
+        self.taken: Counter[str] = Counter()
+        self.steps = 0
+
+    async def empty(self) -> None:
+        """Begin anew on an empty Redis."""
+        await ask(self.raw, "FLUSHALL")
+        await self.client.create_group()
+
+    async def aclose(self) -> None:
+        for reader in self.readers.values():
+            await reader.aclose()
+        for client in (self.client, self.raw):
+            await client.aclose()
+
+
+class Steps:
+    """What the steps of one sequence know."""
+
+    def __init__(self, shared: Connections, missing: Collection[str] = ()) -> None:
+        self.shared = shared
+        self.missing = missing
+        """Kinds of transition that no example has taken yet: where one can be, it is likelier."""
+        self.raw = shared.raw
+        self.taken = shared.taken
+        self.model = Model(TIMING)
+        self.views = Views(shared.client)
+        self.stores = {name: Store(shared.client, name, TIMING, KEPT) for name in (*WORKERS, *WRITERS)}
+        self.unloaded: dict[str, list[Entry]] = {name: [] for name in WORKERS}
+        self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
+        self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}
+        self.last_writes: dict[tuple[str, str], tuple[Callable[[], Awaitable[Any]], Any]] = {}
+        self.stored: dict[str, StoredTask] = {}
+        """What stands for each idempotency id."""
+        self.versions = 0
+        self.done: list[tuple[str, Step]] = []
+
+    async def _compare(self) -> None:
+        model, raw = self.model, self.raw
+        (
+            now,
+            entries,
+            records,
+            scores,
+            queue,
+            pending,
+            found,
+            counted,
+            typed,
+            ledger,
+            letter_bytes,
+            held,
+            summaries,
+            awaited,
+            *states,
+        ) = await asyncio.gather(
+            ask(raw, "TIME"),
+            ask(raw, "HGETALL", KEYS.entries),
+            ask(raw, "HGETALL", KEYS.tasks),
+            ask(raw, "ZRANGE", KEYS.due, 0, -1, "WITHSCORES"),
+            ask(raw, "XRANGE", KEYS.queue, "-", "+"),
+            ask(raw, "XPENDING", KEYS.queue, keys.GROUP, "-", "+", DEFAULT.batch_limit),
+            self._problems(),
+            counters(raw),
+            typed_keys(raw),
+            self.views.ledger(),
+            letters_of(raw),
+            ask(raw, "ZRANGE", KEYS.paused, 0, -1, "WITHSCORES"),
+            asyncio.gather(*(self.views.summary(key) for key in model.tasks)),
+            ask(raw, "ZRANGE", KEYS.awaiting, 0, -1, "WITHSCORES"),
+            *(state_of(raw, key) for key in model.tasks),
+        )
+        kept = {key: found and found.state for key, found in zip(model.tasks, summaries, strict=True)}
+        assert kept == {key: task.result for key, task in model.tasks.items()}
+        assert dict(zip(model.tasks, states, strict=True)) == {key: task.state for key, task in model.tasks.items()}
+        due, paused, awaiting = [{key: int(at) for key, at in pairs(rows).items()} for rows in (scores, held, awaited)]
+        model.adopt(pairs(entries), due, paused, awaiting, redis_ms(now))
+        alive = [task for task in model.tasks.values() if task.place != "missing"]
+        assert pairs(records) == {task.key: task.record.decode() for task in alive}
+        assert {fields[1].decode(): at.decode() for at, fields in queue} == pairs(entries)
+        model.check_waits({row[0].decode(): DEFAULT.window_ms - row[2] for row in pending})
+        assert found == []
+        assert counted == +model.counters
+        mail = {task.key for task in alive if task.type and task.is_running}
+        assert typed == ({"mail": mail} if mail else {})
+        assert ledger.is_balanced, ledger
+        assert letter_bytes == {
+            task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
+            for task in model.standing("dead")
+        }
+        assert (ledger.paused, ledger.awaiting) == (len(model.standing("paused")), len(model.standing("awaiting")))
+
+    async def _problems(self) -> list[str]:
+        return [finding.text async for finding in audit(self.shared.client)]
+
+    async def _write(self, writer: str, verb: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Send a batch; keep it, so that it may be sent again."""
+        answer = await call()
+        self.last_writes[writer, verb] = call, answer
+        return answer
+
+    def _tail(self, type_name: str | None) -> bytes:
+        """The next version of a record."""
+        self.versions += 1
+        return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions, Options(again_most=9))
+
+    def _known(self, which: int) -> Modelled:
+        """The task that a step is about, now and then one that is gone; those in states that are rarely come to are
+        first."""
+        verb = self.done[-1][0]
+
+        def rank(task: Modelled) -> tuple[bool, int]:
+            place = task.state.place
+            return f"{verb} {place}" not in self.missing, RARE_FIRST.index(place)
+
+        tasks = sorted(self.model.tasks.values(), key=rank)
+        alive = [task for task in tasks if task.place != "missing"]
+        gone = [task for task in tasks if task.place == "missing"]
+        return (gone or alive)[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
+
+    async def _read(self, step: Step) -> None:
+        await self._read_as(WRITERS[step.who % 2], self._known(step.which))
+
+    async def _read_as(self, writer: str, task: Modelled) -> None:
+        stored = await self.views.task(task.key)
+        if stored is not None:
+            assert (stored.raw, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
+            self.reads[writer, task.key] = stored.raw, stored.record.due
+
+    async def _change(self, step: Step, task: Modelled, ttl_ms: int | None) -> Change:
+        """A change of what this writer has read: now, or before whatever happened meanwhile."""
+        writer = WRITERS[step.who % 2]
+        if (writer, task.key) not in self.reads or step.flag:
+            await self._read_as(writer, task)
+        expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
+        return Change(task.key, expected, self._tail(task.type), ttl_ms, due_ms, task.type)
+
+    async def _learn_entries(self) -> None:
+        entries = pairs(await ask(self.raw, "HGETALL", KEYS.entries))
+        for task in self.model.standing("queued"):
+            task.entry = entries[task.key]
+
+    def _hold(self, worker: str, claims: list[Claim]) -> None:
+        self.claims[worker] = (self.claims[worker] + claims)[-CLAIMS_KEPT:]
+
+
+def pairs(answer: list[bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in zip(answer[::2], answer[1::2], strict=True)}

@@ -1,0 +1,155 @@
+"""Steps of the timer, the workers and the time."""
+
+from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.task.claim import Claim, Entry
+from redis_scheduler.task.record import decode_record
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.states import ask
+from tests.support.modelled import Modelled
+from tests.support.names import KEYS
+from tests.support.steps import REPEATS_MOST, WORKERS, Step, Steps
+
+
+class WorkerSteps(Steps):
+    """A verb each."""
+
+    async def _come_due(self, step: Step) -> None:
+        tasks = [task for task in self.model.standing("due") if task.wait_ms]
+        task = tasks[step.which % len(tasks)]
+        self.taken[f"come_due {task.state.place}"] += 1
+        await self._press_due(task)
+
+    async def _press_due(self, task: Modelled) -> None:
+        task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
+        await ask(self.raw, "ZADD", KEYS.due, "XX", task.score, task.key)
+
+    async def _run_out(self, step: Step) -> None:
+        """A lease runs out, or the delay of a retry is over."""
+        tasks = [task for task in self.model.standing("pending") if task.wait_ms]
+        task = tasks[step.which % len(tasks)]
+        self.taken[f"run_out {task.state.place}"] += 1
+        await self._press_over(task)
+
+    async def _press_over(self, task: Modelled) -> None:
+        assert task.owner is not None
+        assert task.entry is not None
+        command = ("XCLAIM", KEYS.queue, keys.GROUP, task.owner, 0, task.entry, "IDLE", DEFAULT.window_ms, "JUSTID")
+        await ask(self.raw, *command)
+        task.wait_ms = 0
+
+    async def _promote(self, step: Step) -> None:
+        await self._promote_as(WORKERS[step.who % 3], step.count, step.which // 3)
+
+    async def _promote_as(self, worker: str, limit: int, claims: int) -> None:
+        # What is due in this very millisecond may be moved or not: let it be over.
+        scores = [task.score or 0 for task in self.model.standing("due")]
+        for _ in range(100_000):
+            now_ms = redis_ms(await ask(self.raw, "TIME"))
+            if not any(now_ms <= score < now_ms + 1_000 for score in scores):
+                break
+        promotion = await self.stores[worker].promote(limit, claims)
+        moved = self.model.promote(limit, now_ms)
+        assert promotion.moved == moved
+        self.taken["promote"] += moved
+        await self._learn_entries()
+        expected = self.model.claim(worker, min(claims, moved))
+        for task in expected:
+            assert self.model.renew(worker, task.entry or "")
+        assert [(claim.id, claim.key, claim.record, claim.attempts, claim.tries) for claim in promotion.claims] == [
+            (task.entry or "", task.key, decode_record(task.record), task.attempts, 1) for task in expected
+        ]
+        self._hold(worker, promotion.claims)
+        self.taken["promote and claim"] += len(expected)
+
+    async def _claim(self, step: Step) -> None:
+        worker = WORKERS[step.who % 3]
+        await self._claim_as(worker, step.count)
+        if step.which < 5:
+            await self._load_as(worker)
+
+    async def _claim_as(self, worker: str, limit: int) -> None:
+        expected = self.model.claim(worker, limit)
+        if not expected:
+            # Without the wait of the real claim.
+            command = ("XREADGROUP", "GROUP", keys.GROUP, worker, "COUNT", limit, "STREAMS", KEYS.queue, ">")
+            assert await ask(self.raw, *command) is None
+            self.taken["claim nothing"] += 1
+            return
+        entries = await self.shared.readers[worker].claim(limit)
+        assert entries == [Entry(task.entry or "", task.key, 1) for task in expected]
+        self.unloaded[worker] += entries
+        self.taken["claim"] += len(entries)
+
+    async def _load(self, step: Step) -> None:
+        await self._load_as(WORKERS[step.who % 3])
+
+    async def _load_as(self, worker: str) -> list[Claim]:
+        """Load what was claimed: now, or before whatever happened meanwhile. It is what is delivered, so the newest."""
+        entries, self.unloaded[worker] = self.unloaded[worker], []
+        held = [entry for entry in entries if self.model.renew(worker, entry.id)]
+        claims, _ = await self.stores[worker].load(entries)
+        assert [(claim.id, claim.key, claim.tries) for claim in claims] == [
+            (entry.id, entry.key, entry.tries) for entry in held
+        ]
+        for claim in claims:
+            task = self.model.tasks[claim.key]
+            assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
+            assert claim.mark == task.mark
+        self._hold(worker, claims)
+        self.taken["load"] += len(claims)
+        self.taken["load dropped"] += len(entries) - len(claims)
+        return claims
+
+    async def _recover(self, step: Step) -> None:
+        """What an answer lost on the way left pending."""
+        worker = WORKERS[step.who % 3]
+        held = {task.entry: task for task in self.model.standing("pending") if task.owner == worker}
+        found = await self.stores[worker].pending(100)
+        assert {entry.id: (entry.key, entry.tries) for entry in found} == {
+            entry: (task.key, task.tries) for entry, task in held.items()
+        }
+        unloaded = {entry.id for entry in self.unloaded[worker]}
+        for entry in found:
+            self.taken["recover unloaded" if entry.id in unloaded else "recover loaded"] += 1
+        self.unloaded[worker] = found
+        await self._load_as(worker)
+
+    async def _reclaim(self, step: Step) -> None:
+        worker = WORKERS[step.who % 3]
+        await self._reclaim_as(worker, step.count)
+        if step.which < 5:
+            await self._load_as(worker)
+
+    async def _reclaim_as(self, worker: str, limit: int) -> None:
+        for _ in range(REPEATS_MOST):
+            now_ms, cursor = redis_ms(await ask(self.raw, "TIME")), await ask(self.raw, "HGET", KEYS.sweep, "cursor")
+            await ask(self.raw, "HSET", KEYS.sweep, "next_ms", now_ms, "seen_ms", now_ms - 1)
+            entries = (await self.stores[worker].reclaim(limit)).entries
+            # A step that a loaded machine held up is void.
+            if int(await ask(self.raw, "HGET", KEYS.sweep, "seen_ms")) >= now_ms:
+                break
+        eligible = {task.key: task.owner for task in self.model.reclaimable}
+        expected = self.model.reclaim(worker, limit, (cursor or b"0-0").decode())
+        self.taken["reclaim awaited"] += len(self.model.overdue(limit))
+        await self._learn_entries()
+        assert entries == [Entry(task.entry or "", task.key, task.tries) for task in expected]
+        for entry in entries:
+            owner = eligible.pop(entry.key)
+            self.taken["reclaim " + {keys.WAITING: "retry", worker: "own"}.get(owner or "", "lost")] += 1
+        self.taken["reclaim passed over"] += sum(
+            self.model.tasks[key].owner != owner for key, owner in eligible.items()
+        )
+        self.taken["reclaim nothing"] += not entries
+        self.unloaded[worker] += entries
+
+    async def _run_out_awaited(self, step: Step) -> None:
+        tasks = [task for task in self.model.standing("awaiting") if task.wait_ms]
+        await self._press_awaited(tasks[step.which % len(tasks)])
+
+    async def _press_awaited(self, task: Modelled) -> None:
+        task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
+        await ask(self.raw, "ZADD", KEYS.awaiting, "XX", task.score, task.key)
+
+    async def _retire(self, step: Step) -> None:
+        self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0
