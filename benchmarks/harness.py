@@ -25,6 +25,7 @@ import uvloop
 
 from benchmarks import machine, report
 from benchmarks.machine import ROOT
+from benchmarks.receiver import KEY
 from benchmarks.webhooks import ONE, Webhooks
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.process.process import process_name
@@ -65,7 +66,7 @@ any."""
 
 
 class Arrival(NamedTuple):
-    """One POST at the receiver; `at` is time.time() there, `key` is empty where none was sent."""
+    """One POST at the receiver; `at` is time.time() there, `key` is that of the task, empty where none was sent."""
 
     at: float
     key: str
@@ -136,16 +137,16 @@ async def script(name: str, *arguments: str) -> AsyncIterator[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def listening(name: str) -> AsyncIterator[tuple[list[str], int]]:
+async def listening(name: str, *arguments: str) -> AsyncIterator[tuple[list[str], int]]:
     """Run a script that says its ports, until the end of the block; yield its URLs and process id."""
-    async with script(name) as (ports, pid):
+    async with script(name, *arguments) as (ports, pid):
         yield [f"http://127.0.0.1:{port}/" for port in ports.split()], pid
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    """Run the receiver until the end of the block."""
-    async with listening("receiver") as (urls, pid), aiohttp.ClientSession() as session:
+async def receiving(key: str = KEY) -> AsyncIterator[Receiver]:
+    """Run the receiver until the end of the block. The key of an arrival is what this header has."""
+    async with listening("receiver", key) as (urls, pid), aiohttp.ClientSession() as session:
         yield Receiver(urls, pid, session)
 
 

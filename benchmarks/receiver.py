@@ -1,10 +1,10 @@
 """The receiver of the benchmarks: a process of its own that must never be what limits them.
 
 It understands just enough HTTP/1.1: a head, `Content-Length`, connections that are kept, requests that come in pieces
-or several at once. Every POST is an arrival (its time and Schedule-Key are kept) and is answered with a constant
-status, 200 at first. `GET /count` tells how many have come; `GET /results` hands them over as JSON, `[[time, key], …]`,
-and starts afresh; `GET /answer/503` does the same and answers with that status from then on, so what it hands over is
-what came before.
+or several at once. Every POST is an arrival, whose time and Schedule-Key (or the header that the argument names) are
+kept, and is answered with a constant status, 200 at first. `GET /count` tells how many have come; `GET /results` hands
+them over as JSON, `[[time, key], …]`, and starts afresh; `GET /answer/503` does the same and answers with that status
+from then on, so what it hands over is what came before.
 
 It listens on HOSTS ports, and prints them; script.py says when it ends.
 """
@@ -12,6 +12,7 @@ It listens on HOSTS ports, and prints them; script.py says when it ends.
 import asyncio
 import json
 import re
+import sys
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from benchmarks import script
 from benchmarks.webhooks import HOSTS
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
-KEY = re.compile(rb"\r\nschedule-key:[ \t]*([^\r]*)", re.IGNORECASE)
+KEY = "Schedule-Key"
 ANSWER_PATH = re.compile(rb"GET /answer/(\d{3}) ")
 
 
@@ -31,8 +32,9 @@ def _answer_of(status: HTTPStatus) -> bytes:
 
 @dataclass(slots=True)
 class State:
-    """What all connections share: the arrivals, and the answer to each POST."""
+    """What all connections share: the header that is kept, the arrivals, and the answer to each POST."""
 
+    key: re.Pattern[bytes]
     arrivals: list[tuple[float, str]] = field(default_factory=list)
     answer: bytes = _answer_of(HTTPStatus.OK)
 
@@ -67,7 +69,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, data: bytes, start: int, head_end: int, at: float) -> bytes:
         state = self._state
         if data.startswith(b"POST", start):
-            key = KEY.search(data, start, head_end)
+            key = state.key.search(data, start, head_end)
             state.arrivals.append((at, key[1].decode() if key else ""))
             return state.answer
         if data.startswith(b"GET /count ", start):
@@ -85,7 +87,8 @@ def _with_body(text: str) -> bytes:
 
 async def main(ended: asyncio.Event) -> None:
     """Receive until standard input ends."""
-    state = State()
+    header = re.escape((sys.argv[1:] or [KEY])[0].encode())
+    state = State(re.compile(rb"\r\n%b:[ \t]*([^\r]*)" % header, re.IGNORECASE))
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=1024) for _ in range(HOSTS)]
     print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)

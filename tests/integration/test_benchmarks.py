@@ -118,6 +118,18 @@ def test_every_delivery_of_the_lateness_run_arrives_and_none_early(tmp_path: Pat
 
 
 @pytest.mark.long
+def test_every_series_fires_once_at_its_time(tmp_path: Path) -> None:
+    found = run("series", tmp_path, "--series", "150", "--rounds", "2", "--kinds", "instant-every")
+    rounds = found["kinds"]["instant-every"]
+    assert len(rounds) == 2
+    for one in rounds:
+        assert (one["arrivals"], one["missing"], one["duplicates"]) == (150, 0, 0)
+        assert 0 <= one["late_ms"]["min"] <= one["late_ms"]["p99"] <= one["late_ms"]["max"]
+        assert all(us > 0 for us in one["cpu_us"].values())
+    assert [mark["wanted"] for mark in found["marks"]] == ["instant-every: max late <= 1,500 ms"]
+
+
+@pytest.mark.long
 async def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
     output = tmp_path / "found.json"
     # A shell's background job ignores it, and so would what the job starts.

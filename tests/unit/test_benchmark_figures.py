@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import api, burst, failing, harness, idle, lateness, load, machine, report, retries, scale
+from benchmarks import api, burst, failing, harness, idle, lateness, load, machine, report, retries, scale, series
 from benchmarks.harness import Arrival
 from benchmarks.machine import Usage
 from benchmarks.meter import Used
@@ -172,6 +172,24 @@ def test_each_task_has_the_one_webhook_or_its_own() -> None:
 def test_the_marks_of_lateness(p50_ms: float, p99_ms: float, due_a_second: float, are_met: list[bool]) -> None:
     run = {"roles": "all", "rate": 300, "late_ms": {"p50": p50_ms, "p99": p99_ms}, "due_a_second": due_a_second}
     assert [mark["met"] for mark in lateness.marks([run, run | {"rate": 100}])] == are_met
+
+
+def test_series_come_due_evenly_through_a_minute_or_all_at_once() -> None:
+    assert series.due_times(series.SPREAD, series.EVERY, 4, 100.5) == [100.5, 115.5, 130.5, 145.5]
+    assert series.due_times(series.INSTANT, series.EVERY, 2, 100.5) == [100.5, 100.5]
+    assert series.due_times(series.INSTANT, series.CRON, 2, 120.5) == [180, 180]
+    assert series.rule_of(series.EVERY, 7, 180) == {"every": 60}
+    crons = [series.rule_of(series.CRON, number, 180)["cron"] for number in range(3_600)]
+    assert len(set(crons)) == 3_600
+    assert all(cron.startswith("3,") and max(map(int, cron.split()[0].split(","))) < 60 for cron in crons)
+
+
+@pytest.mark.parametrize(("p99_ms", "last_ms", "are_met"), [(50, 1_500, [True, True]), (50.1, 1_500.1, [False, False])])
+def test_the_marks_of_series_are_those_of_the_median_round(p99_ms: float, last_ms: float, are_met: list[bool]) -> None:
+    rounds = [{"late_ms": {"p99": p99_ms * by, "max": last_ms * by}} for by in (0.5, 1, 9)]
+    found = series.marks({"spread-every": rounds, "instant-cron": rounds})
+    assert [mark["met"] for mark in found] == are_met
+    assert [mark["found"] for mark in found] == [p99_ms, last_ms]
 
 
 @pytest.mark.parametrize(("bytes_a_task", "ratio", "are_met"), [(364, 1.5, True), (364.1, 1.51, False)])
