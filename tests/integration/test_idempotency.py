@@ -12,7 +12,7 @@ import redis.asyncio
 
 from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.writes import IDEMPOTENCY_ID_BYTES
+from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES
 from tests.support.api import api_here
 from tests.support.names import KEYS
 from tests.support.service import Client

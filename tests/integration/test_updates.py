@@ -9,8 +9,10 @@ import pytest
 
 from redis_scheduler.api import shards
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.views import Stored, Views
-from redis_scheduler.store.writes import Change, Writes
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import Views
+from redis_scheduler.store.writes import Writes
+from redis_scheduler.store.written import Change
 from redis_scheduler.task.record import record_tail
 from tests.support.api import api_here
 from tests.support.service import Client

@@ -9,11 +9,12 @@ import pytest
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Acknowledgement, Change, OnceTask, Put
+from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Put
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
 from redis_scheduler.task.key import new_task_key
@@ -107,8 +108,8 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "DBSIZE": lambda at: at.views.ledger(),
     "SRANDMEMBER": lambda at: at.store.purge(),
     "CLIENT": lambda at: at.claim(),
-    "INFO": lambda at: at.views.configuration_warnings(),
-    "PUBLISH": lambda at: at.views.configuration_warnings(),
+    "INFO": lambda at: configuration_warnings(at.views.client),
+    "PUBLISH": lambda at: configuration_warnings(at.views.client),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio
 
 from redis_scheduler.store import keys
-from redis_scheduler.store.writes import OnceTask
+from redis_scheduler.store.written import OnceTask
 from tests.scripts import states
 from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS

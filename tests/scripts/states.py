@@ -12,7 +12,7 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.writes import Change
+from redis_scheduler.store.written import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import NONE, Options

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.writes import OnceTask
+from redis_scheduler.store.written import OnceTask
 from tests.scripts.states import (
     Task,
     ask,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from redis_scheduler.store.writes import Put
+from redis_scheduler.store.written import Put
 from redis_scheduler.task.due import due_after
 from tests.scripts.states import (
     DUE,

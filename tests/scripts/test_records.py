@@ -4,7 +4,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.writes import Change
+from redis_scheduler.store.written import Change
 from redis_scheduler.task.record import decode_record
 from tests.scripts.states import claimed, dead, in_due, new_task, record_of, tail
 from tests.support.store import Store, letters

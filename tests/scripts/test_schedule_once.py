@@ -8,7 +8,7 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.store.answer_shape import redis_ms
-from redis_scheduler.store.writes import IDEMPOTENCY_ID_BYTES, OnceAnswer, OnceTask, StoredTask
+from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES, OnceAnswer, OnceTask, StoredTask
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.conftest import Full
 from tests.scripts.states import (

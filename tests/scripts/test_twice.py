@@ -11,7 +11,7 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.claiming import Promotion
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.retention import Trim
-from redis_scheduler.store.writes import Put
+from redis_scheduler.store.written import Put
 from redis_scheduler.task.claim import Entry
 from tests.scripts.states import (
     MISSING,

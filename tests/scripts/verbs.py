@@ -10,7 +10,7 @@ from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Acknowledgement, OnceTask, Put
+from redis_scheduler.store.written import Acknowledgement, OnceTask, Put
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept

@@ -6,7 +6,7 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
-from redis_scheduler.store.writes import Acknowledgement, OnceTask, Put, StoredTask
+from redis_scheduler.store.written import Acknowledgement, OnceTask, Put, StoredTask
 from redis_scheduler.task.kept import Kept
 from tests.scripts.states import FAILURE, TTL_MS, ask
 from tests.support.modelled import Modelled

@@ -13,7 +13,7 @@ from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.writes import Change, StoredTask
+from redis_scheduler.store.written import Change, StoredTask
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.options import Options

@@ -6,7 +6,7 @@ import pytest
 
 from redis_scheduler.store.answer_shape import booleans, each_of
 from redis_scheduler.store.claims import RetryAnswer
-from redis_scheduler.store.writes import CancelAnswer
+from redis_scheduler.store.written import CancelAnswer
 
 
 def test_each_letter_or_number_is_the_member_that_it_is_the_value_of() -> None:

@@ -41,7 +41,7 @@ from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.options import format_of, options_of
 from redis_scheduler.task.record import read_record, record_tail
 

@@ -14,7 +14,7 @@ from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.delivery.request import RequestBuilder
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import format_needed
 from redis_scheduler.task.failure import status_of

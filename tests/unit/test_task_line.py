@@ -8,7 +8,7 @@ import pytest
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.process.task_line import line_of, moved_of, unwritable
 from redis_scheduler.store.moves import Moved
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.record import read_record, record_tail
 

@@ -3,7 +3,7 @@
 import pytest
 
 from redis_scheduler.api.waits import ERROR_LENGTH, waits_for
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, Record
 
 DUE_MS, TIME = 1_700_000_000_000, "2023-11-14T22:13:20.000Z"

@@ -12,8 +12,8 @@ from redis_scheduler.api.bodies import Moved
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
-from redis_scheduler.store.views import Stored
-from redis_scheduler.store.writes import AcknowledgeAnswer, Acknowledgement
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.written import AcknowledgeAnswer, Acknowledgement
 from redis_scheduler.task.acknowledgement import acknowledgement_token, within_ms
 
 HEADER = "Schedule-Ack"

@@ -7,8 +7,9 @@ from redis_scheduler.api.bodies import UpdateRequest
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.repeats import check_times, first_of
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
-from redis_scheduler.store.views import Stored, Views
-from redis_scheduler.store.writes import Change
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import Views
+from redis_scheduler.store.written import Change
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.repeat import Progress

@@ -14,8 +14,9 @@ from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import LetterNotFound
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.views import PAGE_BYTES, Stored
-from redis_scheduler.store.writes import DiscardAnswer, ReplayAnswer
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import PAGE_BYTES
+from redis_scheduler.store.written import DiscardAnswer, ReplayAnswer
 from redis_scheduler.task.due import due_after
 
 

@@ -35,8 +35,9 @@ from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskN
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.views import PAGE_BYTES, Stored
-from redis_scheduler.store.writes import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import PAGE_BYTES
+from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.summary import summary_tail

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.writes import OnceAnswer, OnceTask, StoredTask
+from redis_scheduler.store.written import OnceAnswer, OnceTask, StoredTask
 
 HEADER = b"idempotency-key"
 """In lower case, as the server gives names of headers."""

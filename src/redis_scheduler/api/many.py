@@ -19,8 +19,8 @@ from redis_scheduler.api.filters import FILTERS, filters_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import ANY
-from redis_scheduler.store.views import Stored
-from redis_scheduler.store.writes import CancelAnswer, Standing
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.written import CancelAnswer, Standing
 
 logger = Events(__name__)
 

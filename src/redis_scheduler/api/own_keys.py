@@ -16,8 +16,8 @@ from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.views import Stored
-from redis_scheduler.store.writes import Put, PutAnswer
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
 
 FOUND = {

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
 
 ETAG_BYTES = 12

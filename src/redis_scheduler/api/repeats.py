@@ -13,7 +13,8 @@ from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.view import LastOccurrence
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.due import NO_TTL, delay_until, due_after
 from redis_scheduler.task.repeat import Progress, Repeat, rule_fault
 from redis_scheduler.task.times import fault_of, next_ms, times_after

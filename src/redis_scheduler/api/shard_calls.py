@@ -9,7 +9,8 @@ from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.workers import Workers
-from redis_scheduler.store.writes import (
+from redis_scheduler.store.writes import Writes
+from redis_scheduler.store.written import (
     IDEMPOTENCY_ID_BYTES,
     Change,
     OnceAnswer,
@@ -19,7 +20,6 @@ from redis_scheduler.store.writes import (
     ReplayAnswer,
     StoredTask,
     UpdateAnswer,
-    Writes,
 )
 from redis_scheduler.task.content import Content, format_needed
 from redis_scheduler.task.options import FORMATS, NONE, RULES, Options

@@ -19,7 +19,7 @@ from redis_scheduler.api.pages import COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.key import shard_of
 from redis_scheduler.task.timing import DEFAULT, Timing
 

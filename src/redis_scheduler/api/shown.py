@@ -5,7 +5,7 @@ from msgspec import UNSET, Raw, UnsetType
 from redis_scheduler.api.view import NULL, AttemptView, Info, SeriesView, TaskView, raw_or_null
 from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.attempts import Attempt, read_failed
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.failure import FOREIGN_FAILURE, LastFailure, encode_failure

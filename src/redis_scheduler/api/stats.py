@@ -7,7 +7,7 @@ import psutil
 
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import Ledger
-from redis_scheduler.store.writes import IDEMPOTENCY_ID_BYTES
+from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES
 
 
 def prime() -> None:

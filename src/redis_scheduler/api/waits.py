@@ -3,7 +3,7 @@
 import msgspec
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, newer_error
 
 ERROR_LENGTH = 200

@@ -19,7 +19,8 @@ from redis_scheduler.process.task_line import line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
-from redis_scheduler.store.views import Stored, Views
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.views import Views
 
 BATCH_LIMIT = 200
 """Tasks of one call: about a millisecond of Redis."""

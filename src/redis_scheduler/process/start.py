@@ -18,8 +18,8 @@ from redis_scheduler.process.token import kept_token
 from redis_scheduler.settings import WORKER, Settings, hazards
 from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.neighbour import neighbours
-from redis_scheduler.store.views import Views
 
 logger = Events(__name__)
 
@@ -77,7 +77,7 @@ async def prepare_redis(process: Process, warns: bool) -> None:
         await client.ensure_checked()
         # Now, and not when it is first needed: Redis may be full by then and refuse it.
         await client.create_group()
-        for warning in await Views(client).configuration_warnings() if warns else ():
+        for warning in await configuration_warnings(client) if warns else ():
             logger.warning("redis-configuration", warning=warning)
         # A private Redis has no neighbours.
         for warning in await neighbours(client, process.token) if warns and process.settings.redis_url else ():

@@ -23,7 +23,7 @@ from redis_scheduler.api.requests import schedule_request, type_name
 from redis_scheduler.errors import InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.moves import Moved
-from redis_scheduler.store.views import Stored
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.due import NO_TTL, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE
 from redis_scheduler.task.json_text import is_json

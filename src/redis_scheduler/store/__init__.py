@@ -11,7 +11,8 @@ no error of the client library leaves this room.
     claiming.py, sweep.py                how workers come to claims; their part in the sweep
     new_task.py, ledger.py, retention.py a task that either schedules; the counts; what is dropped
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
-    filters.py                           which tasks a list is to show
+    stored.py, configuration.py          a task as it stands; what of the server may lose or delay tasks
+    written.py, filters.py               what writes are given and answer; which tasks a list is to show
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     moves.py, workers.py                 what export and import read and write; which workers live
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL

@@ -9,7 +9,8 @@ import msgspec
 from redis_scheduler.store.answer_shape import NUMBER, sized
 from redis_scheduler.store.cursor import decode_cursor
 from redis_scheduler.store.filters import Filters, host_of
-from redis_scheduler.store.views import Page, Views, score_ms
+from redis_scheduler.store.stored import score_ms
+from redis_scheduler.store.views import Page, Views
 from redis_scheduler.store.walk import STEP_BYTES, Walk
 from redis_scheduler.task.failure import read_attempts
 from redis_scheduler.task.record import DEFAULT_TYPE

@@ -1,8 +1,4 @@
-"""What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes.
-
-A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in
-`paused` paused, in `awaiting` awaiting, in `dead` dead.
-"""
+"""What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes."""
 
 import dataclasses
 import re
@@ -12,12 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis_scheduler.store.answer_shape import (
-    A_NUMBER,
-    A_TEXT,
-    NOTHING,
     NUMBER,
     TEXTS,
-    columns,
     of,
     paused_since_ms,
     redis_ms,
@@ -28,22 +20,10 @@ from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.acknowledgement import entry_of_mark
-from redis_scheduler.task.failure import read_attempts, read_mark
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record, read_record
+from redis_scheduler.store.stored import Stored, tasks_read
+from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import Summary, read_summary
-from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
-
-CONFIGURATION = (
-    ("maxmemory-policy", "noeviction", "Redis may evict tasks"),
-    ("appendonly", "yes", "a crash of Redis loses what was scheduled since its last snapshot"),
-)
-"""Settings of Redis, the values that they should have, and what others mean: see RELIABILITY.md."""
-
-BELL_REFUSED = (
-    "the user in REDIS_URL may not PUBLISH to {bell}: a task that is due within a second of its schedule may be "
-    "that late; see the smallest ACL in RELIABILITY.md"
-)
+from redis_scheduler.task.timing import DEFAULT, Timing
 
 PAGE_LIMIT = 10_000
 """Tasks in one answer, at most."""
@@ -71,25 +51,6 @@ RECORD_BYTES = 2**31
 
 
 _READ, _PAGE, _LEDGER, _RECALL = map(Script, ("read", "page", "ledger", "recall"))
-
-
-@dataclass(slots=True)
-class Stored:
-    """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never), when it
-    died."""
-
-    key: str
-    raw: bytes
-    record: Record
-    attempts: int
-    failure: bytes | None
-    state: str
-    expires_ms: int | None
-    died_ms: int | None = None
-    entry: str | None = None
-    """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
-    mark: str = ""
-    """What is known of an acknowledgement: record.py."""
 
 
 @dataclass(slots=True)
@@ -137,7 +98,7 @@ class Views:
         """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
         return await self.client.run(
             _READ.bind(self.client.keys, group=GROUP, room=READ_BYTES, most=record_bytes, task_keys=task_keys),
-            lambda answer: _tasks(task_keys, record_bytes, self._window_ms, answer),
+            lambda answer: tasks_read(task_keys, record_bytes, self._window_ms, answer),
         )
 
     async def page(
@@ -261,49 +222,8 @@ class Views:
         """Return how many idempotency ids are kept, with those that have ended."""
         return await self.client.optional("ZCARD", self.client.keys.idempotency_ends, read=NUMBER) or 0
 
-    async def configuration_warnings(self) -> list[str]:
-        """Return what of the server's configuration and the user's rights may lose tasks or delay them.
 
-        What the user may not ask, as on managed servers, is taken to be right.
-        """
-        # Not by CONFIG, which managed servers do not permit.
-        answer: bytes = await self.client.optional("INFO", read=of(bytes)) or b""
-        info = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
-        found = {
-            "maxmemory-policy": info.get("maxmemory_policy"),
-            "appendonly": {"0": "no", "1": "yes"}.get(info.get("aof_enabled", "")),
-        }
-        warnings = [
-            f"{setting} is {found[setting]}: {meaning}; set it to {right}"
-            for setting, right, meaning in CONFIGURATION
-            if found[setting] not in (None, right)
-        ]
-        if info.get("role") == "slave":
-            warnings.append(
-                "this is a replica that takes writes: what it is given is lost when it follows its master again"
-            )
-        if await self.client.optional("PUBLISH", self.client.keys.bell, "") is None:
-            warnings.append(BELL_REFUSED.format(bell=self.client.keys.bell))
-        return warnings
-
-
-_TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
-_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _NUMBER, _TEXT)
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
-
-
-def _tasks(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
-    first, *rest = answer
-    now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
-    if not 1 <= len(rows) <= len(task_keys):
-        raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
-    tasks: list[Stored | int | None] = []
-    for key, row in zip(task_keys, rows, strict=False):
-        record = row[0]
-        if isinstance(record, int) and record <= record_bytes:
-            raise ValueError("Expected the record")
-        tasks.append(_stored(now_ms, window_ms, key, *row) if isinstance(record, bytes) else record)
-    return tasks
 
 
 def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
@@ -315,51 +235,6 @@ def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, list[tuple[
     *counts, counters, since = answer
     due, length, pending, waiting, dead, paused, awaiting = map(NUMBER, counts)
     return due, length, pending, waiting, dead, paused, awaiting, _pairs(counters), paused_since_ms(since)
-
-
-def score_ms(score: bytes) -> int | None:
-    """Return the time of a score; None if foreign hands set it to something else."""
-    time_ms = float(score)
-    return int(time_ms) if 0 <= time_ms <= LAST_MS else None
-
-
-def _stored(
-    now_ms: int,
-    window_ms: int,
-    key: str,
-    raw: bytes,
-    failure: bytes | None,
-    due_ms: bytes | None,
-    died_ms: bytes | None,
-    entry: bytes | None,
-    owner: bytes | None,
-    idle_ms: int | None,
-    is_paused: int | None,
-    awaited_ms: bytes | None,
-) -> Stored:
-    record = read_record(raw)
-    attempts, last_failure = read_attempts(failure)
-    expires_ms = None if record is UNREADABLE else record.due
-    if due_ms is not None:
-        state, expires_ms = "deferred" if attempts else "scheduled", score_ms(due_ms)
-    elif died_ms is not None:
-        state, expires_ms = "dead", None
-    elif is_paused:
-        state, expires_ms = "paused", None
-    elif awaited_ms is not None:
-        state, expires_ms = "awaiting", score_ms(awaited_ms)
-    elif entry is None:
-        state, expires_ms = "lost", None
-    elif owner is None:
-        state = "queued"
-    elif owner == WAITING.encode():
-        state, expires_ms = "waiting", now_ms + max(0, window_ms - (idle_ms or 0))
-    else:
-        state = "in delivery"
-    died = score_ms(died_ms) if died_ms is not None and state == "dead" else None
-    mark = read_mark(failure)
-    entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
-    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

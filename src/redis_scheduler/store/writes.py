@@ -5,9 +5,8 @@ time.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
@@ -15,153 +14,28 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.new_task import AS_ROW, NewTask
 from redis_scheduler.store.script import Call, Script
+from redis_scheduler.store.written import (
+    AcknowledgeAnswer,
+    Acknowledgement,
+    CancelAnswer,
+    Cancellation,
+    Change,
+    DiscardAnswer,
+    OnceAnswer,
+    OnceTask,
+    Put,
+    PutAnswer,
+    ReplayAnswer,
+    Standing,
+    StoredTask,
+    UpdateAnswer,
+)
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Enum)
-
-
-@dataclass(slots=True)
-class Change:
-    """A record to replace: what it must be now, what it becomes, and the new delay (None keeps the due time; below
-    zero: task/due.py)."""
-
-    key: str
-    expected: bytes
-    tail: bytes
-    ttl_ms: int | None
-    due_ms: int
-    type: str | None
-
-
-Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes] | tuple[str, str | None, bytes, bytes]
-"""A task to take out: its key and type, and the record that it must have, if only then."""
-
-
-IDEMPOTENCY_ID_BYTES = 340
-"""What an id takes of Redis: hash and sorted set, with what they need themselves, at their largest."""
-
-
-@dataclass(slots=True)
-class OnceTask:
-    """A task to schedule once: the id of the idempotency key that it has, and a digest of what the client sent."""
-
-    id: str
-    mac: str
-    task: NewTask
-
-
-class StoredTask(NamedTuple):
-    """The task that is stored for an idempotency id: this one, or that of an earlier request."""
-
-    key: str
-    due_ms: int
-
-
-class OnceAnswer(Enum):
-    """Why a task was not scheduled for its idempotency id."""
-
-    OTHER_CONTENT = b"X"
-    """An earlier request with the id had another content."""
-    FULL = b"F"
-    """As many ids are kept as may be."""
-
-
-@dataclass(slots=True)
-class Put:
-    """A task to enter under an own key, or to replace what has this key: its record (empty if there is none) and
-    type."""
-
-    task: NewTask
-    expected: bytes
-    old_type: str | None
-
-
-class PutAnswer(Enum):
-    """What a put did. It replaces no task that was changed meanwhile."""
-
-    CREATED = "N"
-    REPLACED = "U"
-    REPLACED_IN_DELIVERY = "D"
-    REVIVED = "X"
-    CHANGED = "C"
-
-
-class CancelAnswer(Enum):
-    """What a cancellation found. An attempt that is under way may still arrive. What has another record than demanded
-    stays."""
-
-    CANCELLED = "C"
-    IN_DELIVERY = "D"
-    CHANGED = "X"
-    NOT_FOUND = "N"
-
-
-class Standing(Enum):
-    """Where a task stood that was to be paused, resumed or run. The names are those of the states."""
-
-    SCHEDULED = "S"
-    DEFERRED = "F"
-    QUEUED = "Q"
-    WAITING = "W"
-    IN_DELIVERY = "D"
-    PAUSED = "P"
-    AWAITING = "A"
-    DEAD = "X"
-    LOST = "L"
-    NOT_FOUND = "N"
-
-    @property
-    def state(self) -> str:
-        """The state as GET names it."""
-        return self.name.lower().replace("_", " ")
-
-
-@dataclass(slots=True)
-class Acknowledgement:
-    """What a receiver says of an attempt that it took on: `sign` is `+` (done), `-` (failed) or empty (it goes on, and
-    may do so for `within_ms` from now). `id`: of the entry of the attempt; `attempts`: failed before it."""
-
-    key: str
-    id: str
-    attempts: int
-    sign: str
-    within_ms: int
-
-
-class AcknowledgeAnswer(Enum):
-    """Whether an acknowledgement was noted; OTHER: of another attempt, or something else was said before."""
-
-    NOTED = "A"
-    OTHER = "O"
-    NOT_FOUND = "N"
-
-
-class UpdateAnswer(Enum):
-    """What an update did. It changes no task that was changed meanwhile, or that is dead if a delay was asked for."""
-
-    UPDATED = "U"
-    UPDATED_IN_DELIVERY = "D"
-    CHANGED = "C"
-    NOT_FOUND = "N"
-    DEAD = "X"
-
-
-class ReplayAnswer(Enum):
-    """What a replay did. It finds only dead tasks."""
-
-    REPLAYED = "U"
-    CHANGED = "C"
-    NOT_FOUND = "N"
-
-
-class DiscardAnswer(Enum):
-    """What a discard did. It finds only dead tasks."""
-
-    DELETED = "C"
-    NOT_FOUND = "N"
 
 
 SCHEDULE = Script("schedule", AS_ROW)

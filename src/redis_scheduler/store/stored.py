@@ -1,0 +1,100 @@
+"""A task as it stands, from the answer of `read.lua`.
+
+A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in
+`paused` paused, in `awaiting` awaiting, in `dead` dead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, columns
+from redis_scheduler.store.keys import WAITING
+from redis_scheduler.task.acknowledgement import entry_of_mark
+from redis_scheduler.task.failure import read_attempts, read_mark
+from redis_scheduler.task.record import UNREADABLE, Record, read_record
+from redis_scheduler.task.timing import LAST_MS
+
+
+@dataclass(slots=True)
+class Stored:
+    """A task as it stands: its record (and the bytes of it), where it stands, when it next fires (None: never), when it
+    died."""
+
+    key: str
+    raw: bytes
+    record: Record
+    attempts: int
+    failure: bytes | None
+    state: str
+    expires_ms: int | None
+    died_ms: int | None = None
+    entry: str | None = None
+    """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
+    mark: str = ""
+    """What is known of an acknowledgement: record.py."""
+
+
+_TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _NUMBER, _TEXT)
+
+
+def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
+    """Read the tasks of the first keys, as many as were read, at least one; of those larger than `record_bytes` the
+    size."""
+    first, *rest = answer
+    now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
+    if not 1 <= len(rows) <= len(task_keys):
+        raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
+    tasks: list[Stored | int | None] = []
+    for key, row in zip(task_keys, rows, strict=False):
+        record = row[0]
+        if isinstance(record, int) and record <= record_bytes:
+            raise ValueError("Expected the record")
+        tasks.append(_stored(now_ms, window_ms, key, *row) if isinstance(record, bytes) else record)
+    return tasks
+
+
+def score_ms(score: bytes) -> int | None:
+    """Return the time of a score; None if foreign hands set it to something else."""
+    time_ms = float(score)
+    return int(time_ms) if 0 <= time_ms <= LAST_MS else None
+
+
+def _stored(
+    now_ms: int,
+    window_ms: int,
+    key: str,
+    raw: bytes,
+    failure: bytes | None,
+    due_ms: bytes | None,
+    died_ms: bytes | None,
+    entry: bytes | None,
+    owner: bytes | None,
+    idle_ms: int | None,
+    is_paused: int | None,
+    awaited_ms: bytes | None,
+) -> Stored:
+    record = read_record(raw)
+    attempts, last_failure = read_attempts(failure)
+    expires_ms = None if record is UNREADABLE else record.due
+    if due_ms is not None:
+        state, expires_ms = "deferred" if attempts else "scheduled", score_ms(due_ms)
+    elif died_ms is not None:
+        state, expires_ms = "dead", None
+    elif is_paused:
+        state, expires_ms = "paused", None
+    elif awaited_ms is not None:
+        state, expires_ms = "awaiting", score_ms(awaited_ms)
+    elif entry is None:
+        state, expires_ms = "lost", None
+    elif owner is None:
+        state = "queued"
+    elif owner == WAITING.encode():
+        state, expires_ms = "waiting", now_ms + max(0, window_ms - (idle_ms or 0))
+    else:
+        state = "in delivery"
+    died = score_ms(died_ms) if died_ms is not None and state == "dead" else None
+    mark = read_mark(failure)
+    entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
+    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
