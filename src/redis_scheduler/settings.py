@@ -153,7 +153,7 @@ class Settings:
         "RESULT_BYTES", 67_108_864, whole_number(1_024, 2**50), "bytes of Redis that such summaries may take"
     )
     answer_bytes: int = option(
-        "ANSWER_BYTES", 1024, whole_number(0, 1024), "bytes that are kept of the answer to each failed attempt"
+        "ANSWER_BYTES", 1024, whole_number(0, 16_384), "bytes that are kept of the answer to each failed attempt"
     )
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"

@@ -1,5 +1,6 @@
 """What became of a task can be asked for a while after its end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -99,3 +100,17 @@ async def test_so_much_is_kept_of_an_answer(service: Client, receiver: Receiver)
     await service.drained()
     [attempt] = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
     assert attempt["answer"] == "come"
+
+
+@pytest.mark.parametrize("variables", [{"ANSWER_BYTES": "16384", "RETRIES": "1"}])
+async def test_a_long_answer_is_kept_where_it_is_asked_for(service: Client, receiver: Receiver) -> None:
+    async def verbose(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.02)
+        return web.Response(status=503, body=b"a long story, " * 2_000)
+
+    receiver.behaviour = verbose
+    key = await service.schedule(receiver.url)
+    await service.drained()
+    attempts = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
+    assert [attempt["answer"] for attempt in attempts] == [("a long story, " * 2_000)[:16_384]] * 2
+    assert all(20 <= attempt["first_byte_ms"] <= attempt["elapsed_ms"] for attempt in attempts)

@@ -1,6 +1,6 @@
 """Outcomes with follow-ups: each is passed with the end that it follows, in batches that Redis takes quickly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -91,6 +91,23 @@ async def test_a_batch_with_follow_ups_is_cut_where_their_records_come_to_the_mo
     ]
     assert sorted(await raw.zrange(KEYS.due, 0, -1)) == sorted(key.encode() for key in keys)
     assert (engine.outcomes._follow_ups, engine.holdings.claims) == ({}, {})
+
+
+@pytest.mark.parametrize("timing", [replace(DEFAULT, load_bytes=1_000)])
+async def test_a_batch_of_failures_is_cut_where_what_is_kept_of_them_comes_to_the_most_bytes_of_a_call(
+    engine: OneShard, client: RedisClient, store: Store
+) -> None:
+    call, batches = store.bury, list[int]()
+
+    async def noted_call(items: Sequence[Unsettled], follow_ups: Mapping[int, NewTask]) -> list[bool]:
+        batches.append(len(items))
+        return await call(items, follow_ups)
+
+    for claim, size in zip(await held(engine, client, store, 7), [400, 400, 400, 2_000, 10, 10, 10], strict=True):
+        engine.outcomes.unsettle(Transition.BURY, Unsettled(claim, b"{%s}" % (b" " * size)))
+    with patch.object(store, "bury", noted_call):
+        await engine.outcomes.write()
+    assert batches == [3, 1, 3]
 
 
 async def test_outcomes_without_follow_ups_beside_those_that_have_some_go_as_ever(

@@ -268,6 +268,7 @@ AIOHTTP = f"aiohttp {aiohttp.__version__}:"
 
 async def test_aiohttp_has_the_parts_that_are_used() -> None:
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_create_connection", "self req traces timeout")
+    is_as_used(AIOHTTP, aiohttp.TCPConnector, "_resolve_host", "self host port traces")
     options = "req timeout client_error kwargs"
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_create_connection", f"self args addr_infos {options}")
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_existing_connection", f"self args {options}")
@@ -280,7 +281,7 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
 
 async def test_aiohttp_opens_the_connections_that_were_put_in_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
-    used = ("_create_connection", "_wrap_create_connection", "_wrap_existing_connection")
+    used = ("_create_connection", "_resolve_host", "_wrap_create_connection", "_wrap_existing_connection")
     for name in used:
         monkeypatch.setattr(Connector, name, noting(seen, getattr(Connector, name)))
     async with answering(says(OK)) as receiver, Deliverer("token", 5) as deliverer:

@@ -42,6 +42,9 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
         rfc3339(attempt.due) if attempt.due else UNSET,
         rfc3339(attempt.began) if attempt.began else UNSET,
         attempt.worker,
+        attempt.lookup_ms,
+        attempt.connect_ms,
+        attempt.first_byte_ms,
         attempt.answer,
         attempt.answer_base64,
     )

@@ -26,8 +26,8 @@ class SeriesView(msgspec.Struct):
 
 
 class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A failed attempt. due, began: RFC 3339; answer, answer_base64: the beginning of the answer's body, as text or,
-    where it is none, as base64."""
+    """A failed attempt. due, began: RFC 3339; lookup_ms, connect_ms, first_byte_ms: the parts of elapsed_ms, each from
+    1 ms on; answer, answer_base64: the beginning of the answer's body, as text or, where it is none, as base64."""
 
     error: str
     elapsed_ms: int
@@ -35,6 +35,9 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
     due: str | UnsetType = UNSET
     began: str | UnsetType = UNSET
     worker: str = ""
+    lookup_ms: int = 0
+    connect_ms: int = 0
+    first_byte_ms: int = 0
     answer: str = ""
     answer_base64: str = ""
 

@@ -15,13 +15,13 @@ from typing import Self
 import aiohttp
 
 from redis_scheduler import __version__
-from redis_scheduler.delivery.connection import AnswerError, Connection, ConnectionClosed
-from redis_scheduler.delivery.connector import Connector, Names
+from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connection, ConnectionClosed
+from redis_scheduler.delivery.connector import Connector, Names, Opening
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.claim import Claim
-from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.outcome import NO_PHASES, Outcome, Phases
 from redis_scheduler.task.policy import retries
 
 AGENT = f"redis-scheduler/{__version__}"
@@ -42,12 +42,14 @@ class Deliverer:
     """Attempts deliveries. An async context manager: it holds the connections to receivers.
 
     `retries`: RETRIES, where the task's own options do not say it. Unless it is 0, a request that a kept connection
-    lost before any answer is sent once more in the same attempt.
+    lost before any answer is sent once more in the same attempt. `answer_bytes`: so much is kept of the answer to a
+    failed attempt, or KEPT_BYTES if that is more.
     """
 
-    def __init__(self, token: str, timeout_s: float, retries: int = 0) -> None:
+    def __init__(self, token: str, timeout_s: float, retries: int = 0, answer_bytes: int = 0) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
+        self._kept_bytes = max(answer_bytes, KEPT_BYTES)
         self.on_resent: Callable[[Claim, str], None] | None = None
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
@@ -58,7 +60,7 @@ class Deliverer:
 
     async def __aenter__(self) -> Self:
         self._resolver = Resolver()
-        self._connector = Connector(resolver=Names(self._resolver))
+        self._connector = Connector(self._kept_bytes, resolver=Names(self._resolver))
         return self
 
     async def __aexit__(
@@ -79,13 +81,15 @@ class Deliverer:
         error: str | None = None
         is_local = False
         connection: Connection | None = None
+        opening: Opening | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 origin, request = self._builder.build(claim)
                 connection = self._pool.take(origin.key)
                 if connection is None or not await self._is_answered_on_kept(connection, request, claim, origin):
                     connection = None
-                    connection = await self._connector.open(origin.destination)
+                    opening = Opening()
+                    connection = await self._connector.open(origin.destination, opening)
                     await connection.send(request)
             if not 200 <= (connection.status or 0) < 300:
                 error = f"answered {connection.status}"
@@ -99,10 +103,14 @@ class Deliverer:
         finally:
             if connection is not None:
                 self._give_back(origin, connection)
-        elapsed_ms = round((time.monotonic() - started) * 1000)
+        ended = time.monotonic()
+        elapsed_ms = round((ended - started) * 1000)
+        phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            return Outcome(error, None, elapsed_ms, is_local)
-        return Outcome(error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers)
+            return Outcome(error, None, elapsed_ms, is_local, phases=phases)
+        return Outcome(
+            error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases
+        )
 
     async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
         """Send on a kept connection. Return False if the request must be sent once more: the connection seems to have
@@ -129,6 +137,18 @@ class Deliverer:
             connection.close_in_order(REST_OF_REQUEST_S)
         else:
             self._pool.give_back(origin.key, connection)
+
+
+def _phases(started: float, ended: float, connection: Connection | None, opening: Opening | None) -> Phases:
+    lookup_s = connect_s = first_byte_s = 0.0
+    if opening is not None:
+        lookup_s = (opening.looked_up_at or ended) - opening.began_at
+        if opening.looked_up_at:
+            connect_s = (opening.connected_at or ended) - opening.looked_up_at
+    if connection is not None and not 200 <= (connection.status or 0) < 300:
+        sent_at = opening.connected_at if opening is not None else started
+        first_byte_s = (ended if connection.status is None else connection.head_at) - sent_at
+    return Phases(round(lookup_s * 1000), round(connect_s * 1000), round(first_byte_s * 1000))
 
 
 def _let_go(problem: BaseException) -> None:

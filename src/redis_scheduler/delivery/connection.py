@@ -21,7 +21,7 @@ ANSWER_BYTES = 65_536
 """So many bytes of a body are read; more end the answer."""
 
 KEPT_BYTES = 1_024
-"""So many bytes of a body are kept if the answer is no success: the log shows its beginning."""
+"""At least so many bytes of a body are kept if the answer is no success: the log shows its beginning."""
 
 HEAD_BYTES = 65_536
 """A head, with the interim answers before it, may have so many bytes."""
@@ -63,15 +63,18 @@ class ConnectionClosed(AnswerError):
 class Connection(asyncio.Protocol):
     """A connection as the event loop drives it. The methods named `on_…` are the parser's callbacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_bytes = kept_bytes
         self.transport: asyncio.Transport | None = None
         self.opened_at = self.idle_since = time.monotonic()
         self.status: int | None = None
         """The status of the answer to the last request, once its head is whole."""
         self.received = 0
         """Bytes that came since the last request was sent."""
+        self.head_at = 0.0
+        """When the head of the last answer came that is no success, in `time.monotonic` seconds."""
         self.body_start = b""
-        """The beginning of the body of an answer that is no success."""
+        """The beginning of the body of an answer that is no success: `kept_bytes` at most."""
         self.headers = NO_HEADERS
         """The headers of an answer that is no success, by their names in lower case: those that came in its first
         `PIECE_BYTES`. Of a success at most AGAIN_HEADER."""
@@ -264,14 +267,16 @@ class Connection(asyncio.Protocol):
         if status >= 200 or status == SWITCHING_PROTOCOLS:
             self.status = status
             self._keeps_alive = parser.should_keep_alive()
+            if not self._is_success:
+                self.head_at = time.monotonic()
         else:
             self._interim += 1
             self._is_delimited, self.headers = False, NO_HEADERS
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and end the answer if it is too long to be read."""
-        if self._body_bytes < KEPT_BYTES and self.status is not None and self.status >= 300:
-            self.body_start += body[: KEPT_BYTES - self._body_bytes]
+        if self._body_bytes < self._kept_bytes and self.status is not None and self.status >= 300:
+            self.body_start += body[: self._kept_bytes - self._body_bytes]
         self._body_bytes += len(body)
         if self._body_bytes >= ANSWER_BYTES:
             self._end()

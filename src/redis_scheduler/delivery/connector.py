@@ -1,20 +1,22 @@
 """Opens connections to receivers, by aiohttp's connector: TCP and TLS, the addresses of a name tried one after another.
 
 Builds on parts of aiohttp that are not public, and a new release may change them: ClientRequest, and of TCPConnector
-_factory, _create_connection, _wrap_create_connection and _wrap_existing_connection. tests/unit/test_libraries.py looks
-at each.
+_factory, _create_connection, _resolve_host, _wrap_create_connection and _wrap_existing_connection.
+tests/unit/test_libraries.py looks at each.
 """
 
 import asyncio
+import functools
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from redis_scheduler.delivery.connection import Connection
+from redis_scheduler.delivery.connection import KEPT_BYTES, Connection
 from redis_scheduler.resolver import Resolver
 
 NO_TIMEOUTS = aiohttp.ClientTimeout()
@@ -47,16 +49,40 @@ def destination(url: URL) -> Destination:
     return Destination("POST", url, loop=asyncio.get_running_loop())
 
 
+class Opening(list[aiohttp.tracing.Trace]):
+    """When a connection was opened, in `time.monotonic` seconds: its look-up began and ended, and it was there; 0 for
+    what has not come to pass.
+
+    It stands in the place of aiohttp's traces, of which it has none, so that the look-up is given it.
+    """
+
+    def __init__(self) -> None:
+        self.began_at = time.monotonic()
+        self.looked_up_at = self.connected_at = 0.0
+
+
 class Connector(aiohttp.TCPConnector):
-    """Opens connections; they are kept in a pool of our own."""
+    """Opens connections; they are kept in a pool of our own. `kept_bytes`: see Connection."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES, **options: Any) -> None:
         super().__init__(**options)
-        self._factory: Callable[[], Connection] = Connection  # type: ignore[assignment]  # not aiohttp's own
+        factory: Callable[[], Connection] = functools.partial(Connection, kept_bytes)
+        self._factory = factory  # type: ignore[assignment]  # not aiohttp's own
 
-    async def open(self, to: Destination) -> Connection:
-        """Return a new connection. Raises OSError."""
-        return cast(Connection, await self._create_connection(to, [], NO_TIMEOUTS))
+    async def open(self, to: Destination, opening: Opening) -> Connection:
+        """Return a new connection, and note when. Raises OSError."""
+        connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
+        opening.connected_at = time.monotonic()
+        return connection
+
+    async def _resolve_host(
+        self, host: str, port: int, traces: Sequence[aiohttp.tracing.Trace] | None = None
+    ) -> list[ResolveResult]:
+        try:
+            return await super()._resolve_host(host, port, traces)
+        finally:
+            if isinstance(traces, Opening):
+                traces.looked_up_at = time.monotonic()
 
     async def _wrap_create_connection(self, *args: Any, addr_infos: list[Any], req: Destination, **options: Any) -> Any:
         """Connect to the addresses in turn, or to the only one."""

@@ -3,7 +3,7 @@ fence outcomes, so writing one twice does nothing."""
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -21,8 +21,8 @@ Item = TypeVar("Item")
 class Outcomes:
     """The outcomes that wait to be written. A claim is held until its outcome is.
 
-    A follow-up is a task that starts in the moment in which Redis has the outcome. A batch with follow-ups is cut at
-    `load_bytes` of their records, or one record more, so that Redis takes a millisecond or two.
+    A follow-up is a task that starts in the moment in which Redis has the outcome. A batch is cut at `load_bytes` of
+    their records and of what is kept of failures, or one more of them, so that Redis takes a millisecond or two.
     """
 
     def __init__(self, claims: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
@@ -77,13 +77,13 @@ class Outcomes:
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.to_settle or self.unsettled or self.to_release or self.to_fire:
-            if to_settle := self._first(self.to_settle, self.to_settle):
+            if to_settle := self._first(self.to_settle, self._following_bytes):
                 await self._claims.settle(to_settle, self._following(to_settle))
                 self._written(self.to_settle, to_settle)
-            if unsettled := self._first(self.unsettled, (item.claim for _, item in self.unsettled)):
+            if unsettled := self._first(self.unsettled, self._unsettled_bytes, is_sized=True):
                 await self._write_unsettled(unsettled)
                 self._written(self.unsettled, [item.claim for _, item in unsettled])
-            if to_release := self._first(self.to_release, self.to_release):
+            if to_release := self._first(self.to_release, self._following_bytes):
                 await self._claims.release(to_release)
                 self._written(self.to_release, to_release)
             if firings := self._firings():
@@ -102,17 +102,24 @@ class Outcomes:
             size += sum(len(one.tail) for one in firings[-1].made)
         return firings
 
-    def _first(self, outcomes: deque[Item], claims: Iterable[Claim]) -> list[Item]:
-        """Return the first of these outcomes, which are of these claims: a batch at most."""
+    def _first(self, outcomes: deque[Item], bytes_of: Callable[[Item], int], is_sized: bool = False) -> list[Item]:
+        """Return the first of these outcomes: a batch at most. Without follow-ups only those `is_sized` have a size."""
         batch = list(islice(outcomes, self._timing.batch_limit))
-        if self._follow_ups:
+        if self._follow_ups or is_sized:
             size = 0
-            for count, claim in enumerate(islice(claims, len(batch))):
+            for count, item in enumerate(batch):
                 if size >= self._timing.load_bytes:
                     return batch[:count]
-                if (follow_up := self._follow_ups.get(claim)) is not None:
-                    size += len(follow_up.tail)
+                size += bytes_of(item)
         return batch
+
+    def _following_bytes(self, claim: Claim) -> int:
+        follow_up = self._follow_ups.get(claim)
+        return 0 if follow_up is None else len(follow_up.tail)
+
+    def _unsettled_bytes(self, outcome: tuple[Transition, Unsettled]) -> int:
+        _, item = outcome
+        return len(item.last_failure) + self._following_bytes(item.claim)
 
     def _following(self, claims: Sequence[Claim]) -> Mapping[int, NewTask]:
         """Return the follow-ups of claims by their indices."""

@@ -12,6 +12,8 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
@@ -219,7 +221,10 @@ class Worker:
             again=now_ms + decision.delay_ms if comes_again else 0,
             worker=outcomes.worker,
         )
-        return failure_of(attempt, before, outcome.answer[: outcomes.answer_bytes] if outcome else b"")
+        if outcome is None:
+            return failure_of(attempt, before)
+        attempt = msgspec.structs.replace(attempt, **outcome.phases._asdict())
+        return failure_of(attempt, before, outcome.answer, outcomes.answer_bytes)
 
     def _release(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

@@ -152,7 +152,7 @@ class Service:
         policy = settings.policy
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
-            Deliverer(process.token, settings.timeout, settings.retries) as deliverer,
+            Deliverer(process.token, settings.timeout, settings.retries, settings.answer_bytes) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
             engine = Engine(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from redis_scheduler.task.attempts import ANSWER_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
@@ -20,7 +22,7 @@ class Kept:
     result_bytes: int = 64 * 1_048_576
     """So much may the summaries of a shard take in Redis."""
 
-    answer_bytes: int = 1_024
+    answer_bytes: int = ANSWER_BYTES
     """So much is kept of the answer to each failed attempt."""
 
 

@@ -2,6 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Phases(NamedTuple):
+    """The ms that parts of an attempt took: the name's look-up, opening the connection (with TLS), and from then to the
+    first byte of the answer. What an attempt ended in has lasted until then. 0: it took less, or did not come to pass,
+    as on a kept connection, or it is not known, as where the answer to a success did not end."""
+
+    lookup_ms: int = 0
+    connect_ms: int = 0
+    first_byte_ms: int = 0
+
+
+NO_PHASES = Phases()
 
 
 @dataclass(slots=True)
@@ -9,8 +23,8 @@ class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
     `answer` and `headers`: of an answer that is no success, the beginning of its body, and its headers by their names
-    in lower case; of a success only AGAIN_HEADER (answer.py). `is_local`: this machine is at fault, without free
-    sockets or memory; no request was made, so it counts as no attempt.
+    in lower case; of a success only AGAIN_HEADER (answer.py). `phases`: of a failure. `is_local`: this machine is at
+    fault, without free sockets or memory; no request was made, so it counts as no attempt.
     """
 
     error: str | None
@@ -19,3 +33,4 @@ class Outcome:
     is_local: bool = False
     answer: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    phases: Phases = NO_PHASES

@@ -1,7 +1,8 @@
 -- load: lease entries that were claimed, and read the tasks of the first of them, as many as there is room for, at
 -- least one.
 -- KEYS   queue entries tasks failures counters
--- ARGV   group consumer idle_ms (that the lease starts at) lowest highest (of the ids) room# (bytes of records)
+-- ARGV   group consumer idle_ms (that the lease starts at) lowest highest (of the ids) room# (bytes of records
+--        and failures)
 --        ids... (of entries, at most a few hundred) task_keys... (in the same order)
 -- Returns now ms; and per entry that was read: record, failure or false; false, false where the entry is not this
 --        consumer's any more, or not the task's: cancelled, updated or taken over since; false, 1 where the task has no
@@ -26,7 +27,7 @@ local answer, astray, lost = {now_ms(math.floor)}, {}, {}
 for i, id in ipairs(ids) do
   local is_loaded = is_held[id] ~= nil and current[i] == id
   local record = is_loaded and redis.call('HGET', tasks, task_keys[i])
-  room = room - (record and #record or 0)
+  room = room - (record and #record + (failed[i] and #failed[i] or 0) or 0)
   if room < 0 and i > 1 then
     break
   end

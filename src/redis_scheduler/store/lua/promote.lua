@@ -2,7 +2,7 @@
 -- this consumer, lease them, and read their tasks: so a task that comes due here need not be asked for.
 -- KEYS   due queue entries tasks failures pause_all
 -- ARGV   limit most_claims# (0: none) group consumer idle_ms (that the lease starts at)
---        room# (bytes of records: once it is used up, no more is claimed)
+--        room# (bytes of records and failures: once it is used up, no more is claimed)
 -- Returns {moved, us until the next is due or -1, now ms, {entry id, key, record, failure or false, ...}}.
 --        moved == limit: there may be more. moved is -1 while all is paused: then nothing is moved or claimed.
 -- Bounds `limit` tasks; of entries 50, and the room and one record.
@@ -54,7 +54,7 @@ while #ids < math.min(#keys, most_claims) and room > 0 do
   local failure = record and redis.pcall('HGET', failures, key)
   -- An entry that cannot be read stays pending for this consumer, whose next load says why.
   if type(record) == 'string' and type(failure) ~= 'table' then
-    room = room - #record
+    room = room - #record - (failure and #failure or 0)
     claims[#claims + 1] = id
     claims[#claims + 1] = key
     claims[#claims + 1] = record

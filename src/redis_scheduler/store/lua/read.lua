@@ -1,13 +1,13 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only. (A full Redis would refuse a
 -- MULTI.)
 -- KEYS   tasks failures entries due dead paused awaiting queue
--- ARGV   group room# (bytes of records to read; the first is read whatever they are) most# (bytes of a record that is
---        read) task_keys...
+-- ARGV   group room# (bytes of records and failures to read; the first are read whatever they are) most# (bytes of a
+--        record that is read) task_keys...
 -- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, id
 --        of its entry, owner of the pending entry, its idle ms, 1 if paused, ms until which an acknowledgement is
 --        awaited}; false for what is not there.
 --        Fewer tasks than asked for: ask again for the rest.
--- Bounds the room and one record; six more look-ups a task, eight if it is paused or awaiting.
+-- Bounds the room, a record and a failure; six more look-ups a task, eight if it is paused or awaiting.
 --- include clock
 --- names
 
@@ -35,6 +35,7 @@ for at = first, #ARGV do
     row[8] = redis.call('ZSCORE', paused, key) and 1
     row[9] = redis.call('ZSCORE', awaiting, key)
   end
+  room = room - (row[2] and #row[2] or 0)
   for column = 1, 9 do
     answer[#answer + 1] = row[column]
   end

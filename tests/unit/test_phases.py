@@ -1,0 +1,81 @@
+"""How long the parts of an attempt took, where it failed: against real receivers that take their time."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from redis_scheduler.delivery import attempt
+from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.delivery.pool import REST_S
+from redis_scheduler.resolver import Resolver
+from redis_scheduler.task.outcome import NO_PHASES, Outcome
+from tests.support.name_server import naming
+from tests.support.raw_receiver import OK, answering, claim_of, says
+
+PAUSE_S = 0.1
+LEAST_MS = 90
+"""What a pause lasts at least, though clocks and rounding may take some."""
+
+
+async def failing_late(writer: asyncio.StreamWriter, number: int) -> None:
+    """Answer after a pause, and end the answer after another."""
+    await asyncio.sleep(PAUSE_S)
+    writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n1")
+    await asyncio.sleep(PAUSE_S)
+    writer.write(b"2")
+
+
+async def test_the_first_byte_and_the_whole_are_apart() -> None:
+    async with answering(failing_late) as receiver, Deliverer("token", 5) as deliverer:
+        outcome = await deliverer.attempt(claim_of(receiver.url))
+    assert outcome.phases.lookup_ms == 0
+    assert outcome.phases.connect_ms < LEAST_MS
+    assert outcome.phases.first_byte_ms >= LEAST_MS
+    assert outcome.elapsed_ms >= outcome.phases.first_byte_ms + LEAST_MS
+
+
+async def test_a_kept_connection_has_no_phase_before_the_first_byte() -> None:
+    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        await (failing_late if number else says(OK))(writer, number)
+
+    async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
+        assert (await deliverer.attempt(claim_of(receiver.url))).phases is NO_PHASES
+        await asyncio.sleep(2 * REST_S)
+        outcome = await deliverer.attempt(claim_of(receiver.url))
+        assert receiver.connections == 1
+    assert (outcome.phases.lookup_ms, outcome.phases.connect_ms) == (0, 0)
+    assert outcome.phases.first_byte_ms >= LEAST_MS
+
+
+async def test_a_receiver_that_says_nothing_was_waited_for_to_the_end() -> None:
+    async with answering(says()) as receiver, Deliverer("token", PAUSE_S) as deliverer:
+        outcome = await deliverer.attempt(claim_of(receiver.url))
+    assert outcome.error == f"no answer within {PAUSE_S:g} s"
+    assert LEAST_MS <= outcome.phases.first_byte_ms <= outcome.elapsed_ms
+
+
+def lasted(outcome: Outcome) -> list[bool]:
+    return [ms >= LEAST_MS for ms in outcome.phases]
+
+
+async def test_a_connection_that_is_never_there_was_opened_to_the_end() -> None:
+    async with answering(says()) as receiver, Deliverer("token", PAUSE_S) as deliverer:
+        outcome = await deliverer.attempt(claim_of(receiver.url.replace("http:", "https:")))
+    assert lasted(outcome) == [False, True, False]
+
+
+async def test_a_name_that_hangs_was_looked_up_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with naming(lambda name, kind: None) as server:
+        monkeypatch.setattr(attempt, "Resolver", partial(Resolver, servers=[f"127.0.0.1:{server.port}"]))
+        async with Deliverer("token", PAUSE_S) as deliverer:
+            outcome = await deliverer.attempt(claim_of("http://silent.example:9/"))
+    assert lasted(outcome) == [True, False, False]
+
+
+async def test_so_much_is_kept_of_an_answer_as_is_asked_for() -> None:
+    body = b"x" * 20_000
+    answer = b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    for asked, kept in ((0, 1_024), (3_000, 3_000), (16_384, 16_384)):
+        async with answering(says(answer)) as receiver, Deliverer("token", 5, answer_bytes=asked) as deliverer:
+            assert (await deliverer.attempt(claim_of(receiver.url))).answer == body[:kept]
