@@ -174,20 +174,20 @@ LONGEST = "http://host/" + "x" * (WEBHOOK_LENGTH - 12)
 
 def test_a_webhook_longer_than_the_api_takes_is_read_and_not_remembered() -> None:
     assert read_record(stored(LONGEST, 0, None, None)).target == LONGEST.removeprefix("http://host")
-    assert webhooks._last[0] == LONGEST
+    assert webhooks._last == LONGEST
     longer = f"{LONGEST}x"
     assert read_record(stored(longer, 0, None, None)).target == longer.removeprefix("http://host")
-    assert webhooks._last[0] == LONGEST
+    assert webhooks._last == LONGEST
 
 
 @pytest.mark.parametrize("form", ["http://{}/", "http://{}", "{}://host/", "http://host?{}", "http://{}@host/"])
 def test_no_more_of_a_webhook_is_a_host_than_the_api_takes_at_all(form: str) -> None:
     """Everything that remembers hosts is bounded by their number."""
-    webhooks._is_origin.cache_clear()
+    webhooks._origins.clear()
     slashes = form.count("/")
     longest = form.format("x" * (WEBHOOK_LENGTH - len(form.format("")) + slashes))
     assert read_record(stored(longest, 0, None, None)) is not UNREADABLE
     for number in range(10):
         longer = stored(longest.replace("x", f"x{number}", 1), 0, None, None)
         assert read_record(longer) is UNREADABLE
-    assert webhooks._is_origin.cache_info().currsize == 1
+    assert len(webhooks._origins) == 1

@@ -1,26 +1,31 @@
 """The bytes of a delivery's request, and where they go. `RequestBuilder` alone writes headers: add a new one there."""
 
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
+from msgspec import UnsetType
 from yarl import URL
 
 from redis_scheduler.delivery.connector import Destination, destination
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.acknowledgement import acknowledgement_token
 from redis_scheduler.task.claim import Claim
-from redis_scheduler.task.content import content_bytes
-from redis_scheduler.task.header import OF_THE_CONNECTION
+from redis_scheduler.task.content import Content, content_bytes
+from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION
 from redis_scheduler.task.key import is_task_key
-from redis_scheduler.task.options import NONE
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.policy import retries
-from redis_scheduler.task.record import Mark
+from redis_scheduler.task.record_head import Mark
 from redis_scheduler.task.repeat import Occurrence
 
 ORIGINS_MOST = 4_096
 """So many origins are kept with all that their requests have in common."""
+
+OWN_MOST = 256
+"""So many tasks' own headers are kept as lines."""
 
 KEY_HEADER = "Schedule-Key"
 ATTEMPT_HEADER = "Schedule-Attempt"
@@ -41,6 +46,19 @@ class Origin:
     key: tuple[str, int, bool]
     host: str
     head: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the requests of tasks with the same options have in common. `headers`: the task's, kept so that no other
+    object has their id. `usual` and `lines`: the headers before and behind a trace, up to the task's key."""
+
+    headers: Mapping[str, str] | UnsetType
+    has_body: bool
+    has_trace: bool
+    content_type: str
+    usual: str
+    lines: str
 
 
 _CONTENT_TYPES = {
@@ -81,6 +99,7 @@ class RequestBuilder:
         self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
         self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
         self._headers += _attempts_most(retries)
+        self._own: dict[tuple[int, str, str, int], _Own] = {}
         self._origin = lru_cache(ORIGINS_MOST)(self._new_origin)
 
     def _new_origin(self, text: str) -> Origin:
@@ -115,27 +134,40 @@ class RequestBuilder:
     def _with_options(self, claim: Claim, origin: Origin, target: str) -> bytes:
         """Return the request of a task with options or another content than data."""
         record, options = claim.record, claim.record.options
-        body, headers = content_bytes(record.content, record.data), options.headers or {}
-        has_body = bool(body) or options.method not in _WITHOUT_BODY
-        replaced = {name.lower() for name in headers}
-        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if not own.count("\r") == own.count("\n") == len(headers) or not OF_THE_CONNECTION.isdisjoint(replaced):
-            raise ValueError("headers that the API cannot have taken")
-        lines = [f"{options.method} {target}{origin.host}"]
-        if has_body and "content-type" not in replaced:
-            lines.append(f"Content-Type: {_CONTENT_TYPES[record.content]}\r\n")
-        lines += [line for name, line in self._replaceable.items() if name not in replaced]
-        if options.traceparent and "traceparent" not in replaced:
-            lines.append(f"traceparent: {options.traceparent}\r\n")
-        most = _attempts_most(retries(options, self._retries))
-        lines.append(
-            f"{own}{self._instance}{most}{KEY_HEADER}: {claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
-        )
-        lines.append(f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}")
-        if record.mark:
-            lines.append(_said_of(record.mark))
+        body, most = content_bytes(record.content, record.data), retries(options, self._retries)
+        # The same headers object comes with many tasks (record.py).
+        key = id(options.headers), options.method, record.content, most
+        own = self._own.get(key) or self._new_own(key, options, record.content, most)
+        has_body = own.has_body or bool(body)
+        trace = f"traceparent: {options.traceparent}\r\n" if options.traceparent and not own.has_trace else ""
+        mark = _said_of(record.mark) if record.mark else ""
         if options.ack:
-            token = acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)
-            lines.append(f"{ACK_HEADER}: {token}\r\n")
-        lines.append(f"Content-Length: {len(body)}\r\n\r\n" if has_body else "\r\n")
-        return "".join(lines).encode("latin-1") + body
+            mark += f"{ACK_HEADER}: {acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)}\r\n"
+        content_type, length = (own.content_type, f"Content-Length: {len(body)}\r\n") if has_body else ("", "")
+        lines = (
+            f"{options.method} {target}{origin.host}{content_type}{own.usual}{trace}{own.lines}{claim.key}\r\n"
+            f"{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}"
+            f"{mark}{length}\r\n"
+        )
+        return lines.encode("latin-1") + body
+
+    def _new_own(self, key: tuple[int, str, str, int], options: Options, content: Content, most: int) -> _Own:
+        """Make what requests with these options have in common. Raises ValueError for headers that end a line."""
+        headers = options.headers or {}
+        replaced = {name.lower() for name in headers}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if not lines.count("\r") == lines.count("\n") == len(headers) or not OF_THE_CONNECTION.isdisjoint(replaced):
+            raise ValueError("headers that the API cannot have taken")
+        own = _Own(
+            options.headers,
+            options.method not in _WITHOUT_BODY,
+            "traceparent" in replaced,
+            "" if "content-type" in replaced else f"Content-Type: {_CONTENT_TYPES[content]}\r\n",
+            "".join([line for name, line in self._replaceable.items() if name not in replaced]),
+            f"{lines}{self._instance}{_attempts_most(most)}{KEY_HEADER}: ",
+        )
+        if len(lines) <= 2 * HEADERS_BYTES:  # foreign hands could fill the memory
+            if len(self._own) >= OWN_MOST:
+                self._own.clear()
+            self._own[key] = own
+        return own

@@ -2,7 +2,9 @@
 
 In: bytes of a record, what an attempt came to, numbers. Out: records, claims, keys, and what follows from an attempt.
 
-    record.py, webhook.py    what is stored of a task; the parts of a webhook
+    record.py                what is stored of a task
+    record_head.py           its bytes before the data, and how they are read fast
+    webhook.py               the parts of a webhook
     acknowledgement.py       what a receiver says later of a job that it took on
     options.py, statuses.py  what a task can say beside the usual; statuses as people name several
     content.py, header.py    what it was given to be sent; what it may say of its headers

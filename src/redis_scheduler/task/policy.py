@@ -3,6 +3,7 @@ options contradict each other. Pure values; retry.py decides by them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +24,9 @@ RETRY_AFTER_JITTER = 0.1
 
 RETRY_AFTER_MOST_MS = 86_400_000
 """An answer can put the next attempt off by so much, if nothing else is said."""
+
+POLICIES_KEPT = 512
+"""So many policies of tasks are remembered: thousands have the same, and each failure asks for it."""
 
 TEN_YEARS_MS = TEN_YEARS_S * 1000
 
@@ -49,19 +53,8 @@ class Policy:
 
     def of(self, options: Options) -> "Policy":
         """Return the policy of a task with these options, whose defaults are this one's."""
-        if _retry_options(options) == _ALL_UNSET:
-            return self
-        changes: dict[str, Any] = {
-            name: convert(value)
-            for name, (option, convert) in _FIELDS.items()
-            if (value := getattr(options, option)) is not UNSET
-        }
-        if (times_ms := changes.get("times_ms")) is not None:
-            changes |= {"retries": len(times_ms), "backoff": "fixed"}
-        elif (delay_ms := changes.get("delay_ms")) is not None and "longest_ms" not in changes:
-            # The service's bound is for delays that grow, not for the one that the task names.
-            changes["longest_ms"] = max(self.longest_ms, delay_ms)
-        return replace(self, **changes)
+        said = _retry_options(options)
+        return self if said == _ALL_UNSET else _policy_of(self, said)
 
     def attempts_left(self, attempts: int) -> int | None:
         """Return how many attempts may follow a failed one, `attempts` having failed before it; None: any number."""
@@ -94,6 +87,22 @@ class Policy:
         return (
             max(self.times_ms) if self.times_ms else self._whole_delay(self.retries if self.retries >= 0 else 1 << 40)
         )
+
+
+@lru_cache(POLICIES_KEPT)
+def _policy_of(service: Policy, said: tuple[Any, ...]) -> Policy:
+    """Return the service's policy as retry options change it."""
+    changes: dict[str, Any] = {
+        name: convert(value)
+        for (name, (_, convert)), value in zip(_FIELDS.items(), said, strict=True)
+        if value is not UNSET
+    }
+    if (times_ms := changes.get("times_ms")) is not None:
+        changes |= {"retries": len(times_ms), "backoff": "fixed"}
+    elif (delay_ms := changes.get("delay_ms")) is not None and "longest_ms" not in changes:
+        # The service's bound is for delays that grow, not for the one that the task names.
+        changes["longest_ms"] = max(service.longest_ms, delay_ms)
+    return replace(service, **changes)
 
 
 def _ms(seconds: float) -> int:

@@ -12,20 +12,31 @@ of JSON: such a record has a head, too.
 """
 
 import contextlib
-import re
 from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
-from redis_scheduler.task.content import CONTENTS, Content
-from redis_scheduler.task.options import NONE, Options, options_of
-from redis_scheduler.task.repeat import Occurrence, Progress
+from redis_scheduler.task.content import Content
+from redis_scheduler.task.options import NONE, Options, options_of, with_trace
+from redis_scheduler.task.record_head import (
+    CONTENT_MEMBER,
+    DATA_MEMBER,
+    FRONT,
+    KNOWN,
+    Head,
+    Mark,
+    decode_long,
+    decode_members,
+    decode_short,
+    encode_head,
+    options_from,
+    parted,
+    without_mark,
+)
+from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.timing import LAST_MS
 from redis_scheduler.task.webhook import parts_of
-
-Mark = Progress | Occurrence
-"""Whose record it is: a series', or an occurrence's."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -64,38 +75,6 @@ MEMBER_LENGTH = 60
 """So many characters of an unknown member's name are shown."""
 
 
-class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
-    webhook: str
-    ttl: int | float
-    type: str | None = None
-
-
-class _StoredHead(_Head, frozen=True, forbid_unknown_fields=True):
-    due: int = 0
-    again: int = 0
-
-
-class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
-    due: int
-    head: int
-    webhook: str
-    ttl: int | float
-    type: str | None = None
-    progress: Progress | None = None
-    occurrence: Occurrence | None = None
-    again: int = 0
-
-
-_encode_head = msgspec.json.Encoder().encode
-_decode_head = msgspec.json.Decoder(_StoredHead).decode
-_decode_long_head = msgspec.json.Decoder(_LongHead).decode
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_KNOWN = {*_LongHead.__struct_fields__, *CONTENTS}
-_DATA_MEMBER = b',"data":'
-_CONTENT_MEMBER = re.compile(rb',"(%b)":' % "|".join(CONTENTS).encode())
-_HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},(?:"again":[0-9]{1,9},)?"head":([0-9]{1,9}),')
-
-
 def record_tail(
     webhook: str,
     ttl: float,
@@ -107,14 +86,14 @@ def record_tail(
 ) -> bytes:
     """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`. `data`: the JSON of the
     content."""
-    head = _encode_head(_Head(webhook, ttl, type_name))[1:-1]
-    member = _DATA_MEMBER
+    head = encode_head(Head(webhook, ttl, type_name))[1:-1]
+    member = DATA_MEMBER
     if options is not NONE or content != "data" or mark is not None:
         if options != NONE:
-            head = b"%b,%b" % (head, _encode_head(options)[1:-1])
+            head = b"%b,%b" % (head, encode_head(options)[1:-1])
         if mark is not None:
             name = b"progress" if isinstance(mark, Progress) else b"occurrence"
-            head = b'%b,"%b":%b' % (head, name, _encode_head(mark))
+            head = b'%b,"%b":%b' % (head, name, encode_head(mark))
         head = b'"head":%d,%b' % (len(head) + 1, head)
         member = b',"%b":' % content.encode()
     if data is None:
@@ -133,9 +112,12 @@ def decode_record(stored: bytes) -> Record:
     Inside a JSON string a quote is always escaped, so the first `,"data":` of a record without options is the member
     and not text.
     """
-    head, member, tail = stored.partition(_DATA_MEMBER)
+    # For many years the due time has 13 digits.
+    if stored[21:28] == b'"head":':
+        return _decode_long(stored)
+    head, member, tail = stored.partition(DATA_MEMBER)
     try:
-        decoded = _decode_head(head + b"}" if member else head)
+        decoded = decode_short(head + b"}" if member else head)
     except ValueError:
         return _decode_long(stored)
     webhook = decoded.webhook
@@ -145,8 +127,16 @@ def decode_record(stored: bytes) -> Record:
 
 def _decode_long(stored: bytes) -> Record:
     """Return a record that carries the length of its head. Raises as `decode_record`."""
-    head, content, data = _parted(stored)
-    decoded = _decode_long_head(head)
+    try:
+        return _decode_usual(stored) or _decode_any(stored)
+    except ValueError:
+        return _decode_any(stored)
+
+
+def _decode_any(stored: bytes) -> Record:
+    """Return a record that carries the length of its head, whoever wrote it. Raises as `decode_record`."""
+    head, content, data = parted(stored)
+    decoded = decode_long(head)
     origin, target = parts_of(decoded.webhook)
     options = options_of(decoded)
     mark = decoded.progress or decoded.occurrence
@@ -166,20 +156,41 @@ def _decode_long(stored: bytes) -> Record:
     )
 
 
-def _parted(stored: bytes) -> tuple[bytes, Content, bytes | None]:
-    """Return the head, as an object of its own, and name and JSON of the content of a record that carries the length of
-    its head. Raises ValueError for another."""
-    length = _HEAD_LENGTH.match(stored)
-    if length is None:
-        raise ValueError("no length of a head")
-    end = length.end(1) + int(length[1])
-    head, rest = stored[:end] + b"}", stored[end:]
-    if rest == b"}":
-        return head, "data", None
-    member = _CONTENT_MEMBER.match(rest)
-    if member is None:
-        raise ValueError("no content behind the head")
-    return head, cast(Content, member[1].decode()), rest[member.end() : -1]
+def _decode_usual(stored: bytes) -> Record | None:
+    """Return a record as `record_tail` makes them, by its parts; None if it may be another one. Raises ValueError for
+    one that is not of such parts.
+
+    What differs between tasks (due time, webhook, trace, mark) is read by itself. So the options are left, as a text
+    that many tasks have in common.
+    """
+    front = FRONT.match(stored)
+    if front is None:
+        return None
+    due, again, length, webhook, ttl, type_name, trace = front.groups()
+    end = front.end(3) + int(length)
+    text, mark = stored[front.end() : end], None
+    member = CONTENT_MEMBER.match(stored, end)
+    if member is None and (len(stored) != end + 1 or not stored.endswith(b"}")):
+        return None
+    if text.endswith(b"}"):
+        text, mark = without_mark(text)
+    options = options_from(text)
+    if trace is not None:
+        options = with_trace(options, trace.decode())
+    url = webhook.decode()
+    return Record(
+        int(due),
+        url,
+        float(ttl) if b"." in ttl else int(ttl),
+        type_name.decode() if type_name is not None else None,
+        stored[member.end() : -1] if member else None,
+        None,
+        *parts_of(url),
+        options,
+        cast(Content, member[1].decode()) if member else "data",
+        mark,
+        int(again or 0),
+    )
 
 
 def read_record(stored: bytes) -> Record:
@@ -195,17 +206,17 @@ def _newer_record(stored: bytes) -> Record | None:
     """Return what can be read of a record with a member that this version does not know; None if it has none."""
     # Also without its data, which may be nothing that can be parsed.
     content: Content = "data"
-    texts, data = (stored, stored.partition(_DATA_MEMBER)[0] + b"}"), None
+    texts, data = (stored, stored.partition(DATA_MEMBER)[0] + b"}"), None
     with contextlib.suppress(ValueError):
-        head, content, data = _parted(stored)
+        head, content, data = parted(stored)
         texts = (head, stored)
     for text in texts:
         try:
-            members = _decode_members(text)
+            members = decode_members(text)
             due = msgspec.json.decode(members["due"], type=int)
         except (ValueError, KeyError, RecursionError):
             continue
-        unknown = next((name for name in members if name not in _KNOWN), None)
+        unknown = next((name for name in members if name not in KNOWN), None)
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
         webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)

@@ -1,14 +1,13 @@
 """A webhook's two parts: its origin, which many tasks share, and the target, which is most often a task's own."""
 
 import re
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 WEBHOOK_LENGTH = 4_096
 """Characters of the longest webhook that the API takes. A longer one, from foreign hands, is not remembered."""
 
 ORIGINS_KEPT = 1_024
-"""So many texts are remembered with whether they are an origin."""
+"""So many origins are remembered."""
 
 _PARTS = re.compile(r"((?:[^:/?#]+:)?//[^/?#]*)([^#]*)")
 
@@ -23,36 +22,45 @@ def split(webhook: str) -> tuple[str, str]:
 def parts_of(webhook: str) -> tuple[str, str]:
     """Return origin and target of a webhook that the API may have taken, two empty texts of another. Raises ValueError
     for what is no URL at all."""
-    global _last
-    last, parts = _last
-    if webhook != last:
+    global _last, _last_parts
+    if webhook == _last:
+        return _last_parts
+    if len(webhook) > WEBHOOK_LENGTH:
+        return _long_parts(webhook)
+    # Most often the first slash behind `https://` ends the origin, which many webhooks share.
+    end = webhook.find("/", 8)
+    target = webhook[end:]
+    if end > 0 and (known := _origins.get(webhook[:end])) is not None and "#" not in target:
+        parts = (known, target) if target.isprintable() and " " not in target else _NO_PARTS
+    else:
         parts = _new_parts(webhook)
-        # A longer webhook than the API takes is not remembered: foreign hands could fill the memory.
-        if len(webhook) <= WEBHOOK_LENGTH:
-            _last = webhook, parts
+    _last, _last_parts = webhook, parts
     return parts
+
+
+def _long_parts(webhook: str) -> tuple[str, str]:
+    """Find what `parts_of` returns, and remember nothing that is long: foreign hands could fill the memory."""
+    return _NO_PARTS if len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH else _new_parts(webhook)
 
 
 def _new_parts(webhook: str) -> tuple[str, str]:
     """Find what `parts_of` returns."""
-    # Most often the first slash behind `https://` ends the origin, which many webhooks share.
-    end = webhook.find("/", 8)
-    origin, target = webhook[:end], webhook[end:]
-    if end < 0 or "#" in webhook or len(webhook) > WEBHOOK_LENGTH or not _is_origin(origin):
-        if len(webhook) > WEBHOOK_LENGTH and len("".join(webhook.split("/", 3)[:3])) > WEBHOOK_LENGTH:
-            return _NO_PARTS
-        origin, target = split(webhook)
-        if not origin or not _is_origin(origin):
-            return _NO_PARTS
+    origin, target = split(webhook)
     # A control character could end a line of the request's head.
-    return (origin, target) if webhook.isprintable() and " " not in webhook else _NO_PARTS
+    if not origin or not webhook.isprintable() or " " in webhook:
+        return _NO_PARTS
+    known = _origins.get(origin)
+    if known is None:
+        if not urlsplit(origin).netloc:
+            return _NO_PARTS
+        if len(_origins) >= ORIGINS_KEPT:
+            _origins.clear()
+        known = _origins[origin] = origin
+    return known, target
 
 
 _NO_PARTS = ("", "")
-_last = ("", _NO_PARTS)
+_last, _last_parts = "", _NO_PARTS
 """The last webhook, and its parts: the tasks of a batch often have the same."""
 
-
-@lru_cache(ORIGINS_KEPT)
-def _is_origin(text: str) -> bool:
-    return split(text) == (text, "") and bool(urlsplit(text).netloc)
+_origins: dict[str, str] = {}
