@@ -178,7 +178,7 @@ def test_series_come_due_evenly_through_a_minute_or_all_at_once() -> None:
     assert series.due_times(series.SPREAD, series.EVERY, 4, 100.5) == [100.5, 115.5, 130.5, 145.5]
     assert series.due_times(series.INSTANT, series.EVERY, 2, 100.5) == [100.5, 100.5]
     assert series.due_times(series.INSTANT, series.CRON, 2, 120.5) == [180, 180]
-    assert series.rule_of(series.EVERY, 7, 180) == {"every": 60}
+    assert series.rule_of(series.EVERY, 7, 180) == {"every": 120}
     crons = [series.rule_of(series.CRON, number, 180)["cron"] for number in range(3_600)]
     assert len(set(crons)) == 3_600
     assert all(cron.startswith("3,") and max(map(int, cron.split()[0].split(","))) < 60 for cron in crons)

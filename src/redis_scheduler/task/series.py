@@ -63,8 +63,10 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     due = Due([now_ms], 0, record.due) if is_early else due_now(repeat, record.due, now_ms)
     left = len(due.made) if repeat.times is UNSET else max(0, repeat.times - before.made)
     options = options_of(msgspec.structs.replace(record.options, repeat=UNSET))
-    most = max(1, most_bytes // (len(tail_of(record, options, Occurrence(claim.key, before.made + 1))) + 1))
-    next_ms = due.made[most] if len(due.made) > most else due.next_ms
+    most, next_ms = 1, due.next_ms
+    if len(due.made) > 1:
+        most = max(1, most_bytes // (len(tail_of(record, options, Occurrence(claim.key, before.made + 1))) + 1))
+        next_ms = due.made[most] if len(due.made) > most else next_ms
     made = [
         Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), record.type)
         for number, at_ms in enumerate(due.made[: min(left, most)], before.made + 1)

@@ -12,7 +12,8 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from copy import copy
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def next_ms(repeat: Repeat, after_ms: int) -> int | None:
 
 
 def times_after(repeat: Repeat, after_ms: int) -> Iterator[int]:
-    """Yield the times after a time, which `every` counts from. Each takes 30 µs, and 5 ms where cron is rare."""
+    """Yield the times after a time, which `every` counts from. Each takes 20 to 70 µs, and 5 ms where cron is rare."""
     until_ms = _until_ms(repeat)
     for at_ms in _every(repeat.every, after_ms) if repeat.every is not UNSET else _cron(repeat, after_ms):
         if at_ms > until_ms:
@@ -75,16 +76,17 @@ def _every(every: float, after_ms: int) -> Iterator[int]:
 def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
     # Behind the year 9999 there is no time.
     with suppress(OverflowError):
-        zone = ZoneInfo(repeat.tz or "UTC")
-        fields = fields_of(repeat.cron or "")
+        # The library goes fast through the UTC of datetime alone.
+        zone = UTC if repeat.tz in (UNSET, "UTC") else ZoneInfo(repeat.tz)
         after = _EPOCH + after_ms * _MILLISECOND
-        wall = after.astimezone(zone)
-        walls = CronSim(" ".join(fields), wall.replace(tzinfo=None))
-        if len(walls.hours) == _HOURS:
-            fields[1] = "*"
-            instants = (at.astimezone(UTC) for at in CronSim(" ".join(fields), wall))
+        wall = after.astimezone(zone).replace(microsecond=0)
+        matches = copy(_parsed(repeat.cron or ""))
+        if len(matches.hours) == _HOURS:
+            matches.dt = wall
+            instants = (at.astimezone(UTC) for at in matches)
         else:
-            instants = (_instant(at, zone) for at in walls)
+            matches.dt = wall.replace(tzinfo=None)
+            instants = (_instant(at, zone) for at in matches)
         for instant in instants:
             # Where the wall's clock shows a time for the second time, it came at the first.
             if instant > after:
@@ -92,7 +94,16 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
                 yield (instant - _EPOCH) // _MILLISECOND
 
 
-def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
+@lru_cache(256)
+def _parsed(cron: str) -> CronSim:
+    """Return what an expression matches, to be copied: it walks on from its `dt`, by the wall's clock if that is naive.
+
+    The library's own treatment of zones, which follows from its first time, is off.
+    """
+    return CronSim(" ".join(fields_of(cron)), datetime.min)
+
+
+def _instant(wall: datetime, zone: tzinfo) -> datetime:
     """Return when a zone's clock first shows this, or has left it out."""
     shown = wall.replace(tzinfo=zone)
     instant = shown.astimezone(UTC)

@@ -7,8 +7,8 @@
 --        other_next_ms other_tail (instead, where none is made) type_number
 -- then   item# (number of the row that makes it, from 1) key due_ms (the intended time) tail type_number
 -- Returns per series 2 its occurrences are made, 1 they are not: the one before is unfinished; 0 fenced.
--- Bounds 200 series a call, some ten commands each, and as many occurrences, or one series with 100: their records come
---        with the call.
+-- Bounds 200 series a call, some four commands each, and as many occurrences, or one series with 100: their records
+--        come with the call.
 -- Twice  the entry is gone: 0, nothing is made again.
 -- Full   XDEL of nothing is the first write: a series that is due was acknowledged, and its occurrences with it.
 --- include clock fence types foreign bell
@@ -51,28 +51,28 @@ if then_count > 0 and #queued > 0 then
   redis.call('HSET', tasks, unpack(records))
 end
 
-local number, ended = 0, 0
+local number, ids, fired, ended, next_times = 0, {}, {}, {}, {}
+records = {}
 for at = first, last, width do
-  --- row
+  --- row id key next_ms tail other_next_ms other_tail type_number
   number = number + 1
   if answer[number] ~= 0 then
     if answer[number] == 1 then
       next_ms, tail = other_next_ms, other_tail
     end
-    redis.call('XACK', queue, group, id)
-    redis.call('XDEL', queue, id)
-    redis.call('HDEL', entries, key)
-    remove_from_hash(failures, key)
+    ids[#ids + 1] = id
+    fired[#fired + 1] = key
     if next_ms == '' then
-      redis.call('HDEL', tasks, key)
+      ended[#ended + 1] = key
       if type_number ~= '0' then
         local index, name = type_of(type_number)
         remove_from_type(types, index, name, key)
       end
-      ended = ended + 1
     else
-      redis.call('HSET', tasks, key, '{"due":' .. next_ms .. tail)
-      redis.call('ZADD', due, next_ms, key)
+      records[#records + 1] = key
+      records[#records + 1] = '{"due":' .. next_ms .. tail
+      next_times[#next_times + 1] = next_ms
+      next_times[#next_times + 1] = key
       earliest_ms = math.min(earliest_ms, next_ms)
       if type_number ~= '0' then
         listed[#listed + 1] = {type_number, key, next_ms}
@@ -80,15 +80,27 @@ for at = first, last, width do
     end
   end
 end
+if #ids == 0 then
+  return answer
+end
+redis.call('XACK', queue, group, unpack(ids))
+redis.call('XDEL', queue, unpack(ids))
+redis.call('HDEL', entries, unpack(fired))
+remove_from_hash(failures, unpack(fired))
+if #ended > 0 then
+  redis.call('HDEL', tasks, unpack(ended))
+  add_to_counter(counters, 'ended', #ended)
+end
+if #records > 0 then
+  redis.call('HSET', tasks, unpack(records))
+  redis.call('ZADD', due, unpack(next_times))
+end
 for _, task in ipairs(listed) do
   local index, name = type_of(task[1])
   add_to_type(types, index, name, task[2], task[3])
 end
 if #queued > 0 then
   add_to_counter(counters, 'scheduled', #queued / 2)
-end
-if ended > 0 then
-  add_to_counter(counters, 'ended', ended)
 end
 ring(bell, head_before_ms, earliest_ms)
 return answer
