@@ -58,8 +58,8 @@ def due_times(when: str, rule: str, count: int, start: float) -> list[float]:
 
 
 def rule_of(rule: str, number: int, due: float) -> dict[str, Any]:
-    """Return how a series repeats: by an interval, or at the minutes of an expression, one of 3,600, among which the due
-    time's is."""
+    """Return how a series repeats: by an interval, or at the minutes of an expression, one of 3,600, which all have the
+    due time's."""
     if rule == EVERY:
         return {"every": EVERY_S}
     minute, others = datetime.fromtimestamp(due, UTC).minute, divmod(number % 3_600, 60)
