@@ -118,14 +118,16 @@ def _add_moving(roles: Any) -> None:
 def _add_pausing(roles: Any) -> None:
     """Add the commands that stop a deployment's deliveries, and let them go on."""
     options = _options("redis_url", "data_dir", "namespace")
-    roles.add_parser(
+    pause = roles.add_parser(
         "pause-all",
         help="let nothing be delivered until resume-all; tasks are taken all the same",
         description="Stops all deliveries of a deployment: nothing is promoted or claimed any more. Waits for the "
-        "attempts that are under way, a minute at most.",
-        epilog="Exit code: 0 no attempt is under way any more; 1 some are, or Redis cannot be reached.",
+        "attempts that are under way, a minute at most, and says which worker has some left.",
+        epilog="Exit code: 0 no attempt is under way any more; 1 some are, a worker is too old to see the pause, or "
+        "Redis cannot be reached.",
         parents=[options],
     )
+    pause.add_argument("--force", action="store_true", help="pause the others while a worker is too old to see it")
     about = "Lets the deliveries of a deployment go on; what came due meanwhile is delivered at once."
     roles.add_parser("resume-all", help="let deliveries go on after pause-all", description=about, parents=[options])
 
@@ -201,10 +203,10 @@ async def _import(settings: Settings, own: dict[str, Any]) -> bool:
     return await import_tasks(settings, own["file"], own["shift"], own["replace"], own["dry_run"])
 
 
-async def _pause_all(settings: Settings, _own: dict[str, Any]) -> bool:
+async def _pause_all(settings: Settings, own: dict[str, Any]) -> bool:
     from redis_scheduler.process.pausing import pause_all
 
-    return await pause_all(settings)
+    return await pause_all(settings, own["force"])
 
 
 async def _resume_all(settings: Settings, _own: dict[str, Any]) -> bool:
@@ -222,7 +224,7 @@ _COMMANDS = {
 }
 """The commands on what Redis holds: each returns whether all is well."""
 
-_OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run")
+_OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run", "force")
 """What is given to a command and is no setting."""
 
 

@@ -2,14 +2,18 @@
 and everything says so."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import redis.asyncio
 
+from redis_scheduler.store.keys import GROUP
+from redis_scheduler.task.timing import DEFAULT
 from tests.acceptance.test_moving import command
+from tests.scripts.states import ask
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
-from tests.support.service import client_of, serving
+from tests.support.service import TOKEN, Process, client_of, serving
 from tests.support.waiting import wait_until
 
 
@@ -19,13 +23,13 @@ async def test_between_pause_and_resume_nothing_is_delivered(
     receiver.statuses = [500]
     there = {"REDIS_URL": redis_url}
     async with serving(tmp_path, RETRY_TIME="0.5", **there) as service, client_of(service) as client:
-        assert (await client.stats())["paused_since"] is None
+        assert (await client.stats())["all_paused_since"] is None
         receiver.may_answer.clear()
         under_way = await client.schedule(receiver.url)
         await wait_until(lambda: receiver.arrivals, "the attempt is under way")
 
         pausing = asyncio.create_task(command(0, "pause-all", **there))
-        await wait_until(lambda: service.events("paused"), "the worker has seen it")
+        await wait_until(lambda: service.events("all-paused"), "the worker has seen it")
         receiver.may_answer.set()  # and fails, for a retry that is due long before the resume
         assert "No attempt is under way." in (await pausing).stdout
         later = [await client.schedule(receiver.url, ttl) for ttl in (0, 0.05)]
@@ -37,23 +41,66 @@ async def test_between_pause_and_resume_nothing_is_delivered(
         await wait_until(all_are_due, "what is paused is long due")
         assert {arrival.key for arrival in receiver.arrivals} == {under_way}
         assert len(receiver.arrivals) == 1
+        shown = (await client.call("GET", f"/schedule/{later[0]}"))[1]["data"]["info"]
+        assert shown["waits_for"].startswith("`redis-scheduler resume-all`: all is paused since ")
         stats = await client.stats()
-        assert stats["paused_since"] is not None
+        assert stats["all_paused_since"] is not None
         assert stats["running_schedules"] == 3
         status, ready = await client.call("GET", "/readyz")
-        assert (status, ready["paused_since"]) == (200, stats["paused_since"])
+        assert (status, ready["all_paused_since"]) == (200, stats["all_paused_since"])
         assert "Paused since" in (await command(0, "doctor", **there)).stdout
 
         await command(0, "resume-all", **there)
         await client.drained()
-        assert service.events("resumed")
+        assert service.events("all-resumed")
         assert receiver.times_by_key == {under_way: 2, later[0]: 1, later[1]: 1}
 
         async def is_ready_and_says_no_more() -> bool:
             status, ready = await client.call("GET", "/readyz")
-            return status == 200 and "paused_since" not in ready
+            return status == 200 and "all_paused_since" not in ready
 
         await wait_until(is_ready_and_says_no_more, "what Redis said last time is asked anew")
+
+
+async def test_what_a_killed_worker_had_in_hand_is_told_of_and_comes_after_the_resume(
+    redis_url: str, raw: redis.asyncio.Redis, receiver: Receiver, tmp_path: Path
+) -> None:
+    there = {"REDIS_URL": redis_url}
+    receiver.may_answer.clear()
+    async with serving(tmp_path, "api", **there) as api, client_of(api) as client:
+        worker = Process(tmp_path, "worker", API_AUTH=TOKEN, **there)
+        await worker.started()
+        keys = [await client.schedule(receiver.url) for _ in range(3)]
+        await wait_until(lambda: len(receiver.arrivals) == 3, "all are under way")
+        worker.process.kill()
+        await worker.ended()
+        for entry in await raw.xpending_range(KEYS.queue, GROUP, "-", "+", 10):
+            # As if its lease were over.
+            owner, entry_id = entry["consumer"], entry["message_id"]
+            await ask(raw, "XCLAIM", KEYS.queue, GROUP, owner, 0, entry_id, "IDLE", DEFAULT.window_ms)
+        receiver.may_answer.set()
+        said = (await command(0, "pause-all", **there)).stdout
+        assert re.search(r"^The worker \S+ is gone; 3 of its tasks come again after the resume\.$", said, re.MULTILINE)
+        async with serving(tmp_path, "worker", **there) as other:
+            await wait_until(lambda: other.events("all-paused"), "it has seen it")
+            await command(0, "resume-all", **there)
+            await client.drained()
+    assert receiver.times_by_key == dict.fromkeys(keys, 2)
+
+
+async def test_while_a_worker_lives_that_is_too_old_it_is_refused_unless_forced(
+    redis_url: str, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    there = {"REDIS_URL": redis_url}
+    async with serving(tmp_path, "worker", **there):
+        await wait_until(lambda: raw.exists(KEYS.queue), "the worker has made the group")
+        await raw.xgroup_createconsumer(KEYS.queue, GROUP, "host-4711-0a1b2c3d")
+        said = (await command(1, "pause-all", **there)).stdout
+        assert "The worker host-4711-0a1b2c3d is too old to see a pause" in said
+        assert not await raw.exists(KEYS.pause_all)
+        assert "Paused since" in (await command(0, "pause-all", "--force", **there)).stdout
+        assert await raw.exists(KEYS.pause_all)
+    await command(0, "resume-all", **there)
 
 
 async def claims_nothing(raw: redis.asyncio.Redis) -> bool:
@@ -67,7 +114,7 @@ async def test_a_worker_that_stops_while_all_is_paused_takes_nothing(
     there = {"REDIS_URL": redis_url}
     await command(0, "pause-all", **there)
     async with serving(tmp_path, **there) as service, client_of(service) as client:
-        await wait_until(lambda: service.events("paused"), "the worker has seen it")
+        await wait_until(lambda: service.events("all-paused"), "the worker has seen it")
         # A claim that was made before that ends by itself.
         await wait_until(lambda: claims_nothing(raw), "no claim waits in Redis")
         await client.schedule(receiver.url)
@@ -89,7 +136,7 @@ async def test_a_worker_that_starts_while_all_is_paused_takes_nothing(
         keys = [await client.schedule(receiver.url) for _ in range(20)]
         for _ in range(3):
             async with serving(tmp_path, "worker", **there) as worker:
-                await wait_until(lambda: worker.events("paused"), "it has seen it")
+                await wait_until(lambda: worker.events("all-paused"), "it has seen it")
                 assert (await client.stats())["states"]["queued"] == len(keys)
         assert receiver.arrivals == []
         await command(0, "resume-all", **there)

@@ -45,6 +45,22 @@ def test_each_state_has_its_sentence(stored: Stored, said: str | None) -> None:
     assert waits_for(stored) == said
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("scheduled", f"`redis-scheduler resume-all`: all is paused since {LATER}; then its time, {TIME}"),
+        ("queued", f"`redis-scheduler resume-all`: all is paused since {LATER}; then a free slot of a worker"),
+        ("in delivery", "the answer to its attempt 1"),
+        ("paused", "a resume: it is paused"),
+        ("dead", None),
+    ],
+)
+def test_while_all_is_paused_that_comes_first(state: str, said: str | None) -> None:
+    stored = task(state)
+    stored.all_paused_since_ms = LATER_MS
+    assert waits_for(stored) == said
+
+
 def test_a_long_error_is_cut() -> None:
     failure = b'{"error":"%s"}' % (b"x" * 1_000)
     assert (waits_for(task("queued", failure=failure)) or "").endswith(f": {'x' * ERROR_LENGTH}")

@@ -192,10 +192,10 @@ class Statistics(_Answer):
 
 
 class Ready(_Answer):
-    """That the process is ready. paused_since: if nothing is promoted, since when (RFC 3339)."""
+    """That the process is ready. all_paused_since: if nothing is promoted, since when (RFC 3339)."""
 
     data: str
-    paused_since: str | UnsetType = UNSET
+    all_paused_since: str | UnsetType = UNSET
 
 
 class Said(_Answer):

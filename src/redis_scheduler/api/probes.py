@@ -46,7 +46,8 @@ class Probes:
                 async with asyncio.timeout(READY_WITHIN_S):
                     await self._refresh()
                 since_ms = min(
-                    (each.paused_since_ms for each, _ in self._joined if each.paused_since_ms is not None), default=None
+                    (each.all_paused_since_ms for each, _ in self._joined if each.all_paused_since_ms is not None),
+                    default=None,
                 )
                 return answer(Ready("ok", UNSET if since_ms is None else rfc3339(since_ms)))
         except (StoreUnavailable, StoreFull, TimeoutError):

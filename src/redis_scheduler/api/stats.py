@@ -38,7 +38,7 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
         "ledger_balanced": ledger.is_balanced,
         "idempotency": {"keys": idempotency_ids, "bytes": idempotency_ids * IDEMPOTENCY_ID_BYTES},
-        "paused_since": None if ledger.paused_since_ms is None else rfc3339(ledger.paused_since_ms),
+        "all_paused_since": None if ledger.all_paused_since_ms is None else rfc3339(ledger.all_paused_since_ms),
     }
 
 

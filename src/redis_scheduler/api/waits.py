@@ -6,6 +6,9 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, newer_error
 
+HELD_UP = ("scheduled", "deferred", "queued", "waiting")
+"""The states in which a task does not go on while all is paused."""
+
 ERROR_LENGTH = 200
 """The sentence repeats so many characters of an error."""
 
@@ -18,7 +21,15 @@ _decode = msgspec.json.Decoder(_Failure).decode
 
 
 def waits_for(stored: Stored) -> str | None:
-    """Return what a task waits for; None if it is dead."""
+    """Return what a task waits for; None if it is dead. While all is paused that comes first, but where nothing would
+    be delivered, or is under way already."""
+    waits = _waits_for(stored)
+    if stored.all_paused_since_ms is None or stored.state not in HELD_UP:
+        return waits
+    return f"`redis-scheduler resume-all`: all is paused since {rfc3339(stored.all_paused_since_ms)}; then {waits}"
+
+
+def _waits_for(stored: Stored) -> str | None:
     record, at = stored.record, "" if stored.expires_ms is None else f", {rfc3339(stored.expires_ms)}"
     match stored.state:
         case "dead":

@@ -59,7 +59,7 @@ class Intake:
         self.may_claim = asyncio.Event()
         """Cleared by a claim that failed, until a recovery has seen what it left pending."""
         self.may_claim.set()
-        self.is_paused = False
+        self.is_all_paused = False
         """Whether all is paused, as the last promotion has found."""
         self._may_go_on = asyncio.Event()
         """Cleared while all is paused, and from a start until the first promotion has told whether it is."""
@@ -74,7 +74,7 @@ class Intake:
         """Wait for free slots, claim as many entries as fit them, and hand their claims to the worker."""
         await self.may_claim.wait()
         await self._may_go_on.wait()
-        if self.is_paused:  # it stops
+        if self.is_all_paused:  # it stops
             return
         slots, holdings, timing = self._slots, self._holdings, self._timing
         free = slots.claimable(self._worker.loading, timing.batch_limit, len(self._outcomes.unsettled))
@@ -111,10 +111,10 @@ class Intake:
         """Claim and sweep nothing until a promotion has told whether all is paused."""
         self._may_go_on.clear()
 
-    async def _note_pause(self, is_paused: bool) -> None:
+    async def _note_pause(self, is_all_paused: bool) -> None:
         """Stop or go on with claims and sweeps, as promotions do."""
-        self.is_paused = is_paused
-        if is_paused:
+        self.is_all_paused = is_all_paused
+        if is_all_paused:
             self._may_go_on.clear()
             for _ in range(UNBLOCKS_MOST):
                 await self.unblock()
@@ -122,7 +122,7 @@ class Intake:
                     break
                 # Again, should the claim have reached Redis only after the unblocking.
                 await asyncio.sleep(UNBLOCK_INTERVAL_S)
-        self._observer.paused(is_paused)
+        self._observer.all_paused(is_all_paused)
 
     async def promote(self) -> Promotion:
         """Move what is due into the queue, and hand as many of these tasks to the worker as there is room for."""
@@ -133,9 +133,9 @@ class Intake:
             except StoreUnavailable:
                 self._load_less()
                 raise
-            if promotion.is_paused != self.is_paused:
-                await self._note_pause(promotion.is_paused)
-            if not promotion.is_paused:
+            if promotion.is_all_paused != self.is_all_paused:
+                await self._note_pause(promotion.is_all_paused)
+            if not promotion.is_all_paused:
                 self._may_go_on.set()
             if self.recoveries == recoveries and self._holdings.is_leased_since(asked_at):
                 self._worker.accept(promotion.claims, self._shard)

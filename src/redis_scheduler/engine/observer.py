@@ -81,7 +81,7 @@ class Observer:
     def clock_set(self, by_ms: float) -> None:
         """Redis' clock was set, forward or back (below zero)."""
 
-    def paused(self, is_paused: bool) -> None:
+    def all_paused(self, is_all_paused: bool) -> None:
         """All was paused, or goes on: nothing is promoted or claimed meanwhile."""
 
     def draining(self, in_flight: int, grace_s: float) -> None:
@@ -198,12 +198,12 @@ class Log(Observer):
         else:
             logger.warning("clock-set-back", by_s=-by_ms / 1000, warning=_SET_BACK)
 
-    def paused(self, is_paused: bool) -> None:
+    def all_paused(self, is_all_paused: bool) -> None:
         """Log that this worker begins nothing, or goes on."""
-        if is_paused:
-            logger.warning("paused", warning=_PAUSED)
+        if is_all_paused:
+            logger.warning("all-paused", warning=_PAUSED)
         else:
-            logger.info("resumed")
+            logger.info("all-resumed")
 
     def draining(self, in_flight: int, grace_s: float) -> None:
         """Log what a stop waits for."""

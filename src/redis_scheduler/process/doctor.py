@@ -53,8 +53,10 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
     ledger = await Views(client).ledger()
     left = left or int(not ledger.is_balanced)
     _say(_table(ledger))
-    if ledger.paused_since_ms is not None:
-        _say(f"Paused since {rfc3339(ledger.paused_since_ms)}: nothing is promoted until redis-scheduler resume-all.")
+    if ledger.all_paused_since_ms is not None:
+        _say(
+            f"Paused since {rfc3339(ledger.all_paused_since_ms)}: nothing is promoted until redis-scheduler resume-all."
+        )
     if not found:
         _say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
     elif not repairs:

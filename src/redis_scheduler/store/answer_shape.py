@@ -60,7 +60,7 @@ def as_it_is(answer: Any) -> Any:
     return answer
 
 
-def paused_since_ms(answer: Any) -> int | None:
+def all_paused_since_ms(answer: Any) -> int | None:
     """Read since when nothing is promoted; None: it is. A text that is no time, from foreign hands, is 1970."""
     since = of(bytes | None)(answer)
     return None if since is None else int(since) if since.isdigit() and len(since) < 16 else 0

@@ -27,7 +27,7 @@ class Promotion:
     moved: int
     wait_s: float | None
     claims: list[Claim] = field(default_factory=list)
-    is_paused: bool = False
+    is_all_paused: bool = False
     """Whether all is paused: then nothing was moved or claimed."""
 
 
@@ -171,7 +171,7 @@ def _promotion(answer: Any) -> tuple[Promotion, int]:
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
     wait_s = None if wait_us < 0 else wait_us / 1_000_000
-    return Promotion(max(0, moved), wait_s, found, is_paused=moved < 0), now_ms
+    return Promotion(max(0, moved), wait_s, found, is_all_paused=moved < 0), now_ms
 
 
 def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int, int]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from redis_scheduler.stopping import finished, stop_or_interval
-from redis_scheduler.store.answer_shape import paused_since_ms
+from redis_scheduler.store.answer_shape import all_paused_since_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
@@ -40,7 +40,7 @@ class Deployment:
         self.id = ""
         """Empty until Redis has told it."""
         self.joined = asyncio.Event()
-        self.paused_since_ms: int | None = None
+        self.all_paused_since_ms: int | None = None
         """Since when nothing is promoted, as `refresh` has found it; None: it is."""
         self._on_change: Callable[[str], None] = lambda _: None
         self._asking: asyncio.Task[None] | None = None
@@ -78,7 +78,7 @@ class Deployment:
     async def _ask(self, client: RedisClient) -> None:
         self._fresh_until = 0.0
         await self.join(client)
-        self.paused_since_ms = await client.command("GET", client.keys.pause_all, read=paused_since_ms)
+        self.all_paused_since_ms = await client.command("GET", client.keys.pause_all, read=all_paused_since_ms)
         self._fresh_until = time.monotonic() + FRESH_S
 
     async def run(self, client: RedisClient, outage: Outage, stop: asyncio.Event, timing: Timing) -> None:

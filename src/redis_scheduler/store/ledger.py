@@ -31,7 +31,7 @@ class Ledger:
     counters: dict[str, int]
     redis_keys: int | None
     """Keys in the whole database; None where the user may not ask."""
-    paused_since_ms: int | None = None
+    all_paused_since_ms: int | None = None
     """Since when nothing is promoted; None: it is."""
 
     @property
@@ -64,8 +64,8 @@ def total(ledgers: Sequence[Ledger]) -> Ledger:
         awaiting=sum(ledger.awaiting for ledger in ledgers),
         dead=sum(ledger.dead for ledger in ledgers),
         counters={name: sum(ledger.counters.get(name, 0) for ledger in ledgers) for name in names},
-        paused_since_ms=min(
-            (ledger.paused_since_ms for ledger in ledgers if ledger.paused_since_ms is not None), default=None
+        all_paused_since_ms=min(
+            (ledger.all_paused_since_ms for ledger in ledgers if ledger.all_paused_since_ms is not None), default=None
         ),
         redis_keys=None if None in keys else sum(count for count in keys if count is not None),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, columns
+from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, all_paused_since_ms, columns
 from redis_scheduler.store.keys import WAITING
 from redis_scheduler.task.acknowledgement import entry_of_mark
 from redis_scheduler.task.failure import read_attempts, read_mark
@@ -33,6 +33,8 @@ class Stored:
     """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
     mark: str = ""
     """What is known of an acknowledgement: record.py."""
+    all_paused_since_ms: int | None = None
+    """Since when nothing of the deployment is promoted or claimed; None: it is."""
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
@@ -42,7 +44,8 @@ _TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _NUMBER, _
 def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
     """Read the tasks of the first keys, as many as were read, at least one; of those larger than `record_bytes` the
     size."""
-    first, *rest = answer
+    first, second, *rest = answer
+    since_ms = all_paused_since_ms(second)
     now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
     if not 1 <= len(rows) <= len(task_keys):
         raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
@@ -51,7 +54,12 @@ def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answ
         record = row[0]
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
-        tasks.append(_stored(now_ms, window_ms, key, *row) if isinstance(record, bytes) else record)
+        if isinstance(record, bytes):
+            stored = _stored(now_ms, window_ms, key, *row)
+            stored.all_paused_since_ms = since_ms
+            tasks.append(stored)
+        else:
+            tasks.append(record)
     return tasks
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from redis_scheduler.store.answer_shape import (
     NUMBER,
     TEXTS,
+    all_paused_since_ms,
     of,
-    paused_since_ms,
     redis_ms,
 )
 from redis_scheduler.store.client import RedisClient
@@ -215,7 +215,7 @@ class Views:
             dead=dead,
             counters={name.decode(errors="replace"): _count(count) for name, count in counters},
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
-            paused_since_ms=since_ms,
+            all_paused_since_ms=since_ms,
         )
 
     async def idempotency_ids(self) -> int:
@@ -234,7 +234,7 @@ def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
 def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
     *counts, counters, since = answer
     due, length, pending, waiting, dead, paused, awaiting = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, awaiting, _pairs(counters), paused_since_ms(since)
+    return due, length, pending, waiting, dead, paused, awaiting, _pairs(counters), all_paused_since_ms(since)
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

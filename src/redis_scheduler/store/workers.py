@@ -7,9 +7,10 @@ import asyncio
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import NUMBER
+from redis_scheduler.store.answer_shape import NUMBER, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 
@@ -58,6 +59,36 @@ class Workers:
         names = await self._client.optional(*command, read=_live_workers) or []
         self._formats = {name: _format(name) for name in names}
         self._fresh_until = time.monotonic() + FRESH_S
+
+
+HELD_MOST = 10_000
+"""Of one worker so many entries are looked at: more than any has slots."""
+
+
+@dataclass(slots=True)
+class Holder:
+    """How many tasks a worker has in delivery: `held`, and `lost`, whose leases are over since it is gone."""
+
+    name: str
+    held: int
+    lost: int
+
+
+async def holders(client: RedisClient, window_ms: int) -> list[Holder]:
+    """Return the workers that have tasks in delivery. Raises StoreUnavailable."""
+    pending = ("XPENDING", client.keys.queue, GROUP)
+    *_, rows = await client.command(*pending, read=_SUMMARY)
+    found = []
+    for name, count in rows or []:
+        if name != WAITING.encode():
+            over = await client.command(*pending, "IDLE", window_ms, "-", "+", HELD_MOST, name, read=_ROWS)
+            total = int(count)
+            found.append(Holder(name.decode(errors="replace"), max(0, total - len(over)), min(total, len(over))))
+    return found
+
+
+_SUMMARY = of(tuple[int, bytes | None, bytes | None, list[tuple[bytes, bytes]] | None])
+_ROWS = of(list[list[bytes | int]])
 
 
 def _format(name: str) -> int:

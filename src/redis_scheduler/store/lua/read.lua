@@ -1,17 +1,18 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only. (A full Redis would refuse a
 -- MULTI.)
--- KEYS   tasks failures entries due dead paused awaiting queue
+-- KEYS   tasks failures entries due dead paused awaiting queue pause_all
 -- ARGV   group room# (bytes of records and failures to read; the first are read whatever they are) most# (bytes of a
 --        record that is read) task_keys...
--- Returns {now ms, then for each task: record (of a larger one how many bytes it has), failure, due ms, died ms, id
---        of its entry, owner of the pending entry, its idle ms, 1 if paused, ms until which an acknowledgement is
---        awaited}; false for what is not there.
+-- Returns {now ms, since when all is paused (false: it is not), then for each task: record (of a larger one how many
+--        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, 1 if
+--        paused, ms until which an acknowledgement is awaited}; false for what is not there.
 --        Fewer tasks than asked for: ask again for the rest.
 -- Bounds the room, a record and a failure; six more look-ups a task, eight if it is paused or awaiting.
 --- include clock
 --- names
 
-local answer = {now_ms(math.floor)}
+local since = redis.pcall('GET', pause_all)
+local answer = {now_ms(math.floor), type(since) == 'string' and since}
 for at = first, #ARGV do
   local key = ARGV[at]
   local size = redis.call('HSTRLEN', tasks, key)

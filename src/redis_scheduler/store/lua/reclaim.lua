@@ -5,14 +5,14 @@
 -- workers have lost as many, and must not be buried with it. The second of two such entries is passed over: it stays
 -- claimable, and the claim is not counted. Tasks whose acknowledgement did not come in time are queued: whoever claims
 -- one writes that the attempt has failed.
--- KEYS   queue entries sweep awaiting
--- ARGV   group consumer waiting window_ms limit# (0: only say that this worker lives) lease_idle_ms (idle time that a
---        lease starts at) void_after_ms# (Redis time after which this call is void: it was stuck on the way while
---        leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms# (of sweeps: while anything waits,
---        else, and between the steps of one sweep) hold_ms# (after a gap of this length in the sweeps, an outage or all
---        workers down, nobody sweeps for as long, so that others settle or renew what they hold first; else an outage
---        longer than the lease would double all in flight) last_tries# (tries of a last chance) clock_set_least_ms#
---        (it was set back by as much) longest_ms# (delay of what waits)
+-- KEYS   queue entries sweep awaiting pause_all
+-- ARGV   group consumer waiting window_ms limit# (0, or whatever it is while all is paused: only say that this worker
+--        lives) lease_idle_ms (idle time that a lease starts at) void_after_ms# (Redis time after which this call is
+--        void: it was stuck on the way while leases ran out) waiting_interval_ms# idle_interval_ms# step_interval_ms#
+--        (of sweeps: while anything waits, else, and between the steps of one sweep) hold_ms# (after a gap of this
+--        length in the sweeps, an outage or all workers down, nobody sweeps for as long, so that others settle or renew
+--        what they hold first; else an outage longer than the lease would double all in flight) last_tries# (tries of a
+--        last chance) clock_set_least_ms# (it was set back by as much) longest_ms# (delay of what waits)
 -- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound since the clock was set back,
 --        {consumer that was lost, entries taken of it, …}}.
@@ -45,7 +45,7 @@ local function most_tries_in_flight()
   return most
 end
 
-local now = now_ms(math.floor)
+local now, is_all_paused = now_ms(math.floor), redis.call('GET', pause_all)
 local clock_ms = notice_clock_set(queue, group, waiting, window_ms, longest_ms, sweep, now, clock_set_least_ms,
   entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
@@ -61,7 +61,7 @@ if seen_ms and now - seen_ms > hold_ms and next(held_by_others()) then
     'clock_ms', clock_ms)
   return {{}, hold_ms, now, 0, {}}
 end
-if limit == 0 then
+if limit == 0 or is_all_paused then
   redis.call('HDEL', sweep, 'seen_ms')
   redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
   return {{}, waiting_interval_ms, now, must_rewind, {}}
