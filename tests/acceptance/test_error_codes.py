@@ -48,6 +48,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str | None]] = [
     ("GET", "/dead/none", {}, "dead-letter-not-found", None),
     ("POST", "/dead/none/replay", {"json": {}}, "dead-letter-not-found", None),
     ("GET", "/dead?cursor=x", {}, "invalid-value", "cursor"),
+    ("POST", "/purge", {"headers": {"If-Match": "*"}}, "unserved-header", "If-Match"),
     ("GET", "/dead?error=x", {}, "unknown-parameter", "error"),
     ("GET", "/nowhere", {}, "path-not-found", None),
     ("PUT", "/schedules", {}, "method-not-allowed", None),

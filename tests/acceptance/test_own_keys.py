@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from redis_scheduler.api.requests import RESERVED_KEYS
 from redis_scheduler.task.key import new_task_key
 from tests.acceptance.test_preconditions import asked, etag_of
 from tests.support.names import KEYS
@@ -29,6 +30,7 @@ KEYS_REFUSED = [
     "*",
     "a+b",
     "%ff",
+    *RESERVED_KEYS,
 ]
 
 

@@ -119,12 +119,10 @@ async def test_a_list_that_is_none_is_refused(api: Client, given: str) -> None:
     assert await etag_of(api, key) == before
 
 
-async def test_a_demand_that_can_have_no_effect_is_refused(api: Client) -> None:
+async def test_no_cache_keeps_an_answer_that_has_an_etag(api: Client) -> None:
     key = await api.schedule(HOOK, 60)
-    for method, body in (("PATCH", {"json": {"ttl": 1}}), ("DELETE", {})):
-        headers = {"If-None-Match": "*"}
-        status, content, _ = await asked(api, method, f"/schedule/{key}", headers=headers, **body)
-        assert (status, content["code"], content["field"]) == (400, "contradiction", "If-None-Match")
+    async with api.session.get(f"{api.url}/schedule/{key}", headers=api.headers) as response:
+        assert (response.headers["ETag"] != "", response.headers["Cache-Control"]) == (True, "no-store")
 
 
 async def test_a_record_that_cannot_be_read_is_deleted_by_its_etag(api: Client, raw: redis.asyncio.Redis) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from redis_scheduler.api.auth import OPEN
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
+from redis_scheduler.api.requests import RESERVED_KEYS
 from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, Access
 from redis_scheduler.task.content import CONTENTS
 from redis_scheduler.task.options import NAMES
@@ -66,3 +67,17 @@ def test_the_readme_says_what_each_route_takes_and_who_may_ask() -> None:
         known = set(re.findall(r"`\?(\w+)=", asked + answered))
         assert known == set(route.parameters or ()), route
         assert ("without a token" in answered) == (route.access is Access.OPEN), route
+
+
+def test_no_task_has_a_key_that_is_a_path_beside_those_of_keys() -> None:
+    """Its path would lead elsewhere."""
+    with_key = {route.path for route in ROUTES if "{key}" in route.path}
+    others = [route.path for route in ROUTES if "{key}" not in route.path]
+    hidden = {
+        found[1]
+        for path in with_key
+        for other in others
+        if (found := re.fullmatch(re.escape(path).replace(r"\{key\}", "([^/]+)"), other))
+    }
+    assert "groups" in hidden
+    assert hidden <= set(RESERVED_KEYS)

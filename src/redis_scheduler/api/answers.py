@@ -34,9 +34,14 @@ class _JsonResponse(Response):
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
 
+def _tagged(etag: str | None) -> Mapping[str, str] | None:
+    # No cache may keep the answer and ask with If-None-Match later: the state may be another under the same ETag.
+    return None if etag is None else {"ETag": etag, "Cache-Control": "no-store"}
+
+
 def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     """Return a 200 with one of the bodies of bodies.py."""
-    return _JsonResponse(encode_answer(content), 200, None if etag is None else {"ETag": etag})
+    return _JsonResponse(encode_answer(content), 200, _tagged(etag))
 
 
 def replay(content: msgspec.Struct) -> Response:
@@ -48,7 +53,7 @@ class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 
     def __init__(self, content: msgspec.Struct, etag: str | None, on_sent: Callable[[], None]) -> None:
-        super().__init__(encode_answer(content), 200, None if etag is None else {"ETag": etag})
+        super().__init__(encode_answer(content), 200, _tagged(etag))
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it

@@ -69,7 +69,7 @@ _HINTS = {
         webhookurl""",
     "the content is `data`": "args arguments content event input json kwargs message parameters params payload",
     "the content as a text is `body`, and bytes are `body_base64`": "bodytext bytes raw text",
-    "the service makes the key, and answers with it": "id jobid key messageid name taskid uuid",
+    "the service makes the key, and answers with it; PUT /schedule/{key} takes one of yours": "id jobid key messageid name taskid uuid",
     "a request that may come twice has the header Idempotency-Key": "deduplicationid idempotencykey",
     "many tasks are given to POST /schedules": "batch items jobs tasks",
     "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff

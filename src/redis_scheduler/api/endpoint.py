@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.requests import parameters
-from redis_scheduler.api.routes import Handler, Route
-from redis_scheduler.errors import Code, RequestRefused
+from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
+from redis_scheduler.errors import Code, InvalidField, RequestRefused
 
 
 class Endpoint:
@@ -21,14 +21,18 @@ class Endpoint:
 
     def __init__(self, handlers: Mapping[Route[Any], Handler]) -> None:
         self._served = {
-            method: (handler, route.parameters) for route, handler in handlers.items() for method in route.methods
+            method: (handler, route.parameters, _unserved_headers(route))
+            for route, handler in handlers.items()
+            for method in route.methods
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         try:
             request = Request(scope, receive, send)
-            handler, known = self._served.get(scope["method"]) or self._unserved(scope["method"])
+            handler, known, refused = self._served.get(scope["method"]) or self._unserved(scope["method"])
+            if not refused.isdisjoint(dict(scope["headers"])):
+                _refuse_header(scope, refused)
             response = await handler(request, {} if known is None else parameters(request, known))
         except Exception as error:
             response = answer_to(error, scope["path"])
@@ -40,3 +44,16 @@ class Endpoint:
         taken = ", ".join(self._served)
         error = f"This path does not take {method}, but {taken}"
         raise RequestRefused(Code.METHOD_NOT_ALLOWED, error, headers={"Allow": taken})
+
+
+def _unserved_headers(route: Route[Any]) -> frozenset[bytes]:
+    """Return the headers that the route would pass over, in lower case, as the server gives names."""
+    served = CONDITIONS if route.headers is None else route.headers
+    return frozenset(name.lower().encode() for name in CONDITIONS if name not in served)
+
+
+def _refuse_header(scope: Scope, refused: frozenset[bytes]) -> NoReturn:
+    given = next(name for name, _ in scope["headers"] if name in refused)
+    [name] = [one for one in CONDITIONS if one.lower().encode() == given]
+    serving = ", ".join(f"{route.method} {route.path}" for route in ROUTES if name in (route.headers or ()))
+    raise InvalidField(name, f"is not served by {scope['method']} here, but by {serving}", Code.UNSERVED_HEADER)

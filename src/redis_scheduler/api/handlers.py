@@ -59,7 +59,7 @@ class Api(Shards):
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of, traceparent(request))
+        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers))
         if HEADER in headers:
             return await self._schedule_once(await self._idempotency.of(request, given, body), task)
         due_ms = await self._calls_of(task.key).schedule.submit(task)

@@ -32,13 +32,13 @@ class OwnKeysApi(DeadLettersApi):
 
     async def put(self, request: Request, given: Mapping[str, str]) -> Response:
         """PUT /schedule/{key}?type=: schedule a task under an own key, or replace the one that has it."""
-        key, demands = requests.own_key(request), preconditions(request, may_create=True)
-        type_name = requests.type_name(given)
-        body = await reading.read_body(request, self._max_body)
+        key, demands = requests.own_key(request), preconditions(request)
+        type_name, headers = requests.type_name(given), dict(request.scope["headers"])
+        body = await reading.read_body(request, self._max_body, headers)
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of, traceparent(request), own_key=key)
+        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), own_key=key)
         made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands))
         return answer(made, etag_of_new(due_ms, task.tail))
 
@@ -51,7 +51,7 @@ class OwnKeysApi(DeadLettersApi):
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:
             refuse_own_keys(items)
-        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(request))
+        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers))
 
         async def put(task: NewTask) -> int:
             _, due_ms = await self._changed(request, task.key, lambda stored: self._put(stored, task, Preconditions()))

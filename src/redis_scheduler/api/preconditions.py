@@ -1,7 +1,7 @@
 """Preconditions: a change that is made only while the task is what its caller takes it for.
 
 The ETag of a task is a hash of what its caller defined: so attempts, the state and how the record is stored do not
-change it. It is no validator of the whole answer, and a GET never answers 304.
+change it. It is no validator of the whole answer, so no GET serves If-None-Match.
 """
 
 import re
@@ -73,8 +73,8 @@ def _failed(field: str, problem: str) -> RequestRefused:
     return RequestRefused(Code.PRECONDITION_FAILED, f"{field}: {problem}", field)
 
 
-def preconditions(request: Request, may_create: bool = False) -> Preconditions:
-    """Return those of a request. Raises InvalidField for what is none, or cannot have an effect here."""
+def preconditions(request: Request) -> Preconditions:
+    """Return those of a request. Raises InvalidField for what is none."""
     given = [
         (name, value.decode("latin-1"))
         for name, value in request.scope["headers"]
@@ -84,8 +84,6 @@ def preconditions(request: Request, may_create: bool = False) -> Preconditions:
         return NO_PRECONDITIONS
     matches = [value for name, value in given if name == b"if-match"]
     excludes = [value.strip(" \t") for name, value in given if name == b"if-none-match"]
-    if excludes and not may_create:
-        raise InvalidField("If-None-Match", "is for PUT: only there a task may be new", Code.CONTRADICTION)
     if excludes and matches:
         raise InvalidField("If-None-Match", "must not be given beside If-Match: no task is both", Code.CONTRADICTION)
     if excludes and excludes != ["*"]:

@@ -202,6 +202,10 @@ def page_limit(given: Mapping[str, str]) -> int:
     return int(text)
 
 
+RESERVED_KEYS = ("groups", "replay", "delete")
+"""No caller may give these: behind /dead/ they are paths, so the dead letter of such a task could not be asked for."""
+
+
 def own_key(request: Request) -> str:
     """Return the key in the path that its caller made. Raises InvalidField, and 409 for one of the service's form."""
     key: str = request.path_params["key"]
@@ -213,6 +217,8 @@ def check_own_key(key: str) -> None:
     """Raise as `own_key` does."""
     if not is_task_key(key):
         raise InvalidField("key", f"{RULES['key']}, got {quoted(key)}")
+    if key in RESERVED_KEYS:
+        raise InvalidField("key", f"must be none of the words of paths ({', '.join(RESERVED_KEYS)}), got {quoted(key)}")
     if is_made_here(key):
         error = "has the form of the keys that the service makes: give another, such as one with a colon in it"
         raise InvalidField("key", error, Code.SERVICE_KEY)

@@ -63,7 +63,8 @@ class Route(Generic[Owner]):
     """A method of a path.
 
     `handler`: the method, of Api or Probes, that answers. `answer`: the body of a 200. `parameters`: the known ones of
-    the query, all others are 400; None: the query is ignored. A path that is OPEN has no part that varies.
+    the query, all others are 400; `headers`: those of CONDITIONS that it serves, the others are 400. None: query and
+    such headers are ignored. A path that is OPEN has no part that varies.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Route(Generic[Owner]):
     answer: type[msgspec.Struct]
     body: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] | None = ()
+    headers: tuple[str, ...] | None = ()
     access: Access = Access.TOKEN
 
     @property
@@ -84,19 +86,23 @@ class Route(Generic[Owner]):
         return MethodType(self.handler, owner)
 
 
+IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY = CONDITIONS = ("If-Match", "If-None-Match", "Idempotency-Key")
+"""The headers that say whether a request is to have an effect. Who sends one that is not served would take a change for
+guarded that is not."""
+
 MANY = (*FILTERS, "cursor", "dry_run")
 """The parameters of what is done to many tasks."""
 
 TASK_ROUTES = (
-    Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",)),
+    Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",), (IDEMPOTENCY_KEY,)),
     Route("GET", "/schedule/{key}", Api.get, Shown),
-    Route("PUT", "/schedule/{key}", OwnKeysApi.put, PutDone, ScheduleRequest, ("type",)),
-    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest),
-    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled),
+    Route("PUT", "/schedule/{key}", OwnKeysApi.put, PutDone, ScheduleRequest, ("type",), (IF_MATCH, IF_NONE_MATCH)),
+    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest, headers=(IF_MATCH,)),
+    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled, headers=(IF_MATCH,)),
     Route("POST", "/schedule/{key}/pause", Api.pause, Moved),
     Route("POST", "/schedule/{key}/resume", Api.resume, Moved),
     Route("POST", "/schedule/{key}/run", Api.run, Moved),
-    Route("POST", "/schedules", OwnKeysApi.schedule_batch, BatchScheduled, BatchRequest, ("type",)),
+    Route("POST", "/schedules", OwnKeysApi.schedule_batch, BatchScheduled, BatchRequest, ("type",), (IDEMPOTENCY_KEY,)),
     Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Moved),
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Moved),
     Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Moved),
@@ -117,8 +123,8 @@ TASK_ROUTES = (
     Route("GET", "/stats", Api.stats, Statistics),
 )
 OPEN_ROUTES = (
-    Route("GET", "/", Probes.root, Said, parameters=None, access=Access.OPEN),
-    Route("GET", "/healthz", Probes.health, Said, parameters=None, access=Access.OPEN),
-    Route("GET", "/readyz", Probes.readiness, Ready, parameters=None, access=Access.OPEN),
+    Route("GET", "/", Probes.root, Said, parameters=None, headers=None, access=Access.OPEN),
+    Route("GET", "/healthz", Probes.health, Said, parameters=None, headers=None, access=Access.OPEN),
+    Route("GET", "/readyz", Probes.readiness, Ready, parameters=None, headers=None, access=Access.OPEN),
 )
 ROUTES: tuple[Route[Any], ...] = TASK_ROUTES + OPEN_ROUTES

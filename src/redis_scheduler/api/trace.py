@@ -1,17 +1,16 @@
 """The trace that a request is part of (W3C Trace Context): the deliveries of its tasks are part of it, too."""
 
 import re
-
-from starlette.requests import Request
+from collections.abc import Mapping
 
 from redis_scheduler.task.options import TRACEPARENT
 
 _is_valid = re.compile(TRACEPARENT).fullmatch
 
 
-def traceparent(request: Request) -> str | None:
+def traceparent(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the header of this name; None if there is none, or it is not valid."""
-    found = dict(request.scope["headers"]).get(b"traceparent")
+    found = headers.get(b"traceparent")
     if found is None:
         return None
     text: str = found.decode("latin-1")
