@@ -76,7 +76,8 @@ _HINTS = {
         maxattempts maxretries retry retrycount retrydelay retrypolicy""",
     "slots are a setting of the service (CONCURRENCY)": "concurrency",
     "the time-out of an attempt is `timeout`, in seconds": "timeoutms timeoutseconds",
-    "the time after which no attempt is made is `expire`, in seconds": "expires expireseconds expiry",
+    "the time after which no attempt is made is `expire`, in seconds (`info.expires` is when a task fires next)": """
+        expires expireseconds expiry""",
     "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
     "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
     "the address is `webhook`, in lower case": "webhook",

@@ -139,7 +139,7 @@ def _meanings(kind: type[M]) -> tuple[type[Any], dict[int, M]]:
 
 
 def each_of(kind: type[M], answer: Any, count: int) -> list[M]:
-    """Read one letter or one number for each task, as the member that it is the value of."""
+    """Read one code or one number for each task, as the member that it is the value of."""
     form, meanings = _meanings(kind)
     return _each(form, meanings, answer, count)
 

@@ -4,7 +4,7 @@
 -- ARGV   batch# expiry_s group waiting
 -- each   key id (of the entry of the attempt) attempts# (failed before it) sign ('+' done, '-' failed, '' goes on)
 --        within_ms (from now on, that it may go on)
--- Returns per task one letter: A noted, O it is another attempt, or the other was said, N not found.
+-- Returns per task one code: A noted, O it is another attempt, or the other was said, N not found.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   XDEL of nothing is the first write.
@@ -28,17 +28,17 @@ local function is_under_way(key, id)
   return pending and pending[2] ~= waiting
 end
 
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
   local count, mark, rest = parts_of(redis.call('HGET', failures, key))
-  local wanted, letter = '@' .. id, 'A'
+  local wanted, code = '@' .. id, 'A'
   if redis.call('HEXISTS', tasks, key) == 0 then
-    letter = 'N'
+    code = 'N'
   elseif tonumber(count) ~= attempts then
-    letter = 'O'
+    code = 'O'
   elseif sign ~= '' and mark == wanted .. sign then
-    letter = 'A'  -- it was said before
+    code = 'A'  -- it was said before
   elseif mark == wanted and redis.call('ZSCORE', awaiting, key) then
     if sign == '' then
       redis.call('ZADD', awaiting, now + within_ms, key)
@@ -56,10 +56,10 @@ for at = first, #ARGV, width do
       redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
     end
   else
-    letter = 'O'
+    code = 'O'
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
-answer = table.concat(letters)
+answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

@@ -4,7 +4,7 @@
 -- ARGV   batch# expiry_s group waiting result_ttl_ms# result_bytes# (of all summaries) types...
 -- each   key expected (the record that it must have; '' for any) result (the summary less when the task ended; '' keeps
 --        none) type_number
--- Returns per task one letter: C cancelled, D in delivery (the attempt under way may still arrive), N not found,
+-- Returns per task one code: C cancelled, D in delivery (the attempt under way may still arrive), N not found,
 --        X another record than expected: it stays.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -18,20 +18,20 @@ if answer then
 end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
-local letters, kept, cancelled, found = {}, {}, 0, false
+local codes, kept, cancelled, found = {}, {}, 0, false
 for at = first, #ARGV, width do
   --- row
-  local letter = 'N'
+  local code = 'N'
   local is_there = redis.call('HEXISTS', tasks, key) == 1
   if is_there and expected ~= '' and redis.call('HGET', tasks, key) ~= expected then
-    letter = 'X'
+    code = 'X'
   elseif is_there then
-    letter, found = 'C', true
+    code, found = 'C', true
     local id = redis.call('HGET', entries, key)
     if id then
       local pending = pending_of(queue, group, id)
       if pending and pending[2] ~= waiting then
-        letter = 'D'
+        code = 'D'
       end
       leave_queue(queue, group, entries, key, id)
     end
@@ -39,7 +39,7 @@ for at = first, #ARGV, width do
     if redis.pcall('ZREM', due, key) ~= 1 then
       redis.pcall('ZREM', paused, key)
       if redis.pcall('ZREM', awaiting, key) == 1 then
-        letter = 'D'
+        code = 'D'
       end
     end
     -- A dead letter was counted when it died.
@@ -56,10 +56,10 @@ for at = first, #ARGV, width do
       remove_from_type(types, index, name, key)
     end
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
 
-answer = table.concat(letters)
+answer = table.concat(codes)
 if found then
   add_to_counter(counters, 'cancelled', cancelled)
   keep_results(kept, results, segment_of, counters, now_ms(math.floor), result_ttl_ms, result_bytes)

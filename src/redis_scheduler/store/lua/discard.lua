@@ -1,7 +1,7 @@
 -- discard: delete dead letters, and nothing that is alive again.
 -- KEYS   writer tasks failures dead dead_bytes
 -- ARGV   batch# expiry_s task_keys...
--- Returns per task one letter: C deleted, N not found or not dead.
+-- Returns per task one code: C deleted, N not found or not dead.
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   only removals come before the writer's number, and without one there is nothing to remember.

@@ -4,7 +4,7 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key
--- Returns per task one letter, where it stood: S scheduled, F deferred, Q queued, W waiting, L lost: it is paused now;
+-- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, L lost: it is paused now;
 --        P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -19,31 +19,31 @@ local look = standing_of(tasks, entries, queue, group, waiting, due, failures, p
 local now = now_ms(math.ceil)
 
 redis.call('ZREM', due, '')
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local letter, comes, id = look(key)
+  local code, comes, id = look(key)
   -- At a time, after the rest of a delay (below 0), or at once (0: it was due).
   local score = 0
-  if letter == 'S' then
+  if code == 'S' then
     score = comes
-  elseif letter == 'F' then
+  elseif code == 'F' then
     score = math.min(0, now - comes)
-  elseif letter == 'W' then
+  elseif code == 'W' then
     score = math.min(0, comes - window_ms)
-  elseif letter == 'L' then
+  elseif code == 'L' then
     -- As the audit would have put it back.
     score = tonumber(string.match(redis.call('HGET', tasks, key), '^{"due":(%d+)')) or 0
   end
-  if string.find('SFQWL', letter, 1, true) then
+  if string.find('SFQWL', code, 1, true) then
     redis.call('ZREM', due, key)
     redis.call('ZADD', paused, score, key)
     if id then
       leave_queue(queue, group, entries, key, id)
     end
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
-answer = table.concat(letters)
+answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

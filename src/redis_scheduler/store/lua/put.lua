@@ -5,7 +5,7 @@
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key expected (the record as it was; '' for none) tail (the record less its due time) delay_ms (below 0:
 --        due_after.lua) old_type_number type_number
--- Returns '<now ms> ' and per task one letter: N new, U replaced, D replaced while in delivery, X was dead and is
+-- Returns '<now ms> ' and per task one code: N new, U replaced, D replaced while in delivery, X was dead and is
 --        replaced, C changed meanwhile.
 -- Bounds 200 tasks a call, some fifteen commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -76,10 +76,10 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
   return (pending and pending[2] ~= waiting or is_awaiting) and 'D' or 'U'
 end
 
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
-  letters[#letters + 1] = put_one(key, expected, tail, delay_ms, old_type_number, type_number)
+  codes[#codes + 1] = put_one(key, expected, tail, delay_ms, old_type_number, type_number)
 end
 if entered > 0 then
   add_to_counter(counters, 'scheduled', entered)
@@ -88,6 +88,6 @@ if replayed > 0 then
   add_to_counter(counters, 'replayed', replayed)
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = string.format('%.0f ', now) .. table.concat(letters)
+answer = string.format('%.0f ', now) .. table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

@@ -3,7 +3,7 @@
 -- ARGV   batch# expiry_s types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms (below 0: due_after.lua)
 --        type_number
--- Returns '<now ms> ' and per task one letter: U replayed, C changed meanwhile, N not found or not dead.
+-- Returns '<now ms> ' and per task one code: U replayed, C changed meanwhile, N not found or not dead.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
@@ -16,14 +16,14 @@ if answer then
 end
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
-local letters, replayed = {}, 0
+local codes, replayed = {}, 0
 for at = first, #ARGV, width do
   --- row
-  local due_ms, record, letter = due_after(now, delay_ms), redis.call('HGET', tasks, key), 'U'
+  local due_ms, record, code = due_after(now, delay_ms), redis.call('HGET', tasks, key), 'U'
   if not record or not redis.call('ZSCORE', dead, key) then
-    letter = 'N'
+    code = 'N'
   elseif record ~= expected then
-    letter = 'C'
+    code = 'C'
   else
     -- After the first reads, since a foreign key may refuse those.
     if replayed == 0 then
@@ -41,12 +41,12 @@ for at = first, #ARGV, width do
     earliest_ms = math.min(earliest_ms, due_ms)
     replayed = replayed + 1
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
 if replayed > 0 then
   add_to_counter(counters, 'replayed', replayed)
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = string.format('%.0f ', now) .. table.concat(letters)
+answer = string.format('%.0f ', now) .. table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

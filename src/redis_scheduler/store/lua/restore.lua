@@ -4,7 +4,7 @@
 -- ARGV   batch# expiry_s types...
 -- each   key due_ms (of the record) tail (the record less its due time) place (due, paused or dead) at_ms (its score
 --        there) failure (as it is kept; '' for none) type_number
--- Returns per task one letter: U restored, E there already.
+-- Returns per task one code: U restored, E there already.
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
@@ -23,13 +23,13 @@ redis.call('ZCARD', paused)
 local head_before_ms, earliest_ms = head_ms(due), math.huge
 remember(writer, batch, '', expiry_s)
 
-local letters, restored, died = {}, 0, 0
+local codes, restored, died = {}, 0, 0
 for at = first, #ARGV, width do
   --- row
   if redis.call('HEXISTS', tasks, key) == 1 then
-    letters[#letters + 1] = 'E'
+    codes[#codes + 1] = 'E'
   else
-    letters[#letters + 1], restored = 'U', restored + 1
+    codes[#codes + 1], restored = 'U', restored + 1
     redis.call('HSET', tasks, key, '{"due":' .. due_ms .. tail)
     if failure ~= '' then
       redis.call('HSET', failures, key, failure)
@@ -57,6 +57,6 @@ if died > 0 then
   add_to_counter(counters, 'died', died)
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = table.concat(letters)
+answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

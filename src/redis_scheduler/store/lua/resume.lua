@@ -3,7 +3,7 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
--- Returns per task one letter, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
+-- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
 --        W waiting, D in delivery, A awaiting, X dead, L lost, N not found: nothing was done.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -18,19 +18,19 @@ local look = standing_of(tasks, entries, queue, group, waiting, due, failures, p
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
 redis.call('ZREM', due, '')
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local letter, comes = look(key)
-  if letter == 'P' then
+  local code, comes = look(key)
+  if code == 'P' then
     local due_ms = comes < 0 and now - comes or math.max(now, comes)
     redis.call('ZREM', paused, key)
     redis.call('ZADD', due, due_ms, key)
     earliest_ms = math.min(earliest_ms, due_ms)
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = table.concat(letters)
+answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

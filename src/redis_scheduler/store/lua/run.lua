@@ -3,7 +3,7 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
--- Returns per task one letter, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due now;
+-- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due now;
 --        Q queued: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -18,11 +18,11 @@ local look = standing_of(tasks, entries, queue, group, waiting, due, failures, p
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 
 redis.call('ZREM', due, '')
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local letter, _, id = look(key)
-  if string.find('SFWPL', letter, 1, true) then
+  local code, _, id = look(key)
+  if string.find('SFWPL', code, 1, true) then
     redis.call('ZREM', paused, key)
     -- What is due already keeps its time.
     redis.call('ZADD', due, 'LT', now, key)
@@ -31,9 +31,9 @@ for at = first, #ARGV, width do
     end
     earliest_ms = now
   end
-  letters[#letters + 1] = letter
+  codes[#codes + 1] = code
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = table.concat(letters)
+answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

@@ -8,7 +8,7 @@
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
 --        due_ms (the one that is kept) type_number
--- Returns '<now ms> ' and per task one letter: U updated, D updated while in delivery, C changed meanwhile, N not
+-- Returns '<now ms> ' and per task one code: U updated, D updated while in delivery, C changed meanwhile, N not
 --        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -91,12 +91,12 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   return in_delivery and 'D' or 'U'
 end
 
-local letters = {}
+local codes = {}
 for at = first, #ARGV, width do
   --- row
-  letters[#letters + 1] = update(key, expected, tail, delay_ms, due_ms, type_number)
+  codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, type_number)
 end
 ring(bell, head_before_ms, earliest_ms)
-answer = string.format('%.0f ', now) .. table.concat(letters)
+answer = string.format('%.0f ', now) .. table.concat(codes)
 remember(writer, batch, answer, expiry_s)
 return answer

@@ -1,4 +1,4 @@
--- Where a task stands, as one letter; to be included after `place` and `marks`.
+-- Where a task stands, as one code; to be included after `place` and `marks`.
 local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
   -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
   redis.call('XPENDING', queue, group, '-', '+', 1)
