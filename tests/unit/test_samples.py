@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from redis_scheduler.task.due import NO_TTL
-from redis_scheduler.task.options import RECORD_FORMAT, Options
+from redis_scheduler.task.options import RECORD_FORMAT, Callback, Options
 from redis_scheduler.task.record import Record, read_record
 from redis_scheduler.task.repeat import Occurrence, Progress, Repeat
 
@@ -42,6 +43,24 @@ SAMPLES = {
     "2-occurrence": Record(
         *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, "mail", b'{"n":1}', None, *LOCAL),
         mark=Occurrence("xPynG8TE_wQjDQmPDXLSLA", 4),
+    ),
+    "2-callbacks": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', None, *LOCAL),
+        Options(
+            on_success=Callback(
+                webhook="https://host.example/next",
+                ttl=5,
+                type="mail",
+                data=Raw(b'{"head":9,"data": [1.0, "\\u00e9"]}'),
+                include_data=True,
+                method="PUT",
+                on_failure=Callback(webhook="http://127.0.0.1:9000/", at="2030-01-01T00:00:00Z"),
+            ),
+            on_failure=Callback(webhook="http://127.0.0.1:9000/undo"),
+        ),
+    ),
+    "2-unknown-in-callback": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}'), "on_failure.on_success.later"
     ),
     "2-unknown": Record(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', "later"),
 }

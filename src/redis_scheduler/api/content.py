@@ -3,24 +3,30 @@
 from base64 import b64decode
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from redis_scheduler.api.bodies import ScheduleRequest, UpdateRequest
 from redis_scheduler.api.diagnosis import RULES, quoted
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.task.content import CONTENTS, Content
-from redis_scheduler.task.options import NAMES, PROBLEMS, Options
+from redis_scheduler.task.options import NAMES, PROBLEMS, Callback, Options
 from redis_scheduler.task.record import Record
 
+_DEFAULTS = msgspec.structs.astuple(Callback(webhook=""))
 _encode = msgspec.json.Encoder().encode
+
+
+def check_values(options: Options | UpdateRequest) -> None:
+    """Raise InvalidField for a value with a fault that its kind and bounds do not find."""
+    for name, problem_of in PROBLEMS.items():
+        value = getattr(options, name)
+        if value is not UNSET and value is not None and (problem := problem_of(value)):
+            raise InvalidField(name, problem)
 
 
 def check_sent(request: ScheduleRequest | UpdateRequest) -> None:
     """Raise InvalidField unless what is given can be sent."""
-    for name, problem_of in PROBLEMS.items():
-        value = getattr(request, name)
-        if value is not UNSET and value is not None and (problem := problem_of(value)):
-            raise InvalidField(name, problem)
+    check_values(request)
     given = [name for name in CONTENTS if getattr(request, name) is not UNSET]
     if len(given) > 1:
         raise InvalidField(given[1], f"must not be given beside {given[0]}: a request has one body", Code.CONTRADICTION)
@@ -70,4 +76,9 @@ def _quotes(value: object) -> int:
             return sum(_quotes(name) + _quotes(member) for name, member in value.items())
         case list() | tuple():
             return sum(map(_quotes, value))
+        case Raw():
+            return bytes(value).count(b'"')
+        case Callback():
+            members = zip(msgspec.structs.astuple(value), _DEFAULTS, strict=True)
+            return sum(2 + _quotes(member) for member, default in members if member != default)
     return 0

@@ -7,7 +7,7 @@ Each member is read by itself. Half a surrogate pair, which the decoder refuses,
 import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
 from redis_scheduler.task.json_text import without_halves
 from redis_scheduler.task.key import OWN_KEY_LENGTH
+from redis_scheduler.task.options import CALLBACKS_DEEP, Callback
 from redis_scheduler.task.repeat import Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S
 from redis_scheduler.task.webhook import WEBHOOK_LENGTH
@@ -47,6 +48,7 @@ RULES = {
     "type": f"must be 1 to {TYPE_LENGTH} printable characters",
     "key": f"must be 1 to {OWN_KEY_LENGTH} letters, digits, _, - or :",
     "n": f"must be a whole number from 1 to {PREVIEW_MOST}",
+    "include_data": "must be true or false",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
     "body_base64": "must be a text in base64 (RFC 4648, section 4)",
     **options.RULES,
@@ -78,7 +80,8 @@ _HINTS = {
     "the time-out of an attempt is `timeout`, in seconds": "timeoutms timeoutseconds",
     "the time after which no attempt is made is `expire`, in seconds (`info.expires` is when a task fires next)": """
         expires expireseconds expiry""",
-    "nothing follows a task by itself: its receiver schedules what comes next": "onfailure onsuccess failurecallback",
+    "what its end starts is `on_success` and `on_failure`, each the body of a task": """chain dependencies dependson
+        errorcallback failurecallback next oncomplete onerror onfail parents successcallback then""",
     "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
     "the address is `webhook`, in lower case": "webhook",
     "the delay is `ttl`, in lower case": "ttl",
@@ -102,13 +105,13 @@ class _Name(str):
     __slots__ = ()
 
 
-def examined(body: bytes, shape: type[Body]) -> Body:
-    """Return the body as an object of `shape`.
+def examined(body: bytes, shape: type[Body], depth: int = 0) -> Body:
+    """Return the body as an object of `shape`; `depth`: in how many callbacks it stands.
 
     Raises InvalidRequest with the first fault, RecursionError if it is too deep.
     """
     known = {field.name: field for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
-    found = {name: _value(name, text.decode(), known[name].type) for name, text in _members(body, known).items()}
+    found = {name: _value(name, text.decode(), known[name].type, depth) for name, text in _members(body, known).items()}
     for name, field in known.items():
         if field.required and name not in found:
             raise InvalidField(name, f"is missing; it {RULES[name]}", Code.MISSING_FIELD)
@@ -144,7 +147,7 @@ def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
     return InvalidRequest(Code.UNKNOWN_FIELD, error, bounded(name))
 
 
-def _value(name: str, text: str, kind: Any) -> Any:
+def _value(name: str, text: str, kind: Any, depth: int) -> Any:
     match name:
         case "webhook" if text.startswith('"'):
             if len(text) > WEBHOOK_TEXT_LENGTH:
@@ -160,6 +163,9 @@ def _value(name: str, text: str, kind: Any) -> Any:
             return msgspec.Raw(text.encode())
         case "repeat" if text.startswith("{"):
             return _part(name, text, Repeat)
+        case "on_success" | "on_failure" if text.startswith("{"):
+            check_depth(name, depth)
+            return _part(name, text, Callback, depth + 1)
         case _ if name not in _MAIN:
             _check_object(name, text)
             with contextlib.suppress(msgspec.DecodeError):
@@ -169,10 +175,23 @@ def _value(name: str, text: str, kind: Any) -> Any:
     raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
 
 
-def _part(name: str, text: str, shape: type[Body]) -> Body:
-    """Return an object within the body. Raises InvalidRequest that names its member by both names."""
+def check_depth(name: str, depth: int) -> None:
+    """Raise InvalidField for a callback that stands in too many others."""
+    if depth >= CALLBACKS_DEEP:
+        raise InvalidField(name, f"must not be given here: callbacks are nested at most {CALLBACKS_DEEP} deep")
+
+
+def _part(name: str, text: str, shape: type[Body], depth: int = 0) -> Body:
+    """Return an object within the body."""
+    with within(name):
+        return examined(text.encode(), shape, depth)
+
+
+@contextlib.contextmanager
+def within(name: str) -> Iterator[None]:
+    """Say of errors which member of the body they are about."""
     try:
-        return examined(text.encode(), shape)
+        yield
     except InvalidRequest as error:
         raise InvalidRequest(error.code, f"{name}.{error}", f"{name}.{error.field}") from error
 

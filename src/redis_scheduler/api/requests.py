@@ -9,15 +9,16 @@ from msgspec import UNSET
 from starlette.requests import Request
 
 from redis_scheduler.api.bodies import PreviewRequest, ScheduleRequest, UpdateRequest
-from redis_scheduler.api.content import check_method, check_sent, content_of, quotes_of
-from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH, bounded, examined, quoted
+from redis_scheduler.api.content import check_method, check_sent, check_values, content_of, quotes_of
+from redis_scheduler.api.diagnosis import RULES, TYPE_LENGTH, bounded, check_depth, examined, quoted, within
 from redis_scheduler.api.reading import TOO_DEEP
 from redis_scheduler.api.webhooks import check_webhook
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, TaskNotFound
 from redis_scheduler.store.views import PAGE_LIMIT
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
+from redis_scheduler.task.json_text import is_whole
 from redis_scheduler.task.key import is_made_here, is_task_key
-from redis_scheduler.task.options import NONE, Options, options_of
+from redis_scheduler.task.options import CALLBACKS, NONE, Callback, Options, options_of
 from redis_scheduler.task.policy import contradiction
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -87,6 +88,34 @@ def check_task(request: ScheduleRequest) -> None:
         check_options(request)
         check_sent(request)
         check_method(request, content_of(request)[1])
+        check_callbacks(request)
+
+
+def check_callbacks(options: Options | UpdateRequest, depth: int = 0) -> None:
+    """Raise InvalidField unless a task may be made of each callback, and of those within it."""
+    for name in CALLBACKS:
+        callback = getattr(options, name)
+        if callback is not UNSET and callback is not None:
+            check_depth(name, depth)
+            with within(name):
+                _check_callback(callback)
+                check_callbacks(callback, depth + 1)
+
+
+def _check_callback(callback: Callback) -> None:
+    check_webhook(callback.webhook)
+    if callback.repeat is not UNSET:
+        raise InvalidField("repeat", "must not be given here: a callback starts one task", Code.CONTRADICTION)
+    check_when(callback)
+    check_options(callback)
+    check_values(callback)
+    if callback.type is not UNSET:
+        check_type(callback.type)
+    if callback.data is not UNSET and not is_whole(bytes(callback.data)):
+        raise InvalidField("data", "must not hold half a surrogate pair (half an emoji) here")
+    if callback.method == "GET" and (callback.data is not UNSET or callback.include_data):
+        name = "include_data" if callback.include_data else "data"
+        raise InvalidField(name, "must not be given beside the method GET, which sends no body", Code.CONTRADICTION)
 
 
 def update_request(body: bytes) -> UpdateRequest:
@@ -112,6 +141,7 @@ def _changes(body: bytes) -> UpdateRequest:
         check_webhook(request.webhook)
     check_when(request)
     check_sent(request)
+    check_callbacks(request)
     return request
 
 
@@ -123,7 +153,7 @@ def preview_request(body: bytes) -> PreviewRequest:
         raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP) from error
 
 
-def check_when(request: ScheduleRequest | UpdateRequest) -> None:
+def check_when(request: ScheduleRequest | UpdateRequest | Callback) -> None:
     """Raise InvalidField unless the delay is 0 to ten years, or there is a time instead. (JSON has no NaN and no
     Infinity.)"""
     if request.ttl is not UNSET and not 0 <= request.ttl <= TEN_YEARS_S:

@@ -4,6 +4,7 @@ import msgspec
 from msgspec import UNSET
 
 from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.api.diagnosis import within
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
@@ -22,7 +23,7 @@ from redis_scheduler.store.written import (
     UpdateAnswer,
 )
 from redis_scheduler.task.content import Content, format_needed
-from redis_scheduler.task.options import FORMATS, NONE, RULES, Options
+from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, RULES, Options
 from redis_scheduler.task.timing import Timing
 
 
@@ -62,9 +63,7 @@ class ShardCalls:
         """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""
         if options is NONE and content == "data":
             return
-        if options.timeout and options.timeout > self._limits.timeout_most_s:
-            given = f"({self._limits.timeout_most_s:g}), got {options.timeout}"
-            raise InvalidField("timeout", f"{RULES['timeout']} {given}")
+        self._check_timeout(options)
         needed = format_needed(options, content)
         if name := await self._workers.too_old(needed):
             raise RequestRefused(
@@ -72,6 +71,15 @@ class ShardCalls:
                 f"The task has options that the worker {name} is too old for (they need record format {needed}): stop "
                 "it or upgrade it, and try again",
             )
+
+    def _check_timeout(self, options: Options) -> None:
+        if options.timeout and options.timeout > self._limits.timeout_most_s:
+            given = f"({self._limits.timeout_most_s:g}), got {options.timeout}"
+            raise InvalidField("timeout", f"{RULES['timeout']} {given}")
+        for name in CALLBACKS:
+            if callback := getattr(options, name):
+                with within(name):
+                    self._check_timeout(callback)
 
     async def _schedule_once(self, tasks: list[OnceTask]) -> list[StoredTask | OnceAnswer]:
         limits = self._limits

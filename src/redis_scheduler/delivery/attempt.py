@@ -20,7 +20,9 @@ from redis_scheduler.delivery.connector import Connector, Names, Opening
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.resolver import Resolver
+from redis_scheduler.task.callback import told_bytes
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import NO_PHASES, Outcome, Phases
 from redis_scheduler.task.policy import retries
 
@@ -77,7 +79,8 @@ class Deliverer:
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""
         started = time.monotonic()
-        timeout_s = claim.record.options.timeout or self._timeout_s
+        options = claim.record.options
+        timeout_s, wanted_bytes = options.timeout or self._timeout_s, 0 if options is NONE else told_bytes(options)
         error: str | None = None
         is_local = False
         connection: Connection | None = None
@@ -86,11 +89,13 @@ class Deliverer:
             async with asyncio.timeout(timeout_s):
                 origin, request = self._builder.build(claim)
                 connection = self._pool.take(origin.key)
-                if connection is None or not await self._is_answered_on_kept(connection, request, claim, origin):
+                if connection is None or not await self._is_answered_on_kept(
+                    connection, request, claim, origin, wanted_bytes
+                ):
                     connection = None
                     opening = Opening()
                     connection = await self._connector.open(origin.destination, opening)
-                    await connection.send(request)
+                    await connection.send(request, wanted_bytes)
             if not 200 <= (connection.status or 0) < 300:
                 error = f"answered {connection.status}"
         except TimeoutError:
@@ -112,12 +117,14 @@ class Deliverer:
             error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases
         )
 
-    async def _is_answered_on_kept(self, connection: Connection, request: bytes, claim: Claim, origin: Origin) -> bool:
+    async def _is_answered_on_kept(
+        self, connection: Connection, request: bytes, claim: Claim, origin: Origin, wanted_bytes: int
+    ) -> bool:
         """Send on a kept connection. Return False if the request must be sent once more: the connection seems to have
         been closed before the request arrived (docs/decisions/0001-kept-connections.md)."""
         sent_at = time.monotonic()
         try:
-            await connection.send(request)
+            await connection.send(request, wanted_bytes)
         except (ConnectionClosed, OSError) as problem:
             if connection.received:
                 raise

@@ -74,7 +74,8 @@ class Connection(asyncio.Protocol):
         self.head_at = 0.0
         """When the head of the last answer came that is no success, in `time.monotonic` seconds."""
         self.body_start = b""
-        """The beginning of the body of an answer that is no success: `kept_bytes` at most."""
+        """The beginning of the body of an answer that is no success: `kept_bytes` at most. Of any, if the request
+        wanted it."""
         self.headers = NO_HEADERS
         """The headers of an answer that is no success, by their names in lower case: those that came in its first
         `PIECE_BYTES`. Of a success at most AGAIN_HEADER."""
@@ -85,15 +86,16 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[int] | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._unread: select.poll | None = None
-        self._interim = self._body_bytes = self._frame_bytes = 0
+        self._interim = self._body_bytes = self._frame_bytes = self._wanted_bytes = 0
         self._is_success = False
         """Whether a header was seen that follows a status of success: then none is kept."""
         self._keeps_alive = self._is_delimited = False
         """Whether the receiver keeps the connection; whether the head says where the body ends. If it does not, the end
         of the connection ends the body."""
 
-    def send(self, request: bytes) -> asyncio.Future[int]:
-        """Send a request; return the future status, which is there when the answer has ended.
+    def send(self, request: bytes, wanted_bytes: int = 0) -> asyncio.Future[int]:
+        """Send a request; return the future status, which is there when the answer has ended. `wanted_bytes`: so much
+        is kept of the answer's body, also of a success.
 
         Raises ConnectionClosed if nothing was sent. Awaiting raises AnswerError, or OSError if the connection broke.
         """
@@ -102,7 +104,7 @@ class Connection(asyncio.Protocol):
         self.status = None
         self.is_reusable = self._is_delimited = self._is_success = False
         self.received = self._interim = self._body_bytes = self._frame_bytes = 0
-        self.body_start, self.headers = b"", NO_HEADERS
+        self.body_start, self.headers, self._wanted_bytes = b"", NO_HEADERS, wanted_bytes
         self._parser = parser = httptools.HttpResponseParser(self)
         # Old servers send such things and mean no harm.
         parser.set_dangerous_leniencies(
@@ -275,8 +277,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Count the body, and end the answer if it is too long to be read."""
-        if self._body_bytes < self._kept_bytes and self.status is not None and self.status >= 300:
-            self.body_start += body[: self._kept_bytes - self._body_bytes]
+        if self.status is not None and (self._wanted_bytes or self.status >= 300):
+            self.body_start += body[: max(0, max(self._wanted_bytes, self._kept_bytes) - self._body_bytes)]
         self._body_bytes += len(body)
         if self._body_bytes >= ANSWER_BYTES:
             self._end()

@@ -22,6 +22,9 @@ LOST_LINE_INTERVAL_S = 1.0
 DROPPED_LINE_INTERVAL_S = 60.0
 """Between two lines of the log that tell of dead letters that were dropped."""
 
+LOGGED_BYTES = 1_024
+"""So much of an answer is looked at to log its beginning."""
+
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
 
@@ -148,7 +151,7 @@ class Log(Observer):
             return
         fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": decision.error}
         if outcome is not None and outcome.answer:
-            fields["answer"] = excerpt(outcome.answer, self._secret)
+            fields["answer"] = excerpt(outcome.answer[:LOGGED_BYTES], self._secret)
         if not is_last:
             fields["attempts_left"] = attempts_left
             fields["next"] = rfc3339(int(time.time() * 1000) + decision.delay_ms)

@@ -18,14 +18,21 @@ from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.attempts import Attempt, failure_of, read_failed
+from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, End, follow_up
 from redis_scheduler.task.claim import Claim, Unsettled
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.retry import FIRED, RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
 from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
+
+_ENDS = {Transition.BURY: DIED, Transition.EXPIRE: EXPIRED}
+"""The ends without success, by what writes them."""
 
 
 class Worker:
@@ -180,7 +187,8 @@ class Worker:
             if outcomes.keeps_results:
                 attempts = claim.attempts + 1
                 claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
-            outcomes.settle(claim)
+            options = claim.record.options
+            outcomes.settle(claim, None if options is NONE else self._follow_up(claim, DELIVERED, 1, outcome))
             self._observer.delivered(claim, outcome)
         elif decision is RELEASED:
             self._release([claim])
@@ -200,12 +208,25 @@ class Worker:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
         failure = self._failure_of(claim, decision, outcome) if decision.last_failure else b""
         unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
-        self.outcomes[claim.shard].unsettle(decision.transition, unsettled)
+        starts = None
+        if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
+            starts = self._follow_up(claim, event, int(decision.counts), outcome, decision.error)
+        self.outcomes[claim.shard].unsettle(decision.transition, unsettled, starts)
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:
             attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
             self._observer.unsettled(claim, decision, outcome, attempts_left)
+
+    def _follow_up(
+        self, claim: Claim, event: str, newly_made: int, outcome: Outcome | None, error: str | None = None
+    ) -> NewTask | None:
+        """Return the task that starts with the end of a claim's task, if one does."""
+        end = End(event, claim.attempts + newly_made, error, self.outcomes[claim.shard].now_ms(), claim.previous_status)
+        if outcome is not None:
+            end.status, end.answer = outcome.status, None if outcome.status is None else outcome.answer
+        found = follow_up(claim, end)
+        return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.type)
 
     def _failure_of(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> bytes:
         """Return what is kept of the failed attempts of a claim."""

@@ -102,7 +102,8 @@ def line_of(stored: Stored) -> bytes:
         occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
         data_base64=None if data is None or is_plain else data,
     )
-    head = _encode(with_options(line, record.options) if NAMES else line)
+    # Only the data of a callback can hold a line's end, between two values: a text of JSON cannot.
+    head = _ENDS_LINE.sub(b" ", _encode(with_options(line, record.options) if NAMES else line))
     if data is None or not is_plain:
         return head + b"\n"
     return b'%b,"%b":%b}\n' % (head[:-1], record.content.encode(), data)

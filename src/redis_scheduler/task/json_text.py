@@ -16,6 +16,15 @@ def without_halves(text: bytes) -> bytes:
     return text.replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
 
 
+def is_whole(text: bytes) -> bool:
+    """Whether JSON holds no half of a surrogate pair."""
+    try:
+        _decode_raw(text)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
 def is_json(text: bytes) -> bool:
     """Whether the text is JSON, and so may stand in an answer as it is. Text from foreign hands may not be."""
     try:

@@ -15,7 +15,7 @@ from copy import copy
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.task import statuses
 from redis_scheduler.task.header import headers_problem
@@ -56,6 +56,7 @@ _TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
 _TRACEPARENT = "must be a traceparent of W3C Trace Context"
 _ACK_WITHIN = f"must be a number of seconds above 0, and at most {ACK_LONGEST_S} (seven days)"
 _HEADERS = "must be an object of texts by header names"
+_CALLBACK = 'must be an object: the body of a task, such as {"webhook": URL}'
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -120,11 +121,38 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     again_most: Annotated[int, Meta(ge=0, le=RETRIES_MOST), _rule(_AGAIN)] = 0
     """So often a success with Schedule-Again-In brings the task again."""
 
+    on_success: Annotated["Callback", _rule(_CALLBACK)] | UnsetType = UNSET
+    """A task that starts when this one was delivered: in the same moment, and once."""
+
+    on_failure: Annotated["Callback", _rule(_CALLBACK)] | UnsetType = UNSET
+    """A task that starts when this one died or expired."""
+
 
 NONE = Options()
 """Of a task that asks for nothing special."""
 
 NAMES = Options.__struct_fields__
+
+
+class Callback(Options, frozen=True, forbid_unknown_fields=True):
+    """A task that the end of another starts, which is told how that ended (callback.py).
+
+    ttl, at: at most one of them; without, it is due at once. type: absent means the default type. data: told beside the
+    rest. include_data: whether the data of the task that ended is told, too.
+    """
+
+    webhook: str
+    ttl: int | float | UnsetType = UNSET
+    at: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+    include_data: bool = False
+
+
+CALLBACKS = ("on_success", "on_failure")
+
+CALLBACKS_DEEP = 8
+"""So deep callbacks may stand in callbacks."""
 
 
 def _said_of(kind: Any) -> dict[str, Any]:
@@ -174,7 +202,9 @@ def format_of(options: Options) -> int:
     """Return the record format that a worker must know to read these options."""
     if options is NONE:
         return 1
-    return max((FORMATS[name] for name in NAMES if getattr(options, name) != getattr(NONE, name)), default=1)
+    given = [name for name in NAMES if getattr(options, name) != getattr(NONE, name)]
+    nested = [format_of(getattr(options, name)) for name in CALLBACKS if name in given]
+    return max([1, *(FORMATS[name] for name in given), *nested])
 
 
 def with_options(carrier: Carrier, options: Options) -> Carrier:

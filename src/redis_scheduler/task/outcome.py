@@ -23,8 +23,9 @@ class Outcome:
     """How an attempt went: no error is a success. `status` is None when there was no answer.
 
     `answer` and `headers`: of an answer that is no success, the beginning of its body, and its headers by their names
-    in lower case; of a success only AGAIN_HEADER (answer.py). `phases`: of a failure. `is_local`: this machine is at
-    fault, without free sockets or memory; no request was made, so it counts as no attempt.
+    in lower case; of a success AGAIN_HEADER alone (answer.py), and its body only for a callback (callback.py).
+    `phases`: of a failure. `is_local`: this machine is at fault, without free sockets or memory; no request was made,
+    so it counts as no attempt.
     """
 
     error: str | None

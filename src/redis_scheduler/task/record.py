@@ -12,18 +12,20 @@ of JSON: such a record has a head, too.
 """
 
 import contextlib
+from collections.abc import Collection
 from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
 
 from redis_scheduler.task.content import Content
-from redis_scheduler.task.options import NONE, Options, options_of, with_trace
+from redis_scheduler.task.options import CALLBACKS, CALLBACKS_DEEP, NONE, Options, options_of, with_trace
 from redis_scheduler.task.record_head import (
     CONTENT_MEMBER,
     DATA_MEMBER,
     FRONT,
     KNOWN,
+    KNOWN_IN_CALLBACK,
     Head,
     Mark,
     decode_long,
@@ -216,12 +218,24 @@ def _newer_record(stored: bytes) -> Record | None:
             due = msgspec.json.decode(members["due"], type=int)
         except (ValueError, KeyError, RecursionError):
             continue
-        unknown = next((name for name in members if name not in KNOWN), None)
+        unknown = _unknown(members, KNOWN)
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
         webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)
         data = bytes(members["data"]) if "data" in members else data
         return Record(due, webhook or "", ttl or 0, type_name, data, unknown, content=content)
+    return None
+
+
+def _unknown(members: dict[str, Raw], known: Collection[str], depth: int = 0) -> str | None:
+    """Return the first member that is not known, also of a callback; None if all are."""
+    for name, value in members.items():
+        if name not in known:
+            return name
+        if name in CALLBACKS and depth < CALLBACKS_DEEP:
+            with contextlib.suppress(ValueError, RecursionError):
+                if unknown := _unknown(decode_members(value), KNOWN_IN_CALLBACK, depth + 1):
+                    return f"{name}.{unknown}"
     return None
 
 

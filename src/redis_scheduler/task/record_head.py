@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from redis_scheduler.task.content import CONTENTS, Content
-from redis_scheduler.task.options import NONE, TRACEPARENT, Options
+from redis_scheduler.task.options import NONE, TRACEPARENT, Callback, Options
 from redis_scheduler.task.repeat import Occurrence, Progress
 
 Mark = Progress | Occurrence
@@ -54,6 +54,7 @@ decode_long = msgspec.json.Decoder(_LongHead).decode
 _decode_options = msgspec.json.Decoder(Options).decode
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 KNOWN = {*_LongHead.__struct_fields__, *CONTENTS}
+KNOWN_IN_CALLBACK = {*Callback.__struct_fields__}
 DATA_MEMBER = b',"data":'
 CONTENT_MEMBER = re.compile(rb',"(%b)":' % "|".join(CONTENTS).encode())
 _MARKS: tuple[tuple[bytes, Callable[[bytes], Mark]], ...] = (

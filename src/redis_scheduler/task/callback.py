@@ -1,0 +1,122 @@
+"""What the end of a task starts: the task of its `on_success` or `on_failure`, and what that is told. Pure."""
+
+import base64
+import codecs
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
+from redis_scheduler.task.options import Callback, Options, options_of, with_trace
+from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
+
+TOLD_BYTES = 16_384
+"""So many bytes of the last answer are told."""
+
+DELIVERED, DIED, EXPIRED = "task.delivered", "task.died", "task.expired"
+"""The events: how a task can end."""
+
+
+@dataclass(slots=True)
+class End:
+    """How a task ended: the event, after how many attempts, why (None: well), and when, by Redis' clock.
+
+    `status`: of the last answer, `answer`: the beginning of its body; None if there was none.
+    """
+
+    event: str
+    attempts: int
+    error: str | None
+    at_ms: float
+    status: int | None = None
+    answer: bytes | None = None
+
+
+@dataclass(slots=True)
+class FollowUp:
+    """A task to schedule: its delay (below zero: due.py), record less the due time, and type (None: the default)."""
+
+    delay_ms: int
+    tail: bytes
+    type: str | None
+
+
+class _Told(msgspec.Struct):
+    """What a callback is told. answer_base64: instead of an answer that is no text. data: what the callback gave; task:
+    the content of the task that ended."""
+
+    event: str
+    key: str
+    type: str
+    webhook: str
+    attempts: int
+    status: int | None
+    error: str | None
+    due: str
+    ended: str
+    answer: str | None
+    data: Raw
+    answer_base64: str | UnsetType = UNSET
+    task: Raw | UnsetType = UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+_NULL = Raw(b"null")
+
+
+def told_bytes(options: Options) -> int:
+    """Return how much of the last answer may be told: nothing without callbacks."""
+    return 0 if options.on_success is UNSET and options.on_failure is UNSET else TOLD_BYTES
+
+
+def follow_up(claim: Claim, end: End) -> FollowUp | None:
+    """Return what the end of a claim's task starts; None for nothing."""
+    options = claim.record.options
+    callback = options.on_success if end.event == DELIVERED else options.on_failure
+    if callback is UNSET:
+        return None
+    own = options_of(callback)
+    if own.traceparent is UNSET and options.traceparent is not UNSET:
+        own = with_trace(own, options.traceparent)
+    ttl, delay_ms = _when(callback)
+    type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
+    body = None if callback.method == "GET" else _encode(_told(claim, callback, end))
+    return FollowUp(delay_ms, record_tail(callback.webhook, ttl, type_name, body, own), type_name)
+
+
+def _when(callback: Callback) -> tuple[float, int]:
+    """Return the `ttl` that is kept in the record, and the delay as scripts are given it."""
+    if callback.at is not UNSET:
+        # Foreign hands may have written what is no time.
+        return NO_TTL, delay_until(at_ms(callback.at) if is_time(callback.at) else 0)
+    return callback.ttl or 0, round((callback.ttl or 0) * 1000)
+
+
+def _told(claim: Claim, callback: Callback, end: End) -> _Told:
+    record = claim.record
+    told = _Told(
+        end.event,
+        claim.key,
+        record.type or DEFAULT_TYPE,
+        record.webhook,
+        end.attempts,
+        end.status,
+        end.error,
+        rfc3339(record.due),
+        rfc3339(round(end.at_ms)),
+        None,
+        _NULL if callback.data is UNSET else callback.data,
+    )
+    if end.answer is not None:
+        answer = end.answer[:TOLD_BYTES]
+        try:
+            # Without the part of a character that was cut.
+            told.answer = codecs.getincrementaldecoder("utf-8")().decode(answer)
+        except UnicodeDecodeError:
+            told.answer_base64 = base64.b64encode(answer).decode()
+    if callback.include_data:
+        told.task = _NULL if record.data is None else Raw(record.data)
+    return told
