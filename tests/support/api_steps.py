@@ -20,7 +20,7 @@ class ApiSteps(Steps):
     async def _resend(self, step: Step) -> None:
         """The answer of a writer's last batch of a verb was lost, and came after whatever happened meanwhile."""
         known = sorted(self.last_writes)
-        known = [name for name in known if f"resend {name[1]}" in self.missing] or known
+        known = [name for name in known if self.goal == f"resend {name[1]}"] or known
         writer, verb = known[step.which % len(known)]
         call, answer = self.last_writes[writer, verb]
         self.stores[writer]._batch_numbers[verb] -= 1
@@ -40,7 +40,8 @@ class ApiSteps(Steps):
 
     async def _schedule_once(self, step: Step) -> None:
         """A request with an Idempotency-Key comes, perhaps again, and its call is sent twice."""
-        name, ttl_ms = f"id-{step.which % 3}", 0 if step.flag else TTL_MS
+        again = sorted(self.stored) if self.goal == "schedule once again" else []
+        name, ttl_ms = again[0] if again else f"id-{step.which % 3}", 0 if step.flag else TTL_MS
         task = NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(None), None)
         store, known = self.stores[WRITERS[step.who % 2]], self.stored.get(name)
         for _ in range(2):
@@ -79,8 +80,8 @@ class ApiSteps(Steps):
         await self._read_as(WRITERS[step.who % 2], self._known(step.which))
 
     async def _update(self, step: Step, ttl_ms: int | None = None, verb: str = "update") -> None:
-        task, writer = self._known(step.which), WRITERS[step.who % 2]
-        change, before = await self._change(step, task, ttl_ms), task.state.place
+        writer, task = self._writer_of(step)
+        change, before = await self._change(step, writer, task, ttl_ms), task.state.place
         now_ms, answers = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
         letter = letters(answers)
         assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms)
@@ -91,8 +92,8 @@ class ApiSteps(Steps):
 
     async def _put(self, step: Step) -> None:
         """A task under an own key: it takes the place of one that this writer has read, or of none."""
-        task, writer = self._known(step.which), WRITERS[step.who % 2]
-        expected, before = (await self._change(step, task, TTL_MS)).expected, task.state.place
+        writer, task = self._writer_of(step)
+        expected, before = (await self._change(step, writer, task, TTL_MS)).expected, task.state.place
         if before == "missing" and step.flag:
             expected = b""
         type_name, old_type = ("mail" if step.count % 2 else None), task.type
@@ -103,16 +104,15 @@ class ApiSteps(Steps):
         self.taken[f"put {'changed' if letter == 'C' else before}"] += 1
 
     async def _replay(self, step: Step) -> None:
-        dead = self.model.standing("dead")
-        await self._replay_one(step, dead[step.which % len(dead)])
+        writer, task = self._writer_of(step)
+        await self._replay_one(step, writer, task if task.place == "dead" else self.model.standing("dead")[0])
 
     async def _replay_other(self, step: Step) -> None:
         """A replay of a task that is dead no more, or was not."""
-        await self._replay_one(step, self._known(step.which))
+        await self._replay_one(step, *self._writer_of(step))
 
-    async def _replay_one(self, step: Step, task: Modelled) -> None:
-        writer = WRITERS[step.who % 2]
-        change, before = await self._change(step, task, TTL_MS), task.state.place
+    async def _replay_one(self, step: Step, writer: str, task: Modelled) -> None:
+        change, before = await self._change(step, writer, task, TTL_MS), task.state.place
         now_ms, answers = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
         letter = letters(answers)
         assert letter == self.model.replay(task.key, change.expected, change.tail, TTL_MS, now_ms)
@@ -127,7 +127,11 @@ class ApiSteps(Steps):
 
     async def _discard(self, step: Step) -> None:
         writer, dead = WRITERS[step.who % 2], self.model.standing("dead")
-        task = dead[step.which % len(dead)] if dead and step.flag else self._known(step.which)
+        task = (
+            dead[step.which % len(dead)]
+            if dead and (step.flag or self.goal.endswith("discard"))
+            else self._known(step.which)
+        )
         before = task.state.place
         answers = await self._write(writer, "discard", lambda: self.stores[writer].discard([task.key]))
         assert letters(answers) == self.model.discard(task.key)

@@ -172,7 +172,7 @@ class Model(ApiModel):
         before = self.tasks.get(firing.unless)
         is_unfinished = before is not None and before.place not in ("missing", "dead")
         series, goes_on = self.tasks[firing.claim.key], firing.otherwise if is_unfinished else firing.after
-        series.attempts = 0
+        series.attempts, series.mark = 0, ""
         if goes_on.due_ms is None:
             series.end("missing")
             self.counters["ended"] += 1

@@ -28,6 +28,10 @@ class OutcomeSteps(Steps):
         held = [(worker, claim) for worker, claim in known if self.model.holds(worker, claim)]
         late = [pair for pair in known if pair not in held and self.model.is_in(pair[1])]
         choice = (known, late or held or known, held or late or known, held or known)[step.which % 4]
+        if self.goal and step.which < 6:
+            lost = [pair for pair in known if pair not in held]
+            wanted = late if self.goal.endswith(" late") else lost if self.goal.endswith((" fenced", " lost")) else held
+            choice = wanted or choice
         worker, claim = choice[step.who % len(choice)]
         if step.which == 4:
             # With another's entry: no worker comes with such, but the fence knows of it.

@@ -3,7 +3,7 @@ each."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, l
 from tests.support.model import Model
 from tests.support.modelled import Modelled
 from tests.support.names import KEYS
+from tests.support.steering import PLACES
 from tests.support.store import Store
 from tests.support.together import Together
 
@@ -38,9 +39,6 @@ ROUNDS_MOST = 10
 """Times that everything is delivered in the end: a sweep may begin behind some, or pass over what may lose no worker
 more."""
 REPEATS_MOST = 3
-
-RARE_FIRST = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
-OUTCOMES = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
 
 
 @dataclass(frozen=True)
@@ -82,12 +80,14 @@ class Connections:
 class Steps:
     """What the steps of one sequence know."""
 
-    def __init__(self, shared: Connections, missing: Collection[str] = ()) -> None:
+    def __init__(self, shared: Connections, missing: Sequence[str] = ()) -> None:
         self.shared = shared
         self.missing = missing
-        """Kinds of transition that no example has taken yet: where one can be, it is likelier."""
+        """Kinds of transition that no example before has taken."""
+        self.goal = ""
+        """The kind that the step is to lead to, if any."""
         self.raw = shared.raw
-        self.taken = shared.taken
+        self.taken: Counter[str] = Counter()
         self.model = Model(TIMING)
         self.views = Views(shared.client)
         self.stores = {name: Store(shared.client, name, TIMING, KEPT) for name in (*WORKERS, *WRITERS)}
@@ -170,21 +170,33 @@ class Steps:
         return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions, Options(again_most=9))
 
     def _known(self, which: int) -> Modelled:
-        """The task that a step is about, now and then one that is gone; those in states that are rarely come to are
-        first."""
-        verb = self.done[-1][0]
-
-        def rank(task: Modelled) -> tuple[bool, int]:
-            place = task.state.place
-            return f"{verb} {place}" not in self.missing, RARE_FIRST.index(place)
-
-        tasks = sorted(self.model.tasks.values(), key=rank)
+        """The task that a step is about: one of the goal's place, if it names that; now and then one that is gone.
+        Those in states that are rarely come to are first."""
+        verb, _, place = self.goal.partition(" ")
+        tasks = sorted(self.model.tasks.values(), key=lambda task: PLACES.index(task.state.place))
+        wanted = [task for task in tasks if task.state.place == place and self.done[-1][0].startswith(verb)]
         alive = [task for task in tasks if task.place != "missing"]
-        gone = [task for task in tasks if task.place == "missing"]
-        return (gone or alive)[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
+        if wanted:
+            return wanted[which // 2 % len(wanted)]
+        return tasks[-1] if which == 7 or not alive else alive[which // 2 % len(alive)]
 
-    async def _read(self, step: Step) -> None:
-        await self._read_as(WRITERS[step.who % 2], self._known(step.which))
+    def _one_of(self, tasks: list[Modelled], which: int) -> Modelled:
+        """One of some tasks: of the goal's place, if it names that."""
+        wanted = [task for task in tasks if self.goal.endswith(f" {task.state.place}")] or tasks
+        return wanted[which % len(wanted)]
+
+    def _stale(self) -> list[tuple[str, Modelled]]:
+        """Writers, and tasks that have changed since they read them."""
+        read = [(writer, self.model.tasks[key], raw) for (writer, key), (raw, _) in self.reads.items()]
+        return [(writer, task) for writer, task, raw in read if task.place != "missing" and task.record != raw]
+
+    def _writer_of(self, step: Step) -> tuple[str, Modelled]:
+        """A writer, and the task that it changes: one that it has not read since it changed, if that is the goal."""
+        verb, _, what = self.goal.partition(" ")
+        stale = [pair for pair in self._stale() if verb != "replay" or pair[1].place == "dead"]
+        if stale and (self.done[-1][0], what) == (verb, "changed"):
+            return stale[step.which % len(stale)]
+        return WRITERS[step.who % 2], self._known(step.which)
 
     async def _read_as(self, writer: str, task: Modelled) -> None:
         stored = await self.views.task(task.key)
@@ -192,10 +204,10 @@ class Steps:
             assert (stored.raw, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
             self.reads[writer, task.key] = stored.raw, stored.record.due
 
-    async def _change(self, step: Step, task: Modelled, ttl_ms: int | None) -> Change:
+    async def _change(self, step: Step, writer: str, task: Modelled, ttl_ms: int | None) -> Change:
         """A change of what this writer has read: now, or before whatever happened meanwhile."""
-        writer = WRITERS[step.who % 2]
-        if (writer, task.key) not in self.reads or step.flag:
+        reads = not self.goal.endswith(" changed") if self.goal else step.flag
+        if (writer, task.key) not in self.reads or reads:
             await self._read_as(writer, task)
         expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
         return Change(task.key, expected, self._tail(task.type), ttl_ms, due_ms, task.type)

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.api_steps import ApiSteps
 from tests.support.outcome_steps import OutcomeSteps
-from tests.support.steps import ALIVE_MOST, DELIVERED, OUTCOMES, RARE_FIRST, ROUNDS_MOST, WORKERS, Step
+from tests.support.steering import ALWAYS, NEEDS, verb_towards
+from tests.support.steps import ALIVE_MOST, DELIVERED, ROUNDS_MOST, WORKERS, Step
 from tests.support.store import letters
 from tests.support.worker_steps import WorkerSteps
 
@@ -55,8 +56,8 @@ WEIGHTS = {
 }
 """How often each verb is chosen, where it has something to do."""
 
-MISSING_WEIGHT = 10
-"""So many times likelier is a verb that can take a kind of transition which was not taken yet."""
+SELDOM = ("claim", "discard", "reclaim", "settle", "retry")
+"""Verbs that are tried, now and then, also where they change nothing."""
 
 
 class Example(ApiSteps, WorkerSteps, OutcomeSteps):
@@ -64,56 +65,62 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
 
     async def take(self, step: Step) -> None:
         """Do one step, and compare."""
-        verbs = [verb for verb, weight in self._weights().items() for _ in range(weight)]
-        verb = verbs[step.choice % len(verbs)]
+        here = self._here()
+        left = [kind for kind in self.missing if not self.taken[kind]]
+        self.goal = left[step.choice // 3 % len(left)] if left and step.choice % 3 else ""
+        verb = (self.goal and verb_towards(self.goal, here)) or self._any_verb(step, here)
         self.done.append((verb, step))
         await getattr(self, f"_{verb}")(step)
         self.shared.steps += 1
         await self._compare()
 
-    def _weights(self) -> dict[str, int]:
-        """How often each verb is to be chosen now: as WEIGHTS says where it changes something, else seldom or never."""
-        model = self.model
-        due, pending, missing = model.standing("due"), model.standing("pending"), model.standing("missing")
-        is_held = any(model.holds(worker, claim) for worker in WORKERS for claim in self.claims[worker])
-        changes = {
-            "schedule": len(model.tasks) - len(missing) < ALIVE_MOST,
-            "schedule_once": len(model.tasks) - len(missing) < ALIVE_MOST,
-            "come_due": any(task.wait_ms for task in due),
-            "promote": any(task.wait_ms == 0 for task in due),
-            "claim": bool(model.standing("queued")),
-            "load": any(self.unloaded.values()),
-            "recover": bool(pending),
-            "run_out": any(task.wait_ms for task in pending),
-            "reclaim": bool(model.reclaimable) or any(not task.wait_ms for task in model.standing("awaiting")),
-            "replay": bool(model.standing("dead")),
-            **dict.fromkeys(("trim", "discard"), bool(model.standing("dead"))),
-            "resume": bool(model.standing("paused")),
-            "acknowledge": any(self.claims.values()),
-            "run_out_awaited": any(task.wait_ms for task in model.standing("awaiting")),
-            "resend": bool(self.last_writes),
-            "purge": len(model.tasks) - len(missing) == ALIVE_MOST,
-            **dict.fromkeys(OUTCOMES, is_held),
-            **dict.fromkeys(
-                ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run"),
-                bool(model.tasks),
-            ),
-        }
-        is_stale = any(self.claims.values())
-        seldom = {
-            "claim": 1,
-            "discard": int(bool(model.tasks)),
-            "reclaim": 1,
-            "settle": int(is_stale),
-            "retry": int(is_stale),
+    @staticmethod
+    def _any_verb(step: Step, here: Collection[str]) -> str:
+        """A verb as often as WEIGHTS says where it changes something, else seldom or never."""
+
+        def weight(verb: str) -> int:
+            if NEEDS.get(verb, ALWAYS) in here:
+                return WEIGHTS[verb]
+            return (
+                verb in SELDOM and (NEEDS[verb] != "held" or "claims" in here) and (verb != "discard" or "task" in here)
+            )
+
+        verbs = [verb for verb in WEIGHTS for _ in range(weight(verb))]
+        return verbs[step.choice % len(verbs)]
+
+    def _here(self) -> set[str]:
+        """What is there, in the words of the steering."""
+        model, claims = self.model, [(worker, claim) for worker in WORKERS for claim in self.claims[worker]]
+        due, pending, awaiting = model.standing("due"), model.standing("pending"), model.standing("awaiting")
+        alive = len(model.tasks) - len(model.standing("missing"))
+        stale = self._stale()
+        found = {
+            ALWAYS: True,
+            "task": bool(model.tasks),
+            "room": alive < ALIVE_MOST,
+            "full": alive >= ALIVE_MOST,
+            "gone": alive < len(model.tasks) and alive < ALIVE_MOST,
+            "later": any(task.wait_ms for task in due),
+            "due now": any(not task.wait_ms for task in due),
+            "unloaded": any(self.unloaded.values()),
+            "pending": bool(pending),
+            "pending later": any(task.wait_ms for task in pending),
+            "overdue": any(not task.wait_ms for task in awaiting),
+            "over": bool(model.reclaimable) or any(not task.wait_ms for task in awaiting),
+            "awaited": any(model.tasks[claim.key].mark == f"@{claim.id}" for _, claim in claims),
+            "awaited later": any(task.wait_ms for task in awaiting),
+            "claims": bool(claims),
+            "held": any(model.holds(worker, claim) for worker, claim in claims),
+            "late": any(model.is_in(claim) and not model.holds(worker, claim) for worker, claim in claims),
+            "stale": bool(stale),
+            "dead stale": any(task.place == "dead" for _, task in stale),
+            "stored": bool(self.stored) and alive < ALIVE_MOST,
+            "written": bool(self.last_writes),
         }
         places = {task.state.place for task in model.tasks.values()}
-        wanted = {verb for kind in self.missing if (verb := _verb_of(kind, places))}
-        return {
-            verb: (weight if changes.get(verb, True) else seldom.get(verb, 0))
-            * (MISSING_WEIGHT if verb in wanted else 1)
-            for verb, weight in WEIGHTS.items()
-        }
+        later = {f"{task.state.place} later" for task in (*due, *pending) if task.wait_ms}
+        written = {f"written {verb}" for _, verb in self.last_writes}
+        return {name for name, is_there in found.items() if is_there} | places | later | written
 
     async def finish(self) -> None:
         """Let all time pass: each task that is left is delivered, with its newest record."""
@@ -143,11 +150,3 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             left -= {claim.key for claim in delivered}
         assert not left, f"never delivered: {left}"
         await self._compare()
-
-
-def _verb_of(kind: str, places: Collection[str]) -> str:
-    """Return the verb that takes this kind of transition; none if it needs a task where none stands."""
-    verb, _, rest = kind.partition(" ")
-    if verb == "again" and rest in WEIGHTS:
-        return rest
-    return "" if rest in RARE_FIRST and rest not in places else verb

@@ -16,7 +16,7 @@ class WorkerSteps(Steps):
 
     async def _come_due(self, step: Step) -> None:
         tasks = [task for task in self.model.standing("due") if task.wait_ms]
-        task = tasks[step.which % len(tasks)]
+        task = self._one_of(tasks, step.which)
         self.taken[f"come_due {task.state.place}"] += 1
         await self._press_due(task)
 
@@ -27,7 +27,7 @@ class WorkerSteps(Steps):
     async def _run_out(self, step: Step) -> None:
         """A lease runs out, or the delay of a retry is over."""
         tasks = [task for task in self.model.standing("pending") if task.wait_ms]
-        task = tasks[step.which % len(tasks)]
+        task = self._one_of(tasks, step.which)
         self.taken[f"run_out {task.state.place}"] += 1
         await self._press_over(task)
 
