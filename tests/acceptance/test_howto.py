@@ -25,6 +25,7 @@ from tests.support.howto import (
     start_variables,
     steps,
 )
+from tests.support.redis_process import free_port
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
@@ -130,7 +131,7 @@ async def reading(page: str, folder: Path) -> AsyncIterator[Reader]:
                     start_new_session=True,
                 )
             try:
-                ports = {"127.0.0.1:8080": port, "127.0.0.1:9000": receiver_port}
+                ports = {"127.0.0.1:8080": port, "127.0.0.1:9000": receiver_port, "127.0.0.1:9001": free_port()}
                 yield Reader(shell, errors, ports, folder / "received")
             finally:
                 with contextlib.suppress(ProcessLookupError):
