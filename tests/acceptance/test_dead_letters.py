@@ -110,6 +110,9 @@ async def test_groups_say_what_they_did_not_look_at(
     monkeypatch.setattr(dead_letters, "LETTERS_MOST", 1)
     found = await views.groups(None)
     assert (found.looked_at, found.dead, found.groups[0].error) == (2, 3, "error 2")
+    monkeypatch.setattr(dead_letters, "LOOK_S", 0)
+    found = await views.groups(None)
+    assert (found.looked_at, found.dead, found.groups[0].error) == (1, 3, "error 2")
 
 
 async def test_a_replay_goes_at_once_and_starts_afresh(api: Client, store: Store) -> None:

@@ -64,6 +64,14 @@ async def test_so_many_tasks_take_a_call_for_every_200(api: Client, raw: redis.a
     assert (await raw.info("commandstats"))["cmdstat_evalsha"]["calls"] == 5
 
 
+async def test_a_batch_of_series_asks_for_the_time_once(api: Client, raw: redis.asyncio.Redis) -> None:
+    batch = {"tasks": [{"webhook": "http://127.0.0.1:9/", "repeat": {"every": 60}} for _ in range(50)]}
+    await raw.config_resetstat()
+    assert (await api.call("POST", "/schedules", json=batch))[0] == 200
+    assert (await raw.info("commandstats"))["cmdstat_time"]["calls"] < 10  # the scripts ask, too
+    assert (await api.stats())["counters"]["scheduled"] == 50
+
+
 async def test_a_task_may_name_its_type_and_the_query_that_of_the_others(api: Client, raw: redis.asyncio.Redis) -> None:
     given = tasks(3)
     given["tasks"][1]["type"] = "mail"

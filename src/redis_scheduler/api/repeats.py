@@ -35,8 +35,8 @@ def check_repeat(repeat: Repeat, start_ms: int) -> None:
 
 
 async def times_of(repeat: Repeat, after_ms: int, count: int) -> list[str]:
-    """Return the first times after another, fewer if the series ends before. A rare time takes 5 ms: others go on in
-    between."""
+    """Return the first times after another, fewer if the series ends before. A rare time takes a millisecond: others go
+    on in between."""
     return await _first(times_after(repeat, after_ms), count if repeat.times is UNSET else min(count, repeat.times))
 
 

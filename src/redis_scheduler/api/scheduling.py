@@ -55,22 +55,28 @@ async def new_task(
     calls_of: CallsOf,
     traceparent: str | None = None,
     own_key: str | None = None,
+    clocks: dict[ShardCalls, int] | None = None,
 ) -> NewTask:
     """Return the task of a checked request, with its own key or a new one. Raises RequestRefused while its options are
     not served.
 
-    `traceparent`: the trace that the request is part of.
+    `traceparent`: the trace that the request is part of. `clocks`: what is known of Redis' time for this request.
     """
     if type_name == DEFAULT_TYPE:
         type_name = None
     (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
+    calls = calls_of(key)
     if wanted.repeat is UNSET:
         ttl, delay_ms = requests.when(wanted)
     else:
-        ttl, delay_ms = first_of(wanted.repeat, wanted, await calls_of(key).views.now_ms())
-    await calls_of(key).check_options(options, content)
+        clocks = {} if clocks is None else clocks
+        if calls not in clocks:
+            clocks[calls] = await calls.views.now_ms()
+        ttl, delay_ms = first_of(wanted.repeat, wanted, clocks[calls])
+        await asyncio.sleep(0)  # a rare time takes a millisecond to find
+    await calls.check_options(options, content)
     if traceparent is not None:
-        options = await calls_of(key).traced(options, traceparent)
+        options = await calls.traced(options, traceparent)
     tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
     return NewTask(key, delay_ms, tail, type_name)
 
@@ -80,12 +86,12 @@ async def new_tasks(
 ) -> list[NewTask]:
     """Return the tasks of a batch, in their order; `type_name` is the type of those that name none. Raises
     RequestRefused."""
-    tasks = []
+    tasks, clocks = [], dict[ShardCalls, int]()
     for index, item in enumerate(items):
         with of_task(index):
             own_type = type_name if item.type is UNSET else item.type
             own_key = None if item.key is UNSET else item.key
-            tasks.append(await new_task(item, own_type, calls_of, traceparent, own_key))
+            tasks.append(await new_task(item, own_type, calls_of, traceparent, own_key, clocks))
         if len(tasks) % MADE_AT_ONCE == 0:
             await asyncio.sleep(0)
     return tasks

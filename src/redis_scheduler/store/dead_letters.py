@@ -64,8 +64,8 @@ class DeadLetters(Views):
         dead = await self.client.command("ZCARD", self.client.keys.dead, read=NUMBER)
         until_s, looked_at, found = time.monotonic() + LOOK_S, 0, dict[tuple[str, str], Group]()
         async for chunk in self._sorted(self.client.keys.dead, ("dead",), is_down=True):
-            await self._group([(key, score_ms(at.encode()) or 0) for _, at, key in chunk], type_name, found)
-            looked_at += len(chunk)
+            letters = [(key, score_ms(at.encode()) or 0) for _, at, key in chunk]
+            looked_at += await self._group(letters, type_name, found, until_s)
             if looked_at >= LETTERS_MOST or time.monotonic() > until_s:
                 break
         by_size = sorted(found.values(), key=lambda group: -group.count)
@@ -73,15 +73,23 @@ class DeadLetters(Views):
         return Groups(by_size[:GROUPS_MOST], others, looked_at, max(dead, looked_at))
 
     async def _group(
-        self, letters: Sequence[tuple[str, int]], type_name: str | None, found: dict[tuple[str, str], Group]
-    ) -> None:
+        self,
+        letters: Sequence[tuple[str, int]],
+        type_name: str | None,
+        found: dict[tuple[str, str], Group],
+        until_s: float,
+    ) -> int:
+        """Add letters to their groups; return how many were looked at by then, one at least."""
         task_keys = [key for key, _ in letters]
         failures = await self.client.command(
             "HMGET", self.client.keys.failures, *task_keys, read=sized(list[bytes | None], len(task_keys))
         )
         walk = Walk(self.client)
         _, heads = await walk.heads([key.encode() for key in task_keys], STEP_BYTES)
-        for (key, died_ms), head, failure in zip(letters, heads, failures, strict=True):
+        for number, ((key, died_ms), head, failure) in enumerate(zip(letters, heads, failures, strict=True)):
+            # A large record is read alone.
+            if number and time.monotonic() > until_s:
+                return number
             record = await walk.record(head)
             if record is None or type_name not in (None, record.type or DEFAULT_TYPE):
                 continue
@@ -90,6 +98,7 @@ class DeadLetters(Views):
                 found[host, error] = Group(host, error, 1, key, died_ms)
             else:
                 group.count += 1
+        return len(letters)
 
 
 class _Failure(msgspec.Struct):

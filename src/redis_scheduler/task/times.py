@@ -55,7 +55,7 @@ def next_ms(repeat: Repeat, after_ms: int) -> int | None:
 
 
 def times_after(repeat: Repeat, after_ms: int) -> Iterator[int]:
-    """Yield the times after a time, which `every` counts from. Each takes 20 to 70 µs, and 5 ms where cron is rare."""
+    """Yield the times after a time, which `every` counts from. Each takes 20 to 70 µs, and 1 ms where cron is rare."""
     until_ms = _until_ms(repeat)
     for at_ms in _every(repeat.every, after_ms) if repeat.every is not UNSET else _cron(repeat, after_ms):
         if at_ms > until_ms:

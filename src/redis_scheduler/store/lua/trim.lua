@@ -3,7 +3,7 @@
 -- KEYS   tasks failures dead dead_bytes counters
 -- ARGV   ttl_ms# most_bytes# limit# (letters of one call)
 -- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never}.
--- Bounds `limit` letters that are dropped, and as many that are counted: some six commands each.
+-- Bounds `limit` letters that are dropped, and as many that are counted: some seven commands each.
 -- Twice  it makes the next step: what was dropped is dropped no more.
 -- Full   what removes nothing is the first write.
 --- include clock foreign letters
@@ -49,9 +49,12 @@ if is_counting then
 end
 
 local dropped, wait_ms = 0, -1
-local oldest = redis.call('ZRANGE', dead, 0, limit - 1, 'WITHSCORES')
-for i = 1, #oldest, 2 do
-  local key, died_ms = oldest[i], tonumber(oldest[i + 1]) or 0
+while dropped < limit do
+  local key, score = unpack(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES'))
+  if not key then
+    break
+  end
+  local died_ms = tonumber(score) or 0
   local left_ms = math.max(died_ms, since_ms) + ttl_ms - now
   if left_ms > 0 and number_of(redis.call('HGET', dead_bytes, '.bytes')) <= most_bytes then
     wait_ms = math.min(left_ms, 1e15)
