@@ -91,8 +91,8 @@ imports: $(VENV)/.development ## Check that each room imports only what lies bel
 types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
-bench: $(VENV)/.development ## Measure everything but the peers on this machine (40 minutes)
-	@set -e; for name in burst lateness series api scale idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
+bench: $(VENV)/.development ## Measure everything but the peers on this machine (45 minutes)
+	@set -e; for name in burst lateness series api scale bulk idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
 
 # Celery and arq need different releases of redis-py: an environment for each.
 $(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt

@@ -8,7 +8,7 @@ from redis_scheduler.api import many
 from tests.acceptance.test_filters import listed
 from tests.support.service import Client
 
-COUNT = 3 * many.STEP_TASKS // 2
+COUNT = 3 * many.STEP_TASKS
 
 
 async def done(api: Client, verb: str, query: str) -> dict[str, Any]:

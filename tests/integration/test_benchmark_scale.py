@@ -1,4 +1,4 @@
-"""The benchmark of many waiting tasks runs and tells the truth; its figures at this size mean nothing."""
+"""The benchmarks of many waiting tasks run and tell the truth; their figures at this size mean nothing."""
 
 from pathlib import Path
 
@@ -38,3 +38,24 @@ def test_scale_compares_few_with_many_and_every_task_arrives_once(tmp_path: Path
     assert not any(retries["checks"].values())
     assert retries["late_ms"]["min"] <= retries["late_ms"]["p50"] <= retries["late_ms"]["max"]
     assert len(found["marks"]) == 2 + 7 + 1
+
+
+@pytest.mark.long
+def test_bulk_touches_the_tasks_that_its_filters_want(tmp_path: Path) -> None:
+    found = run("bulk", tmp_path, "--tasks", "2000", "--alone", "0.2")
+    touched = {one["operation"]: one["touched"] for one in found["operations"]}
+    within_the_hour = touched["count: due"]
+    assert touched == {
+        **{"count: type type1": 200, "count: host host1.example": 20, "count: key_prefix own:1": 111},
+        **{"count: due": within_the_hour, "pause: type type1": 200, "resume: type type1, state paused": 200},
+        **{"pause: due": within_the_hour, "resume: state paused": within_the_hour, "run: key_prefix own:2": 11},
+        **{"cancel: key_prefix own:1": 111, "cancel: host host1.example": 18, "cancel: type type1": 198},
+        "cancel: due": touched["cancel: due"],
+    }
+    assert 0 < touched["cancel: due"] <= within_the_hour < 200
+    for one in found["operations"]:
+        assert one["requests"] > 0
+        assert one["looked_at"] >= one["touched"]
+        assert 0 < one["longest_ms"] <= 1_000 * one["seconds"] + 10
+        assert 0 < one["others_ms"]["p50"] <= one["others_ms"]["max"]
+    assert len(found["marks"]) == 3

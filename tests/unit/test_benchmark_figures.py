@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import api, burst, failing, harness, idle, lateness, load, machine, report, retries, scale, series
+from benchmarks import api, bulk, burst, failing, harness, idle, lateness, load, machine, report, retries, scale, series
 from benchmarks.harness import Arrival
 from benchmarks.machine import Usage
 from benchmarks.meter import Used
@@ -190,6 +190,20 @@ def test_the_marks_of_series_are_those_of_the_median_round(p99_ms: float, last_m
     found = series.marks({"spread-every": rounds, "instant-cron": rounds})
     assert [mark["met"] for mark in found] == are_met
     assert [mark["found"] for mark in found] == [p99_ms, last_ms]
+
+
+@pytest.mark.parametrize(
+    ("longest_ms", "held_ms", "p99_ms", "are_met"),
+    [(1_200, [], 6, [True, True, True]), (1_201, [5.1, 5.01], 6.1, [False, False, False])],
+)
+def test_the_marks_of_bulk_are_those_of_the_worst_operation(
+    longest_ms: float, held_ms: list[float], p99_ms: float, are_met: list[bool]
+) -> None:
+    calm = {"longest_ms": 1, "redis_held_ms": [], "others_ms": {"p99": 1}}
+    worst = {"longest_ms": longest_ms, "redis_held_ms": held_ms, "others_ms": {"p99": p99_ms}}
+    found = bulk.marks({"operations": [calm, worst, calm], "alone_ms": {"p99": 1}})
+    assert [mark["met"] for mark in found] == are_met
+    assert found[1]["found"] == max(held_ms, default=0)
 
 
 @pytest.mark.parametrize(("bytes_a_task", "ratio", "are_met"), [(364, 1.5, True), (364.1, 1.51, False)])

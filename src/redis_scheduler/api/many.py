@@ -27,8 +27,9 @@ logger = Events(__name__)
 WORK_S = 0.4
 """A request begins no new step after so long; a step looks for tasks for as long at most."""
 
-STEP_TASKS = 200
-"""Tasks of one step: one call of the script."""
+STEP_TASKS = 100
+"""Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
+requests wait."""
 
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
 

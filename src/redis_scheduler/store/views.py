@@ -37,7 +37,7 @@ LOOK_S = 0.8
 INFO_BYTES = 200
 """An answer says no more of a task besides its record and its last failure."""
 
-CHUNK_LIMIT = 500
+CHUNK_LIMIT = 200
 """Tasks of one call: about a millisecond of Redis."""
 
 READ_BYTES = 1_048_576

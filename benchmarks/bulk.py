@@ -1,0 +1,259 @@
+"""Bulk: what does one thing done to many of a million tasks take, and what do others notice of it?
+
+The tasks are of ten types and a hundred hosts, one in ten has a key of its own; all are due tomorrow. Each operation
+follows its cursor to the end, at first only to count. Meanwhile others schedule, read and cancel tasks at a constant
+rate, and before and between the operations they do so alone.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it also runs as a file
+
+from benchmarks import harness, report
+from redis_scheduler.settings import API
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
+from tests.support.service import Client
+
+DAY_S = 86_400
+TYPES, HOSTS, OWN_KEYS = 10, 100, 10
+"""Of so many tasks one has each type, each host, and a key of its own."""
+
+ALONE_S = 3.0
+"""For which others are timed alone, before each operation."""
+
+MARK_REQUEST_MS = 1_200
+MARK_REDIS_MS = 5
+MARK_OTHERS_MS = 5
+"""So much longer than alone is p99 of others at most."""
+
+Filters = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is done, to which tasks."""
+
+    verb: str
+    filters: Filters
+    dry: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the table shows it."""
+        shown = ", ".join(f"{name} {value}" for name, value in self.filters.items() if not name.startswith("due"))
+        due = "due" if any(name.startswith("due") for name in self.filters) else ""
+        return f"{'count' if self.dry else self.verb}: {', '.join(filter(None, (shown, due)))}"
+
+
+def operations(now: float) -> list[Operation]:
+    """Return what is measured, in this order: none counts on tasks that one before it has taken."""
+    hour = {"due_after": _time(now + 1.5 * DAY_S), "due_before": _time(now + 1.5 * DAY_S + 3_600)}
+    one_type, one_host, own = {"type": "type1"}, {"host": "host1.example"}, {"key_prefix": "own:1"}
+    return [
+        *(Operation("cancel", filters, True) for filters in (one_type, one_host, own, hour)),
+        Operation("pause", one_type),
+        Operation("resume", one_type | {"state": "paused"}),
+        Operation("pause", hour),
+        Operation("resume", {"state": "paused"}),
+        Operation("run", {"key_prefix": "own:2"}),
+        Operation("cancel", own),
+        Operation("cancel", one_host),
+        Operation("cancel", one_type),
+        Operation("cancel", hour),
+    ]
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def fill(redis: harness.Redis, count: int) -> None:
+    """Enter the tasks."""
+    chance = random.Random(0)
+
+    def task(number: int) -> NewTask:
+        ttl = round(DAY_S * (1 + chance.random()), 3)
+        key = f"own:{number}" if number % OWN_KEYS == 0 else new_task_key()
+        name = f"type{number % TYPES}"
+        webhook = f"http://host{number // TYPES % HOSTS}.example/orders/{number}"
+        data = b'{"order": "%08d", "status": "shipped"}' % number
+        return NewTask(key, round(1000 * ttl), record_tail(webhook, ttl, name, data), name)
+
+    await harness.seed(redis.url, count, task)
+
+
+async def others(client: Client, rate: int, ended: asyncio.Event) -> list[float]:
+    """Schedule, read and cancel a task in turn until the end, a request each time; return the ms that each took."""
+    taken_ms: list[float] = []
+    key = ""
+
+    async def send(number: int) -> None:
+        nonlocal key
+        one = f"/schedule/{key}"
+        body = {"webhook": "http://host.example/", "ttl": 3 * DAY_S, "data": {"order": number}}
+        method, path, sent = [("POST", "/schedule", body), ("GET", one, None), ("DELETE", one, None)][number % 3]
+        began = time.perf_counter()
+        status, answer = await client.call(method, path, json=sent)
+        taken_ms.append(1000 * (time.perf_counter() - began))
+        assert status == 200, answer
+        key = answer.get("key", key)
+
+    started, number = time.monotonic(), 0
+    # Another one ends with the last of three, so that none is left.
+    while not ended.is_set() or number % 3:
+        await asyncio.sleep(started + number / rate - time.monotonic())
+        await send(number)
+        number += 1
+    return taken_ms
+
+
+@asynccontextmanager
+async def beside(client: Client, rate: int, taken_ms: list[float]) -> AsyncIterator[None]:
+    """Have others send requests within the block; add what these took."""
+    ended = asyncio.Event()
+    load = asyncio.create_task(others(client, rate, ended))
+    try:
+        yield
+    finally:
+        ended.set()
+        taken_ms += await load
+
+
+async def work(client: Client, operation: Operation) -> dict[str, Any]:
+    """Send an operation until it has no cursor any more; return what its requests took and did."""
+    taken_ms, touched, looked_at = [], 0, 0
+    cursor: str | None = ""
+    began = time.monotonic()
+    while cursor is not None:
+        query = (
+            operation.filters | ({"dry_run": "true"} if operation.dry else {}) | ({"cursor": cursor} if cursor else {})
+        )
+        sent = time.perf_counter()
+        status, answer = await client.call("POST", f"/schedules/{operation.verb}?{urlencode(query)}")
+        taken_ms.append(1000 * (time.perf_counter() - sent))
+        assert status == 200, answer
+        touched, looked_at, cursor = touched + answer["touched"], looked_at + answer["looked_at"], answer["next"]
+    return {
+        "seconds": round(time.monotonic() - began, 2),
+        "requests": len(taken_ms),
+        "longest_ms": round(max(taken_ms), 1),
+        "touched": touched,
+        "looked_at": looked_at,
+    }
+
+
+async def held(redis: harness.Redis) -> list[float]:
+    """Return how long Redis was held by each command over the mark since the last time, in ms."""
+    rows = await redis.raw.slowlog_get(1_000)
+    await redis.raw.slowlog_reset()
+    return sorted((row["duration"] / 1000 for row in rows), reverse=True)
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure each operation beside others; return what was found."""
+    async with harness.redis_at(options.redis_url, folder) as redis:
+        await fill(redis, options.tasks)
+        await redis.settled()
+        await redis.raw.config_set("slowlog-log-slower-than", 1_000 * MARK_REDIS_MS)
+        async with harness.service(redis.url, folder, [API]) as service:
+            alone_ms: list[float] = []
+            rows = []
+            await held(redis)
+            for operation in operations(time.time()):
+                async with beside(service.client, options.rate, alone_ms):
+                    await asyncio.sleep(options.alone)
+                before, beside_ms = await held(redis), list[float]()
+                async with beside(service.client, options.rate, beside_ms):
+                    found = await work(service.client, operation)
+                rows.append(
+                    {
+                        "operation": operation.name,
+                        **found,
+                        "others_ms": report.spread(beside_ms),
+                        "redis_held_ms": await held(redis),
+                        "redis_held_alone_ms": before,
+                    }
+                )
+            stats = await service.client.stats()
+            assert stats["ledger_balanced"], stats
+    found = {"operations": rows, "alone_ms": report.spread(alone_ms)}
+    return {**found, "marks": marks(found), "versions": report.versions(redis.server)}
+
+
+def marks(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the marks: of the slowest request, of what held Redis longest, of others beside the worst operation."""
+    rows = found["operations"]
+    longest_ms = max(row["longest_ms"] for row in rows)
+    held_ms = max((row["redis_held_ms"][0] for row in rows if row["redis_held_ms"]), default=0.0)
+    later_ms = max(row["others_ms"]["p99"] for row in rows) - found["alone_ms"]["p99"]
+    return [
+        report.mark(f"the longest request <= {MARK_REQUEST_MS:,} ms", longest_ms, longest_ms <= MARK_REQUEST_MS),
+        report.mark(
+            f"Redis held by one command <= {MARK_REDIS_MS} ms (0: none held longer)", held_ms, held_ms <= MARK_REDIS_MS
+        ),
+        report.mark(
+            f"p99 of others <= {MARK_OTHERS_MS} ms above alone", round(later_ms, 2), later_ms <= MARK_OTHERS_MS
+        ),
+    ]
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures."""
+    print(f"bulk: on {found['settings']['tasks']:,} tasks, beside {found['settings']['rate']} requests a second\n")
+    alone = found["alone_ms"]
+    header = (
+        "operation",
+        "tasks",
+        "looked at",
+        "requests",
+        "longest, ms",
+        "seconds",
+        "others p50",
+        "p99",
+        "max",
+        "Redis held",
+    )
+    rows = [row(one) for one in found["operations"]]
+    print(report.table(header, [("alone", *5 * ("",), *_others(alone), ""), *rows]))
+
+
+def row(one: dict[str, Any]) -> Sequence[str]:
+    """Return a line of the table."""
+    counts = [f"{one[name]:,}" for name in ("touched", "looked_at", "requests", "longest_ms", "seconds")]
+    held_ms = one["redis_held_ms"]
+    return (
+        one["operation"],
+        *counts,
+        *_others(one["others_ms"]),
+        f"{len(held_ms)}, {held_ms[0]:.1f} ms" if held_ms else "",
+    )
+
+
+def _others(spread: dict[str, float]) -> Sequence[str]:
+    return [f"{spread[name]:.2f}" for name in ("p50", "p99", "max")]
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, "bulk")
+    parser.add_argument("--tasks", type=harness.positive, default=1_000_000, help="that wait")
+    parser.add_argument("--rate", type=harness.positive, default=100, help="requests of others a second")
+    parser.add_argument("--alone", type=float, default=ALONE_S, help="seconds of others alone before each operation")
+    options = parser.parse_args()
+    harness.run(options, measure, show, 300 + options.tasks / 1_000)
+
+
+if __name__ == "__main__":
+    main()
