@@ -147,7 +147,7 @@ class Settings:
         "RESULT_TTL",
         3600,
         seconds(0, TEN_YEARS_S),
-        "seconds that a summary of a delivered or cancelled task is kept; 0 keeps none",
+        "seconds that a summary of a task that has ended is kept; 0 keeps none",
     )
     result_bytes: int = option(
         "RESULT_BYTES", 67_108_864, whole_number(1_024, 2**50), "bytes of Redis that such summaries may take"

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -55,6 +56,34 @@ async def test_a_cancelled_task_says_so(service: Client) -> None:
     status, content = await service.call("GET", f"/schedule/{key}")
     assert (status, content["data"]["info"]["state"], content["data"]["info"]["retry"]) == (200, "cancelled", 0)
     assert (await service.call("DELETE", f"/schedule/{key}"))[0] == 404
+
+
+async def test_tasks_cancelled_by_a_filter_say_so(service: Client) -> None:
+    key = await service.schedule("http://127.0.0.1:9/", 60)
+    status, content = await service.call("POST", "/schedules/cancel?state=scheduled")
+    assert (status, content["touched"]) == (200, 1)
+    assert (await service.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "cancelled"
+
+
+async def test_a_task_that_expired_says_so(service: Client, receiver: Receiver) -> None:
+    receiver.status = 503
+    body = {"webhook": receiver.url, "ttl": 0, "expire": 0.15}
+    key = (await service.call("POST", "/schedule", json=body))[1]["key"]
+    await service.drained()
+    status, content = await service.call("GET", f"/schedule/{key}")
+    info = content["data"]["info"]
+    assert (status, info["state"], info["last_status"]) == (200, "expired", 503)
+    assert info["retry"] == len(receiver.arrivals) < 4
+    assert info["late_ms"] < 20_000
+
+
+async def test_a_series_that_is_cancelled_says_what_it_made(service: Client, receiver: Receiver) -> None:
+    body = {"webhook": receiver.url, "ttl": 0, "repeat": {"every": 3600}}
+    key = (await service.call("POST", "/schedule", json=body))[1]["key"]
+    await wait_until(lambda: len(receiver.arrivals) == 1, "its first occurrence came")
+    await service.call("DELETE", f"/schedule/{key}")
+    info = (await service.call("GET", f"/schedule/{key}"))[1]["data"]["info"]
+    assert (info["state"], info["series"]) == ("cancelled", {"made": 1, "skipped": 0})
 
 
 @pytest.mark.parametrize("variables", [{"RESULT_TTL": "0"}])

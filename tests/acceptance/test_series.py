@@ -49,11 +49,16 @@ def numbers(receiver: Receiver) -> list[int]:
     return [int(one.headers["Schedule-Occurrence"]) for one in receiver.arrivals if one.attempt == 1]
 
 
-async def gone(api: Client, key: str) -> None:
+async def gone(api: Client, key: str) -> dict[str, Any]:
+    """Wait for the end of a series; return what is told of it."""
+    found: dict[str, Any] = {}
+
     async def is_gone() -> bool:
-        return (await api.call("GET", f"/schedule/{key}"))[0] == 404
+        found.update(await info(api, key))
+        return bool(found["state"] == "ended")
 
     await wait_until(is_gone, "the series has ended")
+    return found
 
 
 async def test_it_makes_a_task_of_its_own_each_time_and_ends(service: Client, receiver: Receiver) -> None:
@@ -63,7 +68,10 @@ async def test_it_makes_a_task_of_its_own_each_time_and_ends(service: Client, re
     assert before <= seconds(first["due"]) < before + 1
     assert (first["repeat"], first["state"], first["ttl"]) == ({"every": 1, "times": 3}, "scheduled", None)
     assert (first["series"]["made"], first["series"]["skipped"], len(first["series"]["next"])) == (0, 0, 3)
-    await gone(service, key)
+    ended = await gone(service, key)
+    assert ended["series"] == {"made": 3, "skipped": 0}
+    assert seconds(ended["due"]) == seconds(first["due"]) + 2
+    assert seconds(ended["ended"]) >= seconds(ended["due"])
     await service.drained()
     assert numbers(receiver) == [1, 2, 3]
     assert {one.headers["Schedule-Series"] for one in receiver.arrivals} == {key}

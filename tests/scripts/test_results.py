@@ -10,7 +10,9 @@ from redis_scheduler.store.keys import SEGMENTS
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.kept import DEFAULT, Kept
 from redis_scheduler.task.key import new_task_key
-from redis_scheduler.task.summary import Summary, read_summary, summary_tail
+from redis_scheduler.task.repeat import Progress
+from redis_scheduler.task.series import Firing
+from redis_scheduler.task.summary import Summary, ended_tail, read_summary, summary_tail
 from tests.scripts import states
 from tests.scripts.states import MAKERS, ask, claimed, counters, new_task
 from tests.support.names import KEYS
@@ -59,11 +61,64 @@ async def test_only_what_was_alive_is_told_as_cancelled(state: str, client: Redi
         assert (summary.state, summary.attempts) == ("cancelled", 2)
 
 
+@pytest.mark.parametrize("type_name", [None, "mail"])
+async def test_what_expired_is_told(type_name: str | None, client: RedisClient) -> None:
+    store = keeping(client)
+    tasks = [await states.in_delivery(store, type_name) for _ in range(3)]
+    await store.cancel([(tasks[1].key, type_name)])
+    for task in tasks:
+        task.claim.result = summary_tail("expired", task.claim.record, 4, 12, 503)
+    assert await store.expire(states.failed(*tasks)) == [True, False, True]
+    found = [await Views(client).summary(task.key) for task in tasks]
+    assert [summary and (summary.state, summary.attempts, summary.status) for summary in found] == [
+        ("expired", 4, 503),
+        None,
+        ("expired", 4, 503),
+    ]
+    assert found[0] is not None
+    assert found[0].late_ms == max(0, found[0].ended - 12 - tasks[0].claim.record.due)
+
+
+def ending(task: states.Task, unless: str = "", goes_on: bool = False) -> Firing:
+    """The last time of a series; or the last but one, if the occurrence before is unfinished and it goes on."""
+    firing = states.fired(task, next_ms=None, unless=unless)
+    firing.after.result = ended_tail(task.claim.record, Progress(3, 1, "last"), states.MADE_MS)
+    if goes_on:
+        firing.otherwise.due_ms = states.NEXT_MS
+    else:
+        firing.otherwise.result = ended_tail(task.claim.record, Progress(2, 2, "last"), states.MADE_MS)
+    return firing
+
+
+async def test_a_series_that_ended_is_told_with_what_it_made(client: RedisClient) -> None:
+    store = keeping(client)
+    before = await states.in_due(store)
+    tasks = [await states.in_delivery(store) for _ in range(4)]
+    firings = [
+        ending(tasks[0]),
+        ending(tasks[1], before.key),
+        ending(tasks[2], before.key, goes_on=True),
+        states.fired(tasks[3]),
+    ]
+    await store.fire(firings)
+    found = [await Views(client).summary(task.key) for task in tasks]
+    assert [summary and (summary.state, summary.progress, summary.due) for summary in found] == [
+        ("ended", Progress(3, 1, "last"), states.MADE_MS),
+        ("ended", Progress(2, 2, "last"), states.MADE_MS),
+        None,
+        None,
+    ]
+
+
 async def test_without_a_time_nothing_is_kept(client: RedisClient, raw: redis.asyncio.Redis) -> None:
     store = keeping(client, result_ttl_ms=0)
     [key] = await finished(store)
     task = await states.in_due(store)
     await store.cancel([(task.key, None)])
+    late = await states.in_delivery(store)
+    late.claim.result = summary_tail("expired", late.claim.record, 1)
+    await store.expire(states.failed(late))
+    await store.fire([ending(await states.in_delivery(store))])
     assert await Views(client).summary(key) is None
     assert await ask(raw, "EXISTS", KEYS.results, *map(KEYS.segment, range(SEGMENTS))) == 0
 

@@ -14,7 +14,8 @@ from redis_scheduler.store.written import Acknowledgement, OnceTask, Put
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
-from redis_scheduler.task.summary import summary_tail
+from redis_scheduler.task.repeat import Progress
+from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts import states
 from tests.scripts.states import (
     AWAITING,
@@ -88,6 +89,18 @@ async def _finish(store: Store, task: Task) -> Any:
 
 async def _cancel_and_keep(store: Store, task: Task) -> Any:
     return await keeping(store).cancel([(task.key, None, b"", summary_tail("cancelled", task.claim.record, 0))])
+
+
+async def _expire_and_keep(store: Store, task: Task) -> Any:
+    task.claim.result = summary_tail("expired", task.claim.record, 1)
+    return await keeping(store).expire(states.failed(task))
+
+
+async def _end_and_keep(store: Store, task: Task) -> Any:
+    """The task is a series, whose last time has come."""
+    firing = states.fired(task, next_ms=None)
+    firing.after.result = ended_tail(task.claim.record, Progress(1), states.MADE_MS)
+    return await keeping(store).fire([firing])
 
 
 async def _trim(store: Store, task: Task) -> Any:
@@ -164,6 +177,8 @@ VERBS: dict[str, Verb] = {
     "again": Verb(states.in_delivery, lambda store, task: store.again(states.failed(task)), DUE, DUE),
     "expire": Verb(states.in_delivery, lambda store, task: store.expire(states.failed(task)), MISSING, QUEUED),
     "fire": Verb(states.in_delivery, lambda store, task: store.fire([states.fired(task)]), DUE, QUEUED),
+    "expire and keep": Verb(states.in_delivery, _expire_and_keep, MISSING, QUEUED),
+    "end and keep": Verb(states.in_delivery, _end_and_keep, MISSING, QUEUED),
     "release": Verb(states.in_delivery, lambda store, task: store.release([task.claim]), RELEASED, QUEUED),
     "renew": Verb(states.in_delivery, lambda store, task: store.renew([task.claim.id]), IN_DELIVERY, QUEUED),
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),

@@ -163,6 +163,7 @@ class Model(ApiModel):
         task = self.tasks[claim.key]
         task.end("missing")
         task.attempts = 0
+        task.result = "expired"
         self.counters["expired"] += 1
         return 1
 
@@ -175,6 +176,7 @@ class Model(ApiModel):
         series.attempts, series.mark = 0, ""
         if goes_on.due_ms is None:
             series.end("missing")
+            series.result = "ended"
             self.counters["ended"] += 1
         else:
             series.wait_in_due(goes_on.due_ms - now_ms, goes_on.due_ms)

@@ -7,7 +7,9 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.record import decode_record
+from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.series import Firing, Made, Next
+from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts.states import FAILURE, TTL_MS, ask
 from tests.support.modelled import TOLERANCE_MS
 from tests.support.names import KEYS
@@ -113,7 +115,7 @@ class OutcomeSteps(Steps):
         await self._outcome(
             step,
             "expire",
-            lambda store, claims: store.expire(_failed(claims, counts=step.flag)),
+            lambda store, claims: store.expire(_expired(claims, step.flag)),
             lambda worker, claim: self.model.expire(worker, claim, step.flag),
             ("expire fenced", "expire" if step.flag else "expire uncounted"),
         )
@@ -131,7 +133,8 @@ class OutcomeSteps(Steps):
         ]
         unless = self._known(step.who).key if step.flag else ""
         due_ms = None if step.which % 3 == 0 else now_ms + TTL_MS
-        after, otherwise = Next(due_ms, self._tail(task.type)), Next(now_ms + 2 * TTL_MS, self._tail(task.type))
+        result = ended_tail(claim.record, Progress(len(made)), now_ms) if due_ms is None else b""
+        after, otherwise = Next(due_ms, self._tail(task.type), result), Next(now_ms + 2 * TTL_MS, self._tail(task.type))
         firing = Firing(claim, made, after, unless, otherwise)
         for time in range(1 + (step.count == 2)):
             [answer] = await self.stores[worker].fire([firing])
@@ -175,3 +178,9 @@ class OutcomeSteps(Steps):
 
 def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list[Unsettled]:
     return [Unsettled(claim, FAILURE, delay_ms, counts) for claim in claims]
+
+
+def _expired(claims: list[Claim], counts: bool) -> list[Unsettled]:
+    for claim in claims:
+        claim.result = summary_tail("expired", claim.record, claim.attempts + counts)
+    return _failed(claims, counts=counts)

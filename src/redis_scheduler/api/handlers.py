@@ -40,7 +40,7 @@ from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import changed
-from redis_scheduler.task.summary import summary_tail
+from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
 
@@ -170,7 +170,7 @@ class Api(Shards):
     async def _taken_out(self, stored: Stored, expected: bytes = b"") -> CancelAnswer:
         """Take a task out, unless another record is expected; keep how it ended."""
         record, calls = stored.record, self._calls_of(stored.key)
-        result = summary_tail("cancelled", record, stored.attempts) if calls.keeps_results else b""
+        result = cancelled_tail(record, stored.attempts) if calls.keeps_results else b""
         return await calls.cancel.submit((stored.key, record.type, expected, result))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:

@@ -21,6 +21,7 @@ from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import ANY
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.written import CancelAnswer, Standing
+from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
 
@@ -44,7 +45,9 @@ class ManyApi(AcknowledgementsApi):
             raise InvalidRequest(Code.INVALID_QUERY, problem)
 
         async def cancel(task: Stored) -> bool:
-            found = await self._calls_of(task.key).cancel.submit((task.key, task.record.type))
+            calls = self._calls_of(task.key)
+            result = cancelled_tail(task.record, task.attempts) if calls.keeps_results else b""
+            found = await calls.cancel.submit((task.key, task.record.type, b"", result))
             return found in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
 
         return await self._each(request, given, "cancelled", cancel)

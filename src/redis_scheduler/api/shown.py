@@ -29,7 +29,8 @@ def ended_view(key: str, summary: Summary) -> TaskView:
         type=summary.type or DEFAULT_TYPE,
         ended=rfc3339(summary.ended),
         last_status=UNSET if summary.status is None else summary.status,
-        late_ms=UNSET if summary.state == "cancelled" else summary.late_ms,
+        late_ms=summary.late_ms if summary.state in ("delivered", "expired") else UNSET,
+        series=SeriesView(summary.progress.made, summary.progress.skipped) if summary.progress else UNSET,
     )
     return TaskView(info, NULL)
 

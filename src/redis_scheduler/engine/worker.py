@@ -208,10 +208,14 @@ class Worker:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
         failure = self._failure_of(claim, decision, outcome) if decision.last_failure else b""
         unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
-        starts = None
+        outcomes, starts = self.outcomes[claim.shard], None
         if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
             starts = self._follow_up(claim, event, int(decision.counts), outcome, decision.error)
-        self.outcomes[claim.shard].unsettle(decision.transition, unsettled, starts)
+        if decision.transition is Transition.EXPIRE and outcomes.keeps_results:
+            elapsed_ms, status = (outcome.elapsed_ms, outcome.status) if outcome else (0, claim.previous_status)
+            attempts = claim.attempts + decision.counts
+            claim.result = summary_tail("expired", claim.record, attempts, elapsed_ms, status)
+        outcomes.unsettle(decision.transition, unsettled, starts)
         if outcome is None and decision.transition is Transition.DEFER:
             self._observer.left_to_newer(claim, decision)
         else:

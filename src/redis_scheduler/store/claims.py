@@ -43,7 +43,9 @@ _RETRIED_ROW = {
 }
 _DEFERRED_ROW = _RETRIED_ROW | {"newly_failed": "int(row.counts)"}
 _BURIED_ROW = _DEFERRED_ROW | {"type_number": "row.claim.record.type"}
-_EXPIRED_ROW = {column: value for column, value in _BURIED_ROW.items() if column != "failure"}
+_EXPIRED_ROW = {column: value for column, value in _BURIED_ROW.items() if column != "failure"} | {
+    "result": "row.claim.result"
+}
 
 _SETTLED_ROW = {"type_number": "row.record.type"}
 SETTLE = Script("settle", _SETTLED_ROW, then=AS_FOLLOW_UP)
@@ -59,6 +61,8 @@ _FIRED_ROW = {
     "tail": "row.after.tail",
     "other_next_ms": "'' if row.otherwise.due_ms is None else row.otherwise.due_ms",
     "other_tail": "row.otherwise.tail if row.unless else b''",
+    "result": "row.after.result",
+    "other_result": "row.otherwise.result if row.unless else b''",
     "type_number": "row.claim.record.type",
 }
 _MADE_ROW = {
@@ -108,8 +112,7 @@ class Claims(Claiming):
                 claims,
                 follow_ups.items(),
                 group=GROUP,
-                result_ttl_ms=self._kept.result_ttl_ms,
-                result_bytes=self._kept.result_bytes,
+                **self._results,
             )
         return await self.client.run(call, booleans(len(claims)))
 
@@ -117,6 +120,10 @@ class Claims(Claiming):
     def answer_bytes(self) -> int:
         """So many bytes are kept of the answer to a failed attempt."""
         return self._kept.answer_bytes
+
+    @property
+    def _results(self) -> dict[str, int]:
+        return {"result_ttl_ms": self._kept.result_ttl_ms, "result_bytes": self._kept.result_bytes}
 
     @property
     def keeps_results(self) -> bool:
@@ -163,10 +170,12 @@ class Claims(Claiming):
     async def expire(
         self, expired: Sequence[Unsettled], follow_ups: Mapping[int, NewTask] = NO_FOLLOW_UPS
     ) -> list[bool]:
-        """Delete tasks that have expired; return for each whether it took effect, false also after a lost answer as for
-        `settle`. `follow_ups`: as there."""
+        """Delete tasks that have expired, and keep the results of their claims; return for each whether it took effect,
+        false also after a lost answer as for `settle`. `follow_ups`: as there."""
         return await self.client.run(
-            EXPIRE.bind(self.client.keys, expired, follow_ups.items(), group=GROUP, consumer=self.name),
+            EXPIRE.bind(
+                self.client.keys, expired, follow_ups.items(), group=GROUP, consumer=self.name, **self._results
+            ),
             booleans(len(expired)),
         )
 
@@ -177,7 +186,7 @@ class Claims(Claiming):
         """
         made = [(index, one) for index, each in enumerate(firings) for one in each.made]
         return await self.client.run(
-            FIRE.bind(self.client.keys, firings, made, group=GROUP, consumer=self.name),
+            FIRE.bind(self.client.keys, firings, made, group=GROUP, consumer=self.name, **self._results),
             lambda answer: each_of(FireAnswer, answer, len(firings)),
         )
 

@@ -10,6 +10,7 @@ from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import options_of
 from redis_scheduler.task.record import tail_of
 from redis_scheduler.task.repeat import Occurrence, Progress
+from redis_scheduler.task.summary import ended_tail
 from redis_scheduler.task.times import Due, due_now
 
 EARLY_MS = 1_000
@@ -29,10 +30,12 @@ class Made:
 
 @dataclass(slots=True)
 class Next:
-    """How a series goes on: its next time (None: it ends), and its record without that."""
+    """How a series goes on: its next time (None: it ends), and its record without that; what is kept of one that ends
+    (summary.py)."""
 
     due_ms: int | None
     tail: bytes
+    result: bytes = b""
 
 
 @dataclass(slots=True)
@@ -74,8 +77,9 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
 
     def following(count: int, skipped: int, last: str) -> Next:
         ends = repeat.times is not UNSET and count >= repeat.times
-        tail = tail_of(record, record.options, Progress(count, skipped, last))
-        return Next(None if ends else next_ms, tail)
+        progress, due_ms = Progress(count, skipped, last), None if ends else next_ms
+        result = ended_tail(record, progress, due.made[-1] if due.made else record.due) if due_ms is None else b""
+        return Next(due_ms, tail_of(record, record.options, progress), result)
 
     skipped = before.skipped + due.skipped
     after = following(before.made + len(made), skipped, made[-1].key if made else before.last)

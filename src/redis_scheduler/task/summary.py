@@ -3,12 +3,14 @@
 import msgspec
 
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.repeat import Progress
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a task ended (`state`) and when, in Redis' ms; after how many attempts, and with which status.
 
-    `due`: the intended time, in Redis' ms. `elapsed_ms`: how long the last attempt took.
+    `due`: the intended time, in Redis' ms; of a series that of its last occurrence, or of the next one, if it was
+    cancelled. `elapsed_ms`: how long the last attempt took. `progress`: what a series had done.
     """
 
     state: str
@@ -18,10 +20,11 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     type: str | None = None
     ended: int = 0
+    progress: Progress | None = None
 
     @property
     def late_ms(self) -> int:
-        """How long after the intended time the last attempt began."""
+        """How long after the intended time the last attempt began, or the task expired without one."""
         return max(0, self.ended - self.elapsed_ms - self.due)
 
 
@@ -32,6 +35,17 @@ _decode = msgspec.json.Decoder(Summary).decode
 def summary_tail(state: str, record: Record, attempts: int, elapsed_ms: int = 0, status: int | None = None) -> bytes:
     """Return a summary without the time of the end, which the script puts in front: it knows Redis' clock."""
     return b"," + _encode(Summary(state, attempts, record.due, elapsed_ms, status, record.type))[1:]
+
+
+def cancelled_tail(record: Record, attempts: int) -> bytes:
+    """Return the summary of a task, or a series, that is cancelled, without the time of that."""
+    progress = record.mark if isinstance(record.mark, Progress) else None
+    return b"," + _encode(Summary("cancelled", attempts, record.due, type=record.type, progress=progress))[1:]
+
+
+def ended_tail(record: Record, progress: Progress, due_ms: int) -> bytes:
+    """Return the summary of a series whose last time was `due_ms`, without the time of its end."""
+    return b"," + _encode(Summary("ended", 0, due_ms, type=record.type, progress=progress))[1:]
 
 
 def read_summary(kept: bytes) -> Summary | None:

@@ -1,22 +1,23 @@
 -- fire: a series has come due. Put its occurrences into the queue, each a task of its own, and the series back into
--- `due` until its next time; or end it.
--- KEYS   queue entries tasks failures due dead counters types bell type_index...
--- ARGV   group consumer then_count# types...
+-- `due` until its next time; or end it, and keep a summary of it for a while.
+-- KEYS   queue entries tasks failures due dead counters types bell results segment... type_index...
+-- ARGV   group consumer result_ttl_ms# result_bytes# (of all summaries) then_count# types...
 -- each   id (of the entry) key attempts# (seen at the claim) next_ms ('' ends the series) tail (the record less its due
 --        time) unless (the key of a task: while it is unfinished no occurrence is made; '' makes them in any case)
---        other_next_ms other_tail (instead, where none is made) type_number
+--        other_next_ms other_tail (instead, where none is made) result other_result (of a series that ends: its
+--        summary less when that was) type_number
 -- then   item# (number of the row that makes it, from 1) key due_ms (the intended time) tail type_number
 -- Returns per series 2 its occurrences are made, 1 they are not: the one before is unfinished; 0 fenced.
--- Bounds 200 series a call, some four commands each, and as many occurrences, or one series with 100: their records
---        come with the call.
+-- Bounds 200 series a call, some four commands each, four for the summaries, and as many occurrences, or one series
+--        with 100: their records come with the call.
 -- Twice  the entry is gone: 0, nothing is made again.
 -- Full   XDEL of nothing is the first write: a series that is due was acknowledged, and its occurrences with it.
---- include clock fence types foreign bell
+--- include clock fence types foreign bell results
 --- names
 
 -- A foreign key in their places is refused here, before anything is written.
 redis.call('HLEN', tasks)
-local head_before_ms, earliest_ms = head_ms(due), math.huge
+local head_before_ms, earliest_ms, ended_ms, kept = head_ms(due), math.huge, now_ms(math.floor), {}
 
 local function is_unfinished(key)
   return key ~= '' and redis.call('HEXISTS', tasks, key) == 1 and type(redis.pcall('ZSCORE', dead, key)) ~= 'string'
@@ -54,16 +55,17 @@ end
 local number, ids, fired, ended, next_times = 0, {}, {}, {}, {}
 records = {}
 for at = first, last, width do
-  --- row id key next_ms tail other_next_ms other_tail type_number
+  --- row id key next_ms tail other_next_ms other_tail result other_result type_number
   number = number + 1
   if answer[number] ~= 0 then
     if answer[number] == 1 then
-      next_ms, tail = other_next_ms, other_tail
+      next_ms, tail, result = other_next_ms, other_tail, other_result
     end
     ids[#ids + 1] = id
     fired[#fired + 1] = key
     if next_ms == '' then
       ended[#ended + 1] = key
+      add_result(kept, key, result, ended_ms)
       if type_number ~= '0' then
         local index, name = type_of(type_number)
         remove_from_type(types, index, name, key)
@@ -102,5 +104,6 @@ end
 if #queued > 0 then
   add_to_counter(counters, 'scheduled', #queued / 2)
 end
+keep_results(kept, results, segment_of, counters, ended_ms, result_ttl_ms, result_bytes)
 ring(bell, head_before_ms, earliest_ms)
 return answer

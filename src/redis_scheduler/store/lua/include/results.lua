@@ -12,7 +12,7 @@ local function add_result(kept, key, result, now)
 end
 
 local function keep_results(kept, results, segment_of, counters, now, ttl_ms, most_bytes)
-  local state = kept[1] and redis.pcall('HMGET', results, 'number', 'until_ms', 'bytes')
+  local state = ttl_ms > 0 and kept[1] and redis.pcall('HMGET', results, 'number', 'until_ms', 'bytes')
   if not state or state.err then
     return
   end
