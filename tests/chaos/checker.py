@@ -3,9 +3,10 @@
 A run schedules tasks through the REST API from several clients, and keeps what became of each request; the receiver
 keeps every arrival. Whatever faults happen meanwhile, in the end each task is accounted for:
 
-- lost: acknowledged, never arrived, not dead, not paused and not cancelled. Must be 0.
-- unexpected: arrived but never sent or refused, or arrived after a cancel that answered `cancelled`, or while it
-  was paused. Must be 0.
+- lost: acknowledged, never arrived, not dead, paused, expired, cancelled or replaced; or a series of which an
+  occurrence never arrived. Must be 0.
+- unexpected: arrived but never sent or refused; or when it was cancelled, replaced, paused or expired; or of an
+  occurrence that was made twice. Must be 0.
 - duplicated: arrived more than once with the same attempt number; the promise is at least once.
 - recovered: the outcome of the request is unknown (no answer, or a 503), and it arrived.
 """
@@ -17,8 +18,7 @@ import math
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,67 +26,15 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 
-from tests.chaos.figures import Figures, Spread
+from tests.chaos.accounts import Sent, Standing, Verdict, account
+from tests.chaos.figures import Figures
 from tests.support.names import KEYS
 from tests.support.receiver import Arrival, Receiver
 from tests.support.service import TOKEN, Process
 from tests.support.waiting import wait_until
 
-LATE_S = 0.5
-"""A task that came later than this, or more than once, was hit by a fault: its last arrival is its recovery."""
-
 REQUEST_S = 10.0
 """How long a client waits for an answer."""
-
-
-@dataclass
-class Sent:
-    """A request to schedule, and what became of it."""
-
-    number: int
-    status: int | None
-    """None: no answer came."""
-    key: str = ""
-    due_at: float = 0
-    took_s: float = 0
-    """How long the client waited for the answer."""
-    cancelled_at: float | None = None
-    """When a cancel was answered with `cancelled`."""
-    may_be_cancelled: bool = False
-    """A cancel was sent, whatever its answer."""
-    paused_at: float | None = None
-    """When a pause was answered, unless the task was in delivery."""
-    resumed_at: float | None = None
-    """When a resume was sent: the task may come from then on."""
-
-    @property
-    def is_acknowledged(self) -> bool:
-        return self.status == 200
-
-    @property
-    def is_refused(self) -> bool:
-        """A 503 leaves open whether the task was entered."""
-        return self.status is not None and self.status not in (200, 503)
-
-
-@dataclass
-class Verdict:
-    """Every task accounted for. Times in seconds: p50 / p99 / most."""
-
-    acknowledged: int
-    refused: int
-    unknown: int
-    arrived: int
-    dead: int
-    cancelled: int
-    lost: list[Sent]
-    unexpected: list[Arrival]
-    duplicated: int
-    recovered: int
-    lateness: Spread
-    recovery: Spread
-    early_s: float
-    """The earliest arrival before its due time; 0 if there was none."""
 
 
 class Checker:
@@ -147,11 +95,13 @@ class Checker:
         webhook: str | Callable[[int], str] | None = None,
         padding: int = 0,
         port: int | None = None,
+        options: Callable[[int], dict[str, Any]] = lambda _: {},
     ) -> list[Sent]:
         """Schedule `count` tasks from several clients at once, at most `rate` a second in all; keep every outcome.
 
         Task i has the delay `ttl(i)`, goes to `webhook(i)`, and its number (unique in the run) as its data, with so
-        many bytes of padding. `port` is that of a proxy before the API. Returns what was sent, in order.
+        many bytes of padding, and `options(i)`; a series has no delay. `port` is that of a proxy before the API.
+        Returns what was sent, in order.
         """
         port = port or (await api.started())["port"]
         first, self._numbers = self._numbers, self._numbers + count
@@ -167,26 +117,55 @@ class Checker:
                     delay = ttl(number - first) if callable(ttl) else ttl
                     data = {"n": number} | ({"padding": "x" * padding} if padding else {})
                     url = webhook(number - first) if callable(webhook) else webhook or self.receiver.url
-                    body = {"webhook": url, "ttl": delay, "data": data}
+                    body = {"webhook": url, "ttl": delay, "data": data} | options(number - first)
+                    if "repeat" in body:
+                        del body["ttl"]
                     # Kept before it is sent: it may arrive before its answer.
-                    outcome = self.sent[number] = Sent(number, None)
+                    outcome = self.sent[number] = _sent(number, body)
                     sent.append(outcome)
                     asked = time.monotonic()
                     status, answer = await _answer(session, "POST", f"http://127.0.0.1:{port}/schedule", body)
                     outcome.status, outcome.took_s = status, time.monotonic() - asked
-                    if status == 200:
-                        outcome.key = answer["key"]
-                        outcome.due_at = datetime.fromisoformat(answer["due"]).timestamp() - self.clock_ahead_s
+                    self.learn(outcome, answer)
 
         await asyncio.gather(*(client() for _ in range(clients)))
         return sorted(sent, key=lambda outcome: outcome.number)
+
+    def next(self, **body: Any) -> tuple[Sent, dict[str, Any]]:
+        """Keep a request that a case is to send; return it, and its body: with the receiver's webhook and a number."""
+        number, self._numbers = self._numbers, self._numbers + 1
+        body = {"webhook": self.receiver.url, "data": {"n": number}} | body
+        self.sent[number] = _sent(number, body)
+        return self.sent[number], body
+
+    def learn(self, outcome: Sent, answer: dict[str, Any]) -> None:
+        """Keep what the answer told of a task that was scheduled."""
+        if outcome.is_acknowledged:
+            outcome.key = answer["key"]
+            outcome.due_at = datetime.fromisoformat(answer["due"]).timestamp() - self.clock_ahead_s
+
+    async def put(self, api: Process, key: str, ttl: float, before: Sent | None = None) -> Sent:
+        """Put a task under a key, in the place of the one that was put there before, until the answer is known."""
+        outcome, body = self.next(ttl=ttl)
+        if before is not None:
+            before.may_be_gone = True
+
+        async def put(session: aiohttp.ClientSession, url: str, _: Sent) -> bool:
+            outcome.status, answer = await _answer(session, "PUT", f"{url}/{key}", body)
+            self.learn(outcome, answer)
+            if before is not None and outcome.is_acknowledged and answer.get("found") != "in delivery":
+                before.replaced_at = time.time()
+            return outcome.is_acknowledged
+
+        await self._each(api, [outcome], put)
+        return outcome
 
     async def cancel(self, api: Process, tasks: list[Sent]) -> None:
         """Cancel acknowledged tasks, one after another, and keep what each answer said."""
         port = (await api.started())["port"]
         async with aiohttp.ClientSession(headers={"Authorization": TOKEN}) as session:
             for task in tasks:
-                task.may_be_cancelled = True
+                task.may_be_gone = True
                 status, answer = await _answer(session, "DELETE", f"http://127.0.0.1:{port}/schedule/{task.key}")
                 if status == 200 and answer["data"] == "cancelled":
                     task.cancelled_at = time.time()
@@ -202,12 +181,12 @@ class Checker:
 
         await self._each(api, tasks, pause)
 
-    async def resume(self, api: Process, tasks: list[Sent]) -> None:
-        """Resume tasks, one after another, until each answer is known."""
+    async def resume(self, api: Process, tasks: list[Sent], verb: str = "resume") -> None:
+        """Resume tasks, or `run` them, one after another, until each answer is known."""
 
         async def resume(session: aiohttp.ClientSession, url: str, task: Sent) -> bool:
             task.resumed_at = task.resumed_at or time.time()
-            status, _ = await _answer(session, "POST", f"{url}/{task.key}/resume")
+            status, _ = await _answer(session, "POST", f"{url}/{task.key}/{verb}")
             return status in (200, 404, 409)
 
         await self._each(api, tasks, resume)
@@ -232,16 +211,14 @@ class Checker:
             async with self._raw.pipeline(transaction=True) as moment:
                 moment.zcard(KEYS.due)
                 moment.hlen(KEYS.entries)
-                return bool(await moment.execute() == [0, 0])
+                moment.zcard(KEYS.awaiting)
+                return bool(await moment.execute() == [0, 0, 0])
 
         await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
 
     def arrivals(self) -> dict[int, list[Arrival]]:
         """Every arrival so far, by the task's number."""
-        found: dict[int, list[Arrival]] = defaultdict(list)
-        for arrival in self.receiver.arrivals:
-            found[json.loads(arrival.body)["n"]].append(arrival)
-        return found
+        return by_number(self.receiver.arrivals)
 
     async def verdict(self, may_be_lost: Callable[[Sent], bool] = lambda _: False) -> Verdict:
         """Stop the processes, account for every task, note the figures, and fail if one is lost or unexpected.
@@ -250,7 +227,8 @@ class Checker:
         takes from Redis, such as the last second before a power cut; it is counted.
         """
         await self.stop()
-        verdict = self._account(await self._members(KEYS.dead), await self._members(KEYS.paused))
+        standing = Standing(await self._members(KEYS.dead), await self._members(KEYS.paused), await self._expired())
+        verdict = account(self.sent, self.arrivals(), standing, self.clock_ahead_s)
         self._note(verdict)
         forgotten = [task for task in verdict.lost if not may_be_lost(task)]
         assert forgotten == [], f"{len(forgotten)} lost, such as {forgotten[:3]}"
@@ -264,65 +242,17 @@ class Checker:
         members: list[bytes] = await self._raw.execute_command("ZRANGE", place, 0, -1)
         return {key.decode() for key in members}
 
-    def _account(self, dead: set[str], paused: set[str]) -> Verdict:
-        """Return what became of every task."""
-        arrivals, tasks = self.arrivals(), self.sent.values()
-        delays, recoveries = self._delays(arrivals)
-        return Verdict(
-            acknowledged=sum(task.is_acknowledged for task in tasks),
-            refused=sum(task.is_refused for task in tasks),
-            unknown=sum(not task.is_acknowledged and not task.is_refused for task in tasks),
-            arrived=len(arrivals),
-            dead=len(dead),
-            cancelled=sum(task.cancelled_at is not None for task in tasks),
-            lost=[
-                task
-                for task in tasks
-                if task.is_acknowledged
-                and not task.may_be_cancelled
-                and task.number not in arrivals
-                and task.key not in dead | paused
-            ],
-            unexpected=[
-                arrival
-                for number, found in arrivals.items()
-                for arrival in found
-                if self._is_unexpected(number, arrival)
-            ],
-            duplicated=sum(len(found) - _attempts(found) for found in arrivals.values()),
-            recovered=sum(self.sent[n].status in (None, 503) for n in arrivals if n in self.sent),
-            lateness=Spread.of(delays),
-            recovery=Spread.of(recoveries),
-            early_s=max(0.0, -min(delays, default=0.0)),
-        )
-
-    def _is_unexpected(self, number: int, arrival: Arrival) -> bool:
-        """Whether it was never sent or refused, came after a cancel that answered `cancelled`, or while it was
-        paused."""
-        task = self.sent.get(number)
-        if task is None or task.is_refused:
-            return True
-        if task.paused_at is not None and task.paused_at < arrival.at < (task.resumed_at or math.inf):
-            return True
-        return task.cancelled_at is not None and arrival.at > task.cancelled_at
-
-    def _delays(self, arrivals: dict[int, list[Arrival]]) -> tuple[list[float], list[float]]:
-        """Return how late each acknowledged task came first; and last, those that a fault hit."""
-        delays: list[float] = []
-        recoveries: list[float] = []
-        for number, found in arrivals.items():
-            task = self.sent.get(number)
-            if task is None or not task.is_acknowledged:
-                continue
-            due_at = max(task.due_at, task.resumed_at or 0)
-            delays.append(found[0].at - due_at)
-            if delays[-1] > LATE_S or len(found) > _attempts(found):
-                recoveries.append(found[-1].at - due_at)
-        return delays, recoveries
+    async def _expired(self) -> set[str]:
+        """The keys of tasks that have expired, as long as that is kept."""
+        segments: list[dict[bytes, bytes]] = [
+            await self._raw.execute_command("HGETALL", name) for name in KEYS.segments
+        ]
+        kept = [pair for segment in segments for pair in segment.items()]
+        return {key.decode() for key, summary in kept if json.loads(summary)["state"] == "expired"}
 
     def _note(self, verdict: Verdict) -> None:
         self.figures.note(acknowledged=verdict.acknowledged)
-        for name in ("refused", "unknown", "dead", "cancelled"):
+        for name in ("refused", "unknown", "occurrences", "dead", "expired", "cancelled", "replaced"):
             if count := getattr(verdict, name):
                 self.figures.note(**{name: count})
         self.figures.note(lost=len(verdict.lost), unexpected=len(verdict.unexpected), duplicated=verdict.duplicated)
@@ -333,9 +263,16 @@ class Checker:
             self.figures.note(recovery_s=verdict.recovery)
 
 
-def _attempts(found: list[Arrival]) -> int:
-    """How many different attempts arrived."""
-    return len({arrival.attempt for arrival in found})
+def _sent(number: int, body: dict[str, Any]) -> Sent:
+    return Sent(number, None, expire_s=body.get("expire", math.inf), times=body.get("repeat", {}).get("times", 0))
+
+
+def by_number(arrivals: Iterable[Arrival]) -> dict[int, list[Arrival]]:
+    """Arrivals by the number of their task."""
+    found: dict[int, list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        found[json.loads(arrival.body)["n"]].append(arrival)
+    return found
 
 
 async def _answer(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from tests.chaos.checker import Checker, Sent
+from tests.chaos.accounts import Sent, Standing, account
+from tests.chaos.checker import Checker, by_number
 from tests.chaos.figures import Figures
 from tests.support.names import KEYS
 from tests.support.receiver import Arrival, Receiver
@@ -43,8 +44,10 @@ async def test_a_task_that_goes_to_and_fro_is_left_to_deliver(
     await checker.drained(2)
 
 
-def arrival(number: int, at: float, attempt: int = 1) -> Arrival:
-    headers = {"Schedule-Key": f"key-{number}", "Schedule-Attempt": str(attempt)}
+def arrival(number: int, at: float, attempt: int = 1, key: str = "", **headers: str) -> Arrival:
+    """An arrival, with headers named after `Schedule-`."""
+    headers = {f"Schedule-{name}": value for name, value in headers.items()}
+    headers |= {"Schedule-Key": key or f"key-{number}", "Schedule-Attempt": str(attempt)}
     return Arrival(at, "POST", "/", headers, json.dumps({"n": number}).encode())
 
 
@@ -56,9 +59,9 @@ SENT = [
     Sent(4, 200, "early", due_at=100),
     Sent(5, 200, "lost", due_at=100),
     Sent(6, 200, "dead", due_at=100),
-    Sent(7, 200, "cancelled", due_at=100, cancelled_at=99, may_be_cancelled=True),
-    Sent(8, 200, "cancelled-but-came", due_at=100, cancelled_at=99, may_be_cancelled=True),
-    Sent(9, 200, "came-before-its-cancel", due_at=90, cancelled_at=99, may_be_cancelled=True),
+    Sent(7, 200, "cancelled", due_at=100, cancelled_at=99, may_be_gone=True),
+    Sent(8, 200, "cancelled-but-came", due_at=100, cancelled_at=99, may_be_gone=True),
+    Sent(9, 200, "came-before-its-cancel", due_at=90, cancelled_at=99, may_be_gone=True),
     Sent(10, 400),
     Sent(11, 503),
     Sent(12, None),
@@ -84,10 +87,12 @@ CAME = [
 ]
 
 
-async def test_every_task_is_accounted_for(tmp_path: Path, server: RedisProcess, raw: redis.asyncio.Redis) -> None:
-    checker = Checker(tmp_path, server.url, raw, Receiver(arrivals=CAME), Figures())
-    checker.sent = {task.number: task for task in SENT}
-    found = checker._account(dead={"dead"}, paused={"paused"})
+def occurrence(number: int, which: int, at: float, key: str) -> Arrival:
+    return arrival(number, at, key=key, Occurrence=str(which), Due=f"1970-01-01T00:01:{40 + which}Z")
+
+
+def test_every_task_is_accounted_for() -> None:
+    found = account({task.number: task for task in SENT}, by_number(CAME), Standing(dead={"dead"}, paused={"paused"}))
     assert [task.key for task in found.lost] == ["lost"]
     assert [one.key for one in found.unexpected] == ["key-8", "key-10", "key-99", "key-15", "key-17"]
     assert (found.acknowledged, found.refused, found.unknown) == (14, 1, 3)
@@ -95,3 +100,49 @@ async def test_every_task_is_accounted_for(tmp_path: Path, server: RedisProcess,
     assert (found.duplicated, found.recovered) == (1, 2)
     assert (found.lateness.most, found.early_s) == (4, 0.5)
     assert found.recovery.most == 4, "of what came twice, and late"
+
+
+def test_expired_replaced_and_acknowledged_tasks_are_accounted_for() -> None:
+    sent = [
+        Sent(0, 200, "expired", due_at=100, expire_s=5),
+        Sent(1, 200, "came-in-time", due_at=100, expire_s=5),
+        Sent(2, 200, "came-too-late", due_at=100, expire_s=5),
+        Sent(3, 200, "not-even-expired", due_at=100, expire_s=5),
+        Sent(4, 200, "replaced", due_at=100, replaced_at=90, may_be_gone=True),
+        Sent(5, 200, "replaced-but-came", due_at=100, replaced_at=90, may_be_gone=True),
+        Sent(6, 200, "replaced-in-delivery", due_at=100, may_be_gone=True),
+        Sent(7, 200, "done-but-came", due_at=100, done_at=101),
+    ]
+    came = [arrival(1, 105), arrival(2, 106), arrival(5, 100), arrival(6, 100), arrival(7, 100), arrival(7, 102)]
+    found = account({task.number: task for task in sent}, by_number(came), Standing(expired={"expired"}))
+    assert [task.key for task in found.lost] == ["not-even-expired"]
+    assert [one.key for one in found.unexpected] == ["key-2", "key-5", "key-7"]
+    assert (found.expired, found.replaced) == (1, 2)
+
+
+def test_each_occurrence_of_a_series_is_accounted_for() -> None:
+    sent = [
+        Sent(0, 200, "all-came", due_at=101, times=2),
+        Sent(1, 200, "one-is-lost", due_at=101, times=2),
+        Sent(2, 200, "one-was-made-twice", due_at=101, times=2),
+        Sent(3, 200, "one-too-many", due_at=101, times=1),
+        Sent(4, 200, "none-came", due_at=101, times=1),
+    ]
+    came = [
+        *(occurrence(0, 1, 101.1, "a"), occurrence(0, 1, 108, "a"), occurrence(0, 2, 102.2, "b")),
+        occurrence(1, 2, 102, "c"),
+        *(occurrence(2, 1, 101, "d"), occurrence(2, 2, 102, "e"), occurrence(2, 1, 101, "f")),
+        *(occurrence(3, 1, 101, "g"), occurrence(3, 2, 102, "h")),
+    ]
+    found = account({task.number: task for task in sent}, by_number(came), Standing())
+    assert [task.key for task in found.lost] == ["one-is-lost", "none-came"]
+    assert [one.key for one in found.unexpected] == ["f", "h"]
+    assert (found.occurrences, found.duplicated) == (7, 1)
+    assert (round(found.lateness.most, 3), found.recovery.most, found.early_s) == (0.2, 7, 0)
+
+
+def test_what_comes_again_is_not_duplicated() -> None:
+    came = [arrival(0, 100, Due="1970-01-01T00:01:40Z"), arrival(0, 130, Due="1970-01-01T00:02:10Z")]
+    found = account({0: Sent(0, 200, "again", due_at=100)}, by_number(came), Standing())
+    assert found.duplicated == 0
+    assert found.recovery.most == 0

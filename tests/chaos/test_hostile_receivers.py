@@ -12,7 +12,8 @@ import psutil
 import pytest
 import redis.asyncio
 
-from tests.chaos.checker import Checker, Sent
+from tests.chaos.accounts import Sent
+from tests.chaos.checker import Checker
 from tests.chaos.figures import FULL, Figures, Spread, scaled
 from tests.support.hostile import (
     CERTIFICATE_OF,

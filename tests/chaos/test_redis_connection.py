@@ -12,8 +12,9 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.task.timing import DEFAULT
+from tests.chaos.accounts import Sent
 from tests.chaos.attempts import Attempts
-from tests.chaos.checker import Checker, Sent
+from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, fault_under_load, said_since
 from tests.support.names import KEYS
@@ -157,7 +158,7 @@ async def test_dropped_replies_double_nothing_and_leave_nothing_pending(
 async def cancel(client: Client, tasks: list[Sent]) -> None:
     """Cancel each: no answer may be that of a resend, which finds nothing any more."""
     for task in tasks:
-        task.may_be_cancelled = True
+        task.may_be_gone = True
         status, answer = await client.call("DELETE", f"/schedule/{task.key}")
         if status != 503:
             assert (status, answer["data"]) == (200, "cancelled")

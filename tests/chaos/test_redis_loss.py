@@ -9,8 +9,9 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store import keys
+from tests.chaos.accounts import LATE_S, Sent
 from tests.chaos.attempts import Attempts
-from tests.chaos.checker import LATE_S, Checker, Sent
+from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, calls_of, delivering_again, said_since
 from tests.support.names import KEYS
@@ -66,7 +67,7 @@ async def test_after_a_flush_the_service_goes_on_and_says_it_once(
         await raw.flushall()
         # By the operator's will: they are as if cancelled, and must not arrive.
         for task in tasks:
-            task.may_be_cancelled, task.cancelled_at = True, time.time()
+            task.may_be_gone, task.cancelled_at = True, time.time()
 
     await lose_while_blocked(checker, raw, figures, flush)
 
@@ -230,7 +231,7 @@ async def use_while_full(client: Client, tasks: list[Sent]) -> None:
         assert await client.call("GET", path) == before
         for view in ("/schedules?limit=10", "/stats"):
             assert (await client.call("GET", view))[0] == 200
-        task.may_be_cancelled = True
+        task.may_be_gone = True
         status, answer = await client.call("DELETE", path)
         assert (status, answer["data"]) == (200, "cancelled")
         task.cancelled_at = time.time()

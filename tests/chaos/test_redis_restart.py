@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from tests.chaos.accounts import Sent
 from tests.chaos.attempts import Attempts
-from tests.chaos.checker import Checker, Sent
+from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.chaos.recovery import BACK_WITHIN_S, fault_under_load
 from tests.support.redis_process import RedisProcess

@@ -22,7 +22,8 @@ from redis_scheduler.store.script import Call
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import DEFAULT
-from tests.chaos.checker import Checker, Sent
+from tests.chaos.accounts import Sent
+from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
 from tests.support.engine import MODULE
 from tests.support.names import KEYS
