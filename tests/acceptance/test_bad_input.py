@@ -422,7 +422,7 @@ async def test_a_field_in_the_query_is_told_where_it_belongs(api: Client, raw: r
 
 async def test_very_many_parameters_are_refused_unread(api: Client, raw: redis.asyncio.Redis) -> None:
     for query in ("a&" * 20, "a=1&" * 10_000, "&" * 20):
-        known = "type, state, host, key_prefix, due_after, due_before, limit, cursor"
+        known = "type, state, host, key_prefix, due_after, due_before, label, limit, cursor"
         said = f"The query has more than 20 parameters; known: {known}"
         assert await refused(api, raw, "GET", f"/schedules?{query}") == (400, said)
     assert (await api.call("GET", "/schedules?limit=1&" + "&" * 18))[0] == 200

@@ -86,7 +86,13 @@ async def test_a_page_is_full_though_most_tasks_are_not_wanted(api: Client) -> N
         ("due_after=tomorrow", "due_after", "invalid-value", "must be an RFC 3339 time"),
         ("due_before=2030-01-01T00:00:00", "due_before", "invalid-value", "must be an RFC 3339 time"),
         ("due_after=2030-01-01T00:00:00Z&due_before=2030-01-01T00:00:00Z", "due_before", "contradiction", "later"),
-        ("label=a", "label", "unknown-parameter", "known: type, state, host, key_prefix, due_after, due_before"),
+        ("lable=a", "lable", "unknown-parameter", "known: type, state, host, key_prefix, due_after, due_before, label"),
+        ("label=order", "label", "invalid-value", "must be name=value"),
+        ("label=order=", "label", "invalid-value", "must be name=value"),
+        ("label==17", "label", "invalid-value", "must be name=value"),
+        ("label=a%20b=17", "label", "invalid-value", "must be name=value"),
+        ("label=a=%0A", "label", "invalid-value", "must be name=value"),
+        ("label=a=1&label=a=2", "label", "invalid-value", "must be given once"),
     ],
 )
 async def test_a_wrong_filter_is_refused(query: str, field: str, code: str, told: str, api: Client) -> None:

@@ -44,7 +44,7 @@ class Rival:
         self.changes += 1
         record = stored.record
         tail = record_tail(f"{WEBHOOK}{self.changes}", record.ttl, None, record.data)
-        await self._store.update([Change(stored.key, stored.raw, tail, None, record.due, None)])
+        await self._store.update([Change(stored.key, stored.raw, tail, None, record.due, None, None)])
 
 
 @pytest.fixture

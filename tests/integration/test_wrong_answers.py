@@ -28,7 +28,7 @@ from tests.support.store import SCRIPTS, Store
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
 CLAIM = Claim("1-1", "task", read_record(b'{"due":1' + TAIL), 0)
 FAILED = Unsettled(CLAIM, b"1 {}", 1_000)
-CHANGE = Change("task", b'{"due":1' + TAIL, TAIL, 60_000, 1, None)
+CHANGE = Change("task", b'{"due":1' + TAIL, TAIL, 60_000, 1, None, None)
 
 
 class Service:

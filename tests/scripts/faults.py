@@ -6,6 +6,7 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.written import OnceTask
+from redis_scheduler.task.label import index_of
 from tests.scripts import states
 from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
@@ -367,6 +368,37 @@ async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, St
     task = await states.in_due(store, "mail")
     await ask(raw, "SADD", KEYS.types, "bill")
     return {"empty type": {"bill"}}, task.key, DUE
+
+
+LABELLED = ("mail", index_of("order=17"))
+
+
+@seed
+async def not_in_the_index_of_its_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_delivery(store, LABELLED), await states.in_due(store, LABELLED)
+    await ask(raw, "ZREM", KEYS.type_index(LABELLED[1]), task.key)
+    return {"not listed": {task.key}}, task.key, IN_DELIVERY
+
+
+@seed
+async def in_the_index_of_another_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_due(store, LABELLED), await states.in_due(store, index_of("order=18"))
+    await ask(raw, "ZADD", KEYS.type_index(index_of("order=18")), 1, task.key)
+    return {"wrongly listed": {task.key}}, task.key, DUE
+
+
+@seed
+async def dead_and_in_the_index_of_its_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.dead(store, LABELLED), await states.in_due(store, LABELLED)
+    await ask(raw, "ZADD", KEYS.type_index(LABELLED[1]), 1, task.key)
+    return {"wrongly listed": {task.key}}, task.key, DEAD
+
+
+@seed
+async def a_label_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store, "mail")
+    await ask(raw, "SADD", KEYS.types, LABELLED[1])
+    return {"empty type": {LABELLED[1]}}, task.key, DUE
 
 
 # Idempotency ids

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
+from msgspec import structs
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
@@ -15,6 +16,8 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.label import MARK
+from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.series import Firing, Made, Next
@@ -37,7 +40,7 @@ class Task:
 
     key: str
     claim: Claim
-    type: str | None = None
+    type: Listing = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,17 @@ DEAD = State("dead", attempts=1)
 
 
 def tail(
-    ttl_ms: int = TTL_MS, type_name: str | None = None, data: bytes | None = b'{"n":1}', options: Options = NONE
+    ttl_ms: int = TTL_MS, type_name: Listing = None, data: bytes | None = b'{"n":1}', options: Options = NONE
 ) -> bytes:
-    return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data, options)
+    """A record without its due time; `type_name` may have labels beside it, or instead."""
+    names = (type_name,) if isinstance(type_name, str) else type_name or ()
+    types = [name for name in names if not name.startswith(MARK)]
+    if labels := dict(name[1:].split("=") for name in names if name.startswith(MARK)):
+        options = structs.replace(options, labels=labels)
+    return record_tail(WEBHOOK, ttl_ms / 1000, types[0] if types else None, data, options)
 
 
-def new_task(ttl_ms: int = TTL_MS, type_name: str | None = None) -> NewTask:
+def new_task(ttl_ms: int = TTL_MS, type_name: Listing = None) -> NewTask:
     return NewTask(new_task_key(), ttl_ms, tail(ttl_ms, type_name), type_name)
 
 
@@ -94,14 +102,14 @@ async def change(store: Store, task: Task, ttl_ms: int | None = None, data: byte
     """A change of what is stored of the task now (or of nothing) to the same with other data."""
     [raw] = await store.client.command("HMGET", KEYS.tasks, task.key)
     due_ms = decode_record(raw).due if raw else 0
-    tail_after = record_tail(WEBHOOK, (TTL_MS if ttl_ms is None else ttl_ms) / 1000, task.type, data)
-    return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type)
+    tail_after = tail(TTL_MS if ttl_ms is None else ttl_ms, task.type, data)
+    return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type, task.type)
 
 
 # Transitions
 
 
-async def scheduled(store: Store, ttl_ms: int, type_name: str | None = None) -> Task:
+async def scheduled(store: Store, ttl_ms: int, type_name: Listing = None) -> Task:
     new = new_task(ttl_ms, type_name)
     await store.schedule([new])
     entry_id = await store.client.command("HGET", KEYS.entries, new.key) or b"1-1"
@@ -154,16 +162,16 @@ async def set_idle(raw: redis.asyncio.Redis, idle_ms: int, *claims: Claim, owner
     await raw.execute_command("XCLAIM", KEYS.queue, keys.GROUP, owner, 0, *ids, "IDLE", idle_ms, "JUSTID")
 
 
-async def missing(store: Store, type_name: str | None = None) -> Task:
+async def missing(store: Store, type_name: Listing = None) -> Task:
     new = new_task(type_name=type_name)
     return Task(new.key, Claim("1-1", new.key, decode_record(b'{"due":1' + new.tail), 0), type_name)
 
 
-async def in_due(store: Store, type_name: str | None = None) -> Task:
+async def in_due(store: Store, type_name: Listing = None) -> Task:
     return await scheduled(store, TTL_MS, type_name)
 
 
-async def overdue(store: Store, type_name: str | None = None) -> Task:
+async def overdue(store: Store, type_name: Listing = None) -> Task:
     """In DUE, and its time has come."""
     task = await scheduled(store, 1, type_name)
     due_ms = int(await store.client.command("ZSCORE", KEYS.due, task.key))
@@ -175,47 +183,47 @@ async def overdue(store: Store, type_name: str | None = None) -> Task:
     return task
 
 
-async def queued(store: Store, type_name: str | None = None) -> Task:
+async def queued(store: Store, type_name: Listing = None) -> Task:
     return await scheduled(store, 0, type_name)
 
 
-async def in_delivery(store: Store, type_name: str | None = None) -> Task:
+async def in_delivery(store: Store, type_name: Listing = None) -> Task:
     task = await queued(store, type_name)
     [task.claim] = await claimed(store, 1)
     assert task.claim.key == task.key, "an older task is queued"
     return task
 
 
-async def waiting(store: Store, type_name: str | None = None, delay_ms: int = RETRY_DELAY_MS) -> Task:
+async def waiting(store: Store, type_name: Listing = None, delay_ms: int = RETRY_DELAY_MS) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.retry(failed(task, delay_ms=delay_ms)) == [1]
     return task
 
 
-async def retriable(store: Store, type_name: str | None = None) -> Task:
+async def retriable(store: Store, type_name: Listing = None) -> Task:
     """Waiting, its delay is over, and a sweep is due."""
     task = await waiting(store, type_name, delay_ms=0)
     await plan_sweep(store)
     return task
 
 
-async def redelivered(store: Store, type_name: str | None = None) -> Task:
+async def redelivered(store: Store, type_name: Listing = None) -> Task:
     task = await retriable(store, type_name)
     [task.claim] = await reclaimed(store)
     return task
 
 
-async def deferred(store: Store, type_name: str | None = None) -> Task:
+async def deferred(store: Store, type_name: Listing = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.defer(failed(task)) == [1]
     return task
 
 
-async def paused(store: Store, type_name: str | None = None) -> Task:
+async def paused(store: Store, type_name: Listing = None) -> Task:
     return await _paused(store, await in_due(store, type_name))
 
 
-async def paused_retry(store: Store, type_name: str | None = None) -> Task:
+async def paused_retry(store: Store, type_name: Listing = None) -> Task:
     return await _paused(store, await waiting(store, type_name))
 
 
@@ -224,13 +232,13 @@ async def _paused(store: Store, task: Task) -> Task:
     return task
 
 
-async def awaiting(store: Store, type_name: str | None = None) -> Task:
+async def awaiting(store: Store, type_name: Listing = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.expect([taken_on(task)]) == [1]
     return task
 
 
-async def awaiting_retry(store: Store, type_name: str | None = None) -> Task:
+async def awaiting_retry(store: Store, type_name: Listing = None) -> Task:
     task = await redelivered(store, type_name)
     assert await store.expect([taken_on(task)]) == [1]
     return task
@@ -240,7 +248,7 @@ def taken_on(task: Task, within_ms: int = TTL_MS) -> Unsettled:
     return Unsettled(task.claim, b"", within_ms, counts=False)
 
 
-async def dead(store: Store, type_name: str | None = None) -> Task:
+async def dead(store: Store, type_name: Listing = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.bury(failed(task)) == [1]
     return task

@@ -3,17 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import redis.asyncio
 
 from redis_scheduler.errors import StoreFull
 from redis_scheduler.store import keys
+from redis_scheduler.store.answer_shape import as_it_is
 from redis_scheduler.store.audit import FAULTS, Finding, audit, balance
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.walk import Suspect, Walk
+from redis_scheduler.task.label import index_of, index_title
 from redis_scheduler.task.record import UNREADABLE
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found
@@ -23,10 +28,12 @@ from tests.scripts.states import (
     MISSING,
     QUEUED,
     ask,
+    change,
     claimed,
     counters,
     due_ms,
     dump,
+    in_due,
     state_of,
 )
 from tests.support.audit import problems
@@ -77,7 +84,9 @@ async def test_a_fault_is_found_and_explained_and_nothing_is_changed(
     assert by_kind(findings) == expected
     assert len(findings) == sum(map(len, expected.values())), "each is told once"
     for finding in findings:
-        assert finding.text.startswith(f"{FAULTS[finding.kind].subject} {finding.subject} ")
+        subject = finding.subject
+        title = index_title(subject) if finding.kind == "empty type" else f"{FAULTS[finding.kind].subject} {subject}"
+        assert finding.text.startswith(f"{title} ")
         assert finding.text.endswith(f"; with --repair: {FAULTS[finding.kind].repair}")
         assert "{" not in finding.text.replace("{rs:0}", "")
     assert await dump(raw) == before
@@ -352,3 +361,17 @@ async def test_a_full_redis_refuses_to_count_what_is_lost(store: Store, client: 
         with pytest.raises(StoreFull):
             await balance(client)
     assert await balance(client) == 1
+
+
+@pytest.mark.parametrize("repairs", [False, True])
+async def test_labels_that_change_between_the_read_and_the_look_are_no_fault(
+    repairs: bool, store: Store, client: RedisClient, raw: Redis
+) -> None:
+    task = await in_due(store, index_of("order=17"))
+    met = [suspect async for suspects in Walk(client).suspects() for suspect in suspects if suspect.what == "task"]
+    met += [Suspect("foreign", task.key, listed=index_of("order=18"), head=met[0].head)]
+    task.type = index_of("order=18")
+    await store.update([replace(await change(store, task), old_listed=index_of("order=17"))])
+    before = await dump(raw)
+    assert await client.run(Script("audit").bind(KEYS, met, group=keys.GROUP, repair=int(repairs)), as_it_is) == []
+    assert await dump(raw) == before

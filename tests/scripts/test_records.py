@@ -41,18 +41,18 @@ async def test_data_stays_as_it_was_updated(
 ) -> None:
     task = await in_due(store)
     before = await record_of(raw, task.key)
-    change = Change(task.key, before, tail(data=body), ttl_ms, decode_record(before).due, None)
+    change = Change(task.key, before, tail(data=body), ttl_ms, decode_record(before).due, None, None)
     assert letters((await store.update([change]))[1]) == "U"
     after = await record_of(raw, task.key)
     assert decode_record(after).data == body
     # And it is compared as bytes: what was read can be replaced again.
-    again = Change(task.key, after, tail(data=body), ttl_ms, decode_record(after).due, None)
+    again = Change(task.key, after, tail(data=body), ttl_ms, decode_record(after).due, None, None)
     assert letters((await store.update([again]))[1]) == "U"
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_data_stays_as_it_was_replayed(body: bytes | None, store: Store, raw: redis.asyncio.Redis) -> None:
     task = await dead(store)
-    change = Change(task.key, await record_of(raw, task.key), tail(data=body), 5_000, 0, None)
+    change = Change(task.key, await record_of(raw, task.key), tail(data=body), 5_000, 0, None, None)
     assert letters((await store.replay([change]))[1]) == "U"
     assert decode_record(await record_of(raw, task.key)).data == body

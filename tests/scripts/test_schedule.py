@@ -38,7 +38,7 @@ async def test_the_largest_mixed_batch_is_entered_whole(store: Store, raw: redis
     places = [(await state_of(raw, task.key)).place for task in tasks]
     assert places == ["queued", "due"] * (DEFAULT.batch_limit // 2)
     assert await counters(raw) == {"scheduled": DEFAULT.batch_limit}
-    assert await typed_keys(raw) == {task.type: {task.key} for task in tasks if task.type}
+    assert await typed_keys(raw) == {task.listed: {task.key} for task in tasks if task.listed}
 
 
 async def test_the_writers_number_does_not_outlive_its_use_by_more_than_an_hour(

@@ -3,33 +3,31 @@
 from dataclasses import dataclass
 
 from redis_scheduler.task.claim import Claim
-from tests.support.modelled import Modelled, Tasks, letter_of
+from tests.support.modelled import Modelled, Names, Tasks, letter_of
 
 
 @dataclass
 class ApiModel(Tasks):
     """What the API writes."""
 
-    def schedule(self, key: str, type_name: str | None, tail: bytes, due_ms: int, ttl_ms: int) -> None:
-        task = self.tasks[key] = Modelled(key, type_name, due_ms, tail)
+    def schedule(self, key: str, listed: Names, tail: bytes, due_ms: int, ttl_ms: int) -> None:
+        task = self.tasks[key] = Modelled(key, listed, due_ms, tail)
         if ttl_ms:
             task.wait_in_due(ttl_ms, due_ms)
         else:
             task.enter_queue()
         self.counters["scheduled"] += 1
 
-    def follow(self, key: str, type_name: str | None, tail: bytes, due_ms: int, ttl_ms: int) -> None:
+    def follow(self, key: str, listed: Names, tail: bytes, due_ms: int, ttl_ms: int) -> None:
         """A follow-up is scheduled, but waits in DUE also with a delay of 0."""
-        self.schedule(key, type_name, tail, due_ms, ttl_ms)
+        self.schedule(key, listed, tail, due_ms, ttl_ms)
         self.tasks[key].wait_in_due(ttl_ms, due_ms)
 
-    def restore(
-        self, key: str, type_name: str | None, tail: bytes, at_ms: int, in_ms: int, place: str, attempts: int
-    ) -> str:
+    def restore(self, key: str, listed: Names, tail: bytes, at_ms: int, in_ms: int, place: str, attempts: int) -> str:
         if key in self.tasks and self.tasks[key].place != "missing":
             return "E"
         result = self.tasks[key].result if key in self.tasks else None
-        task = self.tasks[key] = Modelled(key, type_name, at_ms, tail, attempts=attempts, result=result)
+        task = self.tasks[key] = Modelled(key, listed, at_ms, tail, attempts=attempts, result=result)
         task.wait_in_due(in_ms, at_ms)
         if place == "paused":
             task.end("paused")
@@ -81,7 +79,7 @@ class ApiModel(Tasks):
         self.counters["replayed"] += 1
         return "U"
 
-    def put(self, key: str, expected: bytes, tail: bytes, type_name: str | None, ttl_ms: int, now_ms: int) -> str:
+    def put(self, key: str, expected: bytes, tail: bytes, listed: Names, ttl_ms: int, now_ms: int) -> str:
         """A task takes another's place, or that of none."""
         task = self.tasks[key]
         if expected != (b"" if task.place == "missing" else task.record):
@@ -91,7 +89,7 @@ class ApiModel(Tasks):
         self.counters["scheduled"] += letter == "N"
         self.counters["replayed"] += letter == "X"
         self._start_afresh(task, now_ms, ttl_ms)
-        task.tail, task.type, task.again = tail, type_name, 0
+        task.tail, task.listed, task.again = tail, listed, 0
         return letter
 
     @staticmethod

@@ -9,7 +9,7 @@ from redis_scheduler.store.retention import Retention, Trim
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Put, StoredTask
 from redis_scheduler.task.kept import Kept
 from tests.scripts.states import FAILURE, TTL_MS, ask
-from tests.support.modelled import Modelled
+from tests.support.modelled import LISTED, Modelled, names_of
 from tests.support.steps import ALIVE_MOST, CANCELLED, WRITERS, Step, Steps
 from tests.support.store import letters
 
@@ -29,13 +29,13 @@ class ApiSteps(Steps):
 
     async def _schedule(self, step: Step) -> None:
         count = min(step.count, ALIVE_MOST - len(self.model.tasks) + len(self.model.standing("missing")))
-        ttl_ms, type_name = (TTL_MS if step.which < 3 else 0), ("mail" if step.which % 2 else None)
+        ttl_ms, listed = (TTL_MS if step.which < 3 else 0), (LISTED if step.which % 2 else None)
         first = len(self.model.tasks)
-        tasks = [NewTask(f"task-{first + number}", ttl_ms, self._tail(type_name), type_name) for number in range(count)]
+        tasks = [NewTask(f"task-{first + number}", ttl_ms, self._tail(listed), listed) for number in range(count)]
         writer = WRITERS[step.who % 2]
         due_ms = await self._write(writer, "schedule", lambda: self.stores[writer].schedule(tasks))
         for task, due_at_ms in zip(tasks, due_ms, strict=True):
-            self.model.schedule(task.key, type_name, task.tail, due_at_ms, ttl_ms)
+            self.model.schedule(task.key, listed, task.tail, due_at_ms, ttl_ms)
             self.taken["schedule due" if ttl_ms else "schedule queued"] += 1
 
     async def _schedule_once(self, step: Step) -> None:
@@ -66,10 +66,10 @@ class ApiSteps(Steps):
         at_ms = redis_ms(await ask(self.raw, "TIME")) + in_ms
         failure = b"%d %b" % (attempts, FAILURE) if attempts else b""
         placed_ms = at_ms - in_ms if place == "dead" else at_ms  # no task died in the future
-        wanted = [Moved(task.key, at_ms, self._tail(task.type), place, placed_ms, failure, task.type)]
+        wanted = [Moved(task.key, at_ms, self._tail(task.listed), place, placed_ms, failure, task.listed)]
         answers = await self._write(writer, "restore", lambda: self.stores[writer].restore(wanted))
         tail = wanted[0].tail
-        assert letters(answers) == self.model.restore(task.key, task.type, tail, at_ms, in_ms, place, attempts)
+        assert letters(answers) == self.model.restore(task.key, task.listed, tail, at_ms, in_ms, place, attempts)
         # One that found nothing is not remembered: sent again it finds what has come back, as a later one would.
         for name in [(each, verb) for each in WRITERS for verb in ("cancel", "discard")]:
             if name in self.last_writes and letters(self.last_writes[name][1]) == "N":
@@ -85,6 +85,8 @@ class ApiSteps(Steps):
         now_ms, answers = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
         letter = letters(answers)
         assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms)
+        if letter in "UD":
+            task.listed = names_of(change.listed)
         self.taken[f"{verb} {'changed' if letter == 'C' else before}"] += 1
 
     async def _update_delay(self, step: Step) -> None:
@@ -96,11 +98,11 @@ class ApiSteps(Steps):
         expected, before = (await self._change(step, writer, task, TTL_MS)).expected, task.state.place
         if before == "missing" and step.flag:
             expected = b""
-        type_name, old_type = ("mail" if step.count % 2 else None), task.type
-        put = Put(NewTask(task.key, TTL_MS, self._tail(type_name), type_name), expected, old_type)
+        listed, old_listed = (LISTED if step.count % 2 else None), task.listed
+        put = Put(NewTask(task.key, TTL_MS, self._tail(listed), listed), expected, old_listed)
         now_ms, answers = await self._write(writer, "put", lambda: self.stores[writer].put([put]))
         letter = letters(answers)
-        assert letter == self.model.put(task.key, expected, put.task.tail, type_name, TTL_MS, now_ms)
+        assert letter == self.model.put(task.key, expected, put.task.tail, listed, TTL_MS, now_ms)
         self.taken[f"put {'changed' if letter == 'C' else before}"] += 1
 
     async def _replay(self, step: Step) -> None:
@@ -116,11 +118,13 @@ class ApiSteps(Steps):
         now_ms, answers = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
         letter = letters(answers)
         assert letter == self.model.replay(task.key, change.expected, change.tail, TTL_MS, now_ms)
+        if letter == "U":
+            task.listed = names_of(change.listed)
         self.taken[f"replay {'changed' if letter == 'C' else before}"] += 1
 
     async def _cancel(self, step: Step) -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
-        before, wanted = task.state.place, [(task.key, task.type, b"", CANCELLED)]
+        before, wanted = task.state.place, [(task.key, task.listed, b"", CANCELLED)]
         answers = await self._write(writer, "cancel", lambda: self.stores[writer].cancel(wanted))
         assert letters(answers) == self.model.cancel(task.key)
         self.taken[f"cancel {before}"] += 1

@@ -10,7 +10,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.series import Firing
 from tests.support.api_model import ApiModel
-from tests.support.modelled import Modelled, id_order
+from tests.support.modelled import Modelled, id_order, names_of
 
 
 @dataclass
@@ -182,7 +182,7 @@ class Model(ApiModel):
             series.wait_in_due(goes_on.due_ms - now_ms, goes_on.due_ms)
             series.due_ms, series.tail, series.again = goes_on.due_ms, goes_on.tail, 0
         for one in [] if is_unfinished else firing.made:
-            made = self.tasks[one.key] = Modelled(one.key, one.type, one.due_ms, one.tail)
+            made = self.tasks[one.key] = Modelled(one.key, names_of(one.listed), one.due_ms, one.tail)
             made.enter_queue()
             self.counters["scheduled"] += 1
         return 1 if is_unfinished else 2

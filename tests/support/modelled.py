@@ -5,8 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redis_scheduler.store import keys
+from redis_scheduler.task.label import index_of
+from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.timing import Timing
 from tests.scripts.states import DUE, State
+
+Names = tuple[str, ...] | None
+"""Under which names a task is listed while it runs."""
+
+LISTED = ("mail", index_of("order=17"))
+
+
+def names_of(listed: Listing) -> Names:
+    return (listed,) if isinstance(listed, str) else listed
+
 
 TOLERANCE_MS = 10_000
 """How far from the expected time another may be: an example may take so long on a loaded machine."""
@@ -17,7 +29,7 @@ class Modelled:
     """One task: its record, and where it stands."""
 
     key: str
-    type: str | None
+    listed: Names
     due_ms: int
     tail: bytes
     place: str = "due"

@@ -11,7 +11,7 @@ from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts.states import FAILURE, TTL_MS, ask
-from tests.support.modelled import TOLERANCE_MS
+from tests.support.modelled import LISTED, TOLERANCE_MS, names_of
 from tests.support.names import KEYS
 from tests.support.steps import ALIVE_MOST, DELIVERED, RETRY_DELAY_MS, WORKERS, Step, Steps
 from tests.support.store import Store
@@ -71,8 +71,8 @@ class OutcomeSteps(Steps):
         """What follows the first claim of a step, where it is to be followed and there is room for another task."""
         if not step.flag or len(self.model.standing("due", "queued", "pending", "dead")) >= ALIVE_MOST:
             return {}
-        ttl_ms, type_name = (TTL_MS if step.which % 2 else 0), ("mail" if step.who % 2 else None)
-        return {0: NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(type_name), type_name)}
+        ttl_ms, listed = (TTL_MS if step.which % 2 else 0), (LISTED if step.who % 2 else None)
+        return {0: NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(listed), listed)}
 
     async def _adopt_follow_ups(self, follow_ups: dict[int, NewTask], answers: Sequence[int]) -> None:
         for index, task in follow_ups.items():
@@ -80,7 +80,7 @@ class OutcomeSteps(Steps):
                 now_ms = redis_ms(await ask(self.raw, "TIME"))
                 due_ms = int(await ask(self.raw, "ZSCORE", KEYS.due, task.key))
                 assert abs(due_ms - now_ms - task.ttl_ms) < TOLERANCE_MS
-                self.model.follow(task.key, task.type, task.tail, due_ms, task.ttl_ms)
+                self.model.follow(task.key, names_of(task.listed), task.tail, due_ms, task.ttl_ms)
             self.taken["settle and follow" if answers[index] else "settle fenced alone"] += 1
 
     async def _retry(self, step: Step) -> None:
@@ -128,13 +128,16 @@ class OutcomeSteps(Steps):
         room = ALIVE_MOST - len(self.model.standing("due", "queued", "pending", "dead"))
         now_ms, first = redis_ms(await ask(self.raw, "TIME")), len(self.model.tasks)
         made = [
-            Made(f"task-{first + number}", now_ms - number, self._tail(task.type), task.type)
+            Made(f"task-{first + number}", now_ms - number, self._tail(task.listed), task.listed)
             for number in range(min(step.count, room))
         ]
         unless = self._known(step.who).key if step.flag else ""
         due_ms = None if step.which % 3 == 0 else now_ms + TTL_MS
         result = ended_tail(claim.record, Progress(len(made)), now_ms) if due_ms is None else b""
-        after, otherwise = Next(due_ms, self._tail(task.type), result), Next(now_ms + 2 * TTL_MS, self._tail(task.type))
+        after, otherwise = (
+            Next(due_ms, self._tail(task.listed), result),
+            Next(now_ms + 2 * TTL_MS, self._tail(task.listed)),
+        )
         firing = Firing(claim, made, after, unless, otherwise)
         for time in range(1 + (step.count == 2)):
             [answer] = await self.stores[worker].fire([firing])

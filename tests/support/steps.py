@@ -16,11 +16,12 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change, StoredTask
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.label import index_of
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
 from tests.support.model import Model
-from tests.support.modelled import Modelled
+from tests.support.modelled import Modelled, Names
 from tests.support.names import KEYS
 from tests.support.steering import PLACES
 from tests.support.store import Store
@@ -146,8 +147,11 @@ class Steps:
         model.check_waits({row[0].decode(): DEFAULT.window_ms - row[2] for row in pending})
         assert found == []
         assert counted == +model.counters
-        mail = {task.key for task in alive if task.type and task.is_running}
-        assert typed == ({"mail": mail} if mail else {})
+        listed: dict[str, set[str]] = {}
+        for task in alive:
+            for name in (task.listed or ()) if task.is_running else ():
+                listed.setdefault(name, set()).add(task.key)
+        assert typed == listed
         assert ledger.is_balanced, ledger
         assert letter_bytes == {
             task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
@@ -164,10 +168,10 @@ class Steps:
         self.last_writes[writer, verb] = call, answer
         return answer
 
-    def _tail(self, type_name: str | None) -> bytes:
+    def _tail(self, listed: Names) -> bytes:
         """The next version of a record."""
         self.versions += 1
-        return tail(TTL_MS, type_name, b'{"version":%d}' % self.versions, Options(again_most=9))
+        return tail(TTL_MS, listed, b'{"version":%d}' % self.versions, Options(again_most=9))
 
     def _known(self, which: int) -> Modelled:
         """The task that a step is about: one of the goal's place, if it names that; now and then one that is gone.
@@ -210,7 +214,9 @@ class Steps:
         if (writer, task.key) not in self.reads or reads:
             await self._read_as(writer, task)
         expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
-        return Change(task.key, expected, self._tail(task.type), ttl_ms, due_ms, task.type)
+        # A type stays as it was, labels may change.
+        listed = task.listed and (*(name for name in task.listed if name == "mail"), index_of(f"order={step.count}"))
+        return Change(task.key, expected, self._tail(listed), ttl_ms, due_ms, listed, task.listed)
 
     async def _learn_entries(self) -> None:
         entries = pairs(await ask(self.raw, "HGETALL", KEYS.entries))

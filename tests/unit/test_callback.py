@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, TOLD_BYTES, End, follow_up, told_bytes
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Callback, Options, format_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, record_tail
 
@@ -26,7 +27,7 @@ def started(callback: Callback, end: End, **fields: Any) -> tuple[int, Record]:
     found = follow_up(claim_of(Options(on_success=callback, on_failure=callback), **fields), end)
     assert found is not None
     record = read_record(b'{"due":%d' % DUE_MS + found.tail)
-    assert record.type == found.type
+    assert listing_of(record.type, record.options) == found.listed
     return found.delay_ms, record
 
 
@@ -113,10 +114,10 @@ def test_a_callback_comes_at_once_after_a_delay_or_at_a_time(callback: Callback,
 
 def test_a_callback_has_its_own_options_and_type_and_the_trace_of_its_task() -> None:
     inner = Callback(webhook=HOOK)
-    callback = Callback(webhook=NEXT, type="mail", retries=2, headers={"X": "1"}, on_failure=inner)
+    callback = Callback(webhook=NEXT, type="mail", retries=2, headers={"X": "1"}, on_failure=inner, labels={"a": "1"})
     _, record = started(callback, WELL)
     assert record.type == "mail"
-    assert record.options == Options(retries=2, headers={"X": "1"}, on_failure=inner)
+    assert record.options == Options(retries=2, headers={"X": "1"}, on_failure=inner, labels={"a": "1"})
     assert started(Callback(webhook=NEXT, type="default"), WELL)[1].type is None
     other = TRACE.replace("0af7", "1111")
     for callback, kept in ((Callback(webhook=NEXT), TRACE), (Callback(webhook=NEXT, traceparent=other), other)):

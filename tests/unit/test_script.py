@@ -9,6 +9,7 @@ import pytest
 
 from redis_scheduler.store.keys import SEGMENTS, Keys
 from redis_scheduler.store.script import Script
+from redis_scheduler.task.label import index_of
 
 LUA = resources.files("redis_scheduler.store") / "lua"
 NAMES = sorted(file.name.removesuffix(".lua") for file in LUA.iterdir() if file.name.endswith(".lua"))
@@ -39,10 +40,14 @@ LOOPS = (
 )
 
 
+def _attribute(column: str) -> str:
+    return {"type_number": "listed", "old_type_number": "old_listed"}.get(column, column)
+
+
 def rows(script: Script) -> list[list[SimpleNamespace]]:
     """One row of each kind that the header has."""
     return [
-        [SimpleNamespace(**{"type" if name.endswith("type_number") else name: "1" for name in columns})]
+        [SimpleNamespace(**{_attribute(name): "1" for name in columns})]
         for columns in script.header.rows.values()
         if columns
     ]
@@ -152,3 +157,12 @@ def test_names_become_locals() -> None:
         "local tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency, idempotency_ends, awaiting, "
         "types, bell, counters = unpack(KEYS, 1, 14)\n" in Script("audit").text
     )
+
+
+def test_a_row_names_each_of_several_indexes() -> None:
+    script = Script("settle", {"id": "row[0]", "key": "row[1]", "type_number": "row[2]"})
+    order, user = index_of("order=17"), index_of("user=a")
+    each = [("1-1", "a", ("mail", order)), ("1-2", "b", order), ("1-3", "c", (user, order)), ("1-4", "d", None)]
+    _, keys, arguments = script.bind(KEYS, each, (), group="g")
+    assert keys[-3:] == ["{x}:type:mail", "{x}:label:order=17", "{x}:label:user=a"]
+    assert arguments[2:] == [3, "mail", order, user, "1-1", "a", "1,2", "1-2", "b", 2, "1-3", "c", "3,2", "1-4", "d", 0]

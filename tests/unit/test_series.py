@@ -38,7 +38,7 @@ def test_an_occurrence_is_the_task_without_its_rule_and_says_where_it_is_from() 
         options=Options(retries=3),
         mark=Occurrence("series", 1),
     )
-    assert found.made[0].type == "mail"
+    assert found.made[0].listed == "mail"
     assert found.made[0].key not in ("series", fired()[0].made[0].key)
     assert found.unless == ""
     assert found.after.due_ms == DUE_MS + MINUTE_MS

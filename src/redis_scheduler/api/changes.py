@@ -10,6 +10,7 @@ from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change
+from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.repeat import Progress
@@ -43,12 +44,13 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
         ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
         if isinstance(mark, Progress):
             check_times(options.repeat, mark)
+    old_listed = listing_of(record.type, record.options)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
     requests.check_options(options)
     check_method(options, data)
     tail = record_tail(webhook, ttl, record.type, data, options, content, mark)
-    return Change(stored.key, stored.raw, tail, delay_ms, record.due, record.type)
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listing_of(record.type, options), old_listed)
 
 
 async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:

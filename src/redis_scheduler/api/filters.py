@@ -8,8 +8,9 @@ from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.task.due import at_ms
 from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.label import labels_problem
 
-FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before")
+FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before", "label")
 """The parameters that filter."""
 
 HOST_LENGTH = 300
@@ -31,7 +32,16 @@ def filters_of(given: Mapping[str, str]) -> Filters:
     if after_ms is not None and before_ms is not None and after_ms >= before_ms:
         problem = "must be later than due_after: no task is due in between"
         raise InvalidField("due_before", problem, Code.CONTRADICTION)
-    return Filters(type_name(given), state, host and host.lower(), prefix, after_ms, before_ms)
+    return Filters(type_name(given), state, host and host.lower(), prefix, after_ms, before_ms, _label(given))
+
+
+def _label(given: Mapping[str, str]) -> str | None:
+    text = given.get("label")
+    if text is not None:
+        name, equals, value = text.partition("=")
+        if not equals or labels_problem({name: value}):
+            raise InvalidField("label", f"must be name=value, one of a task's labels, got {quoted(text)}")
+    return text
 
 
 def _time_ms(given: Mapping[str, str], name: str) -> int | None:

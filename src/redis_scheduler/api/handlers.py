@@ -171,7 +171,7 @@ class Api(Shards):
         """Take a task out, unless another record is expected; keep how it ended."""
         record, calls = stored.record, self._calls_of(stored.key)
         result = cancelled_tail(record, stored.attempts) if calls.keeps_results else b""
-        return await calls.cancel.submit((stored.key, record.type, expected, result))
+        return await calls.cancel.submit((stored.key, stored.listed, expected, result))
 
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""

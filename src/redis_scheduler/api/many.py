@@ -47,7 +47,7 @@ class ManyApi(AcknowledgementsApi):
         async def cancel(task: Stored) -> bool:
             calls = self._calls_of(task.key)
             result = cancelled_tail(task.record, task.attempts) if calls.keeps_results else b""
-            found = await calls.cancel.submit((task.key, task.record.type, b"", result))
+            found = await calls.cancel.submit((task.key, task.listed, b"", result))
             return found in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
 
         return await self._each(request, given, "cancelled", cancel)

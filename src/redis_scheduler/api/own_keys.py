@@ -63,7 +63,7 @@ class OwnKeysApi(DeadLettersApi):
     async def _put(self, stored: Stored | None, task: NewTask, demands: Preconditions) -> tuple[PutDone, int] | None:
         """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412."""
         demands.check(stored)
-        put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.record.type)
+        put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.listed)
         now_ms, done = await self._calls_of(task.key).put.submit(put)
         if done is PutAnswer.CHANGED:
             return None

@@ -17,6 +17,7 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
 from redis_scheduler.task.key import is_made_here, new_task_key
+from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import options_of
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
 
@@ -78,7 +79,7 @@ async def new_task(
     if traceparent is not None:
         options = await calls.traced(options, traceparent)
     tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
-    return NewTask(key, delay_ms, tail, type_name)
+    return NewTask(key, delay_ms, tail, listing_of(type_name, options))
 
 
 async def new_tasks(

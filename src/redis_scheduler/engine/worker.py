@@ -230,7 +230,7 @@ class Worker:
         if outcome is not None:
             end.status, end.answer = outcome.status, None if outcome.status is None else outcome.answer
         found = follow_up(claim, end)
-        return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.type)
+        return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.listed)
 
     def _failure_of(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> bytes:
         """Return what is kept of the failed attempts of a claim."""

@@ -28,6 +28,7 @@ from redis_scheduler.task.due import NO_TTL, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE
 from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
+from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, record_tail
 from redis_scheduler.task.repeat import Occurrence, Progress, rule_fault
@@ -158,9 +159,10 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
         raise InvalidField(f"repeat.{fault.member}", fault.rule)
     mark = _mark(own, "progress", Progress) or _mark(own, "occurrence", Occurrence)
-    tail = record_tail(request.webhook, ttl, name, data, options_of(request), content, mark)
+    options = options_of(request)
+    tail = record_tail(request.webhook, ttl, name, data, options, content, mark)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
-    return Moved(key, due_ms, tail, place, at_ms, kept, name)
+    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options))
 
 
 _OWN = (

@@ -17,6 +17,7 @@ from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.walk import LOOK_LIMIT, Suspect, Walk, suspect_of
+from redis_scheduler.task.label import index_title
 
 SAMPLE_LIMIT = 10
 """A start looks at so many in each place."""
@@ -67,10 +68,10 @@ FAULTS = {
         "entry", "is pending for {where} but not in the queue: each sweep would look at it", "acknowledged"
     ),
     "not listed": _Fault(
-        "task", "is missing in the index of its type {where}: no list by type shows it", "put into the index"
+        "task", "is missing in the index of its {where}: no list by that shows it", "put into the index"
     ),
     "wrongly listed": _Fault(
-        "task", "is in the index of type {where}, but is none of its tasks still to be delivered", "taken out of it"
+        "task", "is in the index of {where}, but is none of its tasks still to be delivered", "taken out of it"
     ),
     "empty type": _Fault("type", "is named but has no task", "removed"),
     "no end": _Fault("idempotency id", "has no end: it would be kept for ever", "given an end in a day"),
@@ -140,8 +141,8 @@ async def sample(client: RedisClient) -> list[Finding]:
         if head.is_unread:
             suspects.append(Suspect("task", head.key))
         elif (record := await walk.record(head)) is not None:
-            # Without its type: only the doctor needs the command that asks for it.
-            suspects.append(suspect_of(head.key, record)._replace(type=None))
+            # Without its type and labels: only the doctor needs the command that asks for it.
+            suspects.append(suspect_of(head, record)._replace(listed=None))
     for place in (keys.entries, keys.failures):
         suspects += [Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
     for place in (keys.due, keys.paused, keys.awaiting, keys.dead):
@@ -153,7 +154,7 @@ async def sample(client: RedisClient) -> list[Finding]:
     entries = await some("XRANGE", keys.queue, "-", "+", "COUNT", SAMPLE_LIMIT, read=_ENTRIES)
     suspects += [Suspect("entry", entry_id) for entry_id, _ in entries]
     types = [text_of(name) for name in await some("SRANDMEMBER", keys.types, SAMPLE_LIMIT)]
-    suspects += [Suspect("type", name, type=name) for name in types]
+    suspects += [Suspect("type", name, listed=name) for name in types]
     found = await _faults(client, suspects, repairs=False)
     if await holds_no_mark(client):
         found.append(_finding(keys, "foreign key", keys.token_mark, "", repairs=False))
@@ -197,6 +198,9 @@ def _finding(keys: Keys, kind: str, subject: bytes | str, where: str, repairs: b
     fault = FAULTS[kind]
     name = (subject.encode(errors="surrogateescape") if isinstance(subject, str) else subject).decode(errors="replace")
     repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
+    if kind in ("not listed", "wrongly listed"):
+        where = index_title(where)
     # `where` is put in last: it may be foreign text.
     wrong = fault.wrong.replace("{tasks}", keys.tasks).replace("{where}", where)
-    return Finding(kind, name, f"{fault.subject} {name} {wrong}{repair}")
+    title = index_title(name) if fault.subject == "type" else f"{fault.subject} {name}"
+    return Finding(kind, name, f"{title} {wrong}{repair}")

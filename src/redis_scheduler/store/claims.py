@@ -12,7 +12,7 @@ from redis_scheduler.store.claiming import Claiming
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
-from redis_scheduler.store.script import Script
+from redis_scheduler.store.script import Script, listed_as
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.kept import NO_RESULTS, Kept
 from redis_scheduler.task.series import Firing
@@ -42,12 +42,12 @@ _RETRIED_ROW = {
     "failure": "row.last_failure",
 }
 _DEFERRED_ROW = _RETRIED_ROW | {"newly_failed": "int(row.counts)"}
-_BURIED_ROW = _DEFERRED_ROW | {"type_number": "row.claim.record.type"}
+_BURIED_ROW = _DEFERRED_ROW | {"type_number": listed_as("row.claim.record")}
 _EXPIRED_ROW = {column: value for column, value in _BURIED_ROW.items() if column != "failure"} | {
     "result": "row.claim.result"
 }
 
-_SETTLED_ROW = {"type_number": "row.record.type"}
+_SETTLED_ROW = {"type_number": listed_as("row.record")}
 SETTLE = Script("settle", _SETTLED_ROW, then=AS_FOLLOW_UP)
 FINISH = Script("finish", _SETTLED_ROW, then=AS_FOLLOW_UP)
 RETRY, DEFER = Script("retry", _RETRIED_ROW), Script("defer", _DEFERRED_ROW)
@@ -63,14 +63,14 @@ _FIRED_ROW = {
     "other_tail": "row.otherwise.tail if row.unless else b''",
     "result": "row.after.result",
     "other_result": "row.otherwise.result if row.unless else b''",
-    "type_number": "row.claim.record.type",
+    "type_number": listed_as("row.claim.record"),
 }
 _MADE_ROW = {
     "item": "row[0] + 1",
     "key": "row[1].key",
     "due_ms": "row[1].due_ms",
     "tail": "row[1].tail",
-    "type_number": "row[1].type",
+    "type_number": "row[1].listed",
 }
 FIRE = Script("fire", _FIRED_ROW, then=_MADE_ROW)
 AGAIN = Script(
@@ -79,7 +79,7 @@ AGAIN = Script(
         "id": "row.claim.id",
         "key": "row.claim.key",
         "times": "row.claim.record.again + 1",
-        "type_number": "row.claim.record.type",
+        "type_number": listed_as("row.claim.record"),
     },
 )
 EXPECT = Script("expect", {"id": "row.claim.id", "key": "row.claim.key", "attempts": "row.claim.attempts"})

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from msgspec import UNSET
+
+from redis_scheduler.task.label import index_of
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record
 
 LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused", "awaiting")
@@ -21,11 +24,20 @@ class Filters:
     key_prefix: str | None = None
     due_after_ms: int | None = None
     due_before_ms: int | None = None
+    label: str | None = None
+    """`name=value`."""
 
     @property
     def has_more_than_a_type(self) -> bool:
         """Whether a walk may look at many tasks of which it shows few."""
-        return self != Filters(type=self.type)
+        return self not in (Filters(type=self.type), Filters(label=self.label))
+
+    @property
+    def index(self) -> str | None:
+        """The name of an index that has all wanted tasks that are to be delivered; None: there is none."""
+        if self.label is not None:
+            return index_of(self.label)
+        return None if self.type == DEFAULT_TYPE else self.type
 
     def takes_key(self, key: str) -> bool:
         """Whether a task of this key may be wanted."""
@@ -50,8 +62,14 @@ class Filters:
             and self.state in (None, state)
             and (self.due_after_ms is None or due_ms >= self.due_after_ms)
             and (self.due_before_ms is None or due_ms < self.due_before_ms)
+            and (self.label is None or self._has_label(record))
             and (self.host is None or self.host in _names(host_of(record)))
         )
+
+    def _has_label(self, record: Record) -> bool:
+        name, _, value = (self.label or "").partition("=")
+        labels = record.options.labels
+        return labels is not UNSET and labels.get(name) == value
 
 
 ANY = Filters()

@@ -9,6 +9,7 @@ from redis_scheduler.store.answer_shape import each_of, time_ms
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.walk import Walk
 from redis_scheduler.store.writes import Writes
+from redis_scheduler.task.listing import Listing, listing_of
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class Moved:
     place: str
     at_ms: int
     failure: bytes
-    type: str | None
+    listed: Listing
 
 
 class RestoreAnswer(Enum):
@@ -49,10 +50,12 @@ class Moves(Writes):
         _, heads = await Walk(self.client).heads([key.encode() for key in task_keys], 0)
         return [head.size_bytes for head in heads]
 
-    async def types(self, task_keys: Sequence[str]) -> list[tuple[str, str | None]]:
-        """Return each task that is there with its type (None: the default), as `cancel` takes them."""
+    async def types(self, task_keys: Sequence[str]) -> list[tuple[str, Listing]]:
+        """Return each task that is there with the names that it is listed under, as `cancel` takes them."""
         records = await Walk(self.client).records([key.encode() for key in task_keys])
-        return [(key.decode(), record.type) for key, record in records if record is not None]
+        return [
+            (key.decode(), listing_of(record.type, record.options)) for key, record in records if record is not None
+        ]
 
     async def pause_all(self, wanted: bool) -> int | None:
         """Let nothing be promoted or claimed any more, or again; return since when that is so, None if it is not."""

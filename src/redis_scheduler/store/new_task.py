@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
+from redis_scheduler.task.listing import Listing
+
 
 @dataclass(slots=True)
 class NewTask:
-    """A task to schedule: its new key, delay (below zero: task/due.py), record less the due time, and type (None: the
-    default)."""
+    """A task to schedule: its new key, delay (below zero: task/due.py), record less the due time, and the names that it
+    is listed under."""
 
     key: str
     ttl_ms: int
     tail: bytes
-    type: str | None
+    listed: Listing
 
 
 AS_ROW = {"delay_ms": "row.ttl_ms"}
@@ -22,6 +24,6 @@ AS_FOLLOW_UP = {
     "key": "row[1].key",
     "delay_ms": "row[1].ttl_ms",
     "tail": "row[1].tail",
-    "type_number": "row[1].type",
+    "type_number": "row[1].listed",
 }
 """Where a script finds the columns of a follow-up: a pair of the index of the claim that it follows, and a task."""

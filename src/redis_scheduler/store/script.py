@@ -8,11 +8,11 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for the va
     -- then   item# key
 
 Parentheses explain. `#` makes a number, as a comparison needs; arithmetic and commands take a text. A name of Keys is
-that key; the caller gives any other key. `types...` and `type_index...` are the types of the call and their indexes,
-which a row names by `type_number` ('0': the default). `segment...` are the segments of summaries, and
-`segment_of(number)` is one. Any other `...` is a list up to the end of ARGV. The line `--- names` becomes the locals of
-these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row` becomes the locals of the
-row that begins `at`, or of the columns it names.
+that key; the caller gives any other key. `types...` and `type_index...` are the types and labels of the call and their
+indexes, which a row names by `type_number`: '0' none, '3' one, '3,5' several. `segment...` are the segments of
+summaries, and `segment_of(number)` is one. Any other `...` is a list up to the end of ARGV. The line `--- names`
+becomes the locals of these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row`
+becomes the locals of the row that begins `at`, or of the columns it names.
 
 `then` are rows of another kind behind those of `each`. The binder counts them for the argument `then_count`. `last` is
 where the first kind ends, `then_width` the width of the second, and `--- then` becomes its locals. A type stands last
@@ -27,6 +27,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from redis_scheduler.store.keys import SEGMENTS, Keys
+from redis_scheduler.task.listing import listing_of
+from redis_scheduler.task.options import NONE
 
 Argument = str | bytes | int | float
 Call = tuple["Script", list[str], list[Argument]]
@@ -34,7 +36,7 @@ Call = tuple["Script", list[str], list[Argument]]
 
 NO_EXPRESSIONS: Mapping[str, str] = MappingProxyType({})
 
-_OWN_NAMES = frozenset(("keys", "row", "rows", "thens", "script", "redis_keys", "arguments", "len", "map"))
+_OWN_NAMES = frozenset(("keys", "row", "rows", "thens", "script", "redis_keys", "arguments", "len", "map", "names"))
 """What the function that binds uses itself: no name of a header."""
 
 _LUA = resources.files("redis_scheduler.store") / "lua"
@@ -47,8 +49,8 @@ class Script:
     """A Lua script of the package. Its `---` lines are replaced by what they stand for.
 
     `each` and `then` give, for a column that is not simply `row.<name>`, the expression of `row` that it is.
-    For `type_number`, and what ends so, it is the expression of the type's name, `row.type` if none is given; None is
-    the default type.
+    For `type_number`, and what ends so, it is the expression of the names that the task is listed under (listing.py),
+    `row.listed` if none is given (or `row.old_listed`, of those that it was listed under).
     """
 
     def __init__(
@@ -102,7 +104,7 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
         lines.append("    if types: redis_keys += map(keys.type_index, types)")
     lines += [f"    arguments += {listed}" for listed in header.lists]
     lines.append("    return script, redis_keys, arguments")
-    scope: dict[str, Any] = {"script": script}
+    scope: dict[str, Any] = {"script": script, "numbers_of": _numbers_of, "NONE": NONE, "listing_of": listing_of}
     exec("\n".join(lines), scope)  # noqa: S102 - only texts of this package
     return cast(Callable[..., Call], scope[name])
 
@@ -114,9 +116,19 @@ def _values(script: Script, kind: str, expressions: Mapping[str, str]) -> str:
         raise ValueError(f"{script.name}: expected columns of {list(found)}")
     found.update(expressions)
     for column in (name for name in found if name.endswith("type_number")):
-        of_type = expressions.get(column, "row.type")
-        found[column] = f"0 if {of_type} is None else types.setdefault({of_type}, len(types) + 1)"
+        names = expressions.get(column, f"row.{column.replace('type_number', 'listed')}")
+        one = "types.setdefault(names, len(types) + 1) if names.__class__ is str else numbers_of(types, names)"
+        found[column] = f"0 if (names := {names}) is None else {one}"
     return ", ".join(found.values())
+
+
+def _numbers_of(types: dict[str, int], names: Sequence[str]) -> str:
+    return ",".join(str(types.setdefault(name, len(types) + 1)) for name in names)
+
+
+def listed_as(record: str) -> str:
+    """Return the expression of the names under which the task of a record is listed, which is an expression itself."""
+    return f"{record}.type if {record}.options is NONE else listing_of({record}.type, {record}.options)"
 
 
 def _read(path: str) -> str:

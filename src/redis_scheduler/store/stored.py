@@ -12,6 +12,7 @@ from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER
 from redis_scheduler.store.keys import WAITING
 from redis_scheduler.task.acknowledgement import entry_of_mark
 from redis_scheduler.task.failure import read_attempts, read_mark
+from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.task.timing import LAST_MS
 
@@ -35,6 +36,11 @@ class Stored:
     """What is known of an acknowledgement: record.py."""
     all_paused_since_ms: int | None = None
     """Since when nothing of the deployment is promoted or claimed; None: it is."""
+
+    @property
+    def listed(self) -> Listing:
+        """The names that it is listed under."""
+        return listing_of(self.record.type, self.record.options)
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING

@@ -21,7 +21,6 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.stored import Stored, tasks_read
-from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -105,21 +104,21 @@ class Views:
         self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY, look_s: float = LOOK_S
     ) -> Page:
         """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused, and what
-        awaits an acknowledgement; of one type if it is named, and only those that the filters want.
+        awaits an acknowledgement; of one type if it is named, or with one label, and only those that the filters want.
 
         The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES; with filters
         also after LOOK_S. A task that moves while pages are read may be missed or met twice. Only tasks of the default
         type are filtered while reading, so a page of them may be short. Raises InvalidField for a cursor that is
         not one of ours.
         """
-        has_index = type_name is not None and type_name != DEFAULT_TYPE
-        position = decode_cursor(cursor, {"type"} if has_index else {"queue", "due", "paused", "awaiting"})
-        walk = (
-            self._sorted(self.client.keys.type_index(type_name or ""), position or ("type",))
-            if has_index
-            else self._all(position, filters)
-        )
-        return await self._gathered(walk, limit, dataclasses.replace(filters, type=type_name), look_s=look_s)
+        filters = dataclasses.replace(filters, type=type_name)
+        if (name := filters.index) is not None:
+            place = "type" if filters.label is None else "label"
+            position = decode_cursor(cursor, {place})
+            walk = self._sorted(self.client.keys.type_index(name), position or (place,))
+        else:
+            walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting"}), filters)
+        return await self._gathered(walk, limit, filters, look_s=look_s)
 
     async def _gathered(
         self,

@@ -11,6 +11,7 @@ from redis_scheduler.store.cursor import behind
 from redis_scheduler.store.keys import GROUP, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Script
+from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 
 LOOK_LIMIT = 100
@@ -42,7 +43,8 @@ class Suspect(NamedTuple):
     what: str
     subject: bytes | str
     due_ms: int | str = ""
-    type: str | None = None
+    listed: Listing = None
+    head: bytes = b""
 
 
 class _Batch:
@@ -68,6 +70,11 @@ class _RecordHead(NamedTuple):
     size_bytes: int
 
     @property
+    def beginning(self) -> bytes:
+        """How the record begins: with all of the head."""
+        return (self.text or b"")[:-1]
+
+    @property
     def is_unread(self) -> bool:
         """Whether there is a record, but there was no room for it."""
         return self.text is None and self.size_bytes > 0
@@ -91,8 +98,8 @@ class Walk:
         """Yield all that the walk meets, in steps. It meets all that is there throughout, perhaps more than once."""
         yield [Suspect("counter", name) for name in (*ENTERED, *BESIDE, *ENDED)]
         async for heads in self.all_heads():
-            records = [(head.key, await self.record(head)) for head in heads]
-            yield [suspect_of(key, record) for key, record in records if record is not None]
+            met = [await self._read(head) for head in heads]
+            yield [suspect_of(head, record) for head, record in met if record is not None]
         for command, place in (("HSCAN", self._keys.idempotency), ("ZSCAN", self._keys.idempotency_ends)):
             async for pairs in self._scan(command, place, _Batch()):
                 yield [Suspect("idempotency", one) for one in pairs[::2]]
@@ -152,17 +159,22 @@ class Walk:
 
     async def record(self, head: _RecordHead) -> Record | None:
         """Return a task's record, or None. A record for which there was no room is read alone."""
+        _, record = await self._read(head)
+        return record
+
+    async def _read(self, head: _RecordHead) -> tuple[_RecordHead, Record | None]:
+        """Return a record, or None, with its head."""
         if head.is_unread:
             _, [head] = await self.heads([head.key], ANY_BYTES)
         if head.text is None:
-            return None
+            return head, None
         record = read_record(head.text)
         # In a newer version's record a member named `data` may stand elsewhere; then the head was cut off there.
         if record is UNREADABLE and (
             whole := await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
         ):
             record = read_record(whole)
-        return record
+        return head, record
 
     async def _ids(self, command: str, *place: str) -> AsyncIterator[list[bytes]]:
         start = "-"
@@ -177,27 +189,33 @@ class Walk:
         return [(head.key, await self.record(head)) for head in heads]
 
     async def _of_type(self, name: str) -> AsyncIterator[list[Suspect]]:
-        yield [Suspect("type", name, type=name)]
+        yield [Suspect("type", name, listed=name)]
         try:
             async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
                 members = pairs[::2]
                 while members:
                     part, members = members[: self._records.limit], members[self._records.limit :]
-                    yield [_listed(key, record, name) for key, record in await self.records(part)]
+                    _, heads = await self.heads(part, STEP_BYTES)
+                    yield [_listed(*await self._read(head), name) for head in heads]
         except StoreRefused as error:
             # A foreign key: the look at the type tells of it.
             if "WRONGTYPE" not in str(error):
                 raise
 
 
-def suspect_of(key: bytes, record: Record) -> Suspect:
+def suspect_of(head: _RecordHead, record: Record) -> Suspect:
     """Return what the script is to look at of a task that has this record."""
     if record is UNREADABLE:
-        return Suspect("unreadable", key)
-    return Suspect("task", key, record.due, record.type)
+        return Suspect("unreadable", head.key)
+    listed = listing_of(record.type, record.options)
+    return Suspect("task", head.key, record.due, listed, b"" if listed is None else head.beginning)
 
 
-def _listed(key: bytes, record: Record | None, name: str) -> Suspect:
-    # A type never changes. Where it is not known the script only asks whether the task is there.
-    is_foreign = record is not None and record is not UNREADABLE and record.type != name
-    return Suspect("foreign" if is_foreign else "listed", key, type=name)
+def _listed(head: _RecordHead, record: Record | None, name: str) -> Suspect:
+    # Where its names are not known the script only asks whether the task is there.
+    if record is None or record is UNREADABLE:
+        return Suspect("listed", head.key, listed=name)
+    listed = listing_of(record.type, record.options)
+    if name == listed or (isinstance(listed, tuple) and name in listed):
+        return Suspect("listed", head.key, listed=name)
+    return Suspect("foreign", head.key, listed=name, head=head.beginning)

@@ -45,7 +45,7 @@ SCHEDULE_ONCE = Script(
         "key": "row.task.key",
         "delay_ms": "row.task.ttl_ms",
         "tail": "row.task.tail",
-        "type_number": "row.task.type",
+        "type_number": "row.task.listed",
     },
 )
 _CANCELLED_ROW = {
@@ -63,8 +63,7 @@ PUT = Script(
         "key": "row.task.key",
         "tail": "row.task.tail",
         "delay_ms": "row.task.ttl_ms",
-        "old_type_number": "row.old_type",
-        "type_number": "row.task.type",
+        "type_number": "row.task.listed",
     },
 )
 PURGE, DISCARD = Script("purge"), Script("discard")

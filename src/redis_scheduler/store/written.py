@@ -5,6 +5,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.listing import Listing
 
 
 @dataclass(slots=True)
@@ -17,11 +18,13 @@ class Change:
     tail: bytes
     ttl_ms: int | None
     due_ms: int
-    type: str | None
+    listed: Listing
+    old_listed: Listing
+    """The names that it is listed under, those that it was listed under."""
 
 
-Cancellation = tuple[str, str | None] | tuple[str, str | None, bytes] | tuple[str, str | None, bytes, bytes]
-"""A task to take out: its key and type, and the record that it must have, if only then."""
+Cancellation = tuple[str, Listing] | tuple[str, Listing, bytes] | tuple[str, Listing, bytes, bytes]
+"""A task to take out: its key, the names that it is listed under, and the record that it must have, if only then."""
 
 
 IDEMPOTENCY_ID_BYTES = 340
@@ -60,7 +63,7 @@ class Put:
 
     task: NewTask
     expected: bytes
-    old_type: str | None
+    old_listed: Listing
 
 
 class PutAnswer(Enum):

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw, UnsetType
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
+from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.options import Callback, Options, options_of, with_trace
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
 
@@ -37,11 +38,12 @@ class End:
 
 @dataclass(slots=True)
 class FollowUp:
-    """A task to schedule: its delay (below zero: due.py), record less the due time, and type (None: the default)."""
+    """A task to schedule: its delay (below zero: due.py), record less the due time, and the names that it is listed
+    under."""
 
     delay_ms: int
     tail: bytes
-    type: str | None
+    listed: Listing
 
 
 class _Told(msgspec.Struct):
@@ -84,7 +86,7 @@ def follow_up(claim: Claim, end: End) -> FollowUp | None:
     ttl, delay_ms = _when(callback)
     type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
     body = None if callback.method == "GET" else _encode(_told(claim, callback, end))
-    return FollowUp(delay_ms, record_tail(callback.webhook, ttl, type_name, body, own), type_name)
+    return FollowUp(delay_ms, record_tail(callback.webhook, ttl, type_name, body, own), listing_of(type_name, own))
 
 
 def _when(callback: Callback) -> tuple[float, int]:

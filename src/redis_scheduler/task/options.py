@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.task import statuses
 from redis_scheduler.task.header import headers_problem
+from redis_scheduler.task.label import LABELS_RULE, labels_problem
 from redis_scheduler.task.repeat import REPEAT_RULE, Repeat
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
@@ -75,6 +76,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
 
     headers: Annotated[dict[str, str], _rule(_HEADERS, headers_problem)] | UnsetType = UNSET
     """Sent beside the service's own; Content-Type, Authorization and User-Agent instead of these."""
+
+    labels: Annotated[dict[str, str], _rule(LABELS_RULE, labels_problem)] | UnsetType = UNSET
+    """What the task is about, such as an order or a user: lists and commands find it by `?label=name=value`."""
 
     timeout: Annotated[_Timeout, _rule(_TIMEOUT)] | UnsetType = UNSET
     """Seconds for one attempt, connection to last byte. Default: TIMEOUT."""

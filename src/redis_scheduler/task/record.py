@@ -221,9 +221,10 @@ def _newer_record(stored: bytes) -> Record | None:
         unknown = _unknown(members, KNOWN)
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
-        webhook, ttl, type_name = (_value(members, name, kind) for name, kind in _KINDS)
+        webhook, ttl, type_name, labels = (_value(members, name, kind) for name, kind in _KINDS)
         data = bytes(members["data"]) if "data" in members else data
-        return Record(due, webhook or "", ttl or 0, type_name, data, unknown, content=content)
+        options = Options(labels=labels) if labels else NONE
+        return Record(due, webhook or "", ttl or 0, type_name, data, unknown, options=options, content=content)
     return None
 
 
@@ -239,7 +240,12 @@ def _unknown(members: dict[str, Raw], known: Collection[str], depth: int = 0) ->
     return None
 
 
-_KINDS: tuple[tuple[str, Any], ...] = (("webhook", str), ("ttl", int | float), ("type", str))
+_KINDS: tuple[tuple[str, Any], ...] = (
+    ("webhook", str),
+    ("ttl", int | float),
+    ("type", str),
+    ("labels", dict[str, str]),
+)
 
 
 def _value(members: dict[str, Raw], name: str, kind: Any) -> Any:

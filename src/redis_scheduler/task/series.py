@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.options import options_of
 from redis_scheduler.task.record import tail_of
 from redis_scheduler.task.repeat import Occurrence, Progress
@@ -20,12 +21,13 @@ time."""
 
 @dataclass(slots=True)
 class Made:
-    """An occurrence: a task of its own, with a new key. `due_ms`: the intended time; `tail`: its record without it."""
+    """An occurrence: a task of its own, with a new key. `due_ms`: the intended time; `tail`: its record without it;
+    `listed`: the names that it is listed under."""
 
     key: str
     due_ms: int
     tail: bytes
-    type: str | None
+    listed: Listing
 
 
 @dataclass(slots=True)
@@ -70,8 +72,9 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     if len(due.made) > 1:
         most = max(1, most_bytes // (len(tail_of(record, options, Occurrence(claim.key, before.made + 1))) + 1))
         next_ms = due.made[most] if len(due.made) > most else next_ms
+    listed = listing_of(record.type, options)
     made = [
-        Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), record.type)
+        Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), listed)
         for number, at_ms in enumerate(due.made[: min(left, most)], before.made + 1)
     ]
 

@@ -4,9 +4,10 @@
 -- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends awaiting types bell
 --        counters type_index...
 -- ARGV   group repair ('1' to repair) types...
--- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) type_number (what it is, task: a key
---        of `tasks`; unreadable: one whose record says nothing; member: a key of any other place; listed: a key of the
---        type's index; foreign: one whose record is of another type; type: a name of `types`; entry: an id of the
+-- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) head (how its record begins; '' where
+--        that does not matter) type_number (what it is, task: a key of `tasks`; unreadable: one whose record says
+--        nothing; member: a key of any other place; listed: a key of the index of a type or label; foreign: one whose
+--        record has not this type, or label; type: a name of `types`; entry: an id of the
 --        queue; pending: an id of the pending list; idempotency: an id; counter: a name in `counters`)
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
 -- Bounds about eight commands a suspect, and as many to repair it: 100 suspects take 0.3 ms, or 2 ms if all are faults.
@@ -53,7 +54,16 @@ local function leave_queue(id)
   redis.call('XDEL', queue, id)
 end
 
-local function look_at_task(what, key, due_ms, index, name)
+-- Whether a record still begins as it was read: its type and labels may have been changed since.
+local function is_as_read(key, head)
+  return string.sub(redis.call('HGET', tasks, key) or '', 1, #head) == head
+end
+
+local function is_foreign(index)
+  return type(redis.pcall('ZCARD', index)) ~= 'number'
+end
+
+local function look_at_task(what, key, due_ms, head, type_number)
   local has_record = redis.call('HEXISTS', tasks, key) == 1
   if has_record and what == 'member' then
     return
@@ -132,26 +142,27 @@ local function look_at_task(what, key, due_ms, index, name)
     redis.call('HSET', entries, key, redis.call('XADD', queue, '*', 'key', key))
   end
 
-  local is_listed = not index or redis.call('ZSCORE', index, key) and redis.call('SISMEMBER', types, name) == 1
-  if kept ~= 'dead' and not is_listed and repairs_fault('not listed', name) then
-    redis.call('ZADD', index, due_ms, key)
-    redis.call('SADD', types, name)
+  for type_at in string.gmatch(type_number, '[1-9]%d*') do
+    local index, name = type_of(type_at)
+    -- No task may be put into a foreign key.
+    local is_listed = is_foreign(index)
+      or redis.call('ZSCORE', index, key) and redis.call('SISMEMBER', types, name) == 1
+    if kept ~= 'dead' and not is_listed and is_as_read(key, head) and repairs_fault('not listed', name) then
+      redis.call('ZADD', index, due_ms, key)
+      redis.call('SADD', types, name)
+    end
   end
 end
 
 -- A task that stands nowhere is to be put back, so it stays listed.
-local function look_at_listed(what, key, index, name)
-  local is_of_no_use = what == 'foreign' or redis.call('HEXISTS', tasks, key) == 0
+local function look_at_listed(what, key, head, type_number, index, name)
+  local is_of_no_use = what == 'foreign' and is_as_read(key, head) or redis.call('HEXISTS', tasks, key) == 0
     or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
       and not redis.call('ZSCORE', due, key) and not redis.call('ZSCORE', paused, key)
       and not redis.call('ZSCORE', awaiting, key)
   if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
-    remove_from_type(types, index, name, key)
+    remove_from_types(types, type_of, type_number, key)
   end
-end
-
-local function is_foreign(index)
-  return type(redis.pcall('ZCARD', index)) ~= 'number'
 end
 
 local function look_at_type(index, name)
@@ -254,11 +265,6 @@ end
 
 for at = first, #ARGV, width do
   --- row
-  local index, name = type_of(type_number)
-  -- A foreign key serves no list by type, and no task may be put into it.
-  if type_number == '0' or what ~= 'type' and is_foreign(index) then
-    index = nil
-  end
   number = number + 1
   if what == 'entry' then
     look_at_entry(subject)
@@ -269,13 +275,14 @@ for at = first, #ARGV, width do
   elseif what == 'counter' then
     look_at_counter(subject)
   elseif what == 'type' then
-    look_at_type(index, name)
+    look_at_type(type_of(type_number))
   elseif what == 'listed' or what == 'foreign' then
-    if index then
-      look_at_listed(what, subject, index, name)
+    local index, name = type_of(type_number)
+    if not is_foreign(index) then
+      look_at_listed(what, subject, head, type_number, index, name)
     end
   else
-    look_at_task(what, subject, due_ms, index, name)
+    look_at_task(what, subject, due_ms, head, type_number)
   end
 end
 ring(bell, head_before_ms, earliest_ms)

@@ -35,8 +35,7 @@ for at = first, last, width do
     end
     keep_letter(dead_bytes, tasks, failures, key)
     if type_number ~= '0' then
-      local index, name = type_of(type_number)
-      remove_from_type(types, index, name, key)
+      remove_from_types(types, type_of, type_number, key)
     end
     died = died + 1
     failed = failed + newly_failed

@@ -52,8 +52,7 @@ for at = first, #ARGV, width do
     redis.call('HDEL', tasks, key)
     remove_from_hash(failures, key)
     if type_number ~= '0' then
-      local index, name = type_of(type_number)
-      remove_from_type(types, index, name, key)
+      remove_from_types(types, type_of, type_number, key)
     end
   end
   codes[#codes + 1] = code

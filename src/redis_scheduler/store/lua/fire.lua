@@ -67,8 +67,7 @@ for at = first, last, width do
       ended[#ended + 1] = key
       add_result(kept, key, result, ended_ms)
       if type_number ~= '0' then
-        local index, name = type_of(type_number)
-        remove_from_type(types, index, name, key)
+        remove_from_types(types, type_of, type_number, key)
       end
     else
       records[#records + 1] = key
@@ -98,8 +97,7 @@ if #records > 0 then
   redis.call('ZADD', due, unpack(next_times))
 end
 for _, task in ipairs(listed) do
-  local index, name = type_of(task[1])
-  add_to_type(types, index, name, task[2], task[3])
+  add_to_types(types, type_of, task[1], task[2], task[3])
 end
 if #queued > 0 then
   add_to_counter(counters, 'scheduled', #queued / 2)

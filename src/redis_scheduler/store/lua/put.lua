@@ -57,12 +57,10 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
     earliest_ms = math.min(earliest_ms, due_ms)
   end
   if old_type_number ~= '0' and old_type_number ~= type_number then
-    local index, name = type_of(old_type_number)
-    remove_from_type(types, index, name, key)
+    remove_from_types(types, type_of, old_type_number, key)
   end
   if type_number ~= '0' then
-    local index, name = type_of(type_number)
-    add_to_type(types, index, name, key, due_ms)
+    add_to_types(types, type_of, type_number, key, due_ms)
   end
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if not record then

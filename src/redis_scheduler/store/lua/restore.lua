@@ -44,8 +44,7 @@ for at = first, #ARGV, width do
         earliest_ms = math.min(earliest_ms, at_ms)
       end
       if type_number ~= '0' then
-        local index, name = type_of(type_number)
-        add_to_type(types, index, name, key, due_ms)
+        add_to_types(types, type_of, type_number, key, due_ms)
       end
     end
   end

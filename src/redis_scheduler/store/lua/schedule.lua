@@ -58,8 +58,7 @@ if #later > 0 then
   ring(bell, head_before_ms, earliest_ms)
 end
 for _, task in ipairs(typed) do
-  local index, name = type_of(task[1])
-  add_to_type(types, index, name, task[2], task[3])
+  add_to_types(types, type_of, task[1], task[2], task[3])
 end
 add_to_counter(counters, 'scheduled', #records / 2)
 answer = string.format('%.0f', now)

@@ -7,7 +7,7 @@
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
---        due_ms (the one that is kept) type_number
+--        due_ms (the one that is kept) old_type_number type_number
 -- Returns '<now ms> ' and per task one code: U updated, D updated while in delivery, C changed meanwhile, N not
 --        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
@@ -38,7 +38,7 @@ local function wait_in_due(key, until_ms)
   earliest_ms = math.min(earliest_ms, until_ms)
 end
 
-local function update(key, expected, tail, delay_ms, due_ms, type_number)
+local function update(key, expected, tail, delay_ms, due_ms, old_type_number, type_number)
   local record = redis.call('HGET', tasks, key)
   if record ~= expected then
     return record and 'C' or 'N'
@@ -67,10 +67,6 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
     else
       wait_in_due(key, due_ms)
     end
-    if type_number ~= '0' then
-      local index, name = type_of(type_number)
-      add_to_type(types, index, name, key, due_ms)
-    end
   elseif pending or is_awaiting then
     if id then
       leave_queue(queue, group, entries, key, id)
@@ -84,6 +80,13 @@ local function update(key, expected, tail, delay_ms, due_ms, type_number)
   if delay_ms == '' then
     unmark(failures, key)
   end
+  local is_listed_anew = old_type_number ~= type_number
+  if is_listed_anew and type(redis.pcall('ZSCORE', dead, key)) ~= 'string' then
+    remove_from_types(types, type_of, old_type_number, key)
+    add_to_types(types, type_of, type_number, key, due_ms)
+  elseif delay_ms ~= '' and type_number ~= '0' then
+    add_to_types(types, type_of, type_number, key, due_ms)
+  end
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if not id and delay_ms == '' and redis.pcall('HEXISTS', dead_bytes, key) == 1 then
     keep_letter(dead_bytes, tasks, failures, key)
@@ -94,7 +97,7 @@ end
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, type_number)
+  codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, old_type_number, type_number)
 end
 ring(bell, head_before_ms, earliest_ms)
 answer = string.format('%.0f ', now) .. table.concat(codes)

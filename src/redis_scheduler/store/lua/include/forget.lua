@@ -7,6 +7,5 @@ remove_from_hash(tasks, unpack(keys))
 remove_from_hash(failures, unpack(keys))
 for _, at in ipairs(typed) do
   --- row key type_number
-  local index, name = type_of(type_number)
-  remove_from_type(types, index, name, key)
+  remove_from_types(types, type_of, type_number, key)
 end

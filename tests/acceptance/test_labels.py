@@ -1,0 +1,162 @@
+"""Labels: what carries them, what finds tasks by them, what is done to tasks by them, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_scheduler.process.moving import export_tasks, import_tasks
+from redis_scheduler.settings import Settings
+from tests.acceptance.test_filters import listed
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+from tests.support.store import Store
+from tests.support.waiting import wait_until
+
+WEBHOOK = "http://a.example/"
+
+
+async def found(api: Client, label: str, **filters: str) -> set[str]:
+    return {info["key"] for info in await listed(api, label=label, **filters)}
+
+
+async def test_a_task_is_found_by_each_of_its_labels_until_it_ends(api: Client) -> None:
+    first = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", labels={"order": "17", "user": "anna müller"})
+    second = await api.schedule(WEBHOOK, 300, labels={"order": "17"})
+    await api.schedule(WEBHOOK, 600, labels={"order": "170", "order2": "17"})
+    _, shown = await api.call("GET", f"/schedule/{first}")
+    assert shown["data"]["info"]["labels"] == {"order": "17", "user": "anna müller"}
+    assert [info["key"] for info in await listed(api, label="order=17")] == [second, first]
+    assert await found(api, "user=anna müller") == {first}
+    assert await found(api, "order=17", type="mail") == {first}
+    assert await found(api, "order=17", type="default") == {second}
+    assert await found(api, "order=17", limit="1") == {first, second}
+    assert await found(api, "user=17") == set()
+    await api.call("DELETE", f"/schedule/{first}")
+    assert await found(api, "order=17") == {second}
+
+
+async def test_a_change_and_a_put_list_a_task_by_its_new_labels(api: Client) -> None:
+    key = await api.schedule(WEBHOOK, 600, labels={"order": "17"})
+    for path, body in (
+        (f"/schedule/{key}", {"labels": {"order": "18"}}),
+        (f"/schedule/{key}", {"labels": None}),
+        (f"/schedule/{key}", {"labels": {"order": "17"}, "ttl": 700}),
+    ):
+        assert (await api.call("PATCH", path, json=body))[0] == 200
+        wanted = (body["labels"] or {}).get("order")  # type: ignore[attr-defined]
+        for order in ("17", "18"):
+            assert await found(api, f"order={order}") == ({key} if order == wanted else set())
+    for order in ("a", "b"):
+        body = {"webhook": WEBHOOK, "ttl": 600, "labels": {"order": order}}
+        assert (await api.call("PUT", "/schedule/own-key", json=body))[0] == 200
+    assert await found(api, "order=a") == set()
+    assert await found(api, "order=b") == {"own-key"}
+
+
+async def test_tasks_are_counted_and_cancelled_by_a_label(api: Client) -> None:
+    tasks = [
+        {"webhook": WEBHOOK, "ttl": 600, "labels": {"order": str(number % 2)}, "type": "mail"} for number in range(6)
+    ]
+    assert (await api.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+    _, counted = await api.call("POST", "/schedules/cancel?label=order=1&dry_run=true")
+    assert (counted["touched"], counted["looked_at"]) == (3, 3)
+    _, cancelled = await api.call("POST", "/schedules/cancel?label=order%3D1")
+    assert cancelled["touched"] == 3
+    assert len(await found(api, "order=0")) == 3
+    assert await found(api, "order=1") == set()
+
+
+async def test_what_workers_do_keeps_the_lists_by_label_right(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as user:
+        receiver.status = 500
+        key = await user.schedule(receiver.url, 0, labels={"order": "17"}, retries=0)
+
+        async def is_dead() -> bool:
+            return (await user.call("GET", f"/dead/{key}"))[0] == 200
+
+        await wait_until(is_dead, "it is dead")
+        assert await found(user, "order=17") == set()
+        receiver.status = 200
+        assert (await user.call("POST", f"/dead/{key}/replay", json={"ttl": 600}))[0] == 200
+        assert await found(user, "order=17") == {key}
+        assert (await user.call("POST", f"/schedule/{key}/run"))[0] == 200
+        await user.drained()
+        assert await found(user, "order=17") == set()
+
+        follow_up = {"webhook": receiver.url, "ttl": 600, "type": "mail", "labels": {"order": "19"}}
+        await user.schedule(receiver.url, 0, labels={"order": "17"}, on_success=follow_up)
+
+        async def has_followed() -> bool:
+            return len(await found(user, "order=19", type="mail")) == 1
+
+        await wait_until(has_followed, "it is followed by another")
+        series = await user.schedule(receiver.url, 0, labels={"order": "18"}, repeat={"every": 600})
+        receiver.may_answer.clear()
+
+        async def has_come() -> bool:
+            return any("occurrence" in info for info in await listed(user, label="order=18"))
+
+        await wait_until(has_come, "the series has made an occurrence")
+        receiver.may_answer.set()
+
+        async def is_alone() -> bool:
+            return await found(user, "order=18") == {series}
+
+        await wait_until(is_alone, "the occurrence is delivered")
+
+
+async def test_an_import_brings_labels_with_their_tasks(
+    api: Client, store: Store, redis_url: str, tmp_path: Path
+) -> None:
+    key, settings = await api.schedule(WEBHOOK, 600, labels={"order": "17"}), Settings(redis_url=redis_url)
+    assert await export_tasks(settings, str(tmp_path / "tasks"))
+    assert (await api.call("PATCH", f"/schedule/{key}", json={"labels": {"order": "18"}}))[0] == 200
+    assert await import_tasks(settings, str(tmp_path / "tasks"), 0, replaces=True, is_dry=False)
+    assert await found(api, "order=17") == {key}
+    assert await found(api, "order=18") == set()
+
+
+WRONG: tuple[tuple[Any, str], ...] = (
+    ("order", "must be an object of 1 to 4 texts"),
+    (["order"], "must be an object of 1 to 4 texts"),
+    ({"order": 17}, "must be an object of 1 to 4 texts"),
+    ({"order": None}, "must be an object of 1 to 4 texts"),
+    (None, "must be an object of 1 to 4 texts"),
+    ({}, "must be 1 to 4 labels, got 0"),
+    ({str(number): "x" for number in range(5)}, "must be 1 to 4 labels, got 5"),
+    ({"": "x"}, "must have names of 1 to 32"),
+    ({"a=b": "x"}, "must have names of 1 to 32"),
+    ({"a b": "x"}, "must have names of 1 to 32"),
+    ({"ü": "x"}, "must have names of 1 to 32"),
+    ({"a\n": "x"}, "must have names of 1 to 32"),
+    ({"x" * 33: "x"}, "must have names of 1 to 32"),
+    ({"order": ""}, "order must be 1 to 64 printable characters"),
+    ({"order": "x" * 65}, "order must be 1 to 64 printable characters"),
+    ({"order": "a\nb"}, "order must be 1 to 64 printable characters"),
+    ({"order": "a\x00"}, "order must be 1 to 64 printable characters"),
+    ({"order": "x" * 8_000}, "order must be 1 to 64 printable characters"),
+)
+
+
+@pytest.mark.parametrize(("labels", "told"), WRONG, ids=range(len(WRONG)))
+async def test_wrong_labels_are_refused_and_nothing_is_written(labels: Any, told: str, api: Client) -> None:
+    body = {"webhook": WEBHOOK, "ttl": 600, "labels": labels}
+    for method, path, given in (
+        ("POST", "/schedule", body),
+        ("PUT", "/schedule/own", body),
+        ("POST", "/schedules", {"tasks": [body]}),
+    ):
+        status, content = await api.call(method, path, json=given)
+        assert (status, content["code"], content.get("field")) == (400, "invalid-value", "labels"), content
+        assert told in content["error"]
+        assert len(content["error"]) < 600
+    assert await listed(api) == []
+
+
+async def test_a_label_that_is_given_twice_is_refused(api: Client) -> None:
+    text = '{"webhook": "http://a.example/", "ttl": 600, "labels": {"a": "1", "a": "2"}}'
+    status, content = await api.call("POST", "/schedule", data=text, headers={"Content-Type": "application/json"})
+    assert (status, content["code"]) == (400, "repeated-field"), content
