@@ -1,4 +1,5 @@
-"""A month of a series in three zones, in which all of them change their clocks; Redis' clock is set from time to time.
+"""A month of a series in three zones, in which all of them change their clocks, forward or back; Redis' clock is set
+from time to time.
 
 Redis' clock is the only one that counts: the service's own goes on as it is.
 """
@@ -21,20 +22,27 @@ from tests.support.service import client_of, serving
 from tests.support.waiting import wait_until
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Sydney")
-FIRST, DAYS = date(2027, 3, 8), 31
-"""New York changes its clocks on the 14th of March, Berlin on the 28th, Sydney on the 4th of April."""
+SPRING = date(2027, 3, 8), 31
+"""From this day on, so many days. New York changes its clocks (forward) on the 14th of March, Berlin on the 28th,
+Sydney (back) on the 4th of April."""
+
+AUTUMN = date(2027, 10, 1), 40
+"""Sydney changes its clocks (forward) on the 3rd of October, Berlin (back) on the 31st, New York on the 7th of
+November."""
 
 
 def nine(day: date, zone: str) -> datetime:
     return datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-WANTED = sorted(
-    (nine(day, zone), zone)
-    for zone in ZONES
-    for day in (FIRST + timedelta(days=number) for number in range(DAYS))
-    if day.weekday() < 5
-)
+def wanted(first: date, days: int) -> list[tuple[datetime, str]]:
+    """The instants of nine o'clock on weekdays, with their zones, in their order."""
+    return sorted(
+        (nine(day, zone), zone)
+        for zone in ZONES
+        for day in (first + timedelta(days=number) for number in range(days))
+        if day.weekday() < 5
+    )
 
 
 async def arrived(receiver: Receiver, count: int) -> None:
@@ -42,8 +50,12 @@ async def arrived(receiver: Receiver, count: int) -> None:
 
 
 @pytest.mark.long
-async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(tmp_path: Path, receiver: Receiver) -> None:
-    begins = nine(FIRST, "Australia/Sydney") - timedelta(hours=9)
+@pytest.mark.parametrize(("first", "days"), [SPRING, AUTUMN], ids=["spring", "autumn"])
+async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(
+    first: date, days: int, tmp_path: Path, receiver: Receiver
+) -> None:
+    begins = nine(first, "Australia/Sydney") - timedelta(hours=9)
+    instants = wanted(first, days)
     clock = SettableClock(tmp_path, begins.timestamp() - time.time())
     async with (
         redis_process(tmp_path / "redis", environment=clock.environment) as server,
@@ -55,7 +67,7 @@ async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(tmp_path: Path
         for zone in ZONES:
             rule = {"cron": "0 9 * * MON-FRI", "tz": zone}
             await series_of(client, f"{receiver.url}{zone}", rule)
-        for number, (at, _) in enumerate(WANTED):
+        for number, (at, _) in enumerate(instants):
             # The bell wakes the timer, which has slept by the clock of before.
             for ahead_s in (-1.0, 0.0):
                 clock.set(at.timestamp() + ahead_s - time.time())
@@ -63,5 +75,6 @@ async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(tmp_path: Path
                 assert len(receiver.arrivals) == number
             await arrived(receiver, number + 1)
     found = [(datetime.fromisoformat(one.headers["Schedule-Due"]), one.path[1:]) for one in receiver.arrivals]
-    assert found == WANTED
-    assert {at.hour for at, zone in found if zone == "Europe/Berlin"} == {7, 8}
+    assert found == instants
+    hours = [{at.hour for at, where in found if where == zone} for zone in ZONES]
+    assert hours == [{7, 8}, {13, 14}, {22, 23}]
