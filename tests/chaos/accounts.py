@@ -39,7 +39,7 @@ class Sent:
     expire_s: float = math.inf
     """No attempt begins so long after its due time."""
     times: int = 0
-    """It is a series of so many occurrences."""
+    """It is a series of so many occurrences; one without an end has 0."""
 
     @property
     def is_acknowledged(self) -> bool:
@@ -149,9 +149,8 @@ def _is_unexpected(task: Sent | None, found: Sequence[Arrival], arrival: Arrival
         return True
     if task.paused_at is not None and task.paused_at < arrival.at < (task.resumed_at or math.inf):
         return True
-    if task.times:
-        number = int(arrival.headers["Schedule-Occurrence"])
-        return number > task.times or arrival.key != by_occurrence(found)[number][0].key
+    if number := int(arrival.headers.get("Schedule-Occurrence", 0)):
+        return number > (task.times or math.inf) or arrival.key != by_occurrence(found)[number][0].key
     # What is begun at the last moment arrives a little later.
     return task.is_acknowledged and arrival.at > task.due_at + task.expire_s + LATE_S
 
@@ -167,8 +166,10 @@ def _delays(
         if task is None or not task.is_acknowledged:
             continue
         for found in by_occurrence(all_found).values():
-            due_at = max(task.due_at, task.resumed_at or 0)
-            if task.times:
+            due_at = task.due_at
+            if task.paused_at is not None and found[0].at > task.paused_at:
+                due_at = max(due_at, task.resumed_at or 0)
+            if "Schedule-Occurrence" in found[0].headers:
                 due_at = datetime.fromisoformat(found[0].headers["Schedule-Due"]).timestamp() - clock_ahead_s
             delays.append(found[0].at - due_at)
             if delays[-1] > LATE_S or len(found) > attempts(found):

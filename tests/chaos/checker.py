@@ -186,6 +186,8 @@ class Checker:
 
         async def resume(session: aiohttp.ClientSession, url: str, task: Sent) -> bool:
             task.resumed_at = task.resumed_at or time.time()
+            if verb == "run":
+                task.due_at = min(task.due_at, task.resumed_at)
             status, _ = await _answer(session, "POST", f"{url}/{task.key}/{verb}")
             return status in (200, 404, 409)
 

@@ -8,7 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import redis.asyncio
+
 from tests.chaos.checker import Checker
+from tests.support.redis_process import RedisProcess
 from tests.support.service import Process
 from tests.support.waiting import wait_until
 
@@ -76,6 +79,20 @@ async def delivering_again(workers: Sequence[Process], since: float) -> list[flo
         return [min(of_one) for of_one in found] if all(found) else []
 
     return [at - since for at in await wait_until(first_moments, "every worker delivers again", 30, every_s=0.1)]
+
+
+async def kill_between_syncs(server: RedisProcess, raw: redis.asyncio.Redis) -> None:
+    """Kill a Redis so that it loses nothing of what it answered.
+
+    It has written that, and what is written outlives the process. But while it syncs the file it may answer first and
+    write up to 2 s later.
+    """
+
+    async def syncs_not() -> bool:
+        return not (await raw.info("persistence"))["aof_pending_bio_fsync"]
+
+    await wait_until(syncs_not, "no sync is under way", every_s=0)
+    await server.kill()
 
 
 def said_since(processes: Iterable[Process], since: float) -> list[dict[str, Any]]:

@@ -14,9 +14,8 @@ from tests.chaos.accounts import Sent
 from tests.chaos.attempts import Attempts
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, Spread, scaled
-from tests.chaos.recovery import BACK_WITHIN_S, fault_under_load
+from tests.chaos.recovery import BACK_WITHIN_S, fault_under_load, kill_between_syncs
 from tests.support.redis_process import RedisProcess
-from tests.support.waiting import wait_until
 
 SEED = 8
 RATE = 300
@@ -79,18 +78,7 @@ async def test_a_clean_restart_of_redis_loses_nothing(checker: Checker, server: 
 async def test_a_kill_of_redis_loses_nothing(
     checker: Checker, server: RedisProcess, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    """What Redis answers it has written, and what is written outlives the process. But while it syncs the file it may
-    answer first and write up to 2 s later, so it is killed between two syncs; what is lost else has the bounds of
-    8c."""
-
-    async def kill() -> None:
-        async def syncs_not() -> bool:
-            return not (await raw.info("persistence"))["aof_pending_bio_fsync"]
-
-        await wait_until(syncs_not, "no sync is under way", every_s=0)
-        await server.kill()
-
-    await restart_under_load(checker, server, figures, kill)
+    await restart_under_load(checker, server, figures, lambda: kill_between_syncs(server, raw))
     verdict = await checker.verdict()
     assert verdict.lost == []
 

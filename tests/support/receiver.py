@@ -1,12 +1,14 @@
 """A real HTTP receiver of webhooks: keeps every arrival, answers as it is told."""
 
 import asyncio
+import json
 import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -28,6 +30,9 @@ class Arrival:
     @property
     def attempt(self) -> int:
         return int(self.headers["Schedule-Attempt"])
+
+    def json(self) -> Any:
+        return json.loads(self.body)
 
 
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
