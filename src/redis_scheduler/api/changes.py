@@ -47,7 +47,7 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
     old_listed = listing_of(record.type, record.options)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
-    requests.check_options(options)
+    requests.check_options(options, record.options)
     check_method(options, data)
     tail = record_tail(webhook, ttl, record.type, data, options, content, mark)
     return Change(stored.key, stored.raw, tail, delay_ms, record.due, listing_of(record.type, options), old_listed)

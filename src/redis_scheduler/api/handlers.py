@@ -20,13 +20,13 @@ from redis_scheduler.api.bodies import (
     UpdateRequest,
 )
 from redis_scheduler.api.changes import change_of, clock_of
-from redis_scheduler.api.content import changed_content
+from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, times_of
-from redis_scheduler.api.scheduling import new_task
+from redis_scheduler.api.scheduling import new_task, stored_before
 from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.stats import statistics
@@ -39,7 +39,7 @@ from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
-from redis_scheduler.task.options import changed
+from redis_scheduler.task.options import NONE, changed
 from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
@@ -59,9 +59,16 @@ class Api(Shards):
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers))
-        if HEADER in headers:
-            return await self._schedule_once(await self._idempotency.of(request, given, body), task)
+        once = await self._idempotency.of(request, given, body) if HEADER in headers else None
+        try:
+            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers))
+        except RequestRefused:
+            # What is served now does not matter to a request that was served before.
+            if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
+                raise
+            return replay(Scheduled(stored[0].key, stored[0].key, stored[0].due))
+        if once is not None:
+            return await self._schedule_once(once, task)
         due_ms = await self._calls_of(task.key).schedule.submit(task)
         return answer(Scheduled(task.key, task.key, rfc3339(due_ms)))
 
@@ -119,9 +126,8 @@ class Api(Shards):
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
 
     async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
-        """Raise as `ShardCalls.check_options` for what a change makes of a task."""
-        content, _ = changed_content(stored.record, wanted)
-        await self._calls_of(stored.key).check_options(changed(stored.record.options, wanted), content)
+        """Raise as `ShardCalls.check_options` for what a change says; what the task has already it may keep."""
+        await self._calls_of(stored.key).check_options(changed(NONE, wanted), content_of(wanted)[0])
 
     async def _updated(self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions) -> Response | None:
         """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""

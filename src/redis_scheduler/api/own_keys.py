@@ -12,8 +12,9 @@ from redis_scheduler.api.bodies import BatchScheduled, PutDone
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.idempotency import HEADER
 from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
-from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all
+from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all, stored_before
 from redis_scheduler.api.trace import traceparent
+from redis_scheduler.errors import RequestRefused
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
@@ -51,7 +52,12 @@ class OwnKeysApi(DeadLettersApi):
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:
             refuse_own_keys(items)
-        tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers))
+        try:
+            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers))
+        except RequestRefused:
+            if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
+                raise
+            return replay(BatchScheduled([task.key for task in stored], stored))
 
         async def put(task: NewTask) -> int:
             _, due_ms = await self._changed(request, task.key, lambda stored: self._put(stored, task, Preconditions()))

@@ -173,9 +173,10 @@ def when(request: ScheduleRequest | UpdateRequest) -> tuple[float, int]:
     return request.ttl, round(request.ttl * 1000)
 
 
-def check_options(options: Options) -> None:
-    """Raise InvalidField if options contradict each other, or one can have no effect beside the others."""
-    if (found := contradiction(options)) is not None:
+def check_options(options: Options, before: Options = NONE) -> None:
+    """Raise InvalidField if options contradict each other, or one can have no effect beside the others; but not for
+    what was so `before` a change."""
+    if options is not before and (found := contradiction(options)) is not None and found != contradiction(before):
         raise InvalidField(*found, Code.CONTRADICTION)
 
 

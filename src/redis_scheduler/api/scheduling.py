@@ -16,6 +16,7 @@ from redis_scheduler.errors import Code, RequestRefused, SchedulerError, StoreFu
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.refusal import told
+from redis_scheduler.store.written import StoredTask
 from redis_scheduler.task.key import is_made_here, new_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import options_of
@@ -29,6 +30,9 @@ Put = Callable[[NewTask], Awaitable[int]]
 
 MADE_AT_ONCE = 100
 """So many records are made in one go: about half a millisecond."""
+
+_NONE = NewTask("", 0, b"", None)
+"""In the place of a task that is only asked for."""
 
 WRITTEN, UNKNOWN, NOT_WRITTEN = "written", "unknown", "not written"
 
@@ -115,6 +119,15 @@ async def schedule_all(
             raise _failure(error, [*placed, *found], tasks, once is not None) from error
         placed += [one for one in found if isinstance(one, Placed)]
     return placed, all(one.key != task.key for one, task in zip(placed, tasks, strict=True))
+
+
+async def stored_before(once: Once, count: int, calls_of: CallsOf) -> list[Placed] | None:
+    """Return what an earlier request with the same Idempotency-Key and content has stored, `count` tasks; None where it
+    has not stored all of them."""
+    wanted = [once.task(_NONE, place) for place in range(count)]
+    found = await asyncio.gather(*(calls_of(one.id).stored_once.submit(one) for one in wanted))
+    stored = [Placed(one.key, rfc3339(one.due_ms)) for one in found if isinstance(one, StoredTask)]
+    return stored if len(stored) == count else None
 
 
 async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[Placed | BaseException]:

@@ -39,6 +39,7 @@ class ShardCalls:
         limit = timing.batch_limit
         self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
         self.once = Batcher(self._schedule_once, limit, lambda once: len(once.task.tail))
+        self.stored_once = Batcher(self._stored_once, limit)
         self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) > 2 else 0)
         self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
         self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
@@ -85,6 +86,10 @@ class ShardCalls:
         limits = self._limits
         kept_ms = round(limits.idempotency_ttl_s * 1000)
         return await self.writes.schedule_once(tasks, kept_ms, limits.idempotency_bytes // IDEMPOTENCY_ID_BYTES)
+
+    async def _stored_once(self, tasks: list[OnceTask]) -> list[StoredTask | OnceAnswer]:
+        """Return what is stored for each id; FULL where nothing is, since there is room for no further one."""
+        return await self.writes.schedule_once(tasks, kept_ms=0, most=0)
 
     async def _update(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
         now_ms, answers = await self.writes.update(changes)
