@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
 
 SECRET_BYTES = 65_536
@@ -33,8 +34,8 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(low: float, high: float) -> Callable[[str], float]:
-    """Return the rule for a number of seconds."""
+def number(low: float, high: float, what: str = "a number") -> Callable[[str], float]:
+    """Return the rule for a number."""
 
     def parse(text: str) -> float:
         try:
@@ -42,23 +43,25 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+            raise ValueError(f"must be {what} from {low:g} to {high:g}")
         return value
 
     return parse
 
 
-def number(low: float, high: float) -> Callable[[str], float]:
-    """Return the rule for a number."""
-    parse_number = seconds(low, high)
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """Return the rule for a number of seconds, 1 ms at least if it is not 0."""
+    if low:
+        return number(low, high, "a number of seconds")
+    parse_above_0 = number(SHORTEST_S, high, "0, or a number of seconds")
+    return lambda text: 0.0 if _is_0(text) else parse_above_0(text)
 
-    def parse(text: str) -> float:
-        try:
-            return parse_number(text)
-        except ValueError:
-            raise ValueError(f"must be a number from {low:g} to {high:g}") from None
 
-    return parse
+def _is_0(text: str) -> bool:
+    try:
+        return float(text) == 0
+    except ValueError:
+        return False
 
 
 def status_list(text: str) -> str:

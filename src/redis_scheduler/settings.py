@@ -29,7 +29,7 @@ from redis_scheduler.setting import (
 from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.url import validated
 from redis_scheduler.task.options import Backoff
-from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
+from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
 from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
@@ -218,9 +218,26 @@ def load(
             for name, variable in (("redis_url", "REDIS_URL"), ("api_auth", "API_AUTH"))
             if name not in values and not any(problem.startswith(variable) for problem in problems)
         ]
-    if problems:
+    if problems or (problems := _contradictions(settings := Settings(**values))):
         raise SettingsError(problems)
-    return Settings(**values)
+    return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Return a line for each setting that is right by itself, but not beside another."""
+    given = {}
+    if settings.retry_for is not None and settings.retries:
+        given["retry_for"] = settings.retry_for
+    if settings.retry_max is not None and settings.retry_backoff != "fixed":
+        given["retry_max"] = settings.retry_max
+    # Whatever RETRIES says: a task may have retries of its own.
+    refused = refused_by(dataclasses.replace(settings.policy, retries=-1), given)
+    problems = [f"{name.upper()}={given[name]:g}: {rule}" for name, rule in refused]
+    if settings.max_timeout < settings.timeout:
+        problems.append(
+            f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"
+        )
+    return problems
 
 
 def variables(settings: Settings) -> dict[str, str]:

@@ -40,7 +40,7 @@ BAD_URLS = ["redis://:hidden@host:port/0", "http://host/", "redis://host/abc", "
     [
         {
             "RETRIES": ("abc", "=abc: must be a whole number from -1"),
-            "RETRY_TIME": ("-1", "=-1: must be a number of seconds"),
+            "RETRY_TIME": ("-1", "=-1: must be 0, or a number of seconds"),
             "TIMEOUT": ("0", "=0: must be a number of seconds"),
             "CONCURRENCY": ("0", "=0: must be a whole number"),
             "PROCESSES": ("0", "=0: must be a whole number from 1 to 64"),
@@ -52,7 +52,7 @@ BAD_URLS = ["redis://:hidden@host:port/0", "http://host/", "redis://host/abc", "
         },
         {
             "RETRIES": ("-2", "=-2: must be a whole number"),
-            "RETRY_TIME": ("nan", "=nan: must be a number of seconds"),
+            "RETRY_TIME": ("nan", "=nan: must be 0, or a number of seconds"),
             "PROCESSES": ("x", "=x: must be a whole number from 1 to 64"),
             "API_AUTH": ("schlüssel", ": must be visible ASCII"),
         },

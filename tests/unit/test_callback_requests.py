@@ -113,7 +113,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"retries": 1, "retry_times": [1]}, "retries", "cannot be given beside retry_times"),
     ({"retry_max": 5}, "retry_max", "has an effect only with a retry_backoff"),
     ({"ack_within": 5}, "ack_within", "has no effect without ack"),
-    ({"timeout": 0}, "timeout", "must be a number of seconds above 0"),
+    ({"timeout": 0}, "timeout", "must be a number of seconds from 0.001 to 86400"),
     ({"repeat": {"every": 5}}, "repeat", "must not be given here: a callback starts one task"),
     ({"repeat": {"every": 5, "x": 1}}, "repeat.x", "is an unknown field; "),
     ({"key": "mine"}, "key", "is an unknown field; "),

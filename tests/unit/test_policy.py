@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from redis_scheduler.task.options import Options
-from redis_scheduler.task.policy import Policy, contradiction, retries
+from redis_scheduler.task.policy import Policy, contradiction, contradiction_with, retries
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,95 @@ def test_options_that_contradict_each_other_or_have_no_effect_are_named(
 )
 def test_options_that_go_together_are_taken(given: dict[str, Any]) -> None:
     assert contradiction(Options(**given)) is None
+
+
+SERVICE = Policy(5, 60_000)
+NO_RETRIES, AT_ONCE = Policy(0, 60_000), Policy(5, 0)
+GROWING, BOUNDED = Policy(5, 60_000, "exponential"), Policy(5, 1_000, for_ms=100_000)
+
+
+@pytest.mark.parametrize(
+    ("service", "given", "field", "problem"),
+    [
+        *[
+            (
+                NO_RETRIES,
+                {name: value},
+                name,
+                f"has no effect with the service's RETRIES=0; give retries, too, got {value}",
+            )
+            for name, value in (("retry_time", 5), ("retry_jitter", 0.5), ("final_statuses", "410"))
+        ],
+        (
+            AT_ONCE,
+            {"retry_backoff": "linear"},
+            "retry_backoff",
+            "has no effect with the service's RETRY_TIME=0; give retry_time, too, got linear",
+        ),
+        (
+            AT_ONCE,
+            {"retry_jitter": 0.5},
+            "retry_jitter",
+            "has no effect with the service's RETRY_TIME=0; give retry_time, too, got 0.5",
+        ),
+        (
+            SERVICE,
+            {"retry_backoff": "linear", "retry_max": 59},
+            "retry_max",
+            "must be at least RETRY_TIME, which is 60, got 59",
+        ),
+        *[
+            (
+                service,
+                {"retry_for": retry_for},
+                "retry_for",
+                f"must be at least RETRY_TIME, which is 60, or no retry is ever made, got {retry_for}",
+            )
+            for service, retry_for in ((SERVICE, 59), (GROWING, 53.9), (Policy(5, 60_000, jitter=0.5), 29))
+        ],
+        (
+            BOUNDED,
+            {"retry_time": 101},
+            "retry_time",
+            "must begin with at most RETRY_FOR, which is 100, or no retry is ever made, got 101",
+        ),
+        (
+            BOUNDED,
+            {"retry_times": (101, 1)},
+            "retry_times",
+            "must begin with at most RETRY_FOR, which is 100, or no retry is ever made, got an array",
+        ),
+    ],
+)
+def test_an_option_that_has_no_effect_beside_the_services_is_named(
+    service: Policy, given: dict[str, Any], field: str, problem: str
+) -> None:
+    assert contradiction(Options(**given)) is None
+    assert contradiction_with(service, Options(**given)) == (field, problem)
+
+
+@pytest.mark.parametrize(
+    ("service", "given"),
+    [
+        (NO_RETRIES, {}),
+        (NO_RETRIES, {"retries": 3, "retry_time": 5}),
+        (NO_RETRIES, {"retry_times": (1, 2), "retry_jitter": 0.5}),
+        (NO_RETRIES, {"expire": 5, "retries": 0}),
+        (AT_ONCE, {"retry_backoff": "linear", "retry_time": 1}),
+        (AT_ONCE, {"retry_jitter": 0, "retry_backoff": "fixed"}),
+        (Policy(5, 0, "linear"), {"retry_for": 5}),
+        (SERVICE, {"expire": 5}),
+        (SERVICE, {"retry_for": 5, "retry_time": 5}),
+        (SERVICE, {"retry_for": 5, "retry_times": (5, 6)}),
+        (GROWING, {"retry_for": 54}),
+        (BOUNDED, {"retry_time": 101, "retry_for": 200}),
+        (BOUNDED, {"retry_time": 100}),
+        (BOUNDED, {"retry_times": (100, 1_000)}),
+        (BOUNDED, {"retry_time": 110, "retry_backoff": "exponential"}),
+    ],
+)
+def test_options_that_have_an_effect_beside_the_services_are_taken(service: Policy, given: dict[str, Any]) -> None:
+    assert contradiction_with(service, Options(**given)) is None
 
 
 @pytest.mark.parametrize(

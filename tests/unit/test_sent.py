@@ -1,6 +1,7 @@
 """What a task says of its request: what can be sent is taken, kept and sent as it was given; all else is refused."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -235,7 +236,7 @@ def test_a_header_that_is_given_twice_is_refused(second: str, update: bool) -> N
     [
         *[({"method": method}, "method: must be POST, GET, PUT, PATCH or DELETE, got ") for method in NO_METHODS],
         *[
-            ({"timeout": timeout}, "timeout: must be a number of seconds above 0, and at most MAX_TIMEOUT, got ")
+            ({"timeout": timeout}, "timeout: must be a number of seconds from 0.001 to 86400 (a day), got ")
             for timeout in NO_TIMEOUTS
         ],
         *[({"body": body}, "body: must be a text, ") for body in NO_TEXTS],
@@ -251,6 +252,29 @@ def test_a_value_that_breaks_its_rule_is_refused(fields: dict[str, Any], said: s
     found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, **fields}).encode(), update)
     assert str(found).startswith(said)
     assert (found.code, found.field) == (Code.INVALID_VALUE, name)
+
+
+SHORT = ["timeout", "ack_within", "expire", "retry_time", "retry_max", "retry_for"]
+
+
+@pytest.mark.parametrize("update", [False, True])
+@pytest.mark.parametrize("value", [0.0001, 0.00099, 1e-300])
+def test_seconds_are_a_millisecond_at_least(value: float, update: bool) -> None:
+    """They are kept in milliseconds: a shorter time would be none."""
+    for name in SHORT:
+        found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, name: value}).encode(), update)
+        assert (found.field, found.code) == (name, Code.INVALID_VALUE)
+        assert re.fullmatch(rf"{name}: must be .*a number of seconds from 0.001 to .*, got {value}", str(found))
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, "retry_times": [0, 1, value]}).encode(), update)
+    assert str(found).startswith("retry_times: must be an array of 1 to 100 numbers of seconds, each 0 or from 0.001 ")
+
+
+def test_seconds_may_be_a_millisecond() -> None:
+    for name in SHORT:
+        body = {"webhook": WEBHOOK, "ttl": 1, name: 0.001, "ack": name == "ack_within"}
+        if name == "retry_max":
+            body |= {"retry_backoff": "linear", "retry_time": 0.001}
+        assert getattr(schedule_request(json.dumps(body).encode()), name) == 0.001
 
 
 @pytest.mark.parametrize("name", ["method", "headers", "timeout", "body", "body_base64"])

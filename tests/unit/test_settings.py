@@ -46,6 +46,59 @@ def test_options_come_before_variables_and_empty_variables_are_unset() -> None:
     assert (settings.port, settings.retries, settings.timeout, settings.retry_time) == (1, -1, 10, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"RETRY_FOR": "30"},
+            ["RETRY_FOR=30: must be at least RETRY_TIME, which is 60, or no retry is ever made"],
+        ),
+        (
+            {"RETRY_BACKOFF": "exponential", "RETRY_MAX": "5", "RETRY_TIME": "5.5"},
+            ["RETRY_MAX=5: must be at least RETRY_TIME, which is 5.5"],
+        ),
+        ({"MAX_TIMEOUT": "5"}, ["MAX_TIMEOUT=5: must be at least TIMEOUT, which is 10"]),
+        (
+            {"RETRY_FOR": "1", "MAX_TIMEOUT": "900", "TIMEOUT": "901"},
+            [
+                "RETRY_FOR=1: must be at least RETRY_TIME, which is 60, or no retry is ever made",
+                "MAX_TIMEOUT=900: must be at least TIMEOUT, which is 901",
+            ],
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(given: dict[str, str], said: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(ALL, {}, given)
+    assert caught.value.problems == said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"RETRY_FOR": "30", "RETRIES": "0"},
+        {"RETRY_FOR": "54", "RETRY_BACKOFF": "linear"},
+        {"RETRY_MAX": "5"},
+        {"RETRIES": "0", "RETRY_TIME": "5", "RETRY_BACKOFF": "linear", "RETRY_MAX": "9", "FINAL_STATUSES": "410"},
+        {"RETRY_TIME": "0", "RETRY_BACKOFF": "exponential", "RETRY_JITTER": "0.5"},
+        {"MAX_TIMEOUT": "10"},
+    ],
+)
+def test_settings_that_are_for_tasks_with_options_of_their_own_are_taken(given: dict[str, str]) -> None:
+    load(ALL, {}, given)
+
+
+@pytest.mark.parametrize("variable", ["RETRY_TIME", "RETRY_AFTER_MOST", "DEAD_TTL", "RESULT_TTL", "SHUTDOWN_GRACE"])
+def test_seconds_are_0_or_a_millisecond_at_least(variable: str) -> None:
+    for text in ("0.0001", "-0.001", "nan", "x"):
+        with pytest.raises(
+            SettingsError, match=f"^{variable}={text}: must be 0, or a number of seconds from 0.001 to "
+        ):
+            load(ALL, {}, {variable: text})
+    for text in ("0", "0.0", "0.001"):
+        assert getattr(load(ALL, {}, {variable: text}), variable.lower()) == float(text)
+
+
 @pytest.mark.parametrize("url", ["redis://h", "rediss://u:p@h:1/2", "unix:///tmp/redis.sock?db=1"])
 def test_each_kind_of_redis_url_is_taken(url: str) -> None:
     assert load(API, {}, {"REDIS_URL": url, "API_AUTH": "t"}).redis_url == url

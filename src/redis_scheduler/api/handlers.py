@@ -126,8 +126,10 @@ class Api(Shards):
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
 
     async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
-        """Raise as `ShardCalls.check_options` for what a change says; what the task has already it may keep."""
-        await self._calls_of(stored.key).check_options(changed(NONE, wanted), content_of(wanted)[0])
+        """Raise RequestRefused for what a change says; what the task has already it may keep."""
+        calls, options = self._calls_of(stored.key), stored.record.options
+        calls.check_policy(changed(options, wanted), options)
+        await calls.check_options(changed(NONE, wanted), content_of(wanted)[0])
 
     async def _updated(self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions) -> Response | None:
         """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,9 @@ class Limits:
 
     timeout_most_s: float = 900
     """MAX_TIMEOUT: the longest time-out that a task may have."""
+
+    policy: Policy = Policy(retries=5, delay_ms=60_000)
+    """How the service retries what tasks do not say themselves."""
 
     idempotency_ttl_s: float = 86_400
     """IDEMPOTENCY_TTL: what was answered for an Idempotency-Key is kept so long."""

@@ -85,8 +85,8 @@ def check_task(request: ScheduleRequest) -> None:
         raise InvalidField("ttl", f"is missing; it {RULES['ttl']}, or give `at` instead", Code.MISSING_FIELD)
     check_when(request)
     if options_of(request) is not NONE or request.body is not UNSET or request.body_base64 is not UNSET:
-        check_options(request)
         check_sent(request)
+        check_options(request)
         check_method(request, content_of(request)[1])
         check_callbacks(request)
 
@@ -107,8 +107,8 @@ def _check_callback(callback: Callback) -> None:
     if callback.repeat is not UNSET:
         raise InvalidField("repeat", "must not be given here: a callback starts one task", Code.CONTRADICTION)
     check_when(callback)
-    check_options(callback)
     check_values(callback)
+    check_options(callback)
     if callback.type is not UNSET:
         check_type(callback.type)
     if callback.data is not UNSET and not is_whole(bytes(callback.data)):

@@ -79,6 +79,7 @@ async def new_task(
             clocks[calls] = await calls.views.now_ms()
         ttl, delay_ms = first_of(wanted.repeat, wanted, clocks[calls])
         await asyncio.sleep(0)  # a rare time takes a millisecond to find
+    calls.check_policy(options)
     await calls.check_options(options, content)
     if traceparent is not None:
         options = await calls.traced(options, traceparent)

@@ -23,7 +23,8 @@ from redis_scheduler.store.written import (
     UpdateAnswer,
 )
 from redis_scheduler.task.content import Content, format_needed
-from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, RULES, Options
+from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, Options
+from redis_scheduler.task.policy import contradiction_with
 from redis_scheduler.task.timing import Timing
 
 
@@ -60,6 +61,19 @@ class ShardCalls:
             return options
         return msgspec.structs.replace(options, traceparent=traceparent)
 
+    def check_policy(self, options: Options, before: Options = NONE) -> None:
+        """Raise InvalidField if options have no effect beside the service's; but not for what was so `before` a
+        change."""
+        if options is before:
+            return
+        found = contradiction_with(self._limits.policy, options)
+        if found is not None and found != contradiction_with(self._limits.policy, before):
+            raise InvalidField(*found, Code.CONTRADICTION)
+        for name in CALLBACKS:
+            if callback := getattr(options, name):
+                with within(name):
+                    self.check_policy(callback, getattr(before, name) or NONE)
+
     async def check_options(self, options: Options, content: Content = "data") -> None:
         """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""
         if options is NONE and content == "data":
@@ -75,8 +89,8 @@ class ShardCalls:
 
     def _check_timeout(self, options: Options) -> None:
         if options.timeout and options.timeout > self._limits.timeout_most_s:
-            given = f"({self._limits.timeout_most_s:g}), got {options.timeout}"
-            raise InvalidField("timeout", f"{RULES['timeout']} {given}")
+            rule = f"must be at most MAX_TIMEOUT, which is {self._limits.timeout_most_s:g}"
+            raise InvalidField("timeout", f"{rule}, got {options.timeout}")
         for name in CALLBACKS:
             if callback := getattr(options, name):
                 with within(name):

@@ -120,6 +120,7 @@ class Service:
             limits = replace(
                 LIMITS,
                 timeout_most_s=settings.max_timeout,
+                policy=settings.policy,
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
                 kept=kept_by(settings),

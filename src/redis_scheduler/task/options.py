@@ -43,19 +43,33 @@ Method = Literal["POST", "GET", "PUT", "PATCH", "DELETE"]
 Backoff = Literal["fixed", "linear", "exponential"]
 
 
+SHORTEST_S = 0.001
+"""Times are kept in ms: what is shorter, and not 0, would be none."""
+
+
 def _rule(text: str, problem_of: Callable[[Any], str] | None = None) -> Meta:
     """Say what an option must be; `problem_of` finds what its kind and bounds cannot say."""
     return Meta(extra={"rule": text, "problem_of": problem_of})
 
 
-_SECONDS = f"must be a number of seconds from 0 to {TEN_YEARS_S} (ten years)"
-_ABOVE_0 = f"must be a number of seconds above 0, and at most {TEN_YEARS_S} (ten years)"
-_TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds from 0 to {TEN_YEARS_S} (ten years)"
+def _seconds(text: str) -> Meta:
+    """Say the same of seconds, one number or several: they are 0 where that is allowed, or 1 ms at least."""
+
+    def problem_of(value: float | tuple[float, ...]) -> str:
+        values = value if isinstance(value, tuple) else (value,)
+        return next((f"{text}, got {one}" for one in values if 0 < one < SHORTEST_S), "")
+
+    return _rule(text, problem_of)
+
+
+_SECONDS = f"must be 0, or a number of seconds from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
+_ABOVE_0 = f"must be a number of seconds from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
+_TIMES = f"must be an array of 1 to {TIMES_MOST} numbers of seconds, each 0 or from {SHORTEST_S} to {TEN_YEARS_S} (ten years)"
 _AGAIN = f"must be a whole number from 0 to {RETRIES_MOST}"
 _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for ever"
-_TIMEOUT = "must be a number of seconds above 0, and at most MAX_TIMEOUT"
+_TIMEOUT = f"must be a number of seconds from {SHORTEST_S} to {TIMEOUT_LONGEST_S} (a day)"
 _TRACEPARENT = "must be a traceparent of W3C Trace Context"
-_ACK_WITHIN = f"must be a number of seconds above 0, and at most {ACK_LONGEST_S} (seven days)"
+_ACK_WITHIN = f"must be a number of seconds from {SHORTEST_S} to {ACK_LONGEST_S} (seven days)"
 _HEADERS = "must be an object of texts by header names"
 _CALLBACK = 'must be an object: the body of a task, such as {"webhook": URL}'
 
@@ -80,35 +94,35 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     labels: Annotated[dict[str, str], _rule(LABELS_RULE, labels_problem)] | UnsetType = UNSET
     """What the task is about, such as an order or a user: lists and commands find it by `?label=name=value`."""
 
-    timeout: Annotated[_Timeout, _rule(_TIMEOUT)] | UnsetType = UNSET
-    """Seconds for one attempt, connection to last byte. Default: TIMEOUT."""
+    timeout: Annotated[_Timeout, _seconds(_TIMEOUT)] | UnsetType = UNSET
+    """Seconds for one attempt, connection to last byte; at most MAX_TIMEOUT. Default: TIMEOUT."""
 
     retries: Annotated[int, Meta(ge=-1, le=RETRIES_MOST), _rule(_RETRIES)] | UnsetType = UNSET
     """Attempts after the first; -1: for ever. Default: RETRIES."""
 
-    retry_time: Annotated[_Seconds, _rule(_SECONDS)] | UnsetType = UNSET
+    retry_time: Annotated[_Seconds, _seconds(_SECONDS)] | UnsetType = UNSET
     """Seconds from the end of a failed attempt to the next; with a back-off, after the first. Default: RETRY_TIME."""
 
     retry_backoff: Annotated[Backoff, _rule("must be fixed, linear or exponential")] | UnsetType = UNSET
     """How the delay grows: not, by `retry_time` each time, or twofold each time. Default: RETRY_BACKOFF."""
 
-    retry_max: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    retry_max: Annotated[_SecondsAbove0, _seconds(_ABOVE_0)] | UnsetType = UNSET
     """Seconds of the longest delay of a back-off that grows. Default: RETRY_MAX."""
 
     retry_jitter: Annotated[_Share, _rule("must be a number from 0 to 1")] | UnsetType = UNSET
     """Chance leaves out up to this share of each delay: so tasks that failed at once do not come at once again.
     Default: RETRY_JITTER, and without it 0 for fixed delays, else 0.1."""
 
-    retry_for: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    retry_for: Annotated[_SecondsAbove0, _seconds(_ABOVE_0)] | UnsetType = UNSET
     """No retry is made later than so many seconds after the due time. Default: RETRY_FOR."""
 
-    retry_times: Annotated[_Times, _rule(_TIMES)] | UnsetType = UNSET
+    retry_times: Annotated[_Times, _seconds(_TIMES)] | UnsetType = UNSET
     """The delay of each retry in seconds, instead of `retries`, `retry_time`, `retry_backoff` and `retry_max`."""
 
     final_statuses: Annotated[_Statuses, _rule(statuses.RULE)] | UnsetType = UNSET
     """Answers with one of these statuses end the task: no retry follows. Default: FINAL_STATUSES."""
 
-    expire: Annotated[_SecondsAbove0, _rule(_ABOVE_0)] | UnsetType = UNSET
+    expire: Annotated[_SecondsAbove0, _seconds(_ABOVE_0)] | UnsetType = UNSET
     """No attempt is made later than so many seconds after the due time: the task is forgotten. Default: never."""
 
     repeat: Annotated[Repeat, _rule(REPEAT_RULE)] | UnsetType = UNSET
@@ -119,7 +133,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     """Whether a receiver that answers 202 has taken the task on, and says later what became of it: until then the task
     is not delivered."""
 
-    ack_within: Annotated[_AckWithin, _rule(_ACK_WITHIN)] | UnsetType = UNSET
+    ack_within: Annotated[_AckWithin, _seconds(_ACK_WITHIN)] | UnsetType = UNSET
     """Seconds after a 202, or an extension, after which the attempt has failed. Default: 300."""
 
     again_most: Annotated[int, Meta(ge=0, le=RETRIES_MOST), _rule(_AGAIN)] = 0

@@ -187,3 +187,41 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"must be at least the first delay, which is {first_s}, or no retry is ever made"
     if "retry_for" in given and given["retry_for"] >= given.get("expire", 2 * TEN_YEARS_S):
         yield "retry_for", f"has no effect beside an expire of {given['expire']}: no attempt is made after that"
+
+
+def contradiction_with(service: Policy, options: Options) -> tuple[str, str] | None:
+    """Return the same of options that do not contradict each other, beside the service's policy."""
+    if (values := _checked_options(options)) == _NONE_GIVEN:
+        return None
+    given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}
+    return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in refused_by(service, given)), None)
+
+
+def refused_by(service: Policy, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each retry option that can have no effect beside the service's, and why. `expire` has one: it is for the
+    first attempt, too."""
+    times = given.get("retry_times")
+    if times is None and given.get("retries", service.retries) == 0:
+        for name in given:
+            if name not in ("retries", "expire"):
+                yield name, "has no effect with the service's RETRIES=0; give retries, too"
+    backoff = given.get("retry_backoff", service.backoff if times is None else "fixed")
+    jitter = given.get("retry_jitter", service.jitter)
+    least = 1 - ((0 if backoff == "fixed" else GROWN_JITTER) if jitter is None else jitter)
+    if times is None and "retry_time" not in given:
+        first_s = service.delay_ms / 1000
+        if first_s == 0 and backoff != "fixed" and "retry_backoff" in given:
+            yield "retry_backoff", "has no effect with the service's RETRY_TIME=0; give retry_time, too"
+        if first_s == 0 and given.get("retry_jitter"):
+            yield "retry_jitter", "has no effect with the service's RETRY_TIME=0; give retry_time, too"
+        if given.get("retry_max", TEN_YEARS_S) < first_s:
+            yield "retry_max", f"must be at least RETRY_TIME, which is {first_s:g}"
+        if given.get("retry_for", TEN_YEARS_S) < first_s * least:
+            yield "retry_for", f"must be at least RETRY_TIME, which is {first_s:g}, or no retry is ever made"
+    elif "retry_for" not in given and service.for_ms is not None:
+        name, first_s = ("retry_time", given["retry_time"]) if times is None else ("retry_times", times[0])
+        if service.for_ms / 1000 < first_s * least:
+            yield (
+                name,
+                f"must begin with at most RETRY_FOR, which is {service.for_ms / 1000:g}, or no retry is ever made",
+            )
