@@ -185,9 +185,9 @@ async def test_while_a_slow_host_crowds_the_slots_others_come_first_and_what_the
 async def test_the_sweep_counts_as_what_may_bring_claims(engine: OneShard, store: Store) -> None:
     reclaim = store.reclaim
 
-    async def watched_reclaim(limit: int, retry_delay_ms: int) -> Sweep:
+    async def watched_reclaim(limit: int) -> Sweep:
         assert not engine.intake.no_claims_coming.is_set()
-        return await reclaim(limit, retry_delay_ms)
+        return await reclaim(limit)
 
     with patch.object(store, "reclaim", watched_reclaim):
         await engine.reclaimer.run_once()

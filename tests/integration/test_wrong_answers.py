@@ -94,7 +94,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "load": lambda at: at.store.load([Entry("1-1", "task")]),
     "renew": lambda at: at.store.renew(["1-1"]),
     "reclaim": lambda at: at.store.reclaim(1),
-    "rewind": lambda at: at.store.rewind(1_000),
+    "rewind": lambda at: at.store.rewind(),
     "retire": lambda at: at.store.retire(1_000),
     "entry": lambda at: at.look_for_claims(),
     "read": lambda at: at.views.task("task"),

@@ -144,7 +144,7 @@ async def test_whatever_stands_in_the_sweeps_fields_the_sweep_goes_on(
         sweep = await store.reclaim(10)
         assert 0 <= sweep.wait_s <= 5
         if sweep.must_rewind:
-            await store.rewind(50_000)
+            await store.rewind()
         if sweep.entries:
             break
         await ask(raw, "HDEL", KEYS.sweep, "held_until_ms")
@@ -163,7 +163,7 @@ async def test_whatever_stands_in_the_sweeps_fields_a_retry_is_parked_and_a_clai
     one, two = await states.in_delivery(store), await states.in_delivery(store)
     for value in ("x", "1e400", "nan", "99999999999999999999999"):
         await ask(raw, "HSET", KEYS.sweep, field, value)
-        await store.rewind(1_000)
+        await store.rewind()
     await ask(raw, "HSET", KEYS.sweep, field, "x")
     assert await store.retry(failed(one)) == [1]
     await ask(raw, "HSET", KEYS.sweep, field, "x")

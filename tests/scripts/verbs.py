@@ -184,7 +184,7 @@ VERBS: dict[str, Verb] = {
     "reclaim": Verb(states.retriable, lambda store, task: store.reclaim(10), REDELIVERED, State("queued", attempts=1)),
     "reclaim after the clock was set back": Verb(
         _retriable_after_clock_set,
-        lambda store, task: store.reclaim(10, 10_000),
+        lambda store, task: store.reclaim(10),
         REDELIVERED,
         State("queued", attempts=1),
     ),
@@ -193,7 +193,7 @@ VERBS: dict[str, Verb] = {
     ),
     "discard": Verb(states.dead, lambda store, task: store.discard([task.key]), MISSING, MISSING),
     "trim": Verb(states.dead, _trim, MISSING, MISSING),
-    "rewind": Verb(_deferred_before_clock_set, lambda store, task: store.rewind(1_000), DEFERRED, DEFERRED),
+    "rewind": Verb(_deferred_before_clock_set, lambda store, task: store.rewind(), DEFERRED, DEFERRED),
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "audit": Verb(states.in_delivery, _audit, IN_DELIVERY, QUEUED),

@@ -201,7 +201,7 @@ class Model:
     def now_ms(self) -> float:
         return self._loop.time() * 1000
 
-    async def reclaim(self, limit: int, retry_delay_ms: int = 0) -> Sweep:
+    async def reclaim(self, limit: int) -> Sweep:
         await self._call()
         now = self._loop.time()
         if limit == 0:

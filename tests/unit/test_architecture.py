@@ -116,10 +116,11 @@ def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
 
 
 READ_ONLY = {
-    "acknowledge": {"tasks"},
+    "acknowledge": {"sweep", "tasks"},
     "audit": {"tasks"},
     "balance": {"awaiting", "due", "paused", "queue"},
     "entry": {"queue"},
+    "expect": {"sweep"},
     "fire": {"dead"},
     "heads": {"tasks"},
     "ledger": {"awaiting", "counters", "dead", "due", "pause_all", "paused", "queue"},
@@ -133,7 +134,7 @@ READ_ONLY = {
     "resume": {"awaiting", "dead", "entries", "failures", "queue", "tasks"},
     "retry": {"entries"},
     "rewind": {"tasks"},
-    "run": {"awaiting", "dead", "failures", "tasks"},
+    "run": {"awaiting", "dead", "failures", "sweep", "tasks"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

@@ -23,7 +23,6 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import NO_RESULTS, Kept
-from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -51,7 +50,6 @@ class Consumer:
         access: ShardAccess,
         slots: Slots,
         worker: Worker,
-        policy: Policy,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
         kept: Kept = KEPT,
@@ -65,7 +63,7 @@ class Consumer:
         self.holdings = self.outcomes.holdings
         self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
         self.timer = Timer(self.intake, access.bell, access.outage, timing)
-        self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, policy, access.outage, timing, observer)
+        self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, access.outage, timing, observer)
         retention = Retention(access.claims.client, kept, timing)
         self.trimmer = Trimmer(retention, self.outcomes, access.outage, timing, observer)
         self._finished = asyncio.Event()

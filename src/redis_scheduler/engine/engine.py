@@ -40,7 +40,7 @@ class Engine:
         outcomes = [Outcomes(shard.claims, Holdings(has_room, timing), timing) for shard in shards]
         self.worker = Worker(deliverer, policy, self.slots, outcomes, has_room, timing, observer)
         self.consumers = [
-            Consumer(number, shard, self.slots, self.worker, policy, timing, observer, kept)
+            Consumer(number, shard, self.slots, self.worker, timing, observer, kept)
             for number, shard in enumerate(shards)
         ]
 

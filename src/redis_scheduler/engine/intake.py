@@ -153,13 +153,13 @@ class Intake:
         most = min(self._timing.promoted_most, self.load_limit)
         return self._slots.promotable(self._worker.loading, self._worker.claim_limit, most)
 
-    async def sweep(self, retry_delay_ms: int) -> Sweep:
+    async def sweep(self) -> Sweep:
         """Take one step of the sweep, and hand what it brings to the worker.
 
         While nothing may begin here the step takes nothing, but it shows the others that this worker lives.
         """
         with self._may_bring_claims():
-            sweep = await self._claims.reclaim(self.reclaimable, retry_delay_ms)
+            sweep = await self._claims.reclaim(self.reclaimable)
             self._observer.swept(sweep.lost)
             await self.take(sweep.entries)
         return sweep

@@ -13,7 +13,6 @@ from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.stopping import setting_on, stop_or_interval
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.outage import Outage
-from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 CLOCK_SET_MS = 1_000
@@ -29,7 +28,6 @@ class Reclaimer:
         claims: Claims,
         intake: Intake,
         outcomes: Outcomes,
-        policy: Policy,
         outage: Outage,
         timing: Timing = DEFAULT,
         observer: Observer = NOBODY,
@@ -37,7 +35,6 @@ class Reclaimer:
         self._claims = claims
         self._intake = intake
         self._retry_parked = outcomes.retry_parked
-        self._retry_delay_ms = policy.longest_delay_ms
         self._outage = outage
         self._timing = timing
         self._observer = observer
@@ -49,11 +46,11 @@ class Reclaimer:
         if now >= self._retire_from:
             await self._claims.retire(self._timing.retire_idle_ms)
             self._retire_from = now + self._timing.retire_interval_s
-        sweep = await self._intake.sweep(self._retry_delay_ms)
+        sweep = await self._intake.sweep()
         if abs(sweep.clock_set_ms) > CLOCK_SET_MS:
             await self._on_clock_set(sweep.clock_set_ms)
         if sweep.must_rewind:
-            set_back_ms, _ = await self._claims.rewind(self._retry_delay_ms)
+            set_back_ms, _ = await self._claims.rewind()
             if set_back_ms:
                 self._observer.clock_set(-set_back_ms)
         return sweep.wait_s

@@ -53,13 +53,11 @@ class Sweeps:
     def _hear_time(self, now_ms: int) -> None:
         self._heard_ahead_ms = now_ms - _monotonic_ms()
 
-    async def reclaim(self, limit: int, retry_delay_ms: int | None = None) -> Sweep:
+    async def reclaim(self, limit: int) -> Sweep:
         """Take one step of the sweep.
 
-        A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage. After
-        Redis' clock was set back no task waits longer for its retry than `retry_delay_ms`, or the window.
+        A limit of 0 takes nothing, but shows that this worker lives: so full slots are not taken for an outage.
         """
-        window_ms = self._timing.window_ms
         offset_ms, _ = self._clock_offset_ms or _clock_offset_ms(_monotonic_ms(), await self._time_ms())
         asked_ms = _monotonic_ms()
         void_after_ms = round(asked_ms + offset_ms + self._timing.sweep_void_after_ms)
@@ -69,7 +67,7 @@ class Sweeps:
                 group=GROUP,
                 consumer=self.name,
                 waiting=WAITING,
-                window_ms=window_ms,
+                window_ms=self._timing.window_ms,
                 limit=min(limit, self._timing.batch_limit // 2),
                 lease_idle_ms=self._timing.lease_idle_ms,
                 void_after_ms=void_after_ms,
@@ -79,7 +77,6 @@ class Sweeps:
                 hold_ms=self._timing.sweep_hold_ms,
                 last_tries=self._timing.lost_workers_most,
                 clock_set_least_ms=self._timing.clock_set_least_ms,
-                longest_ms=window_ms if retry_delay_ms is None else min(retry_delay_ms, window_ms),
             ),
             functools.partial(_sweep, self._timing.sweep_hold_ms),
         )
@@ -97,12 +94,11 @@ class Sweeps:
         before, self._clock_offset_ms = self._clock_offset_ms or offset_ms, offset_ms
         return max(0, at_least - before[1]) + min(0, at_most - before[0])
 
-    async def rewind(self, retry_delay_ms: int) -> tuple[int, int]:
+    async def rewind(self) -> tuple[int, int]:
         """Mend one part of what the set-back clock would delay.
 
         Leases start again, and deferred tasks come earlier by as much. Returns by how many ms the clock was set back
-        (in the first part, else 0), and how many were set right. Tasks that may have been deferred since are left
-        alone.
+        (in the first part, else 0), and how many were set right.
         """
         set_back_ms, count, _ = await self.client.run(
             REWIND.bind(
@@ -110,8 +106,7 @@ class Sweeps:
                 group=GROUP,
                 waiting=WAITING,
                 lease_idle_ms=self._timing.lease_idle_ms,
-                delay_ms=retry_delay_ms,
-                spread_ms=self._timing.window_ms,
+                unseen_ms=self._timing.window_ms,
                 limit=self._timing.batch_limit,
                 room=self._timing.load_bytes,
             ),

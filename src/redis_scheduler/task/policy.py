@@ -81,13 +81,6 @@ class Policy:
         times = attempts + 1 if self.backoff == "linear" else 1 << min(attempts, DOUBLINGS_MOST)
         return min(self.delay_ms * times, self.longest_ms)
 
-    @property
-    def longest_delay_ms(self) -> int:
-        """The longest delay of all, without what an answer asks for."""
-        return (
-            max(self.times_ms) if self.times_ms else self._whole_delay(self.retries if self.retries >= 0 else 1 << 40)
-        )
-
 
 @lru_cache(POLICIES_KEPT)
 def _policy_of(service: Policy, said: tuple[Any, ...]) -> Policy:

@@ -1,6 +1,6 @@
 -- acknowledge: note what the receiver says of an attempt that it took on: the task is done, it has failed, or it goes
 -- on. A task that awaits it is queued, so that a worker writes its end; one whose attempt is still under way keeps it.
--- KEYS   writer tasks queue entries failures awaiting
+-- KEYS   writer tasks queue entries failures awaiting sweep
 -- ARGV   batch# expiry_s group waiting
 -- each   key id (of the entry of the attempt) attempts# (failed before it) sign ('+' done, '-' failed, '' goes on)
 --        within_ms (from now on, that it may go on)
@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   XDEL of nothing is the first write.
---- include clock writer place marks
+--- include clock writer foreign place marks deferral
 --- names
 local answer = applied(writer, batch)
 if answer then
@@ -20,8 +20,9 @@ for _, hash in ipairs({tasks, entries, failures}) do
   redis.call('HLEN', hash)
 end
 redis.call('ZCARD', awaiting)
-redis.call('XDEL', queue, '0-0')
 local now = now_ms(math.ceil)
+local deferred_until = deferral(sweep, now)
+redis.call('XDEL', queue, '0-0')
 
 local function is_under_way(key, id)
   local pending = redis.call('HGET', entries, key) == id and pending_of(queue, group, id)
@@ -41,7 +42,7 @@ for at = first, #ARGV, width do
     code = 'A'  -- it was said before
   elseif mark == wanted and redis.call('ZSCORE', awaiting, key) then
     if sign == '' then
-      redis.call('ZADD', awaiting, now + within_ms, key)
+      redis.call('ZADD', awaiting, deferred_until(now + within_ms), key)
     else
       local entry = redis.pcall('XADD', queue, '*', 'key', key)
       if type(entry) == 'table' then

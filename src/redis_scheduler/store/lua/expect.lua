@@ -1,15 +1,16 @@
 -- expect: let tasks wait for an acknowledgement, out of the queue. Where the receiver gave it before this call, the
 -- task is queued anew: whoever claims it writes its end.
--- KEYS   queue entries failures awaiting
+-- KEYS   queue entries failures awaiting sweep
 -- ARGV   group consumer
 -- each   id (of the entry) key attempts# (seen at the claim) delay_ms (until it has failed)
 -- Returns per task 1 awaiting or queued anew, 0 fenced.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the entry is gone: 0.
 -- Full   where it refuses what grows, XDEL of nothing is the first write.
---- include clock fence foreign marks
+--- include clock fence foreign marks deferral
 --- names
 local now = now_ms(math.ceil)
+local deferred_until = deferral(sweep, now)
 
 local answer = {}
 for at = first, #ARGV, width do
@@ -20,7 +21,7 @@ for at = first, #ARGV, width do
     local is_answered = mark == '@' .. id .. '+' or mark == '@' .. id .. '-'
     -- Before what is taken out, since a foreign key may refuse it.
     local placed = is_answered and put(queue, 'XADD', queue, '*', 'key', key)
-      or not is_answered and put(queue, 'ZADD', awaiting, now + delay_ms, key)
+      or not is_answered and put(queue, 'ZADD', awaiting, deferred_until(now + delay_ms), key)
     if type(placed) == 'table' then
       return placed
     end

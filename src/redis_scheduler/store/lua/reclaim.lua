@@ -12,7 +12,7 @@
 --        (of sweeps: while anything waits, else, and between the steps of one sweep) hold_ms# (after a gap of this
 --        length in the sweeps, an outage or all workers down, nobody sweeps for as long, so that others settle or renew
 --        what they hold first; else an outage longer than the lease would double all in flight) last_tries# (tries of a
---        last chance) clock_set_least_ms# (it was set back by as much) longest_ms# (delay of what waits)
+--        last chance) clock_set_least_ms# (it was set back by as much)
 -- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound since the clock was set back,
 --        {consumer that was lost, entries taken of it, …}}.
@@ -46,8 +46,7 @@ local function most_tries_in_flight()
 end
 
 local now, is_all_paused = now_ms(math.floor), redis.call('GET', pause_all)
-local clock_ms = notice_clock_set(queue, group, waiting, window_ms, longest_ms, sweep, now, clock_set_least_ms,
-  entries)
+local clock_ms = notice_clock_set(queue, group, waiting, window_ms, sweep, now, clock_set_least_ms, entries)
 local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])
 local must_rewind = number_of(state[5]) > 0 and 1 or 0

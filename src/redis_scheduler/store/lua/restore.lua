@@ -1,6 +1,6 @@
 -- restore: put tasks of an export back under their own keys, with their due times and failures; those that are there
 -- already stay as they are.
--- KEYS   writer tasks due failures paused dead dead_bytes counters types bell type_index...
+-- KEYS   writer tasks due failures paused dead dead_bytes counters types sweep bell type_index...
 -- ARGV   batch# expiry_s types...
 -- each   key due_ms (of the record) tail (the record less its due time) place (due, paused or dead) at_ms (its score
 --        there) failure (as it is kept; '' for none) type_number
@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include types bell writer foreign letters
+--- include clock types bell writer foreign letters deferral
 --- names
 
 local answer = applied(writer, batch)
@@ -21,6 +21,7 @@ redis.call('HLEN', failures)
 redis.call('ZCARD', dead)
 redis.call('ZCARD', paused)
 local head_before_ms, earliest_ms = head_ms(due), math.huge
+local deferred_until, keep_longest = deferral(sweep, now_ms(math.ceil))
 remember(writer, batch, '', expiry_s)
 
 local codes, restored, died = {}, 0, 0
@@ -39,10 +40,11 @@ for at = first, #ARGV, width do
       keep_letter(dead_bytes, tasks, failures, key)
       died = died + 1
     else
-      redis.call('ZADD', place == 'paused' and paused or due, at_ms, key)
       if place == 'due' then
+        at_ms = at_ms ~= due_ms and deferred_until(tonumber(at_ms)) or at_ms
         earliest_ms = math.min(earliest_ms, at_ms)
       end
+      redis.call('ZADD', place == 'paused' and paused or due, at_ms, key)
       if type_number ~= '0' then
         add_to_types(types, type_of, type_number, key, due_ms)
       end
@@ -55,6 +57,7 @@ end
 if died > 0 then
   add_to_counter(counters, 'died', died)
 end
+keep_longest()
 ring(bell, head_before_ms, earliest_ms)
 answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)

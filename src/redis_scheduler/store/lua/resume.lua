@@ -1,6 +1,6 @@
 -- resume: let paused tasks come again: at their time, after what was left of a retry's delay, or at once where that is
 -- over. All others go on as they did.
--- KEYS   writer tasks due queue entries failures dead paused awaiting bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting sweep bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
 -- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock bell writer place marks standing
+--- include clock bell writer foreign place marks standing deferral
 --- names
 local answer = applied(writer, batch)
 if answer then
@@ -16,6 +16,7 @@ if answer then
 end
 local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+local deferred_until, keep_longest = deferral(sweep, now)
 
 redis.call('ZREM', due, '')
 local codes = {}
@@ -23,13 +24,14 @@ for at = first, #ARGV, width do
   --- row
   local code, comes = look(key)
   if code == 'P' then
-    local due_ms = comes < 0 and now - comes or math.max(now, comes)
+    local due_ms = comes > now and comes or deferred_until(now - math.min(0, comes))
     redis.call('ZREM', paused, key)
     redis.call('ZADD', due, due_ms, key)
     earliest_ms = math.min(earliest_ms, due_ms)
   end
   codes[#codes + 1] = code
 end
+keep_longest()
 ring(bell, head_before_ms, earliest_ms)
 answer = table.concat(codes)
 remember(writer, batch, answer, expiry_s)

@@ -11,13 +11,9 @@
 --- include clock fence fields foreign clock_set
 --- names
 local now = now_ms(math.floor)
-local longest_ms = 0
-for at = first, #ARGV, width do
-  --- row delay_ms
-  longest_ms = math.max(longest_ms, delay_ms)
-end
-local clock_ms = notice_clock_set(queue, group, waiting, window_ms, longest_ms, sweep, now, clock_set_least_ms,
-  entries, failures)
+local clock_ms, kept_ms = notice_clock_set(queue, group, waiting, window_ms, sweep, now, clock_set_least_ms, entries,
+  failures)
+local longest_ms = kept_ms
 
 local waiting_count = 0
 for _, row in ipairs(redis.call('XPENDING', queue, group)[4] or {}) do
@@ -38,12 +34,16 @@ for at = first, #ARGV, width do
     redis.call('XCLAIM', queue, group, waiting, 0, id, 'IDLE', window_ms - delay_ms, 'RETRYCOUNT', 0, 'JUSTID')
     redis.call('HSET', failures, key, (attempts + 1) .. ' ' .. failure)
     parked = parked + 1
+    longest_ms = math.max(longest_ms, delay_ms)
     answer[#answer + 1] = 1
   end
 end
 if parked > 0 then
   add_to_counter(counters, 'failed', parked)
   redis.call('HSET', sweep, 'clock_ms', clock_ms)
+  if longest_ms > kept_ms then
+    redis.call('HSET', sweep, 'parked_ms', longest_ms)
+  end
   local soon_ms = now + interval_ms
   if soon_ms < number_of(redis.call('HGET', sweep, 'next_ms')) then
     redis.call('HSET', sweep, 'next_ms', string.format('%.0f', soon_ms))

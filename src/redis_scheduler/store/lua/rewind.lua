@@ -1,11 +1,11 @@
 -- rewind: after Redis' clock was set back, one part a call: start the leases again that would not end until the clock
--- has caught up, then bring forward, by as much, tasks that were deferred before. Deferred are tasks that stand in
--- `due` for later than their own due time; all others keep the time that their client was told. Redis keeps where the
--- rewind stands, so all workers together make one.
--- KEYS   queue due tasks sweep bell
--- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at)
---        delay_ms# (the longest of a retry: what may have been asked for since is left alone)
---        spread_ms# (how much longer anything is deferred) limit# room# (bytes of records)
+-- has caught up, then bring forward, by as much, what was deferred before: tasks that stand in `due` for another time
+-- than their own due time, and all that await an acknowledgement. Tasks at their due time keep what their client was
+-- told, and what was deferred since is told by its time (include/deferral.lua). Redis keeps where the rewind stands, so
+-- all workers together make one.
+-- KEYS   queue due tasks awaiting sweep bell
+-- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at) unseen_ms# (for so long the clock
+--        may have gone on after a sweep told the time last) limit# room# (bytes of records)
 -- Returns {by how much it was set back (ms) in the first call of a rewind, else 0; how many leases were started or
 --        tasks moved; 1 if there is more}.
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
@@ -35,52 +35,78 @@ local function start_leases(from_id)
   return #rows == limit and '(' .. rows[limit][1], count
 end
 
--- `passed` are the tasks behind the first one concerned that have been looked at: a task that moves may come to stand
--- before them. Returns how many are passed, or nothing if there are no more.
-local function move_deferred(set_back_ms, from_ms, passed)
-  local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
-  local first = redis.call('ZCOUNT', due, '-inf', string.format('(%.0f', from_ms)) + passed
-  local rows = redis.call('ZRANGE', due, first, first + limit - 1, 'WITHSCORES')
-  local moved, has_more = 0, #rows == 2 * limit
+-- Where the rewind stands: in which place, at which time, and how many tasks at that time have been looked at.
+local function position(place, from_ms, passed)
+  return string.format('%s %.0f %d', place, from_ms, passed)
+end
+
+-- Whether a task in `due` stands there for another time than its record says, which the script that wrote it has put in
+-- front. Returns nothing once there is no room to read it.
+local function is_deferred(key, until_ms, is_first)
+  room = room - redis.call('HSTRLEN', tasks, key)
+  if room < 0 and not is_first then
+    return nil
+  end
+  local due_ms = string.match(redis.call('HGET', tasks, key) or '', '^{"due":(%d+)')
+  return due_ms ~= nil and until_ms ~= tonumber(due_ms)
+end
+
+-- Returns where to go on in this place, or nothing if it is done, and how many tasks were moved.
+local function move(place, places, from_ms, passed, last_ms, set_back_ms, times)
+  local range = {string.format('%.0f', from_ms), last_ms, 'WITHSCORES', 'LIMIT', passed, limit}
+  local rows, moved, looked_at, at_ms = redis.call('ZRANGEBYSCORE', places, unpack(range)), 0, 0, from_ms
+  local head_before_ms, earliest_ms, has_more = head_ms(due), math.huge, false
   for i = 1, #rows, 2 do
     local key, until_ms = rows[i], tonumber(rows[i + 1])
-    room = room - redis.call('HSTRLEN', tasks, key)
-    if until_ms > from_ms + delay_ms + spread_ms then
-      has_more = false
-      break
-    elseif room < 0 and i > 1 then
-      has_more = true
-      break
+    local is_of_before = (until_ms + times) % 2 == 1
+    if is_of_before and places == due then
+      is_of_before = is_deferred(key, until_ms, i == 1)
+      if is_of_before == nil then
+        has_more = true
+        break
+      end
     end
-    -- The script that wrote the record put its due time in front.
-    local due_ms = string.match(redis.call('HGET', tasks, key) or '', '^{"due":(%d+)')
-    if due_ms and until_ms > tonumber(due_ms) and until_ms > now + delay_ms then
+    looked_at, at_ms = looked_at + 1, until_ms
+    if is_of_before then
       until_ms = until_ms - set_back_ms
-      redis.call('ZADD', due, until_ms, key)
+      until_ms = until_ms + (until_ms + times) % 2
+      redis.call('ZADD', places, until_ms, key)
       earliest_ms = math.min(earliest_ms, until_ms)
       moved = moved + 1
     end
-    passed = passed + (until_ms >= from_ms and 1 or 0)
   end
-  ring(bell, head_before_ms, earliest_ms)
-  return has_more and passed, moved
+  if places == due then
+    ring(bell, head_before_ms, earliest_ms)
+  end
+  has_more = has_more or #rows == 2 * limit
+  -- What stands at the last time is looked at again, unless all that was looked at does.
+  return has_more and position(place, at_ms, at_ms > from_ms and 0 or passed + looked_at - moved), moved
 end
 
-local state = redis.call('HMGET', sweep, 'step_ms', 'rewind_from_ms', 'rewound')
-local set_back_ms, from_ms, at = number_of(state[1]), number_of(state[2]), state[3]
+local state = redis.call('HMGET', sweep, 'step_ms', 'rewind_from_ms', 'rewound', 'set_back_times', 'deferred_ms')
+local set_back_ms, at = number_of(state[1]), state[3]
 if set_back_ms == 0 then
   return {0, 0, 0}
 end
--- Without the group, or with a foreign key in the place of `tasks`, this fails here, before any write.
+-- Without the group, or with a foreign key in one of their places, this fails here, before any write.
 redis.call('XPENDING', queue, group)
 redis.call('HLEN', tasks)
+redis.call('ZCARD', due)
+redis.call('ZCARD', awaiting)
 redis.call('HDEL', sweep, 'rewound')
+local before_ms, times = number_of(state[2]), number_of(state[4])
+local now = before_ms - set_back_ms
+local place, from_ms, passed = string.match(at or '', '^(%a+) (%d+) (%d+)$')
 local next_at, count
 if not at or string.sub(at, 1, 1) == '(' then
   next_at, count = start_leases(at or '-')
-  next_at = next_at or 0
+  next_at = next_at or position('due', now, 0)
+elseif place == 'awaiting' then
+  next_at, count = move(place, awaiting, tonumber(from_ms), tonumber(passed), '+inf', set_back_ms, times)
 else
-  next_at, count = move_deferred(set_back_ms, from_ms, number_of(at))
+  local last_ms = state[5] and string.format('%.0f', before_ms + number_of(state[5]) + unseen_ms) or '+inf'
+  next_at, count = move('due', due, tonumber(from_ms or now), tonumber(passed or 0), last_ms, set_back_ms, times)
+  next_at = next_at or position('awaiting', now, 0)
 end
 if next_at then
   redis.call('HSET', sweep, 'rewound', next_at)

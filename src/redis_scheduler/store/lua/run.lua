@@ -1,6 +1,6 @@
 -- run: make tasks due now, also paused ones; failed attempts stay, and so does the due time in the record. What is in
 -- delivery stays so, and what is dead. A worker that lost its lease may still deliver what waits for a retry.
--- KEYS   writer tasks due queue entries failures dead paused awaiting bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting sweep bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due now;
@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock bell writer place marks standing
+--- include clock bell writer foreign place marks standing deferral
 --- names
 local answer = applied(writer, batch)
 if answer then
@@ -16,6 +16,7 @@ if answer then
 end
 local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+local at_once_ms = deferral(sweep, now)(now)
 
 redis.call('ZREM', due, '')
 local codes = {}
@@ -25,11 +26,11 @@ for at = first, #ARGV, width do
   if string.find('SFWPL', code, 1, true) then
     redis.call('ZREM', paused, key)
     -- What is due already keeps its time.
-    redis.call('ZADD', due, 'LT', now, key)
+    redis.call('ZADD', due, 'LT', at_once_ms, key)
     if id then
       leave_queue(queue, group, entries, key, id)
     end
-    earliest_ms = now
+    earliest_ms = at_once_ms
   end
   codes[#codes + 1] = code
 end

@@ -3,7 +3,7 @@
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record. A paused one
 -- stays paused. One that awaits an acknowledgement is queued again as one in delivery is.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting types bell type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting types sweep bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
@@ -13,7 +13,7 @@
 -- Bounds 200 tasks a call, some twelve commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
---- include clock due_after types bell writer foreign letters place marks
+--- include clock due_after types bell writer foreign letters place marks deferral
 --- names
 
 local answer = applied(writer, batch)
@@ -23,6 +23,7 @@ end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
+local deferred_until, keep_longest = deferral(sweep, now)
 
 -- Before the first write of a task and after its reads, since a foreign key may refuse those.
 local has_begun = false
@@ -74,7 +75,7 @@ local function update(key, expected, tail, delay_ms, due_ms, old_type_number, ty
     if anew then
       redis.call('HSET', entries, key, anew)
     else
-      wait_in_due(key, now + math.max(0, window_ms - pending[3]))
+      wait_in_due(key, deferred_until(now + math.max(0, window_ms - pending[3])))
     end
   end
   if delay_ms == '' then
@@ -98,6 +99,9 @@ local codes = {}
 for at = first, #ARGV, width do
   --- row
   codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, old_type_number, type_number)
+end
+if has_begun then
+  keep_longest()
 end
 ring(bell, head_before_ms, earliest_ms)
 answer = string.format('%.0f ', now) .. table.concat(codes)

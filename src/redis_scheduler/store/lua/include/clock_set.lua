@@ -9,7 +9,7 @@
 
 -- A delivery time in the future is one of the old clock. One in the past is so too, unless the server was started after
 -- the set-back: then it took delivery times in the future for its own present. Where that may be, an entry waits for
--- `delay_ms` more at most: no retry has a longer delay. So does each entry behind the first 2,000.
+-- `delay_ms` more at most: none was parked for longer. So does each entry behind the first 2,000.
 local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now, set_back_ms)
   local function park(id, idle_ms)
     idle_ms = math.max(0, math.min(window_ms, idle_ms))
@@ -40,12 +40,14 @@ local function set_delays_right(queue, group, waiting, window_ms, delay_ms, now,
   end
 end
 
--- Returns the greatest time seen, as text. The last arguments are hashes that the caller will read.
-local function notice_clock_set(queue, group, waiting, window_ms, delay_ms, sweep, now, least_ms, ...)
-  local greatest_ms = number_of(redis.call('HGET', sweep, 'clock_ms'))
+-- Returns the greatest time seen, as text, and the longest delay that anything was parked for. The last arguments are
+-- hashes that the caller will read.
+local function notice_clock_set(queue, group, waiting, window_ms, sweep, now, least_ms, ...)
+  local state = redis.call('HMGET', sweep, 'clock_ms', 'parked_ms', 'set_back_times')
+  local greatest_ms, parked_ms = number_of(state[1]), state[2] and number_of(state[2])
   local set_back_ms = greatest_ms - now
   if set_back_ms < least_ms then
-    return string.format('%.0f', math.max(greatest_ms, now))
+    return string.format('%.0f', math.max(greatest_ms, now)), parked_ms or 0
   end
   -- Without the group, or with a foreign key in the place of a hash, this fails here, before any write.
   redis.call('XPENDING', queue, group)
@@ -54,8 +56,9 @@ local function notice_clock_set(queue, group, waiting, window_ms, delay_ms, swee
   end
   -- A removal first, so that a full Redis does not refuse what follows.
   redis.call('HDEL', sweep, 'clock_ms', 'cursor', 'next_ms', 'seen_ms', 'held_until_ms', 'rewound')
-  set_delays_right(queue, group, waiting, tonumber(window_ms), delay_ms, now, set_back_ms)
+  window_ms = tonumber(window_ms)
+  set_delays_right(queue, group, waiting, window_ms, math.min(window_ms, parked_ms or window_ms), now, set_back_ms)
   redis.call('HSET', sweep, 'clock_ms', string.format('%.0f', now), 'step_ms', string.format('%.0f', set_back_ms),
-    'rewind_from_ms', string.format('%.0f', now + set_back_ms))
-  return string.format('%.0f', now)
+    'rewind_from_ms', string.format('%.0f', now + set_back_ms), 'set_back_times', number_of(state[3]) + 1)
+  return string.format('%.0f', now), parked_ms or 0
 end

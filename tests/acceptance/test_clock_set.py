@@ -1,0 +1,81 @@
+"""Redis' clock is set back while the service runs: what goes by a delay of its own goes on where it was."""
+
+import time
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from aiohttp import web
+
+from tests.support.audit import audited
+from tests.support.clock import SettableClock
+from tests.support.engine import MODULE
+from tests.support.names import KEYS
+from tests.support.receiver import Receiver
+from tests.support.redis_process import redis_process
+from tests.support.service import TOKEN, Client, Process, client_of, serving
+from tests.support.waiting import wait_until
+
+STEP_S = 600.0
+PARKED_S, DEFERRED_S = 3.0, 6.0
+"""The window of the worker lies between them, and its own RETRY_TIME is shorter than both."""
+
+WORKER = {"LEASE_MS": "2000", "WINDOW_MS": "3500", "RETRY_TIME": "0.2", "API_AUTH": TOKEN}
+
+
+async def first_attempts(client: Client, receiver: Receiver) -> dict[str, float]:
+    """Have each kind of task make its first attempt; return after which delay the second must come."""
+
+    async def behave(request: web.Request) -> web.Response:
+        is_first = request.headers["Schedule-Attempt"] == "1"
+        return web.Response(status=200 if not is_first else 202 if request.path == "/ack" else 500)
+
+    receiver.behaviour = behave
+    parked = await client.schedule(receiver.url, retry_time=PARKED_S)
+    deferred = await client.schedule(receiver.url, retry_time=DEFERRED_S)
+    early = await client.schedule(receiver.url, 3600, retry_time=DEFERRED_S)
+    assert (await client.call("POST", f"/schedule/{early}/run"))[0] == 200
+    awaiting = await client.schedule(receiver.url + "ack", ack=True, ack_within=DEFERRED_S)
+    await wait_until(lambda: len(receiver.arrivals) == 4, "each has made its first attempt")
+    return {parked: PARKED_S, deferred: DEFERRED_S, early: DEFERRED_S, awaiting: DEFERRED_S + 0.2}
+
+
+async def stand_there(raw: redis.asyncio.Redis) -> bool:
+    """Whether one waits, two are deferred, one is awaited, and a sweep has told the time since."""
+    counts = [await raw.zcard(KEYS.due), await raw.zcard(KEYS.awaiting), await raw.hlen(KEYS.failures)]
+    told_ms = int(await raw.hget(KEYS.sweep, "clock_ms") or 0)
+    seconds, _ = await raw.time()
+    return counts == [2, 1, 4] and told_ms >= seconds * 1000
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_tasks_own_delays_go_on_where_they_were(restarts: bool, receiver: Receiver, tmp_path: Path) -> None:
+    clock = SettableClock(tmp_path, STEP_S)
+    async with redis_process(tmp_path / "redis", environment=clock.environment) as server, audited(server.url):
+        there = {"REDIS_URL": server.url}
+        async with serving(tmp_path, "api", **there) as api, client_of(api) as client:
+            worker = Process(tmp_path, "worker", module=MODULE, **WORKER, **there)
+            await worker.started()
+            delays = await first_attempts(client, receiver)
+            async with redis.asyncio.Redis.from_url(server.url) as raw:
+                await wait_until(lambda: stand_there(raw), "all stand where they wait")
+            if restarts:
+                await server.kill()
+            clock.set(0)
+            if restarts:
+                await server.start()
+            assert abs(await redis_ahead_s(server.url)) < 60
+            await wait_until(lambda: len(receiver.arrivals) == 8, "each has made its second attempt", 30)
+            await client.drained()
+            await worker.stop()
+    begun = {key: [arrival.at for arrival in receiver.arrivals if arrival.key == key] for key in delays}
+    late = {key: second - first - delays[key] for key, (first, second) in begun.items()}
+    assert min(late.values()) >= 0
+    # By the second that a sweep may be past; and of a server that starts, the longest that anything waited.
+    assert max(late.values()) < 2.5 + (PARKED_S if restarts else 0)
+
+
+async def redis_ahead_s(url: str) -> float:
+    async with redis.asyncio.Redis.from_url(url) as raw:
+        seconds, _ = await raw.time()
+    return float(seconds - time.time())
