@@ -56,6 +56,7 @@ async def test_many_are_paused_resumed_and_run(api: Client, tasks: set[str]) -> 
     for verb, state in (("pause", "paused"), ("resume", "scheduled"), ("pause", "paused")):
         assert (await done(api, verb, "type=mail"))["touched"] == COUNT
         assert {info["state"] for info in await listed(api, type="mail")} == {state}
+        assert (await done(api, verb, "type=mail&dry_run=true"))["touched"] == 0
         assert (await done(api, verb, "type=mail"))["touched"] == 0
     assert [info["state"] for info in await listed(api, type="default")] == ["scheduled"]
     assert (await done(api, "run", "state=paused"))["touched"] == COUNT

@@ -6,7 +6,7 @@ nothing the second time, so a request that was not answered may be sent again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import FILTERS, filters_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.logs import Events
-from redis_scheduler.store.filters import ANY
+from redis_scheduler.store.filters import ANY, LISTED
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.written import CancelAnswer, Standing
 from redis_scheduler.task.summary import cancelled_tail
@@ -32,6 +32,7 @@ STEP_TASKS = 100
 """Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
 requests wait."""
 
+PAUSED, MOVABLE = "paused", ("scheduled", "deferred", "queued", "waiting")
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
 
 
@@ -50,7 +51,7 @@ class ManyApi(AcknowledgementsApi):
             found = await calls.cancel.submit((task.key, task.listed, b"", result))
             return found in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
 
-        return await self._each(request, given, "cancelled", cancel)
+        return await self._each(request, given, "cancelled", cancel, LISTED)
 
     async def pause_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/pause: keep all tasks back that the filters want, but those in delivery."""
@@ -58,15 +59,16 @@ class ManyApi(AcknowledgementsApi):
         async def pause(task: Stored) -> bool:
             return await self._calls_of(task.key).pause.submit(task.key) in _MOVED
 
-        return await self._each(request, given, "paused", pause)
+        return await self._each(request, given, "paused", pause, MOVABLE)
 
     async def resume_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/resume: let all paused tasks come again that the filters want."""
+        given = {"state": PAUSED, **given}  # others need not be looked at
 
         async def resume(task: Stored) -> bool:
             return await self._calls_of(task.key).resume.submit(task.key) is Standing.PAUSED
 
-        return await self._each(request, given, "resumed", resume)
+        return await self._each(request, given, "resumed", resume, (PAUSED,))
 
     async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/run: make all tasks due now that the filters want, but those in delivery."""
@@ -74,12 +76,18 @@ class ManyApi(AcknowledgementsApi):
         async def run(task: Stored) -> bool:
             return await self._calls_of(task.key).run.submit(task.key) in (*_MOVED, Standing.PAUSED)
 
-        return await self._each(request, given, "run", run)
+        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED))
 
     async def _each(
-        self, request: Request, given: Mapping[str, str], verb: str, touch: Callable[[Stored], Awaitable[bool]]
+        self,
+        request: Request,
+        given: Mapping[str, str],
+        verb: str,
+        touch: Callable[[Stored], Awaitable[bool]],
+        states: Collection[str],
     ) -> Response:
-        """Do it to each task in turn that is wanted, until the time is over; with `dry_run` only count."""
+        """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
+        with `dry_run` only count."""
         filters, is_dry = filters_of(given), _is_dry(given)
         cursor = given.get("cursor")
         touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
@@ -87,7 +95,8 @@ class ManyApi(AcknowledgementsApi):
             while True:
                 page = await self._only.views.page(STEP_TASKS, cursor, filters.type, filters, WORK_S)
                 looked_at, cursor = looked_at + page.looked_at, page.next
-                done = [True] * len(page.tasks) if is_dry else await asyncio.gather(*map(touch, page.tasks))
+                wanted = [task for task in page.tasks if task.state in states]
+                done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
                 touched += sum(done)
                 if cursor is None or time.monotonic() > until_s:
                     break
