@@ -2,6 +2,7 @@
 said of bad files."""
 
 import asyncio
+import base64
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ import redis.asyncio
 
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import Keys, tag_of
+from redis_scheduler.store.keys import GROUP, Keys, tag_of
 from redis_scheduler.store.views import Views
 from tests.chaos.figures import scaled
 from tests.scripts.states import MAKERS
@@ -198,6 +199,52 @@ async def test_a_bad_line_is_told_with_its_number_and_keeps_no_other_back(
     assert [what.strip() for _, what in told] == ["webhook", "is no JSON object", "is no JSON object", "ttl"]
     assert result.stdout.startswith("Imported 1 task; 0 replaced, 0 skipped since their keys are there; 4 bad lines.")
     assert await raw.hkeys(KEYS.tasks) == [task.key.encode()]
+
+
+async def test_an_import_takes_no_task_that_the_api_would_not(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    task = await MAKERS["due"][0](store)
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[task.key]
+    await raw.flushall()
+    bare, deep = {name: value for name, value in line.items() if name != "data"}, "[" * 128 + "]" * 128
+    lines = [
+        json.dumps(line | {"timeout": 600}),
+        json.dumps(line | {"timeout": 601}),
+        json.dumps(line | {"on_failure": {"webhook": line["webhook"], "timeout": 601}}),
+        json.dumps(bare)[:-1] + f',"data":{deep}}}',
+        json.dumps(bare | {"data_base64": base64.b64encode(deep.encode()).decode()}),
+        json.dumps(line)[:-1] + ',"ttl":2}',
+    ]
+    (tmp_path / "b").write_text("\n".join(lines))
+    result = await command(1, "import", str(tmp_path / "b"), REDIS_URL=redis_url, MAX_TIMEOUT="600")
+    deeper = "is nested more than 128 levels deep"
+    assert result.stderr.splitlines() == [
+        "line 2: timeout: must be at most MAX_TIMEOUT, which is 600, got 601",
+        "line 3: on_failure.timeout: must be at most MAX_TIMEOUT, which is 600, got 601",
+        *[f"line {number}: {deeper}" for number in (4, 5)],
+        "line 6: ttl: is given twice",
+    ]
+    assert result.stdout.startswith("Imported 1 task;")
+    await raw.flushall()
+    await raw.xgroup_create(KEYS.queue, GROUP, "0", mkstream=True)
+    await raw.xgroup_createconsumer(KEYS.queue, GROUP, "host-4711-0a1b2c3d")
+    result = await command(1, "import", str(tmp_path / "b"), REDIS_URL=redis_url)
+    assert result.stderr.startswith("line 1: The task has options that the worker host-4711-0a1b2c3d is too old for")
+    assert await raw.hlen(KEYS.tasks) == 0
+    await raw.flushall()
+
+
+async def test_an_import_says_which_dead_letters_will_not_stay(
+    redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    task = await MAKERS["dead"][0](store)
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[task.key]
+    (tmp_path / "b").write_text(
+        "\n".join(json.dumps(line | {"died": f"{year}-01-01T00:00:00Z"}) for year in (2020, 2200))
+    )
+    result = await command(0, "import", "--dry-run", str(tmp_path / "b"), REDIS_URL=redis_url)
+    assert result.stderr.startswith("1 dead letter of the file died before DEAD_TTL: ")
 
 
 async def test_a_record_that_cannot_be_moved_is_told_and_left_out(

@@ -137,6 +137,9 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"ttl": -1}, "ttl: must be a number of seconds"),
         ({"nonsense": 1}, "nonsense: is an unknown field"),
         ({"type": "x" * 101}, "type: must be 1 to 100 printable characters"),
+        ({"last_failure": 5}, "last_failure: is not as an export writes it"),
+        ({"last_failure": {"error": 5, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),
+        ({"last_failure": {"error": "x" * 65_536, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),
         ({"data_base64": "?"}, "data_base64: must be a text in base64"),
         ({"data_base64": "eA=="}, "data_base64: must be JSON in base64"),
         ({"data": 1, "data_base64": "MQ=="}, "data_base64: contradicts data"),
@@ -153,3 +156,24 @@ def test_what_is_wrong_with_a_line_is_told(changes: dict[str, object], told: str
 def test_what_is_no_object_is_told(line: bytes) -> None:
     with pytest.raises(ValueError, match="is no JSON object"):
         moved_of(line, 0)
+
+
+@pytest.mark.parametrize(
+    "twice", ['"ttl":2', '"\\u0074tl":2', '"data":1,"data":1', '"key":"b"', '"labels":{"a":"1","a":"2"}']
+)
+def test_a_member_that_is_given_twice_is_told(twice: str) -> None:
+    line = json.dumps(GOOD)[:-1] + f",{twice}}}"
+    with pytest.raises(InvalidRequest, match="is given twice"):
+        moved_of(line.encode(), 0)
+
+
+def test_blanks_between_members_are_no_fault() -> None:
+    assert moved_of(json.dumps(GOOD, indent=1).encode(), 0) == moved_of(
+        json.dumps(GOOD, separators=(",", ":")).encode(), 0
+    )
+
+
+@pytest.mark.parametrize("failure", [b"5", b"x", b'{"error":5}', b'{"error":"' + b"x" * 65_536 + b'","elapsed_ms":1}'])
+def test_a_failure_that_other_hands_wrote_does_not_keep_a_task_back(failure: bytes) -> None:
+    kept = moved_of(line_of(stored(None, None, 2, failure, "waiting", DUE_MS)), 0).failure
+    assert b"other hands wrote it" in kept

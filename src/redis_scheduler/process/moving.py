@@ -9,18 +9,24 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from redis_scheduler.errors import InvalidRequest, StartError
+from redis_scheduler.api import reading
+from redis_scheduler.api.limits import DEFAULT as LIMITS
+from redis_scheduler.api.shard_calls import ShardCalls
+from redis_scheduler.errors import RequestRefused, StartError
 from redis_scheduler.process.command import redis_of
 from redis_scheduler.process.process import process_name
-from redis_scheduler.process.task_line import line_of, moved_of, unwritable
+from redis_scheduler.process.task_line import DEAD, line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
+from redis_scheduler.task.record import read_record
+from redis_scheduler.task.timing import DEFAULT
 
 BATCH_LIMIT = 200
 """Tasks of one call: about a millisecond of Redis."""
@@ -113,7 +119,8 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
     """
     with _input(path) as file:
         async with redis_of(settings, may_be_new=True) as client:
-            work = _Import(Moves(client, process_name()), replaces, is_dry)
+            dead_before_ms = await Views(client).now_ms() - round(settings.dead_ttl * 1000)
+            work = _Import(client, settings.max_timeout, dead_before_ms, replaces, is_dry)
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
             finally:
@@ -124,8 +131,13 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
 class _Import:
     """One import: what it has read, and what became of it."""
 
-    def __init__(self, moves: Moves, replaces: bool, is_dry: bool) -> None:
-        self._moves = moves
+    def __init__(
+        self, client: RedisClient, timeout_most_s: float, dead_before_ms: int, replaces: bool, is_dry: bool
+    ) -> None:
+        limits = replace(LIMITS, timeout_most_s=timeout_most_s)
+        self._moves = Moves(client, process_name())
+        self._calls = ShardCalls(client, process_name(), DEFAULT, limits)
+        self._dead_before_ms = dead_before_ms
         self._replaces = replaces
         self._is_dry = is_dry
         self.counts: Counter[str] = Counter()
@@ -139,8 +151,9 @@ class _Import:
                 continue
             try:
                 kept = moved_of(line, shift_ms)
-            except (InvalidRequest, ValueError) as error:
-                self._tell_bad(number, str(error))
+                await self._check(kept)
+            except (RequestRefused, ValueError) as error:
+                self._tell_bad(number, str(error).removeprefix("The body "))
                 continue
             if kept.key in batch or len(batch) == BATCH_LIMIT or size >= BATCH_BYTES:
                 await self._write(list(batch.values()))
@@ -148,6 +161,18 @@ class _Import:
             batch[kept.key] = kept
             size += len(kept.tail)
         await self._write(list(batch.values()))
+        if count := self.counts["late"]:
+            _tell(
+                f"{_count(count, 'dead letter')} of the file died before DEAD_TTL: the next worker drops what is older."
+            )
+
+    async def _check(self, kept: Moved) -> None:
+        """Raise RequestRefused for what the API would not take now."""
+        record = read_record(b'{"due":%d' % kept.due_ms + kept.tail)
+        await self._calls.check_options(record.options, record.content)
+        if reading.may_be_deep(whole := b"{" + kept.tail[1:]):
+            await reading.check_nesting(whole)
+        self.counts["late"] += kept.place == DEAD and kept.at_ms < self._dead_before_ms
 
     def _tell_bad(self, number: int, problem: str) -> None:
         self.counts["bad"] += 1

@@ -18,12 +18,13 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.content import content_of
-from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.diagnosis import bounded, quoted
 from redis_scheduler.api.requests import schedule_request, type_name
-from redis_scheduler.errors import InvalidField
+from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.attempts import read_failed
 from redis_scheduler.task.due import NO_TTL, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE
 from redis_scheduler.task.json_text import is_json
@@ -38,6 +39,9 @@ M = TypeVar("M", Progress, Occurrence)
 
 ATTEMPTS_MOST = 10**15 - 1
 """As many as scripts read."""
+
+FAILURE_MOST = 65_536
+"""Bytes of the failed attempts of a task: more than a worker keeps."""
 
 DEAD, PAUSED = "dead", "paused"
 
@@ -86,7 +90,7 @@ def line_of(stored: Stored) -> bytes:
     data = record.data
     is_plain = data is not None and _is_one_line(data)
     if failure is not None:
-        is_kept = is_json(failure) and _is_one_line(failure)
+        is_kept = len(failure) <= FAILURE_MOST and _is_one_line(failure) and read_failed(failure)
         failure = failure if is_kept else bytes(FOREIGN_FAILURE)
     line = _Line(
         key=stored.key,
@@ -124,10 +128,7 @@ def _is_one_line(text: bytes) -> bool:
 def moved_of(line: bytes, shift_ms: int) -> Moved:
     """Return the task of a line, its times moved. Raises InvalidRequest, which names the member at fault, or
     ValueError for what is no JSON object."""
-    try:
-        members = _decode_members(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON object: {error}") from None
+    members = _members(line)
     own = {name: members.pop(name, None) for name in _OWN}
     data = _data_of(own["data_base64"], members)
     if data is not None:
@@ -154,7 +155,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         at_ms = due_ms if own["next"] is None else _time_ms("next", _text(own, "next"), shift_ms)
     name = None if own["type"] is None else type_name({"type": _text(own, "type")})
     name = None if name == DEFAULT_TYPE else name
-    failure = bytes(own["last_failure"] or b"")
+    failure = _failure(own["last_failure"])
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
     if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
         raise InvalidField(f"repeat.{fault.member}", fault.rule)
@@ -178,6 +179,41 @@ _OWN = (
     "progress",
     "occurrence",
 )
+
+
+class _Name(str):
+    """The name of a member, which is checked as soon as it is read."""
+
+    __slots__ = ()
+
+
+def _members(line: bytes) -> dict[str, Raw]:
+    """Return the members of a line. Raises InvalidField for one that is given twice, of which the decoder would take
+    the last, and ValueError for what is no JSON object."""
+    names: list[str] = []
+
+    def take(_kind: type[_Name], name: str) -> _Name:
+        if name in names:
+            raise InvalidField(bounded(name), "is given twice", Code.REPEATED_FIELD)
+        names.append(name)
+        return _Name(name)
+
+    try:
+        members = _decode_members(line)
+        # An export writes no blanks between members: where nothing is missing, nothing is given twice.
+        if len(_encode(members)) < len(line.rstrip(b"\r\n")):
+            msgspec.json.Decoder(dict[_Name, Raw], dec_hook=take).decode(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON object: {error}") from None
+    return members
+
+
+def _failure(given: Raw | None) -> bytes:
+    """Return the failed attempts as they are kept. Raises InvalidField."""
+    failure = bytes(given or b"")
+    if failure and not (len(failure) <= FAILURE_MOST and read_failed(failure)):
+        raise InvalidField("last_failure", f"is not as an export writes it, in {FAILURE_MOST} bytes at most")
+    return failure
 
 
 def _data_of(encoded: Raw | None, members: Mapping[str, Raw]) -> bytes | None:
