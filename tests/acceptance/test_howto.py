@@ -155,5 +155,17 @@ async def test_a_page_holds(name: str, tmp_path_factory: pytest.TempPathFactory)
         assert done, "a page without an example"
 
 
+async def test_the_readme_holds_where_it_is_used(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each line of its examples is taken, and none is refused."""
+    page = (FOLDER.parents[1] / "README.md").read_text()
+    used = page[page.index("## Use it\n") : page.index("## Settings\n")]
+    examples = [block for block in blocks(used) if block.kind == "sh"]
+    async with reading("", tmp_path_factory.mktemp("readme")) as reader:
+        for block in examples:
+            for line in block.text.splitlines():
+                await reader.follow(Block("sh", line + "\n", block.line), None)
+    assert len(examples) == 2
+
+
 def test_the_list_has_each_page() -> None:
     assert sorted(re.findall(r"^- \[.*\]\((.*)\)$", (FOLDER / "README.md").read_text(), re.MULTILINE)) == PAGES
