@@ -31,7 +31,7 @@ class Sent:
     may_be_gone: bool = False
     """A cancel, or a PUT that takes its place, was sent, whatever its answer."""
     done_at: float | None = None
-    """When its receiver's `done` was answered: it is delivered."""
+    """When its receiver's `done` was answered: no other attempt follows; that one may come twice."""
     paused_at: float | None = None
     """When a pause was answered, unless the task was in delivery."""
     resumed_at: float | None = None
@@ -53,7 +53,7 @@ class Sent:
     @property
     def gone_at(self) -> float:
         """From when on it must not arrive."""
-        return min(at or math.inf for at in (self.cancelled_at, self.replaced_at, self.done_at))
+        return min(at or math.inf for at in (self.cancelled_at, self.replaced_at))
 
 
 @dataclass
@@ -148,6 +148,8 @@ def _is_unexpected(task: Sent | None, found: Sequence[Arrival], arrival: Arrival
     if task is None or task.is_refused or arrival.at > task.gone_at:
         return True
     if task.paused_at is not None and task.paused_at < arrival.at < (task.resumed_at or math.inf):
+        return True
+    if task.done_at is not None and all(one.at > task.done_at for one in found if one.attempt == arrival.attempt):
         return True
     if number := int(arrival.headers.get("Schedule-Occurrence", 0)):
         return number > (task.times or math.inf) or arrival.key != by_occurrence(found)[number][0].key

@@ -32,7 +32,7 @@ async def killing(checker: Checker, size: int = 2, least: int = 2, **variables: 
         for kills in range(KILLS_MOST):
             if is_over.is_set() and kills >= least:
                 return kills
-            await asyncio.sleep(rng.uniform(0.1, 0.8))
+            await asyncio.sleep(rng.uniform(0.3, 1.5))
             victim = rng.randrange(size)
             await workers[victim].started()
             await checker.kill(workers[victim])

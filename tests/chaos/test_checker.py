@@ -112,8 +112,16 @@ def test_expired_replaced_and_acknowledged_tasks_are_accounted_for() -> None:
         Sent(5, 200, "replaced-but-came", due_at=100, replaced_at=90, may_be_gone=True),
         Sent(6, 200, "replaced-in-delivery", due_at=100, may_be_gone=True),
         Sent(7, 200, "done-but-came", due_at=100, done_at=101),
+        Sent(8, 200, "done-and-came-twice", due_at=100, done_at=101),
     ]
-    came = [arrival(1, 105), arrival(2, 106), arrival(5, 100), arrival(6, 100), arrival(7, 100), arrival(7, 102)]
+    came = [
+        arrival(1, 105),
+        arrival(2, 106),
+        arrival(5, 100),
+        arrival(6, 100),
+        *(arrival(7, 100), arrival(7, 102, 2)),
+        *(arrival(8, 100), arrival(8, 102)),
+    ]
     found = account({task.number: task for task in sent}, by_number(came), Standing(expired={"expired"}))
     assert [task.key for task in found.lost] == ["not-even-expired"]
     assert [one.key for one in found.unexpected] == ["key-2", "key-5", "key-7"]

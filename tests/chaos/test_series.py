@@ -135,7 +135,7 @@ async def test_what_is_made_after_a_change_is_as_changed_and_the_series_goes_on(
         tasks = await checker.load(api, count, options=lambda _: options)
         async with aiohttp.ClientSession(headers={"Authorization": TOKEN}) as session:
             await asyncio.gather(*(change(session, task) for task in tasks))
-        await checker.drained(WINDOW_S + 60)
+    await checker.drained(WINDOW_S + 60)
     await checker.verdict()
     old = 0
     for task in tasks:

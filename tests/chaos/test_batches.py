@@ -1,0 +1,171 @@
+"""Many tasks in one request, whose API is killed in the middle of it: a batch with an Idempotency-Key that is sent
+again, and what is done to all that filters want. Cases 28 and 29."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import redis.asyncio
+
+from tests.chaos.checker import Checker
+from tests.chaos.figures import Figures, scaled
+from tests.chaos.leases import SHORTENED
+from tests.scripts.states import counters
+from tests.support.names import KEYS
+from tests.support.service import TOKEN
+from tests.support.waiting import wait_until
+
+BATCH = 1_000
+REQUESTS_MOST = 500
+"""A request that was sent so often has no end."""
+
+
+class Caller:
+    """A client of an API that is killed in the middle of requests, and started again."""
+
+    def __init__(self, checker: Checker, session: aiohttp.ClientSession, raw: redis.asyncio.Redis, seed: int) -> None:
+        self.checker = checker
+        self.session = session
+        self.raw = raw
+        self.rng = random.Random(seed)
+        self.kills = 0
+
+    async def call(self, path: str, body: object = None, key: str | None = None, kills: bool = False) -> Any:
+        """Send a request; return its answer. With `kills` the API is killed when Redis has some of what the request
+        writes: mostly without an answer then, which is None."""
+        before = await self._written()
+        api = self.checker.launch("api")
+        url = f"http://127.0.0.1:{(await api.started())['port']}{path}"
+        request = asyncio.create_task(_answer(self.session, url, body, key))
+        while kills and not request.done() and await self._written() == before:
+            pass
+        if kills:
+            await asyncio.wait([request], timeout=self.rng.uniform(0, 0.02))
+            self.kills += not request.done()
+        else:
+            await asyncio.wait([request])
+        await self.checker.kill(api)
+        return await request
+
+    async def _written(self) -> list[Any]:
+        """What tells that the middle of a request is there."""
+        moment = self.raw.pipeline(transaction=True)
+        for place in (KEYS.due, KEYS.paused):
+            moment.zcard(place)
+        moment.execute_command("ZRANGE", KEYS.due, 0, 0, "WITHSCORES")
+        return await moment.execute()
+
+
+async def _answer(session: aiohttp.ClientSession, url: str, body: object, key: str | None) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    with contextlib.suppress(aiohttp.ClientError):
+        async with session.post(url, json=body, headers=headers) as response:
+            content = await response.json()
+            assert response.status == 200, content
+            return content
+    return None
+
+
+@contextlib.asynccontextmanager
+async def caller(checker: Checker, raw: redis.asyncio.Redis, figures: Figures) -> AsyncIterator[Caller]:
+    seed = random.randrange(2**32)
+    async with aiohttp.ClientSession(headers={"Authorization": TOKEN}) as session:
+        running = Caller(checker, session, raw, seed)
+        yield running
+    figures.note(apis_killed=running.kills, seed=f"{seed}")
+
+
+@pytest.mark.case("28", "batches with an Idempotency-Key, the API SIGKILLed in the middle, sent again")
+async def test_a_batch_that_is_sent_again_is_scheduled_once(
+    checker: Checker, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    batches = scaled(30, 3)
+    again = 0
+    await checker.start("worker")
+    async with caller(checker, raw, figures) as client:
+        for number in range(batches):
+            sent = [checker.next(ttl=2) for _ in range(BATCH)]
+            body = {"tasks": [each for _, each in sent]}
+            key = f"batch-{number}"
+            # Within the time of its five calls of Redis, mostly.
+            answer = await client.call("/schedules", body, key, kills=True)
+            while answer is None:
+                again += 1
+                answer = await client.call("/schedules", body, key, kills=again % 4 > 0)
+            for (task, _), told in zip(sent, answer["tasks"], strict=True):
+                task.status = 200
+                checker.learn(task, told)
+            before = answer["tasks"]
+            assert (await client.call("/schedules", body, key))["tasks"] == before
+    await checker.drained()
+    verdict = await checker.verdict()
+    figures.note(sent_again=again)
+    assert again > 0
+    assert verdict.arrived == batches * BATCH
+    keys = {arrival.key for arrival in checker.receiver.arrivals}
+    assert keys == {task.key for task in checker.sent.values()}, "each task is the one that was answered"
+    assert await counters(raw) == {"scheduled": batches * BATCH, "delivered": batches * BATCH}
+
+
+async def fill(checker: Checker, client: Caller, count: int, type_name: str) -> None:
+    """Schedule tasks that are due in an hour."""
+    for _ in range(0, count, BATCH):
+        sent = [checker.next(ttl=3_600) for _ in range(BATCH)]
+        answer = await client.call(f"/schedules?type={type_name}", {"tasks": [body for _, body in sent]})
+        for (task, _), told in zip(sent, answer["tasks"], strict=True):
+            task.status = 200
+            checker.learn(task, told)
+
+
+async def do_to_all(client: Caller, verb: str, filters: str) -> int:
+    """Go on until that was all, each request with the cursor of the last one that was answered; how many were."""
+    cursor = ""
+    for number in range(REQUESTS_MOST):
+        # Every other one, so that it comes to an end.
+        answer = await client.call(f"/schedules/{verb}?{filters}{cursor}", kills=number % 2 == 0)
+        if answer is not None:
+            if answer["next"] is None:
+                return number + 1
+            cursor = f"&cursor={answer['next']}"
+    raise AssertionError("without an end")
+
+
+@pytest.mark.case("29", "cancel, pause, resume and run of many, the API SIGKILLed in the middle, sent again")
+async def test_what_is_done_to_many_is_done_to_all_of_them_once(
+    checker: Checker, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    count = scaled(20_000, 2_000)
+    requests = 0
+    async with caller(checker, raw, figures) as client:
+        for type_name in ("kept", "cancelled", "run"):
+            await fill(checker, client, count, type_name)
+        scheduled = [*checker.sent.values()]
+        requests += await do_to_all(client, "cancel", "type=cancelled")
+        assert await raw.zcard(KEYS.due) == 2 * count
+        requests += await do_to_all(client, "pause", "type=kept")
+        assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (count, count)
+        requests += await do_to_all(client, "resume", "type=kept")
+        assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (0, 2 * count)
+        requests += await do_to_all(client, "run", "type=run")
+    for task in scheduled[count : 2 * count]:
+        task.may_be_gone, task.cancelled_at = True, task.due_at - 3_600
+    for task in scheduled[2 * count :]:
+        task.due_at -= 3_600
+    await checker.start("worker", **SHORTENED)
+
+    async def are_delivered() -> bool:
+        return (await counters(raw)).get("delivered") == count
+
+    await wait_until(are_delivered, "what was run is delivered", 60)
+    figures.note(requests=requests)
+    for task in scheduled[:count]:
+        # They are still to come.
+        del checker.sent[task.number]
+    verdict = await checker.verdict()
+    assert client.kills > 0
+    assert verdict.arrived == count
+    assert await counters(raw) == {"scheduled": 3 * count, "cancelled": count, "delivered": count}
