@@ -7,6 +7,7 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.task.claim import Entry
+from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
 from tests.scripts.states import (
     AWAITING,
@@ -103,8 +104,10 @@ async def test_what_is_not_acknowledged_in_time_is_queued_by_a_sweep_some_at_a_t
         await ask(raw, "ZADD", KEYS.awaiting, 1, task.key)
     for left in (2, 1, 1):
         await plan_sweep(store)
-        await store.reclaim(2)
+        sweep = await store.reclaim(2)
         assert await ask(raw, "ZCARD", KEYS.awaiting) == left
+        # Where there may be more, the next step comes as soon as within a sweep.
+        assert (sweep.wait_s <= DEFAULT.sweep_step_interval_ms / 1000) == (left == 2)
     assert await state_of(raw, tasks[0].key) == AWAITING
     assert sorted(await mark_of(store, 3)) == sorted(f"@{task.claim.id}" for task in tasks[1:])
 

@@ -17,12 +17,12 @@ MOST_BYTES = 1_048_576
 
 
 def fired(
-    late_ms: int = 0, progress: Progress | None = None, most_bytes: int = MOST_BYTES, **repeat: Any
+    late_ms: int = 0, progress: Progress | None = None, most_bytes: int = MOST_BYTES, queued_ms: int = 1, **repeat: Any
 ) -> tuple[Firing, list[Record]]:
     """What a series of one a minute does, and the records of its occurrences."""
     options = Options(repeat=Repeat(**({"every": 60} | repeat)), retries=3)
     tail = record_tail("http://h/", -1, "mail", b'{"a":1}', options, "data", progress)
-    claim = Claim("1-0", "series", decode_record(b'{"due":%d' % DUE_MS + tail), 0)
+    claim = Claim(f"{queued_ms}-0", "series", decode_record(b'{"due":%d' % DUE_MS + tail), 0)
     found = firing(claim, DUE_MS + late_ms, most_bytes)
     return found, [decode_record(b'{"due":%d' % one.due_ms + one.tail) for one in found.made]
 
@@ -94,6 +94,13 @@ def test_one_that_runs_before_its_time_makes_one_more_and_keeps_it() -> None:
     assert (made.due, found.after.due_ms) == (DUE_MS - EARLY_MS - 1, DUE_MS)
     found, [made] = fired(-EARLY_MS)
     assert (made.due, found.after.due_ms) == (DUE_MS, DUE_MS + MINUTE_MS)
+
+
+def test_one_that_was_queued_at_its_time_is_not_early_though_the_clock_was_set_back_since() -> None:
+    found, [made] = fired(-600_000, queued_ms=DUE_MS)
+    assert (made.due, found.after.due_ms) == (DUE_MS, DUE_MS + MINUTE_MS)
+    found, [made] = fired(-600_000, queued_ms=DUE_MS - EARLY_MS - 1)
+    assert (made.due, found.after.due_ms) == (DUE_MS - 600_000, DUE_MS)
 
 
 def test_a_task_without_a_rule_is_no_series() -> None:

@@ -4,11 +4,14 @@ import pytest
 
 from redis_scheduler.api.waits import ERROR_LENGTH, waits_for
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import UNREADABLE, Record
+from redis_scheduler.task.repeat import Repeat
 
 DUE_MS, TIME = 1_700_000_000_000, "2023-11-14T22:13:20.000Z"
 LATER_MS, LATER = DUE_MS + 5_000, "2023-11-14T22:13:25.000Z"
 RECORD = Record(DUE_MS, "http://localhost/", 5)
+SERIES = Record(DUE_MS, "http://localhost/", 5, options=Options(repeat=Repeat(every=60)))
 FAILURE = b'{"error":"answered 503","elapsed_ms":3,"status":503}'
 
 
@@ -21,6 +24,7 @@ def task(state: str, expires_ms: int | None = DUE_MS, failure: bytes | None = No
     [
         (task("scheduled"), f"its time, {TIME}"),
         (task("scheduled", LATER_MS), f"a free slot for its host, which is slow: it comes again, {LATER}"),
+        (task("scheduled", LATER_MS, record=SERIES), f"a worker that can read its repeat: it comes again, {LATER}"),
         (task("scheduled", None, record=UNREADABLE), "its time"),
         (task("scheduled", LATER_MS, record=UNREADABLE), f"its time, {LATER}"),
         (task("queued"), "a free slot of a worker"),

@@ -1,6 +1,7 @@
 """Why a task is not delivered yet, in one sentence: what it waits for."""
 
 import msgspec
+from msgspec import UNSET
 
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
@@ -52,6 +53,8 @@ def _waits_for(stored: Stored) -> str | None:
             # What a worker gave back waits without a failure.
             return f"its retry{at}{_retry(stored)}" if stored.attempts else "a free slot of a worker"
     if record is not UNREADABLE and stored.expires_ms is not None and stored.expires_ms > record.due:
+        if record.options.repeat is not UNSET:
+            return f"a worker that can read its repeat: it comes again{at}"
         return f"a free slot for its host, which is slow: it comes again{at}"
     return f"its time{at}"
 

@@ -15,7 +15,7 @@ from redis_scheduler.task.summary import ended_tail
 from redis_scheduler.task.times import Due, due_now
 
 EARLY_MS = 1_000
-"""A series that is claimed so long before its time was told to run now: it makes an occurrence more, and keeps its
+"""A series that was queued so long before its time was told to run now: it makes an occurrence more, and keeps its
 time."""
 
 
@@ -55,6 +55,12 @@ class Firing:
     otherwise: Next
 
 
+def _queued_ms(claim: Claim) -> int:
+    """Return Redis' time at which a task was queued, which its entry's id begins with: a clock that was set back since
+    makes no series early. It would fire for this time once more."""
+    return int(claim.id.partition("-")[0])
+
+
 def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     """Return what follows from the claim of a series by Redis' time.
 
@@ -64,7 +70,7 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     if repeat is UNSET:
         raise ValueError("no series")
     before = record.mark if isinstance(record.mark, Progress) else Progress()
-    is_early = now_ms < record.due - EARLY_MS
+    is_early = max(now_ms, _queued_ms(claim)) < record.due - EARLY_MS
     due = Due([now_ms], 0, record.due) if is_early else due_now(repeat, record.due, now_ms)
     left = len(due.made) if repeat.times is UNSET else max(0, repeat.times - before.made)
     options = options_of(msgspec.structs.replace(record.options, repeat=UNSET))

@@ -133,7 +133,8 @@ for _, id in ipairs(ids) do
 end
 
 local overdue = redis.pcall('ZRANGEBYSCORE', awaiting, '-inf', now, 'LIMIT', 0, limit)
-for _, key in ipairs(overdue.err and {} or overdue) do
+overdue = overdue.err and {} or overdue
+for _, key in ipairs(overdue) do
   local id = redis.pcall('XADD', queue, '*', 'key', key)
   if type(id) == 'table' then
     break
@@ -149,7 +150,7 @@ elseif redis.call('XPENDING', queue, group, '-', '+', 1, waiting)[1] then
 else
   wait_ms = idle_interval_ms
 end
-if must_rewind == 1 then
+if must_rewind == 1 or #overdue == limit then
   wait_ms = math.min(wait_ms, step_interval_ms)
 end
 redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms),
