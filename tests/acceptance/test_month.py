@@ -1,5 +1,5 @@
-"""A month of a series in three zones, in which all of them change their clocks, forward or back; Redis' clock is set
-from time to time.
+"""A month of a series in three zones, in which all of them change their clocks, forward or back; and a day of one
+that knows no clock on the wall. Redis' clock is set from time to time.
 
 Redis' clock is the only one that counts: the service's own goes on as it is.
 """
@@ -78,3 +78,24 @@ async def test_every_weekday_at_nine_comes_at_nine_wherever_it_is(
     assert found == instants
     hours = [{at.hour for at, where in found if where == zone} for zone in ZONES]
     assert hours == [{7, 8}, {13, 14}, {22, 23}]
+
+
+async def test_every_does_not_drift_over_a_day_however_late_it_is_made(tmp_path: Path, receiver: Receiver) -> None:
+    every_s, late_s = 3_661.007, 1.5
+    clock = SettableClock(tmp_path, 0.0)
+    async with (
+        redis_process(tmp_path / "redis", environment=clock.environment) as server,
+        audited(server.url),
+        redis.asyncio.Redis.from_url(server.url) as raw,
+        serving(tmp_path, REDIS_URL=server.url) as process,
+        client_of(process) as client,
+    ):
+        key = await series_of(client, receiver.url, {"every": every_s})
+        info = (await client.call("GET", f"/schedule/{key}"))[1]["data"]["info"]
+        first = datetime.fromisoformat(info["due"])
+        wanted = [first + timedelta(milliseconds=round(every_s * 1000) * number) for number in range(24)]
+        for number, at in enumerate(wanted, 1):
+            clock.set(at.timestamp() + late_s - time.time())
+            await raw.publish(KEYS.bell, "")
+            await arrived(receiver, number)
+    assert [datetime.fromisoformat(one.headers["Schedule-Due"]) for one in receiver.arrivals] == wanted

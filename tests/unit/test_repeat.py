@@ -128,6 +128,46 @@ def test_a_time_that_a_clock_leaves_out_comes_behind_the_gap_and_one_shown_twice
     assert not shown[-1].startswith(f"{day}T") or "*" in cron.split()[1]
 
 
+# The Sundays on which clocks were or will be changed from 2024 to 2033, as published; month and day.
+LAST_OF_MARCH = "31 30 29 28 26 25 31 30 28 27"
+LAST_OF_OCTOBER = "27 26 25 31 29 28 27 26 31 30"
+SECOND_OF_MARCH = "10 9 8 14 12 11 10 9 14 13"
+FIRST_OF_NOVEMBER = "3 2 1 7 5 4 3 2 7 6"
+FIRST_OF_OCTOBER = "6 5 4 3 1 7 6 5 3 2"
+FIRST_OF_APRIL = "7 6 5 4 2 1 7 6 4 3"
+
+
+@pytest.mark.parametrize(
+    ("zone", "cron", "month", "days", "hour", "minute"),
+    [
+        # Left out: the first instant after the gap. In UTC, from the day's midnight there.
+        (BERLIN, "30 2 * * *", 3, LAST_OF_MARCH, 1, 0),
+        (NEW_YORK, "30 2 * * *", 3, SECOND_OF_MARCH, 7, 0),
+        (SYDNEY, "15 2 * * *", 10, FIRST_OF_OCTOBER, -8, 0),
+        # Shown twice: the first of both.
+        (BERLIN, "30 2 * * *", 10, LAST_OF_OCTOBER, 0, 30),
+        (NEW_YORK, "30 1 * * *", 11, FIRST_OF_NOVEMBER, 5, 30),
+        (SYDNEY, "30 2 * * *", 4, FIRST_OF_APRIL, -9, 30),
+        # The hours behind the change.
+        (BERLIN, "0 9 * * *", 3, LAST_OF_MARCH, 7, 0),
+        (BERLIN, "0 9 * * *", 10, LAST_OF_OCTOBER, 8, 0),
+        (NEW_YORK, "0 9 * * *", 3, SECOND_OF_MARCH, 13, 0),
+        (NEW_YORK, "0 9 * * *", 11, FIRST_OF_NOVEMBER, 14, 0),
+        (SYDNEY, "0 9 * * *", 10, FIRST_OF_OCTOBER, -2, 0),
+        (SYDNEY, "0 9 * * *", 4, FIRST_OF_APRIL, -1, 0),
+    ],
+)
+def test_each_change_of_the_clocks_in_ten_years_is_met(
+    zone: str, cron: str, month: int, days: str, hour: int, minute: int
+) -> None:
+    for year, day in enumerate(days.split(), 2024):
+        midnight = datetime(year, month, int(day), tzinfo=ZoneInfo(zone))
+        [at_ms, next_day] = islice(times_after(Repeat(cron=cron, tz=zone), ms_of(midnight) - 1), 2)
+        assert utc(at_ms) == datetime(year, month, int(day), tzinfo=UTC) + timedelta(hours=hour, minutes=minute)
+        shown = utc(next_day).astimezone(ZoneInfo(zone))
+        assert (shown.date(), f"{shown:%-M %-H}") == (midnight.date() + timedelta(days=1), cron[:-6])
+
+
 def test_a_series_that_begins_while_the_clock_shows_an_hour_again_comes_the_next_day() -> None:
     again = ms_of(datetime(2026, 10, 25, 2, 10, tzinfo=ZoneInfo(BERLIN), fold=1))
     first_ms = next_ms(Repeat(cron="30 2 * * *", tz=BERLIN), again)
