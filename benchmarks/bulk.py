@@ -31,6 +31,9 @@ DAY_S = 86_400
 TYPES, HOSTS, OWN_KEYS = 10, 100, 10
 """Of so many tasks one has each type, each host, and a key of its own."""
 
+CLIENTS = 4
+"""So many do one thing to many at once, in one of the operations."""
+
 ALONE_S = 3.0
 """For which others are timed alone, before each operation."""
 
@@ -49,13 +52,16 @@ class Operation:
     verb: str
     filters: Filters
     dry: bool = False
+    at_once: int = 1
+    """So many clients ask for it at the same time."""
 
     @property
     def name(self) -> str:
         """As the table shows it."""
         shown = ", ".join(f"{name} {value}" for name, value in self.filters.items() if not name.startswith("due"))
         due = "due" if any(name.startswith("due") for name in self.filters) else ""
-        return f"{'count' if self.dry else self.verb}: {', '.join(filter(None, (shown, due)))}"
+        clients = f"{self.at_once} at once" if self.at_once > 1 else ""
+        return f"{'count' if self.dry else self.verb}: {', '.join(filter(None, (shown, due, clients)))}"
 
 
 def operations(now: float) -> list[Operation]:
@@ -64,6 +70,7 @@ def operations(now: float) -> list[Operation]:
     one_type, one_host, own = {"type": "type1"}, {"host": "host1.example"}, {"key_prefix": "own:1"}
     return [
         *(Operation("cancel", filters, True) for filters in (one_type, one_host, own, hour)),
+        Operation("cancel", hour | {"host": "host1.example"}, True, CLIENTS),
         Operation("pause", one_type),
         Operation("resume", one_type | {"state": "paused"}),
         Operation("pause", hour),
@@ -177,7 +184,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     await asyncio.sleep(options.alone)
                 before, beside_ms = await held(redis), list[float]()
                 async with beside(service.client, options.rate, beside_ms):
-                    found = await work(service.client, operation)
+                    async with asyncio.TaskGroup() as tasks:
+                        asked = [tasks.create_task(work(service.client, operation)) for _ in range(operation.at_once)]
+                    found = max((one.result() for one in asked), key=lambda one: one["longest_ms"])
                 rows.append(
                     {
                         "operation": operation.name,

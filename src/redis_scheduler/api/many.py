@@ -26,7 +26,10 @@ from redis_scheduler.task.summary import cancelled_tail
 logger = Events(__name__)
 
 WORK_S = 0.4
-"""A request begins no new step after so long; a step looks for tasks for as long at most."""
+"""A request begins no new step after so long."""
+
+STEP_S = 0.1
+"""A step looks for tasks for so long."""
 
 STEP_TASKS = 100
 """Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
@@ -91,15 +94,16 @@ class ManyApi(AcknowledgementsApi):
         filters, is_dry = filters_of(given), _is_dry(given)
         cursor = given.get("cursor")
         touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
-        async with self._one_bulk.held():
-            while True:
-                page = await self._only.views.page(STEP_TASKS, cursor, filters.type, filters, WORK_S)
+        while True:
+            # Requests of this kind take turns step by step, so that none waits until another ends.
+            async with self._one_bulk.held():
+                page = await self._only.views.page(STEP_TASKS, cursor, filters.type, filters, STEP_S)
                 looked_at, cursor = looked_at + page.looked_at, page.next
                 wanted = [task for task in page.tasks if task.state in states]
                 done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
                 touched += sum(done)
-                if cursor is None or time.monotonic() > until_s:
-                    break
+            if cursor is None or time.monotonic() > until_s:
+                break
         if touched and not is_dry:
             client = request.client.host if request.client else None
             logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
