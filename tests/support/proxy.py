@@ -5,10 +5,20 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 
 import hiredis
+
+
+class Fate(Enum):
+    """What becomes of a command."""
+
+    ANSWERED = auto()
+    NOT_EXECUTED = auto()
+    NOT_ANSWERED = auto()
+    """It is executed all the same."""
 
 
 class _Link:
@@ -24,6 +34,8 @@ class _Link:
         self._answered = 0
         self._doomed: int | None = None
         """The number of the command whose reply is dropped, and with it the connection."""
+        self._is_struck = 0
+        """The same, if `fate_of` said so."""
 
     def cut(self) -> None:
         """Reset both sides."""
@@ -35,9 +47,16 @@ class _Link:
             writer.transport.abort()
 
     def _count_commands(self, data: bytes) -> None:
+        """Raises ConnectionError where one of them must not be executed."""
         self._commands.feed(data)
         while (command := self._commands.gets()) is not False:
             self._sent += 1
+            match self._proxy.fate_of(command):
+                case Fate.NOT_EXECUTED:
+                    self._proxy.on_struck()
+                    raise ConnectionError
+                case Fate.NOT_ANSWERED:
+                    self._doomed = self._is_struck = self._sent
             # What a subscriber hears is no reply to a command.
             if command[0].upper() != b"SUBSCRIBE" and self._doomed is None and self._proxy.is_next_dropped():
                 self._doomed = self._sent
@@ -57,6 +76,8 @@ class _Link:
             if is_reply:
                 if self._is_cut_after(data):
                     self._proxy.dropped += 1
+                    if self._is_struck:
+                        self._proxy.on_struck()
                     self.cut()
                     return
             else:
@@ -79,6 +100,10 @@ class Proxy:
         self.delay_s = 0.0
         self.dropped = 0
         """Replies dropped so far."""
+        self.fate_of: Callable[[list[bytes]], Fate] = lambda _: Fate.ANSWERED
+        """Says of each command what becomes of it, and of its connection."""
+        self.on_struck: Callable[[], None] = lambda: None
+        """Called when such a command is not passed on, or was executed and its reply is dropped."""
         self.flowing = asyncio.Event()
         self.flowing.set()
 
