@@ -61,6 +61,13 @@ def test_every_case_of_a_fault_has_its_row() -> None:
     assert sorted(rows) == sorted(cases)
 
 
+def test_every_test_that_a_promise_names_is_one() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text_of("RELIABILITY.md")))
+    assert len(named) > 30
+    assert named <= set(re.findall(r"def (test_\w+)", sources))
+
+
 def test_the_table_of_cases_is_what_their_last_full_runs_gave() -> None:
     text = text_of("RELIABILITY.md")
     assert text == with_table(text, kept()), "run: python -m tests.chaos.figures RELIABILITY.md"
