@@ -1,11 +1,9 @@
 """The application: the handlers at their paths, behind the gate."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from starlette.routing import Route as PathRoute
-from starlette.routing import Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.auth import Gate
 from redis_scheduler.api.endpoint import Endpoint
@@ -17,6 +15,32 @@ from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.task.timing import DEFAULT, Timing
+
+
+class Paths:
+    """Passes a request on to what answers at its path, which is a text, or has `{key}` for its second word; any other
+    to `otherwise`.
+
+    Starlette's router tries one pattern after another: it took 4 µs, a tenth of a schedule.
+    """
+
+    def __init__(self, at: Mapping[str, ASGIApp], otherwise: ASGIApp) -> None:
+        self._at = {path: app for path, app in at.items() if "{key}" not in path}
+        self._of_key = {path: app for path, app in at.items() if "{key}" in path}
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on."""
+        app = self._at.get(scope["path"]) or self._with_key(scope)
+        await app(scope, receive, send)
+
+    def _with_key(self, scope: Scope) -> ASGIApp:
+        parts = scope["path"].split("/", 3)
+        if len(parts) < 3 or not parts[2]:
+            return self._otherwise
+        scope["path_params"] = {"key": parts[2]}
+        parts[2] = "{key}"
+        return self._of_key.get("/".join(parts), self._otherwise)
 
 
 def create_app(
@@ -40,6 +64,5 @@ def create_app(
     handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
     for route, handler in handlers:
         at.setdefault(route.path, {})[route] = handler
-    paths = [PathRoute(path, Endpoint(of_path)) for path, of_path in at.items()]
-    # No redirects to a path with or without a slash: they would answer without JSON.
-    return Gate(Router(paths, redirect_slashes=False, default=Endpoint({})), token, probes.is_own, limits)
+    paths = Paths({path: Endpoint(of_path) for path, of_path in at.items()}, Endpoint({}))
+    return Gate(paths, token, probes.is_own, limits)

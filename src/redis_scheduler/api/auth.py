@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.routes import ROUTES, Access
 from redis_scheduler.errors import Code, SchedulerError
@@ -81,7 +82,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         headers = scope["headers"]
-        by_name = dict(headers)
+        by_name = headers_of(scope)
         has_token = self._is_authorised(by_name.get(b"authorization"))
         if has_token and len(by_name) < len(headers):
             # Two of them are refused: a proxy before this service may have looked at the other one.

@@ -55,7 +55,7 @@ def content_of(request: ScheduleRequest | UpdateRequest) -> tuple[Content, bytes
 
 def changed_content(record: Record, changes: UpdateRequest) -> tuple[Content, bytes | None]:
     """Return the content of a task as a change leaves it."""
-    if all(getattr(changes, name) is UNSET for name in CONTENTS):
+    if changes.data is UNSET and changes.body is UNSET and changes.body_base64 is UNSET:
         return record.content, record.data
     return content_of(changes)
 

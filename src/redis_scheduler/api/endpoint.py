@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
@@ -31,7 +32,7 @@ class Endpoint:
         try:
             request = Request(scope, receive, send)
             handler, known, refused = self._served.get(scope["method"]) or self._unserved(scope["method"])
-            if not refused.isdisjoint(dict(scope["headers"])):
+            if not refused.isdisjoint(headers_of(scope)):
                 _refuse_header(scope, refused)
             response = await handler(request, {} if known is None else parameters(request, known))
         except Exception as error:

@@ -22,6 +22,7 @@ from redis_scheduler.api.bodies import (
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
@@ -54,8 +55,8 @@ class Api(Shards):
     async def schedule(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedule?type=: schedule a task."""
         type_name = requests.type_name(given)
-        headers = dict(request.scope["headers"])
-        body = await reading.read_body(request, self._max_body, headers)
+        headers = headers_of(request.scope)
+        body = await reading.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)

@@ -10,6 +10,7 @@ from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
 from redis_scheduler.api.bodies import BatchScheduled, PutDone
 from redis_scheduler.api.dead_letters import DeadLettersApi
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER
 from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
 from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all, stored_before
@@ -34,8 +35,8 @@ class OwnKeysApi(DeadLettersApi):
     async def put(self, request: Request, given: Mapping[str, str]) -> Response:
         """PUT /schedule/{key}?type=: schedule a task under an own key, or replace the one that has it."""
         key, demands = requests.own_key(request), preconditions(request)
-        type_name, headers = requests.type_name(given), dict(request.scope["headers"])
-        body = await reading.read_body(request, self._max_body, headers)
+        type_name, headers = requests.type_name(given), headers_of(request.scope)
+        body = await reading.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
@@ -46,8 +47,8 @@ class OwnKeysApi(DeadLettersApi):
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
         type_name = requests.type_name(given)
-        headers = dict(request.scope["headers"])
-        body = await reading.read_body(request, self._max_body, headers)
+        headers = headers_of(request.scope)
+        body = await reading.read_body(request, self._max_body)
         items = await batch_request(body)
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:

@@ -14,11 +14,17 @@ from msgspec import UNSET
 from starlette.requests import Request
 
 from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, tail_of
 
 ETAG_BYTES = 12
+
+_DUE, _HEAD = b'{"due":', b',"head":'
+"""Records begin with a due time; those with options, or of a series, have a head."""
+
+_CONDITIONS = frozenset([b"if-match", b"if-none-match"])
 
 LIST_LENGTH = 4_096
 """Characters of a list of ETags that are looked at."""
@@ -29,8 +35,12 @@ _TAGS = re.compile(rf"[ \t]*{_TAG}(?:[ \t]*,[ \t]*{_TAG})*[ \t]*")
 
 def etag_of(stored: Stored) -> str:
     """Return the ETag of a task; of one that this version cannot read, by the bytes of its record."""
-    record = stored.record
-    return _etag(stored.raw, b"") if record is UNREADABLE or record.unknown is not None else _etag_of(record)
+    record, raw = stored.record, stored.raw
+    if record is UNREADABLE or record.unknown is not None:
+        return _etag(raw, b"")
+    if record.mark is None and not record.again and record.options.repeat is UNSET and raw.startswith(_DUE):
+        return _etag(raw[len(_DUE) :], b"")  # as it would be put together again
+    return _etag_of(record)
 
 
 def _etag_of(record: Record) -> str:
@@ -41,7 +51,9 @@ def _etag_of(record: Record) -> str:
 
 def etag_of_new(due_ms: int, tail: bytes) -> str:
     """Return the ETag of a task by its due time and its record without that."""
-    return _etag_of(read_record(b'{"due":%d' % due_ms + tail))
+    if not tail.startswith(_HEAD):
+        return _etag(b"%d" % due_ms, tail)
+    return _etag_of(read_record(b"%b%d%b" % (_DUE, due_ms, tail)))
 
 
 def _etag(beginning: bytes, rest: bytes) -> str:
@@ -75,13 +87,9 @@ def _failed(field: str, problem: str) -> RequestRefused:
 
 def preconditions(request: Request) -> Preconditions:
     """Return those of a request. Raises InvalidField for what is none."""
-    given = [
-        (name, value.decode("latin-1"))
-        for name, value in request.scope["headers"]
-        if name in (b"if-match", b"if-none-match")
-    ]
-    if not given:
+    if _CONDITIONS.isdisjoint(headers_of(request.scope)):
         return NO_PRECONDITIONS
+    given = [(name, value.decode("latin-1")) for name, value in request.scope["headers"] if name in _CONDITIONS]
     matches = [value for name, value in given if name == b"if-match"]
     excludes = [value.strip(" \t") for name, value in given if name == b"if-none-match"]
     if excludes and matches:

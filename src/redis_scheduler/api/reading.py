@@ -6,6 +6,7 @@ from itertools import accumulate
 from starlette.requests import ClientDisconnect, Request
 
 from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
 
 NESTING_LIMIT = 128
@@ -14,14 +15,13 @@ NESTING_LIMIT = 128
 
 def has_body(request: Request) -> bool:
     """Whether a body comes with the request, or may come."""
-    headers = dict(request.scope["headers"])
+    headers = headers_of(request.scope)
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip() != b"0"
 
 
-async def read_body(request: Request, limit: int, headers: dict[bytes, bytes] | None = None) -> bytes:
-    """Return the body; `headers`: those of the request, if they are known by name already. Raises 413 before it is read
-    whole, 415 for another type. The server limits its time."""
-    headers = dict(request.scope["headers"]) if headers is None else headers
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body. Raises 413 before it is read whole, 415 for another type. The server limits its time."""
+    headers = headers_of(request.scope)
     content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     if content_type and content_type != b"application/json" and not _is_json(content_type):
         got = quoted(content_type.decode("latin-1"))

@@ -65,16 +65,17 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         failure = Raw(encode_failure(LastFailure(last.error, last.elapsed_ms, last.status)))
     elif stored.failure is not None:
         failure = Raw(stored.failure) if is_json(stored.failure) else FOREIGN_FAILURE
+    due, expires_ms = rfc3339(record.due), stored.expires_ms
     info = Info(
         key=stored.key,
         ttl=None if record.ttl == NO_TTL else record.ttl,
         retry=stored.attempts,
         webhook=record.webhook,
-        expires=None if stored.expires_ms is None else rfc3339(stored.expires_ms),
+        expires=due if expires_ms == record.due else None if expires_ms is None else rfc3339(expires_ms),
         state=stored.state,
-        due=None if is_unreadable else rfc3339(record.due),
+        due=None if is_unreadable else due,
         type=record.type or DEFAULT_TYPE,
-        at=rfc3339(record.due) if record.ttl == NO_TTL else UNSET,
+        at=due if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         series=_series_of(record),
         occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
