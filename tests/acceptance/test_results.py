@@ -1,12 +1,17 @@
 """What became of a task can be asked for a while after its end."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.history import History
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
 from tests.support.waiting import wait_until
@@ -143,3 +148,18 @@ async def test_a_long_answer_is_kept_where_it_is_asked_for(service: Client, rece
     attempts = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
     assert [attempt["answer"] for attempt in attempts] == [("a long story, " * 2_000)[:16_384]] * 2
     assert all(20 <= attempt["first_byte_ms"] <= attempt["elapsed_ms"] for attempt in attempts)
+
+
+async def test_what_happened_is_told_by_the_minute_once_the_worker_has_stopped(
+    redis_url: str, tmp_path: Path, receiver: Receiver, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url, RETRIES="0") as process, client_of(process) as api:
+        await api.schedule(receiver.url)
+        await api.drained()
+        receiver.status = 404
+        await api.schedule(receiver.url)
+        await api.drained()
+    found = Counter[str]()
+    for name in await raw.execute_command("KEYS", f"{KEYS.tag}:history:minute:*"):
+        found.update(await History(client, "reader").minute(int(name.rpartition(b":")[2])))
+    assert (found["delivered"], found["died"], found["failed:4xx"]) == (1, 1, 1)

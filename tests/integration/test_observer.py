@@ -9,7 +9,7 @@ import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler.delivery.pool import REST_S
-from redis_scheduler.engine.observer import Log, Observer, Observers
+from redis_scheduler.engine.observer import DetailedLog, Observer, Observers
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.claim import Claim
@@ -164,7 +164,7 @@ async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(
             writer.write(OK)
 
     first, second, stop = Recorder(), Recorder(), asyncio.Event()
-    observer = Observers(first, Log(""), second)
+    observer = Observers(first, DetailedLog(""), second)
     async with answering(dies_on_the_second) as receiver:
         [gone] = await schedule(store, receiver.url)
         await raw.hdel(KEYS.tasks, gone)

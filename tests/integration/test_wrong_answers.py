@@ -11,6 +11,7 @@ from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.history import History
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
@@ -39,6 +40,7 @@ class Service:
         self.store = Store(self.client, "liar")
         self.keeping = Store(self.client, "liar", DEFAULT, RESULTS_KEPT)
         self.views = Views(self.client)
+        self.history = History(self.client, "liar")
         self.reader = QueueReader(self.client, "liar")
 
     async def aclose(self) -> None:
@@ -91,6 +93,8 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "again": lambda at: at.store.again([FAILED]),
     "expire": lambda at: at.store.expire([FAILED]),
     "release": lambda at: at.store.release([CLAIM]),
+    "tally": lambda at: at.history.add(1, 1, {"delivered": 1}),
+    "HGETALL": lambda at: at.history.minute(1),
     "load": lambda at: at.store.load([Entry("1-1", "task")]),
     "renew": lambda at: at.store.renew(["1-1"]),
     "reclaim": lambda at: at.store.reclaim(1),

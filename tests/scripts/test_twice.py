@@ -236,7 +236,7 @@ NOTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [*NOTHING, "renew", "load", "pending", "page", "audit", "balance"])
+@pytest.mark.parametrize("name", [*NOTHING, "renew", "load", "pending", "page", "audit", "balance", "tally"])
 async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
     verb = VERBS[name]
     task = await verb.make(store)

@@ -7,6 +7,7 @@ from typing import Any
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
+from redis_scheduler.store.history import History
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
@@ -107,6 +108,10 @@ async def _trim(store: Store, task: Task) -> Any:
     return await Retention(store.client, Kept(dead_ttl_ms=0)).trim()
 
 
+async def _tally(store: Store, task: Task) -> Any:
+    return await History(store.client, store.name).add(1, 1, {"delivered": 1})
+
+
 async def _audit(store: Store, task: Task) -> Any:
     return [finding async for finding in audit(store.client, repairs=True)]
 
@@ -196,6 +201,7 @@ VERBS: dict[str, Verb] = {
     "rewind": Verb(_deferred_before_clock_set, lambda store, task: store.rewind(), DEFERRED, DEFERRED),
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
+    "tally": Verb(states.in_due, _tally, DUE, DUE),
     "audit": Verb(states.in_delivery, _audit, IN_DELIVERY, QUEUED),
     "balance": Verb(states.in_delivery, lambda store, task: balance(store.client), IN_DELIVERY, QUEUED),
     "page": Verb(states.in_due, _page, DUE, DUE),

@@ -42,6 +42,8 @@ TAKEN = {
     "renew": {"empty list", "texts"},
     "rewind": {"numbers"},
     "retire": {"number", "large number"},
+    "tally": {"number"},
+    "HGETALL": {"empty list"},
     "SRANDMEMBER": {"empty list", "texts"},
     **{name: set(LIES) for name in ("DBSIZE", "CLIENT", "INFO", "PUBLISH")},
 }

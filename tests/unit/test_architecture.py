@@ -90,6 +90,7 @@ def attribute_of_keys() -> dict[str, str]:
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
     attributes["segment"] = f"{TAG}:results:<n>"
+    attributes |= {kind: f"{TAG}:history:{kind}:<n>" for kind in ("minute", "hour")}
     return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
 
 

@@ -82,7 +82,7 @@ class Deliverer:
         options = claim.record.options
         timeout_s, wanted_bytes = options.timeout or self._timeout_s, 0 if options is NONE else told_bytes(options)
         error: str | None = None
-        is_local = False
+        fault, is_local = "", False
         connection: Connection | None = None
         opening: Opening | None = None
         try:
@@ -101,8 +101,9 @@ class Deliverer:
         except TimeoutError:
             has_begun = connection is not None and connection.status is not None
             error = "the answer did not end in time" if has_begun else f"no answer within {timeout_s:g} s"
+            fault = "timeout"
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
-            error = _described(problem)
+            error, fault = _described(problem), _fault_of(problem)
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
             _let_go(problem)
         finally:
@@ -112,9 +113,9 @@ class Deliverer:
         elapsed_ms = round((ended - started) * 1000)
         phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            return Outcome(error, None, elapsed_ms, is_local, phases=phases)
+            return Outcome(error, None, elapsed_ms, is_local, phases=phases, fault=fault)
         return Outcome(
-            error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases
+            error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases, fault
         )
 
     async def _is_answered_on_kept(
@@ -181,3 +182,14 @@ def _described(problem: Exception) -> str:
     if isinstance(problem, OSError):
         return f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH]
     return type(problem).__name__
+
+
+def _fault_of(problem: Exception) -> str:
+    """Return what an error is, as the history counts it (outcome.py)."""
+    if isinstance(problem, AnswerError):
+        return "answer"
+    if isinstance(problem, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return "tls"
+    if isinstance(problem, aiohttp.ClientConnectorDNSError):
+        return "lookup"
+    return "connect" if isinstance(problem, OSError) else "request"

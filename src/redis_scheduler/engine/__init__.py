@@ -5,7 +5,7 @@ processes may run these loops. Each file imports only files that stand after it:
 
     engine.py, consumer.py  runs all and stops it in order; the loops of one shard
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
-    trimmer.py              drops what is not to be kept of tasks that have ended
+    trimmer.py, history.py  drops what is not to be kept of tasks that have ended; counts what happens by the minute
     intake.py               brings claims, hands each on once, renews leases
     worker.py, outcomes.py  begins attempts; writes outcomes
     slots.py, capacity.py   which claim may begin, and how many may come

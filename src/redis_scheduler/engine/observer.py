@@ -54,6 +54,9 @@ class Observer:
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         """An attempt was a success."""
 
+    def taken_on(self, claim: Claim, outcome: Outcome) -> None:
+        """The receiver took a task on, and is to acknowledge it later."""
+
     def given_back(self, claim: Claim, outcome: Outcome) -> None:
         """This machine could not make the attempt: the claim is given back."""
 
@@ -106,7 +109,8 @@ class Observers(Observer):
     def __init__(self, *observers: Observer) -> None:
         for event in (name for name in vars(Observer) if not name.startswith("_")):
             known = [each for each in observers if getattr(type(each), event) is not getattr(Observer, event)]
-            setattr(self, event, _telling([getattr(each, event) for each in known]))
+            methods = [getattr(each, event) for each in known]
+            setattr(self, event, methods[0] if len(methods) == 1 else _telling(methods))
 
 
 def _telling(methods: Sequence[Callable[..., None]]) -> Callable[..., None]:
@@ -133,11 +137,6 @@ class Log(Observer):
         """Log a request that was sent once more, with how many were since the start."""
         self._resent += 1
         logger.info("resent", **_fields(claim, None), error=error, resent=self._resent)
-
-    def delivered(self, claim: Claim, outcome: Outcome) -> None:
-        """Log a success, for who looks for a fault."""
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("delivered", **_fields(claim, outcome))
 
     def given_back(self, claim: Claim, outcome: Outcome) -> None:
         """Log what this machine could not begin."""
@@ -219,6 +218,19 @@ class Log(Observer):
     def stopped_without_redis(self, in_flight: int, error: str) -> None:
         """Log what a stop could not write."""
         logger.warning("stopped-without-redis", in_flight=in_flight, error=error)
+
+
+class DetailedLog(Log):
+    """The log for who looks for a fault. (A class of its own, so that a success asks no log otherwise.)"""
+
+    def delivered(self, claim: Claim, outcome: Outcome) -> None:
+        """Log a success."""
+        logger.debug("delivered", **_fields(claim, outcome))
+
+
+def log_of(secret: str) -> Log:
+    """Return what tells the log as much as its level wants."""
+    return DetailedLog(secret) if logger.isEnabledFor(logging.DEBUG) else Log(secret)
 
 
 def _fields(claim: Claim, outcome: Outcome | None) -> dict[str, object]:

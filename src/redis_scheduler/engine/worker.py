@@ -194,6 +194,7 @@ class Worker:
             self._release([claim])
         elif decision.transition is Transition.EXPECT:
             outcomes.unsettle(decision.transition, Unsettled(claim, b"", decision.delay_ms, counts=False))
+            self._observer.taken_on(claim, outcome)
         elif decision.transition is Transition.AGAIN:
             outcomes.unsettle(Transition.AGAIN, Unsettled(claim, b"", decision.delay_ms, counts=False))
             self._observer.delivered(claim, outcome)

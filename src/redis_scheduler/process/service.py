@@ -144,7 +144,9 @@ class Service:
         from redis_scheduler.delivery.attempt import Deliverer
         from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
-        from redis_scheduler.engine.observer import Log
+        from redis_scheduler.engine.history import Historian
+        from redis_scheduler.engine.observer import Observers, log_of
+        from redis_scheduler.store.history import History
 
         process, settings = self._process, self._process.settings
         # Each delivery carries the id. Redis must be there for both.
@@ -156,13 +158,17 @@ class Service:
             Deliverer(process.token, settings.timeout, settings.retries, settings.answer_bytes) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
+            shard = ShardAccess.of_client(client, self._name, self._timing, kept_by(settings))
+            history = History(client, self._name, self._timing)
+            historian = Historian(history, [shard.claims], process.outage, self._timing)
             engine = Engine(
-                [ShardAccess.of_client(client, self._name, self._timing, kept_by(settings))],
+                [shard],
                 deliverer,
                 policy,
                 settings.concurrency,
                 self._timing,
-                Log(process.token),
+                Observers(log_of(process.token), historian),
                 kept_by(settings),
             )
-            await engine.run(process.stop, process.hurry, settings.shutdown_grace)
+            async with historian.running():
+                await engine.run(process.stop, process.hurry, settings.shutdown_grace)

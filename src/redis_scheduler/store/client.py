@@ -174,7 +174,11 @@ class RedisClient:
     async def _send_check(self) -> list[bytes]:
         # Redis may know the script already, and would not need EVAL for it; but it will for the next one.
         one = await self._execute("EVAL", "return 1", 0)
-        of_nobody = {"writer": self.keys.writer("", "check"), "type_index": self.keys.type_index("")}
+        of_nobody = {
+            "writer": self.keys.writer("", "check"),
+            "type_index": self.keys.type_index(""),
+            "minute": self.keys.minute(0),
+        }
         answer = await self._evaluate(_CHECK.bind(self.keys, **of_nobody, group=GROUP), as_it_is)
         is_table = isinstance(answer, list) and len(answer) % 3 == 0 and all(isinstance(text, bytes) for text in answer)
         if one != 1 or not is_table:

@@ -164,6 +164,14 @@ class Keys:
         """HASH key → summary, which expires: a part of what is kept of finished tasks."""
         return f"{self.tag}:results:{number}"
 
+    def minute(self, number: int) -> str:
+        """HASH name → number, which expires: what happened in a minute, counted from 1970."""
+        return f"{self.tag}:history:minute:{number}"
+
+    def hour(self, number: int) -> str:
+        """HASH name → number, which expires: what happened in an hour, counted from 1970."""
+        return f"{self.tag}:history:hour:{number}"
+
     @property
     def segments(self) -> tuple[str, ...]:
         """The names of all segments."""

@@ -43,15 +43,15 @@ class Sweeps:
         """The consumer's name: new for every process, so that it is never taken for one before."""
         self._clock_offset_ms: tuple[float, float] | None = None
         """By how much Redis' clock is ahead of this machine's monotonic one: at least, at most."""
-        self._heard_ahead_ms = 0.0
+        self.ahead_ms = 0.0
         """The same, by the last answer that brought claims, or may have."""
 
     def now_ms(self) -> float:
         """Return Redis' time as the last answer told it: each that brings claims tells it."""
-        return _monotonic_ms() + self._heard_ahead_ms
+        return time.monotonic() * 1000 + self.ahead_ms
 
     def _hear_time(self, now_ms: int) -> None:
-        self._heard_ahead_ms = now_ms - _monotonic_ms()
+        self.ahead_ms = now_ms - _monotonic_ms()
 
     async def reclaim(self, limit: int) -> Sweep:
         """Take one step of the sweep.

@@ -18,7 +18,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     series.py                what a series does when it comes due
     failure.py, attempts.py  what is kept of failed attempts: the last, and a few before it
     summary.py, json_text.py what is kept of a task that has ended; whether a text is JSON
-    callback.py              what its end starts, and what that is told
+    callback.py, tally.py    what its end starts, and what that is told; what happened in a few seconds, as numbers
     policy.py, retry.py      how a failed attempt is repeated, and what follows from one
 
 Every room may import this one. It imports none, and no client of Redis or HTTP.

@@ -21,6 +21,9 @@ WITHIN_S = 300
 
 _MARK = re.compile(r"@(.*?)([+-]?)")
 
+FAULT = "acknowledgement"
+"""The kind of failure of a job that was taken on."""
+
 
 def entry_of_mark(mark: str) -> str | None:
     """Return the entry that the attempt was in; None without a mark."""
@@ -49,5 +52,6 @@ def concluded(claim: Claim) -> Outcome | None:
     if claim.mark.endswith("+"):
         return Outcome(None, None, 0)
     if claim.mark.endswith("-"):
-        return Outcome("the receiver said that it has failed", ACCEPTED, 0)
-    return Outcome(f"not acknowledged within {within_ms(claim.record.options) / 1000:g} s", ACCEPTED, 0)
+        return Outcome("the receiver said that it has failed", ACCEPTED, 0, fault=FAULT)
+    error = f"not acknowledged within {within_ms(claim.record.options) / 1000:g} s"
+    return Outcome(error, ACCEPTED, 0, fault=FAULT)

@@ -24,8 +24,9 @@ class Outcome:
 
     `answer` and `headers`: of an answer that is no success, the beginning of its body, and its headers by their names
     in lower case; of a success AGAIN_HEADER alone (answer.py), and its body only for a callback (callback.py).
-    `phases`: of a failure. `is_local`: this machine is at fault, without free sockets or memory; no request was made,
-    so it counts as no attempt.
+    `phases`: of a failure. `fault`: of one that its status does not tell: lookup, connect, tls, timeout, answer (what
+    came is none), request (none can be made), acknowledgement. `is_local`: this machine is at fault, without free
+    sockets or memory; no request was made, so it counts as no attempt.
     """
 
     error: str | None
@@ -35,3 +36,9 @@ class Outcome:
     answer: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     phases: Phases = NO_PHASES
+    fault: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What kind of failure it is: its fault, or the class of its status, such as `5xx`."""
+        return self.fault or f"{(self.status or 0) // 100}xx"

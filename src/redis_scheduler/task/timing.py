@@ -118,6 +118,18 @@ class Timing:
     trim_pause_s: float = 0.01
     """Between two trims that drop something: at most a tenth of Redis."""
 
+    history_interval_s: float = 5.0
+    """Between two writes of what happened, where anything did."""
+
+    minute_ttl_ms: int = 8 * 3_600_000
+    """What happened in a minute is kept for so long after its last write."""
+
+    hour_ttl_ms: int = 30 * 86_400_000
+    """What happened in an hour is kept for so long after its last write."""
+
+    history_minutes_most: int = 480
+    """A process keeps so many minutes at most that Redis did not take: as many as that would keep."""
+
     # The stop
 
     claims_coming_end_s: float = 1.0

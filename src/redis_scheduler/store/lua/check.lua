@@ -2,8 +2,8 @@
 -- lacks, or the user may not call, is known before it leaves another script half applied. Nothing is written: commands
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
--- KEYS   writer (any) type_index (any) tasks due queue entries failures dead dead_bytes paused idempotency
---        idempotency_ends awaiting counters types sweep results instance token_mark pause_all
+-- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
+--        idempotency idempotency_ends awaiting counters types sweep results instance token_mark pause_all
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -35,6 +35,7 @@ local calls = {
   {'PEXPIRE', results, nothing},
   {'HSET', sweep, nothing, '', nothing}, {'HDEL', sweep, ''}, {'HMGET', sweep, nothing},
   {'HINCRBY', counters, nothing, nothing}, {'HDEL', counters, ''}, {'HGETALL', counters},
+  {'HINCRBY', minute, nothing, nothing}, {'PEXPIRE', minute, nothing}, {'HGETALL', minute},
   {'SCARD', types}, {'SRANDMEMBER', types, 1},
   {'XGROUP', 'CREATE', queue, group, nothing}, {'XGROUP', 'DELCONSUMER', queue, group, ''},
   {'XADD', queue, nothing, 'key', ''}, {'XDEL', queue, nothing}, {'XACK', queue, group, nothing},
