@@ -1,11 +1,14 @@
 """The routes to dead letters: look at them, group them, bring one back, delete one."""
 
 import asyncio
+import itertools
+from datetime import datetime
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.api import many
 from redis_scheduler.store import dead_letters
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
@@ -13,6 +16,9 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Unsettled
 from redis_scheduler.task.failure import LastFailure, encode_failure
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.label import index_of
+from redis_scheduler.task.listing import listing_of
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import record_tail
 from tests.scripts.states import claimed, in_due, missing
 from tests.support.names import KEYS
@@ -26,10 +32,13 @@ async def died(
     error: str = "answered 500",
     type_name: str | None = None,
     data: bytes = b'{"n":1}',
+    options: Options = NONE,
 ) -> str:
     """A task whose attempts all failed so; its key."""
     key = new_task_key()
-    await store.schedule([NewTask(key, 0, record_tail(webhook, 0, type_name, data), type_name)])
+    await store.schedule(
+        [NewTask(key, 0, record_tail(webhook, 0, type_name, data, options), listing_of(type_name, options))]
+    )
     [claim] = await claimed(store, 1)
     failure = encode_failure(LastFailure(error, 12, 500))
     assert await store.bury([Unsettled(claim, failure)]) == [True]
@@ -188,3 +197,119 @@ async def test_a_record_of_a_newer_version_is_not_replayed(api: Client, store: S
         _, content = await api.call("POST", f"/dead/{key}/replay")
         assert content["code"] == code
         assert (await api.call("DELETE", f"/dead/{key}"))[0] == 200
+
+
+async def all_done(api: Client, verb: str, query: str) -> tuple[int, bool]:
+    """Go on until that was all; how many were touched, and whether it was a dry run."""
+    touched, cursor = 0, ""
+    for _ in range(100):
+        status, content = await api.call("POST", f"/dead/{verb}?{query}{cursor}")
+        assert status == 200, content
+        touched += content["touched"]
+        if content["next"] is None:
+            return touched, content["dry_run"]
+        cursor = f"&cursor={content['next']}"
+    raise AssertionError("without an end")
+
+
+async def test_each_filter_finds_its_dead_letters(api: Client, store: Store) -> None:
+    mail = await died(store, "http://a.example/", "answered 500", "mail")
+    other = await died(store, "http://b.example:81/", "answered 503", options=Options(labels={"order": "17"}))
+    late = await died(store, "http://b.example/", "no answer within 30 s")
+    await store.client.command("ZADD", KEYS.dead, "XX", 1_000, mail)
+    await store.client.command("ZADD", KEYS.dead, "XX", 2_000, other)
+    await in_due(store, index_of("order=17"))
+    for limit in ("1", "10"):
+        for query, wanted in (
+            ("type=mail", [mail]),
+            ("host=b.example", [late, other]),
+            ("label=order%3D17", [other]),
+            ("error=answered%20503", [other]),
+            ("error=answered", []),
+            ("died_before=1970-01-01T00:00:02Z", [mail]),
+            ("died_before=1970-01-01T00:00:02.001Z", [other, mail]),
+            (f"key_prefix={late[:12]}", [late]),
+            ("host=b.example&error=no%20answer%20within%2030%20s", [late]),
+            ("due_before=1970-01-01T00:00:00Z", []),
+            ("due_after=1970-01-01T00:00:00Z", [late, other, mail]),
+        ):
+            found: list[str] = []
+            cursor = ""
+            for _ in range(20):
+                status, content = await api.call("GET", f"/dead?{query}&limit={limit}{cursor}")
+                assert status == 200, content
+                found += [task["info"]["key"] for task in content["data"]]
+                cursor = f"&cursor={content['next']}"
+                if content["next"] is None:
+                    break
+            assert found == wanted, query
+
+
+async def test_many_are_replayed_and_deleted_by_filters(api: Client, store: Store) -> None:
+    for number in range(2 * many.STEP_TASKS + 10):
+        await died(store, error="answered 503" if number % 2 else "answered 500", type_name="mail")
+    half = many.STEP_TASKS + 5
+    assert await all_done(api, "replay", "error=answered%20503&dry_run=true") == (half, True)
+    assert len(await keys_of(api)) == 2 * half
+    assert await all_done(api, "replay", "error=answered%20503") == (half, False)
+    assert await all_done(api, "replay", "error=answered%20503") == (0, False)
+    _, content = await api.call("GET", "/schedules?type=mail")
+    assert {task["info"]["retry"] for task in content["data"]} == {0}
+    assert len(content["data"]) == half
+    assert await all_done(api, "delete", "type=mail&dry_run=true") == (half, True)
+    assert await all_done(api, "delete", "type=mail&error=answered%20503") == (0, False)
+    assert await all_done(api, "delete", "type=mail") == (half, False)
+    assert await keys_of(api) == []
+    stats = await api.stats()
+    assert (stats["counters"]["replayed"], stats["ledger_balanced"]) == (half, True)
+
+
+async def test_a_rate_spreads_what_is_replayed(api: Client, store: Store) -> None:
+    count = many.STEP_TASKS + 50
+    for _ in range(count):
+        await died(store)
+    assert await all_done(api, "replay", "rate=10") == (count, False)
+    _, content = await api.call("GET", "/schedules")
+    times = sorted(datetime.fromisoformat(task["info"]["due"]).timestamp() for task in content["data"])
+    assert count / 10 - 1 <= times[-1] - times[0] < count / 10 + 5
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    # The first may have been due before their call came to Redis.
+    assert sum(gap > 0.09 for gap in gaps) > count / 2
+
+
+async def test_what_cannot_be_replayed_stays(api: Client, store: Store) -> None:
+    foreign = await died(store)
+    await store.client.command("HSET", KEYS.tasks, foreign, "foreign")
+    good = await died(store)
+    assert await all_done(api, "replay", "") == (1, False)
+    assert await keys_of(api) == [foreign]
+    _, content = await api.call("GET", "/schedules")
+    assert [task["info"]["key"] for task in content["data"]] == [good]
+    assert await all_done(api, "delete", "due_before=2000-01-01T00:00:00Z") == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "code"),
+    [
+        ("POST /dead/delete", None, "invalid-query"),
+        ("POST /dead/delete?dry_run=true", None, "invalid-query"),
+        ("POST /dead/delete?state=dead", "state", "unknown-parameter"),
+        ("POST /dead/delete?type=a&rate=5", "rate", "unknown-parameter"),
+        ("POST /dead/replay?rate=0", "rate", "invalid-value"),
+        ("POST /dead/replay?dry_run=1", "dry_run", "invalid-value"),
+        ("POST /dead/replay?died_before=yesterday", "died_before", "invalid-value"),
+        ("POST /dead/replay?error=", "error", "invalid-value"),
+        ("POST /dead/replay?cursor=x", "cursor", "invalid-value"),
+        ("GET /dead?state=dead", "state", "unknown-parameter"),
+        ("GET /dead?label=order", "label", "invalid-value"),
+        ("GET /schedules?error=x", "error", "unknown-parameter"),
+        ("GET /schedules?died_before=2030-01-01T00:00:00Z", "died_before", "unknown-parameter"),
+    ],
+)
+async def test_a_wrong_call_for_many_is_refused(
+    call: str, field: str | None, code: str, api: Client, store: Store
+) -> None:
+    key = await died(store)
+    status, content = await api.call(*call.split(" "))
+    assert (status, content.get("field"), content["code"]) == (400, field, code)
+    assert await keys_of(api) == [key]

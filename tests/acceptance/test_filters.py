@@ -29,7 +29,7 @@ async def tasks(api: Client) -> dict[str, str]:
     return {
         "soon": await api.schedule("http://a.example/", 100),
         "late": await api.schedule("http://a.example/", 9_000),
-        "mail": await api.schedule("http://a.example/", 5_000, "/schedule?type=mail"),
+        "mail": await api.schedule("http://a.example/", 4_000, "/schedule?type=mail"),
         "other": await api.schedule("http://B.example:8080/x", 5_000),
         "queued": await api.schedule("http://a.example/", 0),
     }

@@ -1,5 +1,6 @@
 """What is done to many tasks at once: all that the filters want, and no other; in steps; dry; and what is refused."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -83,3 +84,21 @@ async def test_what_is_wrong_is_refused_and_nothing_is_done(
     assert (status, content.get("field")) == (400, field)
     assert told in content["error"]
     assert [info["state"] for info in await listed(api)] == ["scheduled"]
+
+
+async def test_a_rate_spreads_what_is_run_and_delays_nothing(api: Client, tasks: set[str]) -> None:
+    await api.schedule("http://a.example/", 1, "/schedule?type=mail")
+    before = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
+    for _ in range(2):  # again: nothing comes later than it did
+        assert (await done(api, "run", "type=mail&rate=50"))["touched"] == COUNT + 1
+        times = sorted(info["expires"] for info in await listed(api, type="mail"))
+        moments = [datetime.fromisoformat(text).timestamp() for text in times]
+        assert COUNT / 50 - 2 < moments[-1] - moments[0] < COUNT / 50 + 8
+    after = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
+    assert all(after[key] <= before[key] for key in after)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume"])
+async def test_a_rate_has_a_meaning_only_where_tasks_come_due(verb: str, api: Client) -> None:
+    status, content = await api.call("POST", f"/schedules/{verb}?type=mail&rate=5")
+    assert (status, content["code"], content["field"]) == (400, "unknown-parameter", "rate")

@@ -135,7 +135,7 @@ READ_ONLY = {
     "resume": {"awaiting", "dead", "entries", "failures", "queue", "tasks"},
     "retry": {"entries"},
     "rewind": {"tasks"},
-    "run": {"awaiting", "dead", "failures", "sweep", "tasks"},
+    "run": {"awaiting", "dead", "failures", "tasks"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

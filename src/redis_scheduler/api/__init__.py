@@ -12,7 +12,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     changes.py, preconditions.py        what a PATCH makes of a task; ETags
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     reading.py, bodies.py, requests.py  bodies and parameters, each checked once; batch_requests.py: of many tasks
-    filters.py, many.py                 which tasks are wanted; what is done to many
+    filters.py, many.py, pace.py        which tasks are wanted; what is done to many; how fast they come due then
     webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of (headers.py)
     idempotency.py                      requests that come again
     diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers

@@ -9,6 +9,7 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
 from redis_scheduler.api.changes import change_of, clock_of
+from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.shown import view_of
@@ -24,11 +25,11 @@ class DeadLettersApi(Api):
     """What Api does, and what may be done with dead letters."""
 
     async def dead(self, request: Request, given: Mapping[str, str]) -> Response:
-        """GET /dead?type=&limit=&cursor=: dead letters, the newest first."""
-        limit, type_name = requests.page_limit(given), requests.type_name(given)
+        """GET /dead?limit=&cursor=, and filters: dead letters, the newest first."""
+        limit, wanted = requests.page_limit(given), filters_of(given)
 
         async def read() -> tuple[Listed, None]:
-            page = await self._only.views.dead_page(limit, given.get("cursor"), type_name)
+            page = await self._only.views.dead_page(limit, given.get("cursor"), wanted)
             return Listed([view_of(stored) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)

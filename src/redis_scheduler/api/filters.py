@@ -13,6 +13,9 @@ from redis_scheduler.task.label import labels_problem
 FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before", "label")
 """The parameters that filter."""
 
+DEAD_FILTERS = (*(name for name in FILTERS if name != "state"), "error", "died_before")
+"""Those that filter dead letters."""
+
 HOST_LENGTH = 300
 """Characters of the longest name of a host, with its port."""
 
@@ -32,7 +35,17 @@ def filters_of(given: Mapping[str, str]) -> Filters:
     if after_ms is not None and before_ms is not None and after_ms >= before_ms:
         problem = "must be later than due_after: no task is due in between"
         raise InvalidField("due_before", problem, Code.CONTRADICTION)
-    return Filters(type_name(given), state, host and host.lower(), prefix, after_ms, before_ms, _label(given))
+    return Filters(
+        type_name(given),
+        state,
+        host and host.lower(),
+        prefix,
+        after_ms,
+        before_ms,
+        _label(given),
+        given.get("error"),
+        _time_ms(given, "died_before"),
+    )
 
 
 def _label(given: Mapping[str, str]) -> str | None:

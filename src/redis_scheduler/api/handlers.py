@@ -196,7 +196,7 @@ class Api(Shards):
     async def run(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/run: make a task due now."""
         key = requests.task_key(request)
-        return _moved(key, "run", await self._calls_of(key).run.submit(key))
+        return _moved(key, "run", await self._calls_of(key).run.submit((key, 0)))
 
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""

@@ -13,14 +13,17 @@ from starlette.responses import Response
 
 from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import ManyDone
+from redis_scheduler.api.bodies import ManyDone, UpdateRequest
+from redis_scheduler.api.changes import change_of, changeable
 from redis_scheduler.api.diagnosis import quoted
-from redis_scheduler.api.filters import FILTERS, filters_of
-from redis_scheduler.errors import Code, InvalidField, InvalidRequest
-from redis_scheduler.logs import Events
-from redis_scheduler.store.filters import ANY, LISTED
+from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, filters_of
+from redis_scheduler.api.pace import Pace, pace_of
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest, SchedulerError
+from redis_scheduler.logs import Events, rfc3339
+from redis_scheduler.store.filters import ANY, LISTED, Filters
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.store.written import CancelAnswer, Standing
+from redis_scheduler.store.views import Page
+from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, ReplayAnswer, Standing
 from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
@@ -35,7 +38,10 @@ STEP_TASKS = 100
 """Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
 requests wait."""
 
-PAUSED, MOVABLE = "paused", ("scheduled", "deferred", "queued", "waiting")
+STEP_BYTES = 1_048_576
+"""A step of what is written anew ends before the task that would make it larger, unless that is the first."""
+
+DEAD, PAUSED, MOVABLE = "dead", "paused", ("scheduled", "deferred", "queued", "waiting")
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
 
 
@@ -76,10 +82,49 @@ class ManyApi(AcknowledgementsApi):
     async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/run: make all tasks due now that the filters want, but those in delivery."""
 
-        async def run(task: Stored) -> bool:
-            return await self._calls_of(task.key).run.submit(task.key) in (*_MOVED, Standing.PAUSED)
+        pace, cursor = pace_of(given, await self._only.views.now_ms())
 
-        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED))
+        async def run(task: Stored) -> bool:
+            found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms()))
+            return found in (*_MOVED, Standing.PAUSED)
+
+        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, cursor)
+
+    async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /dead/replay: bring all dead letters back that the filters want, as they are."""
+        now_ms = await self._only.views.now_ms()
+        pace, cursor = pace_of(given, now_ms)
+
+        async def replay(task: Stored) -> bool:
+            try:
+                changeable(task)
+            except SchedulerError:
+                return False
+            wanted = UpdateRequest(at=rfc3339(pace.next_ms())) if "rate" in given else UpdateRequest(ttl=0)
+            change = change_of(task, wanted, now_ms)
+            await self._check_change(task, wanted)
+            _, found = await self._calls_of(task.key).replay.submit(change)
+            return found is ReplayAnswer.REPLAYED
+
+        return await self._each(request, given, "replayed", replay, (DEAD,), pace, cursor)
+
+    async def discard_many(self, request: Request, given: Mapping[str, str]) -> Response:
+        """POST /dead/delete: delete all dead letters that the filters want."""
+        if not any(name in given for name in DEAD_FILTERS):
+            problem = f"The query names no filter: give one of {', '.join(DEAD_FILTERS)}"
+            raise InvalidRequest(Code.INVALID_QUERY, problem)
+
+        async def discard(task: Stored) -> bool:
+            return await self._calls_of(task.key).discard.submit(task.key) is DiscardAnswer.DELETED
+
+        return await self._each(request, given, "deleted", discard, (DEAD,))
+
+    async def _page(self, cursor: str | None, filters: Filters, is_dead: bool) -> Page:
+        """Return the tasks of a step."""
+        views = self._only.views
+        if is_dead:
+            return await views.dead_page(STEP_TASKS, cursor, filters, STEP_S, STEP_BYTES)
+        return await views.page(STEP_TASKS, cursor, filters.type, filters, STEP_S)
 
     async def _each(
         self,
@@ -88,16 +133,18 @@ class ManyApi(AcknowledgementsApi):
         verb: str,
         touch: Callable[[Stored], Awaitable[bool]],
         states: Collection[str],
+        pace: Pace | None = None,
+        cursor: str | None = None,
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
         with `dry_run` only count."""
         filters, is_dry = filters_of(given), _is_dry(given)
-        cursor = given.get("cursor")
+        cursor = given.get("cursor") if pace is None else cursor
         touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
         while True:
             # Requests of this kind take turns step by step, so that none waits until another ends.
             async with self._one_bulk.held():
-                page = await self._only.views.page(STEP_TASKS, cursor, filters.type, filters, STEP_S)
+                page = await self._page(cursor, filters, DEAD in states)
                 looked_at, cursor = looked_at + page.looked_at, page.next
                 wanted = [task for task in page.tasks if task.state in states]
                 done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
@@ -107,7 +154,7 @@ class ManyApi(AcknowledgementsApi):
         if touched and not is_dry:
             client = request.client.host if request.client else None
             logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
-        return answer(ManyDone(verb, touched, looked_at, cursor, is_dry))
+        return answer(ManyDone(verb, touched, looked_at, pace.onward(cursor) if pace else cursor, is_dry))
 
 
 def _is_dry(given: Mapping[str, str]) -> bool:

@@ -37,7 +37,7 @@ from redis_scheduler.api.bodies import (
     UpdateRequest,
 )
 from redis_scheduler.api.dead_letters import DeadLettersApi
-from redis_scheduler.api.filters import FILTERS
+from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.own_keys import OwnKeysApi
@@ -110,12 +110,16 @@ TASK_ROUTES = (
     Route("POST", "/schedules/cancel", ManyApi.cancel_many, ManyDone, parameters=MANY),
     Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY),
     Route("POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY),
-    Route("POST", "/schedules/run", ManyApi.run_many, ManyDone, parameters=MANY),
+    Route("POST", "/schedules/run", ManyApi.run_many, ManyDone, parameters=(*MANY, "rate")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest),
-    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=("type", "limit", "cursor")),
+    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor")),
+    Route(
+        "POST", "/dead/replay", ManyApi.replay_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run", "rate")
+    ),
+    Route("POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run")),
     Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=("type",)),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled),

@@ -19,6 +19,7 @@ from redis_scheduler.store.written import (
     Put,
     PutAnswer,
     ReplayAnswer,
+    Standing,
     StoredTask,
     UpdateAnswer,
 )
@@ -48,7 +49,7 @@ class ShardCalls:
         self.discard = Batcher(self.writes.discard, limit)
         self.pause = Batcher(self.writes.pause, limit)
         self.resume = Batcher(self.writes.resume, limit)
-        self.run = Batcher(self.writes.run, limit)
+        self.run = Batcher(self._run, limit)
         self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
 
@@ -112,6 +113,9 @@ class ShardCalls:
     async def _replay(self, changes: list[Change]) -> list[tuple[int, ReplayAnswer]]:
         now_ms, answers = await self.writes.replay(changes)
         return [(now_ms, found) for found in answers]
+
+    async def _run(self, tasks: list[tuple[str, int]]) -> list[Standing]:
+        return await self.writes.run([key for key, _ in tasks], [delay_ms for _, delay_ms in tasks])
 
     async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
         now_ms, answers = await self.writes.put(puts)

@@ -4,15 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from redis_scheduler.store.answer_shape import NUMBER, sized
 from redis_scheduler.store.cursor import decode_cursor
-from redis_scheduler.store.filters import Filters, host_of
+from redis_scheduler.store.filters import ANY, Filters, host_of
 from redis_scheduler.store.stored import score_ms
-from redis_scheduler.store.views import Page, Views
+from redis_scheduler.store.views import LOOK_S as PAGE_LOOK_S
+from redis_scheduler.store.views import PAGE_BYTES, Page, Views
 from redis_scheduler.store.walk import STEP_BYTES, Walk
-from redis_scheduler.task.failure import read_attempts
+from redis_scheduler.task.failure import error_of, read_attempts
 from redis_scheduler.task.record import DEFAULT_TYPE
 
 LETTERS_MOST = 50_000
@@ -49,15 +48,23 @@ class Groups:
 class DeadLetters(Views):
     """Reads only. Every method raises StoreUnavailable when Redis does not answer."""
 
-    async def dead_page(self, limit: int, cursor: str | None, type_name: str | None) -> Page:
-        """Return dead letters, the newest first; of one type if it is named.
+    async def dead_page(
+        self,
+        limit: int,
+        cursor: str | None,
+        filters: Filters = ANY,
+        look_s: float = PAGE_LOOK_S,
+        most_bytes: int = PAGE_BYTES,
+    ) -> Page:
+        """Return the dead letters that the filters want, the newest first.
 
-        The cost grows with the page. Types are filtered while reading, so a page of one may be short. Raises
+        The cost grows with the page. They are filtered while reading, so a page of one type may be short. Raises
         InvalidRequest for a cursor that is not one of ours.
         """
-        position = decode_cursor(cursor, {"dead"})
-        walk = self._sorted(self.client.keys.dead, position or ("dead",), is_down=True)
-        return await self._gathered(walk, limit, Filters(type=type_name), is_dead=True)
+        # Behind a key that no task has, which stands before all of this score.
+        newest = ("dead",) if filters.died_before_ms is None else ("dead", str(filters.died_before_ms), "")
+        walk = self._sorted(self.client.keys.dead, decode_cursor(cursor, {"dead"}) or newest, is_down=True)
+        return await self._gathered(walk, limit, filters, True, look_s, most_bytes)
 
     async def groups(self, type_name: str | None) -> Groups:
         """Count the newest dead letters by host and error: those that can be looked at within LOOK_S."""
@@ -93,25 +100,9 @@ class DeadLetters(Views):
             record = await walk.record(head)
             if record is None or type_name not in (None, record.type or DEFAULT_TYPE):
                 continue
-            host, error = host_of(record), _error_of(failure)
+            host, error = host_of(record), error_of(read_attempts(failure)[1])
             if (group := found.get((host, error))) is None:
                 found[host, error] = Group(host, error, 1, key, died_ms)
             else:
                 group.count += 1
         return len(letters)
-
-
-class _Failure(msgspec.Struct):
-    error: str
-
-
-_decode_failure = msgspec.json.Decoder(_Failure).decode
-
-
-def _error_of(failure: bytes | None) -> str:
-    """Return the error of the last failed attempt; empty if none is kept, or it is no JSON."""
-    _, last = read_attempts(failure)
-    try:
-        return _decode_failure(last or b"").error
-    except ValueError:
-        return ""

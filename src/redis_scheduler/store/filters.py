@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET
 
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.failure import error_of
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record
 
@@ -26,11 +28,13 @@ class Filters:
     due_before_ms: int | None = None
     label: str | None = None
     """`name=value`."""
+    error: str | None = None
+    """Of the last failed attempt, as GET /dead/groups has it."""
+    died_before_ms: int | None = None
 
-    @property
-    def has_more_than_a_type(self) -> bool:
-        """Whether a walk may look at many tasks of which it shows few."""
-        return self not in (Filters(type=self.type), Filters(label=self.label))
+    def may_skip_many(self, is_dead: bool) -> bool:
+        """Whether a walk may look at many tasks, the dead or the others, of which it shows few."""
+        return self != Filters(type=self.type) and (is_dead or self != Filters(label=self.label))
 
     @property
     def index(self) -> str | None:
@@ -54,15 +58,18 @@ class Filters:
                 return place == self.state
         return place == "queue"
 
-    def takes(self, record: Record, state: str, fires_ms: int | None) -> bool:
-        """Whether a task is wanted, if its key is: what it is, where it stands, and when it fires next."""
-        due_ms = record.due if fires_ms is None else fires_ms
+    def takes(self, task: Stored) -> bool:
+        """Whether a task is wanted, if its key is: what it is, where it stands, when it fires next, and how it died."""
+        record = task.record
+        due_ms = record.due if task.expires_ms is None else task.expires_ms
         return (
             self.type in (None, record.type or DEFAULT_TYPE)
-            and self.state in (None, state)
+            and self.state in (None, task.state)
             and (self.due_after_ms is None or due_ms >= self.due_after_ms)
             and (self.due_before_ms is None or due_ms < self.due_before_ms)
             and (self.label is None or self._has_label(record))
+            and (self.died_before_ms is None or (task.died_ms or 0) < self.died_before_ms)
+            and (self.error is None or self.error == error_of(task.failure))
             and (self.host is None or self.host in _names(host_of(record)))
         )
 

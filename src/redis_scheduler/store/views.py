@@ -127,11 +127,13 @@ class Views:
         filters: Filters,
         is_dead: bool = False,
         look_s: float = LOOK_S,
+        most_bytes: int = PAGE_BYTES,
     ) -> Page:
-        """Return the tasks that a walk meets and the filters want, the dead or the others."""
+        """Return the tasks that a walk meets and the filters want, the dead or the others: about so many bytes, one
+        task at least."""
         page: list[Stored] = []
         seen, looked_at, size = 0, 0, 0
-        counts_all, until_s = not filters.has_more_than_a_type, time.monotonic() + look_s
+        counts_all, until_s = not filters.may_skip_many(is_dead), time.monotonic() + look_s
         last: Position = ()
         async for met in walk:
             chunk = [position for position in met if filters.takes_key(position[-1])]
@@ -141,14 +143,10 @@ class Views:
                     return Page(page, encode_cursor(last), looked_at)
                 tasks = await self._read_whole([position[-1] for position in chunk[: limit - seen]])
                 for position, task in zip(chunk, tasks, strict=False):
-                    is_wanted = (
-                        task is not None
-                        and (task.state == "dead") is is_dead
-                        and filters.takes(task.record, task.state, task.expires_ms)
-                    )
+                    is_wanted = task is not None and (task.state == "dead") is is_dead and filters.takes(task)
                     if task and is_wanted:
                         size += len(task.raw) + len(task.failure or b"") + INFO_BYTES
-                        if page and size > PAGE_BYTES:
+                        if page and size > most_bytes:
                             return Page(page, encode_cursor(last), looked_at)
                         page.append(task)
                     seen, last = seen + (counts_all or is_wanted), position

@@ -68,7 +68,8 @@ PUT = Script(
 )
 PURGE, DISCARD = Script("purge"), Script("discard")
 ACKNOWLEDGE = Script("acknowledge")
-PAUSE, RESUME, RUN = (Script(verb, {"key": "row"}) for verb in ("pause", "resume", "run"))
+PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
+RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
 
 
 class Writes:
@@ -161,9 +162,10 @@ class Writes:
         """Let paused tasks come again; return where each stood."""
         return await self._move(RESUME, task_keys)
 
-    async def run(self, task_keys: Sequence[str]) -> list[Standing]:
-        """Make tasks due now, but those in delivery and the dead; return where each stood."""
-        return await self._move(RUN, task_keys)
+    async def run(self, task_keys: Sequence[str], delays_ms: Sequence[int] = ()) -> list[Standing]:
+        """Make tasks due now, or after a delay (below zero: task/due.py) if they are not due before, but those in
+        delivery and the dead; return where each stood."""
+        return await self._move(RUN, list(zip(task_keys, delays_ms or [0] * len(task_keys), strict=True)))
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
         """Note what receivers say of attempts that they took on."""
@@ -172,10 +174,10 @@ class Writes:
             lambda answer: each_of(AcknowledgeAnswer, answer, len(said)),
         )
 
-    async def _move(self, script: Script, task_keys: Sequence[str], **more: int) -> list[Standing]:
+    async def _move(self, script: Script, tasks: Sequence[str | tuple[str, int]], **more: int) -> list[Standing]:
         return await self._write(
-            script.bind(self.client.keys, task_keys, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
-            lambda answer: each_of(Standing, answer, len(task_keys)),
+            script.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
+            lambda answer: each_of(Standing, answer, len(tasks)),
         )
 
     async def put(self, puts: Sequence[Put]) -> tuple[int, list[PutAnswer]]:

@@ -47,5 +47,20 @@ def status_of(last_failure: bytes | None) -> int | None:
         return None
 
 
+class _Failed(msgspec.Struct):
+    error: str
+
+
+_decode_failed = msgspec.json.Decoder(_Failed).decode
+
+
+def error_of(last_failure: bytes | None) -> str:
+    """Return the error of the last failed attempt; empty if none is kept, or foreign hands wrote it."""
+    try:
+        return _decode_failed(last_failure or b"").error
+    except (ValueError, RecursionError):
+        return ""
+
+
 encode_failure = msgspec.json.Encoder().encode
 FOREIGN_FAILURE = Raw(encode_failure(LastFailure("the failure that is kept is not JSON: other hands wrote it", 0)))

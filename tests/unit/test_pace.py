@@ -1,0 +1,42 @@
+"""The pace of many: due times by a rate, over several requests."""
+
+import pytest
+
+from redis_scheduler.api.pace import pace_of
+from redis_scheduler.errors import InvalidField
+
+
+def test_a_rate_spreads_due_times_and_the_next_request_goes_on_behind_them() -> None:
+    pace, cursor = pace_of({"rate": "4"}, 1_000)
+    assert cursor is None
+    assert [pace.next_ms() for _ in range(3)] == [1_000, 1_250, 1_500]
+    onward = pace.onward("abc")
+    assert onward == "abc.1750"
+    pace, cursor = pace_of({"rate": "0.5", "cursor": onward}, 1_100)
+    assert cursor == "abc"
+    assert [pace.next_ms() for _ in range(2)] == [1_750, 3_750]
+    assert pace_of({"rate": "4", "cursor": onward}, 5_000)[0].next_ms() == 5_000
+
+
+def test_without_a_rate_all_are_due_now() -> None:
+    pace, cursor = pace_of({"cursor": "abc"}, 1_000)
+    assert [pace.next_ms() for _ in range(3)] == [1_000] * 3
+    assert (cursor, pace.onward("abc"), pace.onward(None)) == ("abc", "abc", None)
+    assert pace_of({"rate": "4"}, 1_000)[0].onward(None) is None
+
+
+@pytest.mark.parametrize(
+    "rate",
+    ["0", "0.0", "0.001", "-1", "1e3", "nan", "inf", "100001", "1.2.3", ".", "x", "１", " 1", "1" * 30],
+)
+def test_a_wrong_rate_is_refused(rate: str) -> None:
+    with pytest.raises(InvalidField, match=r"rate: must be a number from 0\.01 to 100,000 tasks a second, got"):
+        pace_of({"rate": rate}, 0)
+
+
+def test_a_cursor_goes_on_as_its_request_was() -> None:
+    with pytest.raises(InvalidField, match="rate: is missing"):
+        pace_of({"cursor": "abc.1750"}, 0)
+    for cursor in ("abc", "abc.", "abc.x", "abc." + "1" * 16):
+        with pytest.raises(InvalidField, match="cursor: must be the `next`"):
+            pace_of({"cursor": cursor, "rate": "1"}, 0)
