@@ -50,9 +50,9 @@ STEPS = st.lists(
 
 TRANSITIONS = """
 schedule due, schedule queued, promote, promote and claim, come_due due, come_due deferred, claim, claim nothing, load, load dropped,
-recover unloaded, recover loaded, settle, settle late, settle fenced, settle and follow, retry, retry full, retry fenced,
-defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced,
-expire, expire uncounted, expire fenced, release, release fenced, renew, renew lost, run_out waiting,
+recover unloaded, recover loaded, settle, settle late, settle fenced, settle and follow, settle unkept, retry, retry full, retry fenced,
+defer, defer uncounted, defer fenced, bury, bury uncounted, bury fenced, bury and follow,
+expire, expire uncounted, expire fenced, expire and follow, expire unkept, release, release fenced, renew, renew lost, run_out waiting,
 run_out in delivery, reclaim retry, reclaim lost, reclaim own, reclaim passed over, reclaim nothing, retire, purge,
 update due, update queued, update in delivery, update waiting, update deferred, update dead, update missing, update changed,
 update_delay due, update_delay queued, update_delay in delivery, update_delay waiting, update_delay deferred,

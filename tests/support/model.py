@@ -10,7 +10,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.series import Firing
 from tests.support.api_model import ApiModel
-from tests.support.modelled import Modelled, id_order, names_of
+from tests.support.modelled import FORGETFUL, Modelled, id_order, names_of
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Model(ApiModel):
         task = self.tasks[claim.key]
         return self.is_in(claim) and task.owner == worker and task.attempts == claim.attempts
 
-    def settle(self, claims: list[Claim]) -> list[int]:
+    def settle(self, worker: str, claims: list[Claim]) -> list[int]:
         answers = [int(self.is_in(claim)) for claim in claims]
         for claim in claims:
             task = self.tasks[claim.key]
@@ -84,7 +84,7 @@ class Model(ApiModel):
                 task.end("missing")
                 task.attempts, task.mark = 0, ""
                 self.counters["delivered"] += 1
-                task.result = "delivered"
+                self._keep(task, worker, "delivered")
         return answers
 
     def retry(self, worker: str, claim: Claim, delay_ms: int) -> int:
@@ -163,7 +163,7 @@ class Model(ApiModel):
         task = self.tasks[claim.key]
         task.end("missing")
         task.attempts = 0
-        task.result = "expired"
+        self._keep(task, worker, "expired")
         self.counters["expired"] += 1
         return 1
 
@@ -176,7 +176,7 @@ class Model(ApiModel):
         series.attempts, series.mark = 0, ""
         if goes_on.due_ms is None:
             series.end("missing")
-            series.result = "ended"
+            self._keep(series, worker, "ended")
             self.counters["ended"] += 1
         else:
             series.wait_in_due(goes_on.due_ms - now_ms, goes_on.due_ms)
@@ -186,6 +186,11 @@ class Model(ApiModel):
             made.enter_queue()
             self.counters["scheduled"] += 1
         return 1 if is_unfinished else 2
+
+    @staticmethod
+    def _keep(task: Modelled, worker: str, result: str) -> None:
+        if worker != FORGETFUL:
+            task.result = result
 
     def _count_failure(self, key: str) -> None:
         self.tasks[key].mark = ""

@@ -13,6 +13,9 @@ from tests.scripts.states import DUE, State
 Names = tuple[str, ...] | None
 """Under which names a task is listed while it runs."""
 
+FORGETFUL = "worker-c"
+"""The worker that keeps no summary of what it ends."""
+
 LISTED = ("mail", index_of("order=17"))
 
 

@@ -11,12 +11,13 @@ from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts.states import FAILURE, TTL_MS, ask
-from tests.support.modelled import LISTED, TOLERANCE_MS, names_of
+from tests.support.modelled import FORGETFUL, LISTED, TOLERANCE_MS, names_of
 from tests.support.names import KEYS
 from tests.support.steps import ALIVE_MOST, DELIVERED, RETRY_DELAY_MS, WORKERS, Step, Steps
 from tests.support.store import Store
 
 Send = Callable[[Store, list[Claim]], Awaitable[Sequence[int]]]
+EndSend = Callable[[Store, list[Claim], dict[int, NewTask]], Awaitable[Sequence[int]]]
 Judge = Callable[[str, Claim], int]
 
 
@@ -53,35 +54,50 @@ class OutcomeSteps(Steps):
 
     async def _settle(self, step: Step) -> None:
         worker, claims = self._chosen(step)
-        follow_ups = self._follow_ups(step)
+        follow_ups = self._follow_ups(step, step.flag)
         for time in range(1 + (step.count == 2)):
             for claim in filter(self.model.is_in, claims):
                 self.taken["settle" if self.model.holds(worker, claim) else "settle late"] += 1
+                self.taken["settle unkept"] += worker == FORGETFUL
                 # Whatever the model thinks of entries: a success takes nothing away that was updated after its claim.
                 record = decode_record(self.model.tasks[claim.key].record)
                 assert claim.record == record, f"an update of {claim.key} is lost"
                 claim.result = DELIVERED
             answers = await self.stores[worker].settle(claims, follow_ups)
-            assert answers == self.model.settle(claims)
-            await self._adopt_follow_ups(follow_ups, answers)
+            assert answers == self.model.settle(worker, claims)
+            await self._adopt_follow_ups("settle", follow_ups, answers)
             self.taken["settle fenced"] += answers.count(False)
             self.taken["again settle"] += time
 
-    def _follow_ups(self, step: Step) -> dict[int, NewTask]:
+    def _follow_ups(self, step: Step, is_wanted: bool) -> dict[int, NewTask]:
         """What follows the first claim of a step, where it is to be followed and there is room for another task."""
-        if not step.flag or len(self.model.standing("due", "queued", "pending", "dead")) >= ALIVE_MOST:
+        has_room = len(self.model.standing("due", "queued", "pending", "dead")) < ALIVE_MOST
+        if not has_room or not (is_wanted or self.goal.endswith(" and follow")):
             return {}
         ttl_ms, listed = (TTL_MS if step.which % 2 else 0), (LISTED if step.who % 2 else None)
         return {0: NewTask(f"task-{len(self.model.tasks)}", ttl_ms, self._tail(listed), listed)}
 
-    async def _adopt_follow_ups(self, follow_ups: dict[int, NewTask], answers: Sequence[int]) -> None:
+    async def _adopt_follow_ups(self, verb: str, follow_ups: dict[int, NewTask], answers: Sequence[int]) -> None:
         for index, task in follow_ups.items():
             if answers[index]:
                 now_ms = redis_ms(await ask(self.raw, "TIME"))
                 due_ms = int(await ask(self.raw, "ZSCORE", KEYS.due, task.key))
                 assert abs(due_ms - now_ms - task.ttl_ms) < TOLERANCE_MS
                 self.model.follow(task.key, names_of(task.listed), task.tail, due_ms, task.ttl_ms)
-            self.taken["settle and follow" if answers[index] else "settle fenced alone"] += 1
+            self.taken[f"{verb} and follow" if answers[index] else f"{verb} fenced alone"] += 1
+
+    async def _end(self, step: Step, verb: str, send: EndSend, judge: Judge) -> None:
+        """As `_outcome`, of what ends a task, which another may follow."""
+        worker, claims = self._chosen(step)
+        follow_ups = self._follow_ups(step, step.choice % 4 == 0)
+        labels = (f"{verb} fenced", verb if step.flag else f"{verb} uncounted")
+        for time in range(1 + (step.count == 2)):
+            answers = await send(self.stores[worker], claims, follow_ups)
+            assert answers == [judge(worker, claim) for claim in claims]
+            await self._adopt_follow_ups(verb, follow_ups, answers)
+            self.taken.update(labels[answer] for answer in answers)
+            self.taken[f"{verb} unkept"] += (worker == FORGETFUL) * sum(answers)
+            self.taken[f"again {verb}"] += time
 
     async def _retry(self, step: Step) -> None:
         delay_ms = 0 if step.who % 3 == 0 else RETRY_DELAY_MS
@@ -103,21 +119,19 @@ class OutcomeSteps(Steps):
         )
 
     async def _bury(self, step: Step) -> None:
-        await self._outcome(
+        await self._end(
             step,
             "bury",
-            lambda store, claims: store.bury(_failed(claims, counts=step.flag)),
+            lambda store, claims, follow_ups: store.bury(_failed(claims, counts=step.flag), follow_ups),
             lambda worker, claim: self.model.bury(worker, claim, step.flag),
-            ("bury fenced", "bury" if step.flag else "bury uncounted"),
         )
 
     async def _expire(self, step: Step) -> None:
-        await self._outcome(
+        await self._end(
             step,
             "expire",
-            lambda store, claims: store.expire(_expired(claims, step.flag)),
+            lambda store, claims, follow_ups: store.expire(_expired(store, claims, step.flag), follow_ups),
             lambda worker, claim: self.model.expire(worker, claim, step.flag),
-            ("expire fenced", "expire" if step.flag else "expire uncounted"),
         )
 
     async def _fire(self, step: Step) -> None:
@@ -133,7 +147,8 @@ class OutcomeSteps(Steps):
         ]
         unless = self._known(step.who).key if step.flag else ""
         due_ms = None if step.which % 3 == 0 else now_ms + TTL_MS
-        result = ended_tail(claim.record, Progress(len(made)), now_ms) if due_ms is None else b""
+        keeps = self.stores[worker].keeps_results and due_ms is None
+        result = ended_tail(claim.record, Progress(len(made)), now_ms) if keeps else b""
         after, otherwise = (
             Next(due_ms, self._tail(task.listed), result),
             Next(now_ms + 2 * TTL_MS, self._tail(task.listed)),
@@ -183,7 +198,7 @@ def _failed(claims: list[Claim], delay_ms: int = 0, counts: bool = True) -> list
     return [Unsettled(claim, FAILURE, delay_ms, counts) for claim in claims]
 
 
-def _expired(claims: list[Claim], counts: bool) -> list[Unsettled]:
+def _expired(store: Store, claims: list[Claim], counts: bool) -> list[Unsettled]:
     for claim in claims:
-        claim.result = summary_tail("expired", claim.record, claim.attempts + counts)
+        claim.result = summary_tail("expired", claim.record, claim.attempts + counts) if store.keeps_results else b""
     return _failed(claims, counts=counts)

@@ -16,18 +16,19 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change, StoredTask
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
+from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
 from tests.support.model import Model
-from tests.support.modelled import Modelled, Names
+from tests.support.modelled import FORGETFUL, Modelled, Names
 from tests.support.names import KEYS
 from tests.support.steering import PLACES
 from tests.support.store import Store
 from tests.support.together import Together
 
-WORKERS = ("worker-a", "worker-b", "worker-c")
+WORKERS = ("worker-a", "worker-b", FORGETFUL)
 WRITERS = ("api-a", "api-b")
 ALIVE_MOST = 4
 TIMING = replace(DEFAULT, waiting_most=1, lost_workers_most=2)
@@ -91,7 +92,10 @@ class Steps:
         self.taken: Counter[str] = Counter()
         self.model = Model(TIMING)
         self.views = Views(shared.client)
-        self.stores = {name: Store(shared.client, name, TIMING, KEPT) for name in (*WORKERS, *WRITERS)}
+        self.stores = {
+            name: Store(shared.client, name, TIMING, NO_RESULTS if name == FORGETFUL else KEPT)
+            for name in (*WORKERS, *WRITERS)
+        }
         self.unloaded: dict[str, list[Entry]] = {name: [] for name in WORKERS}
         self.claims: dict[str, list[Claim]] = {name: [] for name in WORKERS}
         self.reads: dict[tuple[str, str], tuple[bytes, int]] = {}

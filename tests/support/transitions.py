@@ -146,7 +146,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             for claim in delivered:
                 claim.result = DELIVERED
             if delivered:
-                assert await self.stores[worker].settle(delivered) == self.model.settle(delivered)
+                assert await self.stores[worker].settle(delivered) == self.model.settle(worker, delivered)
             left -= {claim.key for claim in delivered}
         assert not left, f"never delivered: {left}"
         await self._compare()
