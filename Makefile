@@ -17,7 +17,7 @@ SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.p
   tests/integration/test_embedded.py tests/integration/test_suite.py
 
 # What `make chaos` runs: make chaos CASES=tests/chaos/test_clock.py
-CASES := tests/chaos
+CASES := tests/chaos tests/acceptance/test_move_between_servers.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-selection test-all check release-check format lint imports types bench bench-peers chaos containers-test clean
@@ -92,7 +92,7 @@ types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
 bench: $(VENV)/.development ## Measure everything but the peers on this machine (45 minutes)
-	@set -e; for name in burst lateness series api scale bulk idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
+	@set -e; for name in burst lateness series api scale bulk moving idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
 
 # Celery and arq need different releases of redis-py: an environment for each.
 $(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt

@@ -60,3 +60,15 @@ def test_bulk_touches_the_tasks_that_its_filters_want(tmp_path: Path) -> None:
         assert 0 < one["longest_ms"] <= 1_000 * one["seconds"] + 10
         assert 0 < one["others_ms"]["p50"] <= one["others_ms"]["max"]
     assert len(found["marks"]) == 3
+
+
+@pytest.mark.long
+def test_what_is_moved_is_the_same_on_both_sides(tmp_path: Path) -> None:
+    found = run("moving", tmp_path, "--tasks", "2000", "--alone", "0.2")
+    assert found["checks"]["missing"] == 0
+    assert list(found["steps"]) == ["export", "import", "export again"]
+    for one in found["steps"].values():
+        assert one["seconds"] > 0
+        assert 10 < one["memory_mib"] < 200
+        assert 0 < one["others_ms"]["p50"] <= one["others_ms"]["max"]
+    assert len(found["marks"]) == 2
