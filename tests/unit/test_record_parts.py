@@ -14,7 +14,7 @@ from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.header import HEADERS_BYTES
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import Record, read_record, record_tail
-from redis_scheduler.task.record_head import OPTIONS_KEPT, OPTIONS_LENGTH, Mark
+from redis_scheduler.task.record_head import OPTIONS_KEPT, OPTIONS_LENGTH, Repetition
 from redis_scheduler.task.repeat import Occurrence, Progress, Repeat
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -25,7 +25,7 @@ WEBHOOKS = st.sampled_from(["http://host/", "https://host.example:80/a?b", 'http
 TTLS = st.sampled_from([0, 60, 0.5, 1e-7, 315_360_000, -1, 2.5])
 TYPES = st.sampled_from([None, "mail", "ü", ',"traceparent":"'])
 DATA = st.sampled_from([None, b"1", b'{"data":1,"x":",\\"data\\":"}', b'"a"'])
-MARKS: st.SearchStrategy[Mark | None] = st.sampled_from(
+REPETITIONS: st.SearchStrategy[Repetition | None] = st.sampled_from(
     [None, Occurrence(KEY, 4), Occurrence("k" * 300, 4), Progress(), Progress(3, 1, KEY)]
 )
 OPTIONS = st.builds(
@@ -46,14 +46,16 @@ def stored(
     data: bytes | None = b"1",
     options: Options = NONE,
     content: Content = "data",
-    mark: Mark | None = None,
+    repetition: Repetition | None = None,
     again: int = 0,
 ) -> bytes:
-    text = record_tail(webhook, ttl, type_name, data, options, content, mark)
+    text = record_tail(webhook, ttl, type_name, data, options, content, repetition)
     return b'{"due":1732358400123%b%b' % (b',"again":%d' % again if again else b"", text)
 
 
-RECORDS = st.builds(stored, WEBHOOKS, TTLS, TYPES, DATA, OPTIONS, st.sampled_from(CONTENTS), MARKS, st.integers(0, 12))
+RECORDS = st.builds(
+    stored, WEBHOOKS, TTLS, TYPES, DATA, OPTIONS, st.sampled_from(CONTENTS), REPETITIONS, st.integers(0, 12)
+)
 
 
 def read(read_by: Any, raw: bytes) -> Record | None:
@@ -101,7 +103,7 @@ def test_tasks_that_differ_in_trace_webhook_and_mark_share_the_object_of_their_h
                 f"http://host/{n}",
                 n,
                 options=Options(traceparent=TRACE.replace("0af", f"{n:03}"), headers=HEADERS),
-                mark=Occurrence(KEY, n) if n % 2 else None,
+                repetition=Occurrence(KEY, n) if n % 2 else None,
             )
         )
         for n in range(1, 9)

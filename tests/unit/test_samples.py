@@ -38,11 +38,11 @@ SAMPLES = {
         options=Options(
             repeat=Repeat(cron="0 9 * * 1-5", tz="Europe/Berlin", until=datetime(2030, 1, 1, tzinfo=UTC), missed="all")
         ),
-        mark=Progress(3, 1, "xPynG8TE_wQjDQmPDXLSLA"),
+        repetition=Progress(3, 1, "xPynG8TE_wQjDQmPDXLSLA"),
     ),
     "2-occurrence": Record(
         *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, "mail", b'{"n":1}', None, *LOCAL),
-        mark=Occurrence("xPynG8TE_wQjDQmPDXLSLA", 4),
+        repetition=Occurrence("xPynG8TE_wQjDQmPDXLSLA", 4),
     ),
     "2-callbacks": Record(
         *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', None, *LOCAL),

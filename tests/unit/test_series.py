@@ -36,27 +36,29 @@ def test_an_occurrence_is_the_task_without_its_rule_and_says_where_it_is_from() 
     assert made == Record(
         *(DUE_MS, "http://h/", -1, "mail", b'{"a":1}', None, "http://h", "/"),
         options=Options(retries=3),
-        mark=Occurrence("series", 1),
+        repetition=Occurrence("series", 1),
     )
     assert found.made[0].listed == "mail"
     assert found.made[0].key not in ("series", fired()[0].made[0].key)
     assert found.unless == ""
     assert found.after.due_ms == DUE_MS + MINUTE_MS
     series = after(found.after.tail)
-    assert series == msgspec.structs.replace(found.claim.record, due=1, mark=Progress(made=1, last=found.made[0].key))
+    assert series == msgspec.structs.replace(
+        found.claim.record, due=1, repetition=Progress(made=1, last=found.made[0].key)
+    )
 
 
-def test_an_occurrence_without_options_is_read_by_its_mark() -> None:
+def test_an_occurrence_without_options_is_read_by_its_repetition() -> None:
     claim = Claim("1-0", "series", Record(DUE_MS, "http://h/", 0, options=Options(repeat=Repeat(every=60))), 0)
     [made] = firing(claim, DUE_MS, MOST_BYTES).made
     record = decode_record(b'{"due":1' + made.tail)
-    assert (record.mark, record.options, record.data) == (Occurrence("series", 1), Options(), None)
+    assert (record.repetition, record.options, record.data) == (Occurrence("series", 1), Options(), None)
 
 
 def test_it_counts_on_from_what_it_has_done() -> None:
     found, made = fired(progress=Progress(4, 2, "last"), late_ms=3 * MINUTE_MS)
-    assert [one.mark for one in made] == [Occurrence("series", 5)]
-    assert after(found.after.tail).mark == Progress(5, 5, found.made[0].key)
+    assert [one.repetition for one in made] == [Occurrence("series", 5)]
+    assert after(found.after.tail).repetition == Progress(5, 5, found.made[0].key)
 
 
 @pytest.mark.parametrize(("made", "late", "count", "ends"), [(0, 0, 1, False), (2, 0, 1, True), (0, 9, 3, True)])
@@ -73,8 +75,8 @@ def test_a_series_that_has_made_more_than_it_may_makes_none_and_ends() -> None:
 def test_with_overlap_skip_it_goes_on_otherwise_while_the_one_before_is_unfinished() -> None:
     found, _ = fired(progress=Progress(2, 1, "last"), overlap="skip", times=3)
     assert (found.unless, found.after.due_ms, found.otherwise.due_ms) == ("last", None, DUE_MS + MINUTE_MS)
-    assert after(found.after.tail).mark == Progress(3, 1, found.made[0].key)
-    assert after(found.otherwise.tail).mark == Progress(2, 2, "last")
+    assert after(found.after.tail).repetition == Progress(3, 1, found.made[0].key)
+    assert after(found.otherwise.tail).repetition == Progress(2, 2, "last")
     assert fired(overlap="skip")[0].unless == ""
     assert fired(progress=Progress(2, 1, "last"))[0].unless == ""
 
@@ -84,7 +86,7 @@ def test_what_is_too_much_for_one_call_comes_in_the_next() -> None:
     found, made = fired(9 * MINUTE_MS, most_bytes=3 * 170, missed="all")
     assert 1 < len(made) < 10
     assert found.after.due_ms == DUE_MS + len(made) * MINUTE_MS
-    assert after(found.after.tail).mark == Progress(len(made), 0, found.made[-1].key)
+    assert after(found.after.tail).repetition == Progress(len(made), 0, found.made[-1].key)
     found, made = fired(9 * MINUTE_MS, most_bytes=1, missed="all")
     assert len(made) == 1
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import Moved
+from redis_scheduler.api.bodies import Found
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
@@ -50,7 +50,7 @@ class AcknowledgementsApi(OwnKeysApi):
             raise TaskNotFound
         if found is AcknowledgeAnswer.OTHER:
             raise _other()
-        return answer(Moved(key, key, state))
+        return answer(Found(key, key, state))
 
     def _said(self, stored: Stored | None, given: str, sign: str) -> tuple[Acknowledgement, str]:
         """Return what is said of a task, and its state. Raises TaskNotFound, or RequestRefused if it is not said of the

@@ -79,7 +79,7 @@ class Scheduled(_Answer):
     due: str
 
 
-class Placed(msgspec.Struct):
+class ScheduledTask(msgspec.Struct):
     """A task that was scheduled with others: its key, and when it fires (RFC 3339)."""
 
     key: str
@@ -90,7 +90,7 @@ class BatchScheduled(_Answer):
     """The tasks in the order of the request. data: their keys."""
 
     data: list[str]
-    tasks: list[Placed]
+    tasks: list[ScheduledTask]
 
 
 class Updated(_Answer):
@@ -126,7 +126,7 @@ class Previewed(_Answer):
     data: list[str]
 
 
-class Moved(_Answer):
+class Found(_Answer):
     """Of a task that was paused, resumed or run. found: its state before, as `info.state` shows it."""
 
     data: str

@@ -35,21 +35,21 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
     ttl: float = record.ttl
     delay_ms: int | None = None
     options, is_moved = changed(record.options, wanted), wanted.ttl is not UNSET or wanted.at is not UNSET
-    mark = record.mark
+    repetition = record.repetition
     if options.repeat is UNSET:
-        mark = None if isinstance(mark, Progress) else mark
+        repetition = None if isinstance(repetition, Progress) else repetition
         if is_moved:
             ttl, delay_ms = requests.when(wanted)
     elif is_moved or wanted.repeat is not UNSET:
         ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
-        if isinstance(mark, Progress):
-            check_times(options.repeat, mark)
+        if isinstance(repetition, Progress):
+            check_times(options.repeat, repetition)
     old_listed = listing_of(record.type, record.options)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
     requests.check_options(options, record.options)
     check_method(options, data)
-    tail = record_tail(webhook, ttl, record.type, data, options, content, mark)
+    tail = record_tail(webhook, ttl, record.type, data, options, content, repetition)
     return Change(stored.key, stored.raw, tail, delay_ms, record.due, listing_of(record.type, options), old_listed)
 
 

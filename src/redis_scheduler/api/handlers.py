@@ -9,8 +9,8 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.bodies import (
     Cancelled,
+    Found,
     Listed,
-    Moved,
     Previewed,
     Purged,
     Scheduled,
@@ -248,4 +248,4 @@ def _moved(
                 Code.TASK_DEAD, f"A dead task cannot be {verb}: POST /dead/{key}/replay brings it back"
             )
         raise RequestRefused(Code.IN_DELIVERY, f"A task that is {found.state} cannot be {verb}: wait for its outcome")
-    return answer(Moved(key, key, found.state))
+    return answer(Found(key, key, found.state))

@@ -38,7 +38,7 @@ def etag_of(stored: Stored) -> str:
     record, raw = stored.record, stored.raw
     if record is UNREADABLE or record.unknown is not None:
         return _etag(raw, b"")
-    if record.mark is None and not record.again and record.options.repeat is UNSET and raw.startswith(_DUE):
+    if record.repetition is None and not record.again and record.options.repeat is UNSET and raw.startswith(_DUE):
         return _etag(raw[len(_DUE) :], b"")  # as it would be put together again
     return _etag_of(record)
 

@@ -81,13 +81,13 @@ async def shown(stored: Stored, views: Views) -> Shown:
         left = NEXT_SHOWN if repeat.times is UNSET else min(NEXT_SHOWN, repeat.times - series.made)
         due_ms = stored.record.due
         series.next = await _first(chain([due_ms], times_after(repeat, due_ms)), max(0, left))
-    mark = stored.record.mark
-    if isinstance(mark, Progress) and mark.last:
-        last = await views.task(mark.last)
+    repetition = stored.record.repetition
+    if isinstance(repetition, Progress) and repetition.last:
+        last = await views.task(repetition.last)
         if last is None:
-            ended = await views.summary(mark.last)
-            series.last = LastOccurrence(mark.last, "finished" if ended is None else ended.state)
+            ended = await views.summary(repetition.last)
+            series.last = LastOccurrence(repetition.last, "finished" if ended is None else ended.state)
         else:
-            series.last = LastOccurrence(mark.last, last.state)
+            series.last = LastOccurrence(repetition.last, last.state)
             series.last.last_failure = view_of(last).info.last_failure
     return Shown(view)

@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from redis_scheduler.api import requests
 from redis_scheduler.api.batch_requests import of_task
-from redis_scheduler.api.bodies import BatchItem, Placed, ScheduleRequest, Tried
+from redis_scheduler.api.bodies import BatchItem, ScheduledTask, ScheduleRequest, Tried
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.idempotency import Once, stored_by
 from redis_scheduler.api.repeats import first_of
@@ -105,69 +105,69 @@ async def new_tasks(
 
 async def schedule_all(
     tasks: Sequence[NewTask], calls_of: CallsOf, call_limit: int, once: Once | None, put: Put
-) -> tuple[list[Placed], bool]:
+) -> tuple[list[ScheduledTask], bool]:
     """Write tasks in their order, as many at a time as fit one call; return them, and whether an earlier request had
     written all of them.
 
     Raises PartlyWritten at the first part that fails (RequestRefused if nothing was written); the parts behind it are
     not tried.
     """
-    placed: list[Placed] = []
+    placed: list[ScheduledTask] = []
     for start in range(0, len(tasks), call_limit):
         part = tasks[start : start + call_limit]
         found = await (_placed(part, calls_of, put) if once is None else _placed_once(part, start, calls_of, once))
         if error := next((one for one in found if isinstance(one, BaseException)), None):
             raise _failure(error, [*placed, *found], tasks, once is not None) from error
-        placed += [one for one in found if isinstance(one, Placed)]
+        placed += [one for one in found if isinstance(one, ScheduledTask)]
     return placed, all(one.key != task.key for one, task in zip(placed, tasks, strict=True))
 
 
-async def stored_before(once: Once, count: int, calls_of: CallsOf) -> list[Placed] | None:
+async def stored_before(once: Once, count: int, calls_of: CallsOf) -> list[ScheduledTask] | None:
     """Return what an earlier request with the same Idempotency-Key and content has stored, `count` tasks; None where it
     has not stored all of them."""
     wanted = [once.task(_NONE, place) for place in range(count)]
     found = await asyncio.gather(*(calls_of(one.id).stored_once.submit(one) for one in wanted))
-    stored = [Placed(one.key, rfc3339(one.due_ms)) for one in found if isinstance(one, StoredTask)]
+    stored = [ScheduledTask(one.key, rfc3339(one.due_ms)) for one in found if isinstance(one, StoredTask)]
     return stored if len(stored) == count else None
 
 
-async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[Placed | BaseException]:
+async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[ScheduledTask | BaseException]:
     """Write one part; return each task, or its error."""
     answers = await asyncio.gather(
         *(calls_of(task.key).schedule.submit(task) if is_made_here(task.key) else put(task) for task in part),
         return_exceptions=True,
     )
     return [
-        Placed(task.key, rfc3339(answer)) if isinstance(answer, int) else answer
+        ScheduledTask(task.key, rfc3339(answer)) if isinstance(answer, int) else answer
         for task, answer in zip(part, answers, strict=True)
     ]
 
 
 async def _placed_once(
     part: Sequence[NewTask], start: int, calls_of: CallsOf, once: Once
-) -> list[Placed | BaseException]:
+) -> list[ScheduledTask | BaseException]:
     """The same of a request with an Idempotency-Key; `start`: the place of the first task."""
     wanted = [once.task(task, place) for place, task in enumerate(part, start)]
     answers = await asyncio.gather(*(calls_of(one.id).once.submit(one) for one in wanted), return_exceptions=True)
-    found: list[Placed | BaseException] = []
+    found: list[ScheduledTask | BaseException] = []
     for answer in answers:
         try:
             stored = answer if isinstance(answer, BaseException) else stored_by(answer)
         except RequestRefused as error:
             stored = error
-        found.append(stored if isinstance(stored, BaseException) else Placed(stored.key, rfc3339(stored.due_ms)))
+        found.append(stored if isinstance(stored, BaseException) else ScheduledTask(stored.key, rfc3339(stored.due_ms)))
     return found
 
 
 def _failure(
-    error: BaseException, found: Sequence[Placed | BaseException], tasks: Sequence[NewTask], is_once: bool
+    error: BaseException, found: Sequence[ScheduledTask | BaseException], tasks: Sequence[NewTask], is_once: bool
 ) -> BaseException:
     """Return what is raised when a part has failed: `found` of it and of those before it."""
     if not isinstance(error, StoreUnavailable | StoreFull | RequestRefused):
         return error
     tried = [Tried(NOT_WRITTEN)] * len(tasks)
     for number, (task, one) in enumerate(zip(tasks, found, strict=False)):
-        if isinstance(one, Placed):
+        if isinstance(one, ScheduledTask):
             tried[number] = Tried(WRITTEN, one.key, one.due)
         elif isinstance(one, StoreUnavailable):
             # With an Idempotency-Key the task may stand under the key of an earlier request.

@@ -78,7 +78,7 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         at=due if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         series=_series_of(record),
-        occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
+        occurrence=record.repetition if isinstance(record.repetition, Occurrence) else UNSET,
         again=record.again or UNSET,
         last_failure=failure,
         attempts=[_attempt_view(attempt) for attempt in failed] if explains and failed else UNSET,
@@ -95,5 +95,5 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
 def _series_of(record: Record) -> SeriesView | UnsetType:
     if record.options is NONE or record.options.repeat is UNSET:
         return UNSET
-    progress = record.mark if isinstance(record.mark, Progress) else Progress()
+    progress = record.repetition if isinstance(record.repetition, Progress) else Progress()
     return SeriesView(progress.made, progress.skipped)

@@ -18,7 +18,7 @@ from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.policy import retries
-from redis_scheduler.task.record_head import Mark
+from redis_scheduler.task.record_head import Repetition
 from redis_scheduler.task.repeat import Occurrence
 
 ORIGINS_MOST = 4_096
@@ -80,10 +80,10 @@ def _previous(claim: Claim) -> str:
     return f"{PREVIOUS_STATUS_HEADER}: {claim.previous_status}\r\n" if claim.previous_status else ""
 
 
-def _said_of(mark: Mark) -> str:
+def _said_of(repetition: Repetition) -> str:
     """Return the lines of a task that a series made. Foreign hands may have written what is no key."""
-    if isinstance(mark, Occurrence) and is_task_key(mark.series):
-        return f"{SERIES_HEADER}: {mark.series}\r\n{OCCURRENCE_HEADER}: {mark.number}\r\n"
+    if isinstance(repetition, Occurrence) and is_task_key(repetition.series):
+        return f"{SERIES_HEADER}: {repetition.series}\r\n{OCCURRENCE_HEADER}: {repetition.number}\r\n"
     return ""
 
 
@@ -126,8 +126,8 @@ class RequestBuilder:
         body = record.data or b""
         lines = (
             f"POST {target}{origin.head}{claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
-            f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}{(record.mark and _said_of(record.mark)) or ''}"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}"
+            f"{(record.repetition and _said_of(record.repetition)) or ''}Content-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
 
@@ -140,14 +140,14 @@ class RequestBuilder:
         own = self._own.get(key) or self._new_own(key, options, record.content, most)
         has_body = own.has_body or bool(body)
         trace = f"traceparent: {options.traceparent}\r\n" if options.traceparent and not own.has_trace else ""
-        mark = _said_of(record.mark) if record.mark else ""
+        said = _said_of(record.repetition) if record.repetition else ""
         if options.ack:
-            mark += f"{ACK_HEADER}: {acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)}\r\n"
+            said += f"{ACK_HEADER}: {acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)}\r\n"
         content_type, length = (own.content_type, f"Content-Length: {len(body)}\r\n") if has_body else ("", "")
         lines = (
             f"{options.method} {target}{origin.host}{content_type}{own.usual}{trace}{own.lines}{claim.key}\r\n"
             f"{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}"
-            f"{mark}{length}\r\n"
+            f"{said}{length}\r\n"
         )
         return lines.encode("latin-1") + body
 

@@ -103,8 +103,8 @@ def line_of(stored: Stored) -> bytes:
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
-        progress=record.mark if isinstance(record.mark, Progress) else UNSET,
-        occurrence=record.mark if isinstance(record.mark, Occurrence) else UNSET,
+        progress=record.repetition if isinstance(record.repetition, Progress) else UNSET,
+        occurrence=record.repetition if isinstance(record.repetition, Occurrence) else UNSET,
         data_base64=None if data is None or is_plain else data,
     )
     # Only the data of a callback can hold a line's end, between two values: a text of JSON cannot.
@@ -159,9 +159,9 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
     if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
         raise InvalidField(f"repeat.{fault.member}", fault.rule)
-    mark = _mark(own, "progress", Progress) or _mark(own, "occurrence", Occurrence)
+    repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
     options = options_of(request)
-    tail = record_tail(request.webhook, ttl, name, data, options, content, mark)
+    tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options))
 
@@ -241,7 +241,7 @@ def _text(members: Mapping[str, Raw | None], name: str) -> str:
     return text
 
 
-def _mark(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> M | None:
+def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> M | None:
     value = members[name]
     try:
         return None if value is None else msgspec.json.decode(value, type=kind)

@@ -27,14 +27,14 @@ from redis_scheduler.task.record_head import (
     KNOWN,
     KNOWN_IN_CALLBACK,
     Head,
-    Mark,
+    Repetition,
     decode_long,
     decode_members,
     decode_short,
     encode_head,
     options_from,
     parted,
-    without_mark,
+    without_repetition,
 )
 from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.timing import LAST_MS
@@ -61,7 +61,7 @@ class Record(msgspec.Struct, frozen=True):
     target: str = ""
     options: Options = NONE
     content: Content = "data"
-    mark: Mark | None = None
+    repetition: Repetition | None = None
     again: int = 0
     """How often its receiver wanted it again, since it was scheduled or changed."""
 
@@ -84,18 +84,18 @@ def record_tail(
     data: bytes | None,
     options: Options = NONE,
     content: Content = "data",
-    mark: Mark | None = None,
+    repetition: Repetition | None = None,
 ) -> bytes:
     """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`. `data`: the JSON of the
     content."""
     head = encode_head(Head(webhook, ttl, type_name))[1:-1]
     member = DATA_MEMBER
-    if options is not NONE or content != "data" or mark is not None:
+    if options is not NONE or content != "data" or repetition is not None:
         if options != NONE:
             head = b"%b,%b" % (head, encode_head(options)[1:-1])
-        if mark is not None:
-            name = b"progress" if isinstance(mark, Progress) else b"occurrence"
-            head = b'%b,"%b":%b' % (head, name, encode_head(mark))
+        if repetition is not None:
+            name = b"progress" if isinstance(repetition, Progress) else b"occurrence"
+            head = b'%b,"%b":%b' % (head, name, encode_head(repetition))
         head = b'"head":%d,%b' % (len(head) + 1, head)
         member = b',"%b":' % content.encode()
     if data is None:
@@ -103,9 +103,9 @@ def record_tail(
     return b"".join((b",", head, member, data, b"}"))
 
 
-def tail_of(record: Record, options: Options, mark: Mark | None) -> bytes:
-    """Return the tail of a like record, with these options and this mark."""
-    return record_tail(record.webhook, record.ttl, record.type, record.data, options, record.content, mark)
+def tail_of(record: Record, options: Options, repetition: Repetition | None) -> bytes:
+    """Return the tail of a like record, with these options and this repetition."""
+    return record_tail(record.webhook, record.ttl, record.type, record.data, options, record.content, repetition)
 
 
 def decode_record(stored: bytes) -> Record:
@@ -141,7 +141,7 @@ def _decode_any(stored: bytes) -> Record:
     decoded = decode_long(head)
     origin, target = parts_of(decoded.webhook)
     options = options_of(decoded)
-    mark = decoded.progress or decoded.occurrence
+    repetition = decoded.progress or decoded.occurrence
     return Record(
         decoded.due,
         decoded.webhook,
@@ -153,7 +153,7 @@ def _decode_any(stored: bytes) -> Record:
         target,
         options,
         content,
-        mark,
+        repetition,
         decoded.again,
     )
 
@@ -162,20 +162,20 @@ def _decode_usual(stored: bytes) -> Record | None:
     """Return a record as `record_tail` makes them, by its parts; None if it may be another one. Raises ValueError for
     one that is not of such parts.
 
-    What differs between tasks (due time, webhook, trace, mark) is read by itself. So the options are left, as a text
-    that many tasks have in common.
+    What differs between tasks (due time, webhook, trace, repetition) is read by itself. So the options are left, as a
+    text that many tasks have in common.
     """
     front = FRONT.match(stored)
     if front is None:
         return None
     due, again, length, webhook, ttl, type_name, trace = front.groups()
     end = front.end(3) + int(length)
-    text, mark = stored[front.end() : end], None
+    text, repetition = stored[front.end() : end], None
     member = CONTENT_MEMBER.match(stored, end)
     if member is None and (len(stored) != end + 1 or not stored.endswith(b"}")):
         return None
     if text.endswith(b"}"):
-        text, mark = without_mark(text)
+        text, repetition = without_repetition(text)
     options = options_from(text)
     if trace is not None:
         options = with_trace(options, trace.decode())
@@ -190,7 +190,7 @@ def _decode_usual(stored: bytes) -> Record | None:
         *parts_of(url),
         options,
         cast(Content, member[1].decode()) if member else "data",
-        mark,
+        repetition,
         int(again or 0),
     )
 

@@ -12,11 +12,11 @@ from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NONE, TRACEPARENT, Callback, Options
 from redis_scheduler.task.repeat import Occurrence, Progress
 
-Mark = Progress | Occurrence
+Repetition = Progress | Occurrence
 """Whose record it is: a series', or an occurrence's."""
 
-MARK_LENGTH = 256
-"""A mark has fewer bytes: a key of 128 letters at most, and its names and numbers."""
+REPETITION_LENGTH = 256
+"""A repetition has fewer bytes: a key of 128 letters at most, and its names and numbers."""
 
 OPTIONS_KEPT = 512
 OPTIONS_LENGTH = 2_048
@@ -57,7 +57,7 @@ KNOWN = {*_LongHead.__struct_fields__, *CONTENTS}
 KNOWN_IN_CALLBACK = {*Callback.__struct_fields__}
 DATA_MEMBER = b',"data":'
 CONTENT_MEMBER = re.compile(rb',"(%b)":' % "|".join(CONTENTS).encode())
-_MARKS: tuple[tuple[bytes, Callable[[bytes], Mark]], ...] = (
+_REPETITIONS: tuple[tuple[bytes, Callable[[bytes], Repetition]], ...] = (
     (b',"occurrence":{', msgspec.json.Decoder(Occurrence).decode),
     (b',"progress":{', msgspec.json.Decoder(Progress).decode),
 )
@@ -72,11 +72,11 @@ FRONT = re.compile(
 _HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},(?:"again":[0-9]{1,9},)?"head":([0-9]{1,9}),')
 
 
-def without_mark(text: bytes) -> tuple[bytes, Mark | None]:
-    """Return the options without a mark that stands last, and that. Raises ValueError if it is within another value:
-    then something stands behind it."""
-    for name, decode in _MARKS:
-        if (at := text.rfind(name, -MARK_LENGTH)) >= 0:
+def without_repetition(text: bytes) -> tuple[bytes, Repetition | None]:
+    """Return the options without a repetition that stands last, and that. Raises ValueError if it is within another
+    value: then something stands behind it."""
+    for name, decode in _REPETITIONS:
+        if (at := text.rfind(name, -REPETITION_LENGTH)) >= 0:
             return text[:at], decode(text[at + len(name) - 1 :])
     return text, None
 

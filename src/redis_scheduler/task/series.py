@@ -69,7 +69,7 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     record, repeat = claim.record, claim.record.options.repeat
     if repeat is UNSET:
         raise ValueError("no series")
-    before = record.mark if isinstance(record.mark, Progress) else Progress()
+    before = record.repetition if isinstance(record.repetition, Progress) else Progress()
     is_early = max(now_ms, _queued_ms(claim)) < record.due - EARLY_MS
     due = Due([now_ms], 0, record.due) if is_early else due_now(repeat, record.due, now_ms)
     left = len(due.made) if repeat.times is UNSET else max(0, repeat.times - before.made)

@@ -39,7 +39,7 @@ def summary_tail(state: str, record: Record, attempts: int, elapsed_ms: int = 0,
 
 def cancelled_tail(record: Record, attempts: int) -> bytes:
     """Return the summary of a task, or a series, that is cancelled, without the time of that."""
-    progress = record.mark if isinstance(record.mark, Progress) else None
+    progress = record.repetition if isinstance(record.repetition, Progress) else None
     return b"," + _encode(Summary("cancelled", attempts, record.due, type=record.type, progress=progress))[1:]
 
 

@@ -1,6 +1,6 @@
 -- The bytes of the dead letters: `dead_bytes` has those of each, and in `.bytes` their sum, so that no look at records
--- is needed to keep DEAD_BYTES. What is missing here, or wrong, the trim finds and counts anew: so a foreign key in its
--- place stops no task.
+-- is needed to keep DEAD_BYTES. What is missing here, or wrong, the trim finds and counts anew: so a foreign key that
+-- comes into its place, which only a start refuses (check.lua), stops no task.
 local LETTER_BYTES = 400  -- what Redis takes for one besides its record and failure
 
 local function drop_letter(dead_bytes, key)
