@@ -43,7 +43,7 @@ def number(low: float, high: float, what: str = "a number") -> Callable[[str], f
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise ValueError(f"must be {what} from {low:g} to {high:g}")
+            raise ValueError(f"must be {what} from {low:.10g} to {high:.10g}")
         return value
 
     return parse

@@ -211,7 +211,9 @@ def test_a_hint_for_a_name_that_is_an_option_is_given_no_more(with_dummy: Evalua
     assert "setting of the service" in with_dummy("refused_schedule", body)
     with options_with(OPTION.replace("dummy", "concurrency")) as evaluate:
         refused = evaluate("refused_schedule", body)
-    assert refused.startswith("CONCURRENCY: is an unknown field; known: webhook, ttl, at, data, ")
+    assert refused.startswith(
+        "CONCURRENCY: is an unknown field; it is written `concurrency`; known: webhook, ttl, at, data, "
+    )
 
 
 def test_each_option_has_a_default_a_rule_and_a_record_format() -> None:

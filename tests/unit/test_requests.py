@@ -122,6 +122,9 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
+        ("onFailure", "it is written `on_failure`"),
+        ("Retry-Time", "it is written `retry_time`"),
+        ("bodyBase64", "it is written `body_base64`"),
         ("type", "?type="),
         *[(name, "`ttl`") for name in ("delay", "delaySeconds", "countdown", "TTL")],
         *[(name, "`at`") for name in ("AT", "run_at", "deliverAt", "not_before")],

@@ -14,8 +14,8 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     reading.py, bodies.py, requests.py  bodies and parameters, each checked once; batch_requests.py: of many tasks
     filters.py, many.py, pace.py        which tasks are wanted; what is done to many; how fast they come due then
     webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of (headers.py)
-    idempotency.py                      requests that come again
-    diagnosis.py, repeats.py, answers.py what is wrong with a body, or with how a task repeats; answers
+    diagnosis.py, hints.py              what is wrong with a body, and what to do instead
+    repeats.py, idempotency.py, answers.py how a task repeats; requests that come again; answers
     auth.py, admission.py               who may ask, and how many connections there may be
     server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
     bounds.py, pages.py, limits.py      what a connection and all pages may hold; how much and how long

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from redis_scheduler.api.bodies import PREVIEW_MOST
+from redis_scheduler.api.hints import hint_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time
@@ -56,47 +57,8 @@ RULES = {
 }
 """What each field must be that has a rule."""
 
-_HINTS = {
-    "type is a parameter of POST /schedule (?type=NAME), and stays as it was scheduled": "type",
-    "a point in time is `at`, of RFC 3339 with its offset": """at date datetime deliverat due dueat eta
-        executeat notbefore runat scheduleat scheduledat scheduledfor scheduletime sendat startat time
-        timestamp when""",
-    "how a task repeats is `repeat`, with every or cron": """cron cronexpression every frequency interval period recurrence
-        recurring repeatevery rrule schedule timezone tz""",
-    "the delay is `ttl`, in seconds": "after countdown delay delayms delayseconds in seconds wait",
-    "the request's method is `method`": "httpmethod verb",
-    "the request's headers are `headers`": "contenttype cookies header httpheaders",
-    "the query is part of `webhook`": "query",
-    "the address is `webhook`": """callback callbackurl destination endpoint href link target targeturl to uri url
-        webhookurl""",
-    "the content is `data`": "args arguments content event input json kwargs message parameters params payload",
-    "the content as a text is `body`, and bytes are `body_base64`": "bodytext bytes raw text",
-    "the service makes the key, and answers with it; PUT /schedule/{key} takes one of yours": "id jobid key messageid name taskid uuid",
-    "a request that may come twice has the header Idempotency-Key": "deduplicationid idempotencykey",
-    "many tasks are given to POST /schedules": "batch items jobs tasks",
-    "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff
-        maxattempts maxretries retry retrycount retrydelay retrypolicy""",
-    "slots are a setting of the service (CONCURRENCY)": "concurrency",
-    "the time-out of an attempt is `timeout`, in seconds": "timeoutms timeoutseconds",
-    "the time after which no attempt is made is `expire`, in seconds (`info.expires` is when a task fires next)": """
-        expires expireseconds expiry""",
-    "what its end starts is `on_success` and `on_failure`, each the body of a task": """chain dependencies dependson
-        errorcallback failurecallback next oncomplete onerror onfail parents successcallback then""",
-    "a token is given in the Authorization header": "apiauth apikey auth authorization password token",
-    "the address is `webhook`, in lower case": "webhook",
-    "the delay is `ttl`, in lower case": "ttl",
-    "the content is `data`, in lower case": "data",
-}
-"""What to do instead, by names in other schedulers' bodies, in lower case and without `_` and `-`."""
-
 _MAIN = ("webhook", "ttl", "data")
 """The fields of every task; each is read in a way of its own."""
-
-_OPTIONS = {name.replace("_", "") for name in options.NAMES}
-_HINT_OF = {name: hint for hint, names in _HINTS.items() for name in names.split() if name not in _OPTIONS}
-
-_LIST_HINT = "what POST /schedule takes is given for each task, in the list `tasks`"
-"""For the body of POST /schedules, which has no such field itself."""
 
 
 class _Name(str):
@@ -140,7 +102,7 @@ def quoted(text: str) -> str:
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
-    hint = _LIST_HINT if "tasks" in known else _HINT_OF.get(name.lower().replace("_", "").replace("-", ""))
+    hint = hint_of(name, known)
     instead = f"{hint}; " if hint else ""
     name = _STAND_INS.sub("\ufffd", name)
     error = f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
