@@ -4,6 +4,7 @@ again, and what is done to all that filters want. Cases 28 and 29."""
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,7 +55,7 @@ class Caller:
     async def _written(self) -> list[Any]:
         """What tells that the middle of a request is there."""
         moment = self.raw.pipeline(transaction=True)
-        for place in (KEYS.due, KEYS.paused):
+        for place in (KEYS.due, KEYS.paused, KEYS.dead):
             moment.zcard(place)
         moment.execute_command("ZRANGE", KEYS.due, 0, 0, "WITHSCORES")
         return await moment.execute()
@@ -111,22 +112,22 @@ async def test_a_batch_that_is_sent_again_is_scheduled_once(
     assert await counters(raw) == {"scheduled": batches * BATCH, "delivered": batches * BATCH}
 
 
-async def fill(checker: Checker, client: Caller, count: int, type_name: str) -> None:
-    """Schedule tasks that are due in an hour."""
+async def fill(checker: Checker, client: Caller, count: int, type_name: str, **fields: Any) -> None:
+    """Schedule tasks with these fields."""
     for _ in range(0, count, BATCH):
-        sent = [checker.next(ttl=3_600) for _ in range(BATCH)]
+        sent = [checker.next(**fields) for _ in range(BATCH)]
         answer = await client.call(f"/schedules?type={type_name}", {"tasks": [body for _, body in sent]})
         for (task, _), told in zip(sent, answer["tasks"], strict=True):
             task.status = 200
             checker.learn(task, told)
 
 
-async def do_to_all(client: Caller, verb: str, filters: str) -> int:
+async def do_to_all(client: Caller, path: str, filters: str) -> int:
     """Go on until that was all, each request with the cursor of the last one that was answered; how many were."""
     cursor = ""
     for number in range(REQUESTS_MOST):
         # Every other one, so that it comes to an end.
-        answer = await client.call(f"/schedules/{verb}?{filters}{cursor}", kills=number % 2 == 0)
+        answer = await client.call(f"{path}?{filters}{cursor}", kills=number % 2 == 0)
         if answer is not None:
             if answer["next"] is None:
                 return number + 1
@@ -134,7 +135,7 @@ async def do_to_all(client: Caller, verb: str, filters: str) -> int:
     raise AssertionError("without an end")
 
 
-@pytest.mark.case("29", "cancel, pause, resume and run of many, the API SIGKILLed in the middle, sent again")
+@pytest.mark.case("29a", "cancel, pause, resume and run of many, the API SIGKILLed in the middle, sent again")
 async def test_what_is_done_to_many_is_done_to_all_of_them_once(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
@@ -142,15 +143,15 @@ async def test_what_is_done_to_many_is_done_to_all_of_them_once(
     requests = 0
     async with caller(checker, raw, figures) as client:
         for type_name in ("kept", "cancelled", "run"):
-            await fill(checker, client, count, type_name)
+            await fill(checker, client, count, type_name, ttl=3_600)
         scheduled = [*checker.sent.values()]
-        requests += await do_to_all(client, "cancel", "type=cancelled")
+        requests += await do_to_all(client, "/schedules/cancel", "type=cancelled")
         assert await raw.zcard(KEYS.due) == 2 * count
-        requests += await do_to_all(client, "pause", "type=kept")
+        requests += await do_to_all(client, "/schedules/pause", "type=kept")
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (count, count)
-        requests += await do_to_all(client, "resume", "type=kept")
+        requests += await do_to_all(client, "/schedules/resume", "type=kept")
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (0, 2 * count)
-        requests += await do_to_all(client, "run", "type=run")
+        requests += await do_to_all(client, "/schedules/run", "type=run")
     for task in scheduled[count : 2 * count]:
         task.may_be_gone, task.cancelled_at = True, task.due_at - 3_600
     for task in scheduled[2 * count :]:
@@ -169,3 +170,37 @@ async def test_what_is_done_to_many_is_done_to_all_of_them_once(
     assert client.kills > 0
     assert verdict.arrived == count
     assert await counters(raw) == {"scheduled": 3 * count, "cancelled": count, "delivered": count}
+
+
+@pytest.mark.case("29b", "replay and deletion of many dead letters, the API SIGKILLed in the middle, sent again")
+async def test_each_of_many_dead_letters_is_brought_back_once_or_deleted(
+    checker: Checker, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    count = scaled(20_000, 2_000)
+    checker.receiver.status = 500
+    async with caller(checker, raw, figures) as client:
+        for type_name in ("replayed", "deleted"):
+            await fill(checker, client, count, type_name, ttl=0, retries=0)
+        dead = [*checker.sent.values()]
+        worker = await checker.start("worker", **SHORTENED)
+        await checker.drained()
+        await checker.kill(worker)
+        assert await raw.zcard(KEYS.dead) == 2 * count
+        checker.receiver.status = 200
+        requests = await do_to_all(client, "/dead/delete", "type=deleted")
+        for task in dead[count:]:
+            task.cancelled_at, task.may_be_gone = time.time(), True
+        assert await raw.zcard(KEYS.dead) == count
+        requests += await do_to_all(client, "/dead/replay", f"type=replayed&rate={count}")
+        assert await raw.zcard(KEYS.dead) == 0
+    figures.note(requests=requests)
+    await checker.start("worker", **SHORTENED)
+    await checker.drained()
+    verdict = await checker.verdict()
+    assert client.kills > 0
+    assert verdict.dead == 0
+    arrivals = checker.receiver.times_by_key
+    assert {arrivals[task.key] for task in dead[:count]} == {2}
+    assert {arrivals[task.key] for task in dead[count:]} == {1}
+    found = {"scheduled": 2 * count, "failed": 2 * count, "died": 2 * count, "replayed": count, "delivered": count}
+    assert await counters(raw) == found

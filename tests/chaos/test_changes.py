@@ -6,11 +6,13 @@ import random
 import pytest
 import redis.asyncio
 
+from tests.chaos.accounts import Sent
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.killing import killing
 from tests.chaos.leases import WINDOW_S
 from tests.scripts.states import counters
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.case("25a", "own keys put again and again, workers SIGKILLed")
@@ -48,23 +50,27 @@ async def test_the_last_put_of_each_key_arrives_and_none_that_it_replaced(
 async def test_what_is_paused_waits_for_its_resume_and_then_arrives(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
-    count, clients = scaled(3_000, 300), 6
+    count, at_once = scaled(3_000, 300), 30
     checker.receiver.delay_s = 0.1
     api = await checker.start("api")
+
+    async def pause_and_resume(first: int) -> None:
+        def scheduled() -> list[Sent]:
+            found = [checker.sent.get(number) for number in range(first, first + at_once)]
+            return [task for task in found if task and task.is_acknowledged]
+
+        await wait_until(lambda: len(scheduled()) == at_once, "they are scheduled", 60)
+        await checker.pause(api, scheduled())
+        await asyncio.sleep(0.5)
+        await checker.resume(api, scheduled(), "run" if first % (2 * at_once) else "resume")
+
     async with killing(checker):
-        tasks = await checker.load(api, count, ttl=lambda n: n % 30 / 10, rate=scaled(600, 300))
-
-        async def pause_and_resume(number: int) -> None:
-            some = tasks[number::clients]
-            await checker.pause(api, some)
-            await asyncio.sleep(0.5)
-            await checker.resume(api, some, "run" if number % 2 else "resume")
-
-        await asyncio.gather(*(pause_and_resume(number) for number in range(clients)))
+        loading = checker.load(api, count, ttl=lambda n: n % 30 / 10, rate=300)
+        await asyncio.gather(loading, *(pause_and_resume(first) for first in range(0, count, at_once)))
     await checker.drained(WINDOW_S + 15)
     verdict = await checker.verdict()
     paused = sum(task.paused_at is not None for task in checker.sent.values())
     figures.note(paused=paused)
-    assert paused > count / 10
+    assert paused > count / 4
     assert verdict.arrived == count
     assert await counters(raw) == {"scheduled": count, "delivered": count}

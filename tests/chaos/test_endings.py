@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.killing import killing
-from tests.chaos.leases import LEASE_S, SHORTENED, WINDOW_S
+from tests.chaos.leases import SHORTENED, WINDOW_S
 from tests.scripts.states import counters
 
 AGAIN_MOST = 3
@@ -39,7 +39,7 @@ async def test_what_expires_is_counted_and_comes_no_more(
     )
     await asyncio.sleep(1)
     await checker.kill(worker)
-    await asyncio.sleep(expire_s + LEASE_S / 2)
+    await asyncio.sleep(expire_s + 1)
     async with killing(checker, RETRY_TIME="0.3"):
         await loading
     await checker.drained(WINDOW_S + 15)

@@ -4,6 +4,7 @@ runs. Case 27."""
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,10 @@ from tests.chaos.checker import Checker
 from tests.chaos.figures import Figures, scaled
 from tests.chaos.killing import killing
 from tests.chaos.leases import SHORTENED, WINDOW_S
+from tests.chaos.recovery import kill_between_syncs
 from tests.scripts.states import counters
 from tests.support.receiver import Arrival
+from tests.support.redis_process import RedisProcess
 from tests.support.service import TOKEN
 from tests.support.waiting import wait_until
 
@@ -40,6 +43,22 @@ def is_in_step(times: list[float], first: float) -> bool:
     return steps == sorted({round(step) for step in steps})
 
 
+async def made_in_step(
+    checker: Checker, raw: redis.asyncio.Redis, figures: Figures, tasks: list[Sent], times: int
+) -> None:
+    """Each series has made each of its occurrences once, in step, and has ended."""
+    verdict, count = await checker.verdict(), len(tasks)
+    figures.note(series=count)
+    assert verdict.occurrences == count * times
+    for task in tasks:
+        assert dues(checker, task) == [task.due_at + number * EVERY_S for number in range(times)], "none is left out"
+    assert await counters(raw) == {"scheduled": count * (times + 1), "delivered": count * times, "ended": count}
+
+
+def in_all(times: int) -> Callable[[int], dict[str, Any]]:
+    return lambda _: {"repeat": {"every": EVERY_S, "times": times, "missed": "all"}}
+
+
 @pytest.mark.case("27a", "series on two workers, SIGKILLed at random")
 async def test_each_occurrence_is_made_once_whichever_worker_is_killed(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
@@ -49,16 +68,26 @@ async def test_each_occurrence_is_made_once_whichever_worker_is_killed(
     checker.receiver.delay_s = 0.15
     api = await checker.start("api")
     async with killing(checker, least=4):
-        repeat = {"repeat": {"every": EVERY_S, "times": times, "missed": "all"}}
-        tasks = await checker.load(api, count, options=lambda _: repeat)
+        tasks = await checker.load(api, count, options=in_all(times))
         await checker.drained(times * EVERY_S + WINDOW_S + 60)
-    verdict = await checker.verdict()
-    figures.note(series=count)
-    assert verdict.occurrences == count * times
-    for task in tasks:
-        found = dues(checker, task)
-        assert found == [task.due_at + number * EVERY_S for number in range(times)], "each in step, none is left out"
-    assert await counters(raw) == {"scheduled": count * (times + 1), "delivered": count * times, "ended": count}
+    await made_in_step(checker, raw, figures, tasks, times)
+
+
+@pytest.mark.case("27d", "series, Redis killed and started again")
+async def test_each_occurrence_is_made_once_though_redis_is_killed(
+    checker: Checker, server: RedisProcess, raw: redis.asyncio.Redis, figures: Figures
+) -> None:
+    count, times, restarts = scaled(300, 40), scaled(30, 5), scaled(6, 1)
+    api, _ = await checker.start("api"), await checker.start("worker")
+    tasks = await checker.load(api, count, options=in_all(times))
+    for _ in range(restarts):
+        await asyncio.sleep(1.5)
+        await kill_between_syncs(server, raw)
+        await asyncio.sleep(0.5)
+        await server.start()
+    await checker.drained(times * EVERY_S + WINDOW_S + 60)
+    figures.note(restarts=restarts)
+    await made_in_step(checker, raw, figures, tasks, times)
 
 
 @pytest.mark.case("27b", "every worker away for several occurrences of a series")
@@ -67,7 +96,7 @@ async def test_what_passed_while_nothing_delivered_is_made_as_the_series_says(
 ) -> None:
     """`skip` makes what is less than a minute late, so that only the full numbers, which are away for longer, see it
     skip."""
-    away_s, times = scaled(70, 4), 5
+    away_s, times = scaled(70, 3), 4
     count = scaled(30, 10)
     api, worker = await checker.start("api"), await checker.start("worker", **SHORTENED)
     rules = ("latest", "all", "skip")
