@@ -218,7 +218,8 @@ async def test_a_task_that_expires_is_never_sent_after_an_outage(
             stats = await expired(api, 1)
             await wait_until(lambda: len(receiver.arrivals) == 2, "the others have come")
         assert (stats["ledger_balanced"], receiver.times_by_key) == (True, {in_time: 1, plain: 1})
-        assert (await api.call("GET", f"/schedule/{expires}"))[0] == 404
+        status, content = await api.call("GET", f"/schedule/{expires}")
+        assert (status, content["data"]["info"]["state"]) == (200, "expired")
 
 
 @pytest.mark.parametrize("variables", [{"CONCURRENCY": "1"}])
