@@ -150,7 +150,7 @@ class Settings:
         "seconds that a summary of a task that has ended is kept; 0 keeps none",
     )
     result_bytes: int = option(
-        "RESULT_BYTES", 67_108_864, whole_number(1_024, 2**50), "bytes of Redis that such summaries may take"
+        "RESULT_BYTES", 67_108_864, whole_number(1_048_576, 2**50), "bytes of Redis that such summaries may take"
     )
     answer_bytes: int = option(
         "ANSWER_BYTES", 1024, whole_number(0, 16_384), "bytes that are kept of the answer to each failed attempt"

@@ -152,6 +152,18 @@ async def test_the_oldest_segment_goes_as_soon_as_there_is_too_much(
     assert (await counters(raw))["results_dropped"] == len(keys) - len(kept)
 
 
+async def test_what_does_not_fit_into_a_segment_goes_into_the_next(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    [first] = await finished(keeping(client))
+    value = len(await ask(raw, "HGET", KEYS.segment(1), first))
+    store = keeping(client, result_bytes=5 * SEGMENTS * (BYTES + value))
+    for count in (3, 2, 6, 1):
+        await finished(store, count)
+    # A call with more than a segment's bytes has one of its own.
+    assert [await ask(raw, "HLEN", KEYS.segment(number)) for number in range(1, 6)] == [4, 2, 6, 1, 0]
+
+
 async def test_a_segment_is_followed_by_the_next_when_its_time_is_over(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:

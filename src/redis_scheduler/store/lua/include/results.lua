@@ -1,6 +1,7 @@
 -- Summaries of finished tasks. They stand in 16 segments, hashes that expire; `results` says which of them is written,
 -- until when, and how many bytes it has. When it is full, or its time is over, the next one is: the oldest, which is
--- dropped if it has not expired. So they hold `most_bytes` at most, and each stays for `ttl_ms` at least if they fit.
+-- dropped if it has not expired. So they hold `most_bytes` at most (of 1 MiB or more: a sixteenth has room for what one
+-- call brings), and each stays for `ttl_ms` at least if they fit.
 -- A foreign key in their places keeps nothing and stops no task.
 local RESULT_BYTES = 150  -- what Redis takes for one besides its key and value
 
@@ -18,7 +19,12 @@ local function keep_results(kept, results, segment_of, counters, now, ttl_ms, mo
   end
   local number, until_ms, bytes = number_of(state[1]), number_of(state[2]), number_of(state[3])
   local period_ms = ttl_ms / 15
-  local is_new = now >= until_ms or until_ms > now + period_ms or bytes >= most_bytes / 16
+  local added = 0
+  for i = 1, #kept do
+    added = added + #kept[i] + RESULT_BYTES / 2
+  end
+  local is_full = bytes > 0 and bytes + added > most_bytes / 16
+  local is_new = is_full or now >= until_ms or until_ms > now + period_ms
   if is_new then
     number, bytes = number + 1, 0
     local dropped = redis.pcall('HLEN', segment_of(number % 16))
@@ -29,9 +35,7 @@ local function keep_results(kept, results, segment_of, counters, now, ttl_ms, mo
   end
   local segment = segment_of(number % 16)
   if type(redis.pcall('HSET', segment, unpack(kept))) == 'number' then
-    for i = 1, #kept do
-      bytes = bytes + #kept[i] + RESULT_BYTES / 2
-    end
+    bytes = bytes + added
     if is_new then
       redis.call('PEXPIRE', segment, string.format('%.0f', ttl_ms + period_ms))
     end
