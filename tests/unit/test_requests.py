@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
@@ -181,6 +182,31 @@ PAIRS = [
 def test_a_field_given_twice_is_refused_beside_escaped_quotes_in_an_option() -> None:
     body = f'{{"webhook":"{URL}","ttl":1,"headers":{{"A":"\\u0022\\u0022"}},"retries":1,"retries":2}}'
     assert said_of(body.encode()) == "retries: is given twice"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '"every":5,"every":5',
+        '"every":5,"until":"2199-01-01T00:00:00Z","until":"2199-01-01T00:00:00Z"',
+        '"cron":"* * * * *","tz":"UTC","t\\u007a":"UTC"',
+        '"every":5,"times":3,"overlap":"skip","times":3',
+        '"every":5,"missed":"latest","missed":"latest"',
+    ],
+)
+def test_a_member_of_a_rule_given_twice_is_refused(rule: str) -> None:
+    name = list(json.loads("{" + rule + "}"))[-1]
+    twice = {"every": "every", "until": "until", "tz": "tz", "overlap": "times", "missed": "missed"}[name]
+    body = f'{{"webhook":"{URL}","repeat":{{{rule}}}}}'.encode()
+    assert said_of(body) == f"repeat.{twice}: is given twice"
+
+
+def test_a_rule_is_read_by_the_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at each member takes five times as long."""
+    monkeypatch.setattr(requests, "examined", None)
+    rules = ['"every":5,"until":"2199-01-01T00:00:00Z","times":3', '"cron":"0 9 * * 1","tz":"UTC","overlap":"skip"']
+    for rule in rules:
+        assert schedule_request(f'{{"webhook":"{URL}","data":"\\"","repeat":{{{rule}}}}}'.encode()).repeat
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)

@@ -1,6 +1,7 @@
 """What a request gives to be sent (data, body or body_base64), and whether the request that delivers it can be made."""
 
 from base64 import b64decode
+from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -11,8 +12,9 @@ from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NAMES, PROBLEMS, Callback, Options
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.repeat import Repeat
 
-_DEFAULTS = msgspec.structs.astuple(Callback(webhook=""))
+_DEFAULTS = {Callback: msgspec.structs.astuple(Callback(webhook="")), Repeat: msgspec.structs.astuple(Repeat())}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -70,6 +72,8 @@ def quotes_of(request: ScheduleRequest | UpdateRequest, absent: Options) -> int:
 
 def _quotes(value: object) -> int:
     match value:
+        case datetime():
+            return 2
         case str():
             return 2 + value.count('"')
         case dict():
@@ -78,7 +82,7 @@ def _quotes(value: object) -> int:
             return sum(map(_quotes, value))
         case Raw():
             return bytes(value).count(b'"')
-        case Callback():
-            members = zip(msgspec.structs.astuple(value), _DEFAULTS, strict=True)
+        case Callback() | Repeat():
+            members = zip(msgspec.structs.astuple(value), _DEFAULTS[type(value)], strict=True)
             return sum(2 + _quotes(member) for member, default in members if member != default)
     return 0

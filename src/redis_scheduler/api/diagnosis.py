@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -72,12 +73,18 @@ def examined(body: bytes, shape: type[Body], depth: int = 0) -> Body:
 
     Raises InvalidRequest with the first fault, RecursionError if it is too deep.
     """
-    known = {field.name: field for field in msgspec.structs.fields(shape)}  # type: ignore[arg-type]  # a Struct
+    known = _fields_of(shape)  # type: ignore[arg-type]  # a class can be hashed
     found = {name: _value(name, text.decode(), known[name].type, depth) for name, text in _members(body, known).items()}
     for name, field in known.items():
         if field.required and name not in found:
             raise InvalidField(name, f"is missing; it {RULES[name]}", Code.MISSING_FIELD)
     return shape(**found)
+
+
+@cache
+def _fields_of(shape: type) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return the fields of a kind of body by name. To look them up takes a tenth of a millisecond."""
+    return {field.name: field for field in msgspec.structs.fields(shape)}
 
 
 def list_text(body: bytes, name: str, rule: str) -> bytes:

@@ -49,8 +49,10 @@ def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
     return Fault("until", "must not end before the first time", repeat.until.isoformat())
 
 
+@lru_cache(1_024)
 def next_ms(repeat: Repeat, after_ms: int) -> int | None:
-    """Return the first time after a time, which `every` counts from; None if there is none."""
+    """Return the first time after a time, which `every` counts from; None if there is none. It is kept: many series of
+    one rule come due at once, and a request asks more than once."""
     return next(times_after(repeat, after_ms), None)
 
 
@@ -130,7 +132,7 @@ class Due(NamedTuple):
 
 def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
     """Return what a series does that was due at `intended_ms`. Several times may have passed since."""
-    following_ms = _following(repeat, intended_ms)
+    following_ms = next_ms(repeat, intended_ms)
     if following_ms is None or following_ms > now_ms:
         passed, count = [intended_ms], 1
     else:
@@ -144,12 +146,6 @@ def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
         case _:
             made = passed[-1:]
     return Due(made, count - len(made), following_ms)
-
-
-@lru_cache(1_024)
-def _following(repeat: Repeat, after_ms: int) -> int | None:
-    """Return `next_ms`: many series of one rule come due at once."""
-    return next_ms(repeat, after_ms)
 
 
 def _passed(repeat: Repeat, intended_ms: int, now_ms: int) -> tuple[list[int], int]:
