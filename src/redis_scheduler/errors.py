@@ -25,6 +25,7 @@ class Code(Enum):
     NOTHING_TO_CHANGE = "nothing-to-change", 400
     INVALID_QUERY = "invalid-query", 400
     UNKNOWN_PARAMETER = "unknown-parameter", 400
+    UNEXPECTED_BODY = "unexpected-body", 400
     UNSERVED_HEADER = "unserved-header", 400
     UNREADABLE_RECORD = "unreadable-record", 400
     UNAUTHORIZED = "unauthorized", 401

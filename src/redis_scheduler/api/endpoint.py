@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.headers import headers_of
+from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
@@ -22,7 +23,7 @@ class Endpoint:
 
     def __init__(self, handlers: Mapping[Route[Any], Handler]) -> None:
         self._served = {
-            method: (handler, route.parameters, _unserved_headers(route))
+            method: (handler, route.parameters, _unserved_headers(route), route.body is None and method != "GET")
             for route, handler in handlers.items()
             for method in route.methods
         }
@@ -31,10 +32,13 @@ class Endpoint:
         """Answer a request."""
         try:
             request = Request(scope, receive, send)
-            handler, known, refused = self._served.get(scope["method"]) or self._unserved(scope["method"])
+            handler, known, refused, is_bare = self._served.get(scope["method"]) or self._unserved(scope["method"])
             if not refused.isdisjoint(headers_of(scope)):
                 _refuse_header(scope, refused)
-            response = await handler(request, {} if known is None else parameters(request, known))
+            given = {} if known is None else parameters(request, known)
+            if is_bare and has_body(request):
+                await check_is_empty(request)
+            response = await handler(request, given)
         except Exception as error:
             response = answer_to(error, scope["path"])
         await response(scope, receive, send)

@@ -12,11 +12,31 @@ from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRe
 NESTING_LIMIT = 128
 """Levels of a body that receivers' parsers take: serde_json, the strictest of the common ones, stops there."""
 
+EMPTY = (b"", b"{}", b"null")
+"""Bodies that say nothing. Some clients send one with each request."""
+
+EMPTY_BYTES = 64
+"""A longer one says something."""
+
 
 def has_body(request: Request) -> bool:
     """Whether a body comes with the request, or may come."""
     headers = headers_of(request.scope)
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip() != b"0"
+
+
+async def check_is_empty(request: Request) -> None:
+    """Raise InvalidRequest for a body that says something, where none is taken: a filter in it would be passed over."""
+    body, has_more = b"", True
+    while has_more and len(body) <= EMPTY_BYTES:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        has_more = message.get("more_body", False)
+    if has_more or body.strip() not in EMPTY:
+        error = "The body would be passed over: leave it out, since this route takes only a path and a query"
+        raise InvalidRequest(Code.UNEXPECTED_BODY, error)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
