@@ -1,6 +1,8 @@
 """Redis' clock is set back while the service runs: what goes by a delay of its own goes on where it was."""
 
 import time
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,33 @@ async def test_a_tasks_own_delays_go_on_where_they_were(restarts: bool, receiver
     assert min(late.values()) >= 0
     # By the second that a sweep may be past; and of a server that starts, the longest that anything waited.
     assert max(late.values()) < 2.5 + (PARKED_S if restarts else 0)
+
+
+async def test_a_series_fires_once_for_each_time_though_the_clock_is_set_back_and_forward(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """It waits until its next time has come by the clock, and misses none that has not."""
+    clock = SettableClock(tmp_path, STEP_S)
+    async with redis_process(tmp_path / "redis", environment=clock.environment) as server, audited(server.url):
+        there = {"REDIS_URL": server.url}
+        async with serving(tmp_path, **there) as service, client_of(service) as client:
+            key = await client.schedule(receiver.url, repeat={"every": 2, "missed": "all"})
+            await wait_until(lambda: len(receiver.arrivals) == 2, "it has fired twice")
+            clock.set(0)
+            await wait_until(lambda: service.events("clock-set-back"), "a sweep has seen it")
+            count = len(receiver.arrivals)
+            assert (await client.call("POST", f"/schedule/{key}/run"))[0] == 200
+            await wait_until(lambda: len(receiver.arrivals) > count, "it has made one more now")
+            clock.set(STEP_S)
+            await wait_until(lambda: len(receiver.arrivals) >= count + 3, "it goes on at its times")
+            assert (await client.call("DELETE", f"/schedule/{key}"))[0] == 200
+            await client.drained()
+    numbers = sorted(int(arrival.headers["Schedule-Occurrence"]) for arrival in receiver.arrivals)
+    assert numbers == list(range(1, len(receiver.arrivals) + 1))
+    due_s = sorted(datetime.fromisoformat(arrival.headers["Schedule-Due"]).timestamp() for arrival in receiver.arrivals)
+    assert due_s[1] - due_s[0] > STEP_S / 2, "the one that was run came by the clock as it was set"
+    steps = [round(after - before, 3) for before, after in pairwise(due_s[1:])]
+    assert set(steps) == {2}, "each time once, and none left out"
 
 
 async def redis_ahead_s(url: str) -> float:
