@@ -138,6 +138,20 @@ async def test_with_overlap_skip_none_is_made_while_the_one_before_is_unfinished
     assert numbers(receiver) == [1, 2]
 
 
+async def test_an_occurrence_becomes_no_series(service: Client, receiver: Receiver) -> None:
+    receiver.status = 500
+    _, content = await service.call(
+        "POST", "/schedule", json={"webhook": receiver.url, "ttl": 0, "retry_time": 600, "repeat": {"every": 600}}
+    )
+    await wait_until(lambda: receiver.arrivals, "an occurrence was attempted")
+    path = f"/schedule/{receiver.arrivals[0].key}"
+    status, refused = await service.call("PATCH", path, json={"repeat": {"every": 60}})
+    said = f"repeat: must not be given to an occurrence: its series, {content['key']}, makes the next"
+    assert (status, refused["error"], refused["code"]) == (400, said, "contradiction")
+    assert "repeat" not in (await service.call("GET", path))[1]["data"]["info"]
+    assert (await service.call("PATCH", path, json={"repeat": None, "ttl": 600}))[0] == 200
+
+
 async def test_a_dead_occurrence_is_a_finished_one(service: Client, receiver: Receiver) -> None:
     receiver.statuses = [500, 500]
     key = await series_of(service, receiver.url, {"every": 1, "overlap": "skip", "times": 2}, ttl=0)

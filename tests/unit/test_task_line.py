@@ -137,6 +137,11 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"ttl": -1}, "ttl: must be a number of seconds"),
         ({"nonsense": 1}, "nonsense: is an unknown field"),
         ({"type": "x" * 101}, "type: must be 1 to 100 printable characters"),
+        ({"progress": {"made": 1, "skipped": 0}}, "repeat: must be given beside progress"),
+        (
+            {"repeat": {"every": 60}, "occurrence": {"series": "a", "number": 1}},
+            "repeat: must be given beside progress",
+        ),
         ({"last_failure": 5}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": 5, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": "x" * 65_536, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),

@@ -6,14 +6,14 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import UpdateRequest
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.repeats import check_times, first_of
-from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
-from redis_scheduler.task.repeat import Progress
+from redis_scheduler.task.repeat import Occurrence, Progress
 
 
 def changeable(stored: Stored) -> Stored:
@@ -40,6 +40,9 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
         repetition = None if isinstance(repetition, Progress) else repetition
         if is_moved:
             ttl, delay_ms = requests.when(wanted)
+    elif isinstance(repetition, Occurrence):
+        problem = f"must not be given to an occurrence: its series, {repetition.series}, makes the next"
+        raise InvalidField("repeat", problem, Code.CONTRADICTION)
     elif is_moved or wanted.repeat is not UNSET:
         ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
         if isinstance(repetition, Progress):

@@ -160,6 +160,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
         raise InvalidField(f"repeat.{fault.member}", fault.rule)
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
+    if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
+        raise InvalidField("repeat", "must be given beside progress, and not beside occurrence", Code.CONTRADICTION)
     options = options_of(request)
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
