@@ -104,8 +104,21 @@ class Consumer:
                 await self.intake.take_early()
                 await stop_or_interval(self.intake.no_claims_coming, self._timing.claims_coming_end_s)
                 await self.outcomes.write()
-                if released := await self.intake.release_rest():
+                if released := await self._release_rest():
                     self._observer.released(released)
                 await self._claims.retire(0, self._claims.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             self._observer.stopped_without_redis(len(self.holdings.claims), str(error) or "no answer in time")
+
+    async def _release_rest(self) -> int:
+        """Give back claims still in flight, and entries pending for this consumer that never began; return how many."""
+        rest, limit = list(self.holdings.claims.values()), self._timing.batch_limit
+        released = 0
+        for first in range(0, len(rest), limit):
+            released += sum(await self._claims.release(rest[first : first + limit]))
+        looked_at: set[str] = set()
+        while pending := await self._claims.pending(self.intake.recovered_most, looked_at):
+            claims, count = await self._claims.load(pending[: self.intake.load_limit])
+            looked_at.update(entry.id for entry in pending[:count])
+            released += sum(await self._claims.release(claims))
+        return released

@@ -47,7 +47,7 @@ class Intake:
         self._holdings = self._outcomes.holdings
         self._timing = timing
         self._observer = observer
-        self._recovered_most = slots.concurrency + timing.batch_limit
+        self.recovered_most = slots.concurrency + timing.batch_limit
         """A recovery looks for so many entries: all that may be here, and a batch."""
         self._calls_that_may_bring_claims = 0
         self.load_limit = timing.batch_limit
@@ -175,8 +175,8 @@ class Intake:
     async def recover(self) -> None:
         """Hand entries to the worker that are pending for this consumer though no answer told of them."""
         known = self._holdings.claims.keys() | self._holdings.loading
-        entries = await self._claims.pending(len(known) + self._recovered_most, known)
-        if len(entries) >= self._recovered_most:
+        entries = await self._claims.pending(len(known) + self.recovered_most, known)
+        if len(entries) >= self.recovered_most:
             self.must_recover.set()
         self.recoveries += bool(self._holdings.unknown(entries))
         self.may_claim.set()
@@ -294,16 +294,3 @@ class Intake:
         # It must give its connection back before that is closed.
         await asyncio.wait([claimer])
         await self._reader.aclose()
-
-    async def release_rest(self) -> int:
-        """Give back claims still in flight, and entries pending for this consumer that never began; return how many."""
-        rest, limit = list(self._holdings.claims.values()), self._timing.batch_limit
-        released = 0
-        for first in range(0, len(rest), limit):
-            released += sum(await self._claims.release(rest[first : first + limit]))
-        looked_at: set[str] = set()
-        while pending := await self._claims.pending(self._recovered_most, looked_at):
-            claims, count = await self._claims.load(pending[: self.load_limit])
-            looked_at.update(entry.id for entry in pending[:count])
-            released += sum(await self._claims.release(claims))
-        return released
