@@ -12,8 +12,12 @@ from redis_scheduler.delivery.pool import REST_S
 from redis_scheduler.engine.observer import DetailedLog, Observer, Observers
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Decision, Transition
 from redis_scheduler.task.timing import DEFAULT
 from tests.integration.conftest import CONCURRENCY, TIMING, schedule, working
@@ -41,6 +45,9 @@ class Recorder(Observer):
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         self.told.append(("delivered", claim.key, outcome.status))
+
+    def taken_on(self, claim: Claim, outcome: Outcome) -> None:
+        self.told.append(("taken on", claim.key, outcome.status))
 
     def given_back(self, claim: Claim, outcome: Outcome) -> None:
         self.told.append(("given back", claim.key, outcome.error))
@@ -152,6 +159,21 @@ async def test_a_stop_that_cannot_write_tells_how_many_deliveries_come_again(
                 await wait_until(lambda: receiver.in_flight == 2, "both are under way")
                 stop.set()
     assert recorder.told[-1] == ("stopped without Redis", 2)
+
+
+async def test_a_job_that_its_receiver_takes_on_is_told(client: RedisClient, store: Store, receiver: Receiver) -> None:
+    receiver.status = 202
+    task = NewTask(new_task_key(), 0, record_tail(receiver.url, 0, None, b"1", Options(ack=True)), None)
+    await store.schedule([task])
+    recorder, stop = Recorder(), asyncio.Event()
+    async with (
+        working(client, store, CONCURRENCY, TIMING, observer=recorder) as engine,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(engine.deliver(stop, asyncio.Event(), 10))
+        await wait_until(lambda: len(recorder.told) > 1, "the attempt has ended")
+        stop.set()
+    assert recorder.of(task.key) == [("began", 0), ("taken on", 202)]
 
 
 async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(

@@ -109,8 +109,9 @@ class Observers(Observer):
     def __init__(self, *observers: Observer) -> None:
         for event in (name for name in vars(Observer) if not name.startswith("_")):
             known = [each for each in observers if getattr(type(each), event) is not getattr(Observer, event)]
-            methods = [getattr(each, event) for each in known]
-            setattr(self, event, methods[0] if len(methods) == 1 else _telling(methods))
+            if known:  # else nothing is to be done, and the method here does nothing in half the time
+                methods = [getattr(each, event) for each in known]
+                setattr(self, event, methods[0] if len(methods) == 1 else _telling(methods))
 
 
 def _telling(methods: Sequence[Callable[..., None]]) -> Callable[..., None]:
