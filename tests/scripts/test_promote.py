@@ -173,6 +173,13 @@ async def test_once_its_room_is_used_up_no_more_is_claimed(store: Store, raw: re
     assert [(await state_of(raw, key)).place for key in in_order] == ["in delivery"] * 2 + ["queued"] * 2
 
 
+async def test_what_is_kept_of_failures_takes_room_too(store: Store, raw: redis.asyncio.Redis) -> None:
+    in_order = await overdue_tasks(store, 3)
+    await ask(raw, "HSET", KEYS.failures, in_order[0], b'1 {"error":"%s","elapsed_ms":1}' % (b"x" * 1_000))
+    promotion = await Store(store.client, store.name, replace(DEFAULT, promoted_bytes=1_000)).promote(most_claims=3)
+    assert [claim.key for claim in promotion.claims] == in_order[:1]
+
+
 async def test_an_entry_that_is_no_tasks_is_claimed_and_passed_over(store: Store, raw: redis.asyncio.Redis) -> None:
     foreign = (await ask(raw, "XADD", KEYS.queue, "*", "key", "foreign")).decode()
     first, second = await overdue(store), await overdue(store)

@@ -10,6 +10,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.views import Views
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import record_tail
@@ -134,6 +135,23 @@ async def test_a_load_reads_no_more_than_there_is_room_for_and_leases_all(
         entries = entries[looked_at:]
     assert [claim.key for claim in found] == [task.key for task in tasks]
     assert {claim.record.data for claim in found} == {data}
+
+
+async def test_a_load_and_a_read_have_no_room_for_all_that_is_kept_of_many_failures(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [NewTask(new_task_key(), 0, record_tail(WEBHOOK, 0, None, b"1"), None) for _ in range(5)]
+    await store.schedule(tasks)
+    failure = b'1 {"error":"no","elapsed_ms":1,"answer":"%s"}' % (b"x" * (DEFAULT.load_bytes // 3))
+    for task in tasks:
+        await ask(raw, "HSET", KEYS.failures, task.key, failure)
+    reader = QueueReader(store.client, store.name)
+    entries = await reader.claim(10)
+    await reader.aclose()
+    claims, looked_at = await store.load(entries)
+    assert (len(claims), looked_at) == (2, 2)
+    found = await Views(store.client)._read([task.key for task in tasks], DEFAULT.load_bytes)
+    assert len(found) == 3, "the room and one failure"
 
 
 async def test_a_load_reads_one_record_at_least(store: Store) -> None:
