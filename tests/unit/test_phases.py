@@ -1,6 +1,7 @@
 """How long the parts of an attempt took, where it failed: against real receivers that take their time."""
 
 import asyncio
+import gc
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from redis_scheduler.delivery import attempt
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.delivery.pool import REST_S
 from redis_scheduler.resolver import Resolver
+from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import NO_PHASES, Outcome
 from tests.support.name_server import naming
 from tests.support.raw_receiver import OK, answering, claim_of, says
@@ -46,6 +48,30 @@ async def test_a_kept_connection_has_no_phase_before_the_first_byte() -> None:
         assert receiver.connections == 1
     assert (outcome.phases.lookup_ms, outcome.phases.connect_ms) == (0, 0)
     assert outcome.phases.first_byte_ms >= LEAST_MS
+
+
+async def test_a_kept_connection_that_hangs_is_left_in_time_and_not_asked_again() -> None:
+    async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        if number != 1:
+            await says(OK)(writer, number)
+
+    async with answering(behave) as receiver, Deliverer("token", 5, retries=1) as deliverer:
+        assert (await deliverer.attempt(claim_of(receiver.url))).error is None
+        await asyncio.sleep(2 * REST_S)
+        deliverer._timeout_s = 0.05  # within which a connection that breaks would be asked again
+        gc.collect()
+        gc.disable()
+        try:
+            outcome = await deliverer.attempt(claim_of(receiver.url))
+            assert (outcome.error, outcome.fault) == ("no answer within 0.05 s", "timeout")
+            assert outcome.elapsed_ms >= 45
+            assert (receiver.connections, len(receiver.heads)) == (1, 2)
+            assert [found for found in gc.get_objects() if isinstance(found, Claim)] == []
+        finally:
+            gc.enable()
+        deliverer._timeout_s = 5
+        assert (await deliverer.attempt(claim_of(receiver.url))).error is None
+        assert (receiver.connections, len(receiver.heads)) == (2, 3)
 
 
 async def test_a_receiver_that_says_nothing_was_waited_for_to_the_end() -> None:

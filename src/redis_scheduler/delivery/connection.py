@@ -144,6 +144,10 @@ class Connection(asyncio.Protocol):
             self.transport.close()
             asyncio.get_running_loop().call_later(within_s, self.transport.abort)
 
+    def time_out(self) -> None:
+        """Wait no longer for the answer: it fails with TimeoutError."""
+        self._fail(TimeoutError())
+
     def abort(self) -> None:
         """Close at once: closing in order would wait for a receiver that does not take the rest of the request."""
         self._parser = None
