@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api import many
+from redis_scheduler.api import steps
 from redis_scheduler.store import dead_letters
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
@@ -246,9 +246,9 @@ async def test_each_filter_finds_its_dead_letters(api: Client, store: Store) -> 
 
 
 async def test_many_are_replayed_and_deleted_by_filters(api: Client, store: Store) -> None:
-    for number in range(2 * many.STEP_TASKS + 10):
+    for number in range(2 * steps.STEP_TASKS + 10):
         await died(store, error="answered 503" if number % 2 else "answered 500", type_name="mail")
-    half = many.STEP_TASKS + 5
+    half = steps.STEP_TASKS + 5
     assert await all_done(api, "replay", "error=answered%20503&dry_run=true") == (half, True)
     assert len(await keys_of(api)) == 2 * half
     assert await all_done(api, "replay", "error=answered%20503") == (half, False)
@@ -265,7 +265,7 @@ async def test_many_are_replayed_and_deleted_by_filters(api: Client, store: Stor
 
 
 async def test_a_rate_spreads_what_is_replayed(api: Client, store: Store) -> None:
-    count = many.STEP_TASKS + 50
+    count = steps.STEP_TASKS + 50
     for _ in range(count):
         await died(store)
     assert await all_done(api, "replay", "rate=10") == (count, False)

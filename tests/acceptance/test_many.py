@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from redis_scheduler.api import many
+from redis_scheduler.api import steps
 from tests.acceptance.test_filters import listed
 from tests.support.service import Client
 
-COUNT = 3 * many.STEP_TASKS
+COUNT = 3 * steps.STEP_TASKS
 
 
 async def done(api: Client, verb: str, query: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ REFUSED = [
     "update",
     "replay",
     "restore",
-    *(name for name in VERBS if name.startswith("put")),
+    *(name for name in VERBS if name.startswith(("put", "shift"))),
 ]
 
 

@@ -89,6 +89,7 @@ def attribute_of_keys() -> dict[str, str]:
     keys = Keys(TAG)
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
+    attributes["operation"] = keys.operation("<id>")
     attributes["segment"] = f"{TAG}:results:<n>"
     attributes |= {kind: f"{TAG}:history:{kind}:<n>" for kind in ("minute", "hour")}
     return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
@@ -136,6 +137,7 @@ READ_ONLY = {
     "retry": {"entries"},
     "rewind": {"tasks"},
     "run": {"awaiting", "dead", "failures", "tasks"},
+    "shift": {"failures"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

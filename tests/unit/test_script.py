@@ -56,7 +56,9 @@ def rows(script: Script) -> list[list[SimpleNamespace]]:
 def named(script: Script) -> dict[str, str | list[str]]:
     header = script.header
     found: dict[str, str | list[str]] = dict.fromkeys([key for key in header.keys if not hasattr(KEYS, key)], "own")
-    found |= {key: f"{key}-key" for key in header.keys if key in ("writer", "type_index", "minute", "hour")}
+    found |= {
+        key: f"{key}-key" for key in header.keys if key in ("writer", "operation", "type_index", "minute", "hour")
+    }
     found |= dict.fromkeys([name for name in header.arguments if name != "then_count"], "1") | {
         name: ["1", "2"] for name in header.lists
     }

@@ -179,6 +179,12 @@ class ManyDone(_Answer):
     dry_run: bool
 
 
+class Shifted(ManyDone):
+    """As ManyDone, but counted over the whole operation; and its id, unless nothing was done."""
+
+    operation: str | UnsetType = UNSET
+
+
 class Purged(_Answer):
     """How many tasks were deleted."""
 

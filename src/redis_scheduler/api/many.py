@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import ManyDone, UpdateRequest
 from redis_scheduler.api.changes import change_of, changeable
-from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, filters_of
 from redis_scheduler.api.pace import Pace, pace_of
-from redis_scheduler.errors import Code, InvalidField, InvalidRequest, SchedulerError
+from redis_scheduler.api.shifts import ShiftsApi
+from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S, is_dry_run
+from redis_scheduler.errors import Code, InvalidRequest, SchedulerError
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.filters import ANY, LISTED, Filters
 from redis_scheduler.store.stored import Stored
@@ -28,25 +28,12 @@ from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
 
-WORK_S = 0.4
-"""A request begins no new step after so long."""
-
-STEP_S = 0.1
-"""A step looks for tasks for so long."""
-
-STEP_TASKS = 100
-"""Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
-requests wait."""
-
-STEP_BYTES = 1_048_576
-"""A step of what is written anew ends before the task that would make it larger, unless that is the first."""
-
-DEAD, PAUSED, MOVABLE = "dead", "paused", ("scheduled", "deferred", "queued", "waiting")
+DEAD, MOVABLE = "dead", ("scheduled", "deferred", "queued", "waiting")
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
 
 
-class ManyApi(AcknowledgementsApi):
-    """What AcknowledgementsApi does, and what may be done with many tasks at once."""
+class ManyApi(ShiftsApi):
+    """What ShiftsApi does, and what may be done with many tasks at once."""
 
     async def cancel_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/cancel: take out all tasks that the filters want."""
@@ -138,7 +125,7 @@ class ManyApi(AcknowledgementsApi):
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
         with `dry_run` only count."""
-        filters, is_dry = filters_of(given), _is_dry(given)
+        filters, is_dry = filters_of(given), is_dry_run(given)
         cursor = given.get("cursor") if pace is None else cursor
         touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
         while True:
@@ -155,10 +142,3 @@ class ManyApi(AcknowledgementsApi):
             client = request.client.host if request.client else None
             logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
         return answer(ManyDone(verb, touched, looked_at, pace.onward(cursor) if pace else cursor, is_dry))
-
-
-def _is_dry(given: Mapping[str, str]) -> bool:
-    text = given.get("dry_run", "false")
-    if text not in ("true", "false"):
-        raise InvalidField("dry_run", f"must be true or false, got {quoted(text)}")
-    return text == "true"

@@ -31,6 +31,7 @@ from redis_scheduler.api.bodies import (
     Said,
     Scheduled,
     ScheduleRequest,
+    Shifted,
     Shown,
     Statistics,
     Updated,
@@ -111,6 +112,7 @@ TASK_ROUTES = (
     Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY),
     Route("POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY),
     Route("POST", "/schedules/run", ManyApi.run_many, ManyDone, parameters=(*MANY, "rate")),
+    Route("POST", "/schedules/shift", ManyApi.shift_many, Shifted, parameters=("by", *MANY, "operation")),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", Api.purge, Purged),
     Route("POST", "/purge", Api.purge, Purged),

@@ -177,6 +177,11 @@ class Keys:
         """The names of all segments."""
         return _segments(self.tag)
 
+    def operation(self, operation_id: str) -> str:
+        """STRING '<steps> <touched> <looked at> <mark> <cursor>', which expires: how far something is that is done to
+        many tasks."""
+        return f"{self.tag}:operation:{operation_id}"
+
     def writer(self, writer_id: str, verb: str) -> str:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run
         twice."""

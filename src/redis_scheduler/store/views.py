@@ -120,6 +120,37 @@ class Views:
             walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting"}), filters)
         return await self._gathered(walk, limit, filters, look_s=look_s)
 
+    async def planned(
+        self, limit: int, cursor: str | None, filters: Filters, is_down: bool, look_s: float, most_bytes: int
+    ) -> Page:
+        """Return tasks that are not due yet, and then paused ones, as `page` does: the first due first, or the last one
+        if `is_down`. What is moved beyond those that were met is not met again."""
+        if (name := filters.index) is not None:
+            place = "type" if filters.label is None else "label"
+            walk = self._sorted(self.client.keys.type_index(name), decode_cursor(cursor, {place}) or (place,), is_down)
+        else:
+            walk = self._planned(decode_cursor(cursor, {"due", "paused"}), filters, is_down)
+        return await self._gathered(walk, limit, filters, False, look_s, most_bytes)
+
+    async def _planned(self, position: Position, filters: Filters, is_down: bool) -> AsyncIterator[list[Position]]:
+        first_ms, last_ms = filters.due_after_ms, filters.due_before_ms
+        if is_down:
+            first_ms, last_ms = last_ms, first_ms
+        if not position:
+            # Behind a key that no task has, which stands before all of this score.
+            position = ("due",) if first_ms is None else ("due", str(first_ms), "")
+        if position[0] == "due":
+            if filters.takes_place("due"):
+                async for chunk in self._sorted(self.client.keys.due, position, is_down):
+                    yield chunk
+                    reached_ms = float(chunk[-1][1])
+                    if last_ms is not None and (reached_ms < last_ms if is_down else reached_ms >= last_ms):
+                        break
+            position = ("paused",)
+        if filters.takes_place("paused"):
+            async for chunk in self._sorted(self.client.keys.paused, position, is_down):
+                yield chunk
+
     async def _gathered(
         self,
         walk: AsyncIterator[list[Position]],

@@ -4,16 +4,18 @@ Each writer numbers its batches of a verb, so that a resend is not applied twice
 time.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
-from redis_scheduler.store.answer_shape import TEXTS, each_of, time_ms
+from redis_scheduler.store.answer_shape import TEXTS, each_of, of, time_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.new_task import AS_ROW, NewTask
 from redis_scheduler.store.script import Call, Script
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.written import (
     AcknowledgeAnswer,
     Acknowledgement,
@@ -23,16 +25,18 @@ from redis_scheduler.store.written import (
     DiscardAnswer,
     OnceAnswer,
     OnceTask,
+    Operation,
     Put,
     PutAnswer,
     ReplayAnswer,
+    ShiftStep,
     Standing,
     StoredTask,
     UpdateAnswer,
 )
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.kept import NO_RESULTS, Kept
-from redis_scheduler.task.timing import DEFAULT, Timing
+from redis_scheduler.task.timing import DEFAULT, LAST_MS, Timing
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Enum)
@@ -68,8 +72,13 @@ PUT = Script(
 )
 PURGE, DISCARD = Script("purge"), Script("discard")
 ACKNOWLEDGE = Script("acknowledge")
+SHIFT = Script("shift")
 PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
 RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
+
+
+OPERATION_S = 86_400
+"""How far an operation is stays known for so long after its last step."""
 
 
 class Writes:
@@ -187,6 +196,30 @@ class Writes:
             lambda answer: _time_and_each(PutAnswer, answer, len(puts)),
         )
 
+    async def operation(self, operation_id: str) -> Operation | None:
+        """Return how far an operation is; None if it is not known, or no more."""
+        answer = await self.client.command("GET", self.client.keys.operation(operation_id), read=of(bytes | None))
+        return None if answer is None else _operation(answer)
+
+    async def shift(self, operation_id: str, step: ShiftStep, tasks: Sequence[Stored]) -> Operation | None:
+        """Move the due times of those tasks whose first attempt is yet to come; return how far the operation is then.
+        If this is not its next step, nothing is moved. Give about a MiB of records at most."""
+        return await self.client.run(
+            SHIFT.bind(
+                self.client.keys,
+                tasks,
+                operation=self.client.keys.operation(operation_id),
+                step=step.number,
+                looked_at=step.looked_at,
+                mark=step.mark,
+                cursor=step.cursor or "-",
+                by_ms=step.by_ms,
+                last_ms=LAST_MS,
+                expiry_s=OPERATION_S,
+            ),
+            _operation,
+        )
+
     async def purge(self) -> int:
         """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
         deleted = 0
@@ -217,6 +250,18 @@ def _stored_of(answer: Any, count: int) -> list[StoredTask | OnceAnswer]:
 def _time_and_each(kind: type[M], answer: bytes, count: int) -> tuple[int, list[M]]:
     now_ms, found = answer.split(b" ")
     return time_ms(now_ms), each_of(kind, found, count)
+
+
+_OPERATION = re.compile(r"([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15}) (\S{1,99}) (\S+)")
+
+
+def _operation(answer: bytes) -> Operation | None:
+    """Read how far an operation is; None for nothing, and for what foreign hands wrote."""
+    found = _OPERATION.fullmatch(answer.decode(errors="replace"))
+    if found is None:
+        return None
+    steps, touched, looked_at, mark, cursor = found.groups()
+    return Operation(mark, None if cursor == "-" else cursor, int(steps), int(touched), int(looked_at))
 
 
 def _two_numbers(answer: bytes) -> tuple[int, int]:

@@ -126,6 +126,30 @@ class AcknowledgeAnswer(Enum):
     NOT_FOUND = "N"
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How far something is that is done to many tasks, step by step, and each step once: steps and totals, and the
+    cursor of the next step (None: it is done). `mark`: what it does."""
+
+    mark: str
+    cursor: str | None = None
+    steps: int = 0
+    touched: int = 0
+    looked_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftStep:
+    """A step of an operation that moves due times by so much: its number, how many tasks it has looked at, what the
+    operation does (`mark`), and where the next step begins (None: this is the last)."""
+
+    number: int
+    looked_at: int
+    mark: str
+    cursor: str | None
+    by_ms: int
+
+
 class UpdateAnswer(Enum):
     """What an update did. It changes no task that was changed meanwhile, or that is dead if a delay was asked for."""
 
