@@ -21,6 +21,7 @@ from tests.support.service import TOKEN
 from tests.support.waiting import wait_until
 
 BATCH = 1_000
+SHIFT_S = -600
 REQUESTS_MOST = 500
 """A request that was sent so often has no end."""
 
@@ -57,7 +58,8 @@ class Caller:
         moment = self.raw.pipeline(transaction=True)
         for place in (KEYS.due, KEYS.paused, KEYS.dead):
             moment.zcard(place)
-        moment.execute_command("ZRANGE", KEYS.due, 0, 0, "WITHSCORES")
+        for end in (0, -1):
+            moment.execute_command("ZRANGE", KEYS.due, end, end, "WITHSCORES")
         return await moment.execute()
 
 
@@ -135,7 +137,17 @@ async def do_to_all(client: Caller, path: str, filters: str) -> int:
     raise AssertionError("without an end")
 
 
-@pytest.mark.case("29a", "cancel, pause, resume and run of many, the API SIGKILLed in the middle, sent again")
+async def shift_all(client: Caller, filters: str) -> int:
+    """Shift tasks, with the same request until that was all; how many were."""
+    for number in range(REQUESTS_MOST):
+        path = f"/schedules/shift?by={SHIFT_S}&{filters}&operation=night"
+        answer = await client.call(path, kills=number % 2 == 0)
+        if answer is not None and answer["next"] is None:
+            return number + 1
+    raise AssertionError("without an end")
+
+
+@pytest.mark.case("29a", "cancel, pause, resume, shift and run of many, the API SIGKILLed in the middle, sent again")
 async def test_what_is_done_to_many_is_done_to_all_of_them_once(
     checker: Checker, raw: redis.asyncio.Redis, figures: Figures
 ) -> None:
@@ -151,6 +163,9 @@ async def test_what_is_done_to_many_is_done_to_all_of_them_once(
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (count, count)
         requests += await do_to_all(client, "/schedules/resume", "type=kept")
         assert (await raw.zcard(KEYS.paused), await raw.zcard(KEYS.due)) == (0, 2 * count)
+        requests += await shift_all(client, "type=kept")
+        times = [await raw.zscore(KEYS.due, task.key) for task in scheduled[:count]]
+        assert times == [round((task.due_at + SHIFT_S) * 1000) for task in scheduled[:count]], "each moved once"
         requests += await do_to_all(client, "/schedules/run", "type=run")
     for task in scheduled[count : 2 * count]:
         task.may_be_gone, task.cancelled_at = True, task.due_at - 3_600
