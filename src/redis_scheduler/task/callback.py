@@ -115,8 +115,8 @@ def _told(claim: Claim, callback: Callback, end: End) -> _Told:
     if end.answer is not None:
         answer = end.answer[:TOLD_BYTES]
         try:
-            # Without the part of a character that was cut.
-            told.answer = codecs.getincrementaldecoder("utf-8")().decode(answer)
+            # Without the part of a character that was cut: this decoder leaves that for later.
+            told.answer = codecs.utf_8_decode(answer)[0]
         except UnicodeDecodeError:
             told.answer_base64 = base64.b64encode(answer).decode()
     if callback.include_data:
