@@ -11,6 +11,7 @@ import pytest
 from redis_scheduler.api.batch_requests import BATCH_MOST, batch_request
 from redis_scheduler.api.bodies import BatchItem, ScheduleRequest
 from redis_scheduler.errors import InvalidRequest
+from redis_scheduler.task.options import CALLBACKS
 
 URL = "http://127.0.0.1:9/"
 GOOD = f'{{"webhook":"{URL}","ttl":1}}'
@@ -141,12 +142,21 @@ def test_a_task_of_many_has_all_fields_of_one() -> None:
 
 MEGABYTE = 1_000_000
 _GOOD_ONES: list[Any] = [{"webhook": f"{URL}{number}?a=1", "ttl": number, "type": "mail"} for number in range(1000)]
+
+
+def callbacks(depth: int) -> str:
+    """A callback with two in each that stands in it; what it says twice makes a body be examined."""
+    deeper = {name: callbacks(depth - 1) for name in CALLBACKS} if depth > 1 else {}
+    return with_(headers='{"A":"1"}', include_data="false", **deeper)
+
+
 LARGE = {
     "small tasks": json.dumps({"tasks": _GOOD_ONES}).encode(),
     "a megabyte of tasks": batch_of(*[with_(data='"' + "x" * 960 + '"')] * 1000),
     "halves of pairs": batch_of(*[with_(data='"' + "\\ud83d" * 160 + '"')] * 1000),
     "numbers": batch_of(*["0"] * (MEGABYTE // 2)),
     "empty objects": batch_of(*["{}"] * (MEGABYTE // 3)),
+    "callbacks in callbacks": batch_of(*[with_(**{name: callbacks(8) for name in CALLBACKS})] * 24),
     "one task with brackets": batch_of(with_(data="[" + "[]," * (MEGABYTE // 3) + "1]")),
 }
 
