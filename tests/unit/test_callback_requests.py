@@ -4,12 +4,16 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import Code, InvalidRequest
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.callback import DIED, End, follow_up
+from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import CALLBACKS_DEEP, Callback, options_of
 from redis_scheduler.task.record import read_record, record_tail
 
@@ -178,3 +182,53 @@ def test_what_is_of_a_callback_is_no_field_of_a_task(name: str) -> None:
     error = refused(body_of(**{name: True}))
     assert (error.field, error.code) == (name, Code.UNKNOWN_FIELD)
     assert "on_success" in str(error)
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(
+    [HOOK, "http://b/", "mail", "2030-01-01T00:00:00Z"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+GOOD_MEMBERS = {
+    "ttl": st.integers(0, 9) | st.just(0.5),
+    "type": st.sampled_from(["mail", "ü", "default"]),
+    "data": VALUES,
+    "include_data": st.booleans(),
+    "method": st.sampled_from(["PUT", "GET"]),
+    "headers": st.just({"X-A": 'a"b', "data": ',"data":'}),
+    "retries": st.integers(0, 3),
+    "labels": st.just({"order": "17"}),
+    "expire": st.integers(60, 99),
+}
+MEMBERS = st.fixed_dictionaries(
+    {"webhook": st.just(HOOK) | VALUES}, optional={name: good | VALUES for name, good in GOOD_MEMBERS.items()}
+)
+GOOD = st.fixed_dictionaries({"webhook": st.just(HOOK)}, optional=GOOD_MEMBERS)
+CALLBACK_VALUES = st.recursive(
+    MEMBERS | GOOD | GOOD | VALUES,
+    lambda inner: st.builds(lambda one, name, deeper: one | {name: deeper}, GOOD, st.sampled_from(ON), inner),
+    max_leaves=6,
+)
+
+
+@given(CALLBACK_VALUES, st.booleans())
+@settings(deadline=None)
+def test_whatever_is_given_is_refused_or_can_be_stored_read_and_started(value: Any, is_ascii: bool) -> None:
+    text = json.dumps({"webhook": HOOK, "ttl": 1, "on_failure": value, "data": 1}, ensure_ascii=is_ascii)
+    try:
+        wanted = schedule_request(text.encode(errors="surrogatepass"))
+    except InvalidRequest as error:
+        str(error).encode()
+        return
+    record = read_record(b'{"due":7' + record_tail(HOOK, 1, None, b"1", options_of(wanted)))
+    assert record.options == options_of(wanted)
+    found = follow_up(Claim("1-1", "key", record, 0), End(DIED, 1, "no", 7.0, 500, b"x"))
+    assert found is not None
+    started = read_record(b'{"due":7' + found.tail)
+    assert (started.webhook, started.unknown) == (wanted.on_failure.webhook, None)  # type: ignore[union-attr]
+    assert started.options == options_of(wanted.on_failure)  # type: ignore[arg-type]
+    if started.data is not None:
+        assert json.loads(started.data)["data"] == value.get("data")
