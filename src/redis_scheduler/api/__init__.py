@@ -18,8 +18,8 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     diagnosis.py, hints.py              what is wrong with a body, and what to do instead
     repeats.py, idempotency.py, answers.py how a task repeats; requests that come again; answers
     auth.py, admission.py               who may ask, and how many connections there may be
-    server.py, protocol.py, closing.py  the server; one connection of it, and how it ends
-    bounds.py, pages.py, limits.py      what a connection and all pages may hold; how much and how long
+    server.py, protocol.py, waiting.py  the server; one connection of it, and how it waits
+    closing.py, bounds.py, pages.py     how a connection ends; what it and all pages may hold (limits.py)
 
 process may import it; it imports store and task, and never engine or delivery.
 """

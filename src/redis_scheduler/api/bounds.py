@@ -5,10 +5,11 @@ bytes behind them wait: 256 kB at most, which is one read; until then nothing mo
 client. All connections share a bound for the requests that they hold. A connection whose client does not read its
 answers is aborted.
 
-A connection is uvicorn's HttpToolsProtocol and three classes on top of it: BoundedProtocol here, ClosingProtocol
-(closing.py), JsonHttpProtocol (protocol.py). They build on what uvicorn does not promise to keep: the callbacks of its
-parser, FlowControl, RequestResponseCycle, and what these hold. server.py does so with Server. pyproject.toml bounds
-uvicorn for that, and tests/unit/test_libraries.py fails first where a release has changed a part.
+A connection is uvicorn's HttpToolsProtocol and four classes on top of it: BoundedProtocol here, ClosingProtocol
+(closing.py), WaitingProtocol (waiting.py), JsonHttpProtocol (protocol.py). They build on what uvicorn does not promise
+to keep: the callbacks of its parser, FlowControl, RequestResponseCycle, and what these hold. server.py does so with
+Server. pyproject.toml bounds uvicorn for that, and tests/unit/test_libraries.py fails first where a release has changed
+a part.
 """
 
 import asyncio
