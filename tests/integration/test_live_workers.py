@@ -15,8 +15,11 @@ from redis_scheduler.store import workers
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.task.options import RECORD_FORMAT
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.states import in_delivery, waiting
 from tests.support.names import KEYS
 from tests.support.redis_process import redis_process
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 OLD, NEW = "host-4711-0a1b2c3d", process_name()
@@ -93,3 +96,15 @@ async def test_all_who_wait_for_a_redis_that_is_away_are_told_at_once(tmp_path: 
         await client.aclose()
     assert {type(answer) for answer in answers} == {StoreUnavailable}
     assert took_s < 5 * 0.6
+
+
+async def test_who_has_tasks_in_delivery_is_told_from_who_is_gone(store: Store, raw: redis.asyncio.Redis) -> None:
+    assert await workers.holders(store.client, DEFAULT.window_ms) == []
+    tasks = [await in_delivery(store) for _ in range(3)]
+    other = await in_delivery(Store(store.client, "worker-b"))
+    await waiting(store)
+    for task, owner, more_ms in ((tasks[0], "worker-a", 0), (tasks[1], "worker-a", -5_000), (other, "worker-b", 1_000)):
+        idle_ms = DEFAULT.window_ms + more_ms
+        await raw.xclaim(KEYS.queue, GROUP, owner, 0, [task.claim.id], idle=idle_ms, justid=True)
+    found = await workers.holders(store.client, DEFAULT.window_ms)
+    assert found == [workers.Holder("worker-a", held=2, lost=1), workers.Holder("worker-b", held=0, lost=1)]
