@@ -1,15 +1,19 @@
-"""Records as each landed format wrote them: this version reads all of them. A file is named by its format."""
+"""Records, failures and summaries as each landed format wrote them: this version reads all of them. A file is named by
+its format."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import Raw
 
+from redis_scheduler.task.attempts import Attempt, read_failed
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import RECORD_FORMAT, Callback, Options
 from redis_scheduler.task.record import Record, read_record
 from redis_scheduler.task.repeat import Occurrence, Progress, Repeat
+from redis_scheduler.task.summary import Summary, read_summary
 
 FOLDER = Path(__file__).parents[1] / "samples/records"
 DUE_MS = 1732358400123
@@ -74,3 +78,56 @@ def test_a_record_of_an_older_version_is_read(name: str) -> None:
 def test_each_format_has_its_samples() -> None:
     assert sorted(file.name for file in FOLDER.iterdir()) == sorted(SAMPLES)
     assert {int(name.partition("-")[0]) for name in SAMPLES} == set(range(1, RECORD_FORMAT + 1))
+
+
+ANSWERED = Attempt("answered 503", 12, 503)
+
+FAILURES = {
+    "1-last": [ANSWERED],
+    "2-attempts": [
+        msgspec.structs.replace(
+            ANSWERED,
+            due=DUE_MS,
+            began=DUE_MS + 2,
+            again=DUE_MS + 60_000,
+            worker="host-7-a1b2",
+            answer="come back later",
+        ),
+        Attempt("answered 500", 3, 500, answer_base64="/wA="),
+        Attempt(
+            *("no answer within 10 s", 10_001, None, DUE_MS + 60_000, DUE_MS + 60_007, DUE_MS + 120_008, "host-7-a1b2")
+        ),
+    ],
+    "3-phases": [
+        Attempt(
+            *("answered 503", 42, 503, DUE_MS, DUE_MS + 2),
+            worker="host-7-a1b2",
+            lookup_ms=5,
+            connect_ms=7,
+            first_byte_ms=30,
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_of_an_older_version_is_read(name: str) -> None:
+    assert read_failed((FOLDER.parent / "failures" / name).read_bytes()) == FAILURES[name]
+
+
+SUMMARIES = {
+    "1-delivered": Summary("delivered", 2, DUE_MS, 12, 204, "mail", DUE_MS + 377),
+    "1-cancelled": Summary("cancelled", 0, DUE_MS + 100_000, ended=DUE_MS + 377),
+    "2-expired": Summary("expired", 3, DUE_MS, 4, 503, ended=DUE_MS + 60_000),
+    "2-ended": Summary("ended", 0, DUE_MS, ended=DUE_MS + 60_000, progress=Progress(3, 1, "xPynG8TE_wQjDQmPDXLSLA")),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_summary_of_an_older_version_is_read(name: str) -> None:
+    assert read_summary((FOLDER.parent / "summaries" / name).read_bytes()) == SUMMARIES[name]
+
+
+def test_each_sample_is_read() -> None:
+    for folder, names in (("failures", FAILURES), ("summaries", SUMMARIES)):
+        assert sorted(file.name for file in (FOLDER.parent / folder).iterdir()) == sorted(names)
