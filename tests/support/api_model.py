@@ -114,12 +114,23 @@ class ApiModel(Tasks):
             task.wait_in_due(task.wait_ms, task.score if task.wait_ms else None)
         return letter
 
-    def run(self, key: str) -> str:
+    def run(self, key: str, delay_ms: int) -> str:
+        """What waits in DUE comes no later by that."""
         task = self.tasks[key]
         letter = letter_of(task)
-        if letter in "WP" or (letter in "SF" and task.wait_ms):
-            task.wait_in_due(0)
+        if letter in "WP" or (letter in "SF" and task.wait_ms > delay_ms):
+            task.wait_in_due(delay_ms)
         return letter
+
+    def shift(self, key: str, by_ms: int, now_ms: int) -> bool:
+        """Move what waits for its first attempt, at the time that it was given: none comes earlier than now by that."""
+        task = self.tasks[key]
+        if task.place not in ("due", "paused") or task.attempts or task.score != task.due_ms:
+            return False
+        if by_ms < 0 and task.due_ms <= now_ms:
+            return False
+        task.due_ms, task.score, task.wait_ms = task.due_ms + by_ms, task.due_ms + by_ms, task.wait_ms + by_ms
+        return True
 
     def discard(self, key: str) -> str:
         task = self.tasks[key]

@@ -6,12 +6,15 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention, Trim
-from redis_scheduler.store.written import Acknowledgement, OnceTask, Put, StoredTask
+from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep, StoredTask
 from redis_scheduler.task.kept import Kept
 from tests.scripts.states import FAILURE, TTL_MS, ask
 from tests.support.modelled import LISTED, Modelled, names_of
 from tests.support.steps import ALIVE_MOST, CANCELLED, WRITERS, Step, Steps
 from tests.support.store import letters
+
+LATER_MS = 20_000
+"""How much later a task is told to run, if not at once."""
 
 
 class ApiSteps(Steps):
@@ -164,7 +167,27 @@ class ApiSteps(Steps):
         await self._move(step, "resume", self.model.resume)
 
     async def _run(self, step: Step) -> None:
-        await self._move(step, "run", self.model.run)
+        task, writer = self._known(step.which), WRITERS[step.who % 2]
+        before, delay_ms = task.state.place, LATER_MS if step.flag else 0
+        move = self.stores[writer].run
+        answers = await self._write(writer, "run", lambda: move([task.key], [delay_ms]))
+        assert letters(answers) == self.model.run(task.key, delay_ms)
+        self.taken[f"run {before}"] += 1
+        self.taken["run later"] += step.flag
+
+    async def _shift(self, step: Step) -> None:
+        """A step of an operation moves the due times of some tasks, and is sent twice."""
+        tasks = [self._known(step.which), *self.model.tasks.values()][: step.count]
+        found = [stored for key in {task.key: None for task in tasks} if (stored := await self.views.task(key))]
+        before = {stored.key: self.model.tasks[stored.key].state.place for stored in found}
+        by_ms, now_ms = (TTL_MS if step.flag else -1_000), redis_ms(await ask(self.raw, "TIME"))
+        self.versions += 1
+        name, wanted = f"shift-{self.versions}", ShiftStep(1, len(found), "mark", None, by_ms)
+        moved = [key for key in before if self.model.shift(key, by_ms, now_ms)]
+        for _ in range(2):
+            operation = await self.stores[WRITERS[step.who % 2]].shift(name, wanted, found)
+            assert operation == Operation("mark", None, 1, len(moved), len(found))
+        self.taken.update(f"shift {place if key in moved else 'nothing'}" for key, place in before.items())
 
     async def _purge(self, step: Step) -> None:
         writer = WRITERS[step.who % 2]

@@ -12,7 +12,7 @@ ALWAYS = ""
 HELD = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
 """Verbs about claims that a worker holds."""
 
-KNOWN = ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run")
+KNOWN = ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run", "shift")
 """Verbs about any task."""
 
 NEEDS = {

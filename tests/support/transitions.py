@@ -47,6 +47,7 @@ WEIGHTS = {
     "pause": 4,
     "resume": 3,
     "run": 2,
+    "shift": 2,
     "expect": 8,
     "acknowledge": 5,
     "run_out_awaited": 3,
