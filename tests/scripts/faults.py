@@ -6,7 +6,6 @@ import redis.asyncio
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.written import OnceTask
-from redis_scheduler.task.label import index_of
 from tests.scripts import states
 from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
@@ -308,97 +307,6 @@ async def passed_by_without_a_record(store: Store, raw: Redis) -> tuple[Found, s
     await ask(raw, "XGROUP", "SETID", KEYS.queue, keys.GROUP, "$")
     await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}}, task.key, MISSING
-
-
-# Types
-
-
-@seed
-async def not_in_the_index_of_its_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.in_delivery(store, "mail"), await states.in_due(store, "mail")
-    await ask(raw, "ZREM", KEYS.type_index("mail"), task.key)
-    return {"not listed": {task.key}}, task.key, IN_DELIVERY
-
-
-@seed
-async def the_only_one_of_its_type_and_not_in_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_due(store, "mail")
-    await ask(raw, "ZREM", KEYS.type_index("mail"), task.key)
-    return {"not listed": {task.key}, "empty type": {"mail"}}, task.key, DUE
-
-
-@seed
-async def of_a_type_that_is_not_named(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.in_due(store, "mail"), await states.in_due(store, "bill")
-    await ask(raw, "SREM", KEYS.types, "mail")
-    return {"not listed": {task.key}}, task.key, DUE
-
-
-@seed
-async def dead_and_in_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.dead(store, "mail"), await states.in_due(store, "mail")
-    await ask(raw, "ZADD", KEYS.type_index("mail"), 1, task.key)
-    return {"wrongly listed": {task.key}}, task.key, DEAD
-
-
-@seed
-async def gone_but_for_the_index(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.missing(store)
-    await ask(raw, "ZADD", KEYS.type_index("mail"), 1, task.key)
-    await ask(raw, "SADD", KEYS.types, "mail")
-    return {"wrongly listed": {task.key}}, task.key, MISSING
-
-
-@seed
-async def in_the_index_of_another_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.in_due(store, "mail"), await states.in_due(store, "bill")
-    await ask(raw, "ZADD", KEYS.type_index("bill"), 1, task.key)
-    return {"wrongly listed": {task.key}}, task.key, DUE
-
-
-@seed
-async def in_an_index_without_a_type(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.queued(store), await states.in_due(store, "bill")
-    await ask(raw, "ZADD", KEYS.type_index("bill"), 1, task.key)
-    return {"wrongly listed": {task.key}}, task.key, QUEUED
-
-
-@seed
-async def a_type_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_due(store, "mail")
-    await ask(raw, "SADD", KEYS.types, "bill")
-    return {"empty type": {"bill"}}, task.key, DUE
-
-
-LABELLED = ("mail", index_of("order=17"))
-
-
-@seed
-async def not_in_the_index_of_its_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.in_delivery(store, LABELLED), await states.in_due(store, LABELLED)
-    await ask(raw, "ZREM", KEYS.type_index(LABELLED[1]), task.key)
-    return {"not listed": {task.key}}, task.key, IN_DELIVERY
-
-
-@seed
-async def in_the_index_of_another_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.in_due(store, LABELLED), await states.in_due(store, index_of("order=18"))
-    await ask(raw, "ZADD", KEYS.type_index(index_of("order=18")), 1, task.key)
-    return {"wrongly listed": {task.key}}, task.key, DUE
-
-
-@seed
-async def dead_and_in_the_index_of_its_label(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task, _ = await states.dead(store, LABELLED), await states.in_due(store, LABELLED)
-    await ask(raw, "ZADD", KEYS.type_index(LABELLED[1]), 1, task.key)
-    return {"wrongly listed": {task.key}}, task.key, DEAD
-
-
-@seed
-async def a_label_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.in_due(store, "mail")
-    await ask(raw, "SADD", KEYS.types, LABELLED[1])
-    return {"empty type": {LABELLED[1]}}, task.key, DUE
 
 
 # Idempotency ids

@@ -21,7 +21,8 @@ from redis_scheduler.store.walk import Suspect, Walk
 from redis_scheduler.task.label import index_of, index_title
 from redis_scheduler.task.record import UNREADABLE
 from tests.scripts import states
-from tests.scripts.faults import SEEDS, Found
+from tests.scripts.faults import Found
+from tests.scripts.index_faults import SEEDS
 from tests.scripts.states import (
     DEAD,
     DUE,
