@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from datetime import datetime
+from operator import attrgetter
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -15,13 +16,13 @@ from redis_scheduler.task.record import Record
 from redis_scheduler.task.repeat import Repeat
 
 _DEFAULTS = {Callback: msgspec.structs.astuple(Callback(webhook="")), Repeat: msgspec.structs.astuple(Repeat())}
+_values = attrgetter(*PROBLEMS)
 _encode = msgspec.json.Encoder().encode
 
 
 def check_values(options: Options | UpdateRequest) -> None:
     """Raise InvalidField for a value with a fault that its kind and bounds do not find."""
-    for name, problem_of in PROBLEMS.items():
-        value = getattr(options, name)
+    for (name, problem_of), value in zip(PROBLEMS.items(), _values(options), strict=True):
         if value is not UNSET and value is not None and (problem := problem_of(value)):
             raise InvalidField(name, problem)
 

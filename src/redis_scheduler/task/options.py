@@ -57,8 +57,10 @@ def _seconds(text: str) -> Meta:
     """Say the same of seconds, one number or several: they are 0 where that is allowed, or 1 ms at least."""
 
     def problem_of(value: float | tuple[float, ...]) -> str:
-        values = value if isinstance(value, tuple) else (value,)
-        return next((f"{text}, got {one}" for one in values if 0 < one < SHORTEST_S), "")
+        for one in value if isinstance(value, tuple) else (value,):
+            if 0 < one < SHORTEST_S:
+                return f"{text}, got {one}"
+        return ""
 
     return _rule(text, problem_of)
 

@@ -186,6 +186,8 @@ def contradiction_with(service: Policy, options: Options) -> tuple[str, str] | N
     """Return the same of options that do not contradict each other, beside the service's policy."""
     if (values := _checked_options(options)) == _NONE_GIVEN:
         return None
+    if service.retries and service.for_ms is None and (options.retry_time, options.retry_times) != (UNSET, UNSET):
+        return None
     given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}
     return next(((name, f"{rule}, got {_shown(given[name])}") for name, rule in refused_by(service, given)), None)
 
