@@ -12,17 +12,15 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from copy import copy
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
 from msgspec import UNSET
 
-from redis_scheduler.task.repeat import Fault, Repeat, fields_of, rule_fault
+from redis_scheduler.task.repeat import Fault, Repeat, parsed, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 
 MISSED_MOST = 100
@@ -82,7 +80,7 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
         zone = UTC if repeat.tz in (UNSET, "UTC") else ZoneInfo(repeat.tz)
         after = _EPOCH + after_ms * _MILLISECOND
         wall = after.astimezone(zone).replace(microsecond=0)
-        matches = copy(_parsed(repeat.cron or ""))
+        matches = parsed(repeat.cron or "")
         if len(matches.hours) == _HOURS:
             matches.dt = wall
             instants = (at.astimezone(UTC) for at in matches)
@@ -94,15 +92,6 @@ def _cron(repeat: Repeat, after_ms: int) -> Iterator[int]:
             if instant > after:
                 after = instant
                 yield (instant - _EPOCH) // _MILLISECOND
-
-
-@lru_cache(256)
-def _parsed(cron: str) -> CronSim:
-    """Return what an expression matches, to be copied: it walks on from its `dt`, by the wall's clock if that is naive.
-
-    The library's own treatment of zones, which follows from its first time, is off.
-    """
-    return CronSim(" ".join(fields_of(cron)), datetime.min)
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
