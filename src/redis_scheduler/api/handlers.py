@@ -26,10 +26,10 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
-from redis_scheduler.api.repeats import check_repeat, shown, times_of
+from redis_scheduler.api.repeats import check_repeat, shown, shown_ended, times_of
 from redis_scheduler.api.scheduling import new_task, stored_before
 from redis_scheduler.api.shards import Shards
-from redis_scheduler.api.shown import ended_view, view_of
+from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskNotFound
@@ -89,7 +89,7 @@ class Api(Shards):
             summary = await calls.views.summary(key) if calls.keeps_results else None
             if summary is None:
                 raise
-            return answer(Shown(ended_view(key, summary)))
+            return answer(await shown_ended(key, summary, calls.views))
 
     async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
-from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.shown import ended_view, view_of
 from redis_scheduler.api.view import LastOccurrence
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
@@ -17,6 +17,7 @@ from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.due import NO_TTL, delay_until, due_after
 from redis_scheduler.task.repeat import Progress, Repeat, rule_fault
+from redis_scheduler.task.summary import Summary
 from redis_scheduler.task.times import fault_of, next_ms, times_after
 
 NEXT_SHOWN = 5
@@ -83,11 +84,21 @@ async def shown(stored: Stored, views: Views) -> Shown:
         series.next = await _first(chain([due_ms], times_after(repeat, due_ms)), max(0, left))
     repetition = stored.record.repetition
     if isinstance(repetition, Progress) and repetition.last:
-        last = await views.task(repetition.last)
-        if last is None:
-            ended = await views.summary(repetition.last)
-            series.last = LastOccurrence(repetition.last, "finished" if ended is None else ended.state)
-        else:
-            series.last = LastOccurrence(repetition.last, last.state)
-            series.last.last_failure = view_of(last).info.last_failure
+        series.last = await _last(repetition.last, views)
     return Shown(view)
+
+
+async def shown_ended(key: str, summary: Summary, views: Views) -> Shown:
+    """Return what is shown of a task that has ended: of a series also what became of its last occurrence."""
+    view = ended_view(key, summary)
+    if view.info.series is not UNSET and summary.progress is not None and summary.progress.last:
+        view.info.series.last = await _last(summary.progress.last, views)
+    return Shown(view)
+
+
+async def _last(key: str, views: Views) -> LastOccurrence:
+    task = await views.task(key)
+    if task is None:
+        ended = await views.summary(key)
+        return LastOccurrence(key, "finished" if ended is None else ended.state)
+    return LastOccurrence(key, task.state, view_of(task).info.last_failure)
