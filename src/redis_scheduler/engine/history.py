@@ -1,7 +1,7 @@
 """The history of this process: counts what happens by the minute, and has it written every few seconds.
 
 What Redis does not take, since it is away or full, is kept and written later: so many minutes at most as Redis would
-keep. A minute is one by Redis' clock.
+keep; what is older counts for the oldest of them. A minute is one by Redis' clock.
 """
 
 import asyncio
@@ -120,7 +120,8 @@ class Historian(Observer):
             minute = int(self._now_ms() - (self._begun - begun) * 500) // MINUTE_MS
             self._minutes.setdefault(minute, Counter()).update(numbers)
             while len(self._minutes) > self._timing.history_minutes_most:
-                del self._minutes[next(iter(self._minutes))]
+                oldest = self._minutes.pop(next(iter(self._minutes)))
+                self._minutes[next(iter(self._minutes))].update(oldest)
 
     async def write(self) -> None:
         """Write what happened. After an error it is still there; what was sent is sent again as it was."""

@@ -128,7 +128,7 @@ class Timing:
     """What happened in an hour is kept for so long after its last write."""
 
     history_minutes_most: int = 480
-    """A process keeps so many minutes at most that Redis did not take: as many as that would keep."""
+    """A process keeps so many minutes at most, one at least, that Redis did not take: as many as that would keep."""
 
     # The stop
 
