@@ -73,6 +73,7 @@ def operations(now: float) -> list[Operation]:
         Operation("cancel", hour | {"host": "host1.example"}, True, CLIENTS),
         Operation("pause", one_type),
         Operation("resume", one_type | {"state": "paused"}),
+        *(Operation("shift", one_type | {"by": str(by)}) for by in (3_600, -3_600)),
         Operation("pause", hour),
         Operation("resume", {"state": "paused"}),
         Operation("run", {"key_prefix": "own:2"}),
@@ -152,6 +153,8 @@ async def work(client: Client, operation: Operation) -> dict[str, Any]:
         status, answer = await client.call("POST", f"/schedules/{operation.verb}?{urlencode(query)}")
         taken_ms.append(1000 * (time.perf_counter() - sent))
         assert status == 200, answer
+        if operation.verb == "shift":  # counts all of it each time
+            touched = looked_at = 0
         touched, looked_at, cursor = touched + answer["touched"], looked_at + answer["looked_at"], answer["next"]
     return {
         "seconds": round(time.monotonic() - began, 2),

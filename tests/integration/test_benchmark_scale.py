@@ -49,6 +49,7 @@ def test_bulk_touches_the_tasks_that_its_filters_want(tmp_path: Path) -> None:
         **{"count: type type1": 200, "count: host host1.example": 20, "count: key_prefix own:1": 111},
         "count: host host1.example, due, 4 at once": touched["count: host host1.example, due, 4 at once"],
         **{"count: due": within_the_hour, "pause: type type1": 200, "resume: type type1, state paused": 200},
+        **{"shift: type type1, by 3600": 200, "shift: type type1, by -3600": 200},
         **{"pause: due": within_the_hour, "resume: state paused": within_the_hour, "run: key_prefix own:2": 11},
         **{"cancel: key_prefix own:1": 111, "cancel: host host1.example": 18, "cancel: type type1": 198},
         "cancel: due": touched["cancel: due"],
