@@ -66,9 +66,16 @@ def changed_content(record: Record, changes: UpdateRequest) -> tuple[Content, by
 def quotes_of(request: ScheduleRequest | UpdateRequest, absent: Options) -> int:
     """Return how many quotes the options and contents but data have at least. An option that is given its default is
     not counted."""
-    given = [(name, value) for name in NAMES if (value := getattr(request, name)) != getattr(absent, name)]
-    given += [(name, value) for name in CONTENTS[1:] if (value := getattr(request, name)) is not UNSET]
-    return sum(2 + _quotes(value) for _, value in given)
+    own, defaults = (msgspec.structs.astuple(one)[-len(NAMES) :] for one in (request, absent))
+    quotes = sum(
+        2 + _quotes(value)
+        for value, default in zip(own, defaults, strict=True)
+        if value is not default and value != default
+    )
+    for name in CONTENTS[1:]:
+        if (value := getattr(request, name)) is not UNSET:
+            quotes += 2 + _quotes(value)
+    return quotes
 
 
 def _quotes(value: object) -> int:
@@ -85,5 +92,7 @@ def _quotes(value: object) -> int:
             return bytes(value).count(b'"')
         case Callback() | Repeat():
             members = zip(msgspec.structs.astuple(value), _DEFAULTS[type(value)], strict=True)
-            return sum(2 + _quotes(member) for member, default in members if member != default)
+            return sum(
+                2 + _quotes(member) for member, default in members if member is not default and member != default
+            )
     return 0
