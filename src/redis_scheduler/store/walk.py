@@ -119,9 +119,8 @@ class Walk:
         async for ids in self._ids("XPENDING", self._keys.queue, GROUP):
             yield [Suspect("pending", entry_id) for entry_id in ids]
         async for names in self._scan("SSCAN", self._keys.types, _Batch()):
-            for name in names:
-                async for suspects in self._of_type(text_of(name)):
-                    yield suspects
+            async for suspects in self._indexed([text_of(name) for name in names]):
+                yield suspects
 
     async def all_heads(self, most: int = HEAD_BYTES) -> AsyncIterator[list[_RecordHead]]:
         """Yield the records of all tasks without their data, up to `most` bytes of each, in steps. A task that is there
@@ -188,19 +187,28 @@ class Walk:
         _, heads = await self.heads(task_keys, STEP_BYTES)
         return [(head.key, await self.record(head)) for head in heads]
 
-    async def _of_type(self, name: str) -> AsyncIterator[list[Suspect]]:
-        yield [Suspect("type", name, listed=name)]
-        try:
-            async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
-                members = pairs[::2]
-                while members:
-                    part, members = members[: self._records.limit], members[self._records.limit :]
-                    _, heads = await self.heads(part, STEP_BYTES)
-                    yield [_listed(*await self._read(head), name) for head in heads]
-        except StoreRefused as error:
-            # A foreign key: the look at the type tells of it.
-            if "WRONGTYPE" not in str(error):
-                raise
+    async def _indexed(self, names: Sequence[str]) -> AsyncIterator[list[Suspect]]:
+        """Yield the names of indexes and what stands in them. There may be as many labels as tasks, so members of
+        several are looked at together."""
+        yield [Suspect("type", name, listed=name) for name in names]
+        met: list[tuple[bytes, str]] = []
+        for name in names:
+            try:
+                async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
+                    met += [(key, name) for key in pairs[::2]]
+                    while len(met) >= self._records.limit:
+                        part, met = met[: self._records.limit], met[self._records.limit :]
+                        yield await self._listed(part)
+            except StoreRefused as error:
+                # A foreign key: the look at the type tells of it.
+                if "WRONGTYPE" not in str(error):
+                    raise
+        if met:
+            yield await self._listed(met)
+
+    async def _listed(self, members: Sequence[tuple[bytes, str]]) -> list[Suspect]:
+        _, heads = await self.heads([key for key, _ in members], STEP_BYTES)
+        return [_listed(*await self._read(head), name) for head, (_, name) in zip(heads, members, strict=True)]
 
 
 def suspect_of(head: _RecordHead, record: Record) -> Suspect:
