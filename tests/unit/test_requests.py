@@ -136,6 +136,7 @@ def test_a_missing_field_is_told_with_its_rule() -> None:
         *[(name, "`data`") for name in ("payload", "message")],
         *[(name, "`retries`") for name in ("max_retries", "backoff")],
         ("concurrency", "CONCURRENCY"),
+        ("tags", "`labels`"),
         ("expires", "`expire`"),
         *[(name, "the service makes") for name in ("key", "id")],
         *[(name, "Authorization") for name in ("token", "api_key")],

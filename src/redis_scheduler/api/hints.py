@@ -23,6 +23,7 @@ _HINTS = {
     "many tasks are given to POST /schedules": "batch items jobs tasks",
     "how a failed attempt is repeated is said by `retries`, `retry_time` and other options": """attempts backoff
         maxattempts maxretries retry retrycount retrydelay retrypolicy""",
+    "what lists find a task by is `labels`, texts by names": "label tag tags",
     "slots are a setting of the service (CONCURRENCY)": "concurrency",
     "the time-out of an attempt is `timeout`, in seconds": "timeoutms timeoutseconds",
     "the time after which no attempt is made is `expire`, in seconds (`info.expires` is when a task fires next)": """

@@ -114,9 +114,10 @@ def _filters(given: Mapping[str, str]) -> Filters:
     if filters.state not in (None, *STATES):
         problem = f"must be {' or '.join(STATES)}: others have begun already, got {quoted(filters.state)}"
         raise InvalidField("state", problem, Code.CONTRADICTION)
-    if "operation" in given and ("cursor" in given or is_dry_run(given)):
-        beside = "cursor, which tells it" if "cursor" in given else "dry_run, which begins none"
-        raise InvalidField("operation", f"must not be given beside {beside}", Code.CONTRADICTION)
+    if "operation" in given and is_dry_run(given):
+        raise InvalidField("operation", "must not be given beside dry_run, which begins none", Code.CONTRADICTION)
+    if "operation" in given and given.get("cursor", given["operation"]) != given["operation"]:
+        raise InvalidField("operation", "is another than that of the cursor", Code.CONTRADICTION)
     return filters
 
 
