@@ -85,8 +85,11 @@ SECONDS_KNOWN = 1_000
 
 def rfc3339(milliseconds: int) -> str:
     """Return a time since 1970 as text, in UTC."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{_whole_second(seconds)}.{rest:03d}Z"
+    return _whole_second(milliseconds // 1000) + _ENDS[milliseconds % 1000]
+
+
+_ENDS = tuple(f".{number:03d}Z" for number in range(1000))
+"""By the milliseconds: writing them takes as long as all else."""
 
 
 @lru_cache(SECONDS_KNOWN)
