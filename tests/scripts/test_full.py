@@ -15,6 +15,7 @@ REFUSED = [
     "update",
     "replay",
     "restore",
+    "tally",
     *(name for name in VERBS if name.startswith(("put", "shift"))),
 ]
 
