@@ -179,15 +179,16 @@ def test_series_come_due_evenly_through_a_minute_or_all_at_once() -> None:
     assert series.due_times(series.INSTANT, series.EVERY, 2, 100.5) == [100.5, 100.5]
     assert series.due_times(series.INSTANT, series.CRON, 2, 120.5) == [180, 180]
     assert series.rule_of(series.EVERY, 7, 180) == {"every": 120}
-    crons = [series.rule_of(series.CRON, number, 180)["cron"] for number in range(3_600)]
-    assert len(set(crons)) == 3_600
-    assert all(cron.startswith("3,") and max(map(int, cron.split()[0].split(","))) < 60 for cron in crons)
+    for rule, count in ((series.CRON, 60), (series.CRONS, 3_600)):
+        crons = [series.rule_of(rule, number, 180)["cron"] for number in range(10_000)]
+        assert len(set(crons)) == count
+        assert all(cron.startswith("3,") and max(map(int, cron.split()[0].split(","))) < 60 for cron in crons)
 
 
 @pytest.mark.parametrize(("p99_ms", "last_ms", "are_met"), [(50, 1_500, [True, True]), (50.1, 1_500.1, [False, False])])
 def test_the_marks_of_series_are_those_of_the_median_round(p99_ms: float, last_ms: float, are_met: list[bool]) -> None:
     rounds = [{"late_ms": {"p99": p99_ms * by, "max": last_ms * by}} for by in (0.5, 1, 9)]
-    found = series.marks({"spread-every": rounds, "instant-cron": rounds})
+    found = series.marks({"spread-every": rounds, "instant-cron": rounds, "instant-crons": rounds})
     assert [mark["met"] for mark in found] == are_met
     assert [mark["found"] for mark in found] == [p99_ms, last_ms]
 

@@ -28,7 +28,7 @@ from redis_scheduler.store.views import Views
 from redis_scheduler.task.record import read_record
 from redis_scheduler.task.timing import DEFAULT
 
-BATCH_LIMIT = 200
+BATCH_LIMIT = 100
 """Tasks of one call: about a millisecond of Redis."""
 
 BATCH_BYTES = 1_048_576
