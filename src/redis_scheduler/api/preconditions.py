@@ -5,7 +5,6 @@ change it. It is no validator of the whole answer, so no GET serves If-None-Matc
 """
 
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -37,9 +36,9 @@ def etag_of(stored: Stored) -> str:
     """Return the ETag of a task; of one that this version cannot read, by the bytes of its record."""
     record, raw = stored.record, stored.raw
     if record is UNREADABLE or record.unknown is not None:
-        return _etag(raw, b"")
+        return _etag(raw)
     if record.repetition is None and not record.again and record.options.repeat is UNSET and raw.startswith(_DUE):
-        return _etag(raw[len(_DUE) :], b"")  # as it would be put together again
+        return _etag(raw[len(_DUE) :])  # as it would be put together again
     return _etag_of(record)
 
 
@@ -56,10 +55,11 @@ def etag_of_new(due_ms: int, tail: bytes) -> str:
     return _etag_of(read_record(b"%b%d%b" % (_DUE, due_ms, tail)))
 
 
-def _etag(beginning: bytes, rest: bytes) -> str:
+def _etag(beginning: bytes, rest: bytes = b"") -> str:
     digest = blake2b(beginning, digest_size=ETAG_BYTES)
-    digest.update(rest)
-    return f'"{urlsafe_b64encode(digest.digest()).decode()}"'
+    if rest:
+        digest.update(rest)
+    return f'"{digest.hexdigest()}"'
 
 
 @dataclass(frozen=True, slots=True)
