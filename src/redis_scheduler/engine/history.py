@@ -92,7 +92,8 @@ class Historian(Observer):
 
         async def step() -> None:
             await stop_or_interval(ended, min(self._timing.history_interval_s, self._minute_left_s()))
-            await self.write()
+            with contextlib.suppress(StoreFull):  # the numbers are kept, and the API says it to those who schedule
+                await self.write()
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outage.loop(ended, step), name="history")

@@ -82,7 +82,7 @@ def without_repetition(text: bytes) -> tuple[bytes, Repetition | None]:
 
 
 def _new_options(text: bytes) -> Options:
-    if not text.startswith(b","):
+    if not text.startswith(b',"'):
         raise ValueError("no members")
     options = _decode_options(b"{%b}" % text[1:])
     return NONE if options == NONE else options
