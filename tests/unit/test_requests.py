@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from redis_scheduler.api import requests
-from redis_scheduler.api.bodies import ScheduleRequest
+from redis_scheduler.api.bodies import ScheduleRequest, refusal
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.errors import InvalidRequest
 from redis_scheduler.task.options import NAMES
@@ -352,3 +352,33 @@ def test_any_object_is_taken_as_it_is_or_refused_in_own_words(
         said = said_of(encoded)
         assert said.split(":")[0] in {"webhook", "ttl", "data", "color", "Data"}
         assert "`$" not in said
+
+
+HALF = '"\\ud83d"'
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        f'"headers":{{{HALF}:"1",{HALF}:"2"}}',
+        f'"headers":{{{HALF}:1}}',
+        f'"headers":{{"X-A":{HALF},"X-B":1}}',
+        f'"labels":{{{HALF}:1,{HALF}:2}}',
+        f'"labels":{{"a":{HALF}}}',
+        f'"repeat":{{{HALF}:1}}',
+        f'"repeat":{{"cron":{HALF}}}',
+        f'"repeat":{{"every":60,"until":{HALF}}}',
+        f'"on_success":{{{HALF}:1}}',
+        f'"on_success":{{"webhook":{HALF}}}',
+        f'"on_success":{{"webhook":"http://h/","type":{HALF}}}',
+        f'"on_success":{{"webhook":"http://h/","headers":{{{HALF}:{HALF}}}}}',
+        f"{HALF}:1",
+        f'"final_statuses":{HALF}',
+        f'"retry_times":[{HALF}]',
+    ],
+)
+def test_half_an_emoji_can_be_told_of(member: str) -> None:
+    """No answer can hold it as it is."""
+    with pytest.raises(InvalidRequest) as error:
+        schedule_request(f'{{"webhook":"http://h/","ttl":1,{member}}}'.encode())
+    assert refusal(error.value.code, str(error.value), error.value.field)

@@ -40,6 +40,9 @@ AT_TEXT_LENGTH = 6 * AT_LENGTH + 2
 """The same of the longest time."""
 TYPE_LENGTH = 100
 
+NO_CHARACTER = "\ufffd"
+_HALVES = re.compile("[\ud800-\udfff]")
+
 OBJECT_LENGTH = 65_536
 """More characters than an object has that is the value of an option."""
 
@@ -104,14 +107,15 @@ def bounded(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return the beginning of a text that a client sent, in quotes, control characters escaped."""
-    return json.dumps(bounded(text), ensure_ascii=False)
+    """Return the beginning of a text that a client sent, in quotes, control characters escaped. Half a surrogate pair,
+    which no answer can hold, is shown as NO_CHARACTER."""
+    return json.dumps(_HALVES.sub(NO_CHARACTER, bounded(text)), ensure_ascii=False)
 
 
 def _unknown(name: str, known: Iterable[str]) -> InvalidRequest:
     hint = hint_of(name, known)
     instead = f"{hint}; " if hint else ""
-    name = _STAND_INS.sub("\ufffd", name)
+    name = _STAND_INS.sub(NO_CHARACTER, name)
     error = f"{quoted(name)[1:-1] or quoted(name)}: is an unknown field; {instead}known: {', '.join(known)}"
     return InvalidRequest(Code.UNKNOWN_FIELD, error, bounded(name))
 
@@ -181,10 +185,12 @@ def _check_object(name: str, text: str) -> None:
 
 def _check_texts(name: str, text: str) -> None:
     """Raise InvalidField for a member of an object that is no text."""
-    for member, raw in msgspec.json.decode(text, type=dict[str, msgspec.Raw]).items():
+    for member, raw in msgspec.json.decode(without_halves(text.encode()), type=dict[str, msgspec.Raw]).items():
         given = bytes(raw).decode()
         if not given.startswith('"'):
-            raise InvalidField(name, f"{quoted(member)} must be a text, got {_given(given)}")
+            raise InvalidField(
+                name, f"{quoted(_STAND_INS.sub(NO_CHARACTER, member))} must be a text, got {_given(given)}"
+            )
 
 
 def _given(text: str) -> str:
