@@ -13,8 +13,15 @@ import aiohttp
 import pytest
 import redis.asyncio
 
+from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.task.key import is_made_here, is_task_key
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.task.key import is_made_here, is_task_key, new_task_key
+from redis_scheduler.task.listing import listing_of
+from redis_scheduler.task.options import NONE, Options
+from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.api import api_here
 from tests.support.audit import audited
 from tests.support.names import KEYS
@@ -220,3 +227,18 @@ async def test_others_are_served_between_the_parts_of_a_batch(slow: Slow) -> Non
     assert not batch.done()
     assert (await batch)[0] == 200
     assert (await slow.api.call("GET", f"/schedule/{key}"))[0] == 200
+
+
+async def test_tasks_with_labels_take_more_calls_since_each_is_listed_for_itself(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    options = Options(labels=dict.fromkeys(("a", "b", "c", "d"), "17"))
+    calls = ShardCalls(client, "writer", DEFAULT, Limits())
+    for more, count in ((NONE, None), (NONE, 1), (options, 4)):  # the first time Redis learns the script
+        many = [
+            NewTask(new_task_key(), 600_000, record_tail(WEBHOOK, 600, None, b"1", more), listing_of(None, more))
+            for _ in range(200)
+        ]
+        await raw.config_resetstat()
+        await asyncio.gather(*(calls.schedule.submit(task) for task in many))
+        assert count in (None, (await raw.info("commandstats"))["cmdstat_evalsha"]["calls"])

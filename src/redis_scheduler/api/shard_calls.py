@@ -9,10 +9,12 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.store.written import (
     IDEMPOTENCY_ID_BYTES,
+    Cancellation,
     Change,
     OnceAnswer,
     OnceTask,
@@ -24,6 +26,7 @@ from redis_scheduler.store.written import (
     UpdateAnswer,
 )
 from redis_scheduler.task.content import Content, format_needed
+from redis_scheduler.task.listing import listing_bytes
 from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, Options
 from redis_scheduler.task.policy import contradiction_with
 from redis_scheduler.task.timing import Timing
@@ -39,13 +42,17 @@ class ShardCalls:
         self._workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
-        self.schedule = Batcher(self.writes.schedule, limit, lambda task: len(task.tail))
-        self.once = Batcher(self._schedule_once, limit, lambda once: len(once.task.tail))
+        self.schedule = Batcher(
+            self.writes.schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
+        )
+        self.once = Batcher(self._schedule_once, limit, lambda once: _task_size(once.task))
         self.stored_once = Batcher(self._stored_once, limit)
-        self.cancel = Batcher(self.writes.cancel, limit, lambda task: len(task[2]) if len(task) > 2 else 0)
-        self.update = Batcher(self._update, limit, lambda change: len(change.tail) + len(change.expected))
-        self.replay = Batcher(self._replay, limit, lambda change: len(change.tail) + len(change.expected))
-        self.put = Batcher(self._put, limit, lambda put: len(put.task.tail) + len(put.expected))
+        self.cancel = Batcher(self.writes.cancel, limit, _cancelled_size)
+        self.update = Batcher(self._update, limit, _changed_size)
+        self.replay = Batcher(self._replay, limit, _changed_size)
+        self.put = Batcher(
+            self._put, limit, lambda put: _task_size(put.task) + len(put.expected) + listing_bytes(put.old_listed)
+        )
         self.discard = Batcher(self.writes.discard, limit)
         self.pause = Batcher(self.writes.pause, limit)
         self.resume = Batcher(self.writes.resume, limit)
@@ -120,3 +127,15 @@ class ShardCalls:
     async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
         now_ms, answers = await self.writes.put(puts)
         return [(now_ms, found) for found in answers]
+
+
+def _task_size(task: NewTask) -> int:
+    return len(task.tail) + listing_bytes(task.listed)
+
+
+def _changed_size(change: Change) -> int:
+    return len(change.tail) + len(change.expected) + listing_bytes(change.listed) + listing_bytes(change.old_listed)
+
+
+def _cancelled_size(task: Cancellation) -> int:
+    return (len(task[2]) if len(task) > 2 else 0) + listing_bytes(task[1])

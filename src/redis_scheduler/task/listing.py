@@ -9,6 +9,14 @@ Listing = str | tuple[str, ...] | None
 """The names of a task's indexes: its type, if that is not the default, and each label (label.py). One stands alone;
 None: none."""
 
+LABEL_BYTES = 4_096
+"""To list a task by a label takes Redis about as long as to take so many bytes of a record."""
+
+
+def listing_bytes(listed: Listing) -> int:
+    """Return how many bytes of a record take as long as to list a task under these names."""
+    return 0 if listed is None or isinstance(listed, str) else LABEL_BYTES * len(listed)
+
 
 def listing_of(type_name: str | None, options: Options) -> Listing:
     """Return under which names a task with this type (None: the default) and these options is listed."""
