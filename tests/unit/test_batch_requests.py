@@ -60,6 +60,7 @@ async def test_tasks_come_in_their_order_with_their_types() -> None:
         (with_(type="5"), ".type: must be 1 to 100 printable characters, got 5"),
         (with_(retries='"x"'), '.retries: must be a whole number from 0 to 1000000, or -1 to retry for ever, got "x"'),
         (with_(retries="1", retry_times="[1]"), ".retries: cannot be given beside retry_times"),
+        (with_(on_success='{"webhook":"http://a/","timeout":0}'), ".on_success.timeout: must be a number of seconds"),
         (with_(key='"a.b"'), '.key: must be 1 to 128 letters, digits, _, - or :, got "a.b"'),
         (with_(key='""'), '.key: must be 1 to 128 letters, digits, _, - or :, got ""'),
         (with_(key='"a/b"'), ".key: must be 1 to 128"),

@@ -75,7 +75,7 @@ def test_callbacks_are_nested_eight_deep_and_no_deeper(name: str, is_update: boo
     for innermost in ({"webhook": HOOK}, {"webhook": HOOK, "retries": 5, "type": "\u0041"}, {"webhook": 1}):
         for body in (body_of(**{name: nested(9, innermost, name)}), body_of(**{name: nested(60, innermost, name)})):
             error = refused(body, is_update)
-            assert error.field == ".".join([name] * 9)
+            assert (error.field, error.code) == (".".join([name] * 9), Code.TOO_DEEP)
             assert str(error) == f"{error.field}: must not be given here: callbacks are nested at most 8 deep"
 
 
@@ -108,6 +108,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"headers": {"X\r\nHost": "b"}}, "headers", "must have names of letters, digits"),
     ({"headers": {"Host": "b"}}, "headers", "must not have Host"),
     ({"headers": {"Schedule-Key": "b"}}, "headers", "must not have Schedule-Key"),
+    ({"headers": {"Webhook-Id": "b"}}, "headers", "must not have Webhook-Id: the service sets it"),
+    ({"headers": {"webhook-own": "b"}}, "headers", "must not have webhook-own: the service sets it"),
+    ({"headers": {"TraceParent": "b"}}, "headers", "must not have TraceParent: give the option traceparent instead"),
     ({"headers": {}}, "headers", "must be 1 to 32 headers, got 0"),
     ({"headers": {"X": 1}}, "headers", '"X" must be a text, got 1'),
     ({"method": "HEAD"}, "method", "must be POST, GET, PUT, PATCH or DELETE"),

@@ -36,6 +36,14 @@ def test_the_readme_names_every_setting_with_its_default() -> None:
             assert defaults[variable] == f"{default}", variable
 
 
+def test_compose_and_its_example_take_every_setting() -> None:
+    settings = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
+    # Compose sets the first itself, the image the others.
+    taken = settings - {"REDIS_URL", "HOST", "DATA_DIR"}
+    assert set(re.findall(r"\$\{([A-Z_]+)", text_of("compose.yaml"))) == taken
+    assert set(re.findall(r"^([A-Z_]+)=", text_of(".env.example"), re.MULTILINE)) == taken
+
+
 def test_classifiers_readme_ci_and_image_speak_of_the_same_pythons() -> None:
     named = set(re.findall(r"Python :: (3\.\d+)", text_of("pyproject.toml")))
     assert len(named) > 1

@@ -151,7 +151,8 @@ def _value(name: str, text: str, kind: Any, depth: int) -> Any:
 def check_depth(name: str, depth: int) -> None:
     """Raise InvalidField for a callback that stands in too many others."""
     if depth >= CALLBACKS_DEEP:
-        raise InvalidField(name, f"must not be given here: callbacks are nested at most {CALLBACKS_DEEP} deep")
+        problem = f"must not be given here: callbacks are nested at most {CALLBACKS_DEEP} deep"
+        raise InvalidField(name, problem, Code.TOO_DEEP)
 
 
 def _part(name: str, text: str, shape: type[Body], depth: int = 0) -> Body:

@@ -23,8 +23,8 @@ OF_THE_CONNECTION = frozenset(
         "proxy-connection",
     ]
 )
-OWN_PREFIX = "schedule-"
-"""Headers that begin so, in lower case, are the service's own."""
+OWN_PREFIXES = ("schedule-", "webhook-")
+"""Headers that begin so, in lower case, are the service's own; the second ones are kept free for signatures."""
 
 
 def headers_problem(headers: Mapping[str, str]) -> str:
@@ -40,8 +40,10 @@ def headers_problem(headers: Mapping[str, str]) -> str:
         if _NAME.fullmatch(name) is None:
             return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {name!a}"
         lower = name.lower()
-        if lower in OF_THE_CONNECTION or lower.startswith(OWN_PREFIX):
+        if lower in OF_THE_CONNECTION or lower.startswith(OWN_PREFIXES):
             return f"must not have {name}: the service sets it, or it is of the connection"
+        if lower == "traceparent":
+            return f"must not have {name}: give the option traceparent instead"
         if lower in seen:
             return f"must have each name once, got {seen[lower]} and {name}"
         seen[lower] = name
