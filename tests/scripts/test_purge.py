@@ -1,11 +1,28 @@
 """purge: deletes every task of this service, and nothing else."""
 
+from typing import Any
+
 import pytest
 import redis.asyncio
 
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.writes import CLEANED_MEMBERS
+from redis_scheduler.task.label import MARK, index_of
 from redis_scheduler.task.timing import DEFAULT
-from tests.scripts.states import MAKERS, MISSING, ask, claimed, counters, dump, in_delivery, new_task, queued, state_of
+from tests.scripts.states import (
+    MAKERS,
+    MISSING,
+    ask,
+    claimed,
+    counters,
+    dump,
+    in_delivery,
+    new_task,
+    queued,
+    state_of,
+    typed_keys,
+)
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -47,6 +64,41 @@ async def test_more_types_than_a_call_takes_are_all_deleted(store: Store, raw: r
     assert await ask(raw, "KEYS", KEYS.type_index("*")) == []
     assert await ask(raw, "EXISTS", KEYS.types) == 0
     assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
+
+
+async def test_what_comes_behind_the_first_call_stays_and_is_listed(
+    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"type-{number}" for number in range(2 * DEFAULT.batch_limit)]
+    for start in range(0, len(names), DEFAULT.batch_limit):
+        await store.schedule([new_task(type_name=name) for name in names[start : start + DEFAULT.batch_limit]])
+    await store.schedule([new_task(type_name="crowded") for _ in range(3 * CLEANED_MEMBERS)])
+    new: list[NewTask] = []
+    command = store.client.command
+
+    async def interrupted(name: str, *arguments: Any, **more: Any) -> Any:
+        if name == "SSCAN":
+            kind = ("crowded", "new", *names)[len(new)]
+            new.append(new_task(type_name=(kind, index_of("user=anna"), index_of(f"order={len(new)}"))))
+            await store.schedule([new[-1]])
+            await ask(raw, "HSET", KEYS.idempotency, "id", "kept")
+        return await command(name, *arguments, **more)
+
+    monkeypatch.setattr(store.client, "command", interrupted)
+    assert await store.purge() == len(names) + 3 * CLEANED_MEMBERS
+    assert new
+    assert await ask(raw, "HLEN", KEYS.tasks) == await ask(raw, "ZCARD", KEYS.due) == len(new)
+    assert await ask(raw, "HDEL", KEYS.idempotency, "id") == 1
+    expected: dict[str, set[str]] = {}
+    for task in new:
+        for name in task.listed or ():
+            expected.setdefault(name, set()).add(task.key)
+    assert await typed_keys(raw) == expected
+    assert len(await ask(raw, "KEYS", f"{KEYS.tag}:type:*")) == sum(not name.startswith(MARK) for name in expected)
+    assert await counters(raw) == {
+        "scheduled": len(names) + 3 * CLEANED_MEMBERS + len(new),
+        "purged": len(names) + 3 * CLEANED_MEMBERS,
+    }
 
 
 async def test_what_is_scheduled_after_a_purge_is_delivered_and_what_was_in_delivery_has_no_say(

@@ -77,6 +77,9 @@ PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
 RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
 
 
+CLEANED_MEMBERS = 1_000
+"""Members of indexes that one call of a purge looks at: about a millisecond of Redis."""
+
 OPERATION_S = 86_400
 """How far an operation is stays known for so long after its last step."""
 
@@ -221,19 +224,32 @@ class Writes:
         )
 
     async def purge(self) -> int:
-        """Delete every task; return how many. Tasks scheduled meanwhile may go too."""
-        deleted = 0
-        while True:
-            sample = await self.client.command(
-                "SRANDMEMBER", self.client.keys.types, self._timing.batch_limit, read=TEXTS
-            )
-            names = [text_of(name) for name in sample]
-            count, types_left = await self._write(
-                PURGE.bind(self.client.keys, group=GROUP, types=names, **self._numbered(PURGE)), _two_numbers
-            )
-            deleted += count
-            if not types_left:
-                return deleted
+        """Delete every task that is there as the first call comes to Redis; return how many."""
+        limit, types = self._timing.batch_limit, self.client.keys.types
+        sample = await self.client.command("SRANDMEMBER", types, limit, read=TEXTS)
+        deleted, left, _, _ = await self._purge(sample, "0", is_first=True)
+        cursor: bytes | None = None if left else b"0"
+        while cursor != b"0":
+            cursor, names = await self.client.command("SSCAN", types, cursor or "0", "COUNT", limit, read=_SCANNED)
+            at = "0"
+            while names:
+                _, _, cleaned, at = await self._purge(names[:limit], at)
+                names = names[cleaned:]
+        return deleted
+
+    async def _purge(self, names: Sequence[bytes], cursor: str, is_first: bool = False) -> tuple[int, int, int, str]:
+        return await self._write(
+            PURGE.bind(
+                self.client.keys,
+                group=GROUP,
+                is_first=int(is_first),
+                cursor=cursor,
+                most=CLEANED_MEMBERS,
+                types=[text_of(name) for name in names],
+                **self._numbered(PURGE),
+            ),
+            _purge_step,
+        )
 
 
 def _stored_of(answer: Any, count: int) -> list[StoredTask | OnceAnswer]:
@@ -264,6 +280,9 @@ def _operation(answer: bytes) -> Operation | None:
     return Operation(mark, None if cursor == "-" else cursor, int(steps), int(touched), int(looked_at))
 
 
-def _two_numbers(answer: bytes) -> tuple[int, int]:
-    count, rest = answer.split(b" ")
-    return int(count), int(rest)
+_SCANNED = of(tuple[bytes, list[bytes]])
+
+
+def _purge_step(answer: bytes) -> tuple[int, int, int, str]:
+    deleted, left, cleaned, cursor = answer.split(b" ")
+    return int(deleted), int(left), int(cleaned), str(int(cursor))
