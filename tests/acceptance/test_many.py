@@ -8,6 +8,7 @@ import pytest
 from redis_scheduler.api import steps
 from tests.acceptance.test_filters import listed
 from tests.support.service import Client
+from tests.support.store import Store
 
 COUNT = 3 * steps.STEP_TASKS
 
@@ -96,6 +97,31 @@ async def test_a_rate_spreads_what_is_run_and_delays_nothing(api: Client, tasks:
         assert COUNT / 50 - 2 < moments[-1] - moments[0] < COUNT / 50 + 8
     after = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
     assert all(after[key] <= before[key] for key in after)
+
+
+async def test_what_comes_before_its_turn_takes_none(api: Client, store: Store) -> None:
+    soon = [await api.schedule("http://a.example/", number) for number in (5, 6, 7, 40)]
+    await store.pause(soon[2:])
+    queued = await api.schedule("http://a.example/", 0)
+    late = [await api.schedule("http://a.example/", 600) for _ in range(2)]
+    before = {info["key"]: info["due"] for info in await listed(api)}
+    assert (await done(api, "run", "rate=0.1"))["touched"] == 7
+    infos = {info["key"]: info for info in await listed(api)}
+    assert {info["state"] for key, info in infos.items() if key != queued} == {"scheduled"}
+    # The first of all takes the turn now, the last ones those that follow.
+    moments = [datetime.fromisoformat(infos[key]["expires"]).timestamp() for key in (soon[0], *late, soon[3])]
+    assert [round((moment - moments[0]) / 10) for moment in moments] == [0, 1, 2, 3]
+    assert [infos[key]["expires"] for key in soon[1:3]] == [before[key] for key in soon[1:3]]
+
+
+async def test_series_are_not_run_among_many(api: Client, store: Store) -> None:
+    series = await api.schedule("http://a.example/", 600, repeat={"every": 1})
+    task = await api.schedule("http://a.example/", 600)
+    assert (await done(api, "run", "host=a.example&dry_run=true"))["touched"] == 1
+    assert (await done(api, "run", "host=a.example"))["touched"] == 1
+    infos = {info["key"]: info for info in await listed(api)}
+    assert infos[series]["expires"] == infos[series]["due"]
+    assert infos[task]["expires"] < infos[task]["due"]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "pause", "resume"])

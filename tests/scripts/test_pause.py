@@ -16,6 +16,7 @@ from tests.scripts.states import (
     MAKERS,
     PAUSED,
     RETRY_DELAY_MS,
+    TTL_MS,
     State,
     Task,
     ask,
@@ -133,6 +134,33 @@ async def test_what_is_due_already_keeps_its_time_when_it_is_run(store: Store, r
     due_at_ms = await due_ms(raw, task.key)
     await store.run([task.key])
     assert await due_ms(raw, task.key) == due_at_ms
+
+
+@pytest.mark.parametrize("make", [in_due, states.waiting, states.deferred])
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_what_is_run_after_a_delay_comes_no_later_than_it_did(
+    make: states.Maker, pauses: bool, store: Store, raw: Redis
+) -> None:
+    task, resumed = await make(store), await make(store)
+    if pauses:
+        await store.pause([task.key, resumed.key])
+    else:
+        await store.pause([resumed.key])
+    await store.resume([resumed.key])
+    await store.run([task.key], [10 * TTL_MS])
+    comes_ms, expected_ms = [await due_ms(raw, key) or 0 for key in (task.key, resumed.key)]
+    assert abs(comes_ms - expected_ms) < TOLERANCE_MS
+    assert await ask(raw, "ZCARD", KEYS.paused) == 0
+    await store.run([task.key], [500])
+    assert (await due_ms(raw, task.key) or 0) <= comes_ms - 100
+
+
+async def test_a_paused_task_whose_time_is_over_comes_after_the_delay(store: Store, raw: Redis) -> None:
+    task = await overdue(store)
+    await store.pause([task.key])
+    before_ms = redis_ms(await ask(raw, "TIME"))
+    await store.run([task.key], [TTL_MS])
+    assert 0 <= (await due_ms(raw, task.key) or 0) - before_ms - TTL_MS < TOLERANCE_MS
 
 
 async def test_an_outcome_of_a_claim_from_before_the_pause_does_not_count(store: Store, raw: Redis) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -67,15 +68,15 @@ class ManyApi(ShiftsApi):
         return await self._each(request, given, "resumed", resume, (PAUSED,))
 
     async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
-        """POST /schedules/run: make all tasks due now that the filters want, but those in delivery."""
-
+        """POST /schedules/run: make all tasks due now that the filters want, but those in delivery, and series."""
+        # A series would be met again behind the occurrence that it makes, and make another each time.
         pace, cursor = pace_of(given, await self._only.views.now_ms())
 
         async def run(task: Stored) -> bool:
-            found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms()))
+            found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms(task)))
             return found in (*_MOVED, Standing.PAUSED)
 
-        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, cursor)
+        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, cursor, _is_once)
 
     async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/replay: bring all dead letters back that the filters want, as they are."""
@@ -87,7 +88,7 @@ class ManyApi(ShiftsApi):
                 changeable(task)
             except SchedulerError:
                 return False
-            wanted = UpdateRequest(at=rfc3339(pace.next_ms())) if "rate" in given else UpdateRequest(ttl=0)
+            wanted = UpdateRequest(at=rfc3339(pace.next_ms(task))) if "rate" in given else UpdateRequest(ttl=0)
             change = change_of(task, wanted, now_ms)
             await self._check_change(task, wanted)
             _, found = await self._calls_of(task.key).replay.submit(change)
@@ -122,6 +123,7 @@ class ManyApi(ShiftsApi):
         states: Collection[str],
         pace: Pace | None = None,
         cursor: str | None = None,
+        may: Callable[[Stored], bool] = bool,
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
         with `dry_run` only count."""
@@ -133,7 +135,7 @@ class ManyApi(ShiftsApi):
             async with self._one_bulk.held():
                 page = await self._page(cursor, filters, DEAD in states)
                 looked_at, cursor = looked_at + page.looked_at, page.next
-                wanted = [task for task in page.tasks if task.state in states]
+                wanted = [task for task in page.tasks if task.state in states and may(task)]
                 done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
                 touched += sum(done)
             if cursor is None or time.monotonic() > until_s:
@@ -142,3 +144,7 @@ class ManyApi(ShiftsApi):
             client = request.client.host if request.client else None
             logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
         return answer(ManyDone(verb, touched, looked_at, pace.onward(cursor) if pace else cursor, is_dry))
+
+
+def _is_once(task: Stored) -> bool:
+    return task.record.options.repeat is UNSET

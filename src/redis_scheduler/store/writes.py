@@ -177,7 +177,8 @@ class Writes:
     async def run(self, task_keys: Sequence[str], delays_ms: Sequence[int] = ()) -> list[Standing]:
         """Make tasks due now, or after a delay (below zero: task/due.py) if they are not due before, but those in
         delivery and the dead; return where each stood."""
-        return await self._move(RUN, list(zip(task_keys, delays_ms or [0] * len(task_keys), strict=True)))
+        rows = list(zip(task_keys, delays_ms or [0] * len(task_keys), strict=True))
+        return await self._move(RUN, rows, window_ms=self._timing.window_ms)
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
         """Note what receivers say of attempts that they took on."""

@@ -2,7 +2,7 @@
 -- does the due time in the record. What is in delivery stays so, and what is dead. A worker that lost its lease may
 -- still deliver what waits for a retry.
 -- KEYS   writer tasks due queue entries failures dead paused awaiting sweep bell
--- ARGV   batch# expiry_s group waiting
+-- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key delay_ms (below 0: due_after.lua)
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then;
 --        Q queued: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
@@ -23,11 +23,17 @@ redis.call('ZREM', due, '')
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local code, _, id = look(key)
+  local code, comes, id = look(key)
   if string.find('SFWPL', code, 1, true) then
     redis.call('ZREM', paused, key)
-    -- What is due already keeps its time.
-    local due_ms = deferred_until(due_after(now, delay_ms))
+    -- What comes before keeps its time, also what is due already. What is paused, and its time over, has none.
+    local due_ms = due_after(now, delay_ms)
+    if code == 'W' then
+      due_ms = math.min(due_ms, now + math.max(0, window_ms - comes))
+    elseif code == 'P' and comes < 0 then
+      due_ms = math.min(due_ms, now - comes)
+    end
+    due_ms = code == 'P' and comes > now and comes <= due_ms and comes or deferred_until(due_ms)
     redis.call('ZADD', due, 'LT', due_ms, key)
     if id then
       leave_queue(queue, group, entries, key, id)
