@@ -4,22 +4,29 @@ said of bad files."""
 import asyncio
 import base64
 import json
+import logging
 import os
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.process.moving import import_tasks
+from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, Keys, tag_of
+from redis_scheduler.store.moves import Moves
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.written import CancelAnswer, Cancellation
 from redis_scheduler.task.due import at_ms
 from tests.chaos.figures import scaled
-from tests.scripts.states import MAKERS
+from tests.scripts.states import MAKERS, tail
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
@@ -66,16 +73,18 @@ async def test_whatever_state_a_task_is_in_it_comes_over(
     redis_url: str, store: Store, raw: redis.asyncio.Redis, tmp_path: Path
 ) -> None:
     states = {}
-    for name in ("in delivery", "waiting", "paused", "deferred", "dead", "queued", "due"):
+    for name in ("in delivery", "waiting", "paused", "paused retry", "deferred", "dead", "queued", "due"):
         task = await MAKERS[name][0](store, "mail")  # type: ignore[call-arg]
-        states[task.key] = {"due": "scheduled"}.get(name, name)
+        states[task.key] = {"due": "scheduled", "paused retry": "paused"}.get(name, name)
     before = await exported(tmp_path / "a", REDIS_URL=redis_url)
     assert {key: line["state"] for key, line in before.items()} == states
+    # What is left of a retry's delay stays, as all else: `left_ms` is compared below.
+    assert [line["left_ms"] > 0 for line in before.values() if "left_ms" in line] == [True]
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
 
     there = {"REDIS_URL": redis_url, "NAMESPACE": OTHER}
     result = await command(0, "import", str(tmp_path / "a"), **there)
-    assert result.stdout.startswith("Imported 7 tasks; 0 replaced, 0 skipped")
+    assert result.stdout.startswith("Imported 8 tasks; 0 replaced, 0 skipped")
     after = await exported(tmp_path / "b", **there)
     for key, line in before.items():
         waits = {"waiting": "deferred", "queued": "scheduled", "in delivery": "scheduled"}
@@ -85,10 +94,10 @@ async def test_whatever_state_a_task_is_in_it_comes_over(
             assert abs(at_ms(found["next"]) - at_ms(line["next"])) <= 1
             found = found | {"next": line["next"]}
         assert found == line | {"state": waits.get(states[key], states[key])}
-    assert await assert_sound(redis_url, OTHER) == 7
+    assert await assert_sound(redis_url, OTHER) == 8
     # Nothing is twice, however often it is imported.
     result = await command(0, "import", str(tmp_path / "a"), **there)
-    assert result.stdout.startswith("Imported 0 tasks; 0 replaced, 7 skipped")
+    assert result.stdout.startswith("Imported 0 tasks; 0 replaced, 8 skipped")
     assert await exported(tmp_path / "b", **there) == after
 
 
@@ -183,6 +192,34 @@ async def test_a_task_is_replaced_only_if_that_is_asked_for(
         (queued.key, waits.key), ("new", "bill", "scheduled")
     )
     assert await raw.smembers(KEYS.types) == {b"bill"}
+
+
+async def test_what_a_client_schedules_while_it_is_replaced_stays(
+    redis_url: str,
+    store: Store,
+    raw: redis.asyncio.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task, other = await MAKERS["due"][0](store), await MAKERS["due"][0](store)
+    await exported(tmp_path / "a", REDIS_URL=redis_url)
+    cancel = Moves.cancel
+
+    async def cancel_and_come_between(moves: Moves, tasks: Sequence[Cancellation]) -> list[CancelAnswer]:
+        answers = await cancel(moves, tasks)
+        await store.schedule([NewTask(task.key, 60_000, tail(60_000, data=b'"newer"'), None)])
+        return answers
+
+    monkeypatch.setattr(Moves, "cancel", cancel_and_come_between)
+    try:
+        assert await import_tasks(Settings(redis_url=redis_url), str(tmp_path / "a"), 0, True, False)
+    finally:
+        logging.disable(logging.NOTSET)  # a command silences the modules of its process
+    assert capsys.readouterr().out.startswith("Imported 0 tasks; 1 replaced, 1 skipped since their keys are there")
+    kept = await raw.hgetall(KEYS.tasks)
+    assert b'"newer"' in kept[task.key.encode()]
+    assert b'"newer"' not in kept[other.key.encode()]
 
 
 async def test_a_bad_line_is_told_with_its_number_and_keeps_no_other_back(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,8 +95,47 @@ def test_a_dead_letter_keeps_the_time_of_its_death() -> None:
 def test_a_paused_task_stays_paused() -> None:
     moved = moved_of(line_of(stored(state="paused", expires_ms=None)), 60_000)
     assert (moved.place, moved.at_ms) == ("paused", DUE_MS + 60_000)
-    retried = moved_of(line_of(stored(attempts=1, failure=FAILURE, state="paused", expires_ms=None)), 60_000)
-    assert (retried.place, retried.at_ms) == ("paused", 0)
+    for left_ms in (0, 7_000):
+        retried = stored(attempts=1, failure=FAILURE, state="paused", expires_ms=None)
+        retried.left_ms = left_ms
+        moved = moved_of(line_of(retried), 60_000)
+        assert (moved.place, moved.at_ms) == ("paused", -left_ms)
+
+
+SHIFTED = {
+    "repeat": {"every": 60, "until": "2031-01-01T00:00:00+01:00"},
+    "on_success": {
+        "webhook": "http://b/",
+        "at": "2030-01-02T00:00:00Z",
+        "on_failure": {"webhook": "http://c/", "at": "2030-01-03T00:00:00+01:00", "data": {"at": 1}},
+    },
+    "on_failure": {"webhook": "http://d/", "ttl": 5},
+}
+
+
+def test_points_in_time_of_the_options_are_moved_as_the_task_is() -> None:
+    line = json.dumps(GOOD | SHIFTED).encode()
+    options = read_record(b'{"due":1' + moved_of(line, 3_600_000).tail).options
+    assert options.repeat.until.isoformat() == "2031-01-01T01:00:00+01:00"  # type: ignore[union-attr]
+    success: Any = options.on_success
+    assert success.at == "2030-01-02T01:00:00.000Z"
+    assert (success.on_failure.at, bytes(success.on_failure.data)) == ("2030-01-03T00:00:00.000Z", b'{"at": 1}')
+    assert options.on_failure.ttl == 5  # type: ignore[union-attr]
+    kept = read_record(b'{"due":1' + moved_of(line, 0).tail).options
+    assert kept.on_success.at == "2030-01-02T00:00:00Z"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"repeat": {"every": 60, "until": "9999-01-01T00:00:00Z"}}, "repeat.until: must be from 1970 to 9999 once"),
+        ({"on_failure": {"webhook": "http://b/", "at": "9999-01-01T00:00:00Z"}}, "on_failure.at: must be from 1970"),
+    ],
+)
+def test_a_point_in_time_that_cannot_be_moved_is_told(options: dict[str, object], told: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        moved_of(json.dumps(GOOD | options).encode(), 400 * 86_400_000)
+    assert str(error.value).startswith(told)
 
 
 def test_a_failure_from_foreign_hands_breaks_no_line() -> None:
@@ -130,6 +170,7 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"state": "dead"}, "died: is missing"),
         ({"attempts": -1}, 'attempts: must be a whole number from 0, got "-1"'),
         ({"attempts": "x"}, "attempts: must be a whole number from 0"),
+        ({"left_ms": -1}, "left_ms: must be a whole number from 0"),
         ({"attempts": 10**15}, "attempts: must be a whole number from 0"),
         ({"webhook": "ftp://a/"}, "webhook: must be an absolute http or https URL"),
         ({"webhook": None}, "webhook: is missing"),

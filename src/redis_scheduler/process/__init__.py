@@ -11,6 +11,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`
     pausing.py                        the commands `pause-all` and `resume-all`
     moving.py, task_line.py           the commands `export` and `import`, and a task as a line of their file
+    shifted.py                        the points in time within the options of a task that an import moves
 
 Only cli.py imports this room. It may import every other.
 """

@@ -185,9 +185,9 @@ class _Import:
         if self._is_dry:
             sizes = await self._moves.sizes([kept.key for kept in batch])
             there = [kept for kept, size in zip(batch, sizes, strict=True) if size]
-            self.counts["imported"] += len(batch) - len(there)
         else:
             there = await self._restore(batch)
+        self.counts["imported"] += len(batch) - len(there)
         if not self._replaces:
             self.counts["skipped"] += len(there)
             return
@@ -195,14 +195,15 @@ class _Import:
         if there and not self._is_dry:
             # What is cut off between these two is in the file: the next import brings it.
             await self._moves.cancel(await self._moves.types([kept.key for kept in there]))
-            await self._moves.restore(there)
+            # What a client schedules in between stays.
+            kept = len(await self._restore(there))
+            self.counts["skipped"] += kept
+            self.counts["replaced"] -= kept
 
     async def _restore(self, batch: Sequence[Moved]) -> list[Moved]:
         """Put tasks back; return those that are there already."""
         answers = await self._moves.restore(batch)
-        there = [kept for kept, found in zip(batch, answers, strict=True) if found is RestoreAnswer.EXISTS]
-        self.counts["imported"] += len(batch) - len(there)
-        return there
+        return [kept for kept, found in zip(batch, answers, strict=True) if found is RestoreAnswer.EXISTS]
 
     @property
     def summary(self) -> str:

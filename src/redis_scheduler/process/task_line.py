@@ -3,8 +3,9 @@
     {"key":…,"due":…,"next":…,"state":…,"attempts":…,"last_failure":…,"type":…,"webhook":…,"ttl":…,options…,"data":…}
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
-is another time, `died` when a dead letter died. What would not stay byte for byte on a line of JSON is `data_base64`
-instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are left out.
+is another time, `died` when a dead letter died, `left_ms` what was left of a retry's delay when it was paused. What
+would not stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or
+`body_base64` instead. Members that have their default are left out.
 A series has its `progress`, a task that it made its `occurrence`.
 """
 
@@ -22,6 +23,7 @@ from redis_scheduler.api.diagnosis import bounded, quoted
 from redis_scheduler.api.requests import schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
+from redis_scheduler.process.shifted import shifted
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.attempts import read_failed
@@ -48,9 +50,6 @@ DEAD, PAUSED = "dead", "paused"
 STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", "awaiting", "lost")
 """States that a line may name. Another one is of a newer version, which may mean that nothing is to be delivered."""
 
-AT_ONCE = 0
-"""In the place of a paused task's time: what was left of a retry's delay does not come over."""
-
 
 class _Line(Options, frozen=True):
     key: str
@@ -61,6 +60,7 @@ class _Line(Options, frozen=True):
     attempts: int = 0
     next: str | None = None
     died: str | None = None
+    left_ms: int = 0
     last_failure: Raw | None = None
     type: str | None = None
     progress: Progress | UnsetType = UNSET
@@ -101,6 +101,7 @@ def line_of(stored: Stored) -> bytes:
         attempts=stored.attempts,
         next=None if stored.expires_ms in (None, record.due) else rfc3339(stored.expires_ms or 0),
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
+        left_ms=stored.left_ms,
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
         progress=record.repetition if isinstance(record.repetition, Progress) else UNSET,
@@ -140,7 +141,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     request = schedule_request(_encode(members))
     content, given = content_of(request)
     data = given if data is None else data
-    key, state, attempts = _text(own, "key"), _text(own, "state"), _attempts(own["attempts"])
+    key, state = _text(own, "key"), _text(own, "state")
+    attempts, left_ms = _whole(own, "attempts", ATTEMPTS_MOST), _whole(own, "left_ms", LAST_MS)
     if not is_task_key(key):
         raise InvalidField("key", f"cannot be the key of a task, got {quoted(key)}")
     due_ms = _time_ms("due", _text(own, "due"), shift_ms)
@@ -150,7 +152,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if place == DEAD:
         at_ms = _time_ms("died", _text(own, "died"), 0)
     elif place == PAUSED:
-        at_ms = due_ms if attempts == 0 else AT_ONCE
+        at_ms = -left_ms if attempts else due_ms
     else:
         at_ms = due_ms if own["next"] is None else _time_ms("next", _text(own, "next"), shift_ms)
     name = None if own["type"] is None else type_name({"type": _text(own, "type")})
@@ -162,7 +164,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
     if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
         raise InvalidField("repeat", "must be given beside progress, and not beside occurrence", Code.CONTRADICTION)
-    options = options_of(request)
+    options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options))
@@ -175,6 +177,7 @@ _OWN = (
     "attempts",
     "next",
     "died",
+    "left_ms",
     "last_failure",
     "type",
     "data_base64",
@@ -251,15 +254,16 @@ def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> 
         raise InvalidField(name, f"is not as an export writes it: {error}") from None
 
 
-def _attempts(value: Raw | None) -> int:
+def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:
+    value = members[name]
     try:
-        attempts = 0 if value is None else msgspec.json.decode(value, type=int)
+        number = 0 if value is None else msgspec.json.decode(value, type=int)
     except msgspec.MsgspecError:
-        attempts = -1
-    if not 0 <= attempts <= ATTEMPTS_MOST:
+        number = -1
+    if not 0 <= number <= most:
         shown = quoted(bytes(value or b"").decode(errors="replace"))
-        raise InvalidField("attempts", f"must be a whole number from 0, got {shown}")
-    return attempts
+        raise InvalidField(name, f"must be a whole number from 0, got {shown}")
+    return number
 
 
 def _time_ms(name: str, text: str, shift_ms: int) -> int:

@@ -34,6 +34,8 @@ class Stored:
     """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
     mark: str = ""
     """What is known of an acknowledgement: record.py."""
+    left_ms: int = 0
+    """What was left of a retry's delay when the task was paused."""
     all_paused_since_ms: int | None = None
     """Since when nothing of the deployment is promoted or claimed; None: it is."""
 
@@ -44,7 +46,7 @@ class Stored:
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
-_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _NUMBER, _TEXT)
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT)
 
 
 def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
@@ -86,7 +88,7 @@ def _stored(
     entry: bytes | None,
     owner: bytes | None,
     idle_ms: int | None,
-    is_paused: int | None,
+    paused: bytes | None,
     awaited_ms: bytes | None,
 ) -> Stored:
     record = read_record(raw)
@@ -96,7 +98,7 @@ def _stored(
         state, expires_ms = "deferred" if attempts else "scheduled", score_ms(due_ms)
     elif died_ms is not None:
         state, expires_ms = "dead", None
-    elif is_paused:
+    elif paused is not None:
         state, expires_ms = "paused", None
     elif awaited_ms is not None:
         state, expires_ms = "awaiting", score_ms(awaited_ms)
@@ -111,4 +113,7 @@ def _stored(
     died = score_ms(died_ms) if died_ms is not None and state == "dead" else None
     mark = read_mark(failure)
     entry_id = entry_of_mark(mark) or (entry.decode(errors="replace") if entry else None)
-    return Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
+    stored = Stored(key, raw, record, attempts, last_failure, state, expires_ms, died, entry_id, mark)
+    if state == "paused" and paused is not None and paused.startswith(b"-"):
+        stored.left_ms = score_ms(paused[1:]) or 0
+    return stored

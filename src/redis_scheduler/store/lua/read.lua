@@ -4,8 +4,8 @@
 -- ARGV   group room# (bytes of records and failures to read; the first are read whatever they are) most# (bytes of a
 --        record that is read) task_keys...
 -- Returns {now ms, since when all is paused (false: it is not), then for each task: record (of a larger one how many
---        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, 1 if
---        paused, ms until which an acknowledgement is awaited}; false for what is not there.
+--        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, its
+--        score if it is paused (pause.lua), ms until which an acknowledgement is awaited}; false for what is not there.
 --        Fewer tasks than asked for: ask again for the rest.
 -- Bounds the room, a record and a failure; six more look-ups a task, eight if it is paused or awaiting.
 --- include clock
@@ -33,7 +33,7 @@ for at = first, #ARGV do
     id, pending[2] or false, pending[3] or false, false, false,
   }
   if not (id or row[3] or row[4]) then
-    row[8] = redis.call('ZSCORE', paused, key) and 1
+    row[8] = redis.call('ZSCORE', paused, key)
     row[9] = redis.call('ZSCORE', awaiting, key)
   end
   room = room - (row[2] and #row[2] or 0)
