@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from redis_scheduler.api.changes import change_of
 from redis_scheduler.api.requests import schedule_request, update_request
 from redis_scheduler.api.shown import view_of
+from redis_scheduler.api.view import Info
 from redis_scheduler.errors import Code, InvalidRequest
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.callback import DIED, End, follow_up
@@ -58,6 +59,7 @@ def test_a_callback_says_what_a_task_can_say() -> None:
     raw = b'{"due":7' + record_tail(HOOK, 1, None, None, options_of(wanted))
     stored = Stored("key", raw, read_record(raw), 0, None, "scheduled", 7)
     info = view_of(stored).info
+    assert isinstance(info, Info)
     assert (info.on_success, info.on_failure) == (wanted.on_success, wanted.on_failure)
     changed = change_of(stored, update_request(b'{"on_success":null,"on_failure":{"webhook":"http://b/"}}'))
     assert read_record(b'{"due":7' + changed.tail).options == options_of(

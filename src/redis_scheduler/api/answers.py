@@ -30,18 +30,24 @@ class _JsonResponse(Response):
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Make the headers."""
         self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
-        for name, value in (headers or {}).items():
-            self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        if headers is not None:
+            for name, value in headers.items():
+                self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
 
-def _tagged(etag: str | None) -> Mapping[str, str] | None:
-    # No cache may keep the answer and ask with If-None-Match later: the state may be another under the same ETag.
-    return None if etag is None else {"ETag": etag, "Cache-Control": "no-store"}
+# No cache may keep the answer and ask with If-None-Match later: the state may be another under the same ETag.
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+def _tagged(response: _JsonResponse, etag: str | None) -> _JsonResponse:
+    if etag is not None:
+        response.raw_headers += ((b"etag", etag.encode()), _NO_STORE)
+    return response
 
 
 def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     """Return a 200 with one of the bodies of bodies.py."""
-    return _JsonResponse(encode_answer(content), 200, _tagged(etag))
+    return _tagged(_JsonResponse(encode_answer(content)), etag)
 
 
 def replay(content: msgspec.Struct) -> Response:
@@ -53,7 +59,8 @@ class LargeAnswer(_JsonResponse):
     """A 200 that is sent piece by piece, as its client reads. `on_sent` is called when it is sent or given up."""
 
     def __init__(self, content: msgspec.Struct, etag: str | None, on_sent: Callable[[], None]) -> None:
-        super().__init__(encode_answer(content), 200, _tagged(etag))
+        super().__init__(encode_answer(content))
+        _tagged(self, etag)
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it

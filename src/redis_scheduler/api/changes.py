@@ -48,12 +48,13 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
         if isinstance(repetition, Progress):
             check_times(options.repeat, repetition)
     old_listed = listing_of(record.type, record.options)
+    listed = old_listed if options is record.options else listing_of(record.type, options)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
     requests.check_options(options, record.options)
     check_method(options, data)
     tail = record_tail(webhook, ttl, record.type, data, options, content, repetition)
-    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listing_of(record.type, options), old_listed)
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed)
 
 
 async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:

@@ -10,7 +10,7 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.shown import ended_view, view_of
-from redis_scheduler.api.view import LastOccurrence
+from redis_scheduler.api.view import Info, LastOccurrence
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
@@ -73,9 +73,9 @@ def check_times(repeat: Repeat, progress: Progress) -> None:
 async def shown(stored: Stored, views: Views) -> Shown:
     """Return what is shown of one task: of a series also its next times, and what became of its last occurrence."""
     view, repeat = view_of(stored, explains=True), stored.record.options.repeat
-    series = view.info.series
-    if repeat is UNSET or series is UNSET:
+    if repeat is UNSET or not isinstance(view.info, Info) or view.info.series is UNSET:
         return Shown(view)
+    series = view.info.series
     if stored.state == "dead" or rule_fault(repeat):  # foreign hands wrote such a rule
         series.next = []
     else:
@@ -90,9 +90,9 @@ async def shown(stored: Stored, views: Views) -> Shown:
 
 async def shown_ended(key: str, summary: Summary, views: Views) -> Shown:
     """Return what is shown of a task that has ended: of a series also what became of its last occurrence."""
-    view = ended_view(key, summary)
-    if view.info.series is not UNSET and summary.progress is not None and summary.progress.last:
-        view.info.series.last = await _last(summary.progress.last, views)
+    view, progress = ended_view(key, summary), summary.progress
+    if progress is not None and progress.last and isinstance(view.info, Info) and view.info.series is not UNSET:
+        view.info.series.last = await _last(progress.last, views)
     return Shown(view)
 
 
@@ -101,4 +101,5 @@ async def _last(key: str, views: Views) -> LastOccurrence:
     if task is None:
         ended = await views.summary(key)
         return LastOccurrence(key, "finished" if ended is None else ended.state)
-    return LastOccurrence(key, task.state, view_of(task).info.last_failure)
+    info = view_of(task).info
+    return LastOccurrence(key, task.state, info.last_failure if isinstance(info, Info) else UNSET)

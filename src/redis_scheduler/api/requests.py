@@ -69,6 +69,8 @@ _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 _decode_update = msgspec.json.Decoder(UpdateRequest)
 _NO_CHANGE = UpdateRequest()
 _CHANGES = UpdateRequest.__struct_fields__
+_USUAL = _CHANGES.index("body")
+_NOTHING_MORE = msgspec.structs.astuple(_NO_CHANGE)[_USUAL:]
 
 
 def schedule_request(body: bytes) -> ScheduleRequest:
@@ -140,8 +142,9 @@ def _changes(body: bytes) -> UpdateRequest:
     if request.webhook is not UNSET:
         check_webhook(request.webhook)
     check_when(request)
-    check_sent(request)
-    check_callbacks(request)
+    if msgspec.structs.astuple(request)[_USUAL:] != _NOTHING_MORE:
+        check_sent(request)
+        check_callbacks(request)
     return request
 
 

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, UnsetType
 
-from redis_scheduler.api.view import NULL, AttemptView, Info, SeriesView, TaskView, raw_or_null
+from redis_scheduler.api.view import NULL, AttemptView, Info, PlainInfo, SeriesView, TaskView, raw_or_null
 from redis_scheduler.api.waits import waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
@@ -51,9 +51,43 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
     )
 
 
+def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
+    """Return what is shown of a task that is scheduled, if that is nothing that few have; else None."""
+    record, data, expires_ms = stored.record, stored.record.data, stored.expires_ms
+    is_plain = (
+        record.origin
+        and expires_ms == record.due
+        and record.content == "data"
+        and record.repetition is None
+        and record.ttl != NO_TTL
+        and not record.again
+        and stored.failure is None
+        and (data is None or is_json(data))
+    )
+    if not is_plain:
+        return None
+    due = rfc3339(record.due)
+    waits = waits_for(stored) if explains else None
+    info = PlainInfo(
+        stored.key,
+        record.ttl,
+        stored.attempts,
+        record.webhook,
+        due,
+        stored.state,
+        due,
+        record.type or DEFAULT_TYPE,
+        data is not None,
+        waits or UNSET,
+    )
+    return TaskView(info, raw_or_null(data))
+
+
 def view_of(stored: Stored, explains: bool = False) -> TaskView:
     """Return what is shown of a task; with `explains` also what it waits for."""
     record, is_unreadable = stored.record, stored.record is UNREADABLE
+    if record.options is NONE and stored.state == "scheduled" and (plain := _plain_view(stored, explains)) is not None:
+        return plain
     error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
     data = record.data
     if data is not None and not is_json(data):

@@ -1,5 +1,7 @@
 """What answers show of a task. shown.py makes it."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
@@ -79,11 +81,32 @@ class Info(Options, frozen=True):
     late_ms: int | UnsetType = UNSET
 
 
+class PlainInfo(msgspec.Struct, frozen=True):
+    """The Info of a task without options, in that order: most are such, and this takes half the time."""
+
+    key: str
+    ttl: int | float | None
+    retry: int
+    webhook: str
+    expires: str | None
+    state: str
+    due: str
+    type: str
+    has_data: bool
+    waits_for: str | UnsetType = UNSET
+
+
+if TYPE_CHECKING:
+    _AnyInfo = Info | PlainInfo
+else:
+    _AnyInfo = Info  # what reads an answer need not know that there are two: it takes no union of them
+
+
 class TaskView(msgspec.Struct, frozen=True):
     """One task as GET /schedule/{key} and GET /schedules show it. `data` is null if `body` or `body_base64` was
     given."""
 
-    info: Info
+    info: _AnyInfo
     data: Raw
     body: Raw | UnsetType = UNSET
     body_base64: Raw | UnsetType = UNSET

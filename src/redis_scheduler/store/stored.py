@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, NUMBER, all_paused_since_ms, columns
+from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, all_paused_since_ms, columns
 from redis_scheduler.store.keys import WAITING
 from redis_scheduler.task.acknowledgement import entry_of_mark
 from redis_scheduler.task.failure import read_attempts, read_mark
@@ -52,9 +52,11 @@ _TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TE
 def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
     """Read the tasks of the first keys, as many as were read, at least one; of those larger than `record_bytes` the
     size."""
-    first, second, *rest = answer
-    since_ms = all_paused_since_ms(second)
-    now_ms, rows = NUMBER(first), list(zip(*columns(rest, _TASK), strict=True))
+    now_ms, since, *rest = answer
+    if now_ms.__class__ is not int:
+        raise ValueError("Expected a time")
+    since_ms = None if since is None else all_paused_since_ms(since)
+    rows = list(zip(*columns(rest, _TASK), strict=True))
     if not 1 <= len(rows) <= len(task_keys):
         raise ValueError(f"Expected 1 to {len(task_keys)} tasks")
     tasks: list[Stored | int | None] = []
@@ -63,7 +65,11 @@ def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answ
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
         if isinstance(record, bytes):
-            stored = _stored(now_ms, window_ms, key, *row)
+            _, failure, due_ms, _, entry, _, _, _, _ = row
+            if due_ms is not None and failure is entry is None:  # as most are: `_stored` would take half as long again
+                stored = Stored(key, record, read_record(record), 0, None, "scheduled", score_ms(due_ms))
+            else:
+                stored = _stored(now_ms, window_ms, key, *row)
             stored.all_paused_since_ms = since_ms
             tasks.append(stored)
         else:

@@ -12,7 +12,6 @@ with options: `extra={"rule": …, "format": 3}`. A release that adds options ra
 
 from collections.abc import Callable
 from copy import copy
-from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -201,7 +200,6 @@ FORMATS: dict[str, int] = {name: said.get("format", 2) for name, said in _SAID.i
 Carrier = TypeVar("Carrier", bound=Options)
 
 _DEFAULTS = msgspec.structs.astuple(NONE)
-_values = attrgetter(*NAMES)
 _NOTHING_GIVEN = (UNSET,) * len(NAMES)
 
 
@@ -237,7 +235,7 @@ def with_options(carrier: Carrier, options: Options) -> Carrier:
 
 def changed(options: Options, changes: Any) -> Options:
     """Return options as a change leaves them: UNSET keeps one, None gives one its default again."""
-    if _values(changes) == _NOTHING_GIVEN:
+    if msgspec.structs.astuple(changes)[-len(NAMES) :] == _NOTHING_GIVEN:
         return options
     given = {name: value for name in NAMES if (value := getattr(changes, name)) is not UNSET}
     return options_of(
