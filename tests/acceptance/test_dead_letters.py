@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from redis_scheduler.task.label import index_of
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import record_tail
+from redis_scheduler.task.repeat import Repeat
 from tests.scripts.states import claimed, in_due, missing
 from tests.support.names import KEYS
 from tests.support.service import Client
@@ -280,12 +281,17 @@ async def test_a_rate_spreads_what_is_replayed(api: Client, store: Store) -> Non
 async def test_what_cannot_be_replayed_stays(api: Client, store: Store) -> None:
     foreign = await died(store)
     await store.client.command("HSET", KEYS.tasks, foreign, "foreign")
+    over, rule = await died(store), Repeat(every=60, until=datetime(2020, 1, 1, tzinfo=UTC))
+    tail = record_tail("http://a.example/", 0, None, None, Options(repeat=rule))
+    await store.client.command("HSET", KEYS.tasks, over, b'{"due":1%b' % tail)
+    status, content = await api.call("POST", f"/dead/{over}/replay")
+    assert (status, content["field"]) == (400, "repeat.until")
     good = await died(store)
     assert await all_done(api, "replay", "") == (1, False)
-    assert await keys_of(api) == [foreign]
+    assert sorted(await keys_of(api)) == sorted([foreign, over])
     _, content = await api.call("GET", "/schedules")
     assert [task["info"]["key"] for task in content["data"]] == [good]
-    assert await all_done(api, "delete", "due_before=2000-01-01T00:00:00Z") == (1, False)
+    assert await all_done(api, "delete", "due_before=2000-01-01T00:00:00Z") == (2, False)
 
 
 @pytest.mark.parametrize(

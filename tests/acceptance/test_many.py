@@ -66,12 +66,22 @@ async def test_many_are_paused_resumed_and_run(api: Client, tasks: set[str]) -> 
     assert len(await listed(api, type="mail", due_before=now)) == COUNT
 
 
+async def test_a_pause_does_not_look_at_what_is_paused(api: Client, tasks: set[str]) -> None:
+    (other,) = {info["key"] for info in await listed(api)} - tasks
+    assert (await api.call("POST", f"/schedule/{other}/pause"))[0] == 200
+    assert await done(api, "pause", "") == {"touched": COUNT, "looked_at": COUNT, "dry_run": False}
+    assert await done(api, "pause", "host=a.example") == {"touched": 0, "looked_at": 0, "dry_run": False}
+
+
 @pytest.mark.parametrize(
     ("path", "field", "told"),
     [
         ("cancel", None, "The query names no filter"),
         ("cancel?dry_run=true", None, "The query names no filter"),
         ("cancel?state=dead", "state", "must be one of"),
+        ("resume?state=scheduled", "state", "must be paused: others cannot be resumed, got"),
+        ("pause?state=paused", "state", "must be scheduled or deferred or queued or waiting"),
+        ("run?state=awaiting", "state", "others cannot be run"),
         ("pause?dry_run=yes", "dry_run", "must be true or false"),
         ("run?cursor=x", "cursor", "must be the `next`"),
         ("resume?limit=1", "limit", "is not a parameter here"),

@@ -15,6 +15,8 @@ from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.listing import LABEL_BYTES, listing_of
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT
@@ -34,9 +36,9 @@ def new_task(size: int) -> NewTask:
     return NewTask(new_task_key(), 600_000, tail, None)
 
 
-async def held(engine: OneShard, client: RedisClient, store: Store, count: int) -> list[Claim]:
-    """Claims that this engine holds, and that wait for their outcome."""
-    await schedule(store, WEBHOOK, count)
+async def held(engine: OneShard, client: RedisClient, store: Store, count: int, new: int | None = None) -> list[Claim]:
+    """Claims that this engine holds, and that wait for their outcome; so many, or all, of tasks that are new."""
+    await schedule(store, WEBHOOK, count if new is None else new)
     found, _ = await store.load(await claimed(client, store.name, count))
     engine.holdings.claims.update({claim.id: claim for claim in found})
     return found
@@ -108,6 +110,30 @@ async def test_a_batch_of_failures_is_cut_where_what_is_kept_of_them_comes_to_th
     with patch.object(store, "bury", noted_call):
         await engine.outcomes.write()
     assert batches == [3, 1, 3]
+
+
+@pytest.mark.parametrize("timing", [replace(DEFAULT, load_bytes=10 * LABEL_BYTES)])
+@pytest.mark.parametrize("how", ["settle", "bury", "expire", "again"])
+async def test_a_batch_is_cut_where_its_labels_come_to_what_a_call_may_take(
+    how: str, engine: OneShard, client: RedisClient, store: Store
+) -> None:
+    options = Options(labels=dict.fromkeys("abcd", "x"), again_most=1)
+    tail, listed = record_tail(WEBHOOK, 0, None, b"1", options), listing_of(None, options)
+    await store.schedule([NewTask(new_task_key(), 0, tail, listed) for _ in range(7)])
+    claims = await held(engine, client, store, 9, new=2)
+    call, batches = getattr(store, how), list[int]()
+
+    async def noted_call(items: Sequence[Any], *rest: Any) -> list[bool]:
+        batches.append(len(items))
+        answer: list[bool] = await call(items, *rest)
+        return answer
+
+    for claim in claims:
+        end(engine.outcomes, how, claim)
+    with patch.object(store, how, noted_call):
+        await engine.outcomes.write()
+    assert batches == [3, 3, 3], "four labels each"
+    assert engine.holdings.claims == {}
 
 
 async def test_outcomes_without_follow_ups_beside_those_that_have_some_go_as_ever(

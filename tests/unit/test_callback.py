@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, TOLD_BYTES, End, follow_up, told_bytes
+from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, TOLD_BYTES, End, _kept, follow_up, told_bytes
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Callback, Options, format_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record, record_tail
+from redis_scheduler.task.record_head import OPTIONS_KEPT, OPTIONS_LENGTH
 
 HOOK, NEXT = "http://host.example/a?b=1", "http://host.example/next"
 DUE_MS = 1732358400123
@@ -124,6 +125,18 @@ def test_a_callback_has_its_own_options_and_type_and_the_trace_of_its_task() -> 
         found = follow_up(claim_of(Options(on_success=callback, traceparent=TRACE)), WELL)
         assert found is not None
         assert read_record(b'{"due":7' + found.tail).options.traceparent == kept
+
+
+def test_what_follows_from_a_callback_is_kept_and_no_more_than_so_much() -> None:
+    callback, large = Callback(webhook=NEXT, ttl=7), Callback(webhook=NEXT, data=Raw(b'"%b"' % (b"x" * OPTIONS_LENGTH)))
+    for answer in (b"one", b"two"):
+        assert told(callback, End(DELIVERED, 1, None, DUE_MS, 200, answer))["answer"] == answer.decode()
+        assert len(told(large, WELL)["data"]) == OPTIONS_LENGTH
+    kept = [one for one, _ in _kept.values()]
+    assert [sum(one is other for one in kept) for other in (callback, large)] == [1, 0]
+    for ttl in range(2 * OPTIONS_KEPT):
+        assert started(Callback(webhook=NEXT, ttl=ttl), WELL)[0] == ttl * 1000
+        assert len(_kept) <= OPTIONS_KEPT
 
 
 def test_a_callback_by_get_sends_nothing() -> None:

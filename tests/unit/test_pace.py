@@ -6,6 +6,7 @@ from redis_scheduler.api.pace import pace_of
 from redis_scheduler.errors import InvalidField
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import Record
+from redis_scheduler.task.timing import TEN_YEARS_S
 
 
 def task(state: str, due_ms: int = 0, expires_ms: int | None = None, attempts: int = 0) -> Stored:
@@ -72,6 +73,6 @@ def test_a_wrong_rate_is_refused(rate: str) -> None:
 def test_a_cursor_goes_on_as_its_request_was() -> None:
     with pytest.raises(InvalidField, match="rate: is missing"):
         pace_of({"cursor": "abc.1750"}, 0)
-    for cursor in ("abc", "abc.", "abc.x", "abc." + "1" * 16):
+    for cursor in ("abc", "abc.", "abc.x", "abc." + "1" * 16, f"abc.{TEN_YEARS_S * 1000 + 1}"):
         with pytest.raises(InvalidField, match="cursor: must be the `next`"):
             pace_of({"cursor": cursor, "rate": "1"}, 0)

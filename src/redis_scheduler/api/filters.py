@@ -37,7 +37,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
         raise InvalidField("due_before", problem, Code.CONTRADICTION)
     return Filters(
         type_name(given),
-        state,
+        None if state is None else (state,),
         host and host.lower(),
         prefix,
         after_ms,

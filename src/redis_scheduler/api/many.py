@@ -6,7 +6,8 @@ nothing the second time, so a request that was not answered may be sent again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -15,11 +16,12 @@ from starlette.responses import Response
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import ManyDone, UpdateRequest
 from redis_scheduler.api.changes import change_of, changeable
+from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, filters_of
 from redis_scheduler.api.pace import Pace, pace_of
 from redis_scheduler.api.shifts import ShiftsApi
 from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S, is_dry_run
-from redis_scheduler.errors import Code, InvalidRequest, SchedulerError
+from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
 from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.filters import ANY, LISTED, Filters
 from redis_scheduler.store.stored import Stored
@@ -60,7 +62,6 @@ class ManyApi(ShiftsApi):
 
     async def resume_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/resume: let all paused tasks come again that the filters want."""
-        given = {"state": PAUSED, **given}  # others need not be looked at
 
         async def resume(task: Stored) -> bool:
             return await self._calls_of(task.key).resume.submit(task.key) is Standing.PAUSED
@@ -79,18 +80,18 @@ class ManyApi(ShiftsApi):
         return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, cursor, _is_once)
 
     async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
-        """POST /dead/replay: bring all dead letters back that the filters want, as they are."""
+        """POST /dead/replay: bring all dead letters back that the filters want and that can come back, as they are."""
         now_ms = await self._only.views.now_ms()
         pace, cursor = pace_of(given, now_ms)
 
         async def replay(task: Stored) -> bool:
             try:
                 changeable(task)
-            except SchedulerError:
-                return False
-            wanted = UpdateRequest(at=rfc3339(pace.next_ms(task))) if "rate" in given else UpdateRequest(ttl=0)
-            change = change_of(task, wanted, now_ms)
-            await self._check_change(task, wanted)
+                wanted = UpdateRequest(at=rfc3339(pace.next_ms(task))) if "rate" in given else UpdateRequest(ttl=0)
+                change = change_of(task, wanted, now_ms)
+                await self._check_change(task, wanted)
+            except RequestRefused:
+                return False  # as POST /dead/{key}/replay says of it
             _, found = await self._calls_of(task.key).replay.submit(change)
             return found is ReplayAnswer.REPLAYED
 
@@ -120,7 +121,7 @@ class ManyApi(ShiftsApi):
         given: Mapping[str, str],
         verb: str,
         touch: Callable[[Stored], Awaitable[bool]],
-        states: Collection[str],
+        states: tuple[str, ...],
         pace: Pace | None = None,
         cursor: str | None = None,
         may: Callable[[Stored], bool] = bool,
@@ -128,6 +129,10 @@ class ManyApi(ShiftsApi):
         """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
         with `dry_run` only count."""
         filters, is_dry = filters_of(given), is_dry_run(given)
+        if filters.states and not set(filters.states) <= set(states):
+            problem = f"must be {' or '.join(states)}: others cannot be {verb}, got {quoted(given['state'])}"
+            raise InvalidField("state", problem, Code.CONTRADICTION)
+        is_all, filters = filters == ANY, replace(filters, states=filters.states or states)
         cursor = given.get("cursor") if pace is None else cursor
         touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
         while True:
@@ -135,14 +140,14 @@ class ManyApi(ShiftsApi):
             async with self._one_bulk.held():
                 page = await self._page(cursor, filters, DEAD in states)
                 looked_at, cursor = looked_at + page.looked_at, page.next
-                wanted = [task for task in page.tasks if task.state in states and may(task)]
+                wanted = [task for task in page.tasks if may(task)]
                 done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
                 touched += sum(done)
             if cursor is None or time.monotonic() > until_s:
                 break
         if touched and not is_dry:
             client = request.client.host if request.client else None
-            logger.warning("many", verb=verb, tasks=touched, all=filters == ANY, client=client)
+            logger.warning("many", verb=verb, tasks=touched, all=is_all, client=client)
         return answer(ManyDone(verb, touched, looked_at, pace.onward(cursor) if pace else cursor, is_dry))
 
 

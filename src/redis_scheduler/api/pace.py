@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.timing import TEN_YEARS_S
 
 RATE_LEAST, RATE_MOST = 0.01, 100_000
 
@@ -51,7 +52,8 @@ def pace_of(given: Mapping[str, str], now_ms: int) -> tuple[Pace, str | None]:
         if start:
             raise InvalidField("rate", "is missing: the request that gave this cursor had one", Code.CONTRADICTION)
         return Pace(None, now_ms), text
-    if not (start.isascii() and start.isdigit() and len(start) <= 15):
+    is_number = start.isascii() and start.isdigit() and len(start) <= 15
+    if not is_number or int(start) > now_ms + TEN_YEARS_S * 1000:
         raise InvalidField("cursor", "must be the `next` of an earlier answer to a request with a rate, as it was")
     return Pace(rate, now_ms, int(start)), cursor
 

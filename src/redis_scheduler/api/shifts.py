@@ -111,8 +111,8 @@ def _as_asked(operation: Operation, mark: str, field: str) -> Operation:
 
 def _filters(given: Mapping[str, str]) -> Filters:
     filters = filters_of(given)
-    if filters.state not in (None, *STATES):
-        problem = f"must be {' or '.join(STATES)}: others have begun already, got {quoted(filters.state)}"
+    if filters.states and not set(filters.states) <= set(STATES):
+        problem = f"must be {' or '.join(STATES)}: others have begun already, got {quoted(given['state'])}"
         raise InvalidField("state", problem, Code.CONTRADICTION)
     if "operation" in given and is_dry_run(given):
         raise InvalidField("operation", "must not be given beside dry_run, which begins none", Code.CONTRADICTION)

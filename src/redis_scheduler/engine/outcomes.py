@@ -11,18 +11,24 @@ from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.store.claims import NO_FOLLOW_UPS, Claims, RetryAnswer
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
+from redis_scheduler.task.listing import labels_bytes, listing_bytes
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.series import Firing, firing
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 Item = TypeVar("Item")
 
+_LISTED_ANEW = (Transition.BURY, Transition.EXPIRE, Transition.AGAIN)
+"""After these a task is listed otherwise, or no longer."""
+
 
 class Outcomes:
     """The outcomes that wait to be written. A claim is held until its outcome is.
 
     A follow-up is a task that starts in the moment in which Redis has the outcome. A batch is cut at `load_bytes` of
-    their records and of what is kept of failures, or one more of them, so that Redis takes a millisecond or two.
+    their records, of what is kept of failures, and of labels as bytes (listing.py), or one more of them, so that Redis
+    takes a millisecond or two.
     """
 
     def __init__(self, claims: Claims, holdings: Holdings, timing: Timing = DEFAULT) -> None:
@@ -41,6 +47,8 @@ class Outcomes:
         self.to_release: deque[Claim] = deque()
         self.to_fire: deque[Claim] = deque()
         self._follow_ups: dict[Claim, NewTask] = {}
+        self._are_sized = False
+        """Whether one to settle may have labels."""
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the sweep may have to look sooner."""
@@ -51,6 +59,8 @@ class Outcomes:
         """Have a delivered task deleted, and its `result` kept."""
         if follow_up is not None:
             self._follow_ups[claim] = follow_up
+        if claim.record.options is not NONE:
+            self._are_sized = True
         self.to_settle.append(claim)
         self._is_added.set()
 
@@ -77,9 +87,10 @@ class Outcomes:
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.to_settle or self.unsettled or self.to_release or self.to_fire:
-            if to_settle := self._first(self.to_settle, self._following_bytes):
+            if to_settle := self._first(self.to_settle, self._settled_bytes, self._are_sized):
                 await self._claims.settle(to_settle, self._following(to_settle))
                 self._written(self.to_settle, to_settle)
+                self._are_sized = self._are_sized and bool(self.to_settle)
             if unsettled := self._first(self.unsettled, self._unsettled_bytes, is_sized=True):
                 await self._write_unsettled(unsettled)
                 self._written(self.unsettled, [item.claim for _, item in unsettled])
@@ -99,7 +110,7 @@ class Outcomes:
                 break
             firings.append(firing(claim, round(self.now_ms()), self._timing.load_bytes))
             made += len(firings[-1].made)
-            size += sum(len(one.tail) for one in firings[-1].made)
+            size += sum(len(one.tail) + listing_bytes(one.listed) for one in firings[-1].made)
         return firings
 
     def _first(self, outcomes: deque[Item], bytes_of: Callable[[Item], int], is_sized: bool = False) -> list[Item]:
@@ -115,11 +126,15 @@ class Outcomes:
 
     def _following_bytes(self, claim: Claim) -> int:
         follow_up = self._follow_ups.get(claim)
-        return 0 if follow_up is None else len(follow_up.tail)
+        return 0 if follow_up is None else len(follow_up.tail) + listing_bytes(follow_up.listed)
+
+    def _settled_bytes(self, claim: Claim) -> int:
+        return labels_bytes(claim.record.options) + self._following_bytes(claim)
 
     def _unsettled_bytes(self, outcome: tuple[Transition, Unsettled]) -> int:
-        _, item = outcome
-        return len(item.last_failure) + self._following_bytes(item.claim)
+        transition, item = outcome
+        size = len(item.last_failure) + self._following_bytes(item.claim)
+        return size + labels_bytes(item.claim.record.options) if transition in _LISTED_ANEW else size
 
     def _following(self, claims: Sequence[Claim]) -> Mapping[int, NewTask]:
         """Return the follow-ups of claims by their indices."""
@@ -162,7 +177,7 @@ class Outcomes:
         part, size = list[Unsettled](), 0
         for item in items:
             part.append(item)
-            size += len(item.claim.record.data or b"")
+            size += len(item.claim.record.data or b"") + labels_bytes(item.claim.record.options)
             if size >= self._timing.load_bytes:
                 yield part
                 part, size = [], 0

@@ -21,7 +21,7 @@ from redis_scheduler.engine.slots import Slots
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.attempts import Attempt, failure_of, read_failed
-from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, End, follow_up
+from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, End, follow_up, told_bytes
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import NONE
@@ -227,6 +227,8 @@ class Worker:
         self, claim: Claim, event: str, newly_made: int, outcome: Outcome | None, error: str | None = None
     ) -> NewTask | None:
         """Return the task that starts with the end of a claim's task, if one does."""
+        if not told_bytes(claim.record.options):
+            return None
         end = End(event, claim.attempts + newly_made, error, self.outcomes[claim.shard].now_ms(), claim.previous_status)
         if outcome is not None:
             end.status, end.answer = outcome.status, None if outcome.status is None else outcome.answer

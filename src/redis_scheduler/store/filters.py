@@ -15,13 +15,17 @@ LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused",
 """The states of tasks that GET /schedules lists, as it names them."""
 
 
+_PLACES = {"scheduled": "due", "deferred": "due", "paused": "paused", "awaiting": "awaiting"}
+"""Where tasks of a state stand, if that is not the queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What a task must be; None: anything. Times are Redis' ms, `due_after_ms` inclusive: when a task fires next, or if
     that is not known (it is in delivery, or paused) its due time."""
 
     type: str | None = None
-    state: str | None = None
+    states: tuple[str, ...] | None = None
     host: str | None = None
     key_prefix: str | None = None
     due_after_ms: int | None = None
@@ -49,14 +53,7 @@ class Filters:
 
     def takes_place(self, place: str) -> bool:
         """Whether a wanted task may stand there: `queue`, `due`, `paused` or `awaiting`."""
-        match self.state:
-            case None:
-                return True
-            case "scheduled" | "deferred":
-                return place == "due"
-            case "paused" | "awaiting":
-                return place == self.state
-        return place == "queue"
+        return self.states is None or any(_PLACES.get(state, "queue") == place for state in self.states)
 
     def takes(self, task: Stored) -> bool:
         """Whether a task is wanted, if its key is: what it is, where it stands, when it fires next, and how it died."""
@@ -64,7 +61,7 @@ class Filters:
         due_ms = record.due if task.expires_ms is None else task.expires_ms
         return (
             self.type in (None, record.type or DEFAULT_TYPE)
-            and self.state in (None, task.state)
+            and (self.states is None or task.state in self.states)
             and (self.due_after_ms is None or due_ms >= self.due_after_ms)
             and (self.due_before_ms is None or due_ms < self.due_before_ms)
             and (self.label is None or self._has_label(record))

@@ -13,6 +13,7 @@ from redis_scheduler.task.due import NO_TTL, at_ms, delay_until, is_time
 from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.options import Callback, Options, options_of, with_trace
 from redis_scheduler.task.record import DEFAULT_TYPE, record_tail
+from redis_scheduler.task.record_head import OPTIONS_KEPT, OPTIONS_LENGTH
 
 TOLD_BYTES = 16_384
 """So many bytes of the last answer are told."""
@@ -80,13 +81,53 @@ def follow_up(claim: Claim, end: End) -> FollowUp | None:
     callback = options.on_success if end.event == DELIVERED else options.on_failure
     if callback is UNSET:
         return None
+    if options.traceparent is not UNSET and callback.traceparent is UNSET:
+        start = _start_of(callback, options.traceparent)
+    else:
+        start = _kept_start(callback)
+    tail = start.tail
+    if start.is_told:
+        tail = b"%b%b}" % (tail, _encode(_told(claim, callback, end)))
+    return FollowUp(start.delay_ms, tail, start.listed)
+
+
+@dataclass(slots=True)
+class _Start:
+    """What follows from a callback alone. tail: if the task is told of the end, up to what it is told."""
+
+    delay_ms: int
+    tail: bytes
+    listed: Listing
+    is_told: bool
+
+
+_kept: dict[int, tuple[Callback, _Start]] = {}
+"""By the callback's id: as long as it is kept no other has that. Reading a record keeps options (record_head.py), so
+tasks with the same callback have it in common."""
+
+
+def _kept_start(callback: Callback) -> _Start:
+    kept = _kept.get(id(callback))
+    if kept is not None:
+        return kept[1]
+    start = _start_of(callback)
+    size = len(start.tail) + (0 if callback.data is UNSET else len(bytes(callback.data)))
+    if size <= OPTIONS_LENGTH:
+        if len(_kept) >= OPTIONS_KEPT:
+            _kept.clear()
+        _kept[id(callback)] = callback, start
+    return start
+
+
+def _start_of(callback: Callback, traceparent: str | None = None) -> _Start:
     own = options_of(callback)
-    if own.traceparent is UNSET and options.traceparent is not UNSET:
-        own = with_trace(own, options.traceparent)
+    if traceparent is not None:
+        own = with_trace(own, traceparent)
     ttl, delay_ms = _when(callback)
     type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
-    body = None if callback.method == "GET" else _encode(_told(claim, callback, end))
-    return FollowUp(delay_ms, record_tail(callback.webhook, ttl, type_name, body, own), listing_of(type_name, own))
+    is_told = callback.method != "GET"
+    tail = record_tail(callback.webhook, ttl, type_name, b"" if is_told else None, own)
+    return _Start(delay_ms, tail.removesuffix(b"}") if is_told else tail, listing_of(type_name, own), is_told)
 
 
 def _when(callback: Callback) -> tuple[float, int]:
@@ -115,10 +156,18 @@ def _told(claim: Claim, callback: Callback, end: End) -> _Told:
     if end.answer is not None:
         answer = end.answer[:TOLD_BYTES]
         try:
-            # Without the part of a character that was cut: this decoder leaves that for later.
-            told.answer = codecs.utf_8_decode(answer)[0]
+            told.answer = answer.decode()
         except UnicodeDecodeError:
-            told.answer_base64 = base64.b64encode(answer).decode()
+            _tell_cut(told, answer)
     if callback.include_data:
         told.task = _NULL if record.data is None else Raw(record.data)
     return told
+
+
+def _tell_cut(told: _Told, answer: bytes) -> None:
+    """Tell an answer that is no whole text: without the part of a character that was cut, which this decoder leaves for
+    later, or as base64."""
+    try:
+        told.answer = codecs.utf_8_decode(answer)[0]
+    except UnicodeDecodeError:
+        told.answer_base64 = base64.b64encode(answer).decode()

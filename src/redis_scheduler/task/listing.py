@@ -18,6 +18,11 @@ def listing_bytes(listed: Listing) -> int:
     return 0 if listed is None or isinstance(listed, str) else LABEL_BYTES * len(listed)
 
 
+def labels_bytes(options: Options) -> int:
+    """Return how many bytes of a record take as long as to list a task under its labels, or no longer to."""
+    return 0 if options is NONE or options.labels is UNSET else LABEL_BYTES * len(options.labels)
+
+
 def listing_of(type_name: str | None, options: Options) -> Listing:
     """Return under which names a task with this type (None: the default) and these options is listed."""
     if options is NONE or options.labels is UNSET:
