@@ -289,5 +289,5 @@ async def test_callbacks_in_callbacks_without_end_are_refused(api: Client, depth
     inner = ',"on_success":{"webhook":"http://a/"' * depth
     body = f'{{"webhook":"{HOOK}","ttl":0{inner}{"}" * (depth + 1)}'
     status, content = await api.call("POST", "/schedule", data=body, headers={"Content-Type": "application/json"})
-    assert (status, content["code"], content["field"]) == (400, "invalid-value", ".".join(["on_success"] * 9))
+    assert (status, content["code"], content["field"]) == (400, "too-deep", ".".join(["on_success"] * 9))
     assert (await api.stats())["counters"]["scheduled"] == 0
