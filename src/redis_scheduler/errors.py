@@ -51,6 +51,7 @@ class Code(Enum):
     BUSY = "busy", 503
     NOT_READY = "not-ready", 503
     STOPPING = "stopping", 503
+    ALL_PAUSED = "all-paused", 503
     UNSUPPORTED_VERSION = "unsupported-version", 505
     REDIS_FULL = "redis-full", 507
     IDEMPOTENCY_FULL = "idempotency-full", 507

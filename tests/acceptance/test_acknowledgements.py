@@ -1,5 +1,6 @@
 """Long jobs: a receiver that takes a task on with a 202, and says later what became of it."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from tests.acceptance.test_moving import command, exported
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import TOKEN, Client, client_of, serving
@@ -111,6 +113,30 @@ async def test_a_receiver_may_say_so_before_its_202_arrives(service: Client, rec
     receiver.may_answer.set()
     await service.drained()
     assert ((await service.stats())["counters"]["delivered"], len(receiver.arrivals)) == (1, 1)
+
+
+async def test_while_all_is_paused_an_end_is_refused_and_nothing_of_it_is_kept(
+    service: Client, receiver: Receiver, redis_url: str, tmp_path: Path
+) -> None:
+    key = await service.schedule(receiver.url, 0, ack=True)
+    await awaits(service, key)
+    token = receiver.arrivals[0].headers["Schedule-Ack"]
+    await command(0, "pause-all", REDIS_URL=redis_url)
+    for verb in ("done", "fail"):
+        assert await say(service, key, verb, token) == (503, "all-paused")
+    assert await say(service, key, "extend", token) == (200, "awaiting")
+    line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[key]
+    assert (line["state"], "next" in line) == ("awaiting", False)
+    # As a version before wrote it.
+    (tmp_path / "b").write_text(json.dumps(line | {"next": "2200-01-01T00:00:00.000Z"}))
+    there = {"REDIS_URL": redis_url, "NAMESPACE": "there"}
+    await command(0, "import", str(tmp_path / "b"), **there)
+    (moved,) = (await exported(tmp_path / "c", **there)).values()
+    assert moved == line | {"state": "scheduled"}
+    await command(0, "resume-all", REDIS_URL=redis_url)
+    assert await say(service, key, "done", token) == (200, "awaiting")
+    await service.drained()
+    assert len(receiver.arrivals) == 1
 
 
 async def test_without_ack_a_202_is_a_success_and_with_it_a_200_is(service: Client, receiver: Receiver) -> None:

@@ -138,3 +138,16 @@ async def test_a_foreign_key_in_the_place_of_the_awaited_stops_no_sweep(store: S
     await ask(raw, "SET", KEYS.awaiting, "foreign")
     assert [entry.key for entry in (await store.reclaim(10)).entries] == [task.key]
     await ask(raw, "DEL", KEYS.awaiting)
+
+
+@pytest.mark.parametrize("make", [in_delivery, awaiting])
+async def test_while_all_is_paused_only_that_it_goes_on_is_noted(make: states.Maker, store: Store, raw: Redis) -> None:
+    task = await make(store)
+    before = await state_of(raw, task.key), await ask(raw, "HGET", KEYS.failures, task.key)
+    await ask(raw, "SET", KEYS.pause_all, "1")
+    for sign in ("+", "-"):
+        assert letters(await store.acknowledge([said(task, sign)])) == "P"
+        assert (await state_of(raw, task.key), await ask(raw, "HGET", KEYS.failures, task.key)) == before
+    assert letters(await store.acknowledge([said(task, "")])) == "A"
+    await ask(raw, "DEL", KEYS.pause_all)
+    assert letters(await store.acknowledge([said(task)])) == "A"

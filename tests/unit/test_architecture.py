@@ -118,7 +118,7 @@ def test_its_table_of_keys_has_each_key_and_scripts_that_are_given_it() -> None:
 
 
 READ_ONLY = {
-    "acknowledge": {"sweep", "tasks"},
+    "acknowledge": {"pause_all", "sweep", "tasks"},
     "audit": {"tasks"},
     "balance": {"awaiting", "due", "paused", "queue"},
     "entry": {"queue"},

@@ -50,6 +50,11 @@ class AcknowledgementsApi(OwnKeysApi):
             raise TaskNotFound
         if found is AcknowledgeAnswer.OTHER:
             raise _other()
+        if found is AcknowledgeAnswer.ALL_PAUSED:
+            raise RequestRefused(
+                Code.ALL_PAUSED,
+                "All is paused until redis-scheduler resume-all, so no end is written: say it again then",
+            )
         return answer(Found(key, key, state))
 
     def _said(self, stored: Stored | None, given: str, sign: str) -> tuple[Acknowledgement, str]:

@@ -43,10 +43,10 @@ def _waits_for(stored: Stored) -> str | None:
             return f"a newer worker: it was {newer_error(record.unknown)}"
         case "awaiting":
             return f"an acknowledgement of its attempt {stored.attempts + 1}, until{at[1:]}"
+        case "queued" | "in delivery" if stored.mark:
+            return "a worker that writes what its acknowledgement came to"
         case "in delivery":
             return f"the answer to its attempt {stored.attempts + 1}"
-        case "queued" if stored.mark:
-            return "a worker that writes what its acknowledgement came to"
         case "queued":
             return f"a free slot of a worker{_retry(stored)}"
         case "waiting" | "deferred":

@@ -45,9 +45,9 @@ ATTEMPTS_MOST = 10**15 - 1
 FAILURE_MOST = 65_536
 """Bytes of the failed attempts of a task: more than a worker keeps."""
 
-DEAD, PAUSED = "dead", "paused"
+DEAD, PAUSED, AWAITING = "dead", "paused", "awaiting"
 
-STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", "awaiting", "lost")
+STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", AWAITING, "lost")
 """States that a line may name. Another one is of a newer version, which may mean that nothing is to be delivered."""
 
 
@@ -99,7 +99,9 @@ def line_of(stored: Stored) -> bytes:
         webhook=record.webhook,
         ttl=UNSET if record.ttl == NO_TTL else record.ttl,
         attempts=stored.attempts,
-        next=None if stored.expires_ms in (None, record.due) else rfc3339(stored.expires_ms or 0),
+        next=None
+        if stored.state == AWAITING or stored.expires_ms in (None, record.due)
+        else rfc3339(stored.expires_ms or 0),
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
         left_ms=stored.left_ms,
         last_failure=None if failure is None else Raw(failure),
@@ -154,7 +156,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     elif place == PAUSED:
         at_ms = -left_ms if attempts else due_ms
     else:
-        at_ms = due_ms if own["next"] is None else _time_ms("next", _text(own, "next"), shift_ms)
+        # The time of an awaiting task is that of an acknowledgement which does not come over.
+        at_ms = due_ms if own["next"] is None or state == AWAITING else _time_ms("next", _text(own, "next"), shift_ms)
     name = None if own["type"] is None else type_name({"type": _text(own, "type")})
     name = None if name == DEFAULT_TYPE else name
     failure = _failure(own["last_failure"])

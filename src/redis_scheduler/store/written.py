@@ -119,11 +119,13 @@ class Acknowledgement:
 
 
 class AcknowledgeAnswer(Enum):
-    """Whether an acknowledgement was noted; OTHER: of another attempt, or something else was said before."""
+    """Whether an acknowledgement was noted; OTHER: of another attempt, or something else was said before.
+    ALL_PAUSED: nothing was noted, since no worker may write the end."""
 
     NOTED = "A"
     OTHER = "O"
     NOT_FOUND = "N"
+    ALL_PAUSED = "P"
 
 
 @dataclass(frozen=True, slots=True)

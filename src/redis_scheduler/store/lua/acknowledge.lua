@@ -1,10 +1,11 @@
 -- acknowledge: note what the receiver says of an attempt that it took on: the task is done, it has failed, or it goes
 -- on. A task that awaits it is queued, so that a worker writes its end; one whose attempt is still under way keeps it.
--- KEYS   writer tasks queue entries failures awaiting sweep
+-- While all is paused no worker could, so only that it goes on is noted.
+-- KEYS   writer tasks queue entries failures awaiting sweep pause_all
 -- ARGV   batch# expiry_s group waiting
 -- each   key id (of the entry of the attempt) attempts# (failed before it) sign ('+' done, '-' failed, '' goes on)
 --        within_ms (from now on, that it may go on)
--- Returns per task one code: A noted, O it is another attempt, or the other was said, N not found.
+-- Returns per task one code: A noted, O it is another attempt, or the other was said, N not found, P all is paused.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   XDEL of nothing is the first write.
@@ -20,6 +21,7 @@ for _, hash in ipairs({tasks, entries, failures}) do
   redis.call('HLEN', hash)
 end
 redis.call('ZCARD', awaiting)
+local is_all_paused = redis.call('GET', pause_all)
 local now = now_ms(math.ceil)
 local deferred_until = deferral(sweep, now)
 redis.call('XDEL', queue, '0-0')
@@ -41,7 +43,9 @@ for at = first, #ARGV, width do
   elseif sign ~= '' and mark == wanted .. sign then
     code = 'A'  -- it was said before
   elseif mark == wanted and redis.call('ZSCORE', awaiting, key) then
-    if sign == '' then
+    if sign ~= '' and is_all_paused then
+      code = 'P'
+    elseif sign == '' then
       redis.call('ZADD', awaiting, deferred_until(now + within_ms), key)
     else
       local entry = redis.pcall('XADD', queue, '*', 'key', key)
@@ -53,7 +57,9 @@ for at = first, #ARGV, width do
       redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
     end
   elseif mark == '' and is_under_way(key, id) then
-    if sign ~= '' then
+    if sign ~= '' and is_all_paused then
+      code = 'P'
+    elseif sign ~= '' then
       redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
     end
   else
