@@ -111,6 +111,18 @@ async def test_a_series_comes_at_another_time_once(api: Client) -> None:
     assert await due_of(api) == {key: before[key] + 30_000}
 
 
+async def test_a_calendar_is_not_moved_back(api: Client) -> None:
+    body = {"webhook": WEBHOOK, "repeat": {"cron": "@yearly"}}
+    yearly: str = (await api.call("POST", "/schedule", json=body))[1]["key"]
+    every = await api.schedule(WEBHOOK, 600, repeat={"every": 60})
+    before = await due_of(api)
+    for query in ("by=-30&dry_run=true", "by=-30"):
+        assert (await shifted(api, query))["touched"] == 1
+    assert await due_of(api) == {yearly: before[yearly], every: before[every] - 30_000}
+    assert (await shifted(api, "by=30"))["touched"] == 2
+    assert await due_of(api) == {yearly: before[yearly] + 30_000, every: before[every]}
+
+
 @pytest.mark.parametrize(
     ("query", "field", "code"),
     [

@@ -4,7 +4,8 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
-from redis_scheduler.store.views import Views
+from redis_scheduler.store.filters import ANY
+from redis_scheduler.store.views import CHUNK_LIMIT, Views
 from redis_scheduler.store.written import Operation, ShiftStep
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.record import decode_record
@@ -139,3 +140,28 @@ async def test_the_timers_hear_of_what_comes_first_now(store: Store, raw: redis.
     async with heard(raw) as rings:
         await shifted(store, first, of=step(by_ms=-1_000), name="third")
     assert rings == [b""]
+
+
+@pytest.mark.parametrize("by_ms", [BY_MS, -BY_MS, 1, 1_000 * TTL_MS])
+async def test_what_is_paused_or_resumed_meanwhile_is_moved_once(
+    by_ms: int, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await states.scheduled(store, TTL_MS + 37 * (number % 50)) for number in range(3 * CHUNK_LIMIT)]
+    keys = [task.key for task in tasks]
+    await store.pause(keys[::2][:CHUNK_LIMIT])
+    before = {key: decode_record(await record_of(raw, key)).due for key in keys}
+    views, cursor, touched = Views(store.client), None, 0
+    for number in range(1, 100):
+        page = await views.planned(40, cursor, ANY, by_ms > 0, 9, 2**30)
+        done = await store.shift("id", ShiftStep(number, page.looked_at, "mark", page.next, by_ms), page.tasks)
+        assert done is not None
+        met = [task.key for task in page.tasks]
+        await store.pause(met[::3])
+        await store.resume(met[1::3])
+        touched, cursor = done.touched, page.next
+        if cursor is None:
+            break
+    assert touched == len(tasks)
+    assert {key: decode_record(await record_of(raw, key)).due - before[key] for key in keys} == dict.fromkeys(
+        keys, by_ms
+    )

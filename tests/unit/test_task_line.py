@@ -11,7 +11,9 @@ from redis_scheduler.process.task_line import line_of, moved_of, unwritable
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.due import NO_TTL
+from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import read_record, record_tail
+from redis_scheduler.task.repeat import Progress, Repeat
 
 SAMPLES = Path(__file__).parents[1] / "samples/records"
 KEY = "abcdefghijklmnopqrstuQ"
@@ -66,6 +68,16 @@ def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
     assert b"ttl" not in line
     kept = moved_of(line, 0)
     assert b'{"due":%d' % kept.due_ms + kept.tail == raw
+
+
+@pytest.mark.parametrize(("rule", "moves_back"), [(Repeat(cron="@daily"), False), (Repeat(every=60), True)])
+def test_a_calendar_is_not_moved_back(rule: Repeat, moves_back: bool) -> None:
+    tail = record_tail("http://localhost/", 2.5, None, None, Options(repeat=rule), "data", Progress())
+    raw = b'{"due":%d' % DUE_MS + tail
+    line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))
+    back, on = moved_of(line, -1_500), moved_of(line, 1_500)
+    assert back.due_ms == back.at_ms == DUE_MS - 1_500 * moves_back
+    assert on.due_ms == on.at_ms == DUE_MS + 1_500
 
 
 @pytest.mark.parametrize("name", ["2-sent", "2-body", "2-bytes", "2-series", "2-occurrence"])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -83,7 +84,7 @@ class ShiftsApi(AcknowledgementsApi):
         """Take one step; return how far the operation is, also if others took it. Without an id only count."""
         # What is moved goes where the walk has been, so that it is not met again.
         page = await self._only.views.planned(STEP_TASKS, operation.cursor, filters, by_ms > 0, STEP_S, STEP_BYTES)
-        tasks = [task for task in page.tasks if _may_be_moved(task)]
+        tasks = [task for task in page.tasks if _may_be_moved(task, by_ms)]
         if operation_id:
             step = ShiftStep(operation.steps + 1, page.looked_at, operation.mark, page.next, by_ms)
             found = await self._only.writes.shift(operation_id, step, tasks)
@@ -99,8 +100,12 @@ class ShiftsApi(AcknowledgementsApi):
         )
 
 
-def _may_be_moved(task: Stored) -> bool:
-    return task.state in STATES and not task.attempts and task.expires_ms in (None, task.record.due)
+def _may_be_moved(task: Stored, by_ms: int) -> bool:
+    if task.state not in STATES or task.attempts or task.expires_ms not in (None, task.record.due):
+        return False
+    # After an earlier time a calendar would have the old one again.
+    repeat = task.record.options.repeat
+    return by_ms > 0 or repeat is UNSET or repeat.cron is UNSET
 
 
 def _as_asked(operation: Operation, mark: str, field: str) -> Operation:

@@ -143,6 +143,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     request = schedule_request(_encode(members))
     content, given = content_of(request)
     data = given if data is None else data
+    if request.repeat is not UNSET and request.repeat.cron is not UNSET:
+        shift_ms = max(0, shift_ms)  # after an earlier time a calendar would have the old one again
     key, state = _text(own, "key"), _text(own, "state")
     attempts, left_ms = _whole(own, "attempts", ATTEMPTS_MOST), _whole(own, "left_ms", LAST_MS)
     if not is_task_key(key):

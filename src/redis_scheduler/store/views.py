@@ -123,13 +123,13 @@ class Views:
     async def planned(
         self, limit: int, cursor: str | None, filters: Filters, is_down: bool, look_s: float, most_bytes: int
     ) -> Page:
-        """Return tasks that are not due yet, and then paused ones, as `page` does: the first due first, or the last one
-        if `is_down`. What is moved beyond those that were met is not met again."""
+        """Return tasks that are not due yet, and paused ones, as `page` does: the first due first, or the last one if
+        `is_down`. What is moved beyond those that were met is not met again, also if it is paused or resumed then."""
         if (name := filters.index) is not None:
             place = "type" if filters.label is None else "label"
             walk = self._sorted(self.client.keys.type_index(name), decode_cursor(cursor, {place}) or (place,), is_down)
         else:
-            walk = self._planned(decode_cursor(cursor, {"due", "paused"}), filters, is_down)
+            walk = self._planned(decode_cursor(cursor, {"due"}), filters, is_down)
         return await self._gathered(walk, limit, filters, False, look_s, most_bytes)
 
     async def _planned(self, position: Position, filters: Filters, is_down: bool) -> AsyncIterator[list[Position]]:
@@ -139,17 +139,25 @@ class Views:
         if not position:
             # Behind a key that no task has, which stands before all of this score.
             position = ("due",) if first_ms is None else ("due", str(first_ms), "")
-        if position[0] == "due":
-            if filters.takes_place("due"):
-                async for chunk in self._sorted(self.client.keys.due, position, is_down):
-                    yield chunk
-                    reached_ms = float(chunk[-1][1])
-                    if last_ms is not None and (reached_ms < last_ms if is_down else reached_ms >= last_ms):
-                        break
-            position = ("paused",)
-        if filters.takes_place("paused"):
-            async for chunk in self._sorted(self.client.keys.paused, position, is_down):
-                yield chunk
+        places = [getattr(self.client.keys, place) for place in ("due", "paused") if filters.takes_place(place)]
+        while chunks := [chunk for place in places if (chunk := await self._chunk(place, position, is_down))]:
+            # Only up to the nearest end: what is behind it may be of another place.
+            ends = [_order(chunk[-1]) for chunk in chunks]
+            met = {one[-1]: one for chunk in chunks for one in chunk}
+            ordered = sorted(met.values(), key=_order, reverse=is_down)
+            chunk = [one for one in ordered if (_order(one) >= max(ends) if is_down else _order(one) <= min(ends))]
+            yield chunk
+            position = chunk[-1]
+            reached_ms = float(position[1])
+            if last_ms is not None and (reached_ms < last_ms if is_down else reached_ms >= last_ms):
+                break
+
+    async def _chunk(self, index: str, position: Position, is_down: bool) -> list[Position]:
+        """Return what is next in a sorted set, behind a position."""
+        async for chunk in self._sorted(index, position, is_down):
+            if chunk:
+                return chunk
+        return []
 
     async def _gathered(
         self,
@@ -249,6 +257,11 @@ class Views:
     async def idempotency_ids(self) -> int:
         """Return how many idempotency ids are kept, with those that have ended."""
         return await self.client.optional("ZCARD", self.client.keys.idempotency_ends, read=NUMBER) or 0
+
+
+def _order(position: Position) -> tuple[float, bytes]:
+    """Return the place in a walk by time."""
+    return float(position[1]), position[2].encode()
 
 
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
