@@ -32,12 +32,11 @@ DEEP_VALUES = st.recursive(
 @given(value=DEEP_VALUES, limit=st.integers(0, 6), size=st.integers(2, 20), ascii_only=st.booleans())
 def test_nesting_is_what_it_is_wherever_a_body_is_cut(value: object, limit: int, size: int, ascii_only: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "NESTING_LIMIT", limit)
         patch.setattr(reading, "SLICE_BYTES", size)
         patch.setattr(reading, "BLOCK_BYTES", 2)
         body = json.dumps(value, ensure_ascii=ascii_only).encode()
         try:
-            asyncio.run(reading.check_nesting(body))
+            asyncio.run(reading.check_nesting(body, limit))
             is_too_deep = False
         except InvalidRequest:
             is_too_deep = True

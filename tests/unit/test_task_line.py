@@ -170,7 +170,12 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
     ("changes", "told"),
     [
         ({"key": "a.b"}, 'key: cannot be the key of a task, got "a.b"'),
-        ({"key": 5}, 'key: must be a text, got "5"'),
+        ({"key": 5}, "key: must be a text, got 5"),
+        ({"due": {"a": 1}}, 'due: must be a text, got {"a": 1}'),
+        *[
+            ({"key": word}, f'key: cannot be the key of a task, got "{word}"')
+            for word in ("groups", "replay", "delete")
+        ],
         ({"key": None}, "key: is missing"),
         ({"state": None}, "state: is missing"),
         ({"state": "newer"}, "state: must be one of dead, paused, scheduled,"),
@@ -180,7 +185,7 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"due": "1969-12-31T23:59:59Z"}, "due: must be from 1970 to 9999 once it is moved"),
         ({"next": "soon"}, "next: must be a time"),
         ({"state": "dead"}, "died: is missing"),
-        ({"attempts": -1}, 'attempts: must be a whole number from 0, got "-1"'),
+        ({"attempts": -1}, "attempts: must be a whole number from 0 to 999999999999999, got -1"),
         ({"attempts": "x"}, "attempts: must be a whole number from 0"),
         ({"left_ms": -1}, "left_ms: must be a whole number from 0"),
         ({"attempts": 10**15}, "attempts: must be a whole number from 0"),
@@ -195,6 +200,19 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
             {"repeat": {"every": 60}, "occurrence": {"series": "a", "number": 1}},
             "repeat: must be given beside progress",
         ),
+        *[
+            ({"repeat": {"every": 60}, "progress": progress}, f"progress.{told}")
+            for progress, told in [
+                ({"made": -1}, "made: must be a whole number from 0 to 9007199254740992, got -1"),
+                ({"made": 2**53 + 1}, "made: must be a whole number"),
+                ({"skipped": -5}, "skipped: must be a whole number"),
+                ({"last": "a\r\n"}, 'last: cannot be the key of a task, got "a\\r\\n"'),
+            ]
+        ],
+        ({"repeat": {"every": 60}, "progress": {"made": 10**30}}, "progress.made: must be a whole number"),
+        ({"occurrence": {"series": "x" * 100_000, "number": 1}}, "occurrence.series: cannot be the key of a task"),
+        ({"occurrence": {"series": "", "number": 1}}, "occurrence.series: cannot be the key of a task"),
+        ({"occurrence": {"series": "a", "number": 0}}, "occurrence.number: must be a whole number from 1"),
         ({"last_failure": 5}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": 5, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": "x" * 65_536, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),

@@ -92,10 +92,10 @@ def may_be_deep(body: bytes) -> bool:
     return size > NESTING_LIMIT and (size > SLICE_BYTES or body.count(b"[") + body.count(b"{") > NESTING_LIMIT)
 
 
-async def check_nesting(body: bytes) -> None:
-    """Raise InvalidRequest if valid JSON is nested too deep."""
+async def check_nesting(body: bytes, most: int = NESTING_LIMIT) -> None:
+    """Raise InvalidRequest if valid JSON is nested in more than so many levels."""
     brackets = start = 0
-    while brackets <= NESTING_LIMIT:
+    while brackets <= most:
         if start >= len(body):
             return
         end = start + SLICE_BYTES
@@ -110,18 +110,18 @@ async def check_nesting(body: bytes) -> None:
         unescaped = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
         # Where one string ends and the next begins, nothing is lost by making one of them.
         parts = unescaped.translate(None, _NO_STRUCTURE).replace(b'""', b"").split(b'"')
-        depth = _walk(b"".join(parts[inside::2]).translate(_LEVELS), depth)
+        depth = _walk(b"".join(parts[inside::2]).translate(_LEVELS), depth, most)
         inside = (inside + len(parts) - 1) % 2
         if start < len(body):
             await asyncio.sleep(0)
 
 
-def _walk(levels: bytes, depth: int) -> int:
+def _walk(levels: bytes, depth: int, most: int) -> int:
     """Return the depth after these brackets. Raises InvalidRequest if they go too deep."""
     for start in range(0, len(levels), BLOCK_BYTES):
         block = levels[start : start + BLOCK_BYTES]
         opening = block.count(1)
-        if depth + opening > NESTING_LIMIT and depth + max(accumulate(memoryview(block).cast("b"))) > NESTING_LIMIT:
-            raise InvalidRequest(Code.TOO_DEEP, TOO_DEEP)
+        if depth + opening > most and depth + max(accumulate(memoryview(block).cast("b"))) > most:
+            raise InvalidRequest(Code.TOO_DEEP, f"The body is nested more than {most} levels deep")
         depth += 2 * opening - len(block)
     return depth

@@ -34,6 +34,9 @@ BATCH_LIMIT = 100
 BATCH_BYTES = 1_048_576
 """A batch ends with the task that makes it as large as this."""
 
+NESTING_MOST = 2 * reading.NESTING_LIMIT
+"""Levels of a task: each callback with include_data puts the data that the API took one level deeper."""
+
 LINE_BYTES = 402_653_184
 """More than the line of the largest task that the API takes."""
 
@@ -149,6 +152,8 @@ class _Import:
             if line is None:
                 self._tell_bad(number, f"is longer than {LINE_BYTES} bytes")
                 continue
+            if not line.strip():
+                continue
             try:
                 kept = moved_of(line, shift_ms)
                 await self._check(kept)
@@ -171,7 +176,7 @@ class _Import:
         record = read_record(b'{"due":%d' % kept.due_ms + kept.tail)
         await self._calls.check_options(record.options, record.content)
         if reading.may_be_deep(whole := b"{" + kept.tail[1:]):
-            await reading.check_nesting(whole)
+            await reading.check_nesting(whole, NESTING_MOST)
         self.counts["late"] += kept.place == DEAD and kept.at_ms < self._dead_before_ms
 
     def _tell_bad(self, number: int, problem: str) -> None:

@@ -20,7 +20,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.diagnosis import bounded, quoted
-from redis_scheduler.api.requests import schedule_request, type_name
+from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.process.shifted import shifted
@@ -34,7 +34,7 @@ from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, record_tail
-from redis_scheduler.task.repeat import Occurrence, Progress, rule_fault
+from redis_scheduler.task.repeat import Occurrence, Progress, repetition_fault, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 
 M = TypeVar("M", Progress, Occurrence)
@@ -147,7 +147,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         shift_ms = max(0, shift_ms)  # after an earlier time a calendar would have the old one again
     key, state = _text(own, "key"), _text(own, "state")
     attempts, left_ms = _whole(own, "attempts", ATTEMPTS_MOST), _whole(own, "left_ms", LAST_MS)
-    if not is_task_key(key):
+    if not is_task_key(key) or key in RESERVED_KEYS:
         raise InvalidField("key", f"cannot be the key of a task, got {quoted(key)}")
     due_ms = _time_ms("due", _text(own, "due"), shift_ms)
     if state not in STATES:
@@ -247,16 +247,24 @@ def _text(members: Mapping[str, Raw | None], name: str) -> str:
     try:
         text: str = msgspec.json.decode(value, type=str)
     except msgspec.MsgspecError:
-        raise InvalidField(name, f"must be a text, got {quoted(bytes(value).decode(errors='replace'))}") from None
+        raise InvalidField(name, f"must be a text, got {_shown(value)}") from None
     return text
+
+
+def _shown(value: Raw) -> str:
+    """Return the beginning of a value that is no text, as it was given."""
+    return bounded(bytes(value).decode(errors="replace"))
 
 
 def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> M | None:
     value = members[name]
     try:
-        return None if value is None else msgspec.json.decode(value, type=kind)
+        given = None if value is None else msgspec.json.decode(value, type=kind)
     except msgspec.MsgspecError as error:
         raise InvalidField(name, f"is not as an export writes it: {error}") from None
+    if given is not None and (fault := repetition_fault(given)):
+        raise InvalidField(f"{name}.{fault.member}", f"{fault.rule}, got {bounded(_encode(fault.given).decode())}")
+    return given
 
 
 def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:
@@ -266,8 +274,7 @@ def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:
     except msgspec.MsgspecError:
         number = -1
     if not 0 <= number <= most:
-        shown = quoted(bytes(value or b"").decode(errors="replace"))
-        raise InvalidField(name, f"must be a whole number from 0, got {shown}")
+        raise InvalidField(name, f"must be a whole number from 0 to {most}, got {_shown(value or Raw())}")
     return number
 
 

@@ -20,7 +20,7 @@ _DATES = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H
 """The forms of an HTTP date: the one of today, and two old ones."""
 
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3})?")
-_DIGITS = re.compile(r"[0-9]{1,10}")
+_DIGITS = re.compile(r"0*([0-9]+)")
 
 Headers = Mapping[str, str]
 """By their names in lower case."""
@@ -39,15 +39,15 @@ def again_ms(headers: Headers) -> int | None:
 
 
 def wait_ms(status: int | None, headers: Headers, now_ms: Callable[[], float]) -> float:
-    """Return for how many ms an answer asks to wait; 0 if it does not.
+    """Return for how many ms an answer asks to wait, ten years at most; 0 if it does not.
 
     Retry-After may be a number of seconds or a date (RFC 9110, section 10.2.3). A date is compared with the answer's
     own Date, so that the receiver's clock may be wrong, and without one with Redis' clock.
     """
     if status not in ASKING_TO_WAIT or (text := headers.get("retry-after")) is None:
         return 0
-    if _DIGITS.fullmatch(text):
-        return int(text) * 1000
+    if digits := _DIGITS.fullmatch(text):
+        return min(int(digits[1][:10]), TEN_YEARS_S) * 1000
     until_ms = _time_ms(text)
     if until_ms is None:
         return 0

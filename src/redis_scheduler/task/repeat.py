@@ -10,6 +10,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 from msgspec import UNSET, Meta, UnsetType
 
+from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 REPEAT_RULE = 'must be an object: {"every": seconds}, or {"cron": expression, "tz": zone}'
@@ -17,6 +18,9 @@ REPEAT_RULE = 'must be an object: {"every": seconds}, or {"cron": expression, "t
 
 TIMES_MOST = 1_000_000_000
 """The most occurrences that `times` can ask for."""
+
+COUNT_MOST = 2**53
+"""More occurrences than a series makes in its life; every reader of JSON keeps such a number exact."""
 
 CRON_LENGTH = 256
 """Characters of the longest cron expression."""
@@ -120,6 +124,22 @@ def rule_fault(repeat: Repeat) -> Fault | None:
     if repeat.tz is not UNSET and repeat.tz not in _zone_names():
         return Fault("tz", RULES["tz"], repeat.tz)
     return None if repeat.cron is UNSET else _fault_of_cron(repeat.cron)
+
+
+def repetition_fault(repetition: Progress | Occurrence) -> Fault | None:
+    """Return what no service has written of a series or an occurrence; None if one may have."""
+    if isinstance(repetition, Progress):
+        counts, key = {"made": repetition.made, "skipped": repetition.skipped}, {"last": repetition.last}
+        least = 0
+    else:
+        counts, key, least = {"number": repetition.number}, {"series": repetition.series}, 1
+    for name, count in counts.items():
+        if not least <= count <= COUNT_MOST:
+            return Fault(name, f"must be a whole number from {least} to {COUNT_MOST}", count)
+    for name, text in key.items():
+        if not is_task_key(text) and (text or least):
+            return Fault(name, "cannot be the key of a task", text)
+    return None
 
 
 def _fault_of_cron(cron: str) -> Fault | None:
