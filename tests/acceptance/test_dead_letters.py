@@ -114,15 +114,16 @@ async def test_groups_say_what_they_did_not_look_at(
         await died(store, error=f"error {number}")
     views = DeadLetters(client)
     monkeypatch.setattr(dead_letters, "GROUPS_MOST", 1)
-    found = await views.groups(None)
+    found = await views.groups()
     assert (len(found.groups), found.others, found.looked_at, found.dead) == (1, 2, 3, 3)
     monkeypatch.setattr("redis_scheduler.store.views.CHUNK_LIMIT", 2)
     monkeypatch.setattr(dead_letters, "LETTERS_MOST", 1)
-    found = await views.groups(None)
+    found = await views.groups()
     assert (found.looked_at, found.dead, found.groups[0].error) == (2, 3, "error 2")
     monkeypatch.setattr(dead_letters, "LOOK_S", 0)
-    found = await views.groups(None)
+    found = await views.groups()
     assert (found.looked_at, found.dead, found.groups[0].error) == (1, 3, "error 2")
+    assert not found.is_complete
 
 
 async def test_a_replay_goes_at_once_and_starts_afresh(api: Client, store: Store) -> None:
@@ -244,6 +245,9 @@ async def test_each_filter_finds_its_dead_letters(api: Client, store: Store) -> 
                 if content["next"] is None:
                     break
             assert found == wanted, query
+            _, content = await api.call("GET", f"/dead/groups?{query}")
+            assert {group["newest"] for group in content["data"]} == set(wanted), query
+            assert (content["complete"], content["dead"]) == (True, 3)
 
 
 async def test_many_are_replayed_and_deleted_by_filters(api: Client, store: Store) -> None:

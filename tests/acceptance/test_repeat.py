@@ -63,6 +63,7 @@ WRONG_RULES: list[tuple[Any, str, str]] = [
         None, "", "none", 1, ["all"],
     )],
     *[({"every": 5, "overlap": overlap}, "repeat.overlap", '"allow" or "skip"') for overlap in (None, "", "no", 1)],
+    ({"every": 5, "times": 1, "overlap": "skip"}, "repeat.overlap", "has no effect with times 1, got "),
     ({"every": 5, "missed": "all", "overlap": "skip"}, "repeat.overlap", "must be allow with missed all"),
     ({"every": 5, "color": 1}, "repeat.color", "is an unknown field; known: every, cron, tz"),
     ({"every": 5, "x\r\nX-Evil: 1": 1}, "repeat.x\r\nX-Evil: 1", "is an unknown field"),

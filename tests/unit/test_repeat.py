@@ -275,6 +275,7 @@ def fault(**members: Any) -> str:
         ({"every": 60, "until": utc(NOW_MS)}, "until: must not end before the first time"),
         ({"every": 60, "until": utc(NOW_MS + 59_999)}, "until: must not end before the first time"),
         ({"every": 60, "until": datetime(1, 1, 1, tzinfo=UTC)}, "until: must not end before the first time"),
+        ({"every": 60, "times": 1, "overlap": "skip"}, "overlap: has no effect with times 1"),
         ({"cron": "@daily", "missed": "all", "overlap": "skip"}, "overlap: must be allow with missed all"),
     ],
 )  # fmt: skip

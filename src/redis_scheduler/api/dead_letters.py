@@ -35,15 +35,15 @@ class DeadLettersApi(Api):
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
     async def dead_groups(self, _request: Request, given: Mapping[str, str]) -> Response:
-        """GET /dead/groups?type=: how many dead letters there are of each host and error."""
-        type_name = requests.type_name(given)
+        """GET /dead/groups, with the filters of GET /dead: how many dead letters there are of each host and error."""
+        wanted = filters_of(given)
         async with self._one_grouping.held():
-            found = await self._only.views.groups(type_name)
+            found = await self._only.views.groups(wanted)
         groups = [
             DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))
             for group in found.groups
         ]
-        return answer(Grouped(groups, found.others, found.looked_at, found.dead, found.looked_at >= found.dead))
+        return answer(Grouped(groups, found.others, found.looked_at, found.dead, found.is_complete))
 
     async def dead_letter(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /dead/{key}: one dead letter."""

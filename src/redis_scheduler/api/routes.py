@@ -122,7 +122,7 @@ TASK_ROUTES = (
         "POST", "/dead/replay", ManyApi.replay_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run", "rate")
     ),
     Route("POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run")),
-    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=("type",)),
+    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled),
     Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest),

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from redis_scheduler.store.answer_shape import NUMBER, sized
 from redis_scheduler.store.cursor import decode_cursor
 from redis_scheduler.store.filters import ANY, Filters, host_of
-from redis_scheduler.store.stored import score_ms
+from redis_scheduler.store.stored import Stored, score_ms
 from redis_scheduler.store.views import LOOK_S as PAGE_LOOK_S
 from redis_scheduler.store.views import PAGE_BYTES, Page, Views
 from redis_scheduler.store.walk import STEP_BYTES, Walk
 from redis_scheduler.task.failure import error_of, read_attempts
-from redis_scheduler.task.record import DEFAULT_TYPE
 
 LETTERS_MOST = 50_000
 """So many dead letters are looked at, at most, to group them: the newest."""
@@ -37,12 +36,14 @@ class Group:
 
 @dataclass(slots=True)
 class Groups:
-    """The largest groups, the letters in the others, how many were looked at, and how many there are."""
+    """The largest groups, the letters in the others, how many were looked at, and how many there are; whether all that
+    could be wanted were looked at."""
 
     groups: list[Group]
     others: int
     looked_at: int
     dead: int
+    is_complete: bool
 
 
 class DeadLetters(Views):
@@ -61,28 +62,33 @@ class DeadLetters(Views):
         The cost grows with the page. They are filtered while reading, so a page of one type may be short. Raises
         InvalidRequest for a cursor that is not one of ours.
         """
-        # Behind a key that no task has, which stands before all of this score.
-        newest = ("dead",) if filters.died_before_ms is None else ("dead", str(filters.died_before_ms), "")
-        walk = self._sorted(self.client.keys.dead, decode_cursor(cursor, {"dead"}) or newest, is_down=True)
+        walk = self._sorted(self.client.keys.dead, decode_cursor(cursor, {"dead"}) or _newest(filters), is_down=True)
         return await self._gathered(walk, limit, filters, True, look_s, most_bytes)
 
-    async def groups(self, type_name: str | None) -> Groups:
-        """Count the newest dead letters by host and error: those that can be looked at within LOOK_S."""
+    async def groups(self, filters: Filters = ANY) -> Groups:
+        """Count the newest dead letters that the filters want by host and error: of those that can be looked at within
+        LOOK_S."""
         dead = await self.client.command("ZCARD", self.client.keys.dead, read=NUMBER)
         until_s, looked_at, found = time.monotonic() + LOOK_S, 0, dict[tuple[str, str], Group]()
-        async for chunk in self._sorted(self.client.keys.dead, ("dead",), is_down=True):
-            letters = [(key, score_ms(at.encode()) or 0) for _, at, key in chunk]
-            looked_at += await self._group(letters, type_name, found, until_s)
+        is_complete = False
+        async for chunk in self._sorted(self.client.keys.dead, _newest(filters), is_down=True):
+            letters = [(key, score_ms(at.encode()) or 0) for _, at, key in chunk if filters.takes_key(key)]
+            looked_at += len(chunk) - len(letters)
+            if letters:
+                looked_at += await self._group(letters, filters, found, until_s)
             if looked_at >= LETTERS_MOST or time.monotonic() > until_s:
                 break
+        else:
+            is_complete = True
         by_size = sorted(found.values(), key=lambda group: -group.count)
         others = sum(group.count for group in by_size[GROUPS_MOST:])
-        return Groups(by_size[:GROUPS_MOST], others, looked_at, max(dead, looked_at))
+        is_complete = is_complete or looked_at >= dead
+        return Groups(by_size[:GROUPS_MOST], others, looked_at, max(dead, looked_at), is_complete)
 
     async def _group(
         self,
         letters: Sequence[tuple[str, int]],
-        type_name: str | None,
+        filters: Filters,
         found: dict[tuple[str, str], Group],
         until_s: float,
     ) -> int:
@@ -93,16 +99,25 @@ class DeadLetters(Views):
         )
         walk = Walk(self.client)
         _, heads = await walk.heads([key.encode() for key in task_keys], STEP_BYTES)
-        for number, ((key, died_ms), head, failure) in enumerate(zip(letters, heads, failures, strict=True)):
+        for number, ((key, died_ms), head, kept) in enumerate(zip(letters, heads, failures, strict=True)):
             # A large record is read alone.
             if number and time.monotonic() > until_s:
                 return number
             record = await walk.record(head)
-            if record is None or type_name not in (None, record.type or DEFAULT_TYPE):
+            attempts, failure = read_attempts(kept)
+            if record is None or not filters.takes(
+                Stored(key, head.beginning, record, attempts, failure, "dead", None, died_ms)
+            ):
                 continue
-            host, error = host_of(record), error_of(read_attempts(failure)[1])
+            host, error = host_of(record), error_of(failure)
             if (group := found.get((host, error))) is None:
                 found[host, error] = Group(host, error, 1, key, died_ms)
             else:
                 group.count += 1
         return len(letters)
+
+
+def _newest(filters: Filters) -> tuple[str, ...]:
+    """Return where the walk from the newest begins: behind a key that no task has, which stands before all of this
+    score."""
+    return ("dead",) if filters.died_before_ms is None else ("dead", str(filters.died_before_ms), "")
