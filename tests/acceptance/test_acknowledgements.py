@@ -102,6 +102,8 @@ async def test_a_job_of_which_nothing_is_heard_has_failed(
     await wait_until(is_dead, "both attempts have failed", 20)
     assert (await info(service, key))["last_failure"]["error"] == "not acknowledged within 0.2 s"
     assert [arrival.attempt for arrival in receiver.arrivals] == [1, 2]
+    for attempt in (await info(service, key))["attempts"]:
+        assert (attempt["status"], attempt["elapsed_ms"] >= 200) == (202, True)
     assert await raw.zcard(KEYS.awaiting) == 0
 
 

@@ -159,7 +159,7 @@ async def test_a_job_that_takes_long_starts_its_task_once_its_receiver_says_so(
         assert not came(receiver, path)
         assert (await service.call("POST", f"/schedule/{key}/{verb}", headers=headers))[0] == 200
         [found] = await told(receiver, path)
-        assert (found["key"], found["attempts"]) == (key, 1)
+        assert (found["key"], found["attempts"], found["status"], found["answer"]) == (key, 1, 202, None)
         receiver.arrivals.clear()
 
 

@@ -90,7 +90,7 @@ async def test_an_acknowledgement_is_no_attempt(
 ) -> None:
     claim = late(clock, 100_000)
     claim.mark = f"@1-1{sign}"
-    outcome = concluded(claim)
+    outcome = concluded(claim, 0)
     assert outcome is not None
     if outcome.error is None:
         historian.delivered(claim, outcome)

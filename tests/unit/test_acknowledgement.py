@@ -64,14 +64,14 @@ def test_a_mark_names_the_entry_of_its_attempt(mark: str, entry: str | None) -> 
 )
 def test_a_mark_decides_as_an_answer_does(mark: str, transition: Transition, error: str) -> None:
     found = claim(mark, ack=True, ack_within=2.5)
-    outcome = concluded(found)
+    outcome = concluded(found, 0)
     assert outcome is not None
     decision = decide(POLICY, found, outcome, lambda: 0)
     assert (decision.transition, decision.error) == (transition, error)
 
 
 def test_without_a_mark_the_task_is_attempted() -> None:
-    assert concluded(claim(ack=True)) is None
+    assert concluded(claim(ack=True), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,23 @@ def test_only_a_202_takes_a_task_on_that_may_be(status: int, options: dict[str, 
         assert decision is SETTLED
     else:
         assert (decision.transition, decision.delay_ms) == (Transition.EXPECT, within_ms)
+
+
+@pytest.mark.parametrize("sign", ["", "+", "-"])
+@pytest.mark.parametrize(
+    ("failure", "now_ms", "elapsed_ms"),
+    [
+        (None, 1_500.4, 500),
+        (None, 900, 0),
+        (b'{"error":"e","elapsed_ms":1,"again":1200}', 1_500, 300),
+        (b'{"error":"e","elapsed_ms":1,"again":700}', 1_500, 500),
+    ],
+)
+def test_an_attempt_that_was_taken_on_lasts_from_its_queueing_or_retry_until_its_end(
+    failure: bytes | None, now_ms: float, elapsed_ms: int, sign: str
+) -> None:
+    found = claim(f"@1000-3{sign}", ack=True)
+    found.failure = failure
+    outcome = concluded(found, now_ms)
+    assert outcome is not None
+    assert (outcome.status, outcome.elapsed_ms) == (202, elapsed_ms)

@@ -1,5 +1,6 @@
 """What a series does when it comes due: its occurrences, what its record says then, and its next time."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -110,3 +111,12 @@ def test_a_task_without_a_rule_is_no_series() -> None:
     assert claim.record.options.repeat is UNSET
     with pytest.raises(ValueError, match="no series"):
         firing(claim, DUE_MS, MOST_BYTES)
+
+
+def test_a_series_that_was_moved_behind_its_until_ends_without_an_occurrence() -> None:
+    until = datetime.fromtimestamp((DUE_MS - 1) / 1000, UTC)
+    found, made = fired(progress=Progress(4, 2, "last"), until=until, overlap="skip")
+    assert (made, found.after.due_ms, found.unless) == ([], None, "")
+    assert after(found.after.tail).repetition == Progress(4, 2, "last")
+    assert b'"ended"' in found.after.result
+    assert fired(until=datetime.fromtimestamp(DUE_MS / 1000, UTC))[1] != []

@@ -89,7 +89,7 @@ class Worker:
                 continue
             held[claim.id] = claim
             claim.shard = shard
-            if claim.mark and (outcome := concluded(claim)) is not None and claim.record.unknown is None:
+            if claim.mark and (outcome := concluded(claim, now_ms())) is not None and claim.record.unknown is None:
                 self._conclude(claim, outcome)
             elif (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
                 if decision is FIRED:
@@ -231,7 +231,9 @@ class Worker:
             return None
         end = End(event, claim.attempts + newly_made, error, self.outcomes[claim.shard].now_ms(), claim.previous_status)
         if outcome is not None:
-            end.status, end.answer = outcome.status, None if outcome.status is None else outcome.answer
+            # The body of the 202 by which a receiver took the job on is not kept.
+            has_answer = outcome.status is not None and not claim.mark
+            end.status, end.answer = outcome.status, outcome.answer if has_answer else None
         found = follow_up(claim, end)
         return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.listed)
 

@@ -9,6 +9,7 @@ import base64
 import hmac
 import re
 
+from redis_scheduler.task.attempts import read_failed
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.outcome import Outcome
@@ -45,13 +46,23 @@ def acknowledgement_token(secret: str, key: str, entry_id: str, attempts: int) -
     return base64.urlsafe_b64encode(hmac.digest(secret.encode(), text.encode(), "sha256")[:18]).decode()
 
 
-def concluded(claim: Claim) -> Outcome | None:
-    """Return what the attempt came to that a claim's mark tells of; None if it has to be attempted."""
+def concluded(claim: Claim, now_ms: float) -> Outcome | None:
+    """Return what the attempt came to by Redis' time that a claim's mark tells of; None if it has to be attempted. It
+    has lasted until now."""
     if not claim.mark:
         return None
+    elapsed_ms = max(0, round(now_ms) - _began_ms(claim))
     if claim.mark.endswith("+"):
-        return Outcome(None, None, 0)
+        return Outcome(None, ACCEPTED, elapsed_ms)
     if claim.mark.endswith("-"):
-        return Outcome("the receiver said that it has failed", ACCEPTED, 0, fault=FAULT)
+        return Outcome("the receiver said that it has failed", ACCEPTED, elapsed_ms, fault=FAULT)
     error = f"not acknowledged within {within_ms(claim.record.options) / 1000:g} s"
-    return Outcome(error, ACCEPTED, 0, fault=FAULT)
+    return Outcome(error, ACCEPTED, elapsed_ms, fault=FAULT)
+
+
+def _began_ms(claim: Claim) -> int:
+    """Return about when the attempt began: when its entry was queued, or its retry was due in that. That it waited for
+    a slot counts to the attempt."""
+    queued_ms = (entry_of_mark(claim.mark) or "").partition("-")[0]
+    before = read_failed(claim.failure)
+    return max(int(queued_ms or 0), before[-1].again if before else 0)

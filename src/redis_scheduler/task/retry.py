@@ -117,7 +117,7 @@ def _buried_unattempted(error: str) -> Decision:
 
 
 def _after_success(claim: Claim, outcome: Outcome) -> Decision:
-    if outcome.status == ACCEPTED and claim.record.options.ack:
+    if outcome.status == ACCEPTED and claim.record.options.ack and not claim.mark:
         return Decision(Transition.EXPECT, within_ms(claim.record.options), counts=False)
     if claim.record.again >= claim.record.options.again_most or (delay_ms := again_ms(outcome.headers)) is None:
         return SETTLED

@@ -122,7 +122,10 @@ class Due(NamedTuple):
 
 
 def due_now(repeat: Repeat, intended_ms: int, now_ms: int) -> Due:
-    """Return what a series does that was due at `intended_ms`. Several times may have passed since."""
+    """Return what a series does that was due at `intended_ms`. Several times may have passed since. One that was moved
+    behind its `until` ends."""
+    if intended_ms > _until_ms(repeat):
+        return Due([], 0, None)
     following_ms = next_ms(repeat, intended_ms)
     if following_ms is None or following_ms > now_ms:
         passed, count = [intended_ms], 1
