@@ -15,18 +15,28 @@ class Exclusive:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._waiting = 0
         self._found_away: StoreUnavailable | None = None
         """The error that ended the latest request."""
 
-    @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Hold it. Raises 503 if requests before it took too long, StoreUnavailable if one of them found Redis away."""
-        found_before = self._found_away
+    async def _wait(self) -> None:
+        self._waiting += 1
         try:
             async with asyncio.timeout(QUEUED_S):
                 await self._lock.acquire()
         except TimeoutError as error:
             raise RequestRefused(Code.BUSY, "Too many such requests wait for one another; try again") from error
+        finally:
+            self._waiting -= 1
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Hold it. Raises 503 if requests before it took too long, StoreUnavailable if one of them found Redis away."""
+        found_before = self._found_away
+        if self._waiting or self._lock.locked():
+            await self._wait()
+        else:
+            await self._lock.acquire()  # at once: a time-out would take a tenth of an update
         if self._found_away is not found_before and self._found_away is not None:
             # This client has waited for one time-out already: spare it another.
             self._lock.release()
