@@ -77,15 +77,15 @@ def test_a_ttl_that_is_none_is_told_with_the_rule_and_what_was_given(text: str, 
         ('"example.com/hook"', f"{WEBHOOK_RULE}, got no scheme"),
         ('"localhost:9000/hook"', f'{WEBHOOK_RULE}, got the scheme "localhost"'),
         ('"ftp://h/"', f'{WEBHOOK_RULE}, got the scheme "ftp"'),
-        ('"http://h/a b"', "webhook: must not hold spaces or control characters, got ' ' as character 11"),
-        ('"http://h/\\n"', "webhook: must not hold spaces or control characters, got '\\n' as character 10"),
+        ('"http://h/a b"', 'webhook: must not hold spaces or control characters, got " " as character 11'),
+        ('"http://h/\\n"', 'webhook: must not hold spaces or control characters, got "\\n" as character 10'),
         (
             '"http://h/\\ud83d"',
-            "webhook: must not hold half a surrogate pair (half an emoji), got '\\ud83d' as character 10",
+            'webhook: must not hold half a surrogate pair (half an emoji), got "\\ud83d" as character 10',
         ),
         (
             '"http://\\udc00h/"',
-            "webhook: must not hold half a surrogate pair (half an emoji), got '\\udc00' as character 8",
+            'webhook: must not hold half a surrogate pair (half an emoji), got "\\udc00" as character 8',
         ),
         (f'"http://h/{"a" * 5000}"', "webhook: must be at most 4096 characters, got 5009"),
         ('"http://user:hidden@h/"', "webhook: must not hold a user or password"),
@@ -264,6 +264,8 @@ def test_what_stands_twice_inside_data_is_the_receivers_matter() -> None:
         (b'"\\ud83d"', 'The body must be a JSON object, got "\\ud83d"'),
         (b"", "The body is empty: it must be a JSON object"),
         (b"[" * 100_000, "The body is nested more than 128 levels deep"),
+        (b'{"a":' * 100_000, "The body is nested more than 128 levels deep"),
+        (b'{"a":1', "The body is not JSON: it ends too early"),
     ],
 )
 def test_a_body_that_is_no_json_object_is_told_as_what_it_is(body: bytes, said: str) -> None:

@@ -197,7 +197,7 @@ def headers(value: Any) -> bytes:
         ({"X": "1", "Y": None}, 'headers: "Y" must be a text, got null'),
         ({"X": ["1"]}, 'headers: "X" must be a text, got an array'),
         *[
-            ({name: "1"}, f"{HEADERS} have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {name!a}")
+            ({name: "1"}, f"{HEADERS} have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}")
             for name in ("", "X Y", "X:", "X\r\nEvil", "X\n", "Ü", "\0", "X\t", "(X)", "日")
         ],
         *[
@@ -216,7 +216,7 @@ def headers(value: Any) -> bytes:
         *[
             (
                 {"X": f"ab{character}c"},
-                f"headers: X must be visible characters of Latin-1 and spaces, got {character!a} as",
+                f"headers: X must be visible characters of Latin-1 and spaces, got {json.dumps(character)} as",
             )
             for character in ("\n", "\r", "\0", "\t", "\x7f", "\x85", "\x9b", "€", "😀", "\u2028")
         ],
@@ -245,7 +245,10 @@ def test_a_header_that_is_given_twice_is_refused(second: str, update: bool) -> N
     [
         *[({"method": method}, "method: must be POST, GET, PUT, PATCH or DELETE, got ") for method in NO_METHODS],
         *[
-            ({"timeout": timeout}, "timeout: must be a number of seconds from 0.001 to 86400 (a day), got ")
+            (
+                {"timeout": timeout},
+                "timeout: must be a number of seconds from 0.001 to MAX_TIMEOUT, which is at most 86400 (a day), got ",
+            )
             for timeout in NO_TIMEOUTS
         ],
         *[({"body": body}, "body: must be a text, ") for body in NO_TEXTS],
@@ -276,6 +279,20 @@ def test_seconds_are_a_millisecond_at_least(value: float, update: bool) -> None:
         assert re.fullmatch(rf"{name}: must be .*a number of seconds from 0.001 to .*, got {value}", str(found))
     found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, "retry_times": [0, 1, value]}).encode(), update)
     assert str(found).startswith("retry_times: must be an array of 1 to 100 numbers of seconds, each 0 or from 0.001 ")
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ([], "an array of 0"),
+        ([1] * 101, "an array of 101"),
+        ([1, "2"], 'an array of 2 with "2" at index 1'),
+        ([1, 2, [3]], "an array of 3 with an array at index 2"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_told(value: list[Any], got: str) -> None:
+    found = refused(json.dumps({"webhook": WEBHOOK, "ttl": 1, "retry_times": value}).encode(), False)
+    assert str(found).endswith(f"(ten years), got {got}")
 
 
 def test_seconds_may_be_a_millisecond() -> None:

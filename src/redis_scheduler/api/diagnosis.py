@@ -143,8 +143,10 @@ def _value(name: str, text: str, kind: Any, depth: int) -> Any:
             _check_object(name, text)
             with contextlib.suppress(msgspec.DecodeError):
                 return msgspec.json.decode(text, type=kind)
-            if name == "headers" and text.startswith("{"):
+            if name in ("headers", "labels") and text.startswith("{"):
                 _check_texts(name, text)
+            if name == "retry_times" and text.startswith("[") and len(text) <= OBJECT_LENGTH:
+                raise InvalidField(name, f"{RULES[name]}, got {_given_list(text, kind)}")
     raise InvalidField(name, f"{RULES[name]}, got {_given(text)}")
 
 
@@ -194,6 +196,18 @@ def _check_texts(name: str, text: str) -> None:
             )
 
 
+def _given_list(text: str, kind: Any) -> str:
+    """Return a valid JSON array as an error shows it: how long it is, and which member alone would be refused."""
+    members = msgspec.json.decode(without_halves(text.encode()), type=list[msgspec.Raw])
+    shown = f"an array of {len(members)}"
+    for index, member in enumerate(members):
+        try:
+            msgspec.json.decode(b"[%b]" % member, type=kind)
+        except msgspec.DecodeError:
+            return f"{shown} with {_given(bytes(member).decode())} at index {index}"
+    return shown
+
+
 def _given(text: str) -> str:
     """Return a valid JSON text as an error shows it."""
     return {"{": "an object", "[": "an array"}.get(text[0]) or bounded(text)
@@ -234,7 +248,12 @@ def _read(body: bytes, shown: bytes, known: Iterable[str]) -> dict[str, bytes]:
         msgspec.json.decode(buffer, type=msgspec.Raw)
         got = _given(text[:NAME_LENGTH].decode(errors="ignore"))
         raise InvalidRequest(Code.NOT_AN_OBJECT, f"The body must be a JSON object, got {got}")
-    members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
+    try:
+        members = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=take).decode(buffer)
+    except InvalidRequest:
+        # What is no JSON, or too deep, is told as that.
+        msgspec.json.decode(buffer, type=msgspec.Raw)
+        raise
     buffer[:] = body  # its raw parts are views of the shown body: give them the original bytes
     return {str(name): bytes(raw) for name, raw in members.items()}
 

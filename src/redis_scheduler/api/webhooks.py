@@ -4,6 +4,7 @@ Many tasks have a URL of their own, but their hosts are few: the verdict on sche
 The rest of a URL must only be free of spaces and control characters.
 """
 
+import json
 import re
 from functools import lru_cache
 from ipaddress import ip_address
@@ -65,7 +66,7 @@ def _character_problem(webhook: str) -> str:
     what = (
         "half a surrogate pair (half an emoji)" if "\ud800" <= character <= "\udfff" else "spaces or control characters"
     )
-    return f"must not hold {what}, got {character!a} as character {number}"
+    return f"must not hold {what}, got {json.dumps(character)} as character {number}"
 
 
 def _webhook_problem(parts: SplitResult) -> str:

@@ -1,5 +1,6 @@
 """What a task may say of the headers of its request. RequestBuilder (delivery/request.py) writes them."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -38,7 +39,7 @@ def headers_problem(headers: Mapping[str, str]) -> str:
     seen: dict[str, str] = {}
     for name, value in headers.items():
         if _NAME.fullmatch(name) is None:
-            return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {name!a}"
+            return f"must have names of letters, digits and !#$%&'*+-.^_`|~ alone, got {json.dumps(name)}"
         lower = name.lower()
         if lower in OF_THE_CONNECTION or lower.startswith(OWN_PREFIXES):
             return f"must not have {name}: the service sets it, or it is of the connection"
@@ -48,7 +49,8 @@ def headers_problem(headers: Mapping[str, str]) -> str:
             return f"must have each name once, got {seen[lower]} and {name}"
         seen[lower] = name
         if bad := _BAD_CHARACTER.search(value):
-            return f"{name} must be visible characters of Latin-1 and spaces, got {bad[0]!a} as character {bad.end()}"
+            got = f"{json.dumps(bad[0])} as character {bad.end()}"
+            return f"{name} must be visible characters of Latin-1 and spaces, got {got}"
         if value != value.strip(" \xa0"):
             return f"{name} must not begin or end with a space"
     return ""

@@ -1,5 +1,6 @@
 """What a task may say of its labels: short names with values, such as an order or a user, that lists find it by."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -19,9 +20,11 @@ def labels_problem(labels: Mapping[str, str]) -> str:
         return f"must be 1 to {LABELS_MOST} labels, got {len(labels)}"
     for name, value in labels.items():
         if _NAME.fullmatch(name) is None:
-            return f"must have names of 1 to {NAME_LENGTH} letters, digits, _, - or ., got {name[: 2 * NAME_LENGTH]!a}"
+            got = json.dumps(name[: 2 * NAME_LENGTH])
+            return f"must have names of 1 to {NAME_LENGTH} letters, digits, _, - or ., got {got}"
         if not 1 <= len(value) <= VALUE_LENGTH or not value.isprintable():
-            return f"{name} must be 1 to {VALUE_LENGTH} printable characters, got {value[: 2 * VALUE_LENGTH]!a}"
+            got = json.dumps(value[: 2 * VALUE_LENGTH])
+            return f"{name} must be 1 to {VALUE_LENGTH} printable characters, got {got}"
     return ""
 
 
