@@ -138,6 +138,7 @@ async def test_several_timers_share_the_work_and_move_no_task_twice(store: Store
 async def test_what_is_claimed_with_it_is_leased_and_read(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await in_delivery(store)
     await store.defer(failed(task, delay_ms=0))
+    await store.client.command("ZADD", KEYS.due, 1, task.key)
     in_order = [*await overdue_tasks(store, 3)]
     promotion = await store.promote(most_claims=3)
     assert (promotion.moved, promotion.wait_s) == (4, None)

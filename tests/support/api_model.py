@@ -114,11 +114,17 @@ class ApiModel(Tasks):
             task.wait_in_due(task.wait_ms, task.score if task.wait_ms else None)
         return letter
 
-    def run(self, key: str, delay_ms: int) -> str:
-        """What waits in DUE comes no later by that."""
+    def run(self, key: str, delay_ms: int, now_ms: int) -> str:
+        """Nothing comes later by that but what is paused, and its time over."""
         task = self.tasks[key]
         letter = letter_of(task)
-        if letter in "WP" or (letter in "SF" and task.wait_ms > delay_ms):
+        if letter == "P" and task.score is not None and now_ms < task.score <= now_ms + delay_ms:
+            task.wait_in_due(task.wait_ms, task.score)
+        elif letter == "P":
+            task.wait_in_due(min(delay_ms, task.wait_ms) if task.score is None and task.wait_ms else delay_ms)
+        elif letter == "W":
+            task.wait_in_due(min(delay_ms, task.wait_ms))
+        elif letter in "SF" and task.wait_ms > delay_ms:
             task.wait_in_due(delay_ms)
         return letter
 

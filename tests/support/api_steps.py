@@ -169,9 +169,9 @@ class ApiSteps(Steps):
     async def _run(self, step: Step) -> None:
         task, writer = self._known(step.which), WRITERS[step.who % 2]
         before, delay_ms = task.state.place, LATER_MS if step.flag else 0
-        move = self.stores[writer].run
+        move, now_ms = self.stores[writer].run, redis_ms(await ask(self.raw, "TIME"))
         answers = await self._write(writer, "run", lambda: move([task.key], [delay_ms]))
-        assert letters(answers) == self.model.run(task.key, delay_ms)
+        assert letters(answers) == self.model.run(task.key, delay_ms, now_ms)
         self.taken[f"run {before}"] += 1
         self.taken["run later"] += step.flag
 
