@@ -123,11 +123,12 @@ class Output(io.RawIOBase):
             self._has_more.clear()
             while lines := self._next():
                 was_written = self._write_out(b"".join(lines))
+                # Before these lines are taken off: the end of the process then waits for what this tells, too.
+                if was_written:
+                    self._tell()
                 with self._lock:
                     self._lines_bytes -= sum(map(len, lines))
                     self._dropped += 0 if was_written else len(lines)
-                if was_written:
-                    self._tell()
 
     def _next(self) -> list[bytes]:
         """Take as many lines as one write may hold, at least one if there is any."""
