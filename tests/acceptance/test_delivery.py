@@ -125,12 +125,12 @@ async def test_no_answer_a_slow_answer_and_no_connection_are_failed_attempts(
 ) -> None:
     async def trickle(request: web.Request) -> web.StreamResponse:
         if request.path == "/hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(30)  # longer than any attempt may take
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
         for _ in range(100):
             await response.write(b"x")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # each piece in time, the whole never
         return response
 
     receiver.behaviour = trickle

@@ -72,7 +72,7 @@ async def test_while_redis_hangs_it_lives_and_is_not_ready_within_two_seconds(tm
                 await asyncio.sleep(0.3)  # an answer of before holds as long as that
                 usual_s = await slowest_s("/healthz", OK)
                 asking = asyncio.create_task(slowest_s("/readyz", NOT_READY))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # so that the requests are on their way
                 assert await client.call("GET", "/healthz") == OK
                 assert not asking.done()
                 took_s = await asking

@@ -217,7 +217,7 @@ async def refuses(running: Pair, client: Client, receiver: Receiver, case: Case,
     await wait_until(lambda: running.said(case.said) == expected, f"it is said: {case.said}")
     for _ in range(10):
         await ask()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # it could say it again meanwhile
     assert running.said(case.said) == expected
     assert running.live
     for process in running.processes:

@@ -141,7 +141,7 @@ async def test_so_much_is_kept_of_an_answer(service: Client, receiver: Receiver)
 @pytest.mark.parametrize("variables", [{"ANSWER_BYTES": "16384", "RETRIES": "1"}])
 async def test_a_long_answer_is_kept_where_it_is_asked_for(service: Client, receiver: Receiver) -> None:
     async def verbose(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # so that the first byte takes a while to show
         return web.Response(status=503, body=b"a long story, " * 2_000)
 
     receiver.behaviour = verbose

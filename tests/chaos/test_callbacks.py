@@ -19,7 +19,7 @@ from tests.chaos.leases import SHORTENED
 from tests.scripts.states import counters
 from tests.support.proxy import Fate, Proxy
 from tests.support.redis_process import RedisProcess
-from tests.support.service import Process, client_of
+from tests.support.service import Client, Process, client_of
 from tests.support.waiting import wait_until
 
 SEED = 28
@@ -79,6 +79,26 @@ async def drained(checker: Checker) -> None:
     await wait_until(is_drained, "all chains have ended", 300, every_s=0.05)
 
 
+async def schedule_chain(client: Client, url: str, number: int, ttl_s: float) -> None:
+    """Schedule a chain once, however often Redis is away meanwhile."""
+    body, headers = chain(url, number) | {"ttl": ttl_s}, {"Idempotency-Key": f"chain-{number}"}
+
+    async def is_scheduled() -> bool:
+        status, content = await client.call("POST", "/schedule", json=body, headers=headers)
+        assert status in (200, 503), content
+        return bool(status == 200)
+
+    await wait_until(is_scheduled, "Redis is back", 30)
+
+
+def keys_by_step(checker: Checker) -> dict[tuple[str, ...], set[str]]:
+    """The keys under which each step of each chain has arrived."""
+    keys: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    for arrival in checker.receiver.arrivals:
+        keys[tuple(arrival.path.partition("?")[2].split("&"))].add(arrival.key)
+    return keys
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "victim",
@@ -135,22 +155,12 @@ async def test_what_an_end_starts_is_scheduled_exactly_once(
     mending = asyncio.create_task(mend())
     async with client_of(api) as client:
         for number in range(chains):
-            body = chain(checker.receiver.url, number) | {"ttl": rng.uniform(0, scaled(20, 1))}
-
-            async def is_scheduled(number: int = number, body: dict[str, Any] = body) -> bool:
-                headers = {"Idempotency-Key": f"chain-{number}"}
-                status, content = await client.call("POST", "/schedule", json=body, headers=headers)
-                assert status in (200, 503), content
-                return bool(status == 200)
-
-            await wait_until(is_scheduled, "Redis is back", 30)
+            await schedule_chain(client, checker.receiver.url, number, rng.uniform(0, scaled(20, 1)))
     await drained(checker)
     mending.cancel()
     await checker.stop()
 
-    keys: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
-    for arrival in checker.receiver.arrivals:
-        keys[tuple(arrival.path.partition("?")[2].split("&"))].add(arrival.key)
+    keys = keys_by_step(checker)
     figures.note(chains=chains, steps=STEPS, struck=strikes.count, seed=SEED, arrivals=len(checker.receiver.arrivals))
     assert len(keys) == chains * STEPS, "a step was lost"
     twice = [step for step, found in keys.items() if len(found) > 1]

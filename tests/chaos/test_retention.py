@@ -90,6 +90,27 @@ async def state_of(api: Client, key: str) -> str:
     return content["data"]["info"]["state"] if status == 200 else "gone"
 
 
+async def more_than_fits(api: Client, url: str, kept: Kept) -> dict[str, int]:
+    """End more at once than the bytes hold; return what was counted."""
+    in_time = await kept.summaries()
+    await schedule(api, url, MANY_DELIVERED)
+    await schedule(api, f"{url}dies", MANY_DYING)
+    await api.drained(300)
+
+    async def has_room() -> bool:
+        return await kept.dead_bytes() <= DEAD_BYTES
+
+    await wait_until(has_room, "the letters keep to their bytes", 60)
+    counted: dict[str, int] = (await api.stats())["counters"]
+    summary_bytes = await kept.summary_bytes()
+    assert summary_bytes <= RESULT_BYTES
+    # A sixteenth is not full, and one more has gone; each ends where a batch does not fit.
+    assert summary_bytes > scaled(80, 55) / 100 * RESULT_BYTES
+    assert await kept.summaries() + counted["results_dropped"] == in_time + MANY_DELIVERED
+    assert await kept.dead_bytes() > 0.9 * DEAD_BYTES
+    return counted
+
+
 @pytest.mark.case("33", "a day of ends in minutes: what is kept of them, and Redis' memory")
 async def test_what_is_kept_of_ends_stays_within_its_time_and_its_bytes(
     raw: redis.asyncio.Redis, clock: SettableClock, checker: Checker, receiver: Receiver, figures: Figures
@@ -134,24 +155,10 @@ async def test_what_is_kept_of_ends_stays_within_its_time_and_its_bytes(
         before, after = max(memory[HOURS // 3 : 2 * HOURS // 3]), max(memory[2 * HOURS // 3 :])
         assert after <= 1.05 * before + 100_000, memory
 
-        in_time = await kept.summaries()
-        await schedule(api, receiver.url, MANY_DELIVERED)
-        await schedule(api, f"{receiver.url}dies", MANY_DYING)
-        await api.drained(300)
-
-        async def has_room() -> bool:
-            return await kept.dead_bytes() <= DEAD_BYTES
-
-        await wait_until(has_room, "the letters keep to their bytes", 60)
-        counted = (await api.stats())["counters"]
+        counted = await more_than_fits(api, receiver.url, kept)
         summaries, summary_bytes = await kept.summaries(), await kept.summary_bytes()
-        assert summary_bytes <= RESULT_BYTES
-        # A sixteenth is not full, and one more has gone; each ends where a batch does not fit.
-        assert summary_bytes > scaled(80, 55) / 100 * RESULT_BYTES
-        assert summaries + counted["results_dropped"] == in_time + MANY_DELIVERED
         dead = await raw.zcard(KEYS.dead)
         assert dead + counted["dead_dropped"] == counted["died"] == HOURS * DYING + MANY_DYING
-        assert await kept.dead_bytes() > 0.9 * DEAD_BYTES
         assert await raw.hlen(KEYS.tasks) == dead
         grown = await kept.memory() - after
         assert grown <= 1.25 * (RESULT_BYTES + DEAD_BYTES)
