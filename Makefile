@@ -13,8 +13,8 @@ PEERS := benchmarks/peers
 # Seven processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
 # What differs most between Pythons and servers: install, start, scripts, the API and deliveries.
-SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py delivery.py) \
-  tests/integration/test_embedded.py tests/integration/test_suite.py
+SELECTION := tests/unit tests/scripts $(addprefix tests/acceptance/test_,start.py contract.py bad_input.py bad_messages.py delivery.py) \
+  $(addprefix tests/integration/test_,embedded.py embedded_versions.py suite.py)
 
 # What `make chaos` runs: make chaos CASES=tests/chaos/test_clock.py
 CASES := tests/chaos tests/acceptance/test_move_between_servers.py

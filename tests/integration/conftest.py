@@ -1,10 +1,14 @@
 """Fixtures: the engine's parts in this process, on a real Redis, posting to a real receiver."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 import uvloop
 
@@ -108,3 +112,22 @@ def recorder(runner: asyncio.Runner) -> Iterator[Recorder]:
     serving = recording()
     yield runner.run(serving.__aenter__())
     runner.run(serving.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, as pytest's own are too long for a socket on macOS."""
+    root = Path(tempfile.mkdtemp(prefix="rs-")).resolve()
+    yield root / "data"
+    left = servers_in(root, *root.rglob("*"))
+    for process in left:
+        process.kill()
+    shutil.rmtree(root)
+    assert not left
+
+
+def servers_in(*folders: Path) -> list[psutil.Process]:
+    """The live processes that work in a folder, whatever they are called."""
+    names = {str(folder) for folder in folders}
+    alive = psutil.process_iter(["cwd", "status"])
+    return [p for p in alive if p.info["cwd"] in names and p.info["status"] != psutil.STATUS_ZOMBIE]

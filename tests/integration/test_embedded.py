@@ -11,8 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ import redis_scheduler
 from redis_scheduler.errors import StartError
 from redis_scheduler.process import embedded
 from redis_scheduler.process.embedded import EmbeddedServer
-from redis_scheduler.process.server_binary import Server, candidates
+from redis_scheduler.process.server_binary import candidates
 from redis_scheduler.process.token import kept_token
 from redis_scheduler.store.client import RedisClient
+from tests.integration.conftest import servers_in
 from tests.support.names import KEYS
 from tests.support.standing_still import standing_still
 from tests.support.waiting import wait_until
@@ -46,25 +46,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short path, as pytest's own are too long for a socket on macOS."""
-    root = Path(tempfile.mkdtemp(prefix="rs-")).resolve()
-    yield root / "data"
-    left = servers_in(root, *root.rglob("*"))
-    for process in left:
-        process.kill()
-    shutil.rmtree(root)
-    assert not left
-
-
-def servers_in(*folders: Path) -> list[psutil.Process]:
-    """The live processes that work in a folder, whatever they are called."""
-    names = {str(folder) for folder in folders}
-    alive = psutil.process_iter(["cwd", "status"])
-    return [p for p in alive if p.info["cwd"] in names and p.info["status"] != psutil.STATUS_ZOMBIE]
 
 
 async def ask(url: str, *command: str | int) -> Any:
@@ -371,65 +352,3 @@ async def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(folder: P
             await EmbeddedServer(impossible).start()
         with pytest.raises(StartError, match="cannot be used"):
             kept_token(impossible)
-
-
-async def test_a_folder_of_a_newer_server_is_refused_and_stays_as_it_is(folder: Path) -> None:
-    async with started(folder) as server:
-        assert (folder / "redis-version").read_text() == f"{server.description}\n"
-        newer = f"{server.description.split()[0]} 99.0.1"
-    (folder / "redis-version").write_text(newer)
-    with pytest.raises(StartError) as refused:
-        await EmbeddedServer(folder).start()
-    assert newer in str(refused.value)
-    assert server.description in str(refused.value)
-    assert (folder / "redis-version").read_text() == newer
-    (folder / "redis-version").write_text("")
-    with pytest.raises(StartError, match=r"redis-version must be a file .* mend it"):
-        await EmbeddedServer(folder).start()
-
-
-@pytest.mark.parametrize("what", ["a pipe", "a link", "a link to nothing", "an endless file"])
-async def test_a_version_that_is_no_file_of_ones_own_is_refused_at_once(what: str, folder: Path) -> None:
-    folder.mkdir(0o700)
-    note, elsewhere = folder / "redis-version", folder.with_name("elsewhere")
-    match what:
-        case "a pipe":
-            os.mkfifo(note)
-        case "a link":
-            elsewhere.write_text("redis 6.2.0")
-            note.symlink_to(elsewhere)
-        case "a link to nothing":
-            note.symlink_to(elsewhere)
-        case "an endless file":
-            note.touch()
-            os.truncate(note, 1 << 40)
-    async with asyncio.timeout(10):
-        with pytest.raises(StartError, match=r"redis-version must be a file .* mend it"):
-            await EmbeddedServer(folder).start()
-    assert os.path.lexists(note)
-
-
-async def test_the_version_is_noted_when_a_newer_server_takes_the_folder(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "redis-version").write_text("redis 6.2.0")
-    async with started(folder) as server:
-        assert (folder / "redis-version").read_text() == f"{server.description}\n"
-
-
-HERE = candidates()
-MOVES = [(old, new) for old in HERE for new in HERE if old != new and new.may_open(old)]
-
-
-@pytest.mark.parametrize(("old", "new"), MOVES, ids=[f"{old} to {new}" for old, new in MOVES])
-async def test_data_of_an_older_server_is_opened_by_each_that_may(
-    old: Server, new: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for step, server in enumerate((old, new, new)):
-        monkeypatch.setattr("redis_scheduler.process.embedded.candidates", lambda server=server: [server])
-        async with started(folder) as running:
-            assert running.description == str(server)
-            assert await ask(running.url, "LRANGE", "kept", 0, -1) == [str(number) for number in range(step)]
-            await ask(running.url, "RPUSH", "kept", str(step))
-    monkeypatch.setattr("redis_scheduler.process.embedded.candidates", lambda: [old])
-    with pytest.raises(StartError, match=f"last written by {new}"):
-        await EmbeddedServer(folder).start()
