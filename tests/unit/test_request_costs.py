@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis_scheduler.api import reading
 from redis_scheduler.api.requests import schedule_request
 from redis_scheduler.errors import InvalidRequest
+from tests.support.pauses import without_long_pauses
 
 
 def deepest(value: object) -> int:
@@ -60,23 +61,10 @@ def test_nesting_is_what_it_is_wherever_a_body_is_cut(value: object, limit: int,
 async def test_no_body_holds_up_the_service_by_its_brackets(data: bytes) -> None:
     """It took 0.65 s for a megabyte of them in a text."""
     body = b'{"webhook":"http://h/","ttl":1,"data":' + data + b"}"
-    pauses: list[float] = []
-
-    async def look() -> None:
-        while True:
-            # CPU time: other programs may hold the processor meanwhile.
-            began = time.thread_time()
-            await asyncio.sleep(0)
-            pauses.append(time.thread_time() - began)
-
-    looker = asyncio.create_task(look())
-    await asyncio.sleep(0)
-    began = time.thread_time()
-    await reading.check_nesting(body)
-    took_s = time.thread_time() - began
-    await asyncio.sleep(0)
-    looker.cancel()
-    assert max(pauses) < 0.05
+    async with without_long_pauses():
+        began = time.thread_time()
+        await reading.check_nesting(body)
+        took_s = time.thread_time() - began
     assert took_s < 0.4
 
 
