@@ -11,6 +11,8 @@ from aiohttp import web
 
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.history import History
+from redis_scheduler.store.keys import GROUP
+from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
@@ -138,18 +140,43 @@ async def test_so_much_is_kept_of_an_answer(service: Client, receiver: Receiver)
     assert attempt["answer"] == "come"
 
 
+LONG_STORY = "a long story, " * 2_000
+
+
+async def long_story(_: web.Request) -> web.Response:
+    await asyncio.sleep(0.02)  # so that the first byte takes a while to show
+    return web.Response(status=503, text=LONG_STORY)
+
+
 @pytest.mark.parametrize("variables", [{"ANSWER_BYTES": "16384", "RETRIES": "1"}])
 async def test_a_long_answer_is_kept_where_it_is_asked_for(service: Client, receiver: Receiver) -> None:
-    async def verbose(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.02)  # so that the first byte takes a while to show
-        return web.Response(status=503, body=b"a long story, " * 2_000)
-
-    receiver.behaviour = verbose
+    receiver.behaviour = long_story
     key = await service.schedule(receiver.url)
     await service.drained()
     attempts = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
-    assert [attempt["answer"] for attempt in attempts] == [("a long story, " * 2_000)[:16_384]] * 2
+    assert [attempt["answer"] for attempt in attempts] == [LONG_STORY[:16_384]] * 2
     assert all(20 <= attempt["first_byte_ms"] <= attempt["elapsed_ms"] for attempt in attempts)
+
+
+@pytest.mark.parametrize("variables", [{"ANSWER_BYTES": "16384", "RETRY_TIME": "30"}])
+async def test_a_long_answer_is_still_kept_of_a_task_that_dies_with_its_workers(
+    service: Client, receiver: Receiver, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    receiver.behaviour = long_story
+    key = await service.schedule(receiver.url)
+
+    async def is_waiting() -> bool:
+        return bool((await service.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "waiting")
+
+    await wait_until(is_waiting, "the first attempt has failed")
+    [row] = await raw.xpending_range(KEYS.queue, GROUP, "-", "+", 1)
+    entry = ("XCLAIM", KEYS.queue, GROUP, "host-1-gone", 0, row["message_id"])
+    await client.command(*entry, "IDLE", DEFAULT.window_ms, "RETRYCOUNT", DEFAULT.lost_workers_most, "JUSTID")
+    await raw.hdel(KEYS.sweep, "next_ms")
+    await service.drained()
+    *answered, lost = (await service.call("GET", f"/dead/{key}"))[1]["data"]["info"]["attempts"]
+    assert ("worker" in lost["error"], "answer" in lost) == (True, False)
+    assert [attempt["answer"] for attempt in answered] == [LONG_STORY[:16_384]]
 
 
 async def test_what_happened_is_told_by_the_minute_once_the_worker_has_stopped(

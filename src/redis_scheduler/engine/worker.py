@@ -252,7 +252,7 @@ class Worker:
             worker=outcomes.worker,
         )
         if outcome is None:
-            return failure_of(attempt, before)
+            return failure_of(attempt, before, answer_bytes=outcomes.answer_bytes)
         attempt = msgspec.structs.replace(attempt, **outcome.phases._asdict())
         return failure_of(attempt, before, outcome.answer, outcomes.answer_bytes)
 
