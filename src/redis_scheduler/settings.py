@@ -218,7 +218,10 @@ def load(
             for name, variable in (("redis_url", "REDIS_URL"), ("api_auth", "API_AUTH"))
             if name not in values and not any(problem.startswith(variable) for problem in problems)
         ]
-    if problems or (problems := _contradictions(settings := Settings(**values))):
+    if problems:
+        raise SettingsError(problems)
+    settings = Settings(**values)
+    if problems := _contradictions(settings):
         raise SettingsError(problems)
     return settings
 

@@ -291,7 +291,7 @@ async def test_an_import_says_which_dead_letters_will_not_stay(
         "\n".join(json.dumps(line | {"died": f"{year}-01-01T00:00:00Z"}) for year in (2020, 2200))
     )
     result = await command(0, "import", "--dry-run", str(tmp_path / "b"), REDIS_URL=redis_url)
-    assert result.stderr.startswith("1 dead letter of the file died before DEAD_TTL: ")
+    assert result.stderr.startswith("1 dead letter of the file died longer ago than DEAD_TTL: ")
 
 
 async def test_a_record_that_cannot_be_moved_is_told_and_left_out(

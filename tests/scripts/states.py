@@ -16,7 +16,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
-from redis_scheduler.task.label import MARK
+from redis_scheduler.task.label import LABEL_MARK
 from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import decode_record, record_tail
@@ -70,8 +70,8 @@ def tail(
 ) -> bytes:
     """A record without its due time; `type_name` may have labels beside it, or instead."""
     names = (type_name,) if isinstance(type_name, str) else type_name or ()
-    types = [name for name in names if not name.startswith(MARK)]
-    if labels := dict(name[1:].split("=") for name in names if name.startswith(MARK)):
+    types = [name for name in names if not name.startswith(LABEL_MARK)]
+    if labels := dict(name[1:].split("=") for name in names if name.startswith(LABEL_MARK)):
         options = structs.replace(options, labels=labels)
     return record_tail(WEBHOOK, ttl_ms / 1000, types[0] if types else None, data, options)
 

@@ -8,7 +8,7 @@ import redis.asyncio
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.writes import CLEANED_MEMBERS
-from redis_scheduler.task.label import MARK, index_of
+from redis_scheduler.task.label import LABEL_MARK, index_of
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
     MAKERS,
@@ -94,7 +94,9 @@ async def test_what_comes_behind_the_first_call_stays_and_is_listed(
         for name in task.listed or ():
             expected.setdefault(name, set()).add(task.key)
     assert await typed_keys(raw) == expected
-    assert len(await ask(raw, "KEYS", f"{KEYS.tag}:type:*")) == sum(not name.startswith(MARK) for name in expected)
+    assert len(await ask(raw, "KEYS", f"{KEYS.tag}:type:*")) == sum(
+        not name.startswith(LABEL_MARK) for name in expected
+    )
     assert await counters(raw) == {
         "scheduled": len(names) + 3 * CLEANED_MEMBERS + len(new),
         "purged": len(names) + 3 * CLEANED_MEMBERS,

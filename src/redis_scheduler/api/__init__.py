@@ -4,8 +4,8 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
     handlers.py, scheduling.py          what the routes of tasks do; one task or many are written
-    shards.py, shard_calls.py           what all handlers stand on; what is asked of one shard, in round trips that
-    batcher.py                          requests share
+    shards.py                           what all handlers stand on: the shards, and how a task is read and changed
+    shard_calls.py, batcher.py          what is asked of one shard, in round trips that requests share
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     acknowledgements.py                 what those do by which receivers answer later
     shown.py, view.py, waits.py         what is shown of a task, and what it waits for

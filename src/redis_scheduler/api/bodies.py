@@ -127,7 +127,8 @@ class Previewed(_Answer):
 
 
 class Found(_Answer):
-    """Of a task that was paused, resumed or run. found: its state before, as `info.state` shows it."""
+    """Of a task that was paused, resumed or run, or that its receiver spoke of (done, fail, extend). found: its state
+    before, as `info.state` shows it."""
 
     data: str
     key: str

@@ -17,16 +17,16 @@ from redis_scheduler.task.repeat import Repeat
 
 _DEFAULTS = {Callback: msgspec.structs.astuple(Callback(webhook="")), Repeat: msgspec.structs.astuple(Repeat())}
 _values = attrgetter(*PROBLEMS)
-_looked_at = attrgetter(*PROBLEMS)
 _NOTHING_GIVEN = (UNSET,) * len(PROBLEMS)
 _encode = msgspec.json.Encoder().encode
 
 
 def check_values(options: Options | UpdateRequest) -> None:
     """Raise InvalidField for a value with a fault that its kind and bounds do not find."""
-    if _looked_at(options) == _NOTHING_GIVEN:
+    values = _values(options)
+    if values == _NOTHING_GIVEN:
         return
-    for (name, problem_of), value in zip(PROBLEMS.items(), _values(options), strict=True):
+    for (name, problem_of), value in zip(PROBLEMS.items(), values, strict=True):
         if value is not UNSET and value is not None and (problem := problem_of(value)):
             raise InvalidField(name, problem)
 

@@ -27,7 +27,6 @@ from redis_scheduler.store.filters import ANY, LISTED, Filters
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Page
 from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, ReplayAnswer, Standing
-from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
 
@@ -45,10 +44,7 @@ class ManyApi(ShiftsApi):
             raise InvalidRequest(Code.INVALID_QUERY, problem)
 
         async def cancel(task: Stored) -> bool:
-            calls = self._calls_of(task.key)
-            result = cancelled_tail(task.record, task.attempts) if calls.keeps_results else b""
-            found = await calls.cancel.submit((task.key, task.listed, b"", result))
-            return found in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
+            return await self._taken_out(task) in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
 
         return await self._each(request, given, "cancelled", cancel, LISTED)
 
@@ -74,6 +70,7 @@ class ManyApi(ShiftsApi):
         pace, cursor = pace_of(given, await self._only.views.now_ms())
 
         async def run(task: Stored) -> bool:
+            # Below 0 it is a point in time (task/due.py).
             found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms(task)))
             return found in (*_MOVED, Standing.PAUSED)
 
@@ -124,7 +121,7 @@ class ManyApi(ShiftsApi):
         states: tuple[str, ...],
         pace: Pace | None = None,
         cursor: str | None = None,
-        may: Callable[[Stored], bool] = bool,
+        may: Callable[[Stored], bool] = lambda _: True,
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
         with `dry_run` only count."""

@@ -56,6 +56,7 @@ class OwnKeysApi(DeadLettersApi):
         try:
             tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers))
         except RequestRefused:
+            # What is served now does not matter to a request that was served before.
             if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
                 raise
             return replay(BatchScheduled([task.key for task in stored], stored))

@@ -23,7 +23,7 @@ ETAG_BYTES = 12
 _DUE, _HEAD = b'{"due":', b',"head":'
 """Records begin with a due time; those with options, or of a series, have a head."""
 
-_CONDITIONS = frozenset([b"if-match", b"if-none-match"])
+_ETAG_HEADERS = frozenset([b"if-match", b"if-none-match"])
 
 LIST_LENGTH = 4_096
 """Characters of a list of ETags that are looked at."""
@@ -87,9 +87,9 @@ def _failed(field: str, problem: str) -> RequestRefused:
 
 def preconditions(request: Request) -> Preconditions:
     """Return those of a request. Raises InvalidField for what is none."""
-    if _CONDITIONS.isdisjoint(headers_of(request.scope)):
+    if _ETAG_HEADERS.isdisjoint(headers_of(request.scope)):
         return NO_PRECONDITIONS
-    given = [(name, value.decode("latin-1")) for name, value in request.scope["headers"] if name in _CONDITIONS]
+    given = [(name, value.decode("latin-1")) for name, value in request.scope["headers"] if name in _ETAG_HEADERS]
     matches = [value for name, value in given if name == b"if-match"]
     excludes = [value.strip(" \t") for name, value in given if name == b"if-none-match"]
     if excludes and matches:

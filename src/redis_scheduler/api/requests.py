@@ -69,8 +69,10 @@ _decode_schedule = msgspec.json.Decoder(ScheduleRequest)
 _decode_update = msgspec.json.Decoder(UpdateRequest)
 _NO_CHANGE = UpdateRequest()
 _CHANGES = UpdateRequest.__struct_fields__
-_USUAL = _CHANGES.index("body")
-_NOTHING_MORE = msgspec.structs.astuple(_NO_CHANGE)[_USUAL:]
+_RARE_FROM = _CHANGES.index("body")
+"""Before it stand webhook, ttl, at and data; from it on what few changes give: body, body_base64 and options."""
+
+_NOTHING_RARE = msgspec.structs.astuple(_NO_CHANGE)[_RARE_FROM:]
 
 
 def schedule_request(body: bytes) -> ScheduleRequest:
@@ -142,7 +144,7 @@ def _changes(body: bytes) -> UpdateRequest:
     if request.webhook is not UNSET:
         check_webhook(request.webhook)
     check_when(request)
-    if msgspec.structs.astuple(request)[_USUAL:] != _NOTHING_MORE:
+    if msgspec.structs.astuple(request)[_RARE_FROM:] != _NOTHING_RARE:
         check_sent(request)
         check_callbacks(request)
     return request

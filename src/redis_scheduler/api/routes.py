@@ -94,6 +94,9 @@ guarded that is not."""
 MANY = (*FILTERS, "cursor", "dry_run")
 """The parameters of what is done to many tasks."""
 
+MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run")
+"""The same of dead letters."""
+
 TASK_ROUTES = (
     Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",), (IDEMPOTENCY_KEY,)),
     Route("GET", "/schedule/{key}", Api.get, Shown),
@@ -118,10 +121,8 @@ TASK_ROUTES = (
     Route("POST", "/purge", Api.purge, Purged),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest),
     Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor")),
-    Route(
-        "POST", "/dead/replay", ManyApi.replay_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run", "rate")
-    ),
-    Route("POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=(*DEAD_FILTERS, "cursor", "dry_run")),
+    Route("POST", "/dead/replay", ManyApi.replay_many, ManyDone, parameters=(*MANY_DEAD, "rate")),
+    Route("POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=MANY_DEAD),
     Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled),

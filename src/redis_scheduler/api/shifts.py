@@ -1,8 +1,8 @@
 """The handler of POST /schedules/shift: many tasks come earlier, or later.
 
-Other than what is done to many (many.py) a shift would move a task again the second time. So it is an operation: how
-far it is stands in Redis, and each step is written together with that. A request goes on from there, whatever became of
-the answers before.
+Unlike what many.py does, a shift that is sent again would move its tasks again. So it is an operation: how far it is
+stands in Redis, and each step is written together with that. A request goes on from there, whatever became of the
+answers before.
 """
 
 import re

@@ -22,8 +22,8 @@ _decode = msgspec.json.Decoder(_Failure).decode
 
 
 def waits_for(stored: Stored) -> str | None:
-    """Return what a task waits for; None if it is dead. While all is paused that comes first, but where nothing would
-    be delivered, or is under way already."""
+    """Return what a task waits for; None if it is dead. While all is paused the sentence begins with that, unless
+    the task would not be delivered anyway or is in delivery."""
     waits = _waits_for(stored)
     if stored.all_paused_since_ms is None or stored.state not in HELD_UP:
         return waits

@@ -135,7 +135,7 @@ class RequestBuilder:
         """Return the request of a task with options or another content than data."""
         record, options = claim.record, claim.record.options
         body, most = content_bytes(record.content, record.data), retries(options, self._retries)
-        # The same headers object comes with many tasks (record.py).
+        # The same headers object comes with many tasks (record_head.py keeps options).
         key = id(options.headers), options.method, record.content, most
         own = self._own.get(key) or self._new_own(key, options, record.content, most)
         has_body = own.has_body or bool(body)

@@ -112,7 +112,7 @@ class Intake:
         self._may_go_on.clear()
 
     async def _note_pause(self, is_all_paused: bool) -> None:
-        """Stop or go on with claims and sweeps, as promotions do."""
+        """Note and tell that all is paused, or goes on. On a pause, end the claim that is under way, too."""
         self.is_all_paused = is_all_paused
         if is_all_paused:
             self._may_go_on.clear()

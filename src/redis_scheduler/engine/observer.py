@@ -222,7 +222,7 @@ class Log(Observer):
 
 
 class DetailedLog(Log):
-    """The log for who looks for a fault. (A class of its own, so that a success asks no log otherwise.)"""
+    """The log for who looks for a fault. (A class of its own: without it a success calls no method of the log.)"""
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         """Log a success."""

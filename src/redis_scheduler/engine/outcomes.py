@@ -47,8 +47,8 @@ class Outcomes:
         self.to_release: deque[Claim] = deque()
         self.to_fire: deque[Claim] = deque()
         self._follow_ups: dict[Claim, NewTask] = {}
-        self._are_sized = False
-        """Whether one to settle may have labels."""
+        self._may_have_labels = False
+        """Whether a task to settle may have labels: these take Redis time, so the batch is cut by them."""
         self._is_added = asyncio.Event()
         self.retry_parked = asyncio.Event()
         """Set when a retry was parked: the sweep may have to look sooner."""
@@ -60,7 +60,7 @@ class Outcomes:
         if follow_up is not None:
             self._follow_ups[claim] = follow_up
         if claim.record.options is not NONE:
-            self._are_sized = True
+            self._may_have_labels = True
         self.to_settle.append(claim)
         self._is_added.set()
 
@@ -87,10 +87,10 @@ class Outcomes:
     async def write(self) -> None:
         """Write batches of each kind until none is left. After an error the outcomes that were not written stay."""
         while self.to_settle or self.unsettled or self.to_release or self.to_fire:
-            if to_settle := self._first(self.to_settle, self._settled_bytes, self._are_sized):
+            if to_settle := self._first(self.to_settle, self._settled_bytes, self._may_have_labels):
                 await self._claims.settle(to_settle, self._following(to_settle))
                 self._written(self.to_settle, to_settle)
-                self._are_sized = self._are_sized and bool(self.to_settle)
+                self._may_have_labels = self._may_have_labels and bool(self.to_settle)
             if unsettled := self._first(self.unsettled, self._unsettled_bytes, is_sized=True):
                 await self._write_unsettled(unsettled)
                 self._written(self.unsettled, [item.claim for _, item in unsettled])

@@ -13,7 +13,7 @@ from redis_scheduler.store.moves import Moves
 from redis_scheduler.store.workers import Holder, Workers, holders
 from redis_scheduler.task.timing import DEFAULT
 
-FORMAT = 2
+PAUSE_FORMAT = 2
 """The record format since which a worker sees the pause."""
 
 NOTICED_S = 2.5
@@ -30,7 +30,7 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
     """Let nothing begin any more; return whether no attempt is under way in the end. While a worker lives that is too
     old to see the pause, nothing is done but with `force`."""
     async with redis_of(settings) as client:
-        if name := await Workers(client).too_old(FORMAT):
+        if name := await Workers(client).too_old(PAUSE_FORMAT):
             _say(f"The worker {name} is too old to see a pause: stop it or upgrade it, and try again.")
             if not force:
                 _say("Nothing was changed; with --force the others pause, and that one goes on.")

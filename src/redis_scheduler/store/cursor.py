@@ -48,6 +48,15 @@ _POSITION = {
 }
 
 
+def from_time(place: str, at_ms: int | None) -> Position:
+    """Return where a walk begins that meets what stands behind a time; None: all of the place.
+
+    No task has the empty key, which sorts before every other: so a walk up meets what is due at that very time, and a
+    walk down does not.
+    """
+    return (place,) if at_ms is None else (place, str(at_ms), "")
+
+
 def decode_cursor(cursor: str | None, places: set[str]) -> Position:
     """Return the position in a cursor, empty for None. Raises InvalidField unless it is one of ours, in these
     places."""

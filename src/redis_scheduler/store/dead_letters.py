@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis_scheduler.store.answer_shape import NUMBER, sized
-from redis_scheduler.store.cursor import decode_cursor
+from redis_scheduler.store.cursor import decode_cursor, from_time
 from redis_scheduler.store.filters import ANY, Filters, host_of
 from redis_scheduler.store.stored import Stored, score_ms
 from redis_scheduler.store.views import LOOK_S as PAGE_LOOK_S
@@ -62,7 +62,11 @@ class DeadLetters(Views):
         The cost grows with the page. They are filtered while reading, so a page of one type may be short. Raises
         InvalidRequest for a cursor that is not one of ours.
         """
-        walk = self._sorted(self.client.keys.dead, decode_cursor(cursor, {"dead"}) or _newest(filters), is_down=True)
+        walk = self._sorted(
+            self.client.keys.dead,
+            decode_cursor(cursor, {"dead"}) or from_time("dead", filters.died_before_ms),
+            is_down=True,
+        )
         return await self._gathered(walk, limit, filters, True, look_s, most_bytes)
 
     async def groups(self, filters: Filters = ANY) -> Groups:
@@ -71,7 +75,7 @@ class DeadLetters(Views):
         dead = await self.client.command("ZCARD", self.client.keys.dead, read=NUMBER)
         until_s, looked_at, found = time.monotonic() + LOOK_S, 0, dict[tuple[str, str], Group]()
         is_complete = False
-        async for chunk in self._sorted(self.client.keys.dead, _newest(filters), is_down=True):
+        async for chunk in self._sorted(self.client.keys.dead, from_time("dead", filters.died_before_ms), is_down=True):
             letters = [(key, score_ms(at.encode()) or 0) for _, at, key in chunk if filters.takes_key(key)]
             looked_at += len(chunk) - len(letters)
             if letters:
@@ -115,9 +119,3 @@ class DeadLetters(Views):
             else:
                 group.count += 1
         return len(letters)
-
-
-def _newest(filters: Filters) -> tuple[str, ...]:
-    """Return where the walk from the newest begins: behind a key that no task has, which stands before all of this
-    score."""
-    return ("dead",) if filters.died_before_ms is None else ("dead", str(filters.died_before_ms), "")

@@ -65,5 +65,7 @@ def _numbers(answer: Any) -> dict[str, int]:
     """Return the numbers by their names, without what other hands wrote that is none."""
     texts = TEXTS(answer)
     return {
-        text_of(name): int(number) for name, number in zip(texts[::2], texts[1::2], strict=True) if number.isdigit()
+        text_of(name): int(number)
+        for name, number in zip(texts[::2], texts[1::2], strict=True)
+        if number.isdigit() and len(number) < 16
     }

@@ -6,7 +6,7 @@ docs/redis.md is this page with the scripts that write each key.
 
 from functools import lru_cache
 
-from redis_scheduler.task.label import MARK
+from redis_scheduler.task.label import LABEL_MARK
 
 GROUP = "deliverers"
 """The consumer group of the queue."""
@@ -158,7 +158,7 @@ class Keys:
     def type_index(self, name: str) -> str:
         """ZSET key → due ms: the tasks of one type, or with one label, still to be delivered. The default type has
         none."""
-        return f"{self.tag}:label:{name[1:]}" if name.startswith(MARK) else f"{self.tag}:type:{name}"
+        return f"{self.tag}:label:{name[1:]}" if name.startswith(LABEL_MARK) else f"{self.tag}:type:{name}"
 
     def segment(self, number: int) -> str:
         """HASH key → summary, which expires: a part of what is kept of finished tasks."""

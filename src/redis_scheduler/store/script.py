@@ -36,7 +36,23 @@ Call = tuple["Script", list[str], list[Argument]]
 
 NO_EXPRESSIONS: Mapping[str, str] = MappingProxyType({})
 
-_OWN_NAMES = frozenset(("keys", "row", "rows", "thens", "script", "redis_keys", "arguments", "len", "map", "names"))
+_OWN_NAMES = frozenset(
+    (
+        "keys",
+        "row",
+        "rows",
+        "thens",
+        "script",
+        "redis_keys",
+        "arguments",
+        "len",
+        "map",
+        "names",
+        "numbers_of",
+        "listing_of",
+        "NONE",
+    )
+)
 """What the function that binds uses itself: no name of a header."""
 
 _LUA = resources.files("redis_scheduler.store") / "lua"

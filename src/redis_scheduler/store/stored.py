@@ -33,7 +33,7 @@ class Stored:
     entry: str | None = None
     """The entry that the task is in, or that its attempt was in whose acknowledgement is awaited."""
     mark: str = ""
-    """What is known of an acknowledgement: record.py."""
+    """What is known of an acknowledgement: acknowledgement.py."""
     left_ms: int = 0
     """What was left of a retry's delay when the task was paused."""
     all_paused_since_ms: int | None = None
@@ -53,6 +53,7 @@ def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answ
     """Read the tasks of the first keys, as many as were read, at least one; of those larger than `record_bytes` the
     size."""
     now_ms, since, *rest = answer
+    # By hand, as answer_shape.numbers: this is read for each task that is asked for.
     if now_ms.__class__ is not int:
         raise ValueError("Expected a time")
     since_ms = None if since is None else all_paused_since_ms(since)

@@ -15,7 +15,7 @@ from redis_scheduler.store.answer_shape import (
     redis_ms,
 )
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, positions
+from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, from_time, positions
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
@@ -113,9 +113,7 @@ class Views:
         """
         filters = dataclasses.replace(filters, type=type_name)
         if (name := filters.index) is not None:
-            place = "type" if filters.label is None else "label"
-            position = decode_cursor(cursor, {place})
-            walk = self._sorted(self.client.keys.type_index(name), position or (place,))
+            walk = self._indexed(name, cursor, filters)
         else:
             walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting"}), filters)
         return await self._gathered(walk, limit, filters, look_s=look_s)
@@ -124,21 +122,27 @@ class Views:
         self, limit: int, cursor: str | None, filters: Filters, is_down: bool, look_s: float, most_bytes: int
     ) -> Page:
         """Return tasks that are not due yet, and paused ones, as `page` does: the first due first, or the last one if
-        `is_down`. What is moved beyond those that were met is not met again, also if it is paused or resumed then."""
+        `is_down`. A task that the caller moves past those already met is not met again, even if it is paused or resumed
+        meanwhile."""
         if (name := filters.index) is not None:
-            place = "type" if filters.label is None else "label"
-            walk = self._sorted(self.client.keys.type_index(name), decode_cursor(cursor, {place}) or (place,), is_down)
+            walk = self._indexed(name, cursor, filters, is_down)
         else:
             walk = self._planned(decode_cursor(cursor, {"due"}), filters, is_down)
         return await self._gathered(walk, limit, filters, False, look_s, most_bytes)
+
+    def _indexed(
+        self, name: str, cursor: str | None, filters: Filters, is_down: bool = False
+    ) -> AsyncIterator[list[Position]]:
+        """Walk an index from where the cursor says."""
+        place = "type" if filters.label is None else "label"
+        return self._sorted(self.client.keys.type_index(name), decode_cursor(cursor, {place}) or (place,), is_down)
 
     async def _planned(self, position: Position, filters: Filters, is_down: bool) -> AsyncIterator[list[Position]]:
         first_ms, last_ms = filters.due_after_ms, filters.due_before_ms
         if is_down:
             first_ms, last_ms = last_ms, first_ms
         if not position:
-            # Behind a key that no task has, which stands before all of this score.
-            position = ("due",) if first_ms is None else ("due", str(first_ms), "")
+            position = from_time("due", first_ms)
         places = [getattr(self.client.keys, place) for place in ("due", "paused") if filters.takes_place(place)]
         while chunks := [chunk for place in places if (chunk := await self._chunk(place, position, is_down))]:
             # Only up to the nearest end: what is behind it may be of another place.
@@ -206,8 +210,7 @@ class Views:
                 yield positions("queue", ((at, fields[1]) for at, fields in entries))
                 start = behind(entries[-1][0].decode())
         if not position or position[0] == "queue":
-            # Behind a key that no task has, which stands before all of this score.
-            position = ("due", str(filters.due_after_ms), "") if filters.due_after_ms else ("due",)
+            position = from_time("due", filters.due_after_ms or None)
         if position[0] == "due":
             if filters.takes_place("due"):
                 async for chunk in self._sorted(self.client.keys.due, position):

@@ -198,15 +198,15 @@ class Walk:
                     met += [(key, name) for key in pairs[::2]]
                     while len(met) >= self._records.limit:
                         part, met = met[: self._records.limit], met[self._records.limit :]
-                        yield await self._listed(part)
+                        yield await self._listed_suspects(part)
             except StoreRefused as error:
                 # A foreign key: the look at the type tells of it.
                 if "WRONGTYPE" not in str(error):
                     raise
         if met:
-            yield await self._listed(met)
+            yield await self._listed_suspects(met)
 
-    async def _listed(self, members: Sequence[tuple[bytes, str]]) -> list[Suspect]:
+    async def _listed_suspects(self, members: Sequence[tuple[bytes, str]]) -> list[Suspect]:
         _, heads = await self.heads([key for key, _ in members], STEP_BYTES)
         return [_listed(*await self._read(head), name) for head, (_, name) in zip(heads, members, strict=True)]
 

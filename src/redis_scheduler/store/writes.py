@@ -229,13 +229,15 @@ class Writes:
         limit, types = self._timing.batch_limit, self.client.keys.types
         sample = await self.client.command("SRANDMEMBER", types, limit, read=TEXTS)
         deleted, left, _, _ = await self._purge(sample, "0", is_first=True)
-        cursor: bytes | None = None if left else b"0"
-        while cursor != b"0":
-            cursor, names = await self.client.command("SSCAN", types, cursor or "0", "COUNT", limit, read=_SCANNED)
+        cursor = b"0"
+        while left:
+            cursor, names = await self.client.command("SSCAN", types, cursor, "COUNT", limit, read=_SCANNED)
             at = "0"
             while names:
                 _, _, cleaned, at = await self._purge(names[:limit], at)
                 names = names[cleaned:]
+            if cursor == b"0":
+                break
         return deleted
 
     async def _purge(self, names: Sequence[bytes], cursor: str, is_first: bool = False) -> tuple[int, int, int, str]:

@@ -20,7 +20,7 @@ class Change:
     due_ms: int
     listed: Listing
     old_listed: Listing
-    """The names that it is listed under, those that it was listed under."""
+    """The names that it is to be listed under (`listed`), and those that it is listed under now."""
 
 
 Cancellation = tuple[str, Listing] | tuple[str, Listing, bytes] | tuple[str, Listing, bytes, bytes]
@@ -58,8 +58,8 @@ class OnceAnswer(Enum):
 
 @dataclass(slots=True)
 class Put:
-    """A task to enter under an own key, or to replace what has this key: its record (empty if there is none) and
-    type."""
+    """A task to enter under an own key, or to replace what has this key: its record (empty if there is none), and
+    the names that it is listed under."""
 
     task: NewTask
     expected: bytes
@@ -130,8 +130,8 @@ class AcknowledgeAnswer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """How far something is that is done to many tasks, step by step, and each step once: steps and totals, and the
-    cursor of the next step (None: it is done). `mark`: what it does."""
+    """How far an operation is: something that is done to many tasks, step by step, and each step once. `mark`: what it
+    does; `cursor`: where the next step begins (None: it is done); `touched`, `looked_at`: tasks so far."""
 
     mark: str
     cursor: str | None = None

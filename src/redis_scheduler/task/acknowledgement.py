@@ -47,8 +47,8 @@ def acknowledgement_token(secret: str, key: str, entry_id: str, attempts: int) -
 
 
 def concluded(claim: Claim, now_ms: float) -> Outcome | None:
-    """Return what the attempt came to by Redis' time that a claim's mark tells of; None if it has to be attempted. It
-    has lasted until now."""
+    """Return what the attempt came to that a claim's mark tells of; None if it has to be attempted. `now_ms`: Redis'
+    time, until which it has lasted."""
     if not claim.mark:
         return None
     elapsed_ms = max(0, round(now_ms) - _began_ms(claim))

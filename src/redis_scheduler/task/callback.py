@@ -156,18 +156,10 @@ def _told(claim: Claim, callback: Callback, end: End) -> _Told:
     if end.answer is not None:
         answer = end.answer[:TOLD_BYTES]
         try:
-            told.answer = answer.decode()
+            # An answer that was cut may end within a character: this decoder leaves that part out.
+            told.answer = codecs.utf_8_decode(answer)[0]
         except UnicodeDecodeError:
-            _tell_cut(told, answer)
+            told.answer_base64 = base64.b64encode(answer).decode()
     if callback.include_data:
         told.task = _NULL if record.data is None else Raw(record.data)
     return told
-
-
-def _tell_cut(told: _Told, answer: bytes) -> None:
-    """Tell an answer that is no whole text: without the part of a character that was cut, which this decoder leaves for
-    later, or as base64."""
-    try:
-        told.answer = codecs.utf_8_decode(answer)[0]
-    except UnicodeDecodeError:
-        told.answer_base64 = base64.b64encode(answer).decode()

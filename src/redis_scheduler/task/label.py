@@ -28,15 +28,16 @@ def labels_problem(labels: Mapping[str, str]) -> str:
     return ""
 
 
+LABEL_MARK = "\t"
+"""The index of a label has a name that begins so; no type's does, since it cannot be printed."""
+
+
 def index_of(label: str) -> str:
     """Return the name under which tasks with a label, `name=value`, are listed: no type's, since it begins with what
     cannot be printed."""
-    return MARK + label
+    return LABEL_MARK + label
 
 
 def index_title(name: str) -> str:
     """Return what an index is called that has this name."""
-    return f"label {name[1:]}" if name.startswith(MARK) else f"type {name}"
-
-
-MARK = "\t"
+    return f"label {name[1:]}" if name.startswith(LABEL_MARK) else f"type {name}"

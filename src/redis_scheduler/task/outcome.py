@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 class Phases(NamedTuple):
     """The ms that parts of an attempt took: the name's look-up, opening the connection (with TLS), and from then to the
-    first byte of the answer. What an attempt ended in has lasted until then. 0: it took less, or did not come to pass,
-    as on a kept connection, or it is not known, as where the answer to a success did not end."""
+    first byte of the answer. The part in which an attempt ended counts up to that end. 0: it took less, or did not come
+    to pass, as on a kept connection, or it is not known, as where the answer to a success did not end."""
 
     lookup_ms: int = 0
     connect_ms: int = 0

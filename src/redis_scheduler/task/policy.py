@@ -183,9 +183,11 @@ def _refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def contradiction_with(service: Policy, options: Options) -> tuple[str, str] | None:
-    """Return the same of options that do not contradict each other, beside the service's policy."""
+    """Return which option has no effect beside the service's policy, as `contradiction` does; None: each has. For
+    options that do not contradict each other."""
     if (values := _checked_options(options)) == _NONE_GIVEN:
         return None
+    # The usual case, without a look at each: then the service's settings take no effect away.
     if service.retries and service.for_ms is None and (options.retry_time, options.retry_times) != (UNSET, UNSET):
         return None
     given = {name: value for name, value in zip(_CHECKED, values, strict=True) if value is not UNSET}

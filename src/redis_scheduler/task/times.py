@@ -40,7 +40,7 @@ _HOURS = 24
 
 def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
     """Return what is wrong with a rule that begins at a time; None if it can be used."""
-    if repeat.times == 1 and repeat.overlap == "skip":  # a series of before goes on
+    if repeat.times == 1 and repeat.overlap == "skip":  # not in rule_fault: a stored series with both goes on
         return Fault("overlap", "has no effect with times 1", repeat.overlap, True)
     if (fault := rule_fault(repeat)) is not None or next_ms(repeat, start_ms) is not None:
         return fault

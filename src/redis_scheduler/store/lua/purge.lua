@@ -1,6 +1,6 @@
 -- purge: delete every task, and only this service's own keys: a foreign key in the place of an index stays. The
--- counters stay, too, and the group is made anew. What comes behind the first call stays: further calls only take those
--- out of the indexes of types and labels that are no more.
+-- counters stay, too, and the group is made anew. Tasks that are scheduled after the first call stay: further calls
+-- only take tasks that are gone out of the indexes of types and labels.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends
 --        awaiting counters types sweep results segment... type_index...
 -- ARGV   batch# expiry_s group is_first# (1: delete the tasks) cursor (of a ZSCAN of the first index; '0': from
@@ -44,6 +44,7 @@ if is_first == 1 then
   redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
   add_to_counter(counters, 'purged', purged)
 else
+  -- A foreign key in the place of the tasks fails here; SREM removes nothing, and is the first write.
   redis.call('HLEN', tasks)
   redis.call('SREM', types, '')
 end
@@ -67,10 +68,10 @@ local function clean(index, from)
   return page[1]
 end
 
-local cleaned = 0
+local cleaned, is_empty = 0, redis.call('EXISTS', tasks) == 0
 for number = 1, type_count do
   local index, name = type_of(number)
-  if redis.call('EXISTS', tasks) == 0 then
+  if is_empty then
     cursor = '0'
     if type(redis.pcall('ZCARD', index)) == 'number' then
       redis.call('UNLINK', index)

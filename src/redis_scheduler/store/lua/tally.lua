@@ -6,7 +6,7 @@
 --        and stops no other.
 -- Bounds some 60 names, two commands each, and two.
 -- Twice  the writer's batch number: a resend adds nothing.
--- Full   the first number is refused, and with it the call: the caller keeps the numbers.
+-- Full   no number is added, and the writer's is refused, and with it the call: the caller keeps the numbers.
 --- include writer
 --- names
 
