@@ -78,7 +78,10 @@ async def test_a_receiver_that_says_nothing_was_waited_for_to_the_end() -> None:
     async with answering(says()) as receiver, Deliverer("token", PAUSE_S) as deliverer:
         outcome = await deliverer.attempt(claim_of(receiver.url))
     assert outcome.error == f"no answer within {PAUSE_S:g} s"
-    assert LEAST_MS <= outcome.phases.first_byte_ms <= outcome.elapsed_ms
+    # Connecting counts towards the time-out, too, and each part is rounded by itself.
+    assert outcome.phases.first_byte_ms > 0
+    assert abs(sum(outcome.phases) - outcome.elapsed_ms) <= 2
+    assert outcome.elapsed_ms >= LEAST_MS
 
 
 def lasted(outcome: Outcome) -> list[bool]:
