@@ -14,14 +14,12 @@ import aiohttp
 import httptools
 import pytest
 import redis
-import starlette
 import uvicorn
 from redis._parsers import _AsyncHiredisParser
 from redis._parsers import hiredis as parser
 from redis._parsers import socket as parser_socket
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -250,17 +248,6 @@ async def test_uvicorn_serves_by_the_parts_that_were_put_in_their_place(monkeypa
         hurry.set()
         assert await reader.read() == b""
         writer.close()
-
-
-def test_starlette_takes_the_headers_that_an_answer_makes() -> None:
-    """Its own would be worked out first, from a mapping that nobody gives."""
-    place = f"starlette {starlette.__version__}: Response"
-    is_as_used(place.removesuffix(" Response"), Response, "init_headers", "self headers")
-    made = answer(Said("ok"))
-    expected = [(b"content-length", b"%d" % len(made.body)), (b"content-type", b"application/json")]
-    assert made.raw_headers == expected, f"{place}.__init__ does not call init_headers any more"
-    made.headers["x"] = "1"
-    assert made.raw_headers == [*expected, (b"x", b"1")], f"{place}.headers is not made of raw_headers any more"
 
 
 AIOHTTP = f"aiohttp {aiohttp.__version__}:"

@@ -22,17 +22,22 @@ PIECE_BYTES = 65_536
 
 
 class _JsonResponse(Response):
-    """An answer that sets its type and length itself: Starlette would look for them among the headers first.
+    """An answer that sets its type and length itself, and sends itself: what Starlette does besides took 2 µs."""
 
-    `init_headers` and `raw_headers` are parts that Starlette does not document: tests/unit/test_libraries.py.
-    """
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Make the headers."""
-        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+    def __init__(  # Starlette's own looks for what is never given here
+        self, body: bytes, status_code: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.body = body
+        self.status_code = status_code
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         if headers is not None:
             for name, value in headers.items():
                 self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as Starlette calls it
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 # No cache may keep the answer and ask with If-None-Match later: the state may be another under the same ETag.

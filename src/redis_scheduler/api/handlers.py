@@ -101,11 +101,14 @@ class Api(Shards):
 
             async def read() -> tuple[Shown, str]:
                 large = found(await calls.views.task(key))
-                return await shown(large, calls.views), etag_of(large)
+                return await shown(large, view_of(large, explains=True), calls.views), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
         task = found(stored)
-        return answer(await shown(task, calls.views), etag_of(task))
+        view = view_of(task, explains=True)
+        if task.record.options is NONE:  # so it is no series: `shown` would show the same
+            return answer(Shown(view), etag_of(task))
+        return answer(await shown(task, view, calls.views), etag_of(task))
 
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""

@@ -10,7 +10,7 @@ from redis_scheduler.api import requests
 from redis_scheduler.api.bodies import ScheduleRequest, Shown, UpdateRequest
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.shown import ended_view, view_of
-from redis_scheduler.api.view import Info, LastOccurrence
+from redis_scheduler.api.view import Info, LastOccurrence, TaskView
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
@@ -70,9 +70,9 @@ def check_times(repeat: Repeat, progress: Progress) -> None:
         raise InvalidField("repeat.times", f"must be more than {progress.made}, which were made, got {repeat.times}")
 
 
-async def shown(stored: Stored, views: Views) -> Shown:
+async def shown(stored: Stored, view: TaskView, views: Views) -> Shown:
     """Return what is shown of one task: of a series also its next times, and what became of its last occurrence."""
-    view, repeat = view_of(stored, explains=True), stored.record.options.repeat
+    repeat = stored.record.options.repeat
     if repeat is UNSET or not isinstance(view.info, Info) or view.info.series is UNSET:
         return Shown(view)
     series = view.info.series

@@ -3,7 +3,7 @@
 from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.view import NULL, AttemptView, Info, PlainInfo, SeriesView, TaskView, raw_or_null
-from redis_scheduler.api.waits import waits_for
+from redis_scheduler.api.waits import its_time, waits_for
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.attempts import Attempt, read_failed
@@ -66,8 +66,9 @@ def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
     )
     if not is_plain:
         return None
-    due = rfc3339(record.due)
-    waits = waits_for(stored) if explains else None
+    due, waits = rfc3339(record.due), None
+    if explains:
+        waits = its_time(f", {due}") if stored.all_paused_since_ms is None else waits_for(stored)
     info = PlainInfo(
         stored.key,
         record.ttl,

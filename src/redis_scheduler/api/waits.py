@@ -56,6 +56,11 @@ def _waits_for(stored: Stored) -> str | None:
         if record.options.repeat is not UNSET:
             return f"a worker that can read its repeat: it comes again{at}"
         return f"a free slot for its host, which is slow: it comes again{at}"
+    return its_time(at)
+
+
+def its_time(at: str) -> str:
+    """Return what most tasks wait for. `at`: that time, behind a comma."""
     return f"its time{at}"
 
 

@@ -18,7 +18,7 @@ if answer then
 end
 -- Without the group this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
-local codes, kept, cancelled, found = {}, {}, 0, false
+local codes, kept, cancelled, found, now = {}, {}, 0, false, now_ms(math.floor)
 for at = first, #ARGV, width do
   --- row
   local code = 'N'
@@ -47,7 +47,7 @@ for at = first, #ARGV, width do
       drop_letter(dead_bytes, key)
     else
       cancelled = cancelled + 1
-      add_result(kept, key, result, now_ms(math.floor))
+      add_result(kept, key, result, now)
     end
     redis.call('HDEL', tasks, key)
     remove_from_hash(failures, key)
@@ -61,7 +61,7 @@ end
 answer = table.concat(codes)
 if found then
   add_to_counter(counters, 'cancelled', cancelled)
-  keep_results(kept, results, segment_of, counters, now_ms(math.floor), result_ttl_ms, result_bytes)
+  keep_results(kept, results, segment_of, counters, now, result_ttl_ms, result_bytes)
   remember(writer, batch, answer, expiry_s)
 end
 return answer
