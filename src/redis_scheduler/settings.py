@@ -8,7 +8,6 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from redis_scheduler.setting import (
     visible_ascii,
     whole_number,
 )
-from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.url import validated
 from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
@@ -34,9 +32,6 @@ from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 ALL, API, WORKER = "all", "api", "worker"
-
-TOKEN_LENGTH = 16
-"""So many random characters cannot be guessed: some 95 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,33 +247,3 @@ def variables(settings: Settings) -> dict[str, str]:
         if setting.metadata["is_secret"]:
             found[f"{variable}_FILE"] = ""
     return found
-
-
-def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[str]:
-    """Return a warning for each pair of settings that is allowed but harms its user.
-
-    `token` is the one in use, set or made; `listens` says whether the process has an API.
-    """
-    found = []
-    if names := redis_url.overridden(settings.redis_url or ""):
-        found.append(f"REDIS_URL: without effect, since the service sets them itself: {', '.join(names)}")
-    if settings.shutdown_grace < settings.timeout:
-        found.append(
-            f"SHUTDOWN_GRACE={settings.shutdown_grace:g} is shorter than TIMEOUT={settings.timeout:g}: "
-            "a delivery that is cut off by a stop is made again"
-        )
-    if listens and len(token) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
-        found.append(
-            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where "
-            "whoever can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
-        )
-    return found
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address. A name other than localhost may stand for any address."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -10,7 +10,8 @@ import pytest
 
 from redis_scheduler import cli
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.settings import ALL, API, WORKER, Settings, hazards, load, variables
+from redis_scheduler.process.hazards import hazards
+from redis_scheduler.settings import ALL, API, WORKER, Settings, load, variables
 
 
 def test_the_defaults_are_the_contracts() -> None:

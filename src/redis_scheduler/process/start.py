@@ -12,10 +12,11 @@ from redis_scheduler.logs import Events
 from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
+from redis_scheduler.process.hazards import hazards
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
-from redis_scheduler.settings import WORKER, Settings, hazards
+from redis_scheduler.settings import WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
