@@ -171,6 +171,7 @@ async def way_to(kind: str, port: int, folder: Path) -> AsyncIterator[int]:
             yield proxy_port
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["directly", "nginx"])
 async def test_a_stranger_reads_changes_stops_and_fills_nothing(
     kind: str, api: Client, api_process: Process, raw: redis.asyncio.Redis, tmp_path: Path
