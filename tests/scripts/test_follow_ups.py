@@ -11,6 +11,7 @@ from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store import keys
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
 from tests.scripts.conftest import Full
@@ -87,7 +88,7 @@ async def test_a_follow_up_is_entered_once_with_the_end_that_it_follows(
     assert before_ms + ttl_ms <= score <= after_ms + 1 + ttl_ms
     assert await record_of(raw, follow_up.key) == b'{"due":%d' % score + follow_up.tail
     assert await counters(raw) == {"scheduled": 2} | counted
-    listed = (await Views(store.client).page(10, None, type_name or "default")).tasks
+    listed = (await Views(store.client).page(10, None, Filters(type_name or "default"))).tasks
     assert [found.key for found in listed] == [follow_up.key]
     assert await ask(raw, "SMEMBERS", KEYS.types) == ([type_name.encode()] if type_name else [])
 

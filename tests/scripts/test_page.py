@@ -7,6 +7,7 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import TEXTS
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
@@ -105,7 +106,7 @@ PAGES_MOST = 1_000
 async def pages(views: Views, limit: int, type_name: str | None = None) -> list[list[str]]:
     found, cursor = [], None
     for _ in range(PAGES_MOST):
-        page = await views.page(limit, cursor, type_name)
+        page = await views.page(limit, cursor, Filters(type_name))
         found.append([task.key for task in page.tasks])
         cursor = page.next
         if cursor is None:
@@ -135,7 +136,7 @@ async def test_the_list_goes_on_although_the_last_one_seen_was_cancelled_or_move
     first = await queued(store, type_name)
     views, seen, cursor = Views(store.client), [], None
     for _ in range(PAGES_MOST):
-        page = await views.page(2, cursor, type_name)
+        page = await views.page(2, cursor, Filters(type_name))
         seen += [task.key for task in page.tasks]
         cursor = page.next
         if cursor is None:

@@ -8,6 +8,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
@@ -199,13 +200,13 @@ async def test_the_list_shows_what_is_paused_behind_all_else(store: Store, clien
     others = [await states.queued(store), await in_due(store)]
     found, cursor = [], None
     for _ in range(10):
-        page = await Views(client).page(2, cursor, None)
+        page = await Views(client).page(2, cursor)
         found += [(stored.key, stored.state, stored.expires_ms) for stored in page.tasks]
         if (cursor := page.next) is None:
             break
     assert [key for key, *_ in found[:2]] == [task.key for task in others]
     assert sorted(found[2:]) == sorted((task.key, "paused", None) for task in tasks)
-    by_type = await Views(client).page(10, None, "mail")
+    by_type = await Views(client).page(10, None, Filters("mail"))
     assert {stored.key for stored in by_type.tasks} == {task.key for task in tasks}
     ledger = await Views(client).ledger()
     assert (ledger.paused, ledger.running) == (3, 5)

@@ -179,19 +179,19 @@ async def test_a_list_by_type_shows_that_type_only(store: Store) -> None:
     tasks = [await make(store, "mail") for make, is_listed in LISTED.values() if is_listed]
     plain, _ = await in_due(store), await in_due(store, "bill")
     views = Views(store.client)
-    assert {found.key for found in (await views.page(100, None, "mail")).tasks} == {task.key for task in tasks}
-    assert [found.key for found in (await views.page(100, None, DEFAULT_TYPE)).tasks] == [plain.key]
+    assert {found.key for found in (await views.page(100, None, Filters("mail"))).tasks} == {task.key for task in tasks}
+    assert [found.key for found in (await views.page(100, None, Filters(DEFAULT_TYPE))).tasks] == [plain.key]
 
 
 async def test_a_list_by_label_shows_what_has_it_by_due_time(store: Store) -> None:
     tasks = [await make(store, ("mail", ORDER)) for make, is_listed in LISTED.values() if is_listed]
     await in_due(store, (USER,))
     views = Views(store.client)
-    page = await views.page(100, None, None, Filters(label="order=17"))
+    page = await views.page(100, None, Filters(label="order=17"))
     assert {found.key for found in page.tasks} == {task.key for task in tasks}
     assert [found.record.due for found in page.tasks] == sorted(found.record.due for found in page.tasks)
     assert page.looked_at == len(tasks)
-    first = await views.page(2, None, "mail", Filters(label="order=17"))
-    second = await views.page(100, first.next, "mail", Filters(label="order=17"))
+    first = await views.page(2, None, Filters("mail", label="order=17"))
+    second = await views.page(100, first.next, Filters("mail", label="order=17"))
     assert [found.key for found in first.tasks + second.tasks] == [found.key for found in page.tasks]
-    assert (await views.page(100, None, "bill", Filters(label="order=17"))).tasks == []
+    assert (await views.page(100, None, Filters("bill", label="order=17"))).tasks == []

@@ -72,7 +72,7 @@ async def _put(store: Store, task: Task) -> Any:
 
 
 async def _page(store: Store, task: Task) -> Any:
-    page = await Views(store.client).page(10, None, None)
+    page = await Views(store.client).page(10, None)
     return [found.key for found in page.tasks]
 
 

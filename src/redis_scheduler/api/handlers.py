@@ -115,7 +115,7 @@ class Api(Shards):
         limit, wanted = requests.page_limit(given), filters_of(given)
 
         async def read() -> tuple[Listed, None]:
-            page = await self._only.views.page(limit, given.get("cursor"), wanted.type, wanted)
+            page = await self._only.views.page(limit, given.get("cursor"), wanted)
             return Listed([view_of(stored) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)

@@ -110,7 +110,7 @@ class ManyApi(ShiftsApi):
         views = self._only.views
         if is_dead:
             return await views.dead_page(STEP_TASKS, cursor, filters, STEP_S, STEP_BYTES)
-        return await views.page(STEP_TASKS, cursor, filters.type, filters, STEP_S)
+        return await views.page(STEP_TASKS, cursor, filters, STEP_S)
 
     async def _each(
         self,

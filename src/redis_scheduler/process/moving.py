@@ -25,7 +25,6 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moved, Moves, RestoreAnswer
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
-from redis_scheduler.task.record import read_record
 from redis_scheduler.task.timing import DEFAULT
 
 BATCH_LIMIT = 100
@@ -172,8 +171,7 @@ class _Import:
 
     async def _check(self, kept: Moved) -> None:
         """Raise RequestRefused for what the API would not take now; count what the next worker drops."""
-        record = read_record(b'{"due":%d' % kept.due_ms + kept.tail)
-        await self._calls.check_options(record.options, record.content)
+        await self._calls.check_options(kept.options, kept.content)
         if reading.may_be_deep(whole := b"{" + kept.tail[1:]):
             await reading.check_nesting(whole, NESTING_MOST)
         self.counts["late"] += kept.place == DEAD and kept.at_ms < self._dead_before_ms

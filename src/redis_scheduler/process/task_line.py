@@ -172,7 +172,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
-    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options))
+    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options), options, content)
 
 
 _OWN = (
@@ -210,8 +210,10 @@ def _members(line: bytes) -> dict[str, Raw]:
 
     try:
         members = _decode_members(line)
-        # An export writes no blanks between members: where nothing is missing, nothing is given twice.
-        if len(_encode(members)) < len(line.rstrip(b"\r\n")):
+        # An export writes no blanks between members: where nothing is missing, nothing is given twice. Each member has
+        # two quotes, a colon, and a comma or brace; one brace is left.
+        read_bytes = 1 + sum(len(name) + memoryview(value).nbytes + 4 for name, value in members.items())
+        if read_bytes < len(line.rstrip(b"\r\n")):
             msgspec.json.Decoder(dict[_Name, Raw], dec_hook=take).decode(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is no JSON object: {error}") from None

@@ -2,20 +2,23 @@
 the pause of a whole deployment."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from redis_scheduler.store.answer_shape import each_of, time_ms
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.walk import Walk
 from redis_scheduler.store.writes import Writes
+from redis_scheduler.task.content import Content
 from redis_scheduler.task.listing import Listing, listing_of
+from redis_scheduler.task.options import NONE, Options
 
 
 @dataclass(slots=True)
 class Moved:
     """A task as an export kept it: its record less the due time, where it stands (`due`, `paused` or `dead`) with its
-    score there, and its failures as they are stored, empty for none. Times are Redis' ms."""
+    score there, and its failures as they are stored, empty for none; `options` and `content` are those in the record.
+    Times are Redis' ms."""
 
     key: str
     due_ms: int
@@ -24,6 +27,8 @@ class Moved:
     at_ms: int
     failure: bytes
     listed: Listing
+    options: Options = field(default=NONE, compare=False)
+    content: Content = field(default="data", compare=False)
 
 
 class RestoreAnswer(Enum):

@@ -1,6 +1,5 @@
 """What is read from Redis: tasks by key, pages of the list, the ledger's counts. Nothing here writes."""
 
-import dataclasses
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -100,18 +99,15 @@ class Views:
             lambda answer: tasks_read(task_keys, record_bytes, self._window_ms, answer),
         )
 
-    async def page(
-        self, limit: int, cursor: str | None, type_name: str | None, filters: Filters = ANY, look_s: float = LOOK_S
-    ) -> Page:
-        """Return tasks still to be delivered: queued and waiting first, then by due time, then what is paused, and what
-        awaits an acknowledgement; of one type if it is named, or with one label, and only those that the filters want.
+    async def page(self, limit: int, cursor: str | None, filters: Filters = ANY, look_s: float = LOOK_S) -> Page:
+        """Return tasks still to be delivered that the filters want: queued and waiting first, then by due time, then
+        what is paused, and what awaits an acknowledgement; of one type or label by due time.
 
         The cost grows with the page, not with the number of tasks. A page may end early, at PAGE_BYTES; with filters
         also after LOOK_S. A task that moves while pages are read may be missed or met twice. Only tasks of the default
         type are filtered while reading, so a page of them may be short. Raises InvalidField for a cursor that is
         not one of ours.
         """
-        filters = dataclasses.replace(filters, type=type_name)
         if (name := filters.index) is not None:
             walk = self._indexed(name, cursor, filters)
         else:

@@ -1,7 +1,7 @@
 -- rewind: after Redis' clock was set back, one part a call: start the leases again that would not end until the clock
 -- has caught up, then bring forward, by as much, what was deferred before: tasks that stand in `due` for another time
 -- than their own due time, and all that await an acknowledgement. Tasks at their due time keep what their client was
--- told, and what was deferred since is told by its time (include/deferral.lua). Redis keeps where the rewind stands, so
+-- told, and what was deferred since is told by its time (include/parity.lua). Redis keeps where the rewind stands, so
 -- all workers together make one.
 -- KEYS   queue due tasks awaiting sweep bell
 -- ARGV   group waiting lease_idle_ms# (idle time that a lease starts at) unseen_ms# (for so long the clock
@@ -11,7 +11,7 @@
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
---- include clock bell lease foreign
+--- include clock bell lease foreign parity
 --- names
 
 -- Returns the id to go on from, or nothing.
@@ -58,7 +58,7 @@ local function move(place, places, from_ms, passed, last_ms, set_back_ms, times)
   local head_before_ms, earliest_ms, has_more = head_ms(due), math.huge, false
   for i = 1, #rows, 2 do
     local key, until_ms = rows[i], tonumber(rows[i + 1])
-    local is_of_before = (until_ms + times) % 2 == 1
+    local is_of_before = of_now(until_ms, times) ~= until_ms
     if is_of_before and places == due then
       is_of_before = is_deferred(key, until_ms, i == 1)
       if is_of_before == nil then
@@ -68,8 +68,7 @@ local function move(place, places, from_ms, passed, last_ms, set_back_ms, times)
     end
     looked_at, at_ms = looked_at + 1, until_ms
     if is_of_before then
-      until_ms = until_ms - set_back_ms
-      until_ms = until_ms + (until_ms + times) % 2
+      until_ms = of_now(until_ms - set_back_ms, times)
       redis.call('ZADD', places, until_ms, key)
       earliest_ms = math.min(earliest_ms, until_ms)
       moved = moved + 1
