@@ -12,6 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from redis_scheduler.delivery.egress import rules
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
 
@@ -67,6 +68,12 @@ def _is_0(text: str) -> bool:
 def status_list(text: str) -> str:
     """Return a list of statuses as it was given."""
     statuses(text)
+    return text
+
+
+def egress_rules(text: str) -> str:
+    """Return rules of the egress guard as they were given."""
+    rules(text)
     return text
 
 

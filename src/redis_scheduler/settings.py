@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redis_scheduler.delivery.egress import LET_THROUGH, Mode
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.setting import (
     choice,
+    egress_rules,
     folder,
     host_name,
     namespace_name,
@@ -150,6 +152,16 @@ class Settings:
     answer_bytes: int = option(
         "ANSWER_BYTES", 1024, whole_number(0, 16_384), "bytes that are kept of the answer to each failed attempt"
     )
+    egress: Mode = option(
+        "EGRESS",
+        "private",
+        choice(*LET_THROUGH),
+        "private, public, any or none: addresses to which deliveries may go; public: none of a private network",
+    )
+    egress_allow: str = option(
+        "EGRESS_ALLOW", "none", egress_rules, "addresses, networks, host names, ports let through in any mode"
+    )
+    egress_deny: str = option("EGRESS_DENY", "none", egress_rules, "the same, never let through; it comes first")
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

@@ -17,6 +17,7 @@ import aiohttp
 from redis_scheduler import __version__
 from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connection, ConnectionClosed
 from redis_scheduler.delivery.connector import Connector, Names, Opening
+from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.resolver import Resolver
@@ -48,10 +49,13 @@ class Deliverer:
     failed attempt, or KEPT_BYTES if that is more.
     """
 
-    def __init__(self, token: str, timeout_s: float, retries: int = 0, answer_bytes: int = 0) -> None:
+    def __init__(
+        self, token: str, timeout_s: float, retries: int = 0, answer_bytes: int = 0, egress: Egress = ANYWHERE
+    ) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
         self._kept_bytes = max(answer_bytes, KEPT_BYTES)
+        self._egress = egress
         self.on_resent: Callable[[Claim, str], None] | None = None
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
@@ -62,7 +66,7 @@ class Deliverer:
 
     async def __aenter__(self) -> Self:
         self._resolver = Resolver()
-        self._connector = Connector(self._kept_bytes, resolver=Names(self._resolver))
+        self._connector = Connector(self._kept_bytes, self._egress, resolver=Names(self._resolver))
         return self
 
     async def __aexit__(
@@ -83,6 +87,7 @@ class Deliverer:
         timeout_s, wanted_bytes = options.timeout or self._timeout_s, 0 if options is NONE else told_bytes(options)
         error: str | None = None
         fault, is_local = "", False
+        refused: EgressRefused | None = None
         connection: Connection | None = None
         opening: Opening | None = None
         try:
@@ -105,6 +110,7 @@ class Deliverer:
             fault = "timeout"
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error, fault = _described(problem), _fault_of(problem)
+            refused = problem if isinstance(problem, EgressRefused) else None
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
             _let_go(problem)
         finally:
@@ -114,7 +120,10 @@ class Deliverer:
         elapsed_ms = round((ended - started) * 1000)
         phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            return Outcome(error, None, elapsed_ms, is_local, phases=phases, fault=fault)
+            outcome = Outcome(error, None, elapsed_ms, is_local, phases=phases, fault=fault)
+            if refused is not None:
+                outcome.is_final, outcome.detail = refused.is_final, refused.detail
+            return outcome
         return Outcome(
             error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases, fault
         )
@@ -183,8 +192,8 @@ def _let_go(problem: BaseException) -> None:
 
 def _described(problem: Exception) -> str:
     """Return an error's text as it may be kept and logged: nothing that the receiver sent, no query of the URL."""
-    if isinstance(problem, AnswerError):
-        return str(problem)
+    if isinstance(problem, AnswerError | EgressRefused):
+        return str(problem)[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):
         reason = problem.certificate_error
         return f"the certificate is not valid: {getattr(reason, 'verify_message', reason)}"[:ERROR_LENGTH]
@@ -199,6 +208,8 @@ def _fault_of(problem: Exception) -> str:
     """Return what an error is, as the history counts it (outcome.py)."""
     if isinstance(problem, AnswerError):
         return "answer"
+    if isinstance(problem, EgressRefused):
+        return "egress"
     if isinstance(problem, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return "tls"
     if isinstance(problem, aiohttp.ClientConnectorDNSError):

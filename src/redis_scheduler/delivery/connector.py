@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from redis_scheduler.delivery.connection import KEPT_BYTES, Connection
+from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused, host_of, literal
 from redis_scheduler.resolver import Resolver
 
 NO_TIMEOUTS = aiohttp.ClientTimeout()
@@ -62,15 +63,18 @@ class Opening(list[aiohttp.tracing.Trace]):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Opens connections; they are kept in a pool of our own. `kept_bytes`: see Connection."""
+    """Opens connections where the guard lets them go; they are kept in a pool of our own. `kept_bytes`: see
+    Connection."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES, **options: Any) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES, egress: Egress = ANYWHERE, **options: Any) -> None:
         super().__init__(**options)
+        self._egress = egress
         factory: Callable[[], Connection] = functools.partial(Connection, kept_bytes)
         self._factory = factory  # type: ignore[assignment]  # not aiohttp's own
 
     async def open(self, to: Destination, opening: Opening) -> Connection:
-        """Return a new connection, and note when. Raises OSError."""
+        """Return a new connection, and note when. Raises OSError, or EgressRefused."""
+        self._egress.check_name(host_of(to.url.raw_host or ""), to.port or 0)
         connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
         opening.connected_at = time.monotonic()
         return connection
@@ -85,7 +89,11 @@ class Connector(aiohttp.TCPConnector):
                 traces.looked_up_at = time.monotonic()
 
     async def _wrap_create_connection(self, *args: Any, addr_infos: list[Any], req: Destination, **options: Any) -> Any:
-        """Connect to the addresses in turn, or to the only one."""
+        """Connect to the addresses in turn, or to the only one: those that the guard lets through.
+
+        Literals and answers of name servers come here alike, and no name is looked up behind this.
+        """
+        self._keep_let_through(addr_infos, host_of(req.url.raw_host or ""))
         if len(addr_infos) > 1 or options["ssl"]:
             return await super()._wrap_create_connection(*args, addr_infos=addr_infos, req=req, **options)
         # One address needs no race: the event loop's own call takes half the time.
@@ -96,3 +104,15 @@ class Connector(aiohttp.TCPConnector):
             # As the loop says it of a socket: without this the address would be in no log.
             text = f"Connect call failed {(address, port)}: {error.strerror}"
             raise aiohttp.ClientConnectorError(req.connection_key, OSError(error.errno, text)) from error
+
+    def _keep_let_through(self, addr_infos: list[Any], host: str) -> None:
+        """Drop the addresses that the guard refuses. Raises EgressRefused if there is no other."""
+        refused = {at[0]: kind for *_, at in addr_infos if (kind := self._egress.refusal(host, at[0], at[1]))}
+        if not refused:
+            return
+        addr_infos[:] = [info for info in addr_infos if info[-1][0] not in refused]
+        if not addr_infos:
+            is_literal = literal(host) is not None
+            what = "the address" if is_literal else "every address of the name"
+            detail = ", ".join(f"{address} ({kind})" for address, kind in refused.items())
+            raise EgressRefused(what, set(refused.values()), is_literal, detail)

@@ -152,6 +152,8 @@ class Log(Observer):
         fields = _fields(claim, outcome) | {"type": claim.record.type or DEFAULT_TYPE, "error": decision.error}
         if outcome is not None and outcome.answer:
             fields["answer"] = excerpt(outcome.answer[:LOGGED_BYTES], self._secret)
+        if outcome is not None and outcome.detail:
+            fields["detail"] = outcome.detail
         if not is_last:
             fields["attempts_left"] = attempts_left
             fields["next"] = rfc3339(int(time.time() * 1000) + decision.delay_ms)

@@ -17,6 +17,7 @@ import socket
 from dataclasses import replace
 
 from redis_scheduler.api import stats
+from redis_scheduler.delivery.egress import Egress, rules
 from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
@@ -76,6 +77,13 @@ def kept_by(settings: Settings) -> Kept:
         result_bytes=settings.result_bytes,
         answer_bytes=settings.answer_bytes,
     )
+
+
+def egress_of(process: Process) -> Egress:
+    """Return what the settings say of where deliveries may go."""
+    settings, listener = process.settings, process.listener
+    own_ports = () if listener is None else (int(listener.getsockname()[1]),)
+    return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports)
 
 
 class Service:
@@ -155,7 +163,9 @@ class Service:
         policy = settings.policy
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
-            Deliverer(process.token, settings.timeout, settings.retries, settings.answer_bytes) as deliverer,
+            Deliverer(
+                process.token, settings.timeout, settings.retries, settings.answer_bytes, egress_of(process)
+            ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
             shard = ShardAccess.of_client(client, self._name, self._timing, kept_by(settings))

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health
-from redis_scheduler.process.announcement import announce
+from redis_scheduler.process.announcement import announce, announce_egress
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.hazards import hazards
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
-from redis_scheduler.settings import WORKER, Settings
+from redis_scheduler.settings import API, WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
@@ -49,6 +49,8 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
             redis_at(settings, functools.partial(_serving, process)) as process.redis_url,
         ):
             if not process.stop.is_set():
+                if role != API:
+                    announce_egress(settings)
                 announce(role, settings, process.token, process.listener)
             yield process
     logger.info("stopped")

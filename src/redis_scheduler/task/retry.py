@@ -136,9 +136,9 @@ def decide(
 
     A success settles the task, unless the receiver has taken it on and is to acknowledge it, or asks for it again. A
     fault of this machine counts as no attempt: the task is released. The last failed attempt buries the task, and so
-    does one whose answer is final. One whose retry would come too late buries it, or the task expires. Any other is
-    retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window, else
-    deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
+    does one that is final, or whose answer is. One whose retry would come too late buries it, or the task expires. Any
+    other is retried after the policy's delay, or the one that the answer asks for: parked if the delay fits the window,
+    else deferred to `due`. `now_ms` is Redis' clock, and is asked only if it matters.
     """
     error = outcome.error
     if error is None:
@@ -148,7 +148,8 @@ def decide(
     last_failure = encode_failure(LastFailure(error, outcome.elapsed_ms, outcome.status))
     policy = policy.of(claim.record.options)
     status, headers = outcome.status, outcome.headers
-    if 0 <= policy.retries <= claim.attempts or status in policy.final or asks_for_no_retry(headers):
+    is_last = 0 <= policy.retries <= claim.attempts or outcome.is_final
+    if is_last or status in policy.final or asks_for_no_retry(headers):
         return Decision(Transition.BURY, 0, error, last_failure)
     delay_ms = policy.delay_after(claim.attempts, wait_ms(status, headers, now_ms), chance)
     if (end := _end_by_time(policy, claim, True, now_ms, delay_ms)) is not None:
