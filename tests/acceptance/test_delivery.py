@@ -137,7 +137,7 @@ async def test_no_answer_a_slow_answer_and_no_connection_are_failed_attempts(
     wanted = {
         await service.schedule(receiver.url + "hang"): "no answer within 1 s",
         await service.schedule(receiver.url + "trickle"): "the answer did not end in time",
-        await service.schedule("http://127.0.0.1:9/"): "Connect call failed",
+        await service.schedule("http://127.0.0.1:9/"): "cannot connect: Connection refused",
         await service.schedule("http://no-such-host.invalid/"): "no-such-host.invalid",
     }
     await service.drained()

@@ -92,10 +92,11 @@ def test_a_redirect_is_not_followed(course: dict[str, Any]) -> None:
     assert came_of(course, "public", f"http://{PUBLIC}:{PORT}/redirect")["error"] == "answered 302"
 
 
-def test_the_service_does_not_call_itself(course: dict[str, Any]) -> None:
-    found = came_of(course, "private", "own")
+@pytest.mark.parametrize(("name", "what"), [("own", "the scheduler's own port"), ("redis", "the scheduler's Redis")])
+def test_the_service_calls_neither_itself_nor_its_redis(course: dict[str, Any], name: str, what: str) -> None:
+    found = came_of(course, "private", name)
     assert (found["state"], found["retry"]) == ("dead", 1)
-    assert found["error"] == "egress: the address is refused: the scheduler's own port"
+    assert found["error"] == f"egress: the address is refused: {what}"
 
 
 def test_the_start_says_what_is_let_through(course: dict[str, Any]) -> None:

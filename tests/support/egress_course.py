@@ -19,6 +19,7 @@ from aiohttp import web
 from tests.support.egress_table import LITERALS, NAMES
 from tests.support.loopback_only import Watch
 from tests.support.name_server import naming
+from tests.support.redis_process import RedisProcess, redis_process
 from tests.support.service import Client, client_of, serving
 
 PORT, OTHER_PORT = 7000, 7001
@@ -98,12 +99,13 @@ async def ended(client: Client, webhooks: Iterable[str]) -> dict[str, dict[str, 
     return found
 
 
-async def course(folder: Path, names: Names) -> dict[str, Any]:
+async def course(folder: Path, names: Names, redis: RedisProcess) -> dict[str, Any]:
     said: dict[str, Any] = {}
     literals = [f"http://{host}:{PORT}/" for host in LITERALS]
     named = [f"http://{host}:{PORT}/" for host in NAMES]
     settings = {"RETRIES": str(RETRIES), "RETRY_TIME": "0.05"}
     for mode, more in {"public": {}, "private": {}, "rules": {"EGRESS": "public"} | ALLOWED}.items():
+        more |= {"REDIS_URL": redis.url} if mode == "private" else {}
         watch = Watch()
         async with (
             serving(folder, "--data-dir", str(folder / mode), **({"EGRESS": mode} | settings | more)) as process,
@@ -120,7 +122,9 @@ async def course(folder: Path, names: Names) -> dict[str, Any]:
                 found |= await ended(client, [f"http://{PUBLIC}:{PORT}/redirect"])
             if mode == "private":
                 port = process.events("started")[0]["port"]
-                found["own"] = (await ended(client, [f"http://10.9.9.9:{port}/"])).popitem()[1]
+                own = {"own": f"http://10.9.9.9:{port}/", "redis": f"http://10.9.9.9:{redis.port}/"}
+                own_found = await ended(client, own.values())
+                found |= {name: own_found[webhook] for name, webhook in own.items()}
             log = process.events("bury") + process.events("retry")
             said[mode] = {
                 "found": found,
@@ -135,9 +139,10 @@ async def course(folder: Path, names: Names) -> dict[str, Any]:
 
 async def main() -> None:
     names = Names()
-    async with receiving(), naming(names, port=53) as server:
+    folder = Path(sys.argv[1])
+    async with receiving(), naming(names, port=53) as server, redis_process(folder) as redis:
         server.ttl_s = 0
-        print(json.dumps(await course(Path(sys.argv[1]), names)))
+        print(json.dumps(await course(folder, names, redis)))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,19 @@ def test_the_services_own_port_is_allowed_by_a_network_with_the_port_alone() -> 
     assert Egress("any", rules("127.0.0.1:8080"), own_ports={8080}).refusal("a", "127.0.0.1", 8080) == ""
 
 
+def test_the_services_redis_is_refused_at_each_of_its_addresses() -> None:
+    peers = {("192.0.2.5", 6379), ("127.0.0.1", 6380)}
+    guard = Egress("any", rules("192.0.2.9"), redis_peers=peers)
+    for address, port in [("192.0.2.5", 6379), ("::ffff:192.0.2.5", 6379), ("127.0.0.1", 6380), ("127.9.9.9", 6380)]:
+        assert guard.refusal("a.test", address, port) == "the scheduler's Redis"
+    for address, port in [("192.0.2.5", 80), ("127.0.0.1", 6379), ("192.0.2.6", 6380)]:
+        assert guard.refusal("a.test", address, port) == ""
+    allowing = Egress("any", rules("192.0.2.5:6379"), redis_peers=peers)
+    assert allowing.refusal("a.test", "192.0.2.5", 6379) == ""
+    peers.clear()
+    assert guard.refusal("a.test", "127.0.0.1", 6380) == "", "it has moved"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -6,6 +6,7 @@ error. At most ANSWER_BYTES of an answer are read, and nothing is decompressed.
 
 import asyncio
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -87,7 +88,7 @@ class Deliverer:
         timeout_s, wanted_bytes = options.timeout or self._timeout_s, 0 if options is NONE else told_bytes(options)
         error: str | None = None
         fault, is_local = "", False
-        refused: EgressRefused | None = None
+        detail, is_final = "", False
         connection: Connection | None = None
         opening: Opening | None = None
         try:
@@ -110,7 +111,7 @@ class Deliverer:
             fault = "timeout"
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error, fault = _described(problem), _fault_of(problem)
-            refused = problem if isinstance(problem, EgressRefused) else None
+            detail, is_final = _detail_of(problem), isinstance(problem, EgressRefused) and problem.is_final
             is_local = isinstance(problem, OSError) and problem.errno in LOCAL_FAULTS
             _let_go(problem)
         finally:
@@ -120,10 +121,9 @@ class Deliverer:
         elapsed_ms = round((ended - started) * 1000)
         phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            outcome = Outcome(error, None, elapsed_ms, is_local, phases=phases, fault=fault)
-            if refused is not None:
-                outcome.is_final, outcome.detail = refused.is_final, refused.detail
-            return outcome
+            return Outcome(
+                error, None, elapsed_ms, is_local, phases=phases, fault=fault, is_final=is_final, detail=detail
+            )
         return Outcome(
             error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases, fault
         )
@@ -191,7 +191,8 @@ def _let_go(problem: BaseException) -> None:
 
 
 def _described(problem: Exception) -> str:
-    """Return an error's text as it may be kept and logged: nothing that the receiver sent, no query of the URL."""
+    """Return an error's text as it may be kept, logged and shown: nothing that the receiver sent, no query of the URL,
+    no address of a name."""
     if isinstance(problem, AnswerError | EgressRefused):
         return str(problem)[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):
@@ -199,9 +200,19 @@ def _described(problem: Exception) -> str:
         return f"the certificate is not valid: {getattr(reason, 'verify_message', reason)}"[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorSSLError):
         return f"no TLS connection: {getattr(problem.os_error, 'reason', problem.os_error)}"[:ERROR_LENGTH]
+    if isinstance(problem, aiohttp.ClientConnectorError) and not isinstance(problem, aiohttp.ClientConnectorDNSError):
+        number = problem.os_error.errno
+        return f"cannot connect: {os.strerror(number) if number else 'no address of the name answers'}"
     if isinstance(problem, OSError):
         return f"{type(problem).__name__}: {problem}"[:ERROR_LENGTH]
     return type(problem).__name__
+
+
+def _detail_of(problem: Exception) -> str:
+    """Return what only the log says of an error: addresses."""
+    if isinstance(problem, EgressRefused):
+        return problem.detail[:ERROR_LENGTH]
+    return str(problem)[:ERROR_LENGTH] if isinstance(problem, aiohttp.ClientConnectorError) else ""
 
 
 def _fault_of(problem: Exception) -> str:

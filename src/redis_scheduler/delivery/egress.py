@@ -23,7 +23,7 @@ RULES_MOST = 1_000
 VERDICTS_KEPT = 4_096
 
 DENIED = "EGRESS_DENY"
-OWN = "the scheduler's own port"
+OWN, REDIS = "the scheduler's own port", "the scheduler's Redis"
 
 KINDS: dict[str, tuple[str, ...]] = {
     "metadata": (
@@ -193,7 +193,8 @@ def _is_of_this_machine(address: Address) -> bool:
 
 
 class Egress:
-    """The guard of one process. `own_ports`: those on which it listens, whatever address of this machine is dialled."""
+    """The guard of one process. `own_ports`: those on which it listens, whatever address of this machine is dialled.
+    `redis_peers`: addresses and ports of its Redis, as they are at each moment."""
 
     def __init__(
         self,
@@ -201,11 +202,13 @@ class Egress:
         allow: Sequence[Rule] = (),
         deny: Sequence[Rule] = (),
         own_ports: Collection[int] = (),
+        redis_peers: Collection[tuple[str, int]] = (),
     ) -> None:
         self._kinds = LET_THROUGH[mode]
         self._allow = allow
         self._deny = deny
         self._own_ports = own_ports
+        self._redis_peers = redis_peers
         self._verdict = lru_cache(VERDICTS_KEPT)(self._new_verdict)
 
     def check_name(self, host: str, port: int) -> None:
@@ -241,13 +244,20 @@ class Egress:
         return kind
 
     def _own_verdict(self, text: str, port: int) -> str:
-        """Not remembered: a machine's addresses change."""
-        if port not in self._own_ports or (address := literal(text)) is None:
+        """Not remembered: a machine's addresses change, and so do those of Redis."""
+        peers = [ip_address(peer) for peer, peer_port in self._redis_peers if peer_port == port]
+        if (port not in self._own_ports and not peers) or (address := literal(text)) is None:
             return ""
         for one in judged(address):
-            is_allowed = any(rule.network and rule.ports and rule.holds_for("", one, port) for rule in self._allow)
-            if not is_allowed and _is_of_this_machine(one):
+            if any(rule.network and rule.ports and rule.holds_for("", one, port) for rule in self._allow):
+                continue
+            if one in peers:
+                return REDIS
+            is_here = _is_of_this_machine(one)
+            if is_here and port in self._own_ports:
                 return OWN
+            if is_here and any(map(_is_of_this_machine, peers)):
+                return REDIS
         return ""
 
 

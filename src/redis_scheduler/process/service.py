@@ -14,6 +14,7 @@ import contextlib
 import gc
 import resource
 import socket
+from collections.abc import Collection
 from dataclasses import replace
 
 from redis_scheduler.api import stats
@@ -79,11 +80,11 @@ def kept_by(settings: Settings) -> Kept:
     )
 
 
-def egress_of(process: Process) -> Egress:
-    """Return what the settings say of where deliveries may go."""
+def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egress:
+    """Return what the settings say of where deliveries may go. `redis_peers`: see Egress."""
     settings, listener = process.settings, process.listener
     own_ports = () if listener is None else (int(listener.getsockname()[1]),)
-    return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports)
+    return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports, redis_peers)
 
 
 class Service:
@@ -164,7 +165,11 @@ class Service:
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
             Deliverer(
-                process.token, settings.timeout, settings.retries, settings.answer_bytes, egress_of(process)
+                process.token,
+                settings.timeout,
+                settings.retries,
+                settings.answer_bytes,
+                egress_of(process, client.peers),
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)

@@ -50,13 +50,15 @@ class RedisClient:
         self.outage = outage or Outage()
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever. A send may have been applied all the same."""
+        self.peers: set[tuple[str, int]] = set()
+        """Addresses and ports of this Redis: those that were connected to lately."""
         self._resolver = Resolver()
         self._redis = self.connect(timeout_s)
 
     def connect(self, timeout_s: float, single_connection: bool = False) -> redis.asyncio.Redis:
         """Return a client of the library with connections of its own to the same Redis."""
         connect_timeout_s = min(timeout_s, self.timeout_s)
-        return connect(self.url, self._resolver, timeout_s, connect_timeout_s, single_connection)
+        return connect(self.url, self._resolver, timeout_s, connect_timeout_s, single_connection, self.peers)
 
     async def aclose(self) -> None:
         """Close every connection."""

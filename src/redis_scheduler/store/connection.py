@@ -24,11 +24,15 @@ from redis_scheduler.store import url as redis_url
 from redis_scheduler.store.answer import BoundedParser
 from redis_scheduler.store.script import Argument
 
+PEERS_MOST = 100
+"""So many addresses of a Redis are remembered."""
+
 
 class AddressedConnection(Connection):
     """Mixed into the library's connections (TCP, TLS), which leave look-ups to the event loop and its few threads."""
 
     resolver: Resolver
+    peers: set[tuple[str, int]]
     _address = ""
 
     async def _connect(self) -> None:
@@ -45,6 +49,9 @@ class AddressedConnection(Connection):
                 if self._address == addresses[-1]:
                     raise
             else:
+                if len(self.peers) >= PEERS_MOST:
+                    self.peers.clear()
+                self.peers.add((self._address, self.port))
                 return
 
     def _connection_arguments(self) -> Mapping[str, Any]:
@@ -89,11 +96,16 @@ class LeanConnection(AbstractConnection):
 
 
 def connect(
-    url: str, resolver: Resolver, timeout_s: float, connect_timeout_s: float, single_connection: bool = False
+    url: str,
+    resolver: Resolver,
+    timeout_s: float,
+    connect_timeout_s: float,
+    single_connection: bool = False,
+    peers: set[tuple[str, int]] | None = None,
 ) -> redis.asyncio.Redis:
     """Return a client of the library: RESP2 answers as they come, no resends, no callbacks.
 
-    `timeout_s` bounds each send and each answer.
+    `timeout_s` bounds each send and each answer. `peers` gets each address and port that is connected to.
     """
     is_unix = url.startswith("unix:")
     keepalive = {} if is_unix else {"socket_keepalive": True}
@@ -113,7 +125,11 @@ def connect(
         # The library takes what is no UTF-8 in the name of a folder for another character.
         pool.connection_kwargs["path"] = os.fsdecode(unquote_to_bytes(urlsplit(url).path))
     mixed_in = (LeanConnection,) if is_unix else (LeanConnection, AddressedConnection)
-    pool.connection_class = type("Connection", (*mixed_in, pool.connection_class), {"resolver": resolver})
+    pool.connection_class = type(
+        "Connection",
+        (*mixed_in, pool.connection_class),
+        {"resolver": resolver, "peers": set() if peers is None else peers},
+    )
     client.response_callbacks.clear()
     return client
 
