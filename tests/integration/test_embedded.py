@@ -135,6 +135,7 @@ async def test_the_server_is_set_up_for_durable_private_use(folder: Path) -> Non
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
+            "stream-node-max-entries": "16",
         }.items():
             assert (await ask(server.url, "CONFIG", "GET", option))[option] == value
         description = (await ask(server.url, "INFO", "server")).get("redis_version")

@@ -43,6 +43,7 @@ RESTART_S = 1.0  # the least time from one start of a server that dies to the ne
 VERSION_FILE = "redis-version"  # it is in the folder before the first server starts there
 VERSION_BYTES = 1_024  # more than any version has
 LOG_TAIL_BYTES = 65_536  # the last line of the server's log is looked for in so many
+NODE_ENTRIES = 16  # of the queue in one block: Redis looks for an entry through half a block, of 100 by default
 SOCKET_PATH_LIMIT = 103  # bytes: macOS takes 103, Linux 107, and Redis silently cuts off a longer path
 
 
@@ -229,6 +230,7 @@ class EmbeddedServer:
         options = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         options += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         options += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        options += ["--stream-node-max-entries", str(NODE_ENTRIES)]
         with contextlib.suppress(FileNotFoundError):
             self._log.replace(self._folder / "redis.log.old")
         with os.fdopen(private.open_file(self._log, os.O_WRONLY | os.O_APPEND), "ab") as log:

@@ -6,8 +6,14 @@ if then_count > 0 then
   is_met, has_ended = {}, {}
 end
 for at = first, last, width do
+  --- row key
+  keys[#keys + 1] = key
+end
+local current = keys[1] and redis.call('HMGET', entries, unpack(keys)) or {}
+keys = {}
+for at = first, last, width do
   --- row
-  local is_in_entry = redis.call('HGET', entries, key) == id
+  local is_in_entry = current[#answer + 1] == id
   answer[#answer + 1] = is_in_entry and 1 or 0
   if is_in_entry then
     if then_count > 0 then
