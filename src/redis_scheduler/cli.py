@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from redis_scheduler import __version__
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.process import streams
+from redis_scheduler.process.token_options import TOKEN_ARGUMENTS, add_token
 from redis_scheduler.settings import ALL, API, WORKER, Settings, load
 from redis_scheduler.task.timing import TEN_YEARS_S
 
@@ -83,6 +84,7 @@ def _parser() -> _Parser:
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
     _add_moving(roles)
     _add_pausing(roles)
+    add_token(roles, _options("redis_url", "data_dir", "namespace"))
     return parser
 
 
@@ -215,16 +217,23 @@ async def _resume_all(settings: Settings, _own: dict[str, Any]) -> bool:
     return await resume_all(settings)
 
 
+async def _manage_tokens(settings: Settings, own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.tokens import manage_tokens
+
+    return await manage_tokens(settings, own)
+
+
 _COMMANDS = {
     "doctor": _examine,
     "export": _export,
     "import": _import,
     "pause-all": _pause_all,
     "resume-all": _resume_all,
+    "token": _manage_tokens,
 }
 """The commands on what Redis holds: each returns whether all is well."""
 
-_OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run", "force")
+_OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run", "force", *TOKEN_ARGUMENTS)
 """What is given to a command and is no setting."""
 
 

@@ -95,6 +95,16 @@ def visible_ascii(text: str) -> str:
     return text
 
 
+def one_or_two_tokens(text: str) -> str:
+    """Return a token that may stand in a header, or two with a space between."""
+    tokens = text.split(" ")
+    if len(tokens) > 2 or not all(tokens) or len(set(tokens)) < len(tokens):
+        raise ValueError("must be one token, or two different ones with a space between while it is changed")
+    for token in tokens:
+        visible_ascii(token)
+    return text
+
+
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 

@@ -20,11 +20,11 @@ from redis_scheduler.setting import (
     host_name,
     namespace_name,
     number,
+    one_or_two_tokens,
     option,
     seconds,
     status_list,
     value_of,
-    visible_ascii,
     whole_number,
 )
 from redis_scheduler.store.url import validated
@@ -54,8 +54,9 @@ class Settings:
     api_auth: str | None = option(
         "API_AUTH",
         None,
-        visible_ascii,
-        "token that API requests must carry, and that deliveries carry",
+        one_or_two_tokens,
+        "token that API requests must carry, and that deliveries carry; two with a space between while it is changed: "
+        "deliveries carry the first",
         "none: a token is made and kept in DATA_DIR",
         is_secret=True,
         is_public=False,
@@ -125,6 +126,12 @@ class Settings:
         67_108_864,
         whole_number(1_048_576, 2**50),
         "bytes of Redis that these keys may take, some 340 each; none is dropped early",
+    )
+    token_grace: float = option(
+        "TOKEN_GRACE",
+        60,
+        seconds(0, 86_400),
+        "seconds for which a token with rights is taken while Redis, which keeps it, is away",
     )
     api_connections: int | None = option(
         "API_CONNECTIONS",

@@ -47,7 +47,7 @@ BAD_URLS = ["redis://:hidden@host:port/0", "http://host/", "redis://host/abc", "
             "PORT": ("99999", "=99999: must be a whole number from 0 to 65535"),
             "MAX_BODY": ("1.5", "=1.5: must be a whole number"),
             "LOG_LEVEL": ("loud", "=loud: must be one of"),
-            "API_AUTH": ("two words", ": must be visible ASCII"),
+            "API_AUTH": ("now three words", ": must be one token"),
             "REDIS_URL": ("localhost:6379", ": must look like redis://"),
         },
         {

@@ -138,6 +138,7 @@ READ_ONLY = {
     "rewind": {"tasks"},
     "run": {"awaiting", "dead", "failures", "tasks"},
     "shift": {"failures"},
+    "token_find": {"tokens"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

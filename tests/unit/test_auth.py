@@ -8,7 +8,6 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from redis_scheduler.api import auth
-from redis_scheduler.api.limits import Limits
 from tests.support.waiting import wait_until
 
 TOKEN = b"a-token"
@@ -47,7 +46,7 @@ async def asked(gate: auth.Gate, address: str | None, *authorization: bytes) -> 
 
 
 async def test_refused_requests_are_counted_and_logged_at_a_bounded_rate(caplog: pytest.LogCaptureFixture) -> None:
-    gate = auth.Gate(application, TOKEN.decode(), is_own, Limits(refusals_interval_s=0.1))
+    gate = auth.Gate(application, [TOKEN.decode()], is_own, auth.Refusals(0.1))
 
     def told() -> list[dict[str, Any]]:
         return [record.__dict__["fields"] for record in caplog.records if record.message == "refused"]

@@ -1,5 +1,6 @@
 """The table of routes: it can be served, and the README says the same."""
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -8,11 +9,13 @@ from redis_scheduler.api.auth import OPEN
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.requests import RESERVED_KEYS
-from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, Access
+from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, TASK_ROUTES, Access, Route
+from redis_scheduler.store.token import ANY_TOKEN, RIGHTS, Right
 from redis_scheduler.task.content import CONTENTS
 from redis_scheduler.task.options import NAMES
 
 README = Path(__file__).parents[2] / "README.md"
+TOKENS = Path(__file__).parents[2] / "docs/howto/tokens.md"
 
 
 def readme_rows() -> dict[tuple[str, str], tuple[str, str]]:
@@ -81,3 +84,25 @@ def test_no_task_has_a_key_that_is_a_path_beside_those_of_keys() -> None:
     }
     assert "groups" in hidden
     assert hidden <= set(RESERVED_KEYS)
+
+
+def rights_table() -> str:
+    """The routes by the rights that they need, as docs/howto/tokens.md has them."""
+    needed: dict[Right, list[str]] = {}
+    for route in TASK_ROUTES:
+        needed.setdefault(route.needs, []).append(f"`{route.method} {route.path}`")
+    lines = [f"| any token | {', '.join(needed.pop(ANY_TOKEN))} |"]
+    for needs in sorted(needed):
+        names = " and ".join(f"`{name}`" for name, right in RIGHTS.items() if right & needs)
+        lines.append(f"| {names} | {', '.join(needed[needs])} |")
+    return "\n".join(lines)
+
+
+def test_the_page_about_tokens_says_which_right_each_route_needs() -> None:
+    text = TOKENS.read_text()
+    assert rights_table() in text, f"put this into {TOKENS.name}:\n{rights_table()}"
+    assert text.count("`GET /") == rights_table().count("`GET /") + len(OPEN_ROUTES)
+
+
+def test_a_route_that_says_nothing_is_for_those_who_may_do_the_most() -> None:
+    assert {field.name: field.default for field in dataclasses.fields(Route)}["needs"] is Right.ADMIN

@@ -5,7 +5,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redis_scheduler.api.auth import Gate
+from redis_scheduler.api.auth import Gate, Refusals
+from redis_scheduler.api.callers import Callers
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
@@ -14,6 +15,7 @@ from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -55,7 +57,8 @@ def create_app(
 ) -> ASGIApp:
     """Return the application.
 
-    `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start.
+    `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
+    the service's own; while it is changed two, with a space between.
     """
     api = ManyApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
@@ -64,5 +67,6 @@ def create_app(
     handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
     for route, handler in handlers:
         at.setdefault(route.path, {})[route] = handler
-    paths = Paths({path: Endpoint(of_path) for path, of_path in at.items()}, Endpoint({}))
-    return Gate(paths, token, probes.is_own, limits)
+    refusals = Refusals(limits.refusals_interval_s)
+    paths = Paths({path: Endpoint(of_path, refusals.note) for path, of_path in at.items()}, Endpoint({}))
+    return Gate(paths, token.split(" "), probes.is_own, refusals, Callers(Tokens(clients[0]), limits.token_grace_s))

@@ -1,21 +1,22 @@
-"""Who may ask: requests that carry the token and are no delivery of this deployment.
+"""Who may ask: requests that carry a token and are no delivery of this deployment.
 
-The token stands in `Authorization`, bare or behind `Bearer`; it is compared as bytes, in constant time.
+The token stands in `Authorization`, bare or behind `Bearer`; it is compared as bytes, in constant time. It is the
+service's own (one of two while it is changed), or one with rights (callers.py), which the endpoint asks for.
 """
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
+from redis_scheduler.api.callers import CALLER, PREFIX, Callers
 from redis_scheduler.api.headers import headers_of
-from redis_scheduler.api.limits import DEFAULT, Limits
 from redis_scheduler.api.routes import ROUTES, Access
-from redis_scheduler.errors import Code, SchedulerError
+from redis_scheduler.errors import Code, RequestRefused, SchedulerError
 from redis_scheduler.logs import Events
 
 logger = Events(__name__)
@@ -27,12 +28,12 @@ INSTANCE_HEADER = b"schedule-instance"
 """In lower case, as the server gives names of headers."""
 
 _OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the scheduler that delivers it"
-_UNAUTHORIZED = "The Authorization header must carry the service's token"
+_UNAUTHORIZED = "The Authorization header must carry the service's token, or one with rights"
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
 
 
-class _Refusals:
-    """Counts requests without the token, and logs them: the first at once, then one line an interval.
+class Refusals:
+    """Counts requests that no token allows, and logs them: the first at once, then one line an interval.
 
     The line has the address of the last one. Keeping every address would let strangers fill the memory.
     """
@@ -61,44 +62,70 @@ class _Refusals:
 
 
 class Gate:
-    """Passes on requests with the token, and those that OPEN names; refuses the others without reading their bodies.
+    """Passes on requests with a token, and those that OPEN names; refuses the others without reading their bodies.
 
-    401: the token is missing or wrong. 403: `is_own` says that the request is a delivery of this deployment, since a
-    task cannot drive the scheduler that delivers it.
+    `tokens`: the service's own. 401: a token is missing, wrong or expired. 403: `is_own` says that the request is a
+    delivery of this deployment, since a task cannot drive the scheduler that delivers it. 503: the token is not known,
+    and Redis is away.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        token: str,
+        tokens: Sequence[str],
         is_own: Callable[[list[bytes]], Awaitable[bool]],
-        limits: Limits = DEFAULT,
+        refusals: Refusals,
+        callers: Callers | None = None,
     ) -> None:
         self._app = app
-        self._token = token.encode()
+        self._token, *self._others = [token.encode() for token in tokens]
         self._is_own = is_own
-        self._refusals = _Refusals(limits.refusals_interval_s)
+        self._callers = callers
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         headers = scope["headers"]
         by_name = headers_of(scope)
-        has_token = self._is_authorised(by_name.get(b"authorization"))
+        given = by_name.get(b"authorization")
+        has_token, refusal = False, None
+        if given is not None:
+            if given[:7].lower() == b"bearer ":
+                given = given[7:].strip()
+            has_token = hmac.compare_digest(given, self._token) or (bool(self._others) and self._is_other(given))
         if has_token and len(by_name) < len(headers):
             # Two of them are refused: a proxy before this service may have looked at the other one.
-            has_token = [name for name, _ in headers].count(b"authorization") == 1
-        refusal: ASGIApp | None = None
+            has_token = is_once(headers)
+        if not has_token and (scope["path"], scope["method"]) not in OPEN:
+            if given is not None and given.startswith(PREFIX) and is_once(headers):
+                has_token, refusal = await self._admitted(given, scope)
+            if not has_token and refusal is None:
+                refusal = error_answer(Code.UNAUTHORIZED, _UNAUTHORIZED, "Authorization", headers=_REFUSAL_HEADERS)
+            if not has_token and refusal is not None and refusal.status_code == Code.UNAUTHORIZED.status:
+                self._refusals.note(scope)
         if has_token:
             connection = scope.get("state", {}).get(CONNECTION)
             if connection is not None and connection.is_stranger:
                 connection.become_known()
-        elif (scope["path"], scope["method"]) not in OPEN:
-            self._refusals.note(scope)
-            refusal = error_answer(Code.UNAUTHORIZED, _UNAUTHORIZED, "Authorization", headers=_REFUSAL_HEADERS)
         if INSTANCE_HEADER in by_name and refusal is None:
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
         await (refusal or self._app)(scope, receive, send)
+
+    async def _admitted(self, given: bytes, scope: Scope) -> tuple[bool, Response | None]:
+        """Look for a token with rights; return whether there is one, or why that cannot be said."""
+        if self._callers is None:
+            return False, None
+        try:
+            caller = self._callers.known(given) or await self._callers.ask(given)
+        except RequestRefused as error:
+            return False, error_answer(error.code, str(error), error.field, headers=_REFUSAL_HEADERS)
+        except SchedulerError as error:
+            return False, answer_to(error, scope["path"])
+        if caller is None:
+            return False, None
+        scope[CALLER] = caller
+        return True, None
 
     async def _refusal_of_own(self, instances: list[bytes], path: str) -> Response | None:
         try:
@@ -107,7 +134,10 @@ class Gate:
             return answer_to(error, path)
         return error_answer(Code.OWN_DELIVERY, _OWN, "Schedule-Instance") if is_own else None
 
-    def _is_authorised(self, given: bytes | None) -> bool:
-        if given is None:
-            return False
-        return hmac.compare_digest(given[7:].strip() if given[:7].lower() == b"bearer " else given, self._token)
+    def _is_other(self, given: bytes) -> bool:
+        return any(hmac.compare_digest(given, token) for token in self._others)
+
+
+def is_once(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether Authorization is given once."""
+    return [name for name, _ in headers].count(b"authorization") == 1

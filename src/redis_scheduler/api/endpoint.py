@@ -1,12 +1,13 @@
 """Answers at one path: finds the handler of the method, reads the query, and turns every error into an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.answers import answer_to
+from redis_scheduler.api.callers import CALLER, Caller
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
@@ -18,12 +19,21 @@ class Endpoint:
     """Answers at one path. Without routes it answers 404.
 
     It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
-    work.
+    work. `note_refused` is called with what a token has not the right to.
     """
 
-    def __init__(self, handlers: Mapping[Route[Any], Handler]) -> None:
+    def __init__(
+        self, handlers: Mapping[Route[Any], Handler], note_refused: Callable[[Scope], None] = lambda _: None
+    ) -> None:
+        self._note_refused = note_refused
         self._served = {
-            method: (handler, route.parameters, _unserved_headers(route), route.body is None and method != "GET")
+            method: (
+                handler,
+                route.parameters,
+                _unserved_headers(route),
+                route.body is None and method != "GET",
+                int(route.needs),
+            )
             for route, handler in handlers.items()
             for method in route.methods
         }
@@ -32,7 +42,11 @@ class Endpoint:
         """Answer a request."""
         try:
             request = Request(scope, receive, send)
-            handler, known, refused, is_bare = self._served.get(scope["method"]) or self._unserved(scope["method"])
+            handler, known, refused, is_bare, needs = self._served.get(scope["method"]) or self._unserved(
+                scope["method"]
+            )
+            if (caller := scope.get(CALLER)) is not None and needs & ~caller.rights:
+                self._refuse(caller, needs, scope)
             if not refused.isdisjoint(headers_of(scope)):
                 _refuse_header(scope, refused)
             given = {} if known is None else parameters(request, known)
@@ -42,6 +56,10 @@ class Endpoint:
         except Exception as error:
             response = answer_to(error, scope["path"])
         await response(scope, receive, send)
+
+    def _refuse(self, caller: Caller, needs: int, scope: Scope) -> NoReturn:
+        self._note_refused(scope)
+        raise caller.refused(needs)
 
     def _unserved(self, method: str) -> NoReturn:
         if not self._served:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
+from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.new_task import NewTask
@@ -63,11 +64,14 @@ class Idempotency:
         if not self._secret:
             salt = b"redis-scheduler " + HEADER
             self._secret = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", self._token.encode(), salt, ROUNDS)
-        mac = hmac.new(self._secret, digestmod="sha256")
+        caller, secret = caller_of(request), self._secret
+        if caller is not None:  # what others have given does not matter to it
+            secret = hmac.digest(secret, caller.id.encode(), "sha256")
+        mac = hmac.new(secret, digestmod="sha256")
         for part in (request.scope["path"].encode(), given.get("type", "").encode(), body):
             mac.update(b"%d " % len(part))
             mac.update(part)
-        return Once(self._secret, key, _text(mac.digest()))
+        return Once(secret, key, _text(mac.digest()))
 
 
 def _text(digest: bytes) -> str:

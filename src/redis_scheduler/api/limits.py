@@ -41,6 +41,9 @@ class Limits:
     idempotency_bytes: int = 64 * 1_048_576
     """IDEMPOTENCY_BYTES: what is kept of such keys takes no more of Redis."""
 
+    token_grace_s: float = 60.0
+    """TOKEN_GRACE: a token with rights is taken so long after Redis was last asked about it, while Redis is away."""
+
     # Answers
 
     unread_timeout_s: float = 30

@@ -43,6 +43,7 @@ from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
+from redis_scheduler.store.token import ANY_TOKEN, Right
 
 Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
 """Answers a request with its query parameters, or raises an error that `answer_to` takes."""
@@ -56,7 +57,7 @@ class Access(Enum):
     OPEN = auto()
     """Everybody may."""
     TOKEN = auto()
-    """Only requests with the service's token may."""
+    """Only requests with the service's token may, or with one that has the rights that the route needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Route(Generic[Owner]):
 
     `handler`: the method, of Api or Probes, that answers. `answer`: the body of a 200. `parameters`: the known ones of
     the query, all others are 400; `headers`: those of CONDITIONS that it serves, the others are 400. None: query and
-    such headers are ignored. A path that is OPEN has no part that varies.
+    such headers are ignored. A path that is OPEN has no part that varies. `needs`: the rights that a token must have.
     """
 
     method: str
@@ -76,6 +77,7 @@ class Route(Generic[Owner]):
     parameters: tuple[str, ...] | None = ()
     headers: tuple[str, ...] | None = ()
     access: Access = Access.TOKEN
+    needs: Right = Right.ADMIN
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -98,36 +100,88 @@ MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run")
 """The same of dead letters."""
 
 TASK_ROUTES = (
-    Route("POST", "/schedule", Api.schedule, Scheduled, ScheduleRequest, ("type",), (IDEMPOTENCY_KEY,)),
-    Route("GET", "/schedule/{key}", Api.get, Shown),
-    Route("PUT", "/schedule/{key}", OwnKeysApi.put, PutDone, ScheduleRequest, ("type",), (IF_MATCH, IF_NONE_MATCH)),
-    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest, headers=(IF_MATCH,)),
-    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled, headers=(IF_MATCH,)),
-    Route("POST", "/schedule/{key}/pause", Api.pause, Found),
-    Route("POST", "/schedule/{key}/resume", Api.resume, Found),
-    Route("POST", "/schedule/{key}/run", Api.run, Found),
-    Route("POST", "/schedules", OwnKeysApi.schedule_batch, BatchScheduled, BatchRequest, ("type",), (IDEMPOTENCY_KEY,)),
-    Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found),
-    Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found),
-    Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found),
-    Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor")),
-    Route("POST", "/schedules/cancel", ManyApi.cancel_many, ManyDone, parameters=MANY),
-    Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY),
-    Route("POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY),
-    Route("POST", "/schedules/run", ManyApi.run_many, ManyDone, parameters=(*MANY, "rate")),
-    Route("POST", "/schedules/shift", ManyApi.shift_many, Shifted, parameters=("by", *MANY, "operation")),
+    Route(
+        "POST",
+        "/schedule",
+        Api.schedule,
+        Scheduled,
+        ScheduleRequest,
+        ("type",),
+        (IDEMPOTENCY_KEY,),
+        needs=Right.SCHEDULE,
+    ),
+    Route("GET", "/schedule/{key}", Api.get, Shown, needs=Right.READ),
+    Route(
+        "PUT",
+        "/schedule/{key}",
+        OwnKeysApi.put,
+        PutDone,
+        ScheduleRequest,
+        ("type",),
+        (IF_MATCH, IF_NONE_MATCH),
+        needs=Right.SCHEDULE,
+    ),
+    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest, headers=(IF_MATCH,), needs=Right.SCHEDULE),
+    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled, headers=(IF_MATCH,), needs=Right.CANCEL),
+    Route("POST", "/schedule/{key}/pause", Api.pause, Found, needs=Right.SCHEDULE),
+    Route("POST", "/schedule/{key}/resume", Api.resume, Found, needs=Right.SCHEDULE),
+    Route("POST", "/schedule/{key}/run", Api.run, Found, needs=Right.SCHEDULE),
+    Route(
+        "POST",
+        "/schedules",
+        OwnKeysApi.schedule_batch,
+        BatchScheduled,
+        BatchRequest,
+        ("type",),
+        (IDEMPOTENCY_KEY,),
+        needs=Right.SCHEDULE,
+    ),
+    Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, needs=ANY_TOKEN),
+    Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, needs=ANY_TOKEN),
+    Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found, needs=ANY_TOKEN),
+    Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor"), needs=Right.READ),
+    Route("POST", "/schedules/cancel", ManyApi.cancel_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.CANCEL),
+    Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.SCHEDULE),
+    Route(
+        "POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.SCHEDULE
+    ),
+    Route(
+        "POST",
+        "/schedules/run",
+        ManyApi.run_many,
+        ManyDone,
+        parameters=(*MANY, "rate"),
+        needs=Right.BULK | Right.SCHEDULE,
+    ),
+    Route(
+        "POST",
+        "/schedules/shift",
+        ManyApi.shift_many,
+        Shifted,
+        parameters=("by", *MANY, "operation"),
+        needs=Right.BULK | Right.SCHEDULE,
+    ),
     # Without parameters: a client that gives a filter wants to delete less than everything.
-    Route("DELETE", "/schedules", Api.purge, Purged),
-    Route("POST", "/purge", Api.purge, Purged),
-    Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest),
-    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor")),
-    Route("POST", "/dead/replay", ManyApi.replay_many, ManyDone, parameters=(*MANY_DEAD, "rate")),
-    Route("POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=MANY_DEAD),
-    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS),
-    Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown),
-    Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled),
-    Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest),
-    Route("GET", "/stats", Api.stats, Statistics),
+    Route("DELETE", "/schedules", Api.purge, Purged, needs=Right.PURGE),
+    Route("POST", "/purge", Api.purge, Purged, needs=Right.PURGE),
+    Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest, needs=Right.SCHEDULE),
+    Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor"), needs=Right.READ),
+    Route(
+        "POST",
+        "/dead/replay",
+        ManyApi.replay_many,
+        ManyDone,
+        parameters=(*MANY_DEAD, "rate"),
+        needs=Right.BULK | Right.REPLAY,
+    ),
+    Route(
+        "POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=MANY_DEAD, needs=Right.BULK | Right.CANCEL
+    ),
+    Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS, needs=Right.READ),
+    Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
+    Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL),
+    Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest, needs=Right.REPLAY),
+    Route("GET", "/stats", Api.stats, Statistics, needs=Right.METRICS),
 )
 OPEN_ROUTES = (
     Route("GET", "/", Probes.root, Said, parameters=None, headers=None, access=Access.OPEN),

@@ -41,8 +41,8 @@ class Shards:
         limits: Limits = DEFAULT_LIMITS,
         token: str = "",
     ) -> None:
-        self._token = token
-        self._idempotency = Idempotency(token)
+        self._tokens = token.split(" ")
+        self._idempotency = Idempotency(self._tokens[0])
         self._max_body = max_body
         self._call_limit = timing.batch_limit
         self._shards = [ShardCalls(client, name, timing, limits) for client in clients]

@@ -11,6 +11,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     hazards.py                        what settings allow, though it may do harm
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`
     pausing.py                        the commands `pause-all` and `resume-all`
+    tokens.py, token_options.py       the command `token`: tokens with rights
     moving.py, task_line.py           the commands `export` and `import`, and a task as a line of their file
     shifted.py                        the points in time within the options of a task that an import moves
 

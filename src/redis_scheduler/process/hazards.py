@@ -12,7 +12,7 @@ TOKEN_LENGTH = 16
 def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[str]:
     """Return a warning for each pair of settings that is allowed but harms its user.
 
-    `token` is the one in use, set or made; `listens` says whether the process has an API.
+    `token` is the one in use, set or made, or two with a space between; `listens` says whether the process has an API.
     """
     found = []
     if names := redis_url.overridden(settings.redis_url or ""):
@@ -22,7 +22,7 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
             f"SHUTDOWN_GRACE={settings.shutdown_grace:g} is shorter than TIMEOUT={settings.timeout:g}: "
             "a delivery that is cut off by a stop is made again"
         )
-    if listens and len(token) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
+    if listens and min(map(len, token.split(" "))) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
         found.append(
             f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where "
             "whoever can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"

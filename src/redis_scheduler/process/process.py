@@ -36,7 +36,7 @@ class Process:
         self.settings = settings
         self.listener = listener
         self.redis_url = settings.redis_url or ""
-        self.token = settings.api_auth or ""
+        self.auth = settings.api_auth or ""
         """`started` fills both in where the settings leave them open."""
         self.outage = Outage()
         self.deployment = Deployment()
@@ -46,6 +46,11 @@ class Process:
         self.is_well: Callable[[], bool] = lambda: True
         """Whether the process may say that it is healthy."""
         self._was_asked = False
+
+    @property
+    def token(self) -> str:
+        """The service's own token: of two, while it is changed, the first."""
+        return self.auth.partition(" ")[0]
 
     @property
     def shard(self) -> Shard:

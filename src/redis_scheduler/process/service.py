@@ -132,12 +132,13 @@ class Service:
                 policy=settings.policy,
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
+                token_grace_s=settings.token_grace,
                 kept=kept_by(settings),
             )
             app = create_app(
                 [client],
                 self._name,
-                process.token,
+                process.auth,
                 settings.max_body,
                 [process.deployment],
                 process.stop.is_set,

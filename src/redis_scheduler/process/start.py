@@ -35,8 +35,8 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     process.listen_for_signals()
     if settings.processes == 1:
         import_parts(role)  # before the log says `started`, so that the process serves from then on
-    process.token = settings.api_auth or kept_token(settings.data_dir)
-    for hazard in hazards(settings, process.token, listens=role != WORKER):
+    process.auth = settings.api_auth or kept_token(settings.data_dir)
+    for hazard in hazards(settings, process.auth, listens=role != WORKER):
         logger.warning("hazard", warning=hazard)
     if role != WORKER:
         from redis_scheduler.api.server import listen
@@ -83,7 +83,7 @@ async def prepare_redis(process: Process, warns: bool) -> None:
         for warning in await configuration_warnings(client) if warns else ():
             logger.warning("redis-configuration", warning=warning)
         # A private Redis has no neighbours.
-        for warning in await neighbours(client, process.token) if warns and process.settings.redis_url else ():
+        for warning in await neighbours(client, process.auth) if warns and process.settings.redis_url else ():
             logger.warning("hazard", warning=warning)
         done.set()
 

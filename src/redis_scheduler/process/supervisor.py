@@ -109,7 +109,7 @@ class Supervisor:
 
     async def _start(self) -> Child:
         process = self._process
-        settings = dataclasses.replace(process.settings, redis_url=process.redis_url, api_auth=process.token)
+        settings = dataclasses.replace(process.settings, redis_url=process.redis_url, api_auth=process.auth)
         listeners = () if process.listener is None else (process.listener.fileno(),)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", __name__, process.role, *map(str, listeners)),

@@ -62,6 +62,8 @@ class Keys:
             "instance",
             "token_mark",
             "pause_all",
+            "tokens",
+            "token_uses",
         ),
         *("bell", "tag"),
     )
@@ -130,6 +132,12 @@ class Keys:
     pause_all: str
     """STRING ms: since when nothing is promoted; there only while that is so."""
 
+    tokens: str
+    """HASH id → token with rights, as JSON: the digest of its text, what it may do, until when."""
+
+    token_uses: str
+    """HASH id → ms of its last use, to the minute."""
+
     bell: str
     """Pub/sub channel (not a key): rung when a task becomes the new head of `due`."""
 
@@ -153,6 +161,8 @@ class Keys:
         self.instance = f"{tag}:instance"
         self.token_mark = f"{tag}:token"
         self.pause_all = f"{tag}:pause-all"
+        self.tokens = f"{tag}:tokens"
+        self.token_uses = f"{tag}:token-uses"
         self.bell = f"{tag}:bell"
 
     def type_index(self, name: str) -> str:

@@ -35,9 +35,10 @@ _NOT_OURS = (
 )
 
 
-async def neighbours(client: RedisClient, token: str) -> list[str]:
-    """Return warnings of signs that others use this database: another deployment, or a foreign program."""
-    warnings = [_STRANGER.format(host=host)] if (host := await stranger(client, token)) else []
+async def neighbours(client: RedisClient, auth: str) -> list[str]:
+    """Return warnings of signs that others use this database: another deployment, or a foreign program. `auth`: this
+    deployment's token, or two with a space between."""
+    warnings = [_STRANGER.format(host=host)] if (host := await stranger(client, *auth.split(" "))) else []
     faults: list[Finding] = []
     with contextlib.suppress(StoreRefused):  # it can be done without
         faults = await sample(client)
@@ -47,11 +48,11 @@ async def neighbours(client: RedisClient, token: str) -> list[str]:
     return warnings
 
 
-async def stranger(client: RedisClient, token: str) -> str | None:
+async def stranger(client: RedisClient, token: str, *others: str) -> str | None:
     """Leave this deployment's mark; return the name of the machine where a process with another token started last.
 
-    None if the last one had this token, if there was none, or if Redis refuses the call: the service can do without. A
-    value that is no mark is left as it is.
+    None if the last one had this token (or one of the others), if there was none, or if Redis refuses the call: the
+    service can do without. A value that is no mark is left as it is.
     """
     if await holds_no_mark(client):
         return None
@@ -61,8 +62,11 @@ async def stranger(client: RedisClient, token: str) -> str | None:
     )
     last, _, host = (found or b"").decode(errors="replace").partition(" ")
     salt, has_salt, _ = last.partition(":")
-    if not has_salt or hmac.compare_digest(last.encode(), (await asyncio.to_thread(_mark, token, salt)).encode()):
+    if not has_salt:
         return None
+    for own in (token, *others):
+        if hmac.compare_digest(last.encode(), (await asyncio.to_thread(_mark, own, salt)).encode()):
+            return None
     return host or "an unknown machine"
 
 

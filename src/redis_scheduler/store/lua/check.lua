@@ -4,6 +4,7 @@
 -- key.
 -- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
 --        idempotency idempotency_ends awaiting counters types sweep results instance token_mark pause_all
+--        tokens token_uses
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -17,6 +18,7 @@ local nothing = 'x'
 local calls = {
   {'TIME'},
   {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token_mark}, {'GET', pause_all},
+  {'HGET', tokens, nothing}, {'HGET', token_uses, nothing},
   {'HSET', tasks, nothing, '', nothing}, {'HGET', tasks, nothing}, {'HDEL', tasks, ''}, {'HEXISTS', tasks, nothing},
   {'HLEN', tasks}, {'HSTRLEN', tasks, nothing},
   {'ZADD', due, nothing, nothing}, {'ZREM', due, ''}, {'ZCARD', due}, {'ZCOUNT', due, 0, 0}, {'ZRANGE', due, 0, 0},

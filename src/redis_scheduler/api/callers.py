@@ -1,0 +1,145 @@
+"""Who asks with a token that has rights: found in Redis by its id, kept for a second, and for longer while Redis is
+away."""
+
+import time
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable
+from redis_scheduler.store.token import FORM, RIGHTS, Right, Token
+from redis_scheduler.store.tokens import TOKENS_MOST, Tokens
+
+CALLER = "caller"
+"""The name of a request's caller in its ASGI scope. It has none if it carries the service's own token."""
+
+PREFIX = b"rs_"
+FRESH_S = 1.0
+"""What Redis said of a token counts for so long: a token that is revoked is refused after this time."""
+
+NOTED_S = 60.0
+"""A process notes the use of a token so often."""
+
+IDS_A_CALL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A token with rights that a request carries."""
+
+    id: str
+    name: str
+    rights: int
+    types: frozenset[str]
+    """It sees and changes only tasks of these types; empty: of all."""
+
+    def refused(self, needs: int) -> RequestRefused:
+        """Return the 403 for what needs more rights than it has."""
+        names = " and ".join(name for name, right in RIGHTS.items() if right & needs & ~self.rights)
+        return RequestRefused(Code.MISSING_RIGHT, f"The token {self.id} has not the right: {names}", "Authorization")
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a token: `given`, its text as it was found genuine; times by the monotonic clock."""
+
+    token: Token
+    caller: Caller
+    clock_ms: float
+    """Redis' ms less those of the monotonic clock."""
+    fresh_until: float
+    usable_until: float
+    ends_at: float
+    given: bytes = b""
+    noted_at: float = float("-inf")
+
+
+class Callers:
+    """The callers of one process. Only tokens that exist are kept, so strangers fill nothing."""
+
+    def __init__(self, tokens: Tokens, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._outage = tokens.client.outage
+        self._found = Batcher(tokens.find, IDS_A_CALL)
+        self._known: dict[bytes, _Known] = {}
+
+    def known(self, given: bytes) -> Caller | None:
+        """Return the caller with this token if it was found within the last second; None: ask."""
+        known = self._known.get(given[3:13])
+        if known is not None and time.monotonic() < known.fresh_until and compare_digest(given, known.given):
+            return known.caller
+        return None
+
+    async def ask(self, given: bytes) -> Caller | None:
+        """Return the caller with this token; None if there is none. Raises a 401 for one that has expired, and
+        StoreUnavailable while Redis is away and the token was not seen within the grace."""
+        form = FORM.fullmatch(given)
+        if form is None:
+            return None
+        token_id = form[1]
+        known = await self._refreshed(token_id)
+        now = time.monotonic()
+        if known is None or not known.token.is_of(given, round(now * 1000 + known.clock_ms)):
+            return None
+        if now >= known.ends_at:
+            raise RequestRefused(Code.UNAUTHORIZED, f"The token {known.caller.id} has expired", "Authorization")
+        known.given = given
+        if now >= known.noted_at + NOTED_S and not self._outage.is_away:
+            known.noted_at = now
+            # Nobody waits for it; its error is one of a look-up, which the next one meets, too.
+            self._found.submit((token_id.decode(), 1)).add_done_callback(lambda done: done.exception())
+        return known.caller
+
+    async def _refreshed(self, token_id: bytes) -> _Known | None:
+        """Return what is known of a token, as Redis says now, or said a moment ago; of none: None."""
+        known, now = self._known.get(token_id), time.monotonic()
+        if known is not None and (now < known.fresh_until or (self._outage.is_away and now < known.usable_until)):
+            return known
+        try:
+            now_ms, token = await self._found.submit((token_id.decode(), 0))
+        except StoreUnavailable:
+            if known is not None and time.monotonic() < known.usable_until:
+                return known
+            raise
+        if token is None:
+            self._known.pop(token_id, None)
+            return None
+        return self._keep(token_id, token, now_ms)
+
+    def _keep(self, token_id: bytes, token: Token, now_ms: int) -> _Known:
+        before, now = self._known.get(token_id), time.monotonic()
+        ends_at = now + (token.expires - now_ms) / 1000
+        caller = Caller(token_id.decode(), token.name, int(token.rights), frozenset(token.types))
+        known = _Known(
+            token,
+            caller,
+            now_ms - now * 1000,
+            min(now + FRESH_S, ends_at),
+            now + max(FRESH_S, self._grace_s),
+            ends_at,
+        )
+        if before is not None:
+            known.noted_at = before.noted_at
+        elif len(self._known) >= TOKENS_MOST:
+            self._known.clear()
+        self._known[token_id] = known
+        return known
+
+
+def caller_of(request: Request) -> Caller | None:
+    """Return who asks; None if that is the service's own token."""
+    return caller_in(request.scope)
+
+
+def caller_in(scope: Scope) -> Caller | None:
+    """Return who asks; None if that is the service's own token."""
+    caller: Caller | None = scope.get(CALLER)
+    return caller
+
+
+def may_see_addresses(caller: Caller | None) -> bool:
+    """Whether errors may name addresses."""
+    return caller is None or bool(caller.rights & Right.ADMIN)

@@ -1,0 +1,102 @@
+"""What the command `redis-scheduler token` takes."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+
+from redis_scheduler.store.token import RIGHTS
+from redis_scheduler.task.timing import TEN_YEARS_S
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_ID = re.compile(r"[0-9a-f]{10}")
+_NAME_LENGTH = 64
+
+
+def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
+    """Add the command; `options` are those of the settings that it needs."""
+    token = roles.add_parser(
+        "token",
+        help="make, list, change and revoke tokens with rights",
+        description="Tokens for those who may not do all that API_AUTH may. See docs/howto/tokens.md.",
+        epilog="Exit code: 0 done; 1 there is no such token, or Redis cannot be reached; 2 something given is wrong.",
+    )
+    verbs = token.add_subparsers(dest="verb", metavar="command", title="commands", required=True)
+
+    def add(verb: str, text: str) -> argparse.ArgumentParser:
+        found: argparse.ArgumentParser = verbs.add_parser(verb, help=text, description=text, parents=[options])
+        return found
+
+    create = add("create", "make a token; print it, which is the only time that it is shown")
+    create.add_argument("--name", required=True, type=_name, help="whom it is for")
+    create.add_argument(
+        "--can", required=True, type=_rights, metavar="RIGHTS", help=f"what it may do, of {', '.join(RIGHTS)}"
+    )
+    create.add_argument(
+        "--expires", type=_duration, metavar="TIME", help="for how long, such as 12h or 90d; else for ever"
+    )
+    add("list", "list the tokens: ids, names, rights, end, last use")
+    revoke = add("revoke", "delete a token; within a second no process takes it")
+    revoke.add_argument("id", type=_token_id)
+    rotate = add("rotate", "give a token a new text, and print that; the one before is taken for a while")
+    rotate.add_argument("id", type=_token_id)
+    rotate.add_argument(
+        "--overlap",
+        type=_duration,
+        default=3_600,
+        metavar="TIME",
+        help="for how long it is; default 1h; 0s: not at all",
+    )
+
+
+TOKEN_ARGUMENTS = ("verb", "name", "can", "expires", "id", "overlap")
+"""What is given to the command and is no setting."""
+
+
+def _checked(rule: str) -> Callable[[Callable[[str], Any]], Callable[[str], Any]]:
+    """Have a function that raises ValueError for wrong text say the rule."""
+
+    def decorate(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+        def checked(text: str) -> Any:
+            try:
+                return parse(text)
+            except ValueError:
+                raise argparse.ArgumentTypeError(f"{rule}, got {text[:100]!r}") from None
+
+        return checked
+
+    return decorate
+
+
+@_checked(f"must be 1 to {_NAME_LENGTH} printable characters")
+def _name(text: str) -> str:
+    if not (0 < len(text) <= _NAME_LENGTH and text.isprintable()):
+        raise ValueError
+    return text
+
+
+@_checked(f"must be rights with commas between: {', '.join(RIGHTS)}")
+def _rights(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(","))
+    if not RIGHTS.keys() >= set(found):
+        raise ValueError
+    return tuple(name for name in RIGHTS if name in found)
+
+
+@_checked("must be a number with s, m, h or d behind it, such as 90d, and at most ten years")
+def _duration(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > TEN_YEARS_S:
+        raise ValueError
+    return seconds
+
+
+@_checked("must be the id of a token, ten hexadecimal digits, as `token list` shows it")
+def _token_id(text: str) -> str:
+    if _ID.fullmatch(text) is None:
+        raise ValueError
+    return text

@@ -1,0 +1,120 @@
+"""The command `redis-scheduler token`: makes, lists, rotates and revokes tokens with rights."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from redis_scheduler.errors import SchedulerError
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.process.command import redis_of
+from redis_scheduler.settings import Settings
+from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
+from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Tokens, Written
+
+TRIES = 20
+"""A token is read and changed so often, since others may change it in between."""
+
+
+async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
+    """Do what the command says; return whether it was done."""
+    async with redis_of(settings, may_be_new=given["verb"] == "create") as client:
+        tokens = Tokens(client)
+        match given["verb"]:
+            case "create":
+                return await _create(tokens, given)
+            case "list":
+                return await _list(tokens)
+            case "revoke":
+                return await _revoke(tokens, given["id"])
+            case _:
+                return await _rotate(tokens, given["id"], given["overlap"])
+
+
+async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
+    token_id, now_ms = new_id(), await _now_ms(tokens.client)
+    text = new_text(token_id)
+    expires_s = given["expires"]
+    token = Token(
+        given["name"],
+        digest_of(text.encode()),
+        given["can"],
+        now_ms,
+        expires=FOREVER_MS if expires_s is None else now_ms + expires_s * 1000,
+    )
+    done = await tokens.write(token_id, b"", token)
+    if done is not Written.DONE:
+        raise SchedulerError(f"There are {TOKENS_MOST} tokens, as many as there may be: revoke some")
+    _say(f"The token {token_id} ({token.name}) may {', '.join(token.can)}. It is shown only now:")
+    print(text)  # noqa: T201  # the command's output
+    return True
+
+
+async def _list(tokens: Tokens) -> bool:
+    rows = [("id", "name", "may", "expires", "last used")]
+    rows += [_row(kept) for kept in await tokens.all()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
+    return True
+
+
+def _row(kept: Kept) -> tuple[str, str, str, str, str]:
+    token, used = kept.token, rfc3339(kept.used_ms) if kept.used_ms else "never"
+    shown_id = kept.id if kept.id.isprintable() else ascii(kept.id)
+    if token is None:
+        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", used
+    name = token.name if token.name.isprintable() else ascii(token.name)
+    return shown_id, name, ",".join(token.can), "never" if token.expires == FOREVER_MS else rfc3339(token.expires), used
+
+
+async def _revoke(tokens: Tokens, token_id: str) -> bool:
+    kept = await _changed(tokens, token_id, lambda _: None)
+    if kept is not None:
+        _say(f"The token {token_id} is revoked; every process has noticed within a second.")
+    return kept is not None
+
+
+async def _rotate(tokens: Tokens, token_id: str, overlap_s: int) -> bool:
+    text, now_ms = new_text(token_id), await _now_ms(tokens.client)
+
+    def rotated(kept: Kept) -> Token:
+        if kept.token is None:
+            raise SchedulerError(f"The token {token_id} cannot be read by this version: revoke it")
+        return msgspec.structs.replace(
+            kept.token,
+            digest=digest_of(text.encode()),
+            before=kept.token.digest if overlap_s else "",
+            before_until=now_ms + overlap_s * 1000 if overlap_s else 0,
+        )
+
+    if await _changed(tokens, token_id, rotated) is None:
+        return False
+    until = f"is taken until {rfc3339(now_ms + overlap_s * 1000)}" if overlap_s else "is no longer taken"
+    _say(f"The text of {token_id} before {until}. The new one is shown only now:")
+    print(text)  # noqa: T201  # the command's output
+    return True
+
+
+async def _changed(tokens: Tokens, token_id: str, change: Callable[[Kept], Token | None]) -> Kept | None:
+    """Change a token as it is kept; None, and a line that says so, if there is none."""
+    for _ in range(TRIES):
+        kept = next((one for one in await tokens.all() if one.id == token_id), None)
+        if kept is None:
+            _say(f"There is no token with the id {token_id}.")
+            return None
+        if await tokens.write(token_id, kept.raw, change(kept)) is Written.DONE:
+            return kept
+    raise SchedulerError(f"Others change the token {token_id} all the time: try again")
+
+
+async def _now_ms(client: RedisClient) -> int:
+    now_ms: int = await client.command("TIME", read=redis_ms)
+    return now_ms
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  # the command's output

@@ -1,0 +1,87 @@
+"""The tokens with rights that Redis keeps, in the first shard: finds, makes, changes and deletes them."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Script
+from redis_scheduler.store.token import Token, encode_token, read_token
+
+TOKENS_MOST = 10_000
+"""A deployment may have so many."""
+
+USE_MS = 60_000
+"""The last use of a token is known to the minute."""
+
+_FIND = Script("token_find", {"token_id": "row[0]", "is_used": "row[1]"})
+_WRITE = Script("token_write")
+_FOUND = of(list[int | bytes])
+_ALL = of(dict[bytes, bytes])
+
+
+class Written(Enum):
+    """What became of a change."""
+
+    DONE = b"done"
+    CHANGED = b"changed"
+    """Somebody else changed or revoked the token first."""
+    FULL = b"full"
+    """There are TOKENS_MOST."""
+
+
+class Kept(NamedTuple):
+    """A token as Redis keeps it. `token`: None if this version cannot read it; `used_ms`: 0: never used."""
+
+    id: str
+    raw: bytes
+    token: Token | None
+    used_ms: int
+
+
+class Tokens:
+    """The tokens of a deployment. Every method raises StoreUnavailable, or StoreFull."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
+
+    async def find(self, wanted: Sequence[tuple[str, int]]) -> list[tuple[int, Token | None]]:
+        """Return Redis' ms and the token for each id; 1 beside an id notes that the token is in use."""
+        call = _FIND.bind(self.client.keys, wanted, use_ms=USE_MS)
+        now_ms, *found = await self.client.run(call, _FOUND)
+        if not isinstance(now_ms, int) or len(found) != len(wanted):
+            raise ValueError("Expected a token for each id")
+        return [(now_ms, read_token(one) if isinstance(one, bytes) else None) for one in found]
+
+    async def write(self, token_id: str, before: bytes, after: Token | None) -> Written:
+        """Put a token in the place of what was kept under its id (empty: nothing), or delete that (None)."""
+        call = _WRITE.bind(
+            self.client.keys,
+            token_id=token_id,
+            expected=before,
+            changed=b"" if after is None else encode_token(after),
+            most=TOKENS_MOST,
+        )
+        return await self.client.run(call, Written)
+
+    async def all(self) -> list[Kept]:
+        """Return every token, the oldest first."""
+        kept = await self.client.command("HGETALL", self.client.keys.tokens, read=_pairs)
+        used = await self.client.command("HGETALL", self.client.keys.token_uses, read=_pairs)
+        found = [
+            Kept(name.decode(errors="replace"), raw, read_token(raw), _ms(used.get(name))) for name, raw in kept.items()
+        ]
+        return sorted(found, key=lambda one: (one.token.made if one.token else 0, one.id))
+
+
+def _pairs(answer: Any) -> dict[bytes, bytes]:
+    """Read the answer to HGETALL, which RESP2 gives as a list."""
+    found: dict[bytes, bytes] = _ALL(
+        dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else answer
+    )
+    return found
+
+
+def _ms(text: bytes | None) -> int:
+    return int(text) if text and text.isdigit() and len(text) < 16 else 0

@@ -1,0 +1,215 @@
+"""Tokens with rights: each route asks for those of the table, whatever is wrong with a token is told, and known tokens
+go on for a while without Redis."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.routes import TASK_ROUTES, Route
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.token import RIGHTS
+from redis_scheduler.store.tokens import Tokens
+from tests.support.api import api_here
+from tests.support.names import KEYS
+from tests.support.redis_process import RedisProcess
+from tests.support.service import Client, client_of, serving
+from tests.support.tokens import ALL_RIGHTS, id_of, make_token, revoke
+from tests.support.waiting import wait_until
+
+ROUTES = [pytest.param(route, id=f"{route.method} {route.path}") for route in TASK_ROUTES]
+GUARDED = [pytest.param(route, id=f"{route.method} {route.path}") for route in TASK_ROUTES if route.needs]
+
+
+async def asked(api: Client, route: Route[Any], token: str | None) -> tuple[int, Any]:
+    """Ask for a route as a client with this token; nothing of the request makes sense but the path."""
+    path = route.path.replace("{key}", "none")
+    before = dict(api.headers)
+    api.headers = {} if token is None else {"Authorization": token}
+    try:
+        return await api.call(route.method, path)
+    finally:
+        api.headers = before
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_route_is_for_nobody_without_a_token_that_counts(
+    route: Route[Any], api: Client, client: RedisClient
+) -> None:
+    expired = await make_token(client, *ALL_RIGHTS, expires=2)
+    revoked = await make_token(client, *ALL_RIGHTS)
+    await revoke(client, revoked)
+    genuine = await make_token(client, *ALL_RIGHTS)
+    forged = genuine[:-8] + "A" * 8
+    of_later = await make_token(client, *ALL_RIGHTS)
+    await client.command(
+        "HSET", KEYS.tokens, id_of(of_later), b'{"name":"n","digest":"","can":[],"made":1,"tomorrow":1}'
+    )
+    wrong = [None, "", "wrong", "rs_", f"rs_{'0' * 10}_{'A' * 43}", f"Bearer  {forged}", forged, revoked, of_later]
+    for token in wrong:
+        status, content = await asked(api, route, token)
+        assert (status, content["code"]) == (401, "unauthorized"), token
+    status, content = await asked(api, route, expired)
+    assert (status, content["code"]) == (401, "unauthorized")
+    assert "has expired" in content["error"]
+    assert expired not in content["error"]
+
+
+@pytest.mark.parametrize("route", GUARDED)
+async def test_a_route_needs_each_of_its_rights(route: Route[Any], api: Client, client: RedisClient) -> None:
+    needed = {name for name, right in RIGHTS.items() if right & route.needs}
+    for missing in needed:
+        token = await make_token(client, *(set(ALL_RIGHTS) - {missing}))
+        status, content = await asked(api, route, token)
+        assert (status, content["code"], content["field"]) == (403, "missing-right", "Authorization")
+        assert content["error"].endswith(f": {missing}")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_route_needs_no_other_right(route: Route[Any], api: Client, client: RedisClient) -> None:
+    token = await make_token(client, *(name for name, right in RIGHTS.items() if right & route.needs))
+    for text in (token, f"Bearer {token}"):
+        status, _ = await asked(api, route, text)
+        assert status not in (401, 403)
+
+
+async def test_a_second_authorization_is_refused(api: Client, client: RedisClient) -> None:
+    token = await make_token(client, "read")
+    async with api.session.get(
+        f"{api.url}/schedules", headers=[("Authorization", token), ("Authorization", token)]
+    ) as response:
+        assert response.status == 401
+
+
+async def test_a_revoked_token_is_refused_within_a_second_and_a_half(api: Client, client: RedisClient) -> None:
+    token = await make_token(client, "read")
+    user = Client(api.session, api.url, token)
+    assert (await user.call("GET", "/schedules"))[0] == 200
+    await revoke(client, token)
+    began = time.monotonic()
+
+    async def is_refused() -> bool:
+        return (await user.call("GET", "/schedules"))[0] == 401
+
+    await wait_until(is_refused, "the token is refused")
+    assert time.monotonic() - began < 1.5
+
+
+async def test_a_rotated_token_has_two_texts_for_a_while(api: Client, client: RedisClient) -> None:
+    before = await make_token(client, "read")
+    [kept] = await Tokens(client).all()
+    assert kept.token is not None
+    after = before[:-4] + "NEW_"
+    for until_ms, status in ((2**52, 200), (5, 401)):
+        rotated = type(kept.token)(
+            "n",
+            _digest(after),
+            ("read",),
+            1,
+            before=_digest(before),
+            before_until=until_ms,
+        )
+        [kept] = await Tokens(client).all()
+        await Tokens(client).write(kept.id, kept.raw, rotated)
+
+        async def has_noticed(status: int = status) -> bool:
+            found = [
+                (await Client(api.session, api.url, text).call("GET", "/schedules"))[0] for text in (before, after)
+            ]
+            return found == [status, 200]
+
+        await wait_until(has_noticed, "both texts are what they are to be")
+
+
+def _digest(text: str) -> str:
+    from redis_scheduler.store.token import digest_of
+
+    return digest_of(text.encode())
+
+
+async def test_the_use_of_a_token_is_noted(api: Client, client: RedisClient) -> None:
+    token, unused = await make_token(client, "read"), await make_token(client, "read")
+    assert (await asked(api, TASK_ROUTES[0], unused[:-1]))[0] == 401
+    await Client(api.session, api.url, token).call("GET", "/schedules")
+
+    async def is_noted() -> bool:
+        return [kept.id for kept in await Tokens(client).all() if kept.used_ms] == [id_of(token)]
+
+    await wait_until(is_noted, "the use is noted")
+
+
+async def test_two_requests_with_one_idempotency_key_of_two_tokens_do_not_meet(
+    api: Client, client: RedisClient
+) -> None:
+    keys = set()
+    for token in [await make_token(client, "schedule"), await make_token(client, "schedule")]:
+        user = Client(api.session, api.url, token)
+        for _ in range(2):
+            status, content = await user.call(
+                "POST",
+                "/schedule",
+                json={"webhook": "http://127.0.0.1:9/", "ttl": 60},
+                headers={"Idempotency-Key": "k"},
+            )
+            assert status == 200
+            keys.add(content["key"])
+    assert len(keys) == 2
+
+
+async def test_known_tokens_go_on_for_the_grace_while_redis_is_away(tmp_path: Path) -> None:
+    server = RedisProcess(tmp_path / "redis")
+    await server.start()
+    client = RedisClient(server.url, 0.3, KEYS)
+    async with api_here(client, limits=Limits(token_grace_s=3)) as port:
+        token, other = await make_token(client, "metrics"), await make_token(client, "read")
+        async with _user(port, token) as user:
+            assert (await user.call("GET", "/stats"))[0] == 200
+            await server.kill()
+
+            async def answered(text: str) -> tuple[int, str]:
+                user.headers = {"Authorization": text}
+                status, content = await user.call("GET", "/schedules")
+                return status, content["code"]
+
+            # The right to read is looked at once the token is known.
+            assert await answered(token) == (403, "missing-right")
+            assert await answered(other) == (503, "redis-unavailable")
+            assert await answered(token[:-4] + "AAAA") == (401, "unauthorized")
+
+            async def is_over() -> bool:
+                return await answered(token) == (503, "redis-unavailable")
+
+            await wait_until(is_over, "the grace is over")
+            await server.start()
+
+            async def is_back() -> bool:
+                return await answered(token) == (403, "missing-right")
+
+            await wait_until(is_back, "the token is known again")
+    await client.aclose()
+    await server.stop()
+
+
+def _user(port: int, token: str) -> Any:
+    import contextlib
+
+    import aiohttp
+
+    @contextlib.asynccontextmanager
+    async def user() -> Any:
+        async with aiohttp.ClientSession() as session:
+            yield Client(session, f"http://127.0.0.1:{port}", token)
+
+    return user()
+
+
+async def test_two_tokens_of_the_service_count_while_they_are_changed(redis_url: str, tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, API_AUTH="the-new-one the-old-one", PROCESSES="2") as process,
+        client_of(process) as user,
+    ):
+        for token, status in (("the-new-one", 200), ("the-old-one", 200), ("the-new-one the-old-one", 401), ("", 401)):
+            user.headers = {"Authorization": token}
+            assert (await user.call("GET", "/stats"))[0] == status, token

@@ -1,0 +1,29 @@
+"""Tokens with rights, as tests make them: put into Redis directly, as the command does."""
+
+from typing import Any
+
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.token import RIGHTS, Token, digest_of, new_id, new_text
+from redis_scheduler.store.tokens import Tokens, Written
+
+ALL_RIGHTS = tuple(RIGHTS)
+
+
+async def make_token(client: RedisClient, *can: str, **fields: Any) -> str:
+    """Make a token that may do this; return its text."""
+    token_id = new_id()
+    text = new_text(token_id)
+    token = Token("test", digest_of(text.encode()), can, 1, **fields)
+    assert await Tokens(client).write(token_id, b"", token) is Written.DONE
+    return text
+
+
+def id_of(text: str) -> str:
+    """The id in the text of a token."""
+    return text.split("_")[1]
+
+
+async def revoke(client: RedisClient, text: str) -> None:
+    """Delete a token."""
+    kept = {one.id: one for one in await Tokens(client).all()}
+    assert await Tokens(client).write(id_of(text), kept[id_of(text)].raw, None) is Written.DONE
