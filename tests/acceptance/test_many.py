@@ -7,6 +7,7 @@ import pytest
 
 from redis_scheduler.api import steps
 from tests.acceptance.test_filters import listed
+from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.store import Store
 
@@ -14,12 +15,14 @@ COUNT = 3 * steps.STEP_TASKS
 
 
 async def done(api: Client, verb: str, query: str) -> dict[str, Any]:
-    """Go on until that was all; the sum."""
+    """Go on until that was all; the totals, which only a dry run does not keep."""
     touched = looked_at = 0
     cursor = ""
     for _ in range(100):
         status, content = await api.call("POST", f"/schedules/{verb}?{query}{cursor}")
         assert status == 200, content
+        if not content["dry_run"]:
+            touched = looked_at = 0
         touched, looked_at = touched + content["touched"], looked_at + content["looked_at"]
         if content["next"] is None:
             return {"touched": touched, "looked_at": looked_at, "dry_run": content["dry_run"]}
@@ -32,7 +35,10 @@ async def tasks(api: Client) -> set[str]:
     """More tasks of one type than a step has, and one of another."""
     for first in range(0, COUNT, 100):
         body = {
-            "tasks": [{"webhook": "http://a.example/", "ttl": 600 + number} for number in range(first, first + 100)]
+            "tasks": [
+                {"webhook": "http://a.example/", "ttl": 600 + number}
+                for number in range(first, min(first + 100, COUNT))
+            ]
         }
         status, _ = await api.call("POST", "/schedules?type=mail", json=body)
         assert status == 200
@@ -85,6 +91,9 @@ async def test_a_pause_does_not_look_at_what_is_paused(api: Client, tasks: set[s
         ("pause?dry_run=yes", "dry_run", "must be true or false"),
         ("run?cursor=x", "cursor", "must be the `next`"),
         ("resume?limit=1", "limit", "is not a parameter here"),
+        ("pause?operation=a.b", "operation", "must be 1 to 64 letters"),
+        ("pause?operation=a&dry_run=true", "operation", "must not be given beside dry_run"),
+        ("pause?operation=a&cursor=b", "operation", "is another than that of the cursor"),
     ],
 )
 async def test_what_is_wrong_is_refused_and_nothing_is_done(
@@ -107,6 +116,28 @@ async def test_a_rate_spreads_what_is_run_and_delays_nothing(api: Client, tasks:
         assert COUNT / 50 - 2 < moments[-1] - moments[0] < COUNT / 50 + 8
     after = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
     assert all(after[key] <= before[key] for key in after)
+
+
+async def test_a_run_that_is_sent_again_is_answered_and_keeps_its_pace(api: Client, tasks: set[str]) -> None:
+    first = await done(api, "run", "type=mail&rate=50&operation=night")
+    before = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
+    late = await api.schedule("http://a.example/", 500, "/schedule?type=mail")
+    assert await done(api, "run", "type=mail&rate=50.0&operation=night") == first
+    after = {info["key"]: info["expires"] for info in await listed(api, type="mail")}
+    assert {key: after[key] for key in before} == before
+    assert datetime.fromisoformat(after[late]) > datetime.fromisoformat(max(before.values()))
+
+
+async def test_an_operation_is_known_only_where_it_may_be_asked_for_again(
+    api: Client, store: Store, tasks: set[str]
+) -> None:
+    at_once = "due_before=2020-01-01T00:00:00Z"
+    for query, is_kept in ((at_once, False), ("dry_run=true", False), ("type=mail", True), ("operation=a", True)):
+        status, content = await api.call("POST", f"/schedules/pause?{query}")
+        assert (status, "operation" in content) == (200, is_kept), query
+        assert is_kept or await store.client.command("KEYS", KEYS.operation("*")) == [], query
+        for name in await store.client.command("KEYS", KEYS.operation("*")):
+            await store.client.command("DEL", name)
 
 
 async def test_what_comes_before_its_turn_takes_none(api: Client, store: Store) -> None:

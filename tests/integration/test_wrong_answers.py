@@ -15,7 +15,7 @@ from redis_scheduler.store.history import History
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Put, ShiftStep
+from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
 from redis_scheduler.task.key import new_task_key
@@ -80,6 +80,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "fire": lambda at: at.store.fire([Firing(CLAIM, [], Next(1, TAIL), "", Next(1, TAIL))]),
     "acknowledge": lambda at: at.store.acknowledge([Acknowledgement("task", "1-1", 0, "+", 1)]),
     "expect": lambda at: at.store.expect([FAILED]),
+    "advance": lambda at: at.store.advance("id", Operation("mark", None, 1)),
     "shift": lambda at: at.store.shift("id", ShiftStep(1, 0, "mark", None, 1), []),
     "pause": lambda at: at.store.pause(["task"]),
     "resume": lambda at: at.store.resume(["task"]),

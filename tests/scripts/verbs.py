@@ -11,7 +11,7 @@ from redis_scheduler.store.history import History
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
-from redis_scheduler.store.written import Acknowledgement, OnceTask, Put, ShiftStep
+from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
@@ -110,6 +110,10 @@ async def _shift(store: Store, task: Task) -> Any:
     return await store.shift("id", step, [] if stored is None else [stored])
 
 
+async def _advance(store: Store, task: Task) -> Any:
+    return await store.advance("id", Operation("mark", "next", 1, 1, 1))
+
+
 async def _trim(store: Store, task: Task) -> Any:
     return await Retention(store.client, Kept(dead_ttl_ms=0)).trim()
 
@@ -169,6 +173,7 @@ VERBS: dict[str, Verb] = {
     "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
     "shift": Verb(states.in_due, _shift, DUE, DUE),
     "shift of a paused task": Verb(states.paused, _shift, PAUSED, PAUSED),
+    "advance": Verb(states.in_due, _advance, DUE, DUE),
     "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
     "expect": Verb(states.in_delivery, lambda store, task: store.expect([states.taken_on(task)]), AWAITING, QUEUED),
     "acknowledge": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task)]), QUEUED, QUEUED),

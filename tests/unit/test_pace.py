@@ -2,11 +2,10 @@
 
 import pytest
 
-from redis_scheduler.api.pace import pace_of
+from redis_scheduler.api.pace import Pace, rate_of
 from redis_scheduler.errors import InvalidField
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import Record
-from redis_scheduler.task.timing import TEN_YEARS_S
 
 
 def task(state: str, due_ms: int = 0, expires_ms: int | None = None, attempts: int = 0) -> Stored:
@@ -16,23 +15,33 @@ def task(state: str, due_ms: int = 0, expires_ms: int | None = None, attempts: i
 LATE = task("scheduled", 10_000, 10_000)
 
 
-def test_a_rate_spreads_due_times_and_the_next_request_goes_on_behind_them() -> None:
-    pace, cursor = pace_of({"rate": "4"}, 1_000)
-    assert cursor is None
+def test_a_rate_spreads_due_times_and_the_next_step_goes_on_behind_them() -> None:
+    pace = Pace(4, 1_000)
+    assert pace.begin(None) is None
     assert [pace.next_ms(LATE) for _ in range(3)] == [1_000, 1_250, 1_500]
     onward = pace.onward("abc")
     assert onward == "abc.1750"
-    pace, cursor = pace_of({"rate": "0.5", "cursor": onward}, 1_100)
-    assert cursor == "abc"
+    assert pace.onward(None) is None
+    pace = Pace(0.5, 1_100)
+    assert pace.begin(onward) == "abc"
     assert [pace.next_ms(LATE) for _ in range(2)] == [1_750, 3_750]
-    assert pace_of({"rate": "4", "cursor": onward}, 5_000)[0].next_ms(LATE) == 5_000
+    pace = Pace(4, 5_000)
+    pace.begin(onward)
+    assert pace.next_ms(LATE) == 5_000
+
+
+@pytest.mark.parametrize("foreign", ["abc.", "abc.x", "abc.\uff11", "abc." + "1" * 16])
+def test_a_cursor_that_other_hands_wrote_goes_on_now(foreign: str) -> None:
+    pace = Pace(4, 1_000)
+    assert pace.begin(foreign) == "abc"
+    assert pace.next_ms(LATE) == 1_000
 
 
 def test_without_a_rate_all_are_due_now() -> None:
-    pace, cursor = pace_of({"cursor": "abc"}, 1_000)
+    pace = Pace(None, 1_000)
+    assert pace.begin("abc") == "abc"
     assert [pace.next_ms(LATE) for _ in range(3)] == [1_000] * 3
-    assert (cursor, pace.onward("abc"), pace.onward(None)) == ("abc", "abc", None)
-    assert pace_of({"rate": "4"}, 1_000)[0].onward(None) is None
+    assert (pace.onward("abc"), pace.onward(None)) == ("abc", None)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +59,13 @@ def test_without_a_rate_all_are_due_now() -> None:
     ],
 )
 def test_only_what_comes_earlier_by_its_turn_takes_one(one: Stored, takes: bool) -> None:
-    pace, _ = pace_of({"rate": "4"}, 1_000)
+    pace = Pace(4, 1_000)
     assert pace.next_ms(one) == 1_000
     assert pace.next_ms(LATE) == (1_250 if takes else 1_000)
 
 
 def test_what_is_paused_and_comes_before_its_turn_takes_none() -> None:
-    pace, _ = pace_of({"rate": "4"}, 1_000)
+    pace = Pace(4, 1_000)
     assert [pace.next_ms(one) for one in (LATE, task("paused", 1_100), task("paused", 1_300))] == [1_000, 1_250, 1_250]
     assert pace.next_ms(LATE) == 1_500
 
@@ -67,12 +76,4 @@ def test_what_is_paused_and_comes_before_its_turn_takes_none() -> None:
 )
 def test_a_wrong_rate_is_refused(rate: str) -> None:
     with pytest.raises(InvalidField, match=r"rate: must be a number from 0\.01 to 100,000 tasks a second, got"):
-        pace_of({"rate": rate}, 0)
-
-
-def test_a_cursor_goes_on_as_its_request_was() -> None:
-    with pytest.raises(InvalidField, match="rate: is missing"):
-        pace_of({"cursor": "abc.1750"}, 0)
-    for cursor in ("abc", "abc.", "abc.x", "abc." + "1" * 16, f"abc.{TEN_YEARS_S * 1000 + 1}"):
-        with pytest.raises(InvalidField, match="cursor: must be the `next`"):
-            pace_of({"cursor": cursor, "rate": "1"}, 0)
+        rate_of({"rate": rate})

@@ -13,7 +13,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats
     reading.py, bodies.py, requests.py  bodies and parameters, each checked once; batch_requests.py: of many tasks
     filters.py, many.py, pace.py        which tasks are wanted; what is done to many; how fast they come due then
-    shifts.py, steps.py                 many come earlier or later; how large a step of many is
+    shifts.py, operations.py            many come earlier or later; how what is done to many goes on (steps.py)
     webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of (headers.py)
     diagnosis.py, hints.py              what is wrong with a body, and what to do instead
     repeats.py, idempotency.py, answers.py how a task repeats; requests that come again; answers

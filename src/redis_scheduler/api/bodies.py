@@ -170,19 +170,15 @@ class Grouped(_Answer):
 
 
 class ManyDone(_Answer):
-    """What was done to many tasks: the verb, how many it touched and looked at; next: the cursor with which it goes on,
-    None if that was all. dry_run: nothing was done, they were only counted."""
+    """What was done to many tasks: the verb, how many the operation has touched and looked at so far; next: the cursor
+    with which it goes on, None if that was all. dry_run: nothing was done, they were only counted, those of this
+    request. operation: its id, if it may be asked for again."""
 
     data: str
     touched: int
     looked_at: int
     next: str | None
     dry_run: bool
-
-
-class Shifted(ManyDone):
-    """As ManyDone, but counted over the whole operation; and its id, unless nothing was done."""
-
     operation: str | UnsetType = UNSET
 
 

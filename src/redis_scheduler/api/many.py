@@ -1,11 +1,9 @@
 """The handlers of the routes that do one thing to many tasks: those that the filters of the query want.
 
-No request works for long: it stops after WORK_S, and says where the next one goes on. What was done to a task once is
-nothing the second time, so a request that was not answered may be sent again.
+What was done to a task once is nothing the second time: so a step that was taken, but not noted, may be taken again.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -13,22 +11,19 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import ManyDone, UpdateRequest
+from redis_scheduler.api.bodies import UpdateRequest
 from redis_scheduler.api.changes import change_of, changeable
-from redis_scheduler.api.diagnosis import quoted
-from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, filters_of
-from redis_scheduler.api.pace import Pace, pace_of
+from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
+from redis_scheduler.api.operations import stepped, wanted_by
+from redis_scheduler.api.pace import Pace, rate_of
 from redis_scheduler.api.shifts import ShiftsApi
-from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S, is_dry_run
-from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
-from redis_scheduler.logs import Events, rfc3339
-from redis_scheduler.store.filters import ANY, LISTED, Filters
+from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS
+from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
+from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Page
-from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, ReplayAnswer, Standing
-
-logger = Events(__name__)
+from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, Operation, ReplayAnswer, Standing
 
 DEAD, MOVABLE = "dead", ("scheduled", "deferred", "queued", "waiting")
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
@@ -67,19 +62,19 @@ class ManyApi(ShiftsApi):
     async def run_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules/run: make all tasks due now that the filters want, but those in delivery, and series."""
         # A series would be met again behind the occurrence that it makes, and make another each time.
-        pace, cursor = pace_of(given, await self._only.views.now_ms())
+        pace = Pace(rate_of(given), await self._only.views.now_ms())
 
         async def run(task: Stored) -> bool:
             # Below 0 it is a point in time (task/due.py).
             found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms(task)))
             return found in (*_MOVED, Standing.PAUSED)
 
-        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, cursor, _is_once)
+        return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, _is_once)
 
     async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/replay: bring all dead letters back that the filters want and that can come back, as they are."""
         now_ms = await self._only.views.now_ms()
-        pace, cursor = pace_of(given, now_ms)
+        pace = Pace(rate_of(given), now_ms)
 
         async def replay(task: Stored) -> bool:
             try:
@@ -92,7 +87,7 @@ class ManyApi(ShiftsApi):
             _, found = await self._calls_of(task.key).replay.submit(change)
             return found is ReplayAnswer.REPLAYED
 
-        return await self._each(request, given, "replayed", replay, (DEAD,), pace, cursor)
+        return await self._each(request, given, "replayed", replay, (DEAD,), pace)
 
     async def discard_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/delete: delete all dead letters that the filters want."""
@@ -120,32 +115,23 @@ class ManyApi(ShiftsApi):
         touch: Callable[[Stored], Awaitable[bool]],
         states: tuple[str, ...],
         pace: Pace | None = None,
-        cursor: str | None = None,
         may: Callable[[Stored], bool] = lambda _: True,
     ) -> Response:
-        """Do it to each task in turn that is wanted, and is in a state in which it can be done, until the time is over;
-        with `dry_run` only count."""
-        filters, is_dry = filters_of(given), is_dry_run(given)
-        if filters.states and not set(filters.states) <= set(states):
-            problem = f"must be {' or '.join(states)}: others cannot be {verb}, got {quoted(given['state'])}"
-            raise InvalidField("state", problem, Code.CONTRADICTION)
-        is_all, filters = filters == ANY, replace(filters, states=filters.states or states)
-        cursor = given.get("cursor") if pace is None else cursor
-        touched, looked_at, until_s = 0, 0, time.monotonic() + WORK_S
-        while True:
-            # Requests of this kind take turns step by step, so that none waits until another ends.
-            async with self._one_bulk.held():
-                page = await self._page(cursor, filters, DEAD in states)
-                looked_at, cursor = looked_at + page.looked_at, page.next
-                wanted = [task for task in page.tasks if may(task)]
-                done = [True] * len(wanted) if is_dry else await asyncio.gather(*map(touch, wanted))
-                touched += sum(done)
-            if cursor is None or time.monotonic() > until_s:
-                break
-        if touched and not is_dry:
-            client = request.client.host if request.client else None
-            logger.warning("many", verb=verb, tasks=touched, all=is_all, client=client)
-        return answer(ManyDone(verb, touched, looked_at, pace.onward(cursor) if pace else cursor, is_dry))
+        """Do it to each task in turn that is wanted, and is in a state in which it can be done; with `dry_run` only
+        count."""
+        filters = wanted_by(given, states, verb)
+        looked_for = replace(filters, states=filters.states or states)
+
+        async def take(operation_id: str, operation: Operation) -> Operation:
+            cursor = pace.begin(operation.cursor) if pace and operation_id else operation.cursor
+            page = await self._page(cursor, looked_for, DEAD in states)
+            wanted = [task for task in page.tasks if may(task)]
+            done = await asyncio.gather(*map(touch, wanted)) if operation_id else [True] * len(wanted)
+            onward = pace.onward(page.next) if pace and operation_id else page.next
+            after = stepped(operation, sum(done), page.looked_at, onward)
+            return await self._noted(given, operation_id, after)
+
+        return await self._operated(request, given, verb, filters, f"rate {rate_of(given)}", take)
 
 
 def _is_once(task: Stored) -> bool:

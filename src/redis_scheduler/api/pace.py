@@ -1,26 +1,32 @@
 """How fast many tasks come due that one request brings: by a rate, or all now."""
 
 import math
+import re
 from collections.abc import Mapping
 
 from redis_scheduler.api.diagnosis import quoted
-from redis_scheduler.errors import Code, InvalidField
+from redis_scheduler.errors import InvalidField
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.task.timing import TEN_YEARS_S
 
 RATE_LEAST, RATE_MOST = 0.01, 100_000
 
+_MS = re.compile("[0-9]{1,15}")
 _RULE = f"must be a number from {RATE_LEAST} to {RATE_MOST:,} tasks a second"
 
 
 class Pace:
-    """The due times of tasks, one after another. `rate`: so many a second from `start_ms` on; None: all then. Times
-    are Redis' ms."""
+    """The due times of tasks, one after another: `rate` a second, or all of them now (None). Times are Redis' ms."""
 
-    def __init__(self, rate: float | None, now_ms: int, start_ms: int | None = None) -> None:
+    def __init__(self, rate: float | None, now_ms: int) -> None:
         self._step_ms = 1000 / rate if rate else 0
         self._now_ms = now_ms
-        self._next_ms: float = max(now_ms, start_ms or 0)
+        self._next_ms: float = now_ms
+
+    def begin(self, cursor: str | None) -> str | None:
+        """Go on where a step ended; return where the walk does."""
+        walked, _, start_ms = (cursor or "").partition(".")
+        self._next_ms = max(self._now_ms, int(start_ms) if _MS.fullmatch(start_ms) else 0)
+        return walked or None
 
     def next_ms(self, task: Stored) -> int:
         """Return when the next task is due. It takes the turn unless it is queued, or comes before as it stands."""
@@ -38,27 +44,12 @@ class Pace:
         return math.inf if task.expires_ms is None else task.expires_ms
 
     def onward(self, cursor: str | None) -> str | None:
-        """Return the cursor of the request that goes on: with a rate it knows when the next task is due."""
+        """Return where the next step begins: with a rate it knows when the next task is due."""
         return f"{cursor}.{round(self._next_ms)}" if cursor and self._step_ms else cursor
 
 
-def pace_of(given: Mapping[str, str], now_ms: int) -> tuple[Pace, str | None]:
-    """Return the pace of a request, and its cursor of the walk. Raises InvalidField."""
-    rate, text = _rate(given), given.get("cursor")
-    if text is None:
-        return Pace(rate, now_ms), None
-    cursor, _, start = text.partition(".")
-    if rate is None:
-        if start:
-            raise InvalidField("rate", "is missing: the request that gave this cursor had one", Code.CONTRADICTION)
-        return Pace(None, now_ms), text
-    is_number = start.isascii() and start.isdigit() and len(start) <= 15
-    if not is_number or int(start) > now_ms + TEN_YEARS_S * 1000:
-        raise InvalidField("cursor", "must be the `next` of an earlier answer to a request with a rate, as it was")
-    return Pace(rate, now_ms, int(start)), cursor
-
-
-def _rate(given: Mapping[str, str]) -> float | None:
+def rate_of(given: Mapping[str, str]) -> float | None:
+    """Return the rate of a query. Raises InvalidField."""
     text = given.get("rate")
     if text is None:
         return None

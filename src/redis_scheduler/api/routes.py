@@ -31,7 +31,6 @@ from redis_scheduler.api.bodies import (
     Said,
     Scheduled,
     ScheduleRequest,
-    Shifted,
     Shown,
     Statistics,
     Updated,
@@ -93,10 +92,10 @@ IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY = CONDITIONS = ("If-Match", "If-None-Ma
 """The headers that say whether a request is to have an effect. Who sends one that is not served would take a change for
 guarded that is not."""
 
-MANY = (*FILTERS, "cursor", "dry_run")
+MANY = (*FILTERS, "cursor", "dry_run", "operation")
 """The parameters of what is done to many tasks."""
 
-MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run")
+MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 """The same of dead letters."""
 
 TASK_ROUTES = (
@@ -157,8 +156,8 @@ TASK_ROUTES = (
         "POST",
         "/schedules/shift",
         ManyApi.shift_many,
-        Shifted,
-        parameters=("by", *MANY, "operation"),
+        ManyDone,
+        parameters=("by", *MANY),
         needs=Right.BULK | Right.SCHEDULE,
     ),
     # Without parameters: a client that gives a filter wants to delete less than everything.

@@ -11,9 +11,9 @@ WORK_S = 0.4
 STEP_S = 0.1
 """A step looks for tasks for so long."""
 
-STEP_TASKS = 100
-"""Tasks of one step, one call of the script: half a millisecond of Redis, and some of this process, for which other
-requests wait."""
+STEP_TASKS = 50
+"""Tasks of one step, one call of the script: a third of a millisecond of Redis, and a millisecond or two of this
+process, for which other requests wait."""
 
 STEP_BYTES = 1_048_576
 """A step of what is written anew ends before the task that would make it larger, unless that is the first."""

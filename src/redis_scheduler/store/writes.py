@@ -72,7 +72,7 @@ PUT = Script(
 )
 PURGE, DISCARD = Script("purge"), Script("discard")
 ACKNOWLEDGE = Script("acknowledge")
-SHIFT = Script("shift")
+SHIFT, ADVANCE = Script("shift"), Script("advance")
 PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
 RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
 
@@ -82,6 +82,9 @@ CLEANED_MEMBERS = 1_000
 
 OPERATION_S = 86_400
 """How far an operation is stays known for so long after its last step."""
+
+ANSWERED_S = 60
+"""The same of one that its answer ends: only a call that is sent again asks for it."""
 
 
 class Writes:
@@ -205,9 +208,12 @@ class Writes:
         answer = await self.client.command("GET", self.client.keys.operation(operation_id), read=of(bytes | None))
         return None if answer is None else _operation(answer)
 
-    async def shift(self, operation_id: str, step: ShiftStep, tasks: Sequence[Stored]) -> Operation | None:
+    async def shift(
+        self, operation_id: str, step: ShiftStep, tasks: Sequence[Stored], is_kept: bool = True
+    ) -> Operation | None:
         """Move the due times of those tasks whose first attempt is yet to come; return how far the operation is then.
-        If this is not its next step, nothing is moved. Give about a MiB of records at most."""
+        If this is not its next step, nothing is moved. Give about a MiB of records at most. `is_kept`: whether anybody
+        may ask for the operation later."""
         return await self.client.run(
             SHIFT.bind(
                 self.client.keys,
@@ -219,6 +225,23 @@ class Writes:
                 cursor=step.cursor or "-",
                 by_ms=step.by_ms,
                 last_ms=LAST_MS,
+                expiry_s=OPERATION_S if is_kept else ANSWERED_S,
+            ),
+            _operation,
+        )
+
+    async def advance(self, operation_id: str, after: Operation) -> Operation | None:
+        """Note how far an operation is after its next step; return how far it is then. If it is not the next step,
+        nothing is noted."""
+        return await self.client.run(
+            ADVANCE.bind(
+                self.client.keys,
+                operation=self.client.keys.operation(operation_id),
+                step=after.steps,
+                touched=after.touched,
+                looked_at=after.looked_at,
+                mark=after.mark,
+                cursor=after.cursor or "-",
                 expiry_s=OPERATION_S,
             ),
             _operation,

@@ -10,11 +10,7 @@
 -- Full   how the operation stands is the first write and grows: refused, nothing is written.
 --- include clock fence types bell
 --- names
-local kept = redis.call('GET', operation)
-local steps, touched, seen = string.match(kept or '', '^(%d+) (%d+) (%d+) ')
-if (tonumber(steps) or 0) ~= step - 1 then
-  return kept or ''
-end
+--- include operation
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 -- A foreign key in its place is refused here, before anything is written.
 redis.call('ZCARD', paused)
@@ -41,7 +37,8 @@ for at = first, #ARGV, width do
   end
 end
 
-local state = string.format('%.0f %.0f %.0f ', step, (touched or 0) + #moved, (seen or 0) + looked_at)
+looked_at = looked_at + (looked_at_before or 0)
+local state = string.format('%.0f %.0f %.0f ', step, (touched_before or 0) + #moved, looked_at)
   .. mark .. ' ' .. cursor
 redis.call('SET', operation, state, 'EX', expiry_s)
 for _, task in ipairs(moved) do
