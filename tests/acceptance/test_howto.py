@@ -158,7 +158,7 @@ async def test_a_page_holds(name: str, tmp_path_factory: pytest.TempPathFactory)
 async def test_the_readme_holds_where_it_is_used(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Each line of its examples is taken, and none is refused."""
     page = (FOLDER.parents[1] / "README.md").read_text()
-    used = page[page.index("## Use it\n") : page.index("## Settings\n")]
+    used = page[page.index("## Use it\n") : page.index("## Run it for real\n")]
     examples = [block for block in blocks(used) if block.kind == "sh"]
     async with reading("", tmp_path_factory.mktemp("readme")) as reader:
         for block in examples:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from itertools import cycle
 from pathlib import Path
 
 from redis_scheduler.settings import Settings
@@ -11,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 DECISIONS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/decisions").glob("0*.md"))
 DOCUMENTS = [
     *("README.md", "ARCHITECTURE.md", "RELIABILITY.md", "PERFORMANCE.md", "CHANGELOG.md", "benchmarks/README.md"),
-    *("docs/redis.md", "docs/decisions/README.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+    "docs/decisions/README.md",
     *DECISIONS,
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/howto").glob("*.md")),
 ]
@@ -26,14 +28,30 @@ def section(document: str, title: str) -> str:
     return text_of(document).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_readme_names_every_setting_with_its_default() -> None:
-    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", section("README.md", "Settings"), re.MULTILINE)
-    defaults = {variable: default for names, default in rows for variable in re.findall(r"[A-Z_]+", names)}
+def defaults_in(document: str) -> dict[str, str]:
+    """What the rows of a document say is the default of each variable."""
+    rows = re.findall(r"^\| (`[A-Z_]+`.*?) \| (.*?) \|", text_of(document), re.MULTILINE)
+    return {
+        variable: default
+        for names, defaults in rows
+        for variable, default in zip(re.findall(r"[A-Z_]+", names), cycle(defaults.split("; ")), strict=False)
+    }
+
+
+def test_a_page_names_every_setting_with_its_default() -> None:
+    defaults = defaults_in("docs/settings.md")
     settings = {field.metadata["variable"]: field.default for field in dataclasses.fields(Settings)}
     assert defaults.keys() == settings.keys()
     for variable, default in settings.items():
         if isinstance(default, int | float):
             assert defaults[variable] == f"{default}", variable
+    usual = defaults_in("README.md")
+    assert len(usual) > 4
+    assert usual.items() <= defaults.items()
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(text_of("README.md").splitlines()) <= 120
 
 
 def test_compose_and_its_example_take_every_setting() -> None:
@@ -44,10 +62,10 @@ def test_compose_and_its_example_take_every_setting() -> None:
     assert set(re.findall(r"^([A-Z_]+)=", text_of(".env.example"), re.MULTILINE)) == taken
 
 
-def test_classifiers_readme_ci_and_image_speak_of_the_same_pythons() -> None:
+def test_classifiers_documents_ci_and_image_speak_of_the_same_pythons() -> None:
     named = set(re.findall(r"Python :: (3\.\d+)", text_of("pyproject.toml")))
     assert len(named) > 1
-    (sentence,) = re.findall(r"is tested on Python (.*?) on Linux", text_of("README.md"))
+    (sentence,) = re.findall(r"is tested on Python (.*?) on Linux", text_of("docs/running.md"))
     assert set(re.findall(r"3\.\d+", sentence)) == named
     (pairs,) = re.findall(r"^pairs=\((.*)\)", text_of(".ci/each"), re.MULTILINE)
     # The last is run where it can be had.

@@ -1,4 +1,4 @@
-"""The table of routes: it can be served, and the README says the same."""
+"""The table of routes: it can be served, and docs/routes.md says the same."""
 
 import dataclasses
 import inspect
@@ -14,13 +14,13 @@ from redis_scheduler.store.token import ANY_TOKEN, RIGHTS, Right
 from redis_scheduler.task.content import CONTENTS
 from redis_scheduler.task.options import NAMES
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/routes.md"
 TOKENS = Path(__file__).parents[2] / "docs/howto/tokens.md"
 
 
-def readme_rows() -> dict[tuple[str, str], tuple[str, str]]:
+def page_rows() -> dict[tuple[str, str], tuple[str, str]]:
     """By method and path: the row's two cells."""
-    rows = re.findall(r"^\| (`[A-Z]+ /.*?) \| (.*) \|$", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (`[A-Z]+ /.*?) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
     return {
         route: (asked, answered) for asked, answered in rows for route in re.findall(r"`([A-Z]+) (/[^`?]*)`", asked)
     }
@@ -54,12 +54,12 @@ def test_what_is_open_is_a_whole_path() -> None:
     assert not [path for path, _ in OPEN if "{" in path]
 
 
-def test_the_readme_has_these_routes() -> None:
-    assert readme_rows().keys() == {(route.method, route.path) for route in ROUTES}
+def test_the_page_has_these_routes() -> None:
+    assert page_rows().keys() == {(route.method, route.path) for route in ROUTES}
 
 
-def test_the_readme_says_what_each_route_takes_and_who_may_ask() -> None:
-    rows = readme_rows()
+def test_the_page_says_what_each_route_takes_and_who_may_ask() -> None:
+    rows = page_rows()
     for route in ROUTES:
         asked, answered = rows[route.method, route.path]
         fields = re.findall(r"`\{(.*?)\}`", asked)

@@ -1,7 +1,7 @@
 """The table of routes: what the API serves, what each route takes and answers, and who may ask.
 
-The application (app.py), its 405s and parameters (endpoint.py) and the gate (auth.py) read it. A test checks that the
-README says the same.
+The application (app.py), its 405s and parameters (endpoint.py) and the gate (auth.py) read it. A test checks that
+docs/routes.md says the same.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
