@@ -33,6 +33,7 @@ class Code(Enum):
     OWN_DELIVERY = "own-delivery", 403
     TASK_NOT_FOUND = "task-not-found", 404
     LETTER_NOT_FOUND = "dead-letter-not-found", 404
+    HOST_NOT_FOUND = "host-not-found", 404
     PATH_NOT_FOUND = "path-not-found", 404
     METHOD_NOT_ALLOWED = "method-not-allowed", 405
     BODY_TOO_SLOW = "body-too-slow", 408
@@ -55,6 +56,7 @@ class Code(Enum):
     ALL_PAUSED = "all-paused", 503
     UNSUPPORTED_VERSION = "unsupported-version", 505
     REDIS_FULL = "redis-full", 507
+    LIMITS_FULL = "limits-full", 507
     IDEMPOTENCY_FULL = "idempotency-full", 507
 
     def __init__(self, word: str, status: int) -> None:

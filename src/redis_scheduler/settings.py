@@ -28,6 +28,7 @@ from redis_scheduler.setting import (
     whole_number,
 )
 from redis_scheduler.store.url import validated
+from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST, Limit
 from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
 from redis_scheduler.task.statuses import statuses
@@ -110,6 +111,18 @@ class Settings:
     )
     concurrency: int = option(
         "CONCURRENCY", 200, whole_number(1, 10_000), "deliveries in flight at once, per worker process"
+    )
+    host_concurrency: int = option(
+        "HOST_CONCURRENCY",
+        0,
+        whole_number(0, CONCURRENCY_MOST),
+        "deliveries in flight at once to each host, by all workers together; 0: no limit",
+    )
+    host_rate: float = option(
+        "HOST_RATE",
+        0,
+        number(0, RATE_MOST),
+        "deliveries a second to each host, by all workers together; 0: no limit",
     )
     processes: int = option(
         "PROCESSES", 1, whole_number(1, 64), "processes of the role, under one supervisor that replaces what dies"
@@ -199,6 +212,11 @@ class Settings:
             final=statuses(self.final_statuses),
             after_most_ms=round(self.retry_after_most * 1000),
         )
+
+    @property
+    def host_limit(self) -> Limit:
+        """What counts for a host of which nothing is said."""
+        return Limit(self.host_concurrency, self.host_rate)
 
     @property
     def listen_host(self) -> str:

@@ -11,7 +11,14 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from redis_scheduler.api.bodies import BatchRequest, PreviewRequest, ScheduleRequest, UpdateRequest, encode_answer
+from redis_scheduler.api.bodies import (
+    BatchRequest,
+    LimitRequest,
+    PreviewRequest,
+    ScheduleRequest,
+    UpdateRequest,
+    encode_answer,
+)
 from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.acknowledgement import acknowledgement_token
@@ -26,6 +33,7 @@ TASK = {"webhook": WEBHOOK, "ttl": 60}
 CONTENTS: dict[Any, Any] = {
     **{ScheduleRequest: TASK, UpdateRequest: TASK, BatchRequest: {"tasks": [TASK]}},
     PreviewRequest: {"repeat": {"every": 60}},
+    LimitRequest: {"rate": 5},
 }
 """A body of each kind."""
 
@@ -46,7 +54,12 @@ async def test_each_route_answers_as_the_table_says(api: Client, store: Store, r
         key = await api.schedule(WEBHOOK, 0, ack=True)
         [claim] = await states.claimed(store, 1)
         api.headers["Schedule-Ack"] = acknowledgement_token(TOKEN, key, claim.id, 0)
-    path = route.path.format(key="own:key" if route.method == "PUT" else key)
+    if route.path == "/hosts/{key}":
+        key = "localhost:80"
+        assert (await api.call("PUT", f"/hosts/{key}", json={"rate": 5}))[0] == 200
+    elif route.method == "PUT":
+        key = "own:key"
+    path = route.path.format(key=key)
     content = CONTENTS.get(route.body)
     needs_token = route.access is Access.TOKEN
 
@@ -260,6 +273,7 @@ async def test_stats_count_every_state(api: Client) -> None:
         "waiting": 0,
         "paused": 0,
         "awaiting": 0,
+        "held": 0,
         "dead": 0,
     }
     assert stats["counters"]["scheduled"] == 2

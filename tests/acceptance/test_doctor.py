@@ -72,6 +72,7 @@ SOUND = {
     "queued": 0,
     "paused": 0,
     "awaiting": 0,
+    "held": 0,
     "in delivery": 0,
     "waiting": 0,
     "delivered": 0,
@@ -95,7 +96,7 @@ async def test_the_ledger_is_printed_and_what_is_sound_exits_0(
         for arguments in ([], ["--repair"]):
             lines = await doctor(0, *arguments, REDIS_URL=redis_url)
             assert ledger_of(lines) == SOUND | {"scheduled": 2, "due": 1, "delivered": 1}
-            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+" * 12]
+            assert [line[0] for line in lines[:-1]] == [" ", "+", "=", *"+" * 13]
             assert lines[-1] == "Nothing is wrong: each of 1 task is in its place."
 
 

@@ -214,7 +214,8 @@ class Checker:
                 moment.zcard(KEYS.due)
                 moment.hlen(KEYS.entries)
                 moment.zcard(KEYS.awaiting)
-                return bool(await moment.execute() == [0, 0, 0])
+                moment.zcard(KEYS.held)
+                return bool(await moment.execute() == [0, 0, 0, 0])
 
         await wait_until(is_drained, "all tasks delivered or dead", timeout_s, every_s=0.05)
 

@@ -69,7 +69,8 @@ schedule once, schedule once again, shift due, shift paused, shift nothing,
 resend schedule, resend update, resend cancel, resend replay, resend purge, resend discard,
 fire, fire and end, fire skipped, fire fenced, again fire,
 again settle, again retry, again defer, again bury, again expire, again release,
-deliver and again, again fenced, again again
+deliver and again, again fenced, again again,
+hold, hold fenced, admit, again hold, pause held, run held, update held, update_delay held, cancel held, put held
 """
 """What a run must have come to; else it proves nothing of it."""
 

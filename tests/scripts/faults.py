@@ -7,7 +7,7 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.written import OnceTask
 from tests.scripts import states
-from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
+from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, HELD, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -159,6 +159,20 @@ async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State
 
 
 @seed
+async def gone_from_held(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.held(store)
+    await ask(raw, "ZREM", KEYS.held, task.key)
+    return {"nowhere": {task.key}}, task.key, DUE
+
+
+@seed
+async def held_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.held(store)
+    await ask(raw, "ZADD", KEYS.paused, 1, task.key)
+    return {"several places": {task.key}}, task.key, HELD
+
+
+@seed
 async def awaiting_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.awaiting(store)
     await ask(raw, "ZADD", KEYS.paused, 1, task.key)
@@ -175,7 +189,7 @@ async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
 @seed
 async def in_all_five_places(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store)
-    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.due):
+    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.held, KEYS.due):
         await ask(raw, "ZADD", place, 1, task.key)
     return {"several places": {task.key}}, task.key, IN_DELIVERY
 
@@ -214,7 +228,7 @@ for state in states.MAKERS:
 @seed
 async def in_all_places_of_a_type_without_a_record(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.redelivered(store, "mail")
-    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.due):
+    for place in (KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.held, KEYS.due):
         await ask(raw, "ZADD", place, 1, task.key)
     await ask(raw, "HDEL", KEYS.tasks, task.key)
     return {"no record": {task.key}, "wrongly listed": {task.key}}, task.key, MISSING

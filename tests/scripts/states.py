@@ -62,6 +62,7 @@ WAITING = State("waiting", attempts=1, owner=keys.WAITING)
 DEFERRED = State("deferred", attempts=1)
 PAUSED = State("paused")
 AWAITING = State("awaiting")
+HELD = State("held")
 DEAD = State("dead", attempts=1)
 
 
@@ -248,6 +249,18 @@ def taken_on(task: Task, within_ms: int = TTL_MS) -> Unsettled:
     return Unsettled(task.claim, b"", within_ms, counts=False)
 
 
+async def held(store: Store, type_name: Listing = None) -> Task:
+    task = await in_delivery(store, type_name)
+    assert await store.hold([task.claim]) == [1]
+    return task
+
+
+async def held_retry(store: Store, type_name: Listing = None) -> Task:
+    task = await redelivered(store, type_name)
+    assert await store.hold([task.claim]) == [1]
+    return task
+
+
 async def dead(store: Store, type_name: Listing = None) -> Task:
     task = await in_delivery(store, type_name)
     assert await store.bury(failed(task)) == [1]
@@ -268,6 +281,8 @@ MAKERS: dict[str, tuple[Maker, State]] = {
     "paused retry": (paused_retry, State("paused", attempts=1)),
     "awaiting": (awaiting, AWAITING),
     "awaiting retry": (awaiting_retry, State("awaiting", attempts=1)),
+    "held": (held, HELD),
+    "held retry": (held_retry, State("held", attempts=1)),
     "queued": (queued, QUEUED),
 }
 """Every state a task can be in, how it gets there, and how that looks."""
@@ -284,9 +299,9 @@ async def ask(raw: redis.asyncio.Redis, *arguments: str | bytes | int) -> Any:
 async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
     """Where the key stands; it must be one place, and its record must be there."""
     record, failure, entry_id = [await ask(raw, "HGET", at, key) for at in (KEYS.tasks, KEYS.failures, KEYS.entries)]
-    places = (KEYS.due, KEYS.dead, KEYS.paused, KEYS.awaiting)
-    is_due, is_dead, is_paused, is_awaiting = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
-    assert is_due + is_dead + is_paused + is_awaiting + (entry_id is not None) == (record is not None), (
+    places = (KEYS.due, KEYS.dead, KEYS.paused, KEYS.awaiting, KEYS.held)
+    is_due, is_dead, is_paused, is_awaiting, is_held = [await ask(raw, "ZSCORE", at, key) is not None for at in places]
+    assert is_due + is_dead + is_paused + is_awaiting + is_held + (entry_id is not None) == (record is not None), (
         "must stand in one place"
     )
     attempts = int(failure.split()[0].split(b"@")[0]) if failure else 0
@@ -300,6 +315,8 @@ async def state_of(raw: redis.asyncio.Redis, key: str) -> State:
         return State("paused", attempts)
     if is_awaiting:
         return State("awaiting", attempts)
+    if is_held:
+        return State("held", attempts)
     row = await _pending_row(raw, entry_id)
     if row is None:
         return State("queued", attempts)

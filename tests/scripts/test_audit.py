@@ -15,6 +15,7 @@ from redis_scheduler.store.audit import FAULTS, Finding, audit, balance
 from redis_scheduler.store.blocking import Bell
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.walk import Suspect, Walk
@@ -67,7 +68,7 @@ async def repaired(client: RedisClient) -> Ledger:
 
 SOUND = (
     *(states.in_due, states.in_delivery, states.redelivered, states.waiting, states.deferred, states.dead),
-    *(states.paused, states.paused_retry, states.awaiting),
+    *(states.paused, states.paused_retry, states.awaiting, states.held),
     states.queued,
 )
 """Tasks in every state; the queued one last, as the others are made by claims."""
@@ -125,6 +126,7 @@ async def test_after_a_repair_every_task_is_delivered_once(
     await store.resume([key.decode() for key in await ask(raw, "ZRANGE", KEYS.paused, 0, -1)])
     for member in await ask(raw, "ZRANGE", KEYS.awaiting, 0, -1):
         await ask(raw, "ZADD", KEYS.awaiting, 1, member)
+    await Limiting(store.client).admit()
     await states.plan_sweep(store)
     await store.reclaim(10)
     for member in await ask(raw, "ZRANGE", KEYS.due, 0, -1):

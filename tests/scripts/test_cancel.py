@@ -24,6 +24,8 @@ LETTERS = {
     "missing": "N",
     "due": "C",
     "queued": "C",
+    "held": "C",
+    "held retry": "C",
     "awaiting": "D",
     "awaiting retry": "D",
     "paused": "C",

@@ -31,6 +31,7 @@ PLACES = [
         KEYS.dead_bytes,
         KEYS.paused,
         KEYS.awaiting,
+        KEYS.held,
     ),
     *(KEYS.idempotency, KEYS.idempotency_ends, KEYS.counters, KEYS.types, KEYS.sweep),
     *(KEYS.results, KEYS.segment(1)),

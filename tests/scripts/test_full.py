@@ -16,6 +16,7 @@ REFUSED = [
     "replay",
     "restore",
     "tally",
+    "limit",
     *(name for name in VERBS if name.startswith(("put", "shift"))),
 ]
 

@@ -42,11 +42,22 @@ Redis = redis.asyncio.Redis
 LETTERS = {
     **{"missing": "N", "due": "S", "in delivery": "D", "redelivered": "D", "waiting": "W", "deferred": "F"},
     **{"dead": "X", "paused": "P", "paused retry": "P", "awaiting": "A", "awaiting retry": "A", "queued": "Q"},
+    **{"held": "H", "held retry": "H"},
 }
 LEFT_ALONE = {
     "pause": ("missing", "in delivery", "redelivered", "dead", "paused", "paused retry", "awaiting", "awaiting retry"),
     "resume": tuple(name for name in MAKERS if "paused" not in name),
-    "run": ("missing", "in delivery", "redelivered", "dead", "awaiting", "awaiting retry", "queued"),
+    "run": (
+        "missing",
+        "in delivery",
+        "redelivered",
+        "dead",
+        "awaiting",
+        "awaiting retry",
+        "queued",
+        "held",
+        "held retry",
+    ),
 }
 TOLERANCE_MS = 5_000
 

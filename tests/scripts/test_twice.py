@@ -228,6 +228,7 @@ NOTHING: dict[str, Any] = {
     "expire and keep": [0],
     "fire": [0],
     "end and keep": [0],
+    "hold": [0],
     "expect": [0],
     "again": [0],
     "release": [0],
@@ -236,7 +237,22 @@ NOTHING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [*NOTHING, "renew", "load", "pending", "page", "audit", "balance", "tally"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *NOTHING,
+        "renew",
+        "load",
+        "pending",
+        "page",
+        "audit",
+        "balance",
+        "tally",
+        "permit",
+        "permit that goes on",
+        "hosts",
+    ],
+)
 async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, raw: redis.asyncio.Redis) -> None:
     verb = VERBS[name]
     task = await verb.make(store)

@@ -53,6 +53,8 @@ KEPT = {
     "missing": "N",
     "due": "U",
     "queued": "U",
+    "held": "U",
+    "held retry": "U",
     "awaiting": "D",
     "awaiting retry": "D",
     "paused": "U",

@@ -8,6 +8,7 @@ from typing import Any
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
+from redis_scheduler.store.limiting import Asked, Limiting, hash_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
@@ -15,6 +16,7 @@ from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, 
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.limit import NO_LIMIT, Limit
 from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts import states
@@ -23,6 +25,7 @@ from tests.scripts.states import (
     DEAD,
     DEFERRED,
     DUE,
+    HELD,
     IN_DELIVERY,
     MISSING,
     PAUSED,
@@ -152,6 +155,33 @@ def said(task: Task, sign: str = "+") -> Acknowledgement:
     return Acknowledgement(task.key, task.claim.id, task.claim.attempts, sign, states.TTL_MS)
 
 
+LIMIT = "localhost:80"
+"""That of the tasks that tests make."""
+
+
+def limiting(store: Store, limit: Limit = NO_LIMIT) -> Limiting:
+    return Limiting(store.client, default=limit)
+
+
+def asked(task: Task, has_begun: int = 0) -> Asked:
+    return Asked(task.key, LIMIT, hash_of(LIMIT), has_begun)
+
+
+ONE_AT_ONCE, ONE_A_SECOND = Limit(concurrency=1), Limit(rate=1)
+
+
+async def _permit(store: Store, task: Task) -> Any:
+    return await limiting(store, ONE_AT_ONCE).permit([asked(task)])
+
+
+async def _permit_again(store: Store, task: Task) -> Any:
+    return await limiting(store, ONE_AT_ONCE).permit([asked(task, has_begun=1)])
+
+
+async def _give_back(store: Store, task: Task) -> Any:
+    return await limiting(store, ONE_AT_ONCE).admit([task.key])
+
+
 RELEASED = State("waiting", owner="waiting")
 PAUSED_RETRY = State("paused", attempts=1)
 
@@ -183,6 +213,14 @@ VERBS: dict[str, Verb] = {
     "extend": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task, "")]), AWAITING, AWAITING),
     "promote": Verb(states.overdue, lambda store, task: store.promote(), QUEUED, QUEUED),
     "promote and claim": Verb(states.overdue, lambda store, task: store.promote(most_claims=1), IN_DELIVERY, QUEUED),
+    "hold": Verb(states.in_delivery, lambda store, task: store.hold([task.claim]), HELD, QUEUED),
+    "admit": Verb(states.held, lambda store, task: limiting(store).admit(), QUEUED, QUEUED),
+    "admit of a retry": Verb(states.held_retry, _give_back, State("queued", attempts=1), State("queued", attempts=1)),
+    "permit": Verb(states.in_delivery, _permit, IN_DELIVERY, QUEUED),
+    "permit that goes on": Verb(states.in_delivery, _permit_again, IN_DELIVERY, QUEUED),
+    "limit": Verb(states.held, lambda store, task: limiting(store).say(LIMIT, ONE_A_SECOND), HELD, HELD),
+    "limit that is forgotten": Verb(states.held, lambda store, task: limiting(store).say(LIMIT, None), HELD, HELD),
+    "hosts": Verb(states.held, lambda store, task: limiting(store).states([LIMIT]), HELD, HELD),
     "load": Verb(
         states.in_delivery, lambda store, task: store.load([Entry(task.claim.id, task.key)]), IN_DELIVERY, QUEUED
     ),

@@ -103,7 +103,7 @@ class ApiModel(Tasks):
     def pause(self, key: str) -> str:
         task = self.tasks[key]
         letter = letter_of(task)
-        if letter in "SFQW":
+        if letter in "SFQWH":
             task.pause()
         return letter
 

@@ -114,6 +114,17 @@ class Model(ApiModel):
             self._count_failure(claim.key)
         return 1
 
+    def hold(self, worker: str, claim: Claim) -> int:
+        if not self.holds(worker, claim):
+            return 0
+        self.tasks[claim.key].end("held")
+        return 1
+
+    def admit(self) -> None:
+        """Queue all that is held: no limit is said of it."""
+        for task in self.standing("held"):
+            task.enter_queue()
+
     def expect(self, worker: str, claim: Claim, within_ms: int) -> int:
         if not self.holds(worker, claim):
             return 0

@@ -36,7 +36,7 @@ class Modelled:
     due_ms: int
     tail: bytes
     place: str = "due"
-    """One of due, queued, pending, paused, awaiting, dead, missing."""
+    """One of due, queued, pending, paused, awaiting, held, dead, missing."""
     mark: str = ""
     """What is known of an acknowledgement."""
     attempts: int = 0
@@ -75,7 +75,7 @@ class Modelled:
 
     @property
     def is_running(self) -> bool:
-        return self.place in ("due", "queued", "pending", "paused", "awaiting")
+        return self.place in ("due", "queued", "pending", "paused", "awaiting", "held")
 
     def wait_in_due(self, wait_ms: int, score: int | None = None) -> None:
         self._leave_queue()
@@ -86,7 +86,7 @@ class Modelled:
         self.place = "queued"
 
     def pause(self) -> None:
-        if self.place == "queued":
+        if self.place in ("queued", "held"):
             self.wait_ms = 0
         self.score = self.score if self.state == DUE else None
         self._leave_queue()
@@ -164,7 +164,7 @@ def letter_of(task: Modelled) -> str:
 
 LETTERS = {
     **{"scheduled": "S", "deferred": "F", "queued": "Q", "waiting": "W", "in delivery": "D"},
-    **{"paused": "P", "awaiting": "A", "dead": "X", "missing": "N"},
+    **{"paused": "P", "awaiting": "A", "held": "H", "dead": "X", "missing": "N"},
 }
 
 

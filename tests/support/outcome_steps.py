@@ -184,6 +184,11 @@ class OutcomeSteps(Steps):
         self.taken["renew"] += len(held)
         self.taken["renew lost"] += len(ids) - len(held)
 
+    async def _hold(self, step: Step) -> None:
+        await self._outcome(
+            step, "hold", lambda store, claims: store.hold(claims), self.model.hold, ("hold fenced", "hold")
+        )
+
     async def _expect(self, step: Step) -> None:
         await self._outcome(
             step,

@@ -20,10 +20,12 @@ from redis_scheduler.engine.engine import Engine
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claiming import Promotion
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
+from redis_scheduler.task.limit import NO_LIMIT, Limit
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import Record
@@ -241,6 +243,13 @@ class Model:
             return Outcome("status 500", 500, 0)
         return Outcome(None, 200, 0)
 
+    # No limits
+
+    default = NO_LIMIT
+
+    async def said(self) -> dict[str, Limit]:
+        return {}
+
     # The processes
 
     async def _promote_always(self, engine: Engine) -> None:
@@ -256,7 +265,8 @@ class Model:
         store = cast(Store, self)
         policy = Policy(-1, round(retry_time_s * 1000))
         reader, bell, deliverer = cast(QueueReader, self), cast(Bell, self), cast(Deliverer, self)
-        engine = Engine([ShardAccess(store, reader, bell, outage)], deliverer, policy, concurrency)
+        limiting = cast(Limiting, self)
+        engine = Engine([ShardAccess(store, reader, bell, outage, limiting)], deliverer, policy, concurrency)
         parts = [
             engine.deliver(never, never, 0),
             engine.consumers[0].reclaimer.run(never),

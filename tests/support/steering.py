@@ -9,7 +9,7 @@ from collections.abc import Collection
 ALWAYS = ""
 """What is always there."""
 
-HELD = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect")
+IN_HAND = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect", "hold")
 """Verbs about claims that a worker holds."""
 
 KNOWN = ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run", "shift")
@@ -28,9 +28,10 @@ NEEDS = {
     "resume": "paused",
     "acknowledge": "claims",
     "run_out_awaited": "awaited later",
+    "admit": "held",
     "resend": "written",
     "purge": "full",
-    **dict.fromkeys(HELD, "held"),
+    **dict.fromkeys(IN_HAND, "in hand"),
     **dict.fromkeys(KNOWN, "task"),
 }
 """What a verb needs to change anything."""
@@ -41,7 +42,7 @@ BROUGHT_BY = {
     "due now": "come_due",
     "queued": "promote",
     **dict.fromkeys(
-        ("unloaded", "pending", "pending later", "in delivery", "in delivery later", "held", "claims"), "claim"
+        ("unloaded", "pending", "pending later", "in delivery", "in delivery later", "in hand", "claims"), "claim"
     ),
     "over": "run_out",
     "late": "reclaim",
@@ -53,6 +54,7 @@ BROUGHT_BY = {
     "paused": "pause",
     **dict.fromkeys(("awaiting", "awaited", "awaited later"), "expect"),
     "overdue": "run_out_awaited",
+    "held": "hold",
     "missing": "cancel",
     "gone": "cancel",
     "stored": "schedule_once",
@@ -68,11 +70,11 @@ TAKEN_BY = {
     "replay changed": ("replay", "dead stale"),
     "replay missing": ("replay_other", "missing"),
     "replay due": ("replay_other", "due"),
-    "deliver and again": ("again", "held"),
+    "deliver and again": ("again", "in hand"),
     "again fenced": ("again", "claims"),
     "renew lost": ("renew", "claims"),
     "acknowledge awaiting": ("acknowledge", "awaited"),
-    "acknowledge in delivery": ("acknowledge", "held"),
+    "acknowledge in delivery": ("acknowledge", "in hand"),
     **{f"run_out {place}": ("run_out", f"{place} later") for place in ("waiting", "in delivery")},
     "come_due deferred": ("come_due", "deferred later"),
     "come_due due": ("come_due", "due later"),
@@ -84,7 +86,7 @@ TAKEN_BY = {
 }
 """Kinds that need something else than their verb or name says."""
 
-PLACES = ("dead", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
+PLACES = ("dead", "held", "awaiting", "waiting", "deferred", "paused", "in delivery", "queued", "due", "missing")
 """Those that are rarely come to are first."""
 
 

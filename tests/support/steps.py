@@ -161,7 +161,8 @@ class Steps:
             task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
             for task in model.standing("dead")
         }
-        assert (ledger.paused, ledger.awaiting) == (len(model.standing("paused")), len(model.standing("awaiting")))
+        places = ("paused", "awaiting", "held")
+        assert [getattr(ledger, place) for place in places] == [len(model.standing(place)) for place in places]
 
     async def _problems(self) -> list[str]:
         return [finding.text async for finding in audit(self.shared.client)]
@@ -227,7 +228,7 @@ class Steps:
         for task in self.model.standing("queued"):
             task.entry = entries[task.key]
 
-    def _hold(self, worker: str, claims: list[Claim]) -> None:
+    def _note_claims(self, worker: str, claims: list[Claim]) -> None:
         self.claims[worker] = (self.claims[worker] + claims)[-CLAIMS_KEPT:]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import Enum
 
-from redis_scheduler.store import claiming, claims, history, moves, sweep, writes
+from redis_scheduler.store import claiming, claims, history, limiting, moves, sweep, writes
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moves
@@ -13,7 +13,7 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 SCRIPTS = {
     found.name: found
-    for module in (writes, claims, claiming, sweep, moves, history)
+    for module in (writes, claims, claiming, sweep, moves, history, limiting)
     for found in vars(module).values()
     if isinstance(found, Script)
 }

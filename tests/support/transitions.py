@@ -49,6 +49,8 @@ WEIGHTS = {
     "run": 2,
     "shift": 2,
     "expect": 8,
+    "hold": 6,
+    "admit": 4,
     "acknowledge": 5,
     "run_out_awaited": 3,
     "purge": 1,
@@ -83,7 +85,9 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             if NEEDS.get(verb, ALWAYS) in here:
                 return WEIGHTS[verb]
             return (
-                verb in SELDOM and (NEEDS[verb] != "held" or "claims" in here) and (verb != "discard" or "task" in here)
+                verb in SELDOM
+                and (NEEDS[verb] != "in hand" or "claims" in here)
+                and (verb != "discard" or "task" in here)
             )
 
         verbs = [verb for verb in WEIGHTS for _ in range(weight(verb))]
@@ -111,7 +115,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             "awaited": any(model.tasks[claim.key].mark == f"@{claim.id}" for _, claim in claims),
             "awaited later": any(task.wait_ms for task in awaiting),
             "claims": bool(claims),
-            "held": any(model.holds(worker, claim) for worker, claim in claims),
+            "in hand": any(model.holds(worker, claim) for worker, claim in claims),
             "late": any(model.is_in(claim) and not model.holds(worker, claim) for worker, claim in claims),
             "stale": bool(stale),
             "dead stale": any(task.place == "dead" for _, task in stale),
@@ -128,6 +132,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
         left = {task.key for task in self.model.tasks.values() if task.is_running}
         worker = WORKERS[0]
         self.unloaded[worker] = []
+        await self._admit_all()
         for task in self.model.standing("paused"):
             assert letters(await self.stores[worker].resume([task.key])) == self.model.resume(task.key)
         await self._compare()

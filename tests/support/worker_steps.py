@@ -2,6 +2,7 @@
 
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
@@ -59,7 +60,7 @@ class WorkerSteps(Steps):
         assert [(claim.id, claim.key, claim.record, claim.attempts, claim.tries) for claim in promotion.claims] == [
             (task.entry or "", task.key, decode_record(task.record), task.attempts, 1) for task in expected
         ]
-        self._hold(worker, promotion.claims)
+        self._note_claims(worker, promotion.claims)
         self.taken["promote and claim"] += len(expected)
 
     async def _claim(self, step: Step) -> None:
@@ -96,7 +97,7 @@ class WorkerSteps(Steps):
             task = self.model.tasks[claim.key]
             assert (claim.record, claim.attempts) == (decode_record(task.record), task.attempts)
             assert claim.mark == task.mark
-        self._hold(worker, claims)
+        self._note_claims(worker, claims)
         self.taken["load"] += len(claims)
         self.taken["load dropped"] += len(entries) - len(claims)
         return claims
@@ -142,6 +143,18 @@ class WorkerSteps(Steps):
         )
         self.taken["reclaim nothing"] += not entries
         self.unloaded[worker] += entries
+
+    async def _admit(self, step: Step) -> None:
+        """No limit is said of anything: a round admits all."""
+        self.taken["admit"] += await self._admit_all()
+
+    async def _admit_all(self) -> int:
+        count = len(self.model.standing("held"))
+        await ask(self.raw, "HDEL", KEYS.sweep, "round_ms", "round_from")
+        admission = await Limiting(self.shared.client).admit()
+        assert (admission.admitted, admission.held) == (count, 0)
+        self.model.admit()
+        return count
 
     async def _run_out_awaited(self, step: Step) -> None:
         tasks = [task for task in self.model.standing("awaiting") if task.wait_ms]

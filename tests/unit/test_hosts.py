@@ -2,18 +2,19 @@
 
 import pytest
 
-from redis_scheduler.engine import hosts
+from redis_scheduler import host
+from redis_scheduler.engine import hosts as engine_hosts
 from redis_scheduler.engine.hosts import Hosts
 from redis_scheduler.task.webhook import split
 
 
 def host_of(webhook: str) -> str:
     origin, _ = split(webhook)
-    return hosts.host_of(origin)
+    return host.host_of(origin)
 
 
 def test_hosts_that_nothing_came_for_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "HOSTS_MOST", 10)
+    monkeypatch.setattr(engine_hosts, "HOSTS_MOST", 10)
     known = Hosts()
     busy, often, once = known.of("http://busy"), known.of("http://often"), known.of("http://once")
     busy.running = 1

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from redis_scheduler.store.ledger import Ledger, total
 
-ONE = Ledger(1, 2, 3, 4, 5, 6, 7, {"scheduled": 26, "delivered": 2, "died": 3}, 7)
-OTHER = Ledger(10, 20, 30, 40, 50, 60, 70, {"scheduled": 260, "lost": 50}, 70)
+ONE = Ledger(1, 2, 3, 4, 5, 6, 7, 8, {"scheduled": 33, "delivered": 2, "died": 3}, 7)
+OTHER = Ledger(10, 20, 30, 40, 50, 60, 70, 80, {"scheduled": 330, "lost": 50}, 70)
 
 
 def test_the_ledger_of_several_shards_is_the_sum_of_theirs() -> None:
-    both = {"scheduled": 286, "delivered": 2, "died": 3, "lost": 50}
-    assert total([ONE, OTHER]) == Ledger(11, 22, 33, 44, 55, 66, 77, both, 77)
+    both = {"scheduled": 363, "delivered": 2, "died": 3, "lost": 50}
+    assert total([ONE, OTHER]) == Ledger(11, 22, 33, 44, 55, 66, 77, 88, both, 77)
     assert total([ONE]) == ONE
     assert [one.is_balanced for one in (ONE, OTHER, total([ONE, OTHER]))] == [True, True, True]
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from redis_scheduler.api.auth import OPEN
-from redis_scheduler.api.many import ManyApi
+from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.requests import RESERVED_KEYS
 from redis_scheduler.api.routes import OPEN_ROUTES, ROUTES, TASK_ROUTES, Access, Route
@@ -33,7 +33,7 @@ def test_each_method_of_a_path_is_one_route() -> None:
 
 def test_what_is_open_is_answered_by_the_probes_alone() -> None:
     for route in ROUTES:
-        of_class = Probes if route.access is Access.OPEN else ManyApi
+        of_class = Probes if route.access is Access.OPEN else HostsApi
         assert getattr(of_class, route.handler.__name__) is route.handler, route
 
 
@@ -44,7 +44,7 @@ def test_a_handler_is_called_as_a_method_without_a_layer() -> None:
 
 
 def test_each_public_coroutine_of_the_api_has_a_route() -> None:
-    coroutines = {name for name, _ in inspect.getmembers(ManyApi, inspect.iscoroutinefunction) if name[0] != "_"}
+    coroutines = {name for name, _ in inspect.getmembers(HostsApi, inspect.iscoroutinefunction) if name[0] != "_"}
     assert coroutines <= {route.handler.__name__ for route in ROUTES}
 
 

@@ -18,7 +18,7 @@ KEYS = Keys("{x}")
 LISTS = {
     "load": "{unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}",
     "renew": "{unpack(ARGV, first)}",
-    **dict.fromkeys(("heads", "read", "entry", "discard"), "ARGV[at]"),
+    **dict.fromkeys(("heads", "read", "entry", "discard", "admit"), "ARGV[at]"),
 }
 """How the scripts that are given a list get at it: all else has a name."""
 
@@ -157,7 +157,7 @@ def test_names_become_locals() -> None:
     assert "  local key, type_number = ARGV[at + 1], ARGV[at + 2]\n" in text
     assert (
         "local tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency, idempotency_ends, awaiting, "
-        "types, bell, counters = unpack(KEYS, 1, 14)\n" in Script("audit").text
+        "held, types, bell, counters = unpack(KEYS, 1, 15)\n" in Script("audit").text
     )
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from redis_scheduler.engine.hosts import host_of
 from redis_scheduler.engine.observer import Log
 from redis_scheduler.engine.slots import PATIENCE, Slots
 from redis_scheduler.engine.surplus import RETURN_STEP_S
+from redis_scheduler.host import host_of
 from redis_scheduler.task.claim import Claim
 from tests.support.slots import (
     NOW,

@@ -7,7 +7,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     shards.py                           what all handlers stand on: the shards, and how a task is read and changed
     shard_calls.py, batcher.py          what is asked of one shard, in round trips that requests share
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
-    acknowledgements.py                 what those do by which receivers answer later
+    acknowledgements.py, hosts.py       what those do by which receivers answer later, and those of limits
     shown.py, view.py, waits.py         what is shown of a task, and what it waits for
     changes.py, preconditions.py        what a PATCH makes of a task; ETags
     probes.py, exclusive.py, stats.py   what the routes do that are open to all; one request after another; GET /stats

@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from redis_scheduler.api.auth import Gate, Refusals
 from redis_scheduler.api.callers import Callers
 from redis_scheduler.api.endpoint import Endpoint
+from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.store.client import RedisClient
@@ -60,7 +60,7 @@ def create_app(
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
     the service's own; while it is changed two, with a space between.
     """
-    api = ManyApi(clients, name, max_body, timing, limits, token)
+    api = HostsApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]

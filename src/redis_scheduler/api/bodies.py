@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.api.view import TaskView
 from redis_scheduler.errors import Code
+from redis_scheduler.task.limit import CONCURRENCY_MOST, PER_MOST_S, RATE_MOST
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.repeat import Repeat
 
@@ -65,6 +66,41 @@ class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore
     data: Raw | UnsetType = UNSET
     body: str | UnsetType | None = UNSET
     body_base64: str | UnsetType | None = UNSET
+
+
+_Concurrency = Annotated[int, Meta(ge=0, le=CONCURRENCY_MOST)]
+_Rate = Annotated[int, Meta(ge=0, le=RATE_MOST)] | Annotated[float, Meta(ge=0, le=RATE_MOST)]
+_Per = Annotated[int, Meta(ge=1, le=PER_MOST_S)] | Annotated[float, Meta(ge=0.001, le=PER_MOST_S)]
+
+LIMIT_RULES = {
+    "concurrency": f"must be a whole number from 0 (no limit) to {CONCURRENCY_MOST}",
+    "rate": f"must be a number from 0 (no limit) to {RATE_MOST}",
+    "per": f"must be a number of seconds from 0.001 to {PER_MOST_S} (a day)",
+    "paused": "must be true or false",
+}
+"""What the fields of LimitRequest must be."""
+
+
+class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of PUT /hosts/{host}: attempts at once, attempts in so many seconds, and whether none begins."""
+
+    concurrency: _Concurrency | UnsetType = UNSET
+    rate: _Rate | UnsetType = UNSET
+    per: _Per | UnsetType = UNSET
+    paused: bool | UnsetType = UNSET
+
+
+class HostView(msgspec.Struct, kw_only=True):
+    """A host, or `@` and a limit_key: what is said of it, tasks that are held, and attempts that run where they are
+    counted."""
+
+    host: str
+    concurrency: int | UnsetType = UNSET
+    rate: int | float | UnsetType = UNSET
+    per: int | float | UnsetType = UNSET
+    paused: bool = False
+    held: int
+    running: int
 
 
 class _Answer(msgspec.Struct, tag_field="status", tag=200):
@@ -216,6 +252,19 @@ class Tried(msgspec.Struct, omit_defaults=True):
     outcome: str
     key: str | None = None
     due: str | None = None
+
+
+class HostShown(_Answer):
+    """A host as it stands."""
+
+    data: HostView
+
+
+class HostsListed(_Answer):
+    """Hosts by their names. more: whether there are further ones of which nothing is said."""
+
+    data: list[HostView]
+    more: bool
 
 
 class Refused(msgspec.Struct):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from redis_scheduler.api.bodies import PREVIEW_MOST
+from redis_scheduler.api.bodies import LIMIT_RULES, PREVIEW_MOST
 from redis_scheduler.api.hints import hint_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
@@ -56,6 +56,7 @@ RULES = {
     "include_data": "must be true or false",
     "body": "must be a text, without half a surrogate pair (half an emoji)",
     "body_base64": "must be a text in base64 (RFC 4648, section 4)",
+    **LIMIT_RULES,
     **options.RULES,
     **repeat.RULES,
 }

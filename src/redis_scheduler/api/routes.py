@@ -21,6 +21,9 @@ from redis_scheduler.api.bodies import (
     Cancelled,
     Found,
     Grouped,
+    HostShown,
+    HostsListed,
+    LimitRequest,
     Listed,
     ManyDone,
     Previewed,
@@ -39,6 +42,7 @@ from redis_scheduler.api.bodies import (
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
@@ -180,6 +184,10 @@ TASK_ROUTES = (
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL),
     Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest, needs=Right.REPLAY),
+    Route("GET", "/hosts", HostsApi.hosts, HostsListed, needs=Right.METRICS),
+    Route("GET", "/hosts/{key}", HostsApi.host, HostShown, needs=Right.METRICS),
+    Route("PUT", "/hosts/{key}", HostsApi.put_host, HostShown, LimitRequest, needs=Right.ADMIN),
+    Route("DELETE", "/hosts/{key}", HostsApi.delete_host, HostShown, needs=Right.ADMIN),
     Route("GET", "/stats", Api.stats, Statistics, needs=Right.METRICS),
 )
 OPEN_ROUTES = (

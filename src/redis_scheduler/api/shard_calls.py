@@ -9,6 +9,7 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Writes
@@ -39,6 +40,7 @@ class ShardCalls:
         self.writes = Writes(client, name, timing, limits.kept)
         self.keeps_results = limits.kept.result_ttl_ms > 0
         self.views = DeadLetters(client, timing)
+        self.limiting = Limiting(client, timing)
         self._workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit

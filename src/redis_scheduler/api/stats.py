@@ -33,6 +33,7 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
             "waiting": ledger.waiting,
             "paused": ledger.paused,
             "awaiting": ledger.awaiting,
+            "held": ledger.held,
             "dead": ledger.dead,
         },
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},

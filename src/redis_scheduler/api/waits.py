@@ -4,10 +4,11 @@ import msgspec
 from msgspec import UNSET
 
 from redis_scheduler.logs import rfc3339
+from redis_scheduler.store.limiting import limit_of
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.task.record import UNREADABLE, newer_error
 
-HELD_UP = ("scheduled", "deferred", "queued", "waiting")
+HELD_UP = ("scheduled", "deferred", "queued", "waiting", "held")
 """The states in which a task does not go on while all is paused."""
 
 ERROR_LENGTH = 200
@@ -45,6 +46,8 @@ def _waits_for(stored: Stored) -> str | None:
             return f"an acknowledgement of its attempt {stored.attempts + 1}, until{at[1:]}"
         case "queued" | "in delivery" if stored.mark:
             return "a worker that writes what its acknowledgement came to"
+        case "held":
+            return f"its turn: the limit of {limit_of(record)} lets no more begin, see GET /hosts"
         case "in delivery":
             return f"the answer to its attempt {stored.attempts + 1}"
         case "queued":

@@ -7,6 +7,7 @@ processes may run these loops. Each file imports only files that stand after it:
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
     trimmer.py, history.py  drops what is not to be kept of tasks that have ended; counts what happens by the minute
     intake.py               brings claims, hands each on once, renews leases
+    limiter.py              asks whether claims may begin under limits, has what is held admitted
     worker.py, outcomes.py  begins attempts; writes outcomes
     slots.py, capacity.py   which claim may begin, and how many may come
     surplus.py, hosts.py    when surplus comes back; what is known of each host

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.limiter import Limiter
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.reclaimer import Reclaimer
 from redis_scheduler.engine.slots import Slots
@@ -19,10 +20,12 @@ from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import NO_RESULTS, Kept
+from redis_scheduler.task.limit import NO_LIMIT, Limit
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -34,11 +37,21 @@ class ShardAccess:
     reader: QueueReader
     bell: Bell
     outage: Outage
+    limiting: Limiting | None = None
+    """What is asked of limits; without, nothing is said of any but in Redis."""
 
     @classmethod
-    def of_client(cls, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> Self:
-        """Reach a shard by a client of it, as the consumer of this name."""
-        return cls(Claims(client, name, timing, kept), QueueReader(client, name, timing), Bell(client), client.outage)
+    def of_client(
+        cls,
+        client: RedisClient,
+        name: str,
+        timing: Timing = DEFAULT,
+        kept: Kept = NO_RESULTS,
+        limit: Limit = NO_LIMIT,
+    ) -> Self:
+        """Reach a shard by a client of it, as the consumer of this name. `limit`: of hosts of which nothing is said."""
+        claims, reader = Claims(client, name, timing, kept), QueueReader(client, name, timing)
+        return cls(claims, reader, Bell(client), client.outage, Limiting(client, timing, limit))
 
 
 class Consumer:
@@ -61,6 +74,8 @@ class Consumer:
         access.claims.on_records_missing = observer.records_missing
         self.outcomes = worker.outcomes[shard]
         self.holdings = self.outcomes.holdings
+        limiting = access.limiting or Limiting(access.claims.client, timing)
+        self.limiter = worker.limiters[shard] = Limiter(limiting, self.outcomes, worker, timing)
         self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
         self.timer = Timer(self.intake, access.bell, access.outage, timing)
         self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, access.outage, timing, observer)
@@ -77,6 +92,8 @@ class Consumer:
             tasks.create_task(run(finished, self.outcomes.write_once), name="write-outcomes"),
             tasks.create_task(run(finished, self.intake.take_early_once), name="take-early"),
             tasks.create_task(run(finished, self._renew_once), name="renew"),
+            tasks.create_task(run(finished, self.limiter.ask_once), name="ask-limits"),
+            tasks.create_task(run(finished, self.limiter.admit_once), name="admit"),
             tasks.create_task(run(finished, self.intake.recover_once), name="recover"),
         ]
         self._claimer = tasks.create_task(run(stop, self.intake.claim_once), name="claim")
@@ -94,6 +111,7 @@ class Consumer:
     async def _renew_once(self) -> None:
         # First, so that a renewal is repeated as soon as an outage is over.
         await self.intake.renew()
+        await self.limiter.renew()
         await stop_or_interval(self._finished, self._timing.renew_interval_s)
 
     async def write_last(self) -> None:
@@ -106,6 +124,7 @@ class Consumer:
                 await self.outcomes.write()
                 if released := await self._release_rest():
                     self._observer.released(released)
+                await self.limiter.write_last()
                 await self._claims.retire(0, self._claims.name)
         except (StoreUnavailable, StoreFull, TimeoutError) as error:
             self._observer.stopped_without_redis(len(self.holdings.claims), str(error) or "no answer in time")

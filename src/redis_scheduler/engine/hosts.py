@@ -1,20 +1,15 @@
-"""The hosts of receivers: one name for every spelling, and what a worker knows of each. slots.py decides by that."""
+"""The hosts of receivers, and what a worker knows of each. slots.py decides by that."""
 
-import contextlib
-import ipaddress
 import math
-import socket
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
 
-from yarl import URL
-
+from redis_scheduler.host import host_of
 from redis_scheduler.task.claim import Claim
 
 HOSTS_MOST = 10_000
-"""At most so many hosts are remembered for which nothing runs or waits, and so many spellings of hosts."""
+"""At most so many hosts are remembered for which nothing runs or waits."""
 
 
 class Kind(IntEnum):
@@ -75,25 +70,3 @@ class Hosts:
             known = self._older.pop(name, None)
             host = self._newer[name] = known or Host(name)
         return host
-
-
-@lru_cache(HOSTS_MOST)
-def host_of(origin: str) -> str:
-    """Return host and port of an origin that was checked when it was scheduled: the same for every spelling of them."""
-    try:
-        url = URL(origin)
-    except ValueError:  # a record that foreign hands wrote
-        return origin.partition("//")[2].lower()
-    host = _address((url.raw_host or "").removesuffix("."))
-    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
-
-
-def _address(host: str) -> str:
-    """Return an address in its canonical form; a name as it is."""
-    with contextlib.suppress(OSError, ValueError):
-        # As the resolver reads it: 127.1 and 0x7f000001 are addresses too.
-        return socket.inet_ntoa(socket.inet_aton(host))
-    with contextlib.suppress(ValueError):
-        address = ipaddress.IPv6Address(host)
-        return str(address.ipv4_mapped or address)
-    return host

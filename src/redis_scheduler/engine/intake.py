@@ -161,6 +161,8 @@ class Intake:
         with self._may_bring_claims():
             sweep = await self._claims.reclaim(self.reclaimable)
             self._observer.swept(sweep.lost)
+            if (limiter := self._worker.limiters.get(self._shard)) is not None:
+                limiter.hear(sweep.limits_set)
             await self.take(sweep.entries)
         return sweep
 
@@ -266,7 +268,8 @@ class Intake:
         if renewed:
             lost = set(renewed) - await self._claims.renew(renewed)
             # Another worker has the claims that lost their lease: those that have not begun here must not begin.
-            holdings.forget(self._slots.remove({holdings.claims[entry] for entry in lost if entry in holdings.claims}))
+            gone = {holdings.claims[entry] for entry in lost if entry in holdings.claims}
+            holdings.forget(self._worker.remove(gone, self._shard))
         holdings.renewed_at = renewed_at
         self._worker.fill_slots()
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from redis_scheduler.engine.holdings import Holdings
-from redis_scheduler.store.claims import NO_FOLLOW_UPS, Claims, RetryAnswer
+from redis_scheduler.store.claims import NO_FOLLOW_UPS, Claims, HoldAnswer, RetryAnswer
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.listing import labels_bytes, listing_bytes
@@ -162,6 +162,8 @@ class Outcomes:
             self.retry_parked.set()
         if by_transition[Transition.DEFER]:
             await self._claims.defer(by_transition[Transition.DEFER])
+        if to_hold := by_transition[Transition.HOLD]:
+            await self._hold(to_hold)
         if by_transition[Transition.EXPECT]:
             await self._claims.expect(by_transition[Transition.EXPECT])
         if to_bury := by_transition[Transition.BURY]:
@@ -171,6 +173,14 @@ class Outcomes:
             await self._claims.expire(to_expire, self._following([item.claim for item in to_expire]))
         for part in self._in_parts(by_transition[Transition.AGAIN]):
             await self._claims.again(part)
+
+    async def _hold(self, to_hold: Sequence[Unsettled]) -> None:
+        """Hold tasks; those for which there is no line come again later."""
+        claims = [item.claim for item in to_hold]
+        answers = await self._claims.hold(claims)
+        if without := [claim for claim, answer in zip(claims, answers, strict=True) if answer is HoldAnswer.NO_LINE]:
+            delay_ms = self._timing.no_line_delay_ms
+            await self._claims.defer([Unsettled(claim, b"", delay_ms, counts=False) for claim in without])
 
     def _in_parts(self, items: Sequence[Unsettled]) -> Iterator[list[Unsettled]]:
         """Yield what may be written by one call: about `load_bytes` of records, at least one."""

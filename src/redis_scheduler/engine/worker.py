@@ -11,6 +11,7 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -35,6 +36,29 @@ _ENDS = {Transition.BURY: DIED, Transition.EXPIRE: EXPIRED}
 """The ends without success, by what writes them."""
 
 
+class Asker(Protocol):
+    """What a worker needs of the limiter of a shard."""
+
+    is_on: bool
+    asking: dict[Claim, str]
+    begun: dict[Claim, str]
+
+    def asks(self, claim: Claim) -> bool:
+        """Have a claim ask if it is under a limit; return whether it is."""
+
+    def end(self, claim: Claim) -> None:
+        """Give the permit of a claim back."""
+
+    def remove(self, claims: Collection[Claim]) -> list[Claim]:
+        """Let those of these claims ask no more that wait for an answer, and return them."""
+
+    def clear(self) -> list[Claim]:
+        """Let no claim ask any more, and return those that did."""
+
+    def hear(self, limits_set: str) -> None:
+        """Note when limits were set last."""
+
+
 class Worker:
     """Attempts what `accept` is given, as the slots allow. It asks for nothing: intakes bring the claims.
 
@@ -55,6 +79,8 @@ class Worker:
         self._policy = policy
         self._slots = slots
         self.outcomes = outcomes
+        self.limiters: dict[int, Asker] = {}
+        """Those of each shard, which are asked before a claim begins that is under a limit."""
         self._has_room = has_room
         self._timing = timing
         self._observer = observer
@@ -68,8 +94,9 @@ class Worker:
 
     @property
     def loading(self) -> int:
-        """Entries whose records are being read, of all shards: they will take slots."""
-        return sum(len(outcomes.holdings.loading) for outcomes in self.outcomes)
+        """Entries whose records are being read and claims that ask, of all shards: they will take slots."""
+        asking = sum(len(limiter.asking) for limiter in self.limiters.values())
+        return asking + sum(len(outcomes.holdings.loading) for outcomes in self.outcomes)
 
     @property
     def claim_limit(self) -> int:
@@ -84,6 +111,7 @@ class Worker:
         """Deliver each claim of a shard as soon as a slot is free; give it back while stopping."""
         now, outcomes = asyncio.get_running_loop().time(), self.outcomes[shard]
         held, now_ms = outcomes.holdings.claims, outcomes.now_ms
+        limiter = self._limiter_on(shard)
         for claim in claims:
             if claim.id in held:
                 continue
@@ -98,9 +126,37 @@ class Worker:
                     self._unsettle(claim, decision)
             elif self.is_stopping:
                 self._release([claim])
+            elif limiter is None or not limiter.asks(claim):
+                self._slots.add(claim, now)
+        self.fill_slots()
+
+    def _limiter_on(self, shard: int) -> "Asker | None":
+        limiter = self.limiters.get(shard)
+        return limiter if limiter is not None and limiter.is_on else None
+
+    def go_on(self, claims: Iterable[Claim]) -> None:
+        """Let claims stand in line that their limits let begin; give them back while stopping."""
+        now = asyncio.get_running_loop().time()
+        for claim in claims:
+            if self.is_stopping:
+                self._end_permit(claim)
+                self._release([claim])
             else:
                 self._slots.add(claim, now)
         self.fill_slots()
+
+    def _end_permit(self, claim: Claim) -> None:
+        limiter = self.limiters.get(claim.shard)
+        if limiter is not None and limiter.begun:
+            limiter.end(claim)
+
+    def remove(self, claims: Collection[Claim], shard: int) -> list[Claim]:
+        """Take those of these claims that have not begun out of the lines, and return them."""
+        found = self._slots.remove(claims)
+        for claim in found:
+            self._end_permit(claim)
+        limiter = self.limiters.get(shard)
+        return found if limiter is None else found + limiter.remove(claims)
 
     def fill_slots(self) -> None:
         """Begin what stands in line and may begin."""
@@ -133,6 +189,7 @@ class Worker:
     def _give_way(self) -> None:
         """Send back claims that must not wait here."""
         for claim, delay_s in self._slots.surplus(asyncio.get_running_loop().time()):
+            self._end_permit(claim)
             surplus = Unsettled(claim, b"", round(delay_s * 1000), counts=False)
             self.outcomes[claim.shard].unsettle(Transition.DEFER, surplus)
 
@@ -204,6 +261,7 @@ class Worker:
     def _free(self, claim: Claim) -> None:
         del self._running[claim]
         self._slots.end(claim)
+        self._end_permit(claim)
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
@@ -266,6 +324,8 @@ class Worker:
         """Begin nothing any more. Claims in line go to other workers at once."""
         self.is_stopping = True
         self._release(self._slots.clear())
+        for limiter in self.limiters.values():
+            self._release(limiter.clear())
 
     async def drain(self, hurry: asyncio.Event, grace_s: float) -> None:
         """Wait for deliveries under way: for the grace at most, or until `hurry`."""

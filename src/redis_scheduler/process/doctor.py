@@ -98,6 +98,7 @@ def _table(ledger: Ledger) -> str:
         "waiting": ledger.waiting,
         "paused": ledger.paused,
         "awaiting": ledger.awaiting,
+        "held": ledger.held,
     }
     entered, ended = ({name: ledger.counters.get(name, 0) for name in names} for names in (ENTERED, ENDED))
     lines = [f"{sign} {name:<12}{count:>12}" for sign, (name, count) in zip(" +", entered.items(), strict=True)]

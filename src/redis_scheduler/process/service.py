@@ -174,7 +174,7 @@ class Service:
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
-            shard = ShardAccess.of_client(client, self._name, self._timing, kept_by(settings))
+            shard = ShardAccess.of_client(client, self._name, self._timing, kept_by(settings), settings.host_limit)
             history = History(client, self._name, self._timing)
             historian = Historian(history, [shard.claims], process.outage, self._timing)
             engine = Engine(

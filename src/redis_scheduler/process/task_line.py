@@ -47,7 +47,7 @@ FAILURE_MOST = 65_536
 
 DEAD, PAUSED, AWAITING = "dead", "paused", "awaiting"
 
-STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", AWAITING, "lost")
+STATES = (DEAD, PAUSED, "scheduled", "deferred", "queued", "in delivery", "waiting", AWAITING, "held", "lost")
 """States that a line may name. Another one is of a newer version, which may mean that nothing is to be delivered."""
 
 

@@ -145,7 +145,7 @@ async def sample(client: RedisClient) -> list[Finding]:
             suspects.append(suspect_of(head, record)._replace(listed=None))
     for place in (keys.entries, keys.failures):
         suspects += [Suspect("member", key) for key in await some("HRANDFIELD", place, SAMPLE_LIMIT)]
-    for place in (keys.due, keys.paused, keys.awaiting, keys.dead):
+    for place in (keys.due, keys.paused, keys.awaiting, keys.held, keys.dead):
         for first, last in ((0, SAMPLE_LIMIT - 1), (-SAMPLE_LIMIT, -1)):
             suspects += [Suspect("member", key) for key in await some("ZRANGE", place, first, last)]
     ids = await some("HRANDFIELD", keys.idempotency, SAMPLE_LIMIT)

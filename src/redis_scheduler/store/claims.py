@@ -6,11 +6,13 @@ Outcomes are fenced by (entry id, owner, attempts), so each call may be sent twi
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from redis_scheduler.store.answer_shape import booleans, each_of
 from redis_scheduler.store.claiming import Claiming
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
+from redis_scheduler.store.limiting import hash_of, limit_of
 from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script, listed_as
 from redis_scheduler.task.claim import Claim, Unsettled
@@ -25,6 +27,24 @@ class RetryAnswer(IntEnum):
     FENCED = 0
     PARKED = 1
     TOO_MANY = 2
+
+
+class HoldAnswer(IntEnum):
+    """What a hold did. If its limit can have no line it does nothing: defer the task."""
+
+    FENCED = 0
+    HELD = 1
+    NO_LINE = 2
+
+
+class Held(NamedTuple):
+    """A claim that is to be held: its entry, task and attempts, and the limit that it is under."""
+
+    id: str
+    key: str
+    attempts: int
+    limit: str
+    hash: int
 
 
 class FireAnswer(IntEnum):
@@ -82,6 +102,7 @@ AGAIN = Script(
         "type_number": listed_as("row.claim.record"),
     },
 )
+HOLD = Script("hold")
 EXPECT = Script("expect", {"id": "row.claim.id", "key": "row.claim.key", "attempts": "row.claim.attempts"})
 
 
@@ -151,6 +172,18 @@ class Claims(Claiming):
         """Record failed attempts and send the tasks back to `due` for their delay; return whether it took effect."""
         return await self.client.run(
             DEFER.bind(self.client.keys, failed, group=GROUP, consumer=self.name), booleans(len(failed))
+        )
+
+    async def hold(self, claims: Sequence[Claim]) -> list[HoldAnswer]:
+        """Send claims that a limit does not let begin into its line."""
+        rows = [
+            Held(claim.id, claim.key, claim.attempts, limit, hash_of(limit))
+            for claim in claims
+            for limit in (limit_of(claim.record),)
+        ]
+        return await self.client.run(
+            HOLD.bind(self.client.keys, rows, group=GROUP, consumer=self.name),
+            lambda answer: each_of(HoldAnswer, answer, len(claims)),
         )
 
     async def expect(self, taken_on: Sequence[Unsettled]) -> list[bool]:

@@ -44,7 +44,7 @@ def encode_cursor(position: Position) -> str:
 _SCORE = re.compile(r"-?(inf|[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?)")
 _POSITION = {
     "queue": re.compile(r"[0-9]{1,20}-[0-9]{1,20}"),
-    **dict.fromkeys(("due", "paused", "awaiting", "type", "label", "dead"), _SCORE),
+    **dict.fromkeys(("due", "paused", "awaiting", "held", "type", "label", "dead"), _SCORE),
 }
 
 

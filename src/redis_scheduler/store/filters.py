@@ -11,11 +11,11 @@ from redis_scheduler.task.failure import error_of
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, Record
 
-LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused", "awaiting")
+LISTED = ("scheduled", "deferred", "queued", "in delivery", "waiting", "paused", "awaiting", "held")
 """The states of tasks that GET /schedules lists, as it names them."""
 
 
-_PLACES = {"scheduled": "due", "deferred": "due", "paused": "paused", "awaiting": "awaiting"}
+_PLACES = {"scheduled": "due", "deferred": "due", "paused": "paused", "awaiting": "awaiting", "held": "held"}
 """Where tasks of a state stand, if that is not the queue."""
 
 
@@ -52,7 +52,7 @@ class Filters:
         return self.key_prefix is None or key.startswith(self.key_prefix)
 
     def takes_place(self, place: str) -> bool:
-        """Whether a wanted task may stand there: `queue`, `due`, `paused` or `awaiting`."""
+        """Whether a wanted task may stand there: `queue`, `due`, `paused`, `awaiting` or `held`."""
         return self.states is None or any(_PLACES.get(state, "queue") == place for state in self.states)
 
     def takes(self, task: Stored) -> bool:

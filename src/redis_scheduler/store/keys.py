@@ -55,6 +55,10 @@ class Keys:
             "idempotency",
             "idempotency_ends",
             "awaiting",
+            "held",
+            "lines",
+            "permits",
+            "limits",
             "counters",
             "types",
             "sweep",
@@ -107,6 +111,19 @@ class Keys:
     awaiting: str
     """ZSET key → ms until which an acknowledgement of the receiver is awaited."""
 
+    held: str
+    """ZSET key → number of its line and when it came: tasks that a limit does not let begin yet. Each line has a range
+    of scores (include/lines.lua)."""
+
+    lines: str
+    """HASH number → '<ms> <limit>': whose line it is, and until when its rate is used up."""
+
+    permits: str
+    """ZSET key → number of the line and a time: tasks that may begin, or have begun, under a limit, until then."""
+
+    limits: str
+    """HASH limit → '<concurrency> <rate> <per ms> <is paused>': what is said of a host or a `limit_key`."""
+
     counters: str
     """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped, lost: since
     ever."""
@@ -154,6 +171,10 @@ class Keys:
         self.idempotency = f"{tag}:idempotency"
         self.idempotency_ends = f"{tag}:idempotency_ends"
         self.awaiting = f"{tag}:awaiting"
+        self.held = f"{tag}:held"
+        self.lines = f"{tag}:lines"
+        self.permits = f"{tag}:permits"
+        self.limits = f"{tag}:limits"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

@@ -16,9 +16,9 @@ class Ledger:
     """Every task that ever was, at one moment: where it stands now, or how it ended. One that died has ended, whatever
     becomes of the dead letter.
 
-    scheduled + replayed = due + queued + in delivery + waiting + paused + awaiting + delivered + died + expired +
-    cancelled + purged + ended + lost, at any moment. `ended`: series whose last time has come. An audit counts what was
-    lost; below zero are tasks that turned up though they were counted as ended.
+    scheduled + replayed = due + queued + in delivery + waiting + paused + awaiting + held + delivered + died +
+    expired + cancelled + purged + ended + lost, at any moment. `ended`: series whose last time has come. An audit
+    counts what was lost; below zero are tasks that turned up though they were counted as ended.
     """
 
     due: int
@@ -27,6 +27,7 @@ class Ledger:
     waiting: int
     paused: int
     awaiting: int
+    held: int
     dead: int
     counters: dict[str, int]
     redis_keys: int | None
@@ -37,7 +38,7 @@ class Ledger:
     @property
     def running(self) -> int:
         """Tasks still to be delivered, those that are paused, too."""
-        return self.due + self.queued + self.in_delivery + self.waiting + self.paused + self.awaiting
+        return self.due + self.queued + self.in_delivery + self.waiting + self.paused + self.awaiting + self.held
 
     @property
     def missing(self) -> int:
@@ -62,6 +63,7 @@ def total(ledgers: Sequence[Ledger]) -> Ledger:
         waiting=sum(ledger.waiting for ledger in ledgers),
         paused=sum(ledger.paused for ledger in ledgers),
         awaiting=sum(ledger.awaiting for ledger in ledgers),
+        held=sum(ledger.held for ledger in ledgers),
         dead=sum(ledger.dead for ledger in ledgers),
         counters={name: sum(ledger.counters.get(name, 0) for ledger in ledgers) for name in names},
         all_paused_since_ms=min(

@@ -1,7 +1,7 @@
 """A task as it stands, from the answer of `read.lua`.
 
 A state is where the key stands: in `due` scheduled or deferred, in `entries` queued, in delivery or waiting, in
-`paused` paused, in `awaiting` awaiting, in `dead` dead.
+`paused` paused, in `awaiting` awaiting, in `held` held, in `dead` dead.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Stored:
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
-_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT)
+_TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT)
 
 
 def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
@@ -66,7 +66,7 @@ def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answ
         if isinstance(record, int) and record <= record_bytes:
             raise ValueError("Expected the record")
         if isinstance(record, bytes):
-            _, failure, due_ms, _, entry, _, _, _, _ = row
+            _, failure, due_ms, _, entry, *_ = row
             if due_ms is not None and failure is entry is None:  # as most are: `_stored` would take half as long again
                 stored = Stored(key, record, read_record(record), 0, None, "scheduled", score_ms(due_ms))
             else:
@@ -97,6 +97,7 @@ def _stored(
     idle_ms: int | None,
     paused: bytes | None,
     awaited_ms: bytes | None,
+    held: bytes | None,
 ) -> Stored:
     record = read_record(raw)
     attempts, last_failure = read_attempts(failure)
@@ -109,6 +110,8 @@ def _stored(
         state, expires_ms = "paused", None
     elif awaited_ms is not None:
         state, expires_ms = "awaiting", score_ms(awaited_ms)
+    elif held is not None:
+        state, expires_ms = "held", None
     elif entry is None:
         state, expires_ms = "lost", None
     elif owner is None:

@@ -30,6 +30,8 @@ class Sweep:
     lost: dict[str, int] = field(default_factory=dict)
     must_rewind: bool = False
     clock_set_ms: float = 0
+    limits_set: str = ""
+    """When limits were set last: another text than before tells that they may be others."""
 
 
 class Sweeps:
@@ -126,16 +128,16 @@ def _clock_offset_ms(asked_ms: float, now_ms: int) -> tuple[float, float]:
     return now_ms - _monotonic_ms(), now_ms + 1 - asked_ms
 
 
-_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int]])
+_SWEPT = of(tuple[list[bytes | int], int, int, int, list[bytes | int], bytes])
 _LOST = of(dict[bytes, int])
 
 
 def _sweep(hold_ms: int, answer: Any) -> tuple[Sweep, int]:
-    taken, wait_ms, now_ms, must_rewind, lost = _SWEPT(answer)
+    taken, wait_ms, now_ms, must_rewind, lost, limits_set = _SWEPT(answer)
     if not 0 <= wait_ms <= hold_ms:
         raise ValueError("Expected a time until the next step")
     counts = _LOST(dict(zip(lost[::2], lost[1::2], strict=True)))
     rows = zip(taken[::3], taken[1::3], taken[2::3], strict=True)
     entries = [Entry(entry_id.decode(), text_of(key), NUMBER(tries)) for entry_id, key, tries in rows]
     names = {name.decode(errors="replace"): count for name, count in counts.items()}
-    return Sweep(entries, wait_ms / 1000, names, bool(must_rewind)), now_ms
+    return Sweep(entries, wait_ms / 1000, names, bool(must_rewind), 0, limits_set.decode(errors="replace")), now_ms

@@ -111,7 +111,7 @@ class Views:
         if (name := filters.index) is not None:
             walk = self._indexed(name, cursor, filters)
         else:
-            walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting"}), filters)
+            walk = self._all(decode_cursor(cursor, {"queue", "due", "paused", "awaiting", "held"}), filters)
         return await self._gathered(walk, limit, filters, look_s=look_s)
 
     async def planned(
@@ -195,7 +195,7 @@ class Views:
         return Page(page, None, looked_at)
 
     async def _all(self, position: Position, filters: Filters = ANY) -> AsyncIterator[list[Position]]:
-        """Walk the queue in its order, then `due`, `paused` and `awaiting`: where the filters may find anything."""
+        """Walk the queue, then `due`, `paused`, `awaiting` and `held`: where the filters may find anything."""
         if (not position or position[0] == "queue") and filters.takes_place("queue"):
             start = behind(position[1]) if position else "-"
             while start and (
@@ -219,8 +219,13 @@ class Views:
                 async for chunk in self._sorted(self.client.keys.paused, position):
                     yield chunk
             position = ("awaiting",)
-        if filters.takes_place("awaiting"):
-            async for chunk in self._sorted(self.client.keys.awaiting, position):
+        if position[0] == "awaiting":
+            if filters.takes_place("awaiting"):
+                async for chunk in self._sorted(self.client.keys.awaiting, position):
+                    yield chunk
+            position = ("held",)
+        if filters.takes_place("held"):
+            async for chunk in self._sorted(self.client.keys.held, position):
                 yield chunk
 
     async def _sorted(self, index: str, position: Position, is_down: bool = False) -> AsyncIterator[list[Position]]:
@@ -239,7 +244,7 @@ class Views:
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
         answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
-        due, length, pending, waiting, dead, paused, awaiting, counters, since_ms = answer
+        due, length, pending, waiting, dead, paused, awaiting, held, counters, since_ms = answer
         return Ledger(
             due=due,
             queued=length - pending,
@@ -247,6 +252,7 @@ class Views:
             waiting=waiting,
             paused=paused,
             awaiting=awaiting,
+            held=held,
             dead=dead,
             counters={name.decode(errors="replace"): _count(count) for name, count in counters},
             redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
@@ -271,10 +277,10 @@ def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
     *counts, counters, since = answer
-    due, length, pending, waiting, dead, paused, awaiting = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, awaiting, _pairs(counters), all_paused_since_ms(since)
+    due, length, pending, waiting, dead, paused, awaiting, held = map(NUMBER, counts)
+    return due, length, pending, waiting, dead, paused, awaiting, held, _pairs(counters), all_paused_since_ms(since)
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

@@ -108,6 +108,7 @@ class Walk:
             *(
                 ("ZSCAN", self._keys.paused),
                 ("ZSCAN", self._keys.awaiting),
+                ("ZSCAN", self._keys.held),
                 ("ZSCAN", self._keys.dead),
                 ("HSCAN", self._keys.failures),
             ),

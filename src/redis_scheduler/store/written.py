@@ -96,6 +96,7 @@ class Standing(Enum):
     IN_DELIVERY = "D"
     PAUSED = "P"
     AWAITING = "A"
+    HELD = "H"
     DEAD = "X"
     LOST = "L"
     NOT_FOUND = "N"

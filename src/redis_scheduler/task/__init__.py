@@ -9,7 +9,7 @@ In: bytes of a record, what an attempt came to, numbers. Out: records, claims, k
     options.py, statuses.py  what a task can say beside the usual; statuses as people name several
     content.py, header.py    what it was given to be sent; what it may say of its headers
     key.py                   new keys, what can be a key, and its shard
-    label.py, listing.py     what it may say of its labels; under which names it is listed
+    label.py, listing.py     what it may say of its labels; where it is listed (limit.py: how much of a host)
     claim.py                 an entry of the queue, the claim of it, and how a claim ends without success
     timing.py, kept.py       the limits and intervals of leases, sweeps and batches; how long what has ended is kept
     outcome.py, answer.py    what an attempt came to, and what its answer says about the next

@@ -28,6 +28,8 @@ RETRIES_MOST = 1_000_000
 ACK_LONGEST_S = 7 * 86_400
 """A task may wait for its acknowledgement, or the next extension, for so long."""
 
+LIMIT_KEY = r"\A[A-Za-z0-9][A-Za-z0-9._~:-]{0,127}\Z"
+
 TIMES_MOST = 100
 """Retries whose times a task may name one by one."""
 
@@ -72,6 +74,7 @@ _RETRIES = f"must be a whole number from 0 to {RETRIES_MOST}, or -1 to retry for
 _TIMEOUT = f"must be a number of seconds from {SHORTEST_S} to MAX_TIMEOUT, which is at most {TIMEOUT_LONGEST_S} (a day)"
 _TRACEPARENT = "must be a traceparent of W3C Trace Context"
 _ACK_WITHIN = f"must be a number of seconds from {SHORTEST_S} to {ACK_LONGEST_S} (seven days)"
+_LIMIT_KEY = "must be 1 to 128 letters, digits and . _ ~ : -, of which the first is a letter or a digit"
 _HEADERS = "must be an object of texts by header names"
 _CALLBACK = 'must be an object: the body of a task, such as {"webhook": URL}'
 
@@ -140,6 +143,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
 
     again_most: Annotated[int, Meta(ge=0, le=RETRIES_MOST), _rule(_AGAIN)] = 0
     """So often a success with Schedule-Again-In brings the task again."""
+
+    limit_key: Annotated[Annotated[str, Meta(pattern=LIMIT_KEY)], _rule(_LIMIT_KEY)] | UnsetType = UNSET
+    """The limit that the task is under, instead of its host's: such as a tenant, or an account."""
 
     on_success: Annotated["Callback", _rule(_CALLBACK)] | UnsetType = UNSET
     """A task that starts when this one was delivered: in the same moment, and once."""

@@ -33,6 +33,7 @@ class Transition(Enum):
     FIRE = "fire"
     EXPECT = "expect"
     AGAIN = "again"
+    HOLD = "hold"
 
 
 @dataclass(frozen=True, slots=True)

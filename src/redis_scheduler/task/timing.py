@@ -71,6 +71,15 @@ class Timing:
     promoted_bytes: int = 65_536
     """Bytes of records that one promotion brings, and one record more: the rest is left to claims that wait for it."""
 
+    admission_interval_ms: int = 50
+    """Between two rounds through the lines of what is held, where any may have room soon."""
+
+    admitted_lines_most: int = 50
+    """Lines that one step of a round looks at: half a millisecond of Redis."""
+
+    no_line_delay_ms: int = 5_000
+    """A task that is to be held comes again so much later if its limit can have no line."""
+
     gather_s: float = 0.002
     """A finished delivery waits so long for others to be settled with it; its receiver has answered already."""
 

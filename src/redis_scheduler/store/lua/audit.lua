@@ -1,7 +1,7 @@
 -- audit: look at suspects wherever they stand, all at one moment, so that a task that moves is never taken for a fault;
 -- and repair what is wrong in the same moment, if asked to. Counts nothing: tasks lost or found again are left to
 -- `balance`.
--- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends awaiting types bell
+-- KEYS   tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends awaiting held types bell
 --        counters type_index...
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) head (how its record begins; '' where
@@ -28,6 +28,7 @@ if repairs then
   redis.call('ZCARD', dead)
   redis.call('ZCARD', paused)
   redis.call('ZCARD', awaiting)
+  redis.call('ZCARD', held)
   redis.call('XLEN', queue)
   redis.call('SCARD', types)
 end
@@ -70,7 +71,8 @@ local function look_at_task(what, key, due_ms, head, type_number)
   end
   local id, is_due = redis.call('HGET', entries, key), redis.call('ZSCORE', due, key)
   local is_paused, is_dead = redis.call('ZSCORE', paused, key), redis.call('ZSCORE', dead, key)
-  local is_awaiting, is_queued, places = redis.call('ZSCORE', awaiting, key), false, {}
+  local is_awaiting, is_held = redis.call('ZSCORE', awaiting, key), redis.call('ZSCORE', held, key)
+  local is_queued, places = false, {}
   if id then
     local _, held = read_entry(id)
     is_queued = held == key
@@ -84,6 +86,9 @@ local function look_at_task(what, key, due_ms, head, type_number)
   end
   if is_awaiting then
     places[#places + 1] = 'awaiting'
+  end
+  if is_held then
+    places[#places + 1] = 'held'
   end
   if is_dead then
     places[#places + 1] = 'dead'
@@ -100,6 +105,7 @@ local function look_at_task(what, key, due_ms, head, type_number)
       redis.call('ZREM', due, key)
       redis.call('ZREM', paused, key)
       redis.call('ZREM', awaiting, key)
+      redis.call('ZREM', held, key)
       redis.call('ZREM', dead, key)
       drop_letter(dead_bytes, key)
       redis.call('HDEL', failures, key)
@@ -111,8 +117,8 @@ local function look_at_task(what, key, due_ms, head, type_number)
     repairs_fault('unreadable record', '')
   end
   -- The most imminent of the places that hold it.
-  local kept = is_queued and 'entries' or is_due and 'due' or is_awaiting and 'awaiting'
-    or is_paused and 'paused' or is_dead and 'dead'
+  local kept = is_queued and 'entries' or is_due and 'due' or is_held and 'held'
+    or is_awaiting and 'awaiting' or is_paused and 'paused' or is_dead and 'dead'
   if #places == 0 then
     if due_ms ~= '' and repairs_fault('nowhere', '') then
       redis.call('ZADD', due, due_ms, key)
@@ -131,6 +137,9 @@ local function look_at_task(what, key, due_ms, head, type_number)
       end
       if kept ~= 'awaiting' then
         redis.call('ZREM', awaiting, key)
+      end
+      if kept ~= 'held' then
+        redis.call('ZREM', held, key)
       end
       if kept ~= 'dead' then
         redis.call('ZREM', dead, key)
@@ -159,7 +168,7 @@ local function look_at_listed(what, key, head, type_number, index, name)
   local is_of_no_use = what == 'foreign' and is_as_read(key, head) or redis.call('HEXISTS', tasks, key) == 0
     or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
       and not redis.call('ZSCORE', due, key) and not redis.call('ZSCORE', paused, key)
-      and not redis.call('ZSCORE', awaiting, key)
+      and not redis.call('ZSCORE', awaiting, key) and not redis.call('ZSCORE', held, key)
   if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
     remove_from_types(types, type_of, type_number, key)
   end

@@ -1,7 +1,7 @@
 -- balance: close the ledger: tasks that entered and are nowhere to be found, neither running nor ended, are counted as
 -- lost; tasks found again are taken off that number, which may fall below zero. Call it after an audit that left no
 -- fault.
--- KEYS   due queue paused awaiting counters
+-- KEYS   due queue paused awaiting held counters
 -- ARGV   (rows only)
 -- each   sign (1: a counter of what entered; -1: of what ended) name (of the counter)
 -- Returns how many were counted: 0 if the ledger was balanced.
@@ -11,7 +11,7 @@
 --- names
 
 local missing = -redis.call('ZCARD', due) - redis.call('XLEN', queue) - redis.call('ZCARD', paused)
-  - redis.call('ZCARD', awaiting)
+  - redis.call('ZCARD', awaiting) - redis.call('ZCARD', held)
 for at = first, #ARGV, width do
   --- row
   missing = missing + sign * (redis.call('HGET', counters, name) or 0)

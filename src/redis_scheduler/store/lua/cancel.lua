@@ -1,5 +1,5 @@
 -- cancel: take tasks out, wherever they stand; afterwards none of them can be claimed.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting counters types results segment...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held counters types results segment...
 --        type_index...
 -- ARGV   batch# expiry_s group waiting result_ttl_ms# result_bytes# (of all summaries) types...
 -- each   key expected (the record that it must have; '' for any) result (the summary less when the task ended; '' keeps
@@ -38,6 +38,7 @@ for at = first, #ARGV, width do
     -- A foreign key in their places holds nothing of ours.
     if redis.pcall('ZREM', due, key) ~= 1 then
       redis.pcall('ZREM', paused, key)
+      redis.pcall('ZREM', held, key)
       if redis.pcall('ZREM', awaiting, key) == 1 then
         code = 'D'
       end

@@ -3,8 +3,8 @@
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
 -- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
---        idempotency idempotency_ends awaiting counters types sweep results instance token_mark pause_all
---        tokens token_uses
+--        idempotency idempotency_ends awaiting held lines permits limits counters types sweep results instance
+--        token_mark pause_all tokens token_uses
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
 --        is no id counts as one.
@@ -27,6 +27,11 @@ local calls = {
   {'ZADD', dead, nothing, nothing}, {'ZREM', dead, ''},
   {'ZADD', paused, nothing, nothing}, {'ZREM', paused, ''},
   {'ZADD', awaiting, nothing, nothing}, {'ZREM', awaiting, ''}, {'ZRANGEBYSCORE', awaiting, 0, 0},
+  {'ZADD', held, nothing, nothing}, {'ZREM', held, ''}, {'ZRANGEBYSCORE', held, 0, 0},
+  {'ZADD', permits, nothing, nothing}, {'ZREM', permits, ''}, {'ZCOUNT', permits, 0, 0},
+  {'ZREMRANGEBYSCORE', permits, nothing, nothing},
+  {'HSET', lines, nothing, '', nothing}, {'HDEL', lines, ''}, {'HMGET', lines, nothing}, {'HSCAN', lines, nothing},
+  {'HSET', limits, nothing, '', nothing}, {'HDEL', limits, ''}, {'HGET', limits, nothing},
   {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
   {'HSET', dead_bytes, nothing, '', nothing}, {'HDEL', dead_bytes, ''}, {'HMGET', dead_bytes, nothing},

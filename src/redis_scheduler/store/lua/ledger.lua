@@ -1,8 +1,8 @@
 -- ledger: count every task where it stands, at one moment. Reads only.
--- KEYS   due queue dead paused awaiting counters pause_all
+-- KEYS   due queue dead paused awaiting held counters pause_all
 -- ARGV   group waiting
--- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, {counter, value, …}, since when nothing is
---        promoted or false}.
+-- Returns {due, in the queue, pending, waiting, dead, paused, awaiting, held, {counter, value, …}, since when nothing
+--        is promoted or false}.
 -- Bounds a row a consumer, of which those that are gone are retired, and the ten counters.
 --- names
 
@@ -14,6 +14,6 @@ for _, row in ipairs(summary[4] or {}) do
 end
 return {
   redis.call('ZCARD', due), redis.call('XLEN', queue), summary[1], waiting_count, redis.call('ZCARD', dead),
-  redis.call('ZCARD', paused), redis.call('ZCARD', awaiting), redis.call('HGETALL', counters),
-  redis.call('GET', pause_all),
+  redis.call('ZCARD', paused), redis.call('ZCARD', awaiting), redis.call('ZCARD', held),
+  redis.call('HGETALL', counters), redis.call('GET', pause_all),
 }

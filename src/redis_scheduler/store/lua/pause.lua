@@ -1,10 +1,11 @@
 -- pause: take tasks out of their way until they are resumed, with what tells when they come then; failed attempts stay.
 -- What is in delivery stays so, and what is dead. What waits for a retry may still be delivered by a worker that lost
 -- its lease.
--- KEYS   writer tasks due queue entries failures dead paused awaiting
+-- KEYS   writer tasks due queue entries failures dead paused awaiting held
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key
--- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, L lost: it is paused now;
+-- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is
+--        paused now;
 --        P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
@@ -15,7 +16,7 @@ local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
 local now = now_ms(math.ceil)
 
 redis.call('ZREM', due, '')
@@ -35,8 +36,11 @@ for at = first, #ARGV, width do
     -- As the audit would have put it back.
     score = tonumber(string.match(redis.call('HGET', tasks, key), '^{"due":(%d+)')) or 0
   end
-  if string.find('SFQWL', code, 1, true) then
+  if string.find('SFQWHL', code, 1, true) then
     redis.call('ZREM', due, key)
+    if code == 'H' then
+      redis.call('ZREM', held, key)
+    end
     redis.call('ZADD', paused, score, key)
     if id then
       leave_queue(queue, group, entries, key, id)

@@ -2,7 +2,7 @@
 -- counters stay, too, and the group is made anew. Tasks that are scheduled after the first call stay: further calls
 -- only take tasks that are gone out of the indexes of types and labels.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused idempotency idempotency_ends
---        awaiting counters types sweep results segment... type_index...
+--        awaiting held lines counters types sweep results segment... type_index...
 -- ARGV   batch# expiry_s group is_first# (1: delete the tasks) cursor (of a ZSCAN of the first index; '0': from
 --        its beginning) most# (members of indexes to look at) types... (whose indexes are to be cleaned)
 -- Returns '<tasks deleted> <types left> <types cleaned> <cursor>': how many of those named were cleaned, in their
@@ -29,12 +29,14 @@ if is_first == 1 then
   redis.call('ZCARD', paused)
   redis.call('ZCARD', idempotency_ends)
   redis.call('ZCARD', awaiting)
+  redis.call('ZCARD', held)
+  redis.call('HLEN', lines)
   redis.call('XLEN', queue)
   redis.call('SCARD', types)
   -- The dead were counted when they died.
   purged = deleted - redis.call('ZCARD', dead)
   redis.call('UNLINK', tasks, due, queue, entries, failures, dead, dead_bytes, paused, idempotency,
-    idempotency_ends, awaiting, sweep, results)
+    idempotency_ends, awaiting, held, lines, sweep, results)
   for number = 0, 15 do
     -- A foreign key in the place of a segment stays.
     if type(redis.pcall('HLEN', segment_of(number))) == 'number' then

@@ -1,7 +1,7 @@
 -- put: enter tasks under keys of their callers, or replace those that have these keys, by compare-and-set; attempts
 -- start afresh. A task leaves its entry, so that the outcome of an attempt under way does not count. A paused one stays
 -- paused, a dead one comes back to life.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting counters types bell type_index...
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held counters types bell type_index...
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key expected (the record as it was; '' for none) tail (the record less its due time) delay_ms (below 0:
 --        due_after.lua) old_type_number type_number
@@ -49,6 +49,7 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, type_numb
   if is_awaiting then
     redis.call('ZREM', awaiting, key)
   end
+  redis.pcall('ZREM', held, key)
   remove_from_hash(failures, key)
   if is_paused then
     redis.call('ZADD', paused, due_ms, key)

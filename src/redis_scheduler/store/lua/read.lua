@@ -1,13 +1,14 @@
 -- read: where tasks stand, and all that is kept of them, at one moment. Reads only. (A full Redis would refuse a
 -- MULTI.)
--- KEYS   tasks failures entries due dead paused awaiting queue pause_all
+-- KEYS   tasks failures entries due dead paused awaiting held queue pause_all
 -- ARGV   group room# (bytes of records and failures to read; the first are read whatever they are) most# (bytes of a
 --        record that is read) task_keys...
 -- Returns {now ms, since when all is paused (false: it is not), then for each task: record (of a larger one how many
 --        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, its
---        score if it is paused (pause.lua), ms until which an acknowledgement is awaited}; false for what is not there.
+--        score if it is paused (pause.lua), ms until which an acknowledgement is awaited, its score
+--        if it is held}; false for what is not there.
 --        Fewer tasks than asked for: ask again for the rest.
--- Bounds the room, a record and a failure; six more look-ups a task, eight if it is paused or awaiting.
+-- Bounds the room, a record and a failure; six more look-ups a task, nine if it is paused, awaiting or held.
 --- include clock
 --- names
 
@@ -30,14 +31,15 @@ for at = first, #ARGV do
   local row = {
     not is_read and size or redis.call('HGET', tasks, key), redis.call('HGET', failures, key),
     redis.call('ZSCORE', due, key), redis.call('ZSCORE', dead, key),
-    id, pending[2] or false, pending[3] or false, false, false,
+    id, pending[2] or false, pending[3] or false, false, false, false,
   }
   if not (id or row[3] or row[4]) then
     row[8] = redis.call('ZSCORE', paused, key)
     row[9] = redis.call('ZSCORE', awaiting, key)
+    row[10] = not (row[8] or row[9]) and redis.call('ZSCORE', held, key)
   end
   room = room - (row[2] and #row[2] or 0)
-  for column = 1, 9 do
+  for column = 1, 10 do
     answer[#answer + 1] = row[column]
   end
 end

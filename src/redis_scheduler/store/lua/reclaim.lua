@@ -15,7 +15,7 @@
 --        last chance) clock_set_least_ms# (it was set back by as much)
 -- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
 --        1 if leases and what was deferred are to be rewound since the clock was set back,
---        {consumer that was lost, entries taken of it, …}}.
+--        {consumer that was lost, entries taken of it, …}, when limits were set last ('' for never)}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call; and `limit` acknowledgements. Where
 --        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
 --        waits, once: 10 ms for 1,000.
@@ -47,29 +47,30 @@ end
 
 local now, is_all_paused = now_ms(math.floor), redis.call('GET', pause_all)
 local clock_ms = notice_clock_set(queue, group, waiting, window_ms, sweep, now, clock_set_least_ms, entries)
-local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms')
+local state = redis.call('HMGET', sweep, 'cursor', 'next_ms', 'held_until_ms', 'seen_ms', 'step_ms', 'limits')
+local limits_set = state[6] or ''
 local wait_ms, seen_ms = number_of(state[2]) - now, state[4] and number_of(state[4])
 local must_rewind = number_of(state[5]) > 0 and 1 or 0
 if now > void_after_ms then
-  return {{}, waiting_interval_ms, now, 0, {}}
+  return {{}, waiting_interval_ms, now, 0, {}, limits_set}
 end
 if seen_ms and now - seen_ms > hold_ms and next(held_by_others()) then
   redis.call('HDEL', sweep, 'cursor')
   local held_until_ms = string.format('%.0f', now + hold_ms)
   redis.call('HSET', sweep, 'next_ms', held_until_ms, 'held_until_ms', held_until_ms, 'seen_ms', held_until_ms,
     'clock_ms', clock_ms)
-  return {{}, hold_ms, now, 0, {}}
+  return {{}, hold_ms, now, 0, {}, limits_set}
 end
 if limit == 0 or is_all_paused then
   redis.call('HDEL', sweep, 'seen_ms')
   redis.call('HSET', sweep, 'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
-  return {{}, waiting_interval_ms, now, must_rewind, {}}
+  return {{}, waiting_interval_ms, now, must_rewind, {}, limits_set}
 end
 -- A retry or a release brings the next step forward, but does not end the hold.
 wait_ms = math.max(wait_ms, number_of(state[3]) - now)
 -- Further away than any interval, so foreign hands set it: sweep now.
 if wait_ms > 0 and wait_ms <= hold_ms then
-  return {{}, wait_ms, now, 0, {}}
+  return {{}, wait_ms, now, 0, {}, limits_set}
 end
 
 -- Read before any write, since it may be a foreign key.
@@ -155,4 +156,4 @@ if must_rewind == 1 or #overdue == limit then
 end
 redis.call('HSET', sweep, 'cursor', cursor, 'next_ms', string.format('%.0f', now + wait_ms),
   'seen_ms', string.format('%.0f', now), 'clock_ms', clock_ms)
-return {taken, wait_ms, now, must_rewind, lost}
+return {taken, wait_ms, now, must_rewind, lost, limits_set}

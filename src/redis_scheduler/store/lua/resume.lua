@@ -1,10 +1,10 @@
 -- resume: let paused tasks come again: at their time, after what was left of a retry's delay, or at once where that is
 -- over. All others go on as they did.
--- KEYS   writer tasks due queue entries failures dead paused awaiting sweep bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
 -- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
---        W waiting, D in delivery, A awaiting, X dead, L lost, N not found: nothing was done.
+--        W waiting, D in delivery, A awaiting, H held, X dead, L lost, N not found: nothing was done.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -14,7 +14,7 @@ local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 local deferred_until, keep_longest = deferral(sweep, now)
 

@@ -1,11 +1,11 @@
 -- run: make tasks due now, or after a delay if they are not due before, also paused ones; failed attempts stay, and so
 -- does the due time in the record. What is in delivery stays so, and what is dead. A worker that lost its lease may
 -- still deliver what waits for a retry.
--- KEYS   writer tasks due queue entries failures dead paused awaiting sweep bell
+-- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key delay_ms (below 0: due_after.lua)
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then;
---        Q queued: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
+--        Q queued, H held: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -15,7 +15,7 @@ local answer = applied(writer, batch)
 if answer then
   return answer
 end
-local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
+local look = standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 local deferred_until, keep_longest = deferral(sweep, now)
 

@@ -2,8 +2,9 @@
 -- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record. A paused one
--- stays paused. One that awaits an acknowledgement is queued again as one in delivery is.
--- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting types sweep bell type_index...
+-- stays paused; a held one stays held unless a delay is given. One that awaits an acknowledgement is queued again as
+-- one in delivery is.
+-- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held types sweep bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
@@ -66,6 +67,7 @@ local function update(key, expected, tail, delay_ms, due_ms, old_type_number, ty
     if type(redis.pcall('ZSCORE', paused, key)) == 'string' then
       redis.call('ZADD', paused, due_ms, key)
     else
+      redis.pcall('ZREM', held, key)
       wait_in_due(key, due_ms)
     end
   elseif pending or is_awaiting then

@@ -1,11 +1,11 @@
 -- Where a task stands, as one code; to be included after `place` and `marks`.
-local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, dead)
+local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
   -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
   redis.call('XPENDING', queue, group, '-', '+', 1)
   for _, hash in ipairs({tasks, entries, failures}) do
     redis.call('HLEN', hash)
   end
-  for _, places in ipairs({due, paused, awaiting, dead}) do
+  for _, places in ipairs({due, paused, awaiting, held, dead}) do
     redis.call('ZCARD', places)
   end
 
@@ -34,6 +34,9 @@ local function standing_of(tasks, entries, queue, group, waiting, due, failures,
     end
     if redis.call('ZSCORE', awaiting, key) then
       return 'A'
+    end
+    if redis.call('ZSCORE', held, key) then
+      return 'H'
     end
     return redis.call('ZSCORE', dead, key) and 'X' or 'L'
   end

@@ -1,0 +1,178 @@
+"""The limiter: asks Redis, for the claims of one shard that are under a limit, whether they may begin; and has what is
+held admitted.
+
+A limit is a host's, or that of what tasks name as `limit_key`, for all workers together. Claims ask in batches. What
+may not begin is held: it stands in the line of its limit, out of the queue, and comes into the queue again once the
+limit has room. Where nothing is limited, no claim asks, and nothing of this runs.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from itertools import islice
+from typing import Protocol
+
+from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store.limiting import Asked, Limiting, PermitAnswer, hash_of, limit_of
+from redis_scheduler.task.claim import Claim, Unsettled
+from redis_scheduler.task.limit import Limit
+from redis_scheduler.task.retry import Transition
+from redis_scheduler.task.timing import DEFAULT, Timing
+
+
+class Beginner(Protocol):
+    """What a limiter needs of the worker."""
+
+    def go_on(self, claims: Iterable[Claim]) -> None:
+        """Let claims that may begin stand in their hosts' lines."""
+
+
+class Limiter:
+    """Asks and admits for one shard. The worker begins what may begin."""
+
+    def __init__(self, limiting: Limiting, outcomes: Outcomes, worker: Beginner, timing: Timing = DEFAULT) -> None:
+        self._limiting = limiting
+        self._outcomes = outcomes
+        self._worker = worker
+        self._timing = timing
+        self._default = limiting.default
+        self._said: dict[str, Limit] = {}
+        self._heard: str | None = None
+        """When limits were set last, as sweeps have told; None: none has."""
+        self.is_on = self._default.is_one
+        """Whether anything may be limited: only then claims are to ask."""
+        self.asking: dict[Claim, str] = {}
+        """Claims that wait for an answer, with their limits."""
+        self.begun: dict[Claim, str] = {}
+        """Claims that have a permit, with their limits."""
+        self._ended: dict[str, None] = {}
+        """Keys of tasks whose permits are to be given back."""
+        self._must_read = True
+        self._held = 0
+        self._wait_s = 0.0
+        self._is_asked = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def hear(self, limits_set: str) -> None:
+        """Note when limits were set last."""
+        if limits_set != self._heard:
+            self._heard, self._must_read = limits_set, True
+            self._wake.set()
+
+    def asks(self, claim: Claim) -> bool:
+        """Have a claim ask if it is under a limit; return whether it is. Then the worker gets it back, or it is
+        held."""
+        limit = limit_of(claim.record)
+        said = self._said.get(limit)
+        if not (self._default if said is None else said).is_one:
+            return False
+        self.asking[claim] = limit
+        self._is_asked.set()
+        return True
+
+    async def ask_once(self) -> None:
+        """Wait for claims that ask, gather more for a moment, and ask for them."""
+        await self._is_asked.wait()
+        await asyncio.sleep(self._timing.gather_s)
+        self._is_asked.clear()
+        try:
+            while self.asking:
+                await self._ask(dict(islice(self.asking.items(), self._timing.batch_limit)))
+        except BaseException:
+            self._is_asked.set()
+            raise
+
+    async def _ask(self, batch: dict[Claim, str]) -> None:
+        asked = [Asked(claim.key, limit, hash_of(limit)) for claim, limit in batch.items()]
+        answers = await self._limiting.permit(asked)
+        may_begin, has_held = [], False
+        for (claim, limit), found in zip(batch.items(), answers, strict=True):
+            if self.asking.pop(claim, None) is None:  # it was taken out meanwhile
+                if found is PermitAnswer.BEGIN_WITH_PERMIT:
+                    self._give_back(claim.key)
+            elif found is not PermitAnswer.HOLD:
+                may_begin.append(claim)
+                if found is PermitAnswer.BEGIN_WITH_PERMIT:
+                    self.begun[claim] = limit
+            else:
+                self._outcomes.unsettle(Transition.HOLD, Unsettled(claim, b"", 0, counts=False))
+                has_held = True
+        if may_begin:
+            self._worker.go_on(may_begin)
+        if has_held and not self._held:
+            self._held = 1
+            self._wake.set()
+
+    def end(self, claim: Claim) -> None:
+        """Give the permit of a claim back, whose attempt has ended or is not made."""
+        if self.begun.pop(claim, None) is not None:
+            self._give_back(claim.key)
+
+    def _give_back(self, key: str) -> None:
+        self._ended[key] = None
+        self._wake.set()
+
+    def remove(self, claims: Collection[Claim]) -> list[Claim]:
+        """Let those of these claims ask no more that wait for an answer, and return them."""
+        found = [claim for claim in claims if claim in self.asking]
+        for claim in found:
+            del self.asking[claim]
+        return found
+
+    def clear(self) -> list[Claim]:
+        """Let no claim ask any more, and return those that did."""
+        return self.remove(list(self.asking))
+
+    async def admit_once(self) -> None:
+        """Wait until a step of the admission is due, or permits have ended; take it."""
+        if self.is_on or self._held or self._must_read:
+            await stop_or_interval(self._wake, self._wait_s)
+        else:
+            await self._wake.wait()
+        self._wake.clear()
+        try:
+            if self._must_read:
+                await self._read()
+            if self.is_on or self._held or self._ended:
+                await self._admit()
+        except BaseException:
+            self._wake.set()
+            raise
+
+    async def _read(self) -> None:
+        self._must_read = False
+        try:
+            said = await self._limiting.said()
+        except BaseException:
+            self._must_read = True
+            raise
+        self._said = {name: limit.over(self._default) for name, limit in said.items()}
+        self.is_on = self._default.is_one or any(limit.is_one for limit in self._said.values())
+        self._held = self._held or int(bool(self._heard))
+
+    async def _admit(self) -> None:
+        await asyncio.sleep(self._timing.gather_s)
+        ended = list(islice(self._ended, self._timing.batch_limit))
+        admission = await self._limiting.admit(ended)
+        for key in ended:
+            del self._ended[key]
+        self._held = admission.held
+        self._wait_s = 0.0 if self._ended else admission.wait_s
+
+    async def renew(self) -> None:
+        """Have the permits of all that has begun last longer."""
+        held = self._outcomes.holdings.claims
+        for claim in [claim for claim in self.begun if held.get(claim.id) is not claim]:
+            self.end(claim)
+        begun = list(self.begun.items())
+        for first in range(0, len(begun), self._timing.batch_limit):
+            part = begun[first : first + self._timing.batch_limit]
+            await self._limiting.permit([Asked(claim.key, limit, hash_of(limit), 1) for claim, limit in part])
+
+    async def write_last(self) -> None:
+        """Give all permits back."""
+        for claim in list(self.begun):
+            self.end(claim)
+        while self._ended:
+            await self._admit()

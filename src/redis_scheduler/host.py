@@ -1,0 +1,33 @@
+"""Hosts of receivers: one name for every spelling of host and port."""
+
+import contextlib
+import ipaddress
+import socket
+from functools import lru_cache
+
+from yarl import URL
+
+SPELLINGS_MOST = 10_000
+"""At most so many spellings of hosts are remembered."""
+
+
+@lru_cache(SPELLINGS_MOST)
+def host_of(origin: str) -> str:
+    """Return host and port of an origin that was checked when it was scheduled: the same for every spelling of them."""
+    try:
+        url = URL(origin)
+    except ValueError:  # a record that foreign hands wrote
+        return origin.partition("//")[2].lower()
+    host = _address((url.raw_host or "").removesuffix("."))
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def _address(host: str) -> str:
+    """Return an address in its canonical form; a name as it is."""
+    with contextlib.suppress(OSError, ValueError):
+        # As the resolver reads it: 127.1 and 0x7f000001 are addresses too.
+        return socket.inet_ntoa(socket.inet_aton(host))
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv6Address(host)
+        return str(address.ipv4_mapped or address)
+    return host

@@ -1,0 +1,162 @@
+"""Limits on hosts, and on what tasks name as `limit_key`: what is said of them, who may begin, and what is held."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from redis_scheduler.host import host_of
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, each_of, of
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.script import Script
+from redis_scheduler.task.limit import KEY_MARK, NO_LIMIT, Limit, limit_text, read_limit
+from redis_scheduler.task.options import NONE
+from redis_scheduler.task.record import Record
+from redis_scheduler.task.timing import DEFAULT, Timing
+
+PERMIT, ADMIT = Script("permit"), Script("admit")
+LIMIT, HOSTS = Script("limit"), Script("hosts")
+
+LIMITS_MOST = 10_000
+"""Limits of which something may be said."""
+
+LISTED_MOST = 1_000
+"""Lines that a list of hosts looks at beside these."""
+
+LINES = 2**19
+"""Numbers that lines may have: include/lines.lua."""
+
+
+def limit_of(record: Record) -> str:
+    """Return the name of the limit that a task is under: its `limit_key`, else its host and port."""
+    if record.options is not NONE and (key := record.options.limit_key) is not UNSET:
+        return KEY_MARK + key
+    return host_of(record.origin)
+
+
+def hash_of(limit: str) -> int:
+    """Return where a limit's line is looked for."""
+    return zlib.crc32(limit.encode(errors="surrogateescape")) % LINES
+
+
+class PermitAnswer(IntEnum):
+    """What a claim may do that asks. A permit is to be given back."""
+
+    HOLD = 0
+    BEGIN = 1
+    BEGIN_WITH_PERMIT = 2
+
+
+class Asked(NamedTuple):
+    """A claim that asks whether it may begin, or has begun and goes on."""
+
+    key: str
+    limit: str
+    hash: int
+    has_begun: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a step of the admission did: tasks admitted, tasks still held, and the seconds until the next step."""
+
+    admitted: int
+    held: int
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """A limit as it stands: what is said of it (None: nothing), tasks that are held, and permits that are held."""
+
+    name: str
+    said: Limit | None
+    held: int
+    running: int
+
+
+class Limiting:
+    """What is asked and said of limits. `default`: what counts for a limit of which nothing is said. Every method
+    raises StoreUnavailable, or StoreFull, as the client does."""
+
+    def __init__(self, client: RedisClient, timing: Timing = DEFAULT, default: Limit = NO_LIMIT) -> None:
+        self._client = client
+        self._timing = timing
+        self.default = default
+
+    @property
+    def _defaults(self) -> dict[str, float]:
+        return {"default_concurrency": self.default.concurrency or 0, "default_gap_ms": self.default.gap_ms}
+
+    async def permit(self, asked: Sequence[Asked]) -> list[PermitAnswer]:
+        """Return for each claim whether it may begin."""
+        return await self._client.run(
+            PERMIT.bind(self._client.keys, asked, permit_ms=self._timing.lease_ms, **self._defaults),
+            lambda answer: each_of(PermitAnswer, answer, len(asked)),
+        )
+
+    async def admit(self, ended: Sequence[str] = ()) -> Admission:
+        """Let held tasks into the queue, as far as their limits have room; `ended`: keys of tasks whose attempts have
+        ended."""
+        admitted, held, wait_ms = await self._client.run(
+            ADMIT.bind(
+                self._client.keys,
+                most=self._timing.batch_limit,
+                most_lines=self._timing.admitted_lines_most,
+                round_ms=self._timing.admission_interval_ms,
+                permit_ms=self._timing.lease_ms,
+                ended=ended,
+                **self._defaults,
+            ),
+            of(tuple[int, int, int]),
+        )
+        return Admission(admitted, held, wait_ms / 1000)
+
+    async def said(self) -> dict[str, Limit]:
+        """Return what is said of limits, by their names."""
+        rows = await self._client.command("HGETALL", self._client.keys.limits, read=TEXTS)
+        texts = [text.decode(errors="replace") for text in rows]
+        return dict(zip(texts[::2], map(read_limit, texts[1::2]), strict=True))
+
+    async def say(self, name: str, limit: Limit | None) -> bool | None:
+        """Keep what is said of a limit, or (None) forget it: workers notice it within about a second. Returns whether
+        there was something to forget; None: as many are kept as may be."""
+        answer: int = await self._client.run(
+            LIMIT.bind(
+                self._client.keys,
+                limit=name,
+                said="" if limit is None else limit_text(limit),
+                most=LIMITS_MOST,
+            ),
+            NUMBER,
+        )
+        return None if answer == 2 else bool(answer)
+
+    async def names(self) -> tuple[list[str], bool]:
+        """Return the names of all limits of which something is said and, of up to LISTED_MOST lines, of the others;
+        and whether there may be more of these."""
+        keys = self._client.keys
+        said = await self._client.command("HKEYS", keys.limits, read=TEXTS)
+        cursor, rows = await self._client.command("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=_SCANNED)
+        lines = [kept.partition(b" ")[2] for kept in rows[1::2]]
+        names = {name.decode(errors="replace") for name in (*said, *lines)}
+        return sorted(names), cursor != b"0"
+
+    async def states(self, names: Sequence[str]) -> list[HostState]:
+        """Return how limits stand."""
+        found: list[HostState] = []
+        for start in range(0, len(names), self._timing.batch_limit):
+            part = [Asked("", name, hash_of(name)) for name in names[start : start + self._timing.batch_limit]]
+            rows = await self._client.run(
+                HOSTS.bind(self._client.keys, part, permit_ms=self._timing.lease_ms), of(list[bytes | int | None])
+            )
+            for asked, kept, held, running in zip(part, rows[::3], rows[1::3], rows[2::3], strict=True):
+                said = read_limit(kept.decode(errors="replace")) if isinstance(kept, bytes) else None
+                found.append(HostState(asked.limit, said, NUMBER(held), NUMBER(running)))
+        return found
+
+
+_SCANNED = of(tuple[bytes, list[bytes]])

@@ -1,0 +1,22 @@
+-- hosts: what is said of limits, and what stands under each. Reads only.
+-- KEYS   held lines permits limits
+-- ARGV   permit_ms# (that a permit lasts without a renewal)
+-- each   limit hash# (of the limit)
+-- Returns per limit: what is said of it (false: nothing), tasks that are held, permits that are held.
+-- Bounds 200 limits a call, four commands each.
+--- include clock lines limits
+--- names
+local now, answer = now_ms(math.floor), {}
+for at = first, #ARGV, width do
+  --- row
+  local number, count, running = line_of(lines, limit, hash), 0, 0
+  if number then
+    local least, greatest = line_range(number)
+    count = redis.call('ZCOUNT', held, least, greatest)
+    running = permits_held(permits, number, now, permit_ms)
+  end
+  answer[#answer + 1] = redis.call('HGET', limits, limit)
+  answer[#answer + 1] = count
+  answer[#answer + 1] = running
+end
+return answer

@@ -1,0 +1,74 @@
+-- permit: ask for claims whether they may begin, by the limit that each is under; or say of those that have begun that
+-- they go on. What was admitted has its permit. What stands in the limit's line goes first.
+-- KEYS   queue held lines permits limits
+-- ARGV   permit_ms# (that one lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt
+--        to the next; 0: no rate)
+-- each   key limit hash# (of the limit) has_begun ('1': it goes on)
+-- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back.
+-- Bounds 200 tasks a call, some four commands each, and some five for each limit.
+-- Twice  what has a permit keeps it; of a limit without concurrency the rate is used twice: fewer begin.
+-- Full   XDEL of nothing is the first write.
+--- include clock lines kept_line limits
+--- names
+local now = now_ms(math.floor)
+-- Foreign keys in their places fail here, before any write.
+redis.call('ZCARD', held)
+redis.call('HLEN', limits)
+redis.call('ZCARD', permits)
+redis.call('XDEL', queue, '0-0')
+
+local found = {}
+local function state_of(limit, hash)
+  local state = {}
+  state.most, state.gap_ms, state.is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+  state.number, state.used_ms = line_of(lines, limit, hash)
+  if not state.number then
+    return state
+  end
+  local least, most = line_range(state.number)
+  state.is_closed = state.is_paused or redis.call('ZCOUNT', held, least, most) > 0
+  state.permits = state.most
+  if state.most < math.huge then
+    state.permits = state.most - permits_held(permits, state.number, now, permit_ms)
+  end
+  state.rate = math.huge
+  if state.gap_ms > 0 then
+    state.rate, state.from_ms = rate_left(now, state.used_ms, state.gap_ms)
+  end
+  return state
+end
+
+local answer = {}
+for at = first, #ARGV, width do
+  --- row
+  local state = found[limit] or state_of(limit, hash)
+  found[limit] = state
+  local may_begin = has_begun == '1'
+  if not state.number then
+    answer[#answer + 1] = may_begin and 1 or 0
+  else
+    local score = tonumber(redis.call('ZSCORE', permits, key) or -1)
+    local has_permit = math.floor(score / LINE) == state.number and score >= tonumber(line_score(state.number, now))
+    if not (may_begin or has_permit) and not state.is_closed and state.permits > 0 and state.rate > 0 then
+      may_begin = true
+      state.permits, state.rate, state.uses = state.permits - 1, state.rate - 1, (state.uses or 0) + 1
+    end
+    may_begin = may_begin or has_permit
+    local keeps = may_begin and state.most < math.huge
+    if keeps then
+      redis.call('ZADD', permits, line_score(state.number, now + permit_ms), key)
+      state.is_used = true
+    elseif score >= 0 then
+      redis.call('ZREM', permits, key)
+    end
+    answer[#answer + 1] = keeps and 2 or may_begin and 1 or 0
+  end
+end
+for limit, state in pairs(found) do
+  if state.uses and state.gap_ms > 0 then
+    keep_line(lines, state.number, state.from_ms + state.uses * state.gap_ms, limit)
+  elseif state.is_used and not state.used_ms then
+    keep_line(lines, state.number, 0, limit)
+  end
+end
+return answer
