@@ -10,6 +10,6 @@
 --- names
 --- include operation
 local state = string.format('%.0f %.0f %.0f ', step, touched, looked_at) .. mark .. ' ' .. cursor
-redis.call('DEL', operation)
+redis.call('UNLINK', operation)
 redis.call('SET', operation, state, 'EX', expiry_s)
 return state
