@@ -30,6 +30,7 @@ class Code(Enum):
     UNREADABLE_RECORD = "unreadable-record", 400
     UNAUTHORIZED = "unauthorized", 401
     MISSING_RIGHT = "missing-right", 403
+    OTHER_TYPE = "other-type", 403
     OWN_DELIVERY = "own-delivery", 403
     TASK_NOT_FOUND = "task-not-found", 404
     LETTER_NOT_FOUND = "dead-letter-not-found", 404

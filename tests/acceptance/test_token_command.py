@@ -70,6 +70,8 @@ async def test_what_foreign_hands_wrote_is_listed_and_can_be_revoked(redis_url: 
         (["create", "--name", "x", "--can", "read", "--expires", "9 days"], "--expires: must be a number with"),
         (["create", "--name", "x", "--can", "read", "--expires", "9999999d"], "--expires: must be a number with"),
         (["create", "--can", "read"], "--name"),
+        (["create", "--name", "x", "--can", "read", "--types", "a,a"], "--types: must be 1 to 50 different types"),
+        (["create", "--name", "x", "--can", "read", "--types", ""], "--types: must be 1 to 50 different types"),
         (["revoke", "x"], "must be the id of a token"),
         (["rotate", "0123456789", "--overlap", "1"], "--overlap: must be a number with"),
         ([], "command"),
@@ -79,3 +81,13 @@ def test_what_is_wrong_is_told(arguments: list[str], said: str) -> None:
     done = run("token", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+async def test_a_token_with_types_cannot_purge(redis_url: str, client: RedisClient) -> None:
+    done = run("token", "create", "--name", "x", "--can", "read,purge", "--types", "mail", REDIS_URL=redis_url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--can purge: without effect" in done.stderr
+    assert await Tokens(client).all() == []
+    token(redis_url, "create", "--name", "x", "--can", "read", "--types", "mail,order")
+    assert "  mail,order  " in token(redis_url, "list")
+    await client.command("UNLINK", KEYS.tokens)

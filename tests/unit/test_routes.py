@@ -45,6 +45,7 @@ def test_a_handler_is_called_as_a_method_without_a_layer() -> None:
 
 def test_each_public_coroutine_of_the_api_has_a_route() -> None:
     coroutines = {name for name, _ in inspect.getmembers(HostsApi, inspect.iscoroutinefunction) if name[0] != "_"}
+    coroutines.remove("find")  # which the endpoint calls
     assert coroutines <= {route.handler.__name__ for route in ROUTES}
 
 
@@ -99,7 +100,7 @@ def rights_table() -> str:
 
 
 def test_the_page_about_tokens_says_which_right_each_route_needs() -> None:
-    text = TOKENS.read_text()
+    text = TOKENS.read_text().split("## What needs which right")[1]
     assert rights_table() in text, f"put this into {TOKENS.name}:\n{rights_table()}"
     assert text.count("`GET /") == rights_table().count("`GET /") + len(OPEN_ROUTES)
 

@@ -68,5 +68,5 @@ def create_app(
     for route, handler in handlers:
         at.setdefault(route.path, {})[route] = handler
     refusals = Refusals(limits.refusals_interval_s)
-    paths = Paths({path: Endpoint(of_path, refusals.note) for path, of_path in at.items()}, Endpoint({}))
+    paths = Paths({path: Endpoint(of_path, refusals.note, api.find) for path, of_path in at.items()}, Endpoint({}))
     return Gate(paths, token.split(" "), probes.is_own, refusals, Callers(Tokens(clients[0]), limits.token_grace_s))

@@ -5,13 +5,18 @@ import time
 from dataclasses import dataclass
 from hmac import compare_digest
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.types import Scope
 
 from redis_scheduler.api.batcher import Batcher
-from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable
+from redis_scheduler.api.bodies import UpdateRequest
+from redis_scheduler.api.diagnosis import quoted, within
+from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreUnavailable
 from redis_scheduler.store.token import FORM, RIGHTS, Right, Token
 from redis_scheduler.store.tokens import TOKENS_MOST, Tokens
+from redis_scheduler.task.options import CALLBACKS, Options
+from redis_scheduler.task.record import DEFAULT_TYPE
 
 CALLER = "caller"
 """The name of a request's caller in its ASGI scope. It has none if it carries the service's own token."""
@@ -36,6 +41,10 @@ class Caller:
     types: frozenset[str]
     """It sees and changes only tasks of these types; empty: of all."""
 
+    def sees(self, type_name: str | None) -> bool:
+        """Whether tasks of this type (None: the default) are there for it."""
+        return not self.types or (type_name or DEFAULT_TYPE) in self.types
+
     def refused(self, needs: int) -> RequestRefused:
         """Return the 403 for what needs more rights than it has."""
         names = " and ".join(name for name, right in RIGHTS.items() if right & needs & ~self.rights)
@@ -55,6 +64,10 @@ class _Known:
     ends_at: float
     given: bytes = b""
     noted_at: float = float("-inf")
+
+    def is_of(self, given: bytes) -> bool:
+        """Whether this text is its own, or was until it was rotated."""
+        return self.token.is_of(given, round(time.monotonic() * 1000 + self.clock_ms))
 
 
 class Callers:
@@ -80,9 +93,12 @@ class Callers:
         if form is None:
             return None
         token_id = form[1]
+        before = self._known.get(token_id)
         known = await self._refreshed(token_id)
+        if known is not None and known is before and not known.is_of(given) and not self._outage.is_away:
+            known = await self._asked(token_id)  # it may just have been rotated
         now = time.monotonic()
-        if known is None or not known.token.is_of(given, round(now * 1000 + known.clock_ms)):
+        if known is None or not known.is_of(given):
             return None
         if now >= known.ends_at:
             raise RequestRefused(Code.UNAUTHORIZED, f"The token {known.caller.id} has expired", "Authorization")
@@ -98,6 +114,11 @@ class Callers:
         known, now = self._known.get(token_id), time.monotonic()
         if known is not None and (now < known.fresh_until or (self._outage.is_away and now < known.usable_until)):
             return known
+        return await self._asked(token_id)
+
+    async def _asked(self, token_id: bytes) -> _Known | None:
+        """Return what Redis says of a token, or said within the grace where it is away."""
+        known = self._known.get(token_id)
         try:
             now_ms, token = await self._found.submit((token_id.decode(), 0))
         except StoreUnavailable:
@@ -143,3 +164,33 @@ def caller_in(scope: Scope) -> Caller | None:
 def may_see_addresses(caller: Caller | None) -> bool:
     """Whether errors may name addresses."""
     return caller is None or bool(caller.rights & Right.ADMIN)
+
+
+def refuse_other_type(caller: Caller, name: str) -> None:
+    """Raise a 403 for a type that is not the caller's."""
+    if name not in caller.types:
+        error = f"must be one of the token's ({', '.join(sorted(caller.types))}), got {quoted(name)}"
+        raise InvalidField("type", error, Code.OTHER_TYPE)
+
+
+def refuse_taken_key(caller: Caller, type_name: str | None) -> None:
+    """Raise a 403 for the own key of a task of a type that is not the caller's."""
+    if not caller.sees(type_name):
+        raise InvalidField("key", "is that of a task of another type than the token's", Code.OTHER_TYPE)
+
+
+def refuse_other_types(caller: Caller, type_name: str | None, wanted: Options | UpdateRequest) -> None:
+    """Raise a 403 for a task of a type that is not the caller's, or with such a callback."""
+    refuse_other_type(caller, type_name or DEFAULT_TYPE)
+    refuse_other_callbacks(caller, wanted)
+
+
+def refuse_other_callbacks(caller: Caller | None, wanted: Options | UpdateRequest) -> None:
+    """Raise a 403 for a callback, at any depth, of a type that is not the caller's."""
+    if caller is None or not caller.types:
+        return
+    for name in CALLBACKS:
+        callback = getattr(wanted, name)
+        if callback is not UNSET and callback is not None:
+            with within(name):
+                refuse_other_types(caller, None if callback.type is UNSET else callback.type, callback)

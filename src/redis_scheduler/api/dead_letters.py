@@ -8,6 +8,7 @@ from starlette.responses import Response
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
+from redis_scheduler.api.callers import caller_of, refuse_other_callbacks
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
@@ -43,7 +44,10 @@ class DeadLettersApi(Api):
             DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))
             for group in found.groups
         ]
-        return answer(Grouped(groups, found.others, found.looked_at, found.dead, found.is_complete))
+        looked_at, dead = found.looked_at, found.dead
+        if wanted.types is not None:  # how many others there are, such a token may not see
+            looked_at = dead = sum(group.count for group in groups) + found.others
+        return answer(Grouped(groups, found.others, looked_at, dead, found.is_complete))
 
     async def dead_letter(self, request: Request, _given: Mapping[str, str]) -> Response:
         """GET /dead/{key}: one dead letter."""
@@ -61,6 +65,7 @@ class DeadLettersApi(Api):
         key = requests.task_key(request)
         body = await reading.read_body(request, self._max_body) if reading.has_body(request) else b""
         wanted = requests.replay_request(body)
+        refuse_other_callbacks(caller_of(request), wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._replayed(stored, wanted))

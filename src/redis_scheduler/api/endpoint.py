@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.callers import CALLER, Caller
 from redis_scheduler.api.headers import headers_of
+from redis_scheduler.api.own_types import Find, keep_to_types
 from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
@@ -19,13 +20,18 @@ class Endpoint:
     """Answers at one path. Without routes it answers 404.
 
     It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
-    work. `note_refused` is called with what a token has not the right to.
+    work. `note_refused` is called with what a token has not the right to. `find` reads a task for a token with types.
     """
 
     def __init__(
-        self, handlers: Mapping[Route[Any], Handler], note_refused: Callable[[Scope], None] = lambda _: None
+        self,
+        handlers: Mapping[Route[Any], Handler],
+        note_refused: Callable[[Scope], None] = lambda _: None,
+        find: Find | None = None,
     ) -> None:
         self._note_refused = note_refused
+        self._find = find
+        self._routes = {method: route for route in handlers for method in route.methods}
         self._served = {
             method: (
                 handler,
@@ -52,10 +58,17 @@ class Endpoint:
             given = {} if known is None else parameters(request, known)
             if is_bare and has_body(request):
                 await check_is_empty(request)
+            if caller is not None and caller.types:
+                given = await self._kept_to_types(caller, request, given)
             response = await handler(request, given)
         except Exception as error:
             response = answer_to(error, scope["path"])
         await response(scope, receive, send)
+
+    async def _kept_to_types(self, caller: Caller, request: Request, given: dict[str, str]) -> dict[str, str]:
+        if self._find is None:
+            raise LookupError("nothing finds tasks")
+        return await keep_to_types(self._routes[request.method], caller, request, given, self._find)
 
     def _refuse(self, caller: Caller, needs: int, scope: Scope) -> NoReturn:
         self._note_refused(scope)

@@ -16,6 +16,9 @@ FILTERS = ("type", "state", "host", "key_prefix", "due_after", "due_before", "la
 DEAD_FILTERS = (*(name for name in FILTERS if name != "state"), "error", "died_before")
 """Those that filter dead letters."""
 
+TYPES = " types"
+"""In the place of a parameter: the types that the caller's token has, a line each. No query has such a name."""
+
 HOST_LENGTH = 300
 """Characters of the longest name of a host, with its port."""
 
@@ -35,8 +38,9 @@ def filters_of(given: Mapping[str, str]) -> Filters:
     if after_ms is not None and before_ms is not None and after_ms >= before_ms:
         problem = "must be later than due_after: no task is due in between"
         raise InvalidField("due_before", problem, Code.CONTRADICTION)
+    types = tuple(given[TYPES].split("\n")) if TYPES in given else None
     return Filters(
-        type_name(given),
+        types[0] if types is not None and len(types) == 1 else type_name(given),
         None if state is None else (state,),
         host and host.lower(),
         prefix,
@@ -45,6 +49,7 @@ def filters_of(given: Mapping[str, str]) -> Filters:
         _label(given),
         given.get("error"),
         _time_ms(given, "died_before"),
+        types,
     )
 
 

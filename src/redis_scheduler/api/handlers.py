@@ -20,6 +20,7 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
+from redis_scheduler.api.callers import caller_of, refuse_other_callbacks
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
@@ -42,6 +43,7 @@ from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import NONE, changed
+from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import cancelled_tail
 
 logger = Events(__name__)
@@ -63,7 +65,7 @@ class Api(Shards):
             await reading.check_nesting(body)
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         try:
-            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers))
+            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller_of(request))
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
             if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
@@ -126,6 +128,7 @@ class Api(Shards):
         key, demands = requests.task_key(request), preconditions(request)
         body = await reading.read_body(request, self._max_body)
         wanted = requests.update_request(body)
+        refuse_other_callbacks(caller_of(request), wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
@@ -227,8 +230,15 @@ class Api(Shards):
         check_repeat(wanted.repeat, now_ms)
         return answer(Previewed(await times_of(wanted.repeat, now_ms, wanted.n)))
 
-    async def stats(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /stats: the ledger and the machine."""
+    async def stats(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """GET /stats: the ledger and the machine; for a token with types how many tasks there are of these."""
+        if (caller := caller_of(request)) is not None and caller.types:
+            names = sorted(caller.types - {DEFAULT_TYPE})
+            counts = [
+                sum(found) for found in zip(*[await one.views.listed(names) for one in self._shards], strict=True)
+            ]
+            types = dict(zip(names, counts, strict=True))
+            return answer(Statistics({"running_schedules": sum(counts), "types": types}))
         ledger = total([await shard.views.ledger() for shard in self._shards])
         ids = sum([await shard.views.idempotency_ids() for shard in self._shards])
         return answer(Statistics(statistics(ledger, ids)))

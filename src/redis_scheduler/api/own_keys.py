@@ -9,6 +9,7 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
 from redis_scheduler.api.bodies import BatchScheduled, PutDone
+from redis_scheduler.api.callers import Caller, caller_of, refuse_taken_key
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER
@@ -34,27 +35,27 @@ class OwnKeysApi(DeadLettersApi):
 
     async def put(self, request: Request, given: Mapping[str, str]) -> Response:
         """PUT /schedule/{key}?type=: schedule a task under an own key, or replace the one that has it."""
-        key, demands = requests.own_key(request), preconditions(request)
+        key, demands, caller = requests.own_key(request), preconditions(request), caller_of(request)
         type_name, headers = requests.type_name(given), headers_of(request.scope)
         body = await reading.read_body(request, self._max_body)
         wanted = requests.schedule_request(body)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), own_key=key)
-        made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands))
+        task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller, own_key=key)
+        made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands, caller))
         return answer(made, etag_of_new(due_ms, task.tail))
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /schedules?type=: schedule many tasks; all are checked before the first is written."""
         type_name = requests.type_name(given)
-        headers = headers_of(request.scope)
+        headers, caller = headers_of(request.scope), caller_of(request)
         body = await reading.read_body(request, self._max_body)
         items = await batch_request(body)
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:
             refuse_own_keys(items)
         try:
-            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers))
+            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers), caller)
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
             if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
@@ -62,14 +63,21 @@ class OwnKeysApi(DeadLettersApi):
             return replay(BatchScheduled([task.key for task in stored], stored))
 
         async def put(task: NewTask) -> int:
-            _, due_ms = await self._changed(request, task.key, lambda stored: self._put(stored, task, Preconditions()))
+            _, due_ms = await self._changed(
+                request, task.key, lambda stored: self._put(stored, task, Preconditions(), caller)
+            )
             return due_ms
 
         placed, is_replay = await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
-    async def _put(self, stored: Stored | None, task: NewTask, demands: Preconditions) -> tuple[PutDone, int] | None:
-        """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412."""
+    async def _put(
+        self, stored: Stored | None, task: NewTask, demands: Preconditions, caller: Caller | None
+    ) -> tuple[PutDone, int] | None:
+        """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412, and a
+        403 for a task of a type that is not the caller's."""
+        if stored is not None and caller is not None:
+            refuse_taken_key(caller, stored.record.type)
         demands.check(stored)
         put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.listed)
         now_ms, done = await self._calls_of(task.key).put.submit(put)

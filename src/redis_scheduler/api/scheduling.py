@@ -8,6 +8,7 @@ from msgspec import UNSET
 from redis_scheduler.api import requests
 from redis_scheduler.api.batch_requests import of_task
 from redis_scheduler.api.bodies import BatchItem, ScheduledTask, ScheduleRequest, Tried
+from redis_scheduler.api.callers import Caller, refuse_other_types
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.idempotency import Once, stored_by
 from redis_scheduler.api.repeats import first_of
@@ -60,15 +61,19 @@ async def new_task(
     wanted: ScheduleRequest,
     type_name: str | None,
     calls_of: CallsOf,
-    traceparent: str | None = None,
+    traceparent: str | None,
+    caller: Caller | None,
     own_key: str | None = None,
     clocks: dict[ShardCalls, int] | None = None,
 ) -> NewTask:
     """Return the task of a checked request, with its own key or a new one. Raises RequestRefused while its options are
     not served.
 
-    `traceparent`: the trace that the request is part of. `clocks`: what is known of Redis' time for this request.
+    `traceparent`: the trace that the request is part of; `caller`: who asks. `clocks`: what is known of Redis' time for
+    this request.
     """
+    if caller is not None and caller.types:
+        refuse_other_types(caller, type_name, wanted)
     if type_name == DEFAULT_TYPE:
         type_name = None
     (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()
@@ -90,7 +95,11 @@ async def new_task(
 
 
 async def new_tasks(
-    items: Sequence[BatchItem], type_name: str | None, calls_of: CallsOf, traceparent: str | None
+    items: Sequence[BatchItem],
+    type_name: str | None,
+    calls_of: CallsOf,
+    traceparent: str | None,
+    caller: Caller | None,
 ) -> list[NewTask]:
     """Return the tasks of a batch, in their order; `type_name` is the type of those that name none. Raises
     RequestRefused."""
@@ -99,7 +108,7 @@ async def new_tasks(
         with of_task(index):
             own_type = type_name if item.type is UNSET else item.type
             own_key = None if item.key is UNSET else item.key
-            tasks.append(await new_task(item, own_type, calls_of, traceparent, own_key, clocks))
+            tasks.append(await new_task(item, own_type, calls_of, traceparent, caller, own_key, clocks))
         made_bytes += len(tasks[-1].tail)
         if len(tasks) % MADE_AT_ONCE == 0 or made_bytes > MADE_BYTES:
             made_bytes = 0

@@ -15,12 +15,13 @@ from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.pages import COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.stored import Stored
-from redis_scheduler.task.key import shard_of
+from redis_scheduler.task.key import is_task_key, shard_of
+from redis_scheduler.task.summary import Summary
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 UPDATE_TRIES = 20
@@ -54,6 +55,17 @@ class Shards:
 
     def _calls_of(self, key: str) -> ShardCalls:
         return self._shards[shard_of(key)]
+
+    async def find(self, request: Request, key: str) -> Stored | Summary | None:
+        """Return the task with a key as it stands, however large, or how it ended; None if there is none."""
+        if not is_task_key(key):
+            return None
+        calls = self._calls_of(key)
+        stored: Stored | int | None = await calls.read.submit(key)
+        if isinstance(stored, int):
+            async with self._large(request, key, COPIES * stored) as stored:
+                return stored
+        return await calls.views.summary(key) if stored is None and calls.keeps_results else stored
 
     @property
     def _only(self) -> ShardCalls:

@@ -12,6 +12,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _ID = re.compile(r"[0-9a-f]{10}")
 _NAME_LENGTH = 64
+_TYPES_MOST = 50
 
 
 def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
@@ -34,6 +35,9 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         "--can", required=True, type=_rights, metavar="RIGHTS", help=f"what it may do, of {', '.join(RIGHTS)}"
     )
     create.add_argument(
+        "--types", type=_types, default=(), metavar="TYPES", help="the types of the tasks that it sees; else all"
+    )
+    create.add_argument(
         "--expires", type=_duration, metavar="TIME", help="for how long, such as 12h or 90d; else for ever"
     )
     add("list", "list the tokens: ids, names, rights, end, last use")
@@ -50,7 +54,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     )
 
 
-TOKEN_ARGUMENTS = ("verb", "name", "can", "expires", "id", "overlap")
+TOKEN_ARGUMENTS = ("verb", "name", "can", "types", "expires", "id", "overlap")
 """What is given to the command and is no setting."""
 
 
@@ -82,6 +86,22 @@ def _rights(text: str) -> tuple[str, ...]:
     if not RIGHTS.keys() >= set(found):
         raise ValueError
     return tuple(name for name in RIGHTS if name in found)
+
+
+@_checked(f"must be 1 to {_TYPES_MOST} different types with commas between")
+def _types(text: str) -> tuple[str, ...]:
+    from redis_scheduler.api.requests import check_type
+    from redis_scheduler.errors import InvalidField
+
+    found = tuple(text.split(","))
+    try:
+        for name in found:
+            check_type(name)
+    except InvalidField:
+        raise ValueError from None
+    if len(found) > _TYPES_MOST or len(set(found)) < len(found):
+        raise ValueError
+    return found
 
 
 @_checked("must be a number with s, m, h or d behind it, such as 90d, and at most ten years")

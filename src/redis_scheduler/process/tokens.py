@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from redis_scheduler.errors import SchedulerError
+from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.process.command import redis_of
 from redis_scheduler.settings import Settings
@@ -35,6 +35,8 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
 
 
 async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
+    if given["types"] and "purge" in given["can"]:
+        raise SettingsError(["--can purge: without effect beside --types, since a purge deletes tasks of all types"])
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
     text = new_text(token_id)
     expires_s = given["expires"]
@@ -43,6 +45,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         digest_of(text.encode()),
         given["can"],
         now_ms,
+        given["types"],
         expires=FOREVER_MS if expires_s is None else now_ms + expires_s * 1000,
     )
     done = await tokens.write(token_id, b"", token)
@@ -54,7 +57,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
 
 
 async def _list(tokens: Tokens) -> bool:
-    rows = [("id", "name", "may", "expires", "last used")]
+    rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "expires", "last used")]
     rows += [_row(kept) for kept in await tokens.all()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -62,13 +65,15 @@ async def _list(tokens: Tokens) -> bool:
     return True
 
 
-def _row(kept: Kept) -> tuple[str, str, str, str, str]:
+def _row(kept: Kept) -> tuple[str, ...]:
     token, used = kept.token, rfc3339(kept.used_ms) if kept.used_ms else "never"
     shown_id = kept.id if kept.id.isprintable() else ascii(kept.id)
     if token is None:
-        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", used
+        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", "-", used
     name = token.name if token.name.isprintable() else ascii(token.name)
-    return shown_id, name, ",".join(token.can), "never" if token.expires == FOREVER_MS else rfc3339(token.expires), used
+    expires = "never" if token.expires == FOREVER_MS else rfc3339(token.expires)
+    types = ",".join(token.types) or "all"
+    return shown_id, name, ",".join(token.can), types if types.isprintable() else ascii(types), expires, used
 
 
 async def _revoke(tokens: Tokens, token_id: str) -> bool:

@@ -35,6 +35,8 @@ class Filters:
     error: str | None = None
     """Of the last failed attempt, as GET /dead/groups has it."""
     died_before_ms: int | None = None
+    types: tuple[str, ...] | None = None
+    """Those of which it must have one."""
 
     def may_skip_many(self, is_dead: bool) -> bool:
         """Whether a walk may look at many tasks, the dead or the others, of which it shows few."""
@@ -61,6 +63,7 @@ class Filters:
         due_ms = record.due if task.expires_ms is None else task.expires_ms
         return (
             self.type in (None, record.type or DEFAULT_TYPE)
+            and (self.types is None or (record.type or DEFAULT_TYPE) in self.types)
             and (self.states is None or task.state in self.states)
             and (self.due_after_ms is None or due_ms >= self.due_after_ms)
             and (self.due_before_ms is None or due_ms < self.due_before_ms)

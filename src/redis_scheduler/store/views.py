@@ -259,6 +259,11 @@ class Views:
             all_paused_since_ms=since_ms,
         )
 
+    async def listed(self, types: Sequence[str]) -> list[int]:
+        """Return how many tasks of each type are to be delivered."""
+        keys = self.client.keys
+        return [await self.client.optional("ZCARD", keys.type_index(name), read=NUMBER) or 0 for name in types]
+
     async def idempotency_ids(self) -> int:
         """Return how many idempotency ids are kept, with those that have ended."""
         return await self.client.optional("ZCARD", self.client.keys.idempotency_ends, read=NUMBER) or 0
