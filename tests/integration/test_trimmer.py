@@ -1,14 +1,18 @@
 """The trimmer: dead letters stay within their time and their bytes, and it wakes as soon as there are more."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import redis.asyncio
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine import trimmer
 from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.observer import Observer
+from redis_scheduler.store import writes
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import Bell, QueueReader
 from redis_scheduler.store.client import RedisClient
@@ -16,7 +20,7 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.kept import DEFAULT, Kept
 from redis_scheduler.task.policy import Policy
 from tests.integration.conftest import TIMING, OneShard, schedule
-from tests.scripts.states import dead
+from tests.scripts.states import dead, new_task
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.store import Store
@@ -39,19 +43,26 @@ async def run_until_kept(
     client: RedisClient, store: Store, raw: redis.asyncio.Redis, kept: Kept, left: int, ended: int
 ) -> Dropped:
     """Run an engine without retries until `ended` tasks have died and `left` dead letters are there."""
+
+    async def is_kept() -> bool:
+        died = int(await raw.hget(KEYS.counters, "died") or 0)
+        return died == ended and int(await raw.zcard(KEYS.dead)) == left
+
+    return await run_until(client, store, kept, is_kept, f"{left} dead letters")
+
+
+async def run_until(
+    client: RedisClient, store: Store, kept: Kept, is_so: Callable[[], Awaitable[bool]], what: str
+) -> Dropped:
+    """Run an engine without retries until something is so."""
     observer, stop = Dropped(), asyncio.Event()
     reader = QueueReader(client, store.name, SLEEPY)
     async with Deliverer("test-token", 5) as deliverer:
         access = ShardAccess(store, reader, Bell(client), Outage())
         engine = OneShard([access], deliverer, Policy(0, 1000), 50, SLEEPY, observer, kept)
-
-        async def is_kept() -> bool:
-            died = int(await raw.hget(KEYS.counters, "died") or 0)
-            return died == ended and int(await raw.zcard(KEYS.dead)) == left
-
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(engine.run(stop, asyncio.Event(), 5))
-            await wait_until(is_kept, f"{left} dead letters")
+            await wait_until(is_so, what)
             stop.set()
     await reader.aclose()
     return observer
@@ -81,3 +92,20 @@ async def test_a_start_drops_in_many_steps_what_is_too_old(
     kept = replace(DEFAULT, dead_ttl_ms=1_800_000)
     observer = await run_until_kept(client, store, raw, kept, left=10, ended=450)
     assert observer.letters == 440
+
+
+async def test_a_worker_cleans_what_remains_of_a_purge(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writes, "PURGED_TYPES", 10)
+    monkeypatch.setattr(trimmer, "CLEAN_S", 0)  # a call each
+    for number in range(450):
+        await store.schedule([new_task(type_name=f"type-{number}")])
+    await store.purge()
+    assert await raw.scard(KEYS.types) == 440
+
+    async def is_clean() -> bool:
+        return int(await raw.exists(KEYS.remains, KEYS.types)) == 0
+
+    await run_until(client, store, DEFAULT, is_clean, "nothing remains")
+    assert await raw.keys(KEYS.type_index("*")) == []

@@ -14,10 +14,12 @@ from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.history import History
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
+from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.record import read_record, record_tail
 from redis_scheduler.task.series import Firing, Next
@@ -80,6 +82,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "fire": lambda at: at.store.fire([Firing(CLAIM, [], Next(1, TAIL), "", Next(1, TAIL))]),
     "acknowledge": lambda at: at.store.acknowledge([Acknowledgement("task", "1-1", 0, "+", 1)]),
     "expect": lambda at: at.store.expect([FAILED]),
+    "clean": lambda at: Retention(at.client, NO_RESULTS)._clean((), "0"),
     "advance": lambda at: at.store.advance("id", Operation("mark", None, 1)),
     "shift": lambda at: at.store.shift("id", ShiftStep(1, 0, "mark", None, 1), []),
     "pause": lambda at: at.store.pause(["task"]),

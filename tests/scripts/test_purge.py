@@ -1,13 +1,16 @@
 """purge: deletes every task of this service, and nothing else."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store import writes
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.new_task import NewTask
-from redis_scheduler.store.writes import CLEANED_MEMBERS
+from redis_scheduler.store.retention import CLEANED_MEMBERS, Retention
+from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import LABEL_MARK, index_of
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.states import (
@@ -18,6 +21,7 @@ from tests.scripts.states import (
     counters,
     dump,
     in_delivery,
+    in_due,
     new_task,
     queued,
     state_of,
@@ -55,23 +59,62 @@ async def test_after_a_purge_of_everything_only_counters_group_and_writers_are_l
     assert (left[KEYS.queue.encode()], left[b"pending"]) == ([], [])
 
 
-async def test_more_types_than_a_call_takes_are_all_deleted(store: Store, raw: redis.asyncio.Redis) -> None:
-    names = [f"type-{number}" for number in range(2 * DEFAULT.batch_limit + 50)]
+def retention(store: Store) -> Retention:
+    return Retention(store.client, NO_RESULTS)
+
+
+async def of_types(store: Store, names: Sequence[str]) -> None:
+    """Schedule a task of each type."""
     for start in range(0, len(names), DEFAULT.batch_limit):
         await store.schedule([new_task(type_name=name) for name in names[start : start + DEFAULT.batch_limit]])
-    assert await ask(raw, "SCARD", KEYS.types) == len(names)
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a purge delete fewer indexes itself, so that some remain."""
+    monkeypatch.setattr(writes, "PURGED_TYPES", 50)
+
+
+async def test_all_of_some_types_are_deleted_at_once(store: Store, raw: redis.asyncio.Redis) -> None:
+    names = [f"type-{number}" for number in range(writes.PURGED_TYPES)]
+    await of_types(store, names)
     assert await store.purge() == len(names)
     assert await ask(raw, "KEYS", KEYS.type_index("*")) == []
-    assert await ask(raw, "EXISTS", KEYS.types) == 0
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
     assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
 
 
-async def test_what_comes_behind_the_first_call_stays_and_is_listed(
-    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+async def test_what_remains_of_more_types_is_cleaned_in_steps(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    names = [f"type-{number}" for number in range(2 * DEFAULT.batch_limit + 50)]
+    await of_types(store, names)
+    assert await store.purge() == len(names)
+    assert await ask(raw, "SCARD", KEYS.types) == len(names) - 50
+    assert await ask(raw, "EXISTS", KEYS.remains) == 1
+    assert not await retention(store).clean(0)
+    assert await ask(raw, "EXISTS", KEYS.remains) == 1
+    assert await retention(store).clean(60)
+    assert await ask(raw, "KEYS", KEYS.type_index("*")) == []
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
+    assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
+
+
+async def test_the_next_purge_cleans_what_remains_too(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    await of_types(store, [f"type-{number}" for number in range(90)])
+    await store.purge()
+    assert await ask(raw, "EXISTS", KEYS.remains) == 1
+    assert await store.purge() == 0
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
+
+
+async def test_what_comes_behind_a_purge_stays_and_is_listed(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"type-{number}" for number in range(2 * DEFAULT.batch_limit)]
-    for start in range(0, len(names), DEFAULT.batch_limit):
-        await store.schedule([new_task(type_name=name) for name in names[start : start + DEFAULT.batch_limit]])
+    await of_types(store, names)
     await store.schedule([new_task(type_name="crowded") for _ in range(3 * CLEANED_MEMBERS)])
     new: list[NewTask] = []
     command = store.client.command
@@ -81,14 +124,13 @@ async def test_what_comes_behind_the_first_call_stays_and_is_listed(
             kind = ("crowded", "new", *names)[len(new)]
             new.append(new_task(type_name=(kind, index_of("user=anna"), index_of(f"order={len(new)}"))))
             await store.schedule([new[-1]])
-            await ask(raw, "HSET", KEYS.idempotency, "id", "kept")
         return await command(name, *arguments, **more)
 
     monkeypatch.setattr(store.client, "command", interrupted)
     assert await store.purge() == len(names) + 3 * CLEANED_MEMBERS
+    assert await retention(store).clean(60)
     assert new
     assert await ask(raw, "HLEN", KEYS.tasks) == await ask(raw, "ZCARD", KEYS.due) == len(new)
-    assert await ask(raw, "HDEL", KEYS.idempotency, "id") == 1
     expected: dict[str, set[str]] = {}
     for task in new:
         for name in task.listed or ():
@@ -101,6 +143,43 @@ async def test_what_comes_behind_the_first_call_stays_and_is_listed(
         "scheduled": len(names) + 3 * CLEANED_MEMBERS + len(new),
         "purged": len(names) + 3 * CLEANED_MEMBERS,
     }
+
+
+async def test_a_purge_in_the_middle_of_the_cleaning_is_cleaned_behind(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await of_types(store, [f"type-{number}" for number in range(90)])
+    await store.purge()
+    command = store.client.command
+
+    async def interrupted(name: str, *arguments: Any, **more: Any) -> Any:
+        found = await command(name, *arguments, **more)
+        if name == "SSCAN":
+            await of_types(store, [f"later-{number}" for number in range(120)])
+            await store.purge()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "command", interrupted)
+        assert await retention(store).clean(60)
+    assert await ask(raw, "EXISTS", KEYS.remains) == 1
+    assert await retention(store).clean(60)
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
+
+
+async def test_a_foreign_key_in_the_place_of_an_index_stays(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    await of_types(store, [f"type-{number}" for number in range(120)])
+    for number in range(120):
+        await ask(raw, "DEL", KEYS.type_index(f"type-{number}"))
+        await ask(raw, "SET", KEYS.type_index(f"type-{number}"), "foreign")
+    await store.purge()
+    new = await in_due(store, "mail")
+    assert await retention(store).clean(60)
+    assert len(await ask(raw, "KEYS", KEYS.type_index("type-*"))) == 120
+    assert await ask(raw, "SMEMBERS", KEYS.types) == [b"mail"]
+    await store.cancel([(new.key, "mail")])
 
 
 async def test_what_is_scheduled_after_a_purge_is_delivered_and_what_was_in_delivery_has_no_say(

@@ -117,6 +117,10 @@ async def _advance(store: Store, task: Task) -> Any:
     return await store.advance("id", Operation("mark", "next", 1, 1, 1))
 
 
+async def _clean(store: Store, task: Task) -> Any:
+    return await Retention(store.client, Kept())._clean([b"mail"], "0", b"mark")
+
+
 async def _trim(store: Store, task: Task) -> Any:
     return await Retention(store.client, Kept(dead_ttl_ms=0)).trim()
 
@@ -203,6 +207,7 @@ VERBS: dict[str, Verb] = {
     "run of a paused task": Verb(states.paused, lambda store, task: store.run([task.key]), DUE, DUE),
     "shift": Verb(states.in_due, _shift, DUE, DUE),
     "shift of a paused task": Verb(states.paused, _shift, PAUSED, PAUSED),
+    "clean": Verb(lambda store: states.in_due(store, "mail"), _clean, DUE, DUE),
     "advance": Verb(states.in_due, _advance, DUE, DUE),
     "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
     "expect": Verb(states.in_delivery, lambda store, task: store.expect([states.taken_on(task)]), AWAITING, QUEUED),

@@ -42,6 +42,7 @@ TAKEN = {
     "renew": {"empty list", "texts"},
     "rewind": {"numbers"},
     "retire": {"number", "large number"},
+    "clean": set(),
     "advance": {"status", "another status", "text", "no text", "digits"},
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},

@@ -122,6 +122,7 @@ READ_ONLY = {
     "audit": {"tasks"},
     "admit": {"limits", "pause_all"},
     "balance": {"awaiting", "due", "held", "paused", "queue"},
+    "clean": {"tasks"},
     "entry": {"queue"},
     "expect": {"sweep"},
     "fire": {"dead"},

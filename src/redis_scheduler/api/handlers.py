@@ -1,5 +1,6 @@
 """The handlers of the routes to tasks: each checks its input, makes one batched call to Redis, and answers."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET
@@ -33,6 +34,7 @@ from redis_scheduler.api.scheduling import new_task, stored_before
 from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
+from redis_scheduler.api.steps import WORK_S
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskNotFound
 from redis_scheduler.logs import Events, rfc3339
@@ -216,6 +218,9 @@ class Api(Shards):
             try:
                 for shard in self._shards:
                     count += await shard.writes.purge()
+                    # What it leaves in indexes are no tasks any more, and a worker takes out the rest.
+                    with contextlib.suppress(StoreUnavailable):
+                        await shard.retention.clean(WORK_S)
             except StoreUnavailable:
                 # It may have been applied: the log must tell why tasks are missing.
                 logger.warning("purge-unanswered", tasks_at_least=count, **fields)

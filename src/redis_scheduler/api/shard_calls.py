@@ -11,6 +11,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.store.written import (
@@ -38,6 +39,7 @@ class ShardCalls:
 
     def __init__(self, client: RedisClient, name: str, timing: Timing, limits: Limits) -> None:
         self.writes = Writes(client, name, timing, limits.kept)
+        self.retention = Retention(client, limits.kept, timing)
         self.keeps_results = limits.kept.result_ttl_ms > 0
         self.views = DeadLetters(client, timing)
         self.limiting = Limiting(client, timing)

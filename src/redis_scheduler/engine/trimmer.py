@@ -12,6 +12,9 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.timing import DEFAULT, Timing
 
+CLEAN_S = 0.4
+"""A step cleans for so long behind a purge."""
+
 
 class Trimmer:
     """Trims the dead letters of one shard. A task that outcomes have buried wakes it: there may be too much now."""
@@ -31,11 +34,12 @@ class Trimmer:
         self._observer = observer
 
     async def run_once(self) -> float:
-        """Make one trim; return the seconds until the next."""
+        """Make one trim, and clean behind a purge; return the seconds until the next."""
+        is_clean = await self._retention.clean(CLEAN_S)
         trim, most_s = await self._retention.trim(), self._timing.trim_interval_s
         if trim.dropped:
             self._observer.letters_dropped(trim.dropped)
-        wait_s = most_s if trim.wait_s is None else min(trim.wait_s, most_s)
+        wait_s = 0 if not is_clean else most_s if trim.wait_s is None else min(trim.wait_s, most_s)
         return max(wait_s, self._timing.trim_pause_s)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -68,6 +68,7 @@ class Keys:
             "pause_all",
             "tokens",
             "token_uses",
+            "remains",
         ),
         *("bell", "tag"),
     )
@@ -155,6 +156,9 @@ class Keys:
     token_uses: str
     """HASH id → ms of its last use, to the minute."""
 
+    remains: str
+    """STRING: a mark of the last purge, while the indexes may have members that it left."""
+
     bell: str
     """Pub/sub channel (not a key): rung when a task becomes the new head of `due`."""
 
@@ -184,6 +188,7 @@ class Keys:
         self.pause_all = f"{tag}:pause-all"
         self.tokens = f"{tag}:tokens"
         self.token_uses = f"{tag}:token-uses"
+        self.remains = f"{tag}:remains"
         self.bell = f"{tag}:bell"
 
     def type_index(self, name: str) -> str:

@@ -1,15 +1,24 @@
-"""What is kept of tasks that have ended, and dropped when it is too old or too much."""
+"""What is kept of tasks that have ended, and dropped when it is too old or too much; and what a purge left of them."""
 
+import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis_scheduler.store.answer_shape import numbers
+from redis_scheduler.store.answer_shape import numbers, of
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import text_of
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
-TRIM = Script("trim")
+TRIM, CLEAN = Script("trim"), Script("clean")
+
+CLEANED_MEMBERS = 1_000
+"""Members of indexes that one call looks at: about a millisecond of Redis."""
+
+_SCANNED = of(tuple[bytes, list[bytes]])
 
 
 @dataclass(slots=True)
@@ -43,6 +52,42 @@ class Retention:
             ),
             _trim,
         )
+
+    async def clean(self, work_s: float) -> bool:
+        """Take out of the indexes of types and labels what a purge left there; return whether nothing is left. Works
+        for so long, and as long again it leaves Redis and this process to others."""
+        mark = await self._client.optional("GET", self._client.keys.remains, read=of(bytes | None))
+        if mark is None:
+            return True
+        until_s, cursor = time.monotonic() + 2 * work_s, b""
+        while cursor != b"0":
+            cursor, names = await self._client.command(
+                "SSCAN", self._client.keys.types, cursor or "0", "COUNT", self._limit, read=_SCANNED
+            )
+            at = "0"
+            while names:
+                began_s = time.monotonic()
+                cleaned, at = await self._clean(names[: self._limit], at)
+                names = names[cleaned:]
+                await asyncio.sleep(time.monotonic() - began_s)
+                if time.monotonic() > until_s:
+                    return False
+        await self._clean((), "0", mark)
+        return True
+
+    async def _clean(self, names: Sequence[bytes], cursor: str, mark: bytes = b"") -> tuple[int, str]:
+        types = [text_of(name) for name in names]
+        return await self._client.run(
+            CLEAN.bind(self._client.keys, cursor=cursor, most=CLEANED_MEMBERS, mark=mark, types=types), _cleaned
+        )
+
+
+_CLEANED = of(tuple[int, bytes])
+
+
+def _cleaned(answer: Any) -> tuple[int, str]:
+    cleaned, cursor = _CLEANED(answer)
+    return cleaned, str(int(cursor))
 
 
 def _trim(answer: Any) -> Trim:

@@ -77,8 +77,8 @@ PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
 RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
 
 
-CLEANED_MEMBERS = 1_000
-"""Members of indexes that one call of a purge looks at: about a millisecond of Redis."""
+PURGED_TYPES = 1_000
+"""Indexes that a purge deletes at once: about two milliseconds of Redis."""
 
 OPERATION_S = 86_400
 """How far an operation is stays known for so long after its last step."""
@@ -90,8 +90,6 @@ ANSWERED_S = 60
 class Writes:
     """What the API writes. Every method raises StoreUnavailable, after which nobody knows whether it was applied, or
     StoreFull.
-
-    One script call is atomic; a purge makes several calls.
     """
 
     def __init__(self, client: RedisClient, name: str, timing: Timing = DEFAULT, kept: Kept = NO_RESULTS) -> None:
@@ -248,33 +246,16 @@ class Writes:
         )
 
     async def purge(self) -> int:
-        """Delete every task that is there as the first call comes to Redis; return how many."""
-        limit, types = self._timing.batch_limit, self.client.keys.types
-        sample = await self.client.command("SRANDMEMBER", types, limit, read=TEXTS)
-        deleted, left, _, _ = await self._purge(sample, "0", is_first=True)
-        cursor = b"0"
-        while left:
-            cursor, names = await self.client.command("SSCAN", types, cursor, "COUNT", limit, read=_SCANNED)
-            at = "0"
-            while names:
-                _, _, cleaned, at = await self._purge(names[:limit], at)
-                names = names[cleaned:]
-            if cursor == b"0":
-                break
-        return deleted
-
-    async def _purge(self, names: Sequence[bytes], cursor: str, is_first: bool = False) -> tuple[int, int, int, str]:
+        """Delete every task; return how many. Retention.clean takes out what is left of them in many indexes."""
+        names = await self.client.command("SRANDMEMBER", self.client.keys.types, PURGED_TYPES, read=TEXTS)
         return await self._write(
             PURGE.bind(
                 self.client.keys,
                 group=GROUP,
-                is_first=int(is_first),
-                cursor=cursor,
-                most=CLEANED_MEMBERS,
                 types=[text_of(name) for name in names],
                 **self._numbered(PURGE),
             ),
-            _purge_step,
+            _deleted,
         )
 
 
@@ -306,9 +287,6 @@ def _operation(answer: bytes) -> Operation | None:
     return Operation(mark, None if cursor == "-" else cursor, int(steps), int(touched), int(looked_at))
 
 
-_SCANNED = of(tuple[bytes, list[bytes]])
-
-
-def _purge_step(answer: bytes) -> tuple[int, int, int, str]:
-    deleted, left, cleaned, cursor = answer.split(b" ")
-    return int(deleted), int(left), int(cleaned), str(int(cursor))
+def _deleted(answer: bytes) -> int:
+    deleted, _left = answer.split(b" ")
+    return int(deleted)

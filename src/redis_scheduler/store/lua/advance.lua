@@ -6,7 +6,7 @@
 -- Returns how the operation stands now: '<steps> <touched> <looked at> <mark> <cursor>'; '' if it is not known.
 -- Bounds one key of some 200 bytes.
 -- Twice  a step that is not the next one changes nothing.
--- Full   DEL is the first write: what takes tasks out goes on.
+-- Full   UNLINK is the first write: what takes tasks out goes on.
 --- names
 --- include operation
 local state = string.format('%.0f %.0f %.0f ', step, touched, looked_at) .. mark .. ' ' .. cursor
