@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redis_scheduler.delivery.egress import rules
+from redis_scheduler.delivery.proxy import ENVIRONMENT, proxy_at
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
 
@@ -74,6 +75,13 @@ def status_list(text: str) -> str:
 def egress_rules(text: str) -> str:
     """Return rules of the egress guard as they were given."""
     rules(text)
+    return text
+
+
+def proxy_url(text: str) -> str:
+    """Return the URL of a proxy, or `environment`, as it was given."""
+    if text != ENVIRONMENT:
+        proxy_at(text)
     return text
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redis_scheduler.delivery.egress import LET_THROUGH, Mode
+from redis_scheduler.delivery.proxy import ENVIRONMENT
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.setting import (
     choice,
@@ -22,6 +23,7 @@ from redis_scheduler.setting import (
     number,
     one_or_two_tokens,
     option,
+    proxy_url,
     seconds,
     status_list,
     value_of,
@@ -182,6 +184,22 @@ class Settings:
         "EGRESS_ALLOW", "none", egress_rules, "addresses, networks, host names, ports let through in any mode"
     )
     egress_deny: str = option("EGRESS_DENY", "none", egress_rules, "the same, never let through; it comes first")
+    egress_proxy: str | None = option(
+        "EGRESS_PROXY",
+        None,
+        proxy_url,
+        "proxy that all deliveries go through, http://user:password@host:port; environment: as HTTPS_PROXY, HTTP_PROXY "
+        "and NO_PROXY say",
+        "none",
+        is_secret=True,
+        is_public=False,
+    )
+    egress_ca_file: Path | None = option(
+        "EGRESS_CA_FILE", None, folder, "PEM file of authorities that deliveries trust beside the system's", "none"
+    )
+    egress_tls_file: Path | None = option(
+        "EGRESS_TLS_FILE", None, folder, "JSON file of hosts: client certificate, authority, verification", "none"
+    )
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )
@@ -268,6 +286,16 @@ def _contradictions(settings: Settings) -> list[str]:
     # Whatever RETRIES says: a task may have retries of its own.
     refused = refused_by(dataclasses.replace(settings.policy, retries=-1), given)
     problems = [f"{name.upper()}={given[name]:g}: {rule}" for name, rule in refused]
+    if settings.egress_proxy and settings.egress_proxy != ENVIRONMENT:
+        problems += [
+            f"{name}={value}: has no effect beside EGRESS_PROXY, which decides then"
+            for name, value, usual in (
+                ("EGRESS", settings.egress, "private"),
+                ("EGRESS_ALLOW", settings.egress_allow, "none"),
+                ("EGRESS_DENY", settings.egress_deny, "none"),
+            )
+            if value != usual
+        ]
     if settings.max_timeout < settings.timeout:
         problems.append(
             f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"

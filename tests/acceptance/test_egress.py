@@ -2,13 +2,17 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.connect_proxy import proxying
 from tests.support.egress_course import BY_RULES, OTHER_PORT, PORT, PUBLIC, RETRIES
 from tests.support.egress_table import BAD, LITERALS, NAMES
 from tests.support.loopback_only import command, why_not
+from tests.support.receiver import Receiver
+from tests.support.service import client_of, run, serving
 
 MODES = ["public", "private"]
 
@@ -105,3 +109,38 @@ def test_the_start_says_what_is_let_through(course: dict[str, Any]) -> None:
     assert lines["public"][0]["lets_through"] == "public"
     assert lines["private"][0]["lets_through"] == "loopback, shared, private, public"
     assert lines["rules"][0]["deny"] == "10.1.2.0/24,evil.test,:7001"
+
+
+async def test_deliveries_go_through_a_proxy_whose_password_nobody_sees(tmp_path: Path, receiver: Receiver) -> None:
+    async with proxying(receiver.port) as proxy:
+        variables = {"EGRESS_PROXY": f"http://user:hidden-word@127.0.0.1:{proxy.port}", "LOG_LEVEL": "debug"}
+        async with serving(tmp_path, **variables) as process, client_of(process) as client:
+            await client.schedule("http://only.the-proxy.invalid/")
+            await client.drained()
+            [said] = process.events("egress")
+    assert [arrival.headers["Host"] for arrival in receiver.arrivals] == ["only.the-proxy.invalid"]
+    assert said["proxy"] == f"127.0.0.1:{proxy.port}"
+    assert "lets_through" not in said
+    assert "hidden-word" not in process.log
+
+
+def test_a_start_says_what_it_cannot_use(tmp_path: Path) -> None:
+    file = tmp_path / "tls.json"
+    file.write_text('{"a.example": {"certificate": "gone.pem"}}')
+    own = {"DATA_DIR": str(tmp_path / "data"), "PORT": "0"}
+    for variables, text in [
+        ({"EGRESS_TLS_FILE": str(file)}, f"EGRESS_TLS_FILE: {tmp_path}/gone.pem cannot be read: No such file"),
+        ({"EGRESS_PROXY": "proxy:hidden-word"}, "EGRESS_PROXY: must be http://host:port"),
+        ({"EGRESS_ALLOW": "10.0.0.1/8"}, "EGRESS_ALLOW=10.0.0.1/8: must be addresses"),
+    ]:
+        done = run(**own, **variables)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert text in done.stderr
+        assert "hidden-word" not in done.stderr
+
+
+async def test_a_host_that_nobody_verifies_is_a_hazard(tmp_path: Path) -> None:
+    file = tmp_path / "tls.json"
+    file.write_text('{"old.example": {"verify": false}}')
+    async with serving(tmp_path, EGRESS_TLS_FILE=str(file)) as process:
+        assert any("old.example can read and change" in event["warning"] for event in process.events("hazard"))

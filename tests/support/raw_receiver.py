@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -58,8 +59,10 @@ def says(*parts: bytes) -> Behaviour:
 
 
 @asynccontextmanager
-async def answering(behave: Behaviour, host: str = "127.0.0.1") -> AsyncIterator[RawReceiver]:
-    """Answer each request so, and keep the connection unless `behave` closes it."""
+async def answering(
+    behave: Behaviour, host: str = "127.0.0.1", context: ssl.SSLContext | None = None
+) -> AsyncIterator[RawReceiver]:
+    """Answer each request so, and keep the connection unless `behave` closes it. `context`: by TLS."""
     receiver = RawReceiver()
     serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
@@ -83,7 +86,7 @@ async def answering(behave: Behaviour, host: str = "127.0.0.1") -> AsyncIterator
             del serving[task]
             writer.close()
 
-    server = await asyncio.start_server(serve, host, 0, backlog=1_000)
+    server = await asyncio.start_server(serve, host, 0, backlog=1_000, ssl=context)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver

@@ -259,6 +259,7 @@ async def test_aiohttp_has_the_parts_that_are_used() -> None:
     options = "req timeout client_error kwargs"
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_create_connection", f"self args addr_infos {options}")
     is_as_used(AIOHTTP, aiohttp.TCPConnector, "_wrap_existing_connection", f"self args {options}")
+    is_as_used(AIOHTTP, aiohttp.TCPConnector, "_get_ssl_context", "self req")
     taken = inspect.signature(aiohttp.ClientRequest).parameters
     assert list(taken)[:2] == ["method", "url"], f"{AIOHTTP} ClientRequest takes {list(taken)}"
     assert "loop" in taken, f"{AIOHTTP} ClientRequest takes no loop any more"

@@ -58,6 +58,13 @@ def test_options_come_before_variables_and_empty_variables_are_unset() -> None:
             {"RETRY_BACKOFF": "exponential", "RETRY_MAX": "5", "RETRY_TIME": "5.5"},
             ["RETRY_MAX=5: must be at least RETRY_TIME, which is 5.5"],
         ),
+        (
+            {"EGRESS_PROXY": "http://user:secret@proxy:3128", "EGRESS": "public", "EGRESS_DENY": ":25"},
+            [
+                "EGRESS=public: has no effect beside EGRESS_PROXY, which decides then",
+                "EGRESS_DENY=:25: has no effect beside EGRESS_PROXY, which decides then",
+            ],
+        ),
         ({"MAX_TIMEOUT": "5"}, ["MAX_TIMEOUT=5: must be at least TIMEOUT, which is 10"]),
         (
             {"RETRY_FOR": "1", "MAX_TIMEOUT": "900", "TIMEOUT": "901"},

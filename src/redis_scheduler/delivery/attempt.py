@@ -20,7 +20,9 @@ from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connect
 from redis_scheduler.delivery.connector import Connector, Names, Opening
 from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused
 from redis_scheduler.delivery.pool import Pool
+from redis_scheduler.delivery.proxy import Proxies, ProxyError
 from redis_scheduler.delivery.request import Origin, RequestBuilder
+from redis_scheduler.delivery.tls import Tls
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.callback import told_bytes
 from redis_scheduler.task.claim import Claim
@@ -51,12 +53,19 @@ class Deliverer:
     """
 
     def __init__(
-        self, token: str, timeout_s: float, retries: int = 0, answer_bytes: int = 0, egress: Egress = ANYWHERE
+        self,
+        token: str,
+        timeout_s: float,
+        retries: int = 0,
+        answer_bytes: int = 0,
+        egress: Egress = ANYWHERE,
+        tls: Tls | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
         self._kept_bytes = max(answer_bytes, KEPT_BYTES)
-        self._egress = egress
+        self._ways = egress, tls, proxies
         self.on_resent: Callable[[Claim, str], None] | None = None
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
@@ -67,7 +76,7 @@ class Deliverer:
 
     async def __aenter__(self) -> Self:
         self._resolver = Resolver()
-        self._connector = Connector(self._kept_bytes, self._egress, resolver=Names(self._resolver))
+        self._connector = Connector(self._kept_bytes, *self._ways, resolver=Names(self._resolver))
         return self
 
     async def __aexit__(
@@ -193,7 +202,7 @@ def _let_go(problem: BaseException) -> None:
 def _described(problem: Exception) -> str:
     """Return an error's text as it may be kept, logged and shown: nothing that the receiver sent, no query of the URL,
     no address of a name."""
-    if isinstance(problem, AnswerError | EgressRefused):
+    if isinstance(problem, AnswerError | EgressRefused | ProxyError):
         return str(problem)[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):
         reason = problem.certificate_error
@@ -221,6 +230,8 @@ def _fault_of(problem: Exception) -> str:
         return "answer"
     if isinstance(problem, EgressRefused):
         return "egress"
+    if isinstance(problem, ProxyError):
+        return "proxy"
     if isinstance(problem, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return "tls"
     if isinstance(problem, aiohttp.ClientConnectorDNSError):

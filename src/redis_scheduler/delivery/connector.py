@@ -1,13 +1,14 @@
 """Opens connections to receivers, by aiohttp's connector: TCP and TLS, the addresses of a name tried one after another.
 
 Builds on parts of aiohttp that are not public, and a new release may change them: ClientRequest, and of TCPConnector
-_factory, _create_connection, _resolve_host, _wrap_create_connection and _wrap_existing_connection.
+_factory, _create_connection, _resolve_host, _get_ssl_context, _wrap_create_connection and _wrap_existing_connection.
 tests/unit/test_libraries.py looks at each.
 """
 
 import asyncio
 import functools
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -18,6 +19,8 @@ from yarl import URL
 
 from redis_scheduler.delivery.connection import KEPT_BYTES, Connection
 from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused, host_of, literal
+from redis_scheduler.delivery.proxy import Proxies, Proxy, ProxyError, Tunnel
+from redis_scheduler.delivery.tls import Tls
 from redis_scheduler.resolver import Resolver
 
 NO_TIMEOUTS = aiohttp.ClientTimeout()
@@ -63,21 +66,66 @@ class Opening(list[aiohttp.tracing.Trace]):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Opens connections where the guard lets them go; they are kept in a pool of our own. `kept_bytes`: see
-    Connection."""
+    """Opens connections where the guard lets them go, or through a proxy, which decides then; they are kept in a pool
+    of our own. `kept_bytes`: see Connection."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES, egress: Egress = ANYWHERE, **options: Any) -> None:
+    def __init__(
+        self,
+        kept_bytes: int = KEPT_BYTES,
+        egress: Egress = ANYWHERE,
+        tls: Tls | None = None,
+        proxies: Proxies | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._egress = egress
+        self._tls = tls
+        self._proxies = proxies
+        self._tunnels = aiohttp.TCPConnector(**options)
+        self._tunnels._factory = Tunnel  # type: ignore[assignment]  # as below
         factory: Callable[[], Connection] = functools.partial(Connection, kept_bytes)
         self._factory = factory  # type: ignore[assignment]  # not aiohttp's own
 
     async def open(self, to: Destination, opening: Opening) -> Connection:
-        """Return a new connection, and note when. Raises OSError, or EgressRefused."""
-        self._egress.check_name(host_of(to.url.raw_host or ""), to.port or 0)
-        connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
+        """Return a new connection, and note when. Raises OSError, EgressRefused or ProxyError."""
+        if self._proxies is not None and (proxy := self._proxies.of(to.url)) is not None:
+            opening.looked_up_at = opening.began_at  # the proxy looks names up
+            connection = await self._open_through(proxy, to)
+        else:
+            self._egress.check_name(host_of(to.url.raw_host or ""), to.port or 0)
+            connection = cast(Connection, await self._create_connection(to, opening, NO_TIMEOUTS))
         opening.connected_at = time.monotonic()
         return connection
+
+    async def _open_through(self, proxy: Proxy, to: Destination) -> Connection:
+        """Return a new connection through a proxy. Raises ProxyError, or an error of TLS as aiohttp has them."""
+        try:
+            tunnel = cast(Tunnel, await self._tunnels._create_connection(destination(proxy.url), [], NO_TIMEOUTS))
+        except OSError as error:
+            raise ProxyError("cannot connect to the proxy") from error
+        transport, host = cast(asyncio.Transport, tunnel.transport), to.url.raw_host or ""
+        try:
+            await tunnel.ask(proxy.request(host, to.port or 0))
+            connection = cast(Connection, self._factory())
+            if (context := self._get_ssl_context(to)) is None:
+                transport.set_protocol(connection)
+            else:
+                transport = await _with_tls(transport, connection, context, to)
+            connection.connection_made(transport)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
+
+    def _get_ssl_context(self, req: Destination) -> ssl.SSLContext | None:
+        """Return the context of a connection; None for http."""
+        own = None if self._tls is None or not req.is_ssl() else self._tls.context_of(host_of(req.url.raw_host or ""))
+        return own or super()._get_ssl_context(req)
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close what is being opened."""
+        await super().close(abort_ssl=abort_ssl)
+        await self._tunnels.close(abort_ssl=abort_ssl)
 
     async def _resolve_host(
         self, host: str, port: int, traces: Sequence[aiohttp.tracing.Trace] | None = None
@@ -116,3 +164,17 @@ class Connector(aiohttp.TCPConnector):
             what = "the address" if is_literal else "every address of the name"
             detail = ", ".join(f"{address} ({kind})" for address, kind in refused.items())
             raise EgressRefused(what, set(refused.values()), is_literal, detail)
+
+
+async def _with_tls(
+    transport: asyncio.Transport, connection: Connection, context: ssl.SSLContext, to: Destination
+) -> asyncio.Transport:
+    """Begin TLS on a connection that stands. Raises aiohttp's errors."""
+    host = (to.url.raw_host or "").rstrip(".")
+    try:
+        secured = await asyncio.get_running_loop().start_tls(transport, connection, context, server_hostname=host)
+    except ssl.CertificateError as error:
+        raise aiohttp.ClientConnectorCertificateError(to.connection_key, error) from error
+    except ssl.SSLError as error:
+        raise aiohttp.ClientConnectorSSLError(to.connection_key, error) from error
+    return cast(asyncio.Transport, secured)

@@ -9,6 +9,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health
     streams.py, announcement.py       standard streams that never wait; what a start says
     hazards.py                        what settings allow, though it may do harm
+    ways.py                           the ways that deliveries take: the guard, proxies, TLS
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`
     pausing.py                        the commands `pause-all` and `resume-all`
     tokens.py, token_options.py       the command `token`: tokens with rights

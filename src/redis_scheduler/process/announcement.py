@@ -6,7 +6,6 @@ import socket
 import sys
 
 from redis_scheduler import __version__
-from redis_scheduler.delivery.egress import KINDS, LET_THROUGH
 from redis_scheduler.logs import Events
 from redis_scheduler.settings import ALL, Settings
 
@@ -49,18 +48,6 @@ def announce(role: str, settings: Settings, token: str, listener: socket.socket 
     shown = f"[{address}]" if ":" in address else address
     header = _authorization(settings, token)
     print(CURL.format(address=f"{shown}:{port}", header=header), flush=True)  # noqa: T201  # the command's output
-
-
-def announce_egress(settings: Settings) -> None:
-    """Say where deliveries may go."""
-    lets_through = ", ".join(kind for kind in KINDS if kind in LET_THROUGH[settings.egress]) or "no addresses"
-    logger.info(
-        "egress",
-        mode=settings.egress,
-        lets_through=lets_through,
-        allow=settings.egress_allow,
-        deny=settings.egress_deny,
-    )
 
 
 def _authorization(settings: Settings, token: str) -> str:

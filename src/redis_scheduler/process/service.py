@@ -14,15 +14,14 @@ import contextlib
 import gc
 import resource
 import socket
-from collections.abc import Collection
 from dataclasses import replace
 
 from redis_scheduler.api import stats
-from redis_scheduler.delivery.egress import Egress, rules
 from redis_scheduler.logs import Events
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
+from redis_scheduler.process.ways import egress_of, proxies_of, tls_of
 from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished
 from redis_scheduler.task.kept import Kept
@@ -78,13 +77,6 @@ def kept_by(settings: Settings) -> Kept:
         result_bytes=settings.result_bytes,
         answer_bytes=settings.answer_bytes,
     )
-
-
-def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egress:
-    """Return what the settings say of where deliveries may go. `redis_peers`: see Egress."""
-    settings, listener = process.settings, process.listener
-    own_ports = () if listener is None else (int(listener.getsockname()[1]),)
-    return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports, redis_peers)
 
 
 class Service:
@@ -171,6 +163,8 @@ class Service:
                 settings.retries,
                 settings.answer_bytes,
                 egress_of(process, client.peers),
+                tls_of(settings),
+                proxies_of(settings),
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)

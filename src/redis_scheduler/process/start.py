@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health
-from redis_scheduler.process.announcement import announce, announce_egress
+from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.hazards import hazards
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
+from redis_scheduler.process.ways import announce_ways, check_ways
 from redis_scheduler.settings import API, WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
 from redis_scheduler.store.client import RedisClient
@@ -30,7 +31,10 @@ API_TIMEOUT_S = 0.9
 
 @contextlib.asynccontextmanager
 async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
-    """Start the command's process; all that it took and started ends with the block. Raises StartError."""
+    """Start the command's process; all that it took and started ends with the block.
+
+    Raises StartError or SettingsError.
+    """
     process = Process(role, settings)
     process.listen_for_signals()
     if settings.processes == 1:
@@ -38,6 +42,8 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     process.auth = settings.api_auth or kept_token(settings.data_dir)
     for hazard in hazards(settings, process.auth, listens=role != WORKER):
         logger.warning("hazard", warning=hazard)
+    if role != API:
+        check_ways(settings)
     if role != WORKER:
         from redis_scheduler.api.server import listen
 
@@ -50,7 +56,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
         ):
             if not process.stop.is_set():
                 if role != API:
-                    announce_egress(settings)
+                    announce_ways(settings)
                 announce(role, settings, process.token, process.listener)
             yield process
     logger.info("stopped")

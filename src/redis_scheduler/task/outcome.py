@@ -25,7 +25,7 @@ class Outcome:
     `answer` and `headers`: of an answer that is no success, the beginning of its body, and its headers by their names
     in lower case; of a success AGAIN_HEADER alone (answer.py), and its body only for a callback (callback.py).
     `phases`: of a failure. `fault`: of one that its status does not tell: lookup, connect, tls, timeout, answer (what
-    came is none), request (none can be made), egress (no connection may be opened), acknowledgement. `is_final`:
+    came is none), request (none can be made), egress (no connection may be opened), proxy, acknowledgement. `is_final`:
     another attempt would fare the same. `detail`: what the log alone says of a failure. `is_local`: this machine is at
     fault, without free sockets or memory; no request was made, so it counts as no attempt.
     """
