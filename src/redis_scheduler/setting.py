@@ -113,6 +113,16 @@ def one_or_two_tokens(text: str) -> str:
     return text
 
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+
+
+def origin_list(text: str) -> str:
+    """Return a list of origins, as browsers send them, with spaces between."""
+    if not all(_ORIGIN.fullmatch(one) for one in text.split(" ")):
+        raise ValueError("must be origins as browsers send them, https://shop.example, with spaces between")
+    return text
+
+
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 

@@ -23,6 +23,7 @@ from redis_scheduler.setting import (
     number,
     one_or_two_tokens,
     option,
+    origin_list,
     proxy_url,
     seconds,
     status_list,
@@ -147,6 +148,13 @@ class Settings:
         60,
         seconds(0, 86_400),
         "seconds for which a token with rights is taken while Redis, which keeps it, is away",
+    )
+    cors_origins: str = option(
+        "CORS_ORIGINS",
+        "",
+        origin_list,
+        "origins whose pages may ask from a browser, such as https://shop.example, with spaces between",
+        "none",
     )
     api_connections: int | None = option(
         "API_CONNECTIONS",

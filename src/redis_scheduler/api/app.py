@@ -69,4 +69,10 @@ def create_app(
         at.setdefault(route.path, {})[route] = handler
     refusals = Refusals(limits.refusals_interval_s)
     paths = Paths({path: Endpoint(of_path, refusals.note, api.find) for path, of_path in at.items()}, Endpoint({}))
-    return Gate(paths, token.split(" "), probes.is_own, refusals, Callers(Tokens(clients[0]), limits.token_grace_s))
+    callers = Callers(Tokens(clients[0]), limits.token_grace_s)
+    gate = Gate(paths, token.split(" "), probes.is_own, refusals, callers)
+    if not limits.origins:
+        return gate
+    from redis_scheduler.api.cors import Cors
+
+    return Cors(gate, limits.origins)

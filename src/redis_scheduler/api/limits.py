@@ -44,6 +44,9 @@ class Limits:
     token_grace_s: float = 60.0
     """TOKEN_GRACE: a token with rights is taken so long after Redis was last asked about it, while Redis is away."""
 
+    origins: tuple[str, ...] = ()
+    """CORS_ORIGINS: pages of these may ask from a browser."""
+
     # Answers
 
     unread_timeout_s: float = 30

@@ -125,6 +125,7 @@ class Service:
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
                 token_grace_s=settings.token_grace,
+                origins=tuple(settings.cors_origins.split()),
                 kept=kept_by(settings),
             )
             app = create_app(
