@@ -1,7 +1,8 @@
 # The service as an image: `docker run IMAGE` is the all-in-one service, `docker run IMAGE worker` one role of it.
 #
 #   docker build -t redis-scheduler .
-#   docker run -p 8080:8080 -v redis-scheduler:/data -e API_AUTH=a-secret-token --stop-timeout 30 redis-scheduler
+#   docker run -p 8080:8080 -v redis-scheduler:/data -e API_AUTH=a-secret-token \
+#     -e DELIVERY_AUTH=derived --stop-timeout 30 redis-scheduler
 #
 # - API_AUTH is wanted: without it the service listens on 127.0.0.1 only, which in a container nobody can reach. The log
 #   says so.

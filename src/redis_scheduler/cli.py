@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 from redis_scheduler import __version__
 from redis_scheduler.errors import SchedulerError, SettingsError
+from redis_scheduler.loading import load
 from redis_scheduler.process import streams
 from redis_scheduler.process.token_options import TOKEN_ARGUMENTS, add_token
-from redis_scheduler.settings import ALL, API, WORKER, Settings, load
+from redis_scheduler.settings import ALL, API, WORKER, Settings
 from redis_scheduler.task.timing import TEN_YEARS_S
 
 EXIT_SETTINGS = 2
@@ -231,7 +232,7 @@ _COMMANDS = {
     "resume-all": _resume_all,
     "token": _manage_tokens,
 }
-"""The commands on what Redis holds: each returns whether all is well."""
+"""The commands: each returns whether all is well."""
 
 _OWN_ARGUMENTS = ("repair", "file", "shift", "replace", "dry_run", "force", *TOKEN_ARGUMENTS)
 """What is given to a command and is no setting."""

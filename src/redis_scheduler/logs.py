@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -40,6 +40,9 @@ EXCERPT_LENGTH = 200
 SECRET_LENGTH = 256
 """By so many first characters a secret is found in a text."""
 
+SECRETS_KNOWN = 64
+"""So many secrets are kept as patterns."""
+
 BEGINNING_LENGTH = 4
 """At the end of a text so many characters of a secret's beginning are hidden; fewer tell nothing."""
 
@@ -54,6 +57,14 @@ def excerpt(content: bytes, secret: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
+def without_secrets(content: bytes, secrets: Iterable[str]) -> bytes:
+    """Return the beginning of an answer without secrets that were sent there, as `excerpt` takes them out."""
+    text = content.decode(errors="surrogateescape")
+    for secret in secrets:
+        text = _without_beginning(_pattern_of(secret).sub("***", text), secret)
+    return text.encode(errors="surrogateescape")
+
+
 def _without_beginning(text: str, secret: str) -> str:
     """Hide the end of a text where a form of the secret begins like it."""
     whole = text.rstrip("\ufffd")  # the last character may have been cut
@@ -66,12 +77,12 @@ def _without_beginning(text: str, secret: str) -> str:
     return text
 
 
-@lru_cache(1)
+@lru_cache(SECRETS_KNOWN)
 def _forms_of(secret: str) -> tuple[str, ...]:
     return tuple({secret, secret.replace("/", "\\/"), html.escape(secret), quote(secret, safe="")} - {""})
 
 
-@lru_cache(1)
+@lru_cache(SECRETS_KNOWN)
 def _pattern_of(secret: str) -> re.Pattern[str]:
     forms = _forms_of(secret)
     # A very long secret may be cut off at its end.

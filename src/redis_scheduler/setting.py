@@ -14,6 +14,7 @@ from typing import Any
 
 from redis_scheduler.delivery.egress import rules
 from redis_scheduler.delivery.proxy import ENVIRONMENT, proxy_at
+from redis_scheduler.task.header import SECRET_NAME
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
 
@@ -83,6 +84,16 @@ def proxy_url(text: str) -> str:
     if text != ENVIRONMENT:
         proxy_at(text)
     return text
+
+
+def delivery_auth(text: str) -> str:
+    """Return what deliveries carry in Authorization."""
+    kind, colon, name = text.partition(":")
+    if text.lower() in ("api", "derived", "none"):
+        return text.lower()
+    if kind.lower() != "secret" or not colon or SECRET_NAME.fullmatch(name.lower()) is None:
+        raise ValueError("must be api, derived, none, or secret:NAME with the name of a secret")
+    return text.lower()
 
 
 def choice(*names: str) -> Callable[[str], str]:
@@ -187,7 +198,7 @@ def value_of(about: Mapping[str, Any], option: str | None, environment: Mapping[
         raise ValueError(f"{variable} and {variable}_FILE: only one of them may be set")
     label = f"{variable}_FILE={path}" if path else variable if about["is_secret"] else f"{variable}={text[:60]}"
     try:
-        text = _secret(path) if path else text
+        text = read_secret(path) if path else text
         return about["parse"](text) if text else None
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
@@ -200,18 +211,18 @@ def _open_at_once(path: str, flags: int) -> int:
     return descriptor
 
 
-def _secret(path: str) -> str:
-    """Return the text of a file without the end of its line."""
+def read_secret(path: str, limit: int = SECRET_BYTES) -> str:
+    """Return the text of a file without the end of its last line. Raises ValueError."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
-            content = file.read(SECRET_BYTES + 1)
+            content = file.read(limit + 1)
         text = content.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise ValueError("must be UTF-8 text") from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
-    if len(content) > SECRET_BYTES:
-        raise ValueError(f"is larger than {SECRET_BYTES} bytes")
+    if len(content) > limit:
+        raise ValueError(f"is larger than {limit} bytes")
     if not text:
         raise ValueError("is empty")
     return text

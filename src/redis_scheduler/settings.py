@@ -1,21 +1,15 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
-`load` takes options first, then the environment, then the defaults (setting.py), and raises SettingsError with one line
-for each problem. The result is frozen. The token cannot be an option: other users can read a command line.
+loading.py reads them. The token cannot be an option: other users can read a command line.
 """
 
-import dataclasses
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redis_scheduler.delivery.egress import LET_THROUGH, Mode
-from redis_scheduler.delivery.proxy import ENVIRONMENT
-from redis_scheduler.errors import SettingsError
 from redis_scheduler.setting import (
     choice,
+    delivery_auth,
     egress_rules,
     folder,
     host_name,
@@ -27,13 +21,12 @@ from redis_scheduler.setting import (
     proxy_url,
     seconds,
     status_list,
-    value_of,
     whole_number,
 )
 from redis_scheduler.store.url import validated
 from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST, Limit
 from redis_scheduler.task.options import Backoff
-from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
+from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
 from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
@@ -59,11 +52,26 @@ class Settings:
         "API_AUTH",
         None,
         one_or_two_tokens,
-        "token that API requests must carry, and that deliveries carry; two with a space between while it is changed: "
-        "deliveries carry the first",
+        "token that API requests must carry; two with a space between while it is changed: the first counts for "
+        "deliveries",
         "none: a token is made and kept in DATA_DIR",
         is_secret=True,
         is_public=False,
+    )
+    delivery_auth: str | None = option(
+        "DELIVERY_AUTH",
+        None,
+        delivery_auth,
+        "what deliveries carry in Authorization: api (the API's token), derived (made of it; the API refuses it), none, "
+        "or secret:NAME",
+        "api where API_AUTH is set, else derived",
+    )
+    secrets_file: Path | None = option(
+        "SECRETS_FILE",
+        None,
+        folder,
+        "file of name=value lines: secrets that headers of tasks may name as ${secret:name}",
+        "none; a variable SECRET_NAME holds one, too",
     )
     port: int = option("PORT", 8080, whole_number(0, 65_535), "port of the API; 0 takes a free one")
     host: str | None = option(
@@ -245,78 +253,12 @@ class Settings:
         return Limit(self.host_concurrency, self.host_rate)
 
     @property
+    def carried(self) -> str:
+        """What deliveries carry: as the original service where its token is set, else what is safe."""
+        return self.delivery_auth or ("api" if self.api_auth else "derived")
+
+    @property
     def listen_host(self) -> str:
         """The address to listen on: HOST, else all interfaces, or only loopback where the service made the token
         itself."""
         return self.host or ("::" if self.api_auth else "127.0.0.1")
-
-
-def load(
-    role: str, options: Mapping[str, str | None] | None = None, environment: Mapping[str, str] | None = None
-) -> Settings:
-    """Return the settings for one role; `options` holds the texts of options by field name, None where not given.
-
-    Raises SettingsError with a line for each problem, so that all can be mended at once.
-    """
-    options = options or {}
-    environment = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for setting in dataclasses.fields(Settings):
-        try:
-            value = value_of(setting.metadata, options.get(setting.name), environment)
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            if value is not None:
-                values[setting.name] = value
-    if role != ALL:
-        problems += [
-            f"{variable}: must be set for `redis-scheduler {role}`, or {variable}_FILE"
-            for name, variable in (("redis_url", "REDIS_URL"), ("api_auth", "API_AUTH"))
-            if name not in values and not any(problem.startswith(variable) for problem in problems)
-        ]
-    if problems:
-        raise SettingsError(problems)
-    settings = Settings(**values)
-    if problems := _contradictions(settings):
-        raise SettingsError(problems)
-    return settings
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    """Return a line for each setting that is right by itself, but not beside another."""
-    given = {}
-    if settings.retry_for is not None and settings.retries:
-        given["retry_for"] = settings.retry_for
-    if settings.retry_max is not None and settings.retry_backoff != "fixed":
-        given["retry_max"] = settings.retry_max
-    # Whatever RETRIES says: a task may have retries of its own.
-    refused = refused_by(dataclasses.replace(settings.policy, retries=-1), given)
-    problems = [f"{name.upper()}={given[name]:g}: {rule}" for name, rule in refused]
-    if settings.egress_proxy and settings.egress_proxy != ENVIRONMENT:
-        problems += [
-            f"{name}={value}: has no effect beside EGRESS_PROXY, which decides then"
-            for name, value, usual in (
-                ("EGRESS", settings.egress, "private"),
-                ("EGRESS_ALLOW", settings.egress_allow, "none"),
-                ("EGRESS_DENY", settings.egress_deny, "none"),
-            )
-            if value != usual
-        ]
-    if settings.max_timeout < settings.timeout:
-        problems.append(
-            f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"
-        )
-    return problems
-
-
-def variables(settings: Settings) -> dict[str, str]:
-    """Return the variables from which `load` makes the same settings."""
-    found = {}
-    for setting in dataclasses.fields(settings):
-        variable, value = setting.metadata["variable"], getattr(settings, setting.name)
-        found[variable] = "" if value is None else str(value)
-        if setting.metadata["is_secret"]:
-            found[f"{variable}_FILE"] = ""
-    return found

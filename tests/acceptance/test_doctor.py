@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from redis_scheduler.loading import load
 from redis_scheduler.process.doctor import examine
 from redis_scheduler.process.embedded import EmbeddedServer
-from redis_scheduler.settings import ALL, load
+from redis_scheduler.settings import ALL
 from redis_scheduler.store import keys
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.client import RedisClient

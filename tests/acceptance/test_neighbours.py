@@ -134,7 +134,7 @@ async def test_our_own_tasks_are_nothing_to_tell_of(state: str, client: RedisCli
 async def test_a_start_tells_of_a_foreign_record(redis_url: str, raw: redis.asyncio.Redis, tmp_path: Path) -> None:
     await raw.hset(KEYS.tasks, "job:1", "x")
     for role in ("api", "worker"):
-        arguments = {"REDIS_URL": redis_url, "API_AUTH": OURS, "HOST": "127.0.0.1"}
+        arguments = {"REDIS_URL": redis_url, "API_AUTH": OURS, "HOST": "127.0.0.1", "DELIVERY_AUTH": "derived"}
         async with serving(tmp_path, role, **arguments) as process:
             await wait_until(lambda: process.events("hazard"), "it tells of it")
             assert ["task job:1 has a record that" in event["warning"] for event in process.events("hazard")] == [True]

@@ -55,7 +55,7 @@ def test_a_token_on_the_command_line_is_refused_and_not_repeated(arguments: tupl
 
 async def test_a_short_token_on_a_public_address_is_told_once(tmp_path: Path) -> None:
     async with serving(tmp_path, PROCESSES="2") as process:
-        assert [SHORT in event["warning"] for event in process.events("hazard")] == [True]
+        assert [SHORT in event["warning"] for event in process.events("hazard")].count(True) == 1
         assert TOKEN not in process.log
 
 
@@ -63,13 +63,13 @@ async def test_a_worker_listens_nowhere_and_a_made_token_that_was_shortened_coun
     tmp_path: Path, redis_url: str
 ) -> None:
     async with serving(tmp_path, "worker", REDIS_URL=redis_url) as worker:
-        assert not worker.events("hazard")
+        assert not [event for event in worker.events("hazard") if SHORT in event["warning"]]
     (tmp_path / "data").mkdir(mode=0o700)
     (tmp_path / "data" / "token").write_text("short")
     process = Process(tmp_path, HOST="0.0.0.0")
     try:
         await process.started()
-        assert [SHORT in event["warning"] for event in process.events("hazard")] == [True]
+        assert [SHORT in event["warning"] for event in process.events("hazard")].count(True) == 1
     finally:
         await process.stop()
 

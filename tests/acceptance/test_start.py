@@ -15,6 +15,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler import __version__
+from redis_scheduler.delivery.credentials import derived_token
 from redis_scheduler.process.embedded import EmbeddedServer
 from redis_scheduler.settings import Settings
 from tests.support import without_ipv6
@@ -259,7 +260,7 @@ async def test_without_a_token_one_is_made_and_kept(tmp_path: Path, receiver: Re
         async with client_of(process, token) as client:
             await client.schedule(receiver.url)
             await client.drained()
-        assert receiver.arrivals[0].headers["Authorization"] == token
+        assert receiver.arrivals[0].headers["Authorization"] == derived_token(token)
     finally:
         await process.stop()
 

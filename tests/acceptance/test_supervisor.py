@@ -108,7 +108,10 @@ async def test_each_process_delivers_and_what_concerns_all_is_said_once(
     receiver.delay_s = 0.05
     await raw.config_set("appendonly", "no")
     try:
-        async with workers(tmp_path, redis_url, CONCURRENCY="5", SHUTDOWN_GRACE="9") as (supervisor, client):
+        async with workers(tmp_path, redis_url, CONCURRENCY="5", SHUTDOWN_GRACE="9", DELIVERY_AUTH="derived") as (
+            supervisor,
+            client,
+        ):
             await deliver_with_both(supervisor, client, receiver)
             await supervisor.stop()
     finally:

@@ -74,7 +74,7 @@ async def test_what_foreign_hands_wrote_is_listed_and_can_be_revoked(redis_url: 
         (["create", "--name", "x", "--can", "read", "--types", ""], "--types: must be 1 to 50 different types"),
         (["revoke", "x"], "must be the id of a token"),
         (["rotate", "0123456789", "--overlap", "1"], "--overlap: must be a number with"),
-        ([], "command"),
+        ([], "--delivery"),
     ],
 )
 def test_what_is_wrong_is_told(arguments: list[str], said: str) -> None:

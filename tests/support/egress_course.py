@@ -108,7 +108,12 @@ async def course(folder: Path, names: Names, redis: RedisProcess) -> dict[str, A
         more |= {"REDIS_URL": redis.url} if mode == "private" else {}
         watch = Watch()
         async with (
-            serving(folder, "--data-dir", str(folder / mode), **({"EGRESS": mode} | settings | more)) as process,
+            serving(
+                folder,
+                "--data-dir",
+                str(folder / mode),
+                **({"EGRESS": mode, "DELIVERY_AUTH": "derived"} | settings | more),
+            ) as process,
             client_of(process) as client,
         ):
             if mode == "rules":

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import uvloop
 
-from redis_scheduler import cli, logs, settings
+from redis_scheduler import cli, loading, logs, settings
 from redis_scheduler.engine import engine, reclaimer
 from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.timer import Timer
@@ -110,7 +110,7 @@ def main(part: str, *arguments: str) -> int:
         return cli.main(arguments)
     if part not in ("timers", "workers"):
         return cli.main([part, *arguments])
-    options = settings.load(settings.WORKER)
+    options = loading.load(settings.WORKER)
     logs.configure(options.log_level, options.log_format)
     count = int(arguments[0])
     running = _run_timers(options.redis_url or "", count) if part == "timers" else _run_workers(options, count, timing)

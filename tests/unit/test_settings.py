@@ -10,8 +10,9 @@ import pytest
 
 from redis_scheduler import cli
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.loading import load, variables
 from redis_scheduler.process.hazards import hazards
-from redis_scheduler.settings import ALL, API, WORKER, Settings, load, variables
+from redis_scheduler.settings import ALL, API, WORKER, Settings
 
 
 def test_the_defaults_are_the_contracts() -> None:
@@ -194,7 +195,7 @@ def test_a_pipe_is_waited_for_only_where_somebody_writes(tmp_path: Path) -> None
     with pytest.raises(SettingsError, match="is empty"):
         load(ALL, {}, {"API_AUTH_FILE": str(tmp_path / "pipe")})
     script = 'exec 3< <(sleep 0.2; echo a-token); API_AUTH_FILE=/dev/fd/3 exec "$0" -c "$1"'
-    code = "from redis_scheduler.settings import load; print(load('all').api_auth)"
+    code = "from redis_scheduler.loading import load; print(load('all').api_auth)"
     command = ["bash", "-c", script, sys.executable, code]
     assert subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout == "a-token\n"
 

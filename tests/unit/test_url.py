@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from redis_scheduler.errors import SettingsError
+from redis_scheduler.loading import load
 from redis_scheduler.process.hazards import hazards
-from redis_scheduler.settings import ALL, load
+from redis_scheduler.settings import ALL
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.url import HELD, OWN, overridden, parse
 from tests.support.names import KEYS

@@ -18,11 +18,13 @@ import aiohttp
 from redis_scheduler import __version__
 from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connection, ConnectionClosed
 from redis_scheduler.delivery.connector import Connector, Names, Opening
+from redis_scheduler.delivery.credentials import Credentials, SecretMissing
 from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.proxy import Proxies, ProxyError
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.delivery.tls import Tls
+from redis_scheduler.logs import without_secrets
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.callback import told_bytes
 from redis_scheduler.task.claim import Claim
@@ -49,7 +51,7 @@ class Deliverer:
 
     `retries`: RETRIES, where the task's own options do not say it. Unless it is 0, a request that a kept connection
     lost before any answer is sent once more in the same attempt. `answer_bytes`: so much is kept of the answer to a
-    failed attempt, or KEPT_BYTES if that is more.
+    failed attempt, or KEPT_BYTES if that is more. `egress`: where deliveries may go. `credentials`: what requests show.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Deliverer:
         egress: Egress = ANYWHERE,
         tls: Tls | None = None,
         proxies: Proxies | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._timeout_s = timeout_s
         self._retries = retries
@@ -69,7 +72,8 @@ class Deliverer:
         self.on_resent: Callable[[Claim, str], None] | None = None
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
-        self._builder = RequestBuilder(token, AGENT, retries=retries)
+        self._credentials = credentials or Credentials(token)
+        self._builder = RequestBuilder(token, AGENT, "", retries, self._credentials)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: Connector
@@ -88,7 +92,7 @@ class Deliverer:
 
     def carry(self, instance: str) -> None:
         """Let each request from now on carry the id of the deployment."""
-        self._builder = RequestBuilder(self._token, AGENT, instance, self._retries)
+        self._builder = RequestBuilder(self._token, AGENT, instance, self._retries, self._credentials)
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""
@@ -133,9 +137,10 @@ class Deliverer:
             return Outcome(
                 error, None, elapsed_ms, is_local, phases=phases, fault=fault, is_final=is_final, detail=detail
             )
-        return Outcome(
-            error, connection.status, elapsed_ms, is_local, connection.body_start, connection.headers, phases, fault
-        )
+        answer = connection.body_start
+        if answer:  # it is kept, logged and shown
+            answer = without_secrets(answer, self._credentials.shown_in(options.headers or {}))
+        return Outcome(error, connection.status, elapsed_ms, is_local, answer, connection.headers, phases, fault)
 
     async def _is_answered_on_kept(
         self,
@@ -202,7 +207,7 @@ def _let_go(problem: BaseException) -> None:
 def _described(problem: Exception) -> str:
     """Return an error's text as it may be kept, logged and shown: nothing that the receiver sent, no query of the URL,
     no address of a name."""
-    if isinstance(problem, AnswerError | EgressRefused | ProxyError):
+    if isinstance(problem, AnswerError | EgressRefused | ProxyError | SecretMissing):
         return str(problem)[:ERROR_LENGTH]
     if isinstance(problem, aiohttp.ClientConnectorCertificateError):
         reason = problem.certificate_error

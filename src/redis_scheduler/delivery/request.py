@@ -10,11 +10,12 @@ from msgspec import UnsetType
 from yarl import URL
 
 from redis_scheduler.delivery.connector import Destination, destination
+from redis_scheduler.delivery.credentials import Credentials, SecretMissing
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.task.acknowledgement import acknowledgement_token
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.content import Content, content_bytes
-from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION
+from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION, SECRET
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.policy import retries
@@ -51,7 +52,8 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class _Own:
     """What the requests of tasks with the same options have in common. `headers`: the task's, kept so that no other
-    object has their id. `usual` and `lines`: the headers before and behind a trace, up to the task's key."""
+    object has their id. `usual` and `lines`: the headers before and behind a trace, up to the task's key. `secrets`:
+    the names of those in them."""
 
     headers: Mapping[str, str] | UnsetType
     has_body: bool
@@ -59,6 +61,7 @@ class _Own:
     content_type: str
     usual: str
     lines: str
+    secrets: frozenset[str]
 
 
 _CONTENT_TYPES = {
@@ -89,12 +92,20 @@ def _said_of(repetition: Repetition) -> str:
 
 class RequestBuilder:
     """Makes requests with all their headers: those of every request are made here, those of a receiver in
-    `_new_origin`, those of a task in `build`. `agent`: the User-Agent. `instance`: the deployment's id, "" while it is
-    not known: then no request carries it. `retries`: RETRIES."""
+    `_new_origin`, those of a task in `build`. `token`: the API's, of which acknowledgements are made. `agent`: the
+    User-Agent. `instance`: the deployment's id, "" while it is not known: then no request carries it. `retries`:
+    RETRIES. `credentials`: what requests show; if nothing is said, the token."""
 
-    def __init__(self, token: str, agent: str, instance: str = "", retries: int = 0) -> None:
+    def __init__(
+        self, token: str, agent: str, instance: str = "", retries: int = 0, credentials: Credentials | None = None
+    ) -> None:
         self._retries = retries
-        self._replaceable = {"authorization": f"Authorization: {token}\r\n", "user-agent": f"User-Agent: {agent}\r\n"}
+        self._credentials = credentials or Credentials(token)
+        authorization = self._credentials.authorization
+        self._replaceable = {
+            "authorization": f"Authorization: {authorization}\r\n" if authorization else "",
+            "user-agent": f"User-Agent: {agent}\r\n",
+        }
         self._token = token
         self._instance = f"{INSTANCE_HEADER}: {instance}\r\n" if instance else ""
         self._headers = f"Content-Type: application/json\r\n{''.join(self._replaceable.values())}{self._instance}"
@@ -111,7 +122,8 @@ class RequestBuilder:
         return Origin(destination(url), key, host, f"{host}{self._headers}{KEY_HEADER}: ")
 
     def build(self, claim: Claim) -> tuple[Origin, bytes]:
-        """Return where the next attempt goes, and its request. Raises ValueError if nothing can be sent.
+        """Return where the next attempt goes, and its request. Raises ValueError if nothing can be sent, SecretMissing
+        if what its headers name cannot be.
 
         The URL arrives as it was given, since a signed one must not be quoted anew: only characters beyond ASCII are.
         """
@@ -138,6 +150,9 @@ class RequestBuilder:
         # The same headers object comes with many tasks (record_head.py keeps options).
         key = id(options.headers), options.method, record.content, most
         own = self._own.get(key) or self._new_own(key, options, record.content, most)
+        for name in own.secrets:
+            if not self._credentials.secret(name).may_go_to(origin.key[0]):
+                raise SecretMissing(f"the secret {name} may not be sent to this host")
         has_body = own.has_body or bool(body)
         trace = f"traceparent: {options.traceparent}\r\n" if options.traceparent and not own.has_trace else ""
         said = _said_of(record.repetition) if record.repetition else ""
@@ -152,8 +167,12 @@ class RequestBuilder:
         return lines.encode("latin-1") + body
 
     def _new_own(self, key: tuple[int, str, str, int], options: Options, content: Content, most: int) -> _Own:
-        """Make what requests with these options have in common. Raises ValueError for headers that end a line."""
+        """Make what requests with these options have in common. Raises ValueError for headers that end a line, and
+        SecretMissing."""
         headers = options.headers or {}
+        secrets = frozenset(name for value in headers.values() for name in SECRET.findall(value))
+        if secrets:
+            headers = self._credentials.with_secrets(headers)
         replaced = {name.lower() for name in headers}
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         if not lines.count("\r") == lines.count("\n") == len(headers) or not OF_THE_CONNECTION.isdisjoint(replaced):
@@ -165,6 +184,7 @@ class RequestBuilder:
             "" if "content-type" in replaced else f"Content-Type: {_CONTENT_TYPES[content]}\r\n",
             "".join([line for name, line in self._replaceable.items() if name not in replaced]),
             f"{lines}{self._instance}{_attempts_most(most)}{KEY_HEADER}: ",
+            secrets,
         )
         if len(lines) <= 2 * HEADERS_BYTES:  # foreign hands could fill the memory
             if len(self._own) >= OWN_MOST:

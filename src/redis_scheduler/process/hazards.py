@@ -9,10 +9,11 @@ TOKEN_LENGTH = 16
 """So many random characters cannot be guessed: some 95 bits."""
 
 
-def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[str]:
+def hazards(settings: Settings, token: str = "", listens: bool = False, delivers: bool = False) -> list[str]:
     """Return a warning for each pair of settings that is allowed but harms its user.
 
-    `token` is the one in use, set or made, or two with a space between; `listens` says whether the process has an API.
+    `token` is the one in use, set or made, or two with a space between; `listens` says whether the process has an API,
+    `delivers` whether it has workers.
     """
     found = []
     if names := redis_url.overridden(settings.redis_url or ""):
@@ -26,6 +27,11 @@ def hazards(settings: Settings, token: str = "", listens: bool = False) -> list[
         found.append(
             f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where "
             "whoever can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
+        )
+    if delivers and settings.carried == "api":
+        found.append(
+            "DELIVERY_AUTH=api: each delivery carries the API's token, so whoever gets one can read, change and delete "
+            "every task; set DELIVERY_AUTH=derived, and compare with `redis-scheduler token --delivery` in receivers"
         )
     return found
 

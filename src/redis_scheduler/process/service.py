@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from redis_scheduler.api import stats
 from redis_scheduler.logs import Events
+from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
@@ -166,6 +167,7 @@ class Service:
                 egress_of(process, client.peers),
                 tls_of(settings),
                 proxies_of(settings),
+                credentials_of(settings, process.token),
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)

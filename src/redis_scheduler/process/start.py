@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
+from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.hazards import hazards
 from redis_scheduler.process.imports import import_parts
@@ -40,7 +41,9 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     if settings.processes == 1:
         import_parts(role)  # before the log says `started`, so that the process serves from then on
     process.auth = settings.api_auth or kept_token(settings.data_dir)
-    for hazard in hazards(settings, process.auth, listens=role != WORKER):
+    if role != API:
+        credentials_of(settings, process.token)  # what is wrong with them is said before anything starts
+    for hazard in hazards(settings, process.auth, listens=role != WORKER, delivers=role != API):
         logger.warning("hazard", warning=hazard)
     if role != API:
         check_ways(settings)

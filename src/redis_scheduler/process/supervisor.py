@@ -25,13 +25,14 @@ from asyncio.subprocess import PIPE
 from asyncio.subprocess import Process as Child
 
 from redis_scheduler import logs
+from redis_scheduler.loading import load, variables
 from redis_scheduler.logs import Events
 from redis_scheduler.process import health, streams
 from redis_scheduler.process.process import Process, run_process
 from redis_scheduler.process.service import Service
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.process.start import prepare_redis
-from redis_scheduler.settings import Settings, load, variables
+from redis_scheduler.settings import Settings
 from redis_scheduler.stopping import stop_or_interval
 
 logger = Events(__name__)
@@ -109,7 +110,12 @@ class Supervisor:
 
     async def _start(self) -> Child:
         process = self._process
-        settings = dataclasses.replace(process.settings, redis_url=process.redis_url, api_auth=process.auth)
+        settings = dataclasses.replace(
+            process.settings,
+            redis_url=process.redis_url,
+            api_auth=process.auth,
+            delivery_auth=process.settings.carried,
+        )
         listeners = () if process.listener is None else (process.listener.fileno(),)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", __name__, process.role, *map(str, listeners)),

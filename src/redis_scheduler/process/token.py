@@ -1,14 +1,17 @@
-"""The API token of a data folder, made at the first start."""
+"""The API token of a data folder, made at the first start; and the token of deliveries, as a command shows it."""
 
 import fcntl
 import os
 import secrets
+import sys
 from pathlib import Path
 
+from redis_scheduler.delivery.credentials import derived_token
 from redis_scheduler.errors import StartError
 from redis_scheduler.process import private
 from redis_scheduler.process.private import explained
 from redis_scheduler.setting import SECRET_BYTES
+from redis_scheduler.settings import Settings
 
 
 def kept_token(data_dir: Path) -> str:
@@ -34,3 +37,17 @@ def kept_token(data_dir: Path) -> str:
     if not all(0x21 <= byte <= 0x7E for byte in token):
         raise StartError(f"{path} must hold one token of visible ASCII characters: mend it, or delete it for a new one")
     return token.decode()
+
+
+def show_delivery_token(settings: Settings) -> bool:
+    """Print what deliveries carry with DELIVERY_AUTH=derived; say so if they carry something else now. Raises
+    StartError."""
+    if settings.api_auth is None and not (settings.data_dir / "token").exists():
+        raise StartError(
+            f"API_AUTH is not set, and {settings.data_dir / 'token'} does not exist: start the service first"
+        )
+    print(derived_token(settings.api_auth or kept_token(settings.data_dir)))  # noqa: T201  # the command's output
+    if settings.carried != "derived":
+        line = f"redis-scheduler: DELIVERY_AUTH is {settings.carried}: deliveries carry this only with derived"
+        print(line, file=sys.stderr)  # noqa: T201  # the command's output
+    return True

@@ -19,11 +19,18 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     """Add the command; `options` are those of the settings that it needs."""
     token = roles.add_parser(
         "token",
-        help="make, list, change and revoke tokens with rights",
+        help="make, list, change and revoke tokens with rights; --delivery shows what deliveries carry",
         description="Tokens for those who may not do all that API_AUTH may. See docs/howto/tokens.md.",
         epilog="Exit code: 0 done; 1 there is no such token, or Redis cannot be reached; 2 something given is wrong.",
+        parents=[options],
     )
-    verbs = token.add_subparsers(dest="verb", metavar="command", title="commands", required=True)
+    token.add_argument(
+        "--delivery",
+        action="store_true",
+        help="show what deliveries carry in Authorization with DELIVERY_AUTH=derived: made of API_AUTH, or of the token in "
+        "DATA_DIR, and refused by the API",
+    )
+    verbs = token.add_subparsers(dest="verb", metavar="command", title="commands")
 
     def add(verb: str, text: str) -> argparse.ArgumentParser:
         found: argparse.ArgumentParser = verbs.add_parser(verb, help=text, description=text, parents=[options])
@@ -54,7 +61,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     )
 
 
-TOKEN_ARGUMENTS = ("verb", "name", "can", "types", "expires", "id", "overlap")
+TOKEN_ARGUMENTS = ("delivery", "verb", "name", "can", "types", "expires", "id", "overlap")
 """What is given to the command and is no setting."""
 
 

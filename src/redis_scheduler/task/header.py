@@ -25,7 +25,13 @@ OF_THE_CONNECTION = frozenset(
     ]
 )
 OWN_PREFIXES = ("schedule-", "webhook-")
-"""Headers that begin so, in lower case, are the service's own; the second ones are kept free for signatures."""
+"""Headers that begin so, in lower case, are the service's own; the second ones are those of signatures."""
+
+SECRET_NAME = re.compile(r"[a-z0-9_]{1,64}")
+SECRET = re.compile(rf"\$\{{secret:({SECRET_NAME.pattern})\}}")
+"""What stands in a value for a secret that only workers know."""
+
+_BEGINNING = "${secret:"
 
 
 def headers_problem(headers: Mapping[str, str]) -> str:
@@ -53,4 +59,12 @@ def headers_problem(headers: Mapping[str, str]) -> str:
             return f"{name} must be visible characters of Latin-1 and spaces, got {got}"
         if value != value.strip(" \xa0"):
             return f"{name} must not begin or end with a space"
+        if _BEGINNING in value and value.count(_BEGINNING) != len(SECRET.findall(value)):
+            return f"{name} must name a secret as ${{secret:NAME}}, NAME of 1 to 64 small letters, digits and _"
     return ""
+
+
+def value_problem(value: str) -> str:
+    """Return why no header can have this value, or nothing; it does not show it."""
+    is_value = _BAD_CHARACTER.search(value) is None and value == value.strip(" \xa0")
+    return "" if is_value else "must be visible characters of Latin-1, with spaces only inside"

@@ -1,0 +1,91 @@
+"""Where the settings come from: `load` takes options first, then the environment, then the defaults (setting.py).
+
+A wrong setting, or two that contradict each other, are told in one line each, all at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from redis_scheduler.delivery.proxy import ENVIRONMENT
+from redis_scheduler.errors import SettingsError
+from redis_scheduler.setting import value_of
+from redis_scheduler.settings import ALL, Settings
+from redis_scheduler.task.policy import refused_by
+
+
+def load(
+    role: str, options: Mapping[str, str | None] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings for one role; `options` holds the texts of options by field name, None where not given.
+
+    Raises SettingsError with a line for each problem, so that all can be mended at once.
+    """
+    options = options or {}
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in dataclasses.fields(Settings):
+        try:
+            value = value_of(setting.metadata, options.get(setting.name), environment)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            if value is not None:
+                values[setting.name] = value
+    if role != ALL:
+        problems += [
+            f"{variable}: must be set for `redis-scheduler {role}`, or {variable}_FILE"
+            for name, variable in (("redis_url", "REDIS_URL"), ("api_auth", "API_AUTH"))
+            if name not in values and not any(problem.startswith(variable) for problem in problems)
+        ]
+    if problems:
+        raise SettingsError(problems)
+    settings = Settings(**values)
+    if problems := _contradictions(settings):
+        raise SettingsError(problems)
+    return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """Return a line for each setting that is right by itself, but not beside another."""
+    given = {}
+    if settings.retry_for is not None and settings.retries:
+        given["retry_for"] = settings.retry_for
+    if settings.retry_max is not None and settings.retry_backoff != "fixed":
+        given["retry_max"] = settings.retry_max
+    # Whatever RETRIES says: a task may have retries of its own.
+    refused = refused_by(dataclasses.replace(settings.policy, retries=-1), given)
+    problems = [f"{name.upper()}={given[name]:g}: {rule}" for name, rule in refused]
+    if settings.egress_proxy and settings.egress_proxy != ENVIRONMENT:
+        problems += [
+            f"{name}={value}: has no effect beside EGRESS_PROXY, which decides then"
+            for name, value, usual in (
+                ("EGRESS", settings.egress, "private"),
+                ("EGRESS_ALLOW", settings.egress_allow, "none"),
+                ("EGRESS_DENY", settings.egress_deny, "none"),
+            )
+            if value != usual
+        ]
+    if settings.max_timeout < settings.timeout:
+        problems.append(
+            f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"
+        )
+    if settings.egress == "public" and settings.api_auth and settings.delivery_auth is None:
+        problems.append(
+            "EGRESS=public: deliveries would carry API_AUTH, with which receivers could use the API; set DELIVERY_AUTH, "
+            "such as to derived"
+        )
+    return problems
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `load` makes the same settings."""
+    found = {}
+    for setting in dataclasses.fields(settings):
+        variable, value = setting.metadata["variable"], getattr(settings, setting.name)
+        found[variable] = "" if value is None else str(value)
+        if setting.metadata["is_secret"]:
+            found[f"{variable}_FILE"] = ""
+    return found

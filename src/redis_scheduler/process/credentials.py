@@ -1,0 +1,113 @@
+"""Reads what deliveries show, from settings, files and variables: DELIVERY_AUTH, SECRETS_FILE, SECRET_<NAME>."""
+
+import os
+import re
+from collections.abc import Mapping
+
+from redis_scheduler.delivery.credentials import SECRET_LENGTH, SECRETS_MOST, Credentials, Secret, derived_token
+from redis_scheduler.errors import SettingsError
+from redis_scheduler.setting import read_secret
+from redis_scheduler.settings import Settings
+from redis_scheduler.task.header import SECRET_NAME, value_problem
+
+PREFIX = "SECRET_"
+"""A variable SECRET_SHOP holds the secret `shop`, SECRET_SHOP_FILE names a file that does, SECRET_SHOP_HOSTS says where
+it may be sent."""
+
+FILE_BYTES = 1_048_576
+
+_HOST = re.compile(r"(\*\.)?[a-z0-9_.:-]+")
+
+
+def credentials_of(settings: Settings, token: str, environment: Mapping[str, str] | None = None) -> Credentials:
+    """Return what the requests of a worker show; `token` is the API's. Raises SettingsError."""
+    found = _Found()
+    if settings.secrets_file is not None:
+        found.take_file(str(settings.secrets_file))
+    for variable, text in (os.environ if environment is None else environment).items():
+        if variable.startswith(PREFIX) and text:
+            found.take_variable(variable, text)
+    secrets = found.secrets()
+    mode = settings.carried
+    if mode == "none":
+        return Credentials(secrets=secrets)
+    if mode == "derived":
+        return Credentials(derived_token(token), secrets)
+    if mode == "api":
+        return Credentials(token, secrets)
+    name = mode.partition(":")[2]
+    if name not in secrets:
+        raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is not set: set {PREFIX}{name.upper()}"])
+    if not secrets[name].value.isascii():
+        raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} must be ASCII characters"])
+    return Credentials(secrets[name].value, secrets)
+
+
+class _Found:
+    """What files and variables say of secrets: texts by names, each with where it stands; and what is wrong."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, tuple[str, str]] = {}
+        self.hosts: dict[str, tuple[str, str]] = {}
+        self.problems: list[str] = []
+
+    def take(self, name: str, text: str, at: str, of_hosts: bool) -> None:
+        """Take a text, unless its name has one."""
+        found = self.hosts if of_hosts else self.values
+        if name in found:
+            self.problems.append(f"{at}: {name} is set twice, here and by {found[name][0]}")
+        else:
+            found[name] = at, text
+
+    def take_file(self, path: str) -> None:
+        """Take the lines of SECRETS_FILE."""
+        try:
+            lines = read_secret(path, FILE_BYTES).splitlines()
+        except ValueError as error:
+            self.problems.append(f"SECRETS_FILE={path}: {error}")
+            return
+        for number, line in enumerate(map(str.strip, lines), 1):
+            if not line or line.startswith("#"):
+                continue
+            at = f"SECRETS_FILE={path}: line {number}"
+            key, _, value = (part.strip() for part in line.partition("="))
+            name = key.removesuffix(".hosts")
+            if not value:
+                self.problems.append(f"{at}: must be name=value")
+            elif SECRET_NAME.fullmatch(name) is None:
+                self.problems.append(f"{at}: the name must be 1 to 64 small letters, digits and _")
+            else:
+                self.take(name, value, at, of_hosts=name != key)
+
+    def take_variable(self, variable: str, text: str) -> None:
+        """Take SECRET_<NAME>, SECRET_<NAME>_FILE or SECRET_<NAME>_HOSTS."""
+        key = variable.removeprefix(PREFIX).lower()
+        name = key.removesuffix("_file").removesuffix("_hosts")
+        if SECRET_NAME.fullmatch(name) is None:
+            return  # no task can name it: it is another program's
+        at = f"{variable}={text}" if key == f"{name}_file" else variable
+        try:
+            self.take(name, text if at == variable else read_secret(text), at, of_hosts=key == f"{name}_hosts")
+        except ValueError as error:
+            self.problems.append(f"{at}: {error}")
+
+    def secrets(self) -> dict[str, Secret]:
+        """Return what was found. Raises SettingsError."""
+        secrets = {name: self._secret(name, at, value) for name, (at, value) in self.values.items()}
+        for name in self.hosts.keys() - secrets.keys():
+            self.problems.append(f"{self.hosts[name][0]}: the secret {name} is not set")
+        if len(secrets) > SECRETS_MOST:
+            self.problems.append(f"SECRETS_FILE: there may be {SECRETS_MOST} secrets, got {len(secrets)}")
+        if self.problems:
+            raise SettingsError(self.problems)
+        return secrets
+
+    def _secret(self, name: str, at: str, value: str) -> Secret:
+        problem = f"must be at most {SECRET_LENGTH} characters" if len(value) > SECRET_LENGTH else value_problem(value)
+        if problem:
+            self.problems.append(f"{at}: {problem}")
+        at, text = self.hosts.get(name, ("", ""))
+        hosts = tuple(text.lower().split())
+        if not all(map(_HOST.fullmatch, hosts)):
+            self.problems.append(f"{at}: must be names of hosts, or *. and the end of names, separated by spaces")
+        return Secret(value, hosts)
