@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from redis_scheduler.store.client import RedisClient
 from tests.support.connect_proxy import proxying
 from tests.support.egress_course import BY_RULES, OTHER_PORT, PORT, PUBLIC, RETRIES
 from tests.support.egress_table import BAD, LITERALS, NAMES
 from tests.support.loopback_only import command, why_not
 from tests.support.receiver import Receiver
-from tests.support.service import client_of, run, serving
+from tests.support.service import TOKEN, client_of, run, serving
+from tests.support.tokens import make_token
 
 MODES = ["public", "private"]
 
@@ -144,3 +146,29 @@ async def test_a_host_that_nobody_verifies_is_a_hazard(tmp_path: Path) -> None:
     file.write_text('{"old.example": {"verify": false}}')
     async with serving(tmp_path, EGRESS_TLS_FILE=str(file)) as process:
         assert any("old.example can read and change" in event["warning"] for event in process.events("hazard"))
+
+
+async def test_addresses_are_shown_to_an_admin_alone(
+    tmp_path: Path, redis_url: str, client: RedisClient, receiver: Receiver
+) -> None:
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, RETRIES="0", EGRESS_DENY="127.0.0.0/8,::1") as process,
+        client_of(process) as service,
+    ):
+        key = await service.schedule(f"http://localhost:{receiver.port}/")
+        await service.drained()
+        texts = [await make_token(client, "read"), await make_token(client, "read", "admin")]
+        shown = [
+            await service.call("GET", path, headers={"Authorization": text})
+            for text in (*texts, TOKEN)
+            for path in (f"/schedule/{key}", f"/dead/{key}")
+        ]
+    details = []
+    for status, content in shown:
+        assert status == 200
+        info = content["data"]["info"]
+        assert info["last_failure"]["error"] == "egress: every address of the name is refused: EGRESS_DENY"
+        details.append(info["attempts"][0].get("detail", ""))
+    assert details[:2] == ["", ""]
+    assert all("127.0.0.1 (EGRESS_DENY)" in detail for detail in details[2:])
+    assert "127.0.0.1" not in json.dumps(shown[:2])

@@ -21,7 +21,7 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
-from redis_scheduler.api.callers import caller_of, refuse_other_callbacks
+from redis_scheduler.api.callers import caller_of, may_see_addresses, refuse_other_callbacks
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
@@ -101,15 +101,16 @@ class Api(Shards):
         key = requests.task_key(request)
         calls = self._calls_of(key)
         stored = await calls.read.submit(key)
+        to_admin = may_see_addresses(caller_of(request))
         if isinstance(stored, int):
 
             async def read() -> tuple[Shown, str]:
                 large = found(await calls.views.task(key))
-                return await shown(large, view_of(large, explains=True), calls.views), etag_of(large)
+                return await shown(large, view_of(large, True, to_admin), calls.views), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
         task = found(stored)
-        view = view_of(task, explains=True)
+        view = view_of(task, True, to_admin)
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
             return answer(Shown(view), etag_of(task))
         return answer(await shown(task, view, calls.views), etag_of(task))

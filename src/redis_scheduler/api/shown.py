@@ -35,7 +35,7 @@ def ended_view(key: str, summary: Summary) -> TaskView:
     return TaskView(info, NULL)
 
 
-def _attempt_view(attempt: Attempt) -> AttemptView:
+def _attempt_view(attempt: Attempt, to_admin: bool) -> AttemptView:
     return AttemptView(
         attempt.error,
         attempt.elapsed_ms,
@@ -48,6 +48,7 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
         attempt.first_byte_ms,
         attempt.answer,
         attempt.answer_base64,
+        attempt.detail if to_admin else "",
     )
 
 
@@ -84,8 +85,9 @@ def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
     return TaskView(info, raw_or_null(data))
 
 
-def view_of(stored: Stored, explains: bool = False) -> TaskView:
-    """Return what is shown of a task; with `explains` also what it waits for."""
+def view_of(stored: Stored, explains: bool = False, to_admin: bool = False) -> TaskView:
+    """Return what is shown of a task; with `explains` also what it waits for, and its failed attempts; `to_admin` with
+    the addresses that they were about."""
     record, is_unreadable = stored.record, stored.record is UNREADABLE
     if record.options is NONE and stored.state == "scheduled" and (plain := _plain_view(stored, explains)) is not None:
         return plain
@@ -116,7 +118,7 @@ def view_of(stored: Stored, explains: bool = False) -> TaskView:
         occurrence=record.repetition if isinstance(record.repetition, Occurrence) else UNSET,
         again=record.again or UNSET,
         last_failure=failure,
-        attempts=[_attempt_view(attempt) for attempt in failed] if explains and failed else UNSET,
+        attempts=[_attempt_view(one, to_admin) for one in failed] if explains and failed else UNSET,
         waits_for=(waits_for(stored) if explains else None) or UNSET,
         error=UNSET if error is None else error,
     )

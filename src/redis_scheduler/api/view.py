@@ -29,7 +29,8 @@ class SeriesView(msgspec.Struct):
 
 class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A failed attempt. due, began: RFC 3339; lookup_ms, connect_ms, first_byte_ms: the parts of elapsed_ms, each from
-    1 ms on; answer, answer_base64: the beginning of the answer's body, as text or, where it is none, as base64."""
+    1 ms on; answer, answer_base64: the beginning of the answer's body, as text or, where it is none, as base64;
+    detail: the addresses that an error is about, for who has the right admin."""
 
     error: str
     elapsed_ms: int
@@ -42,6 +43,7 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
     first_byte_ms: int = 0
     answer: str = ""
     answer_base64: str = ""
+    detail: str = ""
 
 
 class Info(Options, frozen=True):

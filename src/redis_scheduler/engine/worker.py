@@ -311,7 +311,7 @@ class Worker:
         )
         if outcome is None:
             return failure_of(attempt, before, answer_bytes=outcomes.answer_bytes)
-        attempt = msgspec.structs.replace(attempt, **outcome.phases._asdict())
+        attempt = msgspec.structs.replace(attempt, **outcome.phases._asdict(), detail=outcome.detail)
         return failure_of(attempt, before, outcome.answer, outcomes.answer_bytes)
 
     def _release(self, claims: Iterable[Claim]) -> None:
