@@ -43,6 +43,7 @@ class Code(Enum):
     SERVICE_KEY = "service-key", 409
     OLDER_WORKER = "older-worker", 409
     IN_DELIVERY = "in-delivery", 409
+    SERIES_QUEUED = "series-queued", 409
     TASK_DEAD = "task-dead", 409
     WRONG_ACKNOWLEDGEMENT = "wrong-acknowledgement", 409
     PRECONDITION_FAILED = "precondition-failed", 412

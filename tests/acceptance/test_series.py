@@ -240,6 +240,21 @@ async def test_run_makes_one_more_now_and_the_series_keeps_its_time(service: Cli
     assert (shown["due"], shown["state"], numbers(receiver)) == (due, "scheduled", [1])
 
 
+async def test_a_run_that_would_make_nothing_is_refused(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    """A series that is due makes one occurrence, however often it is told to run."""
+    settings = {"REDIS_URL": redis_url, "API_AUTH": TOKEN}
+    async with serving(tmp_path, "api", **settings) as api, client_of(api) as client:
+        key = await series_of(client, receiver.url, {"every": 3600})
+        other = await client.schedule(receiver.url, 3600)
+        answers = [await client.call("POST", f"/schedule/{one}/run") for one in (key, key, other, other)]
+        assert [(status, content.get("code")) for status, content in answers] == [
+            (200, None),
+            (409, "series-queued"),
+            (200, None),
+            (200, None),
+        ]
+
+
 @pytest.mark.parametrize("missed", ["latest", "all"])
 async def test_what_passed_while_nothing_delivered_is_made_as_the_series_says(
     missed: str, redis_url: str, tmp_path: Path, receiver: Receiver

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from unittest.mock import patch
 
+import pytest
 import redis.asyncio
 from aiohttp import web
 
 from redis_scheduler.delivery.pool import REST_S
-from redis_scheduler.engine.observer import DetailedLog, Observer, Observers
+from redis_scheduler.engine.observer import DetailedLog, Log, Observer, Observers
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
@@ -48,6 +49,9 @@ class Recorder(Observer):
 
     def taken_on(self, claim: Claim, outcome: Outcome) -> None:
         self.told.append(("taken on", claim.key, outcome.status))
+
+    def asked_in_vain(self, claim: Claim, asked: str) -> None:
+        self.told.append(("asked in vain", claim.key, asked))
 
     def given_back(self, claim: Claim, outcome: Outcome) -> None:
         self.told.append(("given back", claim.key, outcome.error))
@@ -174,6 +178,31 @@ async def test_a_job_that_its_receiver_takes_on_is_told(client: RedisClient, sto
         await wait_until(lambda: len(recorder.told) > 1, "the attempt has ended")
         stop.set()
     assert recorder.of(task.key) == [("began", 0), ("taken on", 202)]
+
+
+async def test_what_a_receiver_asks_for_in_vain_is_told_and_logged(
+    client: RedisClient, store: Store, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(headers={"Schedule-Again-In": "soon"})
+
+    receiver.behaviour = answer
+    records = [record_tail(receiver.url, 0, None, b"1", Options(again_most=most, retries=3)) for most in (2, 0)]
+    allowed, other = tasks = [NewTask(new_task_key(), 0, tail, None) for tail in records]
+    await store.schedule(tasks)
+    recorder, stop = Recorder(), asyncio.Event()
+    observers = Observers(recorder, Log("secret"))
+    async with (
+        working(client, store, CONCURRENCY, TIMING, observer=observers) as engine,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(engine.deliver(stop, asyncio.Event(), 10))
+        await wait_until(lambda: len(recorder.told) > 4, "both have ended")
+        stop.set()
+    assert ("asked in vain", "soon") in recorder.of(allowed.key)
+    assert recorder.of(other.key) == [("began", 0), ("delivered", 200)]
+    [line] = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "asked-in-vain"]
+    assert (line["key"], line["asked"]) == (allowed.key, "soon")
 
 
 async def test_several_observers_are_told_of_what_goes_wrong_below_the_engine(

@@ -88,7 +88,7 @@ async def test_a_fault_is_told_with_the_number_of_its_task(text: str, said: str,
     error = await refusal_of(batch_of(*texts))
     assert str(error).startswith(f"tasks[{index}]{said}")
     assert error.index == index
-    assert error.field == (said[1:].partition(":")[0] if said[0] == "." else None)
+    assert error.field == (said[1:].partition(":")[0] if said[0] == "." else "tasks")
 
 
 async def test_an_own_key_is_that_of_one_task() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,26 +170,23 @@ async def test_a_busy_connection_has_a_greatest_age(monkeypatch: pytest.MonkeyPa
 async def test_connections_are_kept_for_half_the_time_after_which_a_receiver_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "BEHIND_S", 0.2)
-    tasks: set[asyncio.Task[None]] = set()
+    now_s = 0.0
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: now_s))
+    writers: list[asyncio.StreamWriter] = []
 
     async def behave(writer: asyncio.StreamWriter, number: int) -> None:
+        writers.append(writer)
         writer.write(OK)
-        task = asyncio.create_task(close_when_idle(writer, len(receiver.heads)))
-        tasks.add(task)
-
-    async def close_when_idle(writer: asyncio.StreamWriter, count: int) -> None:
-        await asyncio.sleep(0.4)
-        if len(receiver.heads) == count:
-            writer.close()
 
     async with answering(behave) as receiver, Deliverer("token", 5) as deliverer:
-        await kept(deliverer, receiver.url)
-        await kept(deliverer, receiver.url)
-        await asyncio.sleep(0.5)
-        for pause_s in (0.1, 0.1, 0.3, 0):
+        for pause_s in (pool.REST_S, 2 * pool.BEHIND_S):
             await deliverer.attempt(claim_of(receiver.url))
-            await asyncio.sleep(pause_s)
+            now_s += pause_s
+        writers[-1].close()
+        await wait_until(lambda: not deliverer._pool._idle, "the close is noticed")
+        for idle_s in (0.99, 0.99, 1.01, 0):
+            await deliverer.attempt(claim_of(receiver.url))
+            now_s += idle_s * pool.BEHIND_S
         assert receiver.connection_of == [1, 1, 2, 2, 2, 3]
 
 

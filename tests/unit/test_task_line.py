@@ -209,6 +209,10 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
                 ({"last": "a\r\n"}, 'last: cannot be the key of a task, got "a\\r\\n"'),
             ]
         ],
+        (
+            {"repeat": {"every": 60, "times": 3}, "progress": {"made": 3}},
+            "repeat.times: must be more than 3, which were",
+        ),
         ({"repeat": {"every": 60}, "progress": {"made": 10**30}}, "progress.made: must be a whole number"),
         ({"occurrence": {"series": "x" * 100_000, "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "", "number": 1}}, "occurrence.series: cannot be the key of a task"),

@@ -74,7 +74,7 @@ def of_task(index: int) -> Iterator[None]:
         said = str(error)
         said = f": {said.removeprefix('The body ')}" if error.field is None else f".{said}"
         error.args = (f"tasks[{index}]{said}",)
-        error.index = index
+        error.index, error.field = index, error.field or "tasks"
         raise
 
 

@@ -209,7 +209,27 @@ class Api(Shards):
     async def run(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/run: make a task due now."""
         key = requests.task_key(request)
-        return _moved(key, "run", await self._calls_of(key).run.submit((key, 0)))
+        stored = await self._calls_of(key).read.submit(key)
+        if isinstance(stored, int):
+            async with self._large(request, key, COPIES * stored) as large:
+                is_series = large is not None and await self._can_run(large)
+        else:
+            is_series = stored is not None and await self._can_run(stored)
+        found = await self._calls_of(key).run.submit((key, 0))
+        if is_series and found is Standing.QUEUED:
+            raise _series_queued()
+        return _moved(key, "run", found)
+
+    async def _can_run(self, stored: Stored) -> bool:
+        """Whether a task is a series. Raises RequestRefused for one that makes an occurrence anyway: it would make none
+        for a run."""
+        if stored.record.options.repeat is UNSET:
+            return False
+        if stored.state == "queued":
+            raise _series_queued()
+        if stored.state == "scheduled" and (stored.expires_ms or 0) <= await self._only.views.now_ms():
+            raise _series_queued()
+        return True
 
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
@@ -254,6 +274,11 @@ def _found(stored: Stored | None) -> Stored:
     if stored is None:
         raise TaskNotFound
     return stored
+
+
+def _series_queued() -> RequestRefused:
+    error = "The series is due already: it makes an occurrence in a moment, and none for this; run it again then"
+    return RequestRefused(Code.SERIES_QUEUED, error)
 
 
 def _moved(

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from redis_scheduler.logs import Events, excerpt, location, rfc3339
+from redis_scheduler.task.answer import AGAIN_HEADER
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.record import DEFAULT_TYPE
@@ -24,6 +25,9 @@ DROPPED_LINE_INTERVAL_S = 60.0
 
 LOGGED_BYTES = 1_024
 """So much of an answer is looked at to log its beginning."""
+
+ASKED_LENGTH = 64
+"""So much is logged of what a receiver asked for in vain."""
 
 UNKNOWN_TOLD_MOST = 20
 """Names of unknown members that the log tells of: foreign hands may write any number."""
@@ -53,6 +57,9 @@ class Observer:
 
     def delivered(self, claim: Claim, outcome: Outcome) -> None:
         """An attempt was a success."""
+
+    def asked_in_vain(self, claim: Claim, asked: str) -> None:
+        """The answer of a success asked for the task again, by what is no such time."""
 
     def taken_on(self, claim: Claim, outcome: Outcome) -> None:
         """The receiver took a task on, and is to acknowledge it later."""
@@ -138,6 +145,11 @@ class Log(Observer):
         """Log a request that was sent once more, with how many were since the start."""
         self._resent += 1
         logger.info("resent", **_fields(claim, None), error=error, resent=self._resent)
+
+    def asked_in_vain(self, claim: Claim, asked: str) -> None:
+        """Log what was asked."""
+        error = f"{AGAIN_HEADER} must be seconds, three decimals, ten years at most: the task has ended"
+        logger.warning("asked-in-vain", **_fields(claim, None), error=error, asked=asked[:ASKED_LENGTH])
 
     def given_back(self, claim: Claim, outcome: Outcome) -> None:
         """Log what this machine could not begin."""

@@ -28,7 +28,17 @@ from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.retry import FIRED, RELEASED, SETTLED, Decision, Transition, before_attempt, decide, too_late
+from redis_scheduler.task.retry import (
+    FIRED,
+    RELEASED,
+    SETTLED,
+    Decision,
+    Transition,
+    asked_in_vain,
+    before_attempt,
+    decide,
+    too_late,
+)
 from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -246,6 +256,8 @@ class Worker:
                 claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
             options = claim.record.options
             outcomes.settle(claim, None if options is NONE else self._follow_up(claim, DELIVERED, 1, outcome))
+            if options is not NONE and (asked := asked_in_vain(claim, outcome)):
+                self._observer.asked_in_vain(claim, asked)
             self._observer.delivered(claim, outcome)
         elif decision is RELEASED:
             self._release([claim])

@@ -20,6 +20,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.diagnosis import bounded, quoted
+from redis_scheduler.api.repeats import check_times
 from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
@@ -169,6 +170,8 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     repetition = _repetition(own, "progress", Progress) or _repetition(own, "occurrence", Occurrence)
     if repetition is not None and isinstance(repetition, Progress) is (request.repeat is UNSET):
         raise InvalidField("repeat", "must be given beside progress, and not beside occurrence", Code.CONTRADICTION)
+    if request.repeat is not UNSET and isinstance(repetition, Progress):
+        check_times(request.repeat, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
     kept = b"%d %b" % (attempts, failure) if attempts or failure else b""

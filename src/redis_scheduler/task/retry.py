@@ -9,7 +9,7 @@ from enum import Enum
 from msgspec import UNSET
 
 from redis_scheduler.task.acknowledgement import ACCEPTED, within_ms
-from redis_scheduler.task.answer import again_ms, asks_for_no_retry, wait_ms
+from redis_scheduler.task.answer import AGAIN_HEADER, again_ms, asks_for_no_retry, wait_ms
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.failure import LastFailure, encode_failure
 from redis_scheduler.task.options import NONE
@@ -123,6 +123,13 @@ def _after_success(claim: Claim, outcome: Outcome) -> Decision:
     if claim.record.again >= claim.record.options.again_most or (delay_ms := again_ms(outcome.headers)) is None:
         return SETTLED
     return Decision(Transition.AGAIN, delay_ms, counts=False)
+
+
+def asked_in_vain(claim: Claim, outcome: Outcome) -> str:
+    """Return what a success asked for that may be had again, where it is no time (answer.py); else nothing."""
+    asked = outcome.headers.get(AGAIN_HEADER, "")
+    is_allowed = claim.record.again < claim.record.options.again_most
+    return asked if asked and is_allowed and again_ms(outcome.headers) is None else ""
 
 
 def decide(
