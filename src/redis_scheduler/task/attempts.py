@@ -29,8 +29,8 @@ class Attempt(LastFailure, frozen=True, omit_defaults=True):
     """A failed attempt. `due`, `began`: in Redis' ms; 0 in a failure of an older version. `worker`: who made it.
 
     `answer`: the beginning of the answer's body as text, or `answer_base64`, where it is none, or is mostly control
-    characters. `lookup_ms`, `connect_ms`, `first_byte_ms`: see Phases (outcome.py). `detail`: see Outcome. `again`: when
-    the next attempt was to be made; 0 if none.
+    characters. `lookup_ms`, `connect_ms`, `first_byte_ms`: see Phases (outcome.py). `detail`: see Outcome. `again`:
+    when the next attempt was to be made; 0 if none.
     """
 
     due: int = 0

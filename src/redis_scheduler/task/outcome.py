@@ -26,8 +26,8 @@ class Outcome:
     in lower case; of a success AGAIN_HEADER alone (answer.py), and its body only for a callback (callback.py).
     `phases`: of a failure. `fault`: of one that its status does not tell: lookup, connect, tls, timeout, answer (what
     came is none), request (none can be made), egress (no connection may be opened), proxy, acknowledgement. `is_final`:
-    another attempt would fare the same. `detail`: what only the log and an admin may know of a failure. `is_local`: this
-    machine is at fault, without free sockets or memory; no request was made, so it counts as no attempt.
+    another attempt would fare the same. `detail`: what only the log and an admin may know of a failure. `is_local`:
+    this machine is at fault, without free sockets or memory; no request was made, so it counts as no attempt.
     """
 
     error: str | None
