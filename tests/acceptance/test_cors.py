@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.settings import ALL, load
+from redis_scheduler.loading import load
+from redis_scheduler.settings import ALL
 from tests.support.service import TOKEN, Client, client_of, serving
 
 PAGE = "https://shop.example"
