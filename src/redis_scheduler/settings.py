@@ -24,7 +24,7 @@ from redis_scheduler.setting import (
     whole_number,
 )
 from redis_scheduler.store.url import validated
-from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST, Limit
+from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST, Breaking, Limit
 from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
 from redis_scheduler.task.statuses import statuses
@@ -134,6 +134,18 @@ class Settings:
         0,
         number(0, RATE_MOST),
         "deliveries a second to each host, by all workers together; 0: no limit",
+    )
+    breaker_failures: int = option(
+        "BREAKER_FAILURES",
+        0,
+        whole_number(0, 1_000_000),
+        "failures in a row, and none well for 10 s, after which a host is only probed; 0: never",
+    )
+    breaker_most: float = option(
+        "BREAKER_MOST",
+        3_600,
+        seconds(1, TEN_YEARS_S),
+        "seconds that a task waits for such a host at most; then an attempt is made all the same",
     )
     processes: int = option(
         "PROCESSES", 1, whole_number(1, 64), "processes of the role, under one supervisor that replaces what dies"
@@ -246,6 +258,11 @@ class Settings:
             final=statuses(self.final_statuses),
             after_most_ms=round(self.retry_after_most * 1000),
         )
+
+    @property
+    def breaking(self) -> Breaking:
+        """When a host's breaker opens."""
+        return Breaking(self.breaker_failures, round(self.breaker_most * 1000))
 
     @property
     def host_limit(self) -> Limit:

@@ -52,6 +52,7 @@ TAKEN: dict[str, set[str]] = {
     "include_data": {"true"},
     "type": {"a text", "unicode", "a number as a text", "NaN as a text"},
     "key": {"a text", "a number as a text", "NaN as a text"},
+    "limit_key": {"a text", "a number as a text", "NaN as a text"},
 }
 """What is no wrong value of a field."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
-from redis_scheduler.store.limiting import Asked, Limiting, hash_of
+from redis_scheduler.store.limiting import Asked, Judged, Limiting, hash_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
@@ -16,7 +16,7 @@ from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, 
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import Kept
-from redis_scheduler.task.limit import NO_LIMIT, Limit
+from redis_scheduler.task.limit import NO_LIMIT, Breaking, Limit
 from redis_scheduler.task.repeat import Progress
 from redis_scheduler.task.summary import ended_tail, summary_tail
 from tests.scripts import states
@@ -186,6 +186,10 @@ async def _give_back(store: Store, task: Task) -> Any:
     return await limiting(store, ONE_AT_ONCE).admit([task.key])
 
 
+async def _judge(store: Store) -> Any:
+    return await Limiting(store.client, breaking=Breaking(5)).judge([Judged(LIMIT, 1, 0)])
+
+
 RELEASED = State("waiting", owner="waiting")
 PAUSED_RETRY = State("paused", attempts=1)
 
@@ -225,6 +229,7 @@ VERBS: dict[str, Verb] = {
     "permit that goes on": Verb(states.in_delivery, _permit_again, IN_DELIVERY, QUEUED),
     "limit": Verb(states.held, lambda store, task: limiting(store).say(LIMIT, ONE_A_SECOND), HELD, HELD),
     "limit that is forgotten": Verb(states.held, lambda store, task: limiting(store).say(LIMIT, None), HELD, HELD),
+    "judge": Verb(states.held, lambda store, task: _judge(store), HELD, HELD),
     "hosts": Verb(states.held, lambda store, task: limiting(store).states([LIMIT]), HELD, HELD),
     "load": Verb(
         states.in_delivery, lambda store, task: store.load([Entry(task.claim.id, task.key)]), IN_DELIVERY, QUEUED

@@ -25,7 +25,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.sweep import Sweep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
-from redis_scheduler.task.limit import NO_LIMIT, Limit
+from redis_scheduler.task.limit import NO_BREAKING, NO_LIMIT, Limit
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.record import Record
@@ -245,7 +245,7 @@ class Model:
 
     # No limits
 
-    default = NO_LIMIT
+    default, breaking = NO_LIMIT, NO_BREAKING
 
     async def said(self) -> dict[str, Limit]:
         return {}

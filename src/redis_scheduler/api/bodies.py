@@ -90,6 +90,15 @@ class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused: bool | UnsetType = UNSET
 
 
+class BreakerView(msgspec.Struct):
+    """The breaker of a host: `open` or `closing`, since when, and when the next probe or step may be (RFC 3339)."""
+
+    state: str
+    since: str
+    next: str
+    step: int | UnsetType = UNSET
+
+
 class HostView(msgspec.Struct, kw_only=True):
     """A host, or `@` and a limit_key: what is said of it, tasks that are held, and attempts that run where they are
     counted."""
@@ -101,6 +110,7 @@ class HostView(msgspec.Struct, kw_only=True):
     paused: bool = False
     held: int
     running: int
+    breaker: BreakerView | UnsetType = UNSET
 
 
 class _Answer(msgspec.Struct, tag_field="status", tag=200):

@@ -11,12 +11,13 @@ from starlette.responses import Response
 
 from redis_scheduler.api import reading
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import HostShown, HostsListed, HostView, LimitRequest
+from redis_scheduler.api.bodies import BreakerView, HostShown, HostsListed, HostView, LimitRequest
 from redis_scheduler.api.diagnosis import examined, quoted
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.reading import TOO_DEEP
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
 from redis_scheduler.host import host_of
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.limiting import LIMITS_MOST, HostState
 from redis_scheduler.task.limit import KEY_MARK, Limit
 from redis_scheduler.task.options import LIMIT_KEY
@@ -102,6 +103,9 @@ def _shortest(value: float) -> int | float:
 def _view(state: HostState) -> HostView:
     said = state.said
     view = HostView(host=state.name, held=state.held, running=state.running)
+    if (breaker := state.breaker) is not None:
+        step = breaker.step or UNSET
+        view.breaker = BreakerView(breaker.state, rfc3339(breaker.since_ms), rfc3339(breaker.next_ms), step)
     if said is None:
         return view
     return msgspec.structs.replace(

@@ -25,7 +25,7 @@ from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.task.kept import DEFAULT as KEPT
 from redis_scheduler.task.kept import NO_RESULTS, Kept
-from redis_scheduler.task.limit import NO_LIMIT, Limit
+from redis_scheduler.task.limit import NO_BREAKING, NO_LIMIT, Breaking, Limit
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 
@@ -48,10 +48,11 @@ class ShardAccess:
         timing: Timing = DEFAULT,
         kept: Kept = NO_RESULTS,
         limit: Limit = NO_LIMIT,
+        breaking: Breaking = NO_BREAKING,
     ) -> Self:
         """Reach a shard by a client of it, as the consumer of this name. `limit`: of hosts of which nothing is said."""
         claims, reader = Claims(client, name, timing, kept), QueueReader(client, name, timing)
-        return cls(claims, reader, Bell(client), client.outage, Limiting(client, timing, limit))
+        return cls(claims, reader, Bell(client), client.outage, Limiting(client, timing, limit, breaking))
 
 
 class Consumer:
@@ -94,6 +95,7 @@ class Consumer:
             tasks.create_task(run(finished, self._renew_once), name="renew"),
             tasks.create_task(run(finished, self.limiter.ask_once), name="ask-limits"),
             tasks.create_task(run(finished, self.limiter.admit_once), name="admit"),
+            tasks.create_task(run(finished, self.limiter.judge_once), name="judge"),
             tasks.create_task(run(finished, self.intake.recover_once), name="recover"),
         ]
         self._claimer = tasks.create_task(run(stop, self.intake.claim_once), name="claim")

@@ -11,13 +11,19 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Protocol
 
+from msgspec import UNSET
+
 from redis_scheduler.engine.outcomes import Outcomes
+from redis_scheduler.host import host_of
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.limiting import Asked, Limiting, PermitAnswer, hash_of, limit_of
+from redis_scheduler.store.limiting import Asked, Judged, Limiting, PermitAnswer, hash_of, limit_of
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.limit import Limit
 from redis_scheduler.task.retry import Transition
 from redis_scheduler.task.timing import DEFAULT, Timing
+
+JUDGED_MOST = 10_000
+"""Hosts whose attempts are told of at once, at most."""
 
 
 class Beginner(Protocol):
@@ -39,6 +45,12 @@ class Limiter:
         self._said: dict[str, Limit] = {}
         self._heard: str | None = None
         """When limits were set last, as sweeps have told; None: none has."""
+        self._broken: set[str] = set()
+        self.judges = limiting.breaking.failures > 0
+        """Whether it is to be told what attempts came to."""
+        self._judged: dict[str, list[int]] = {}
+        """Failures since the last attempt that was well, and how many were well, of hosts that fail."""
+        self._is_judged = asyncio.Event()
         self.is_on = self._default.is_one
         """Whether anything may be limited: only then claims are to ask."""
         self.asking: dict[Claim, str] = {}
@@ -65,7 +77,7 @@ class Limiter:
         held."""
         limit = limit_of(claim.record)
         said = self._said.get(limit)
-        if not (self._default if said is None else said).is_one:
+        if not (self._default if said is None else said).is_one and limit not in self._broken:
             return False
         self.asking[claim] = limit
         self._is_asked.set()
@@ -148,7 +160,8 @@ class Limiter:
             self._must_read = True
             raise
         self._said = {name: limit.over(self._default) for name, limit in said.items()}
-        self.is_on = self._default.is_one or any(limit.is_one for limit in self._said.values())
+        self._broken = await self._limiting.broken() if self.judges or self._heard else set()
+        self.is_on = bool(self._broken) or self._default.is_one or any(limit.is_one for limit in self._said.values())
         self._held = self._held or int(bool(self._heard))
 
     async def _admit(self) -> None:
@@ -159,6 +172,45 @@ class Limiter:
             del self._ended[key]
         self._held = admission.held
         self._wait_s = 0.0 if self._ended else admission.wait_s
+
+    def judge(self, claim: Claim, is_well: bool) -> None:
+        """Note what an attempt came to. Hosts that are well are not told of, unless they have failed."""
+        if claim.record.options.limit_key is not UNSET:
+            return
+        host = host_of(claim.record.origin)
+        counted = self._judged.get(host)
+        if is_well:
+            if counted is not None or host in self._broken:
+                wells = 1 if counted is None else counted[1] + 1
+                self._judged[host] = [0, wells]
+        elif counted is not None:
+            counted[0] += 1
+        else:
+            if len(self._judged) >= JUDGED_MOST:
+                self._judged = {host: counted for host, counted in self._judged.items() if any(counted)}
+            if len(self._judged) < JUDGED_MOST:
+                self._judged[host] = [1, 0]
+        if host in self._judged:
+            self._is_judged.set()
+
+    async def judge_once(self) -> None:
+        """Wait until an attempt failed, or was well at a host that failed before; report it."""
+        await self._is_judged.wait()
+        await asyncio.sleep(self._timing.judge_interval_s)
+        self._is_judged.clear()
+        told = ((host, counted) for host, counted in self._judged.items() if any(counted))
+        batch = dict(islice(told, self._timing.batch_limit))
+        for host in batch:
+            del self._judged[host]
+        try:
+            await self._limiting.judge([Judged(host, *counted) for host, counted in batch.items()])
+        finally:
+            # A row that goes on is kept here, so that the first that is well ends it in Redis.
+            for host, counted in batch.items():
+                if counted[0] and not counted[1]:
+                    self._judged.setdefault(host, [0, 0])
+            if any(any(counted) for counted in self._judged.values()):
+                self._is_judged.set()
 
     async def renew(self) -> None:
         """Have the permits of all that has begun last longer."""

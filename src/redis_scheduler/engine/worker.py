@@ -50,6 +50,7 @@ class Asker(Protocol):
     """What a worker needs of the limiter of a shard."""
 
     is_on: bool
+    judges: bool
     asking: dict[Claim, str]
     begun: dict[Claim, str]
 
@@ -64,6 +65,9 @@ class Asker(Protocol):
 
     def clear(self) -> list[Claim]:
         """Let no claim ask any more, and return those that did."""
+
+    def judge(self, claim: Claim, is_well: bool) -> None:
+        """Note what an attempt came to."""
 
     def hear(self, limits_set: str) -> None:
         """Note when limits were set last."""
@@ -242,6 +246,9 @@ class Worker:
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             self._free(claim)
+        limiter = self.limiters.get(claim.shard)
+        if limiter is not None and limiter.judges and not (outcome.is_local or outcome.is_final):
+            limiter.judge(claim, outcome.error is None)
         self._conclude(claim, outcome)
         self._has_room.set()
         self._look_at_lines()

@@ -171,7 +171,9 @@ class Service:
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
-            shard = ShardAccess.of_client(client, self._name, self._timing, kept_by(settings), settings.host_limit)
+            shard = ShardAccess.of_client(
+                client, self._name, self._timing, kept_by(settings), settings.host_limit, settings.breaking
+            )
             history = History(client, self._name, self._timing)
             historian = Historian(history, [shard.claims], process.outage, self._timing)
             engine = Engine(

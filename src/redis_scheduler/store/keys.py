@@ -59,6 +59,7 @@ class Keys:
             "lines",
             "permits",
             "limits",
+            "breakers",
             "counters",
             "types",
             "sweep",
@@ -125,6 +126,9 @@ class Keys:
     limits: str
     """HASH limit → '<concurrency> <rate> <per ms> <is paused>': what is said of a host or a `limit_key`."""
 
+    breakers: str
+    """HASH host → '<state> <number> <since ms> <gap ms> <next ms>': hosts that failed lately (include/breakers.lua)."""
+
     counters: str
     """HASH: scheduled, delivered, failed, died, expired, cancelled, purged, replayed, ended, dead_dropped, lost: since
     ever."""
@@ -179,6 +183,7 @@ class Keys:
         self.lines = f"{tag}:lines"
         self.permits = f"{tag}:permits"
         self.limits = f"{tag}:limits"
+        self.breakers = f"{tag}:breakers"
         self.counters = f"{tag}:counters"
         self.types = f"{tag}:types"
         self.sweep = f"{tag}:sweep"

@@ -12,13 +12,23 @@ from redis_scheduler.host import host_of
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, each_of, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.limit import KEY_MARK, NO_LIMIT, Limit, limit_text, read_limit
+from redis_scheduler.task.limit import (
+    KEY_MARK,
+    NO_BREAKING,
+    NO_LIMIT,
+    Breaker,
+    Breaking,
+    Limit,
+    limit_text,
+    read_breaker,
+    read_limit,
+)
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 PERMIT, ADMIT = Script("permit"), Script("admit")
-LIMIT, HOSTS = Script("limit"), Script("hosts")
+LIMIT, HOSTS, JUDGE = Script("limit"), Script("hosts"), Script("judge")
 
 LIMITS_MOST = 10_000
 """Limits of which something may be said."""
@@ -76,16 +86,28 @@ class HostState:
     said: Limit | None
     held: int
     running: int
+    breaker: Breaker | None = None
+
+
+class Judged(NamedTuple):
+    """What attempts to a host came to: how many failed since the last that was well, and how many were well."""
+
+    limit: str
+    failures: int
+    wells: int
 
 
 class Limiting:
     """What is asked and said of limits. `default`: what counts for a limit of which nothing is said. Every method
     raises StoreUnavailable, or StoreFull, as the client does."""
 
-    def __init__(self, client: RedisClient, timing: Timing = DEFAULT, default: Limit = NO_LIMIT) -> None:
+    def __init__(
+        self, client: RedisClient, timing: Timing = DEFAULT, default: Limit = NO_LIMIT, breaking: Breaking = NO_BREAKING
+    ) -> None:
         self._client = client
         self._timing = timing
         self.default = default
+        self.breaking = breaking
 
     @property
     def _defaults(self) -> dict[str, float]:
@@ -94,7 +116,13 @@ class Limiting:
     async def permit(self, asked: Sequence[Asked]) -> list[PermitAnswer]:
         """Return for each claim whether it may begin."""
         return await self._client.run(
-            PERMIT.bind(self._client.keys, asked, permit_ms=self._timing.lease_ms, **self._defaults),
+            PERMIT.bind(
+                self._client.keys,
+                asked,
+                permit_ms=self._timing.lease_ms,
+                gap_most_ms=self._timing.breaker_gap_most_ms,
+                **self._defaults,
+            ),
             lambda answer: each_of(PermitAnswer, answer, len(asked)),
         )
 
@@ -108,12 +136,37 @@ class Limiting:
                 most_lines=self._timing.admitted_lines_most,
                 round_ms=self._timing.admission_interval_ms,
                 permit_ms=self._timing.lease_ms,
+                gap_most_ms=self._timing.breaker_gap_most_ms,
+                held_most_ms=self.breaking.held_most_ms,
                 ended=ended,
                 **self._defaults,
             ),
             of(tuple[int, int, int]),
         )
         return Admission(admitted, held, wait_ms / 1000)
+
+    async def judge(self, judged: Sequence[Judged]) -> None:
+        """Count what attempts to hosts came to: breakers open and close by it."""
+        timing = self._timing
+        await self._client.run(
+            JUDGE.bind(
+                self._client.keys,
+                judged,
+                failures_most=self.breaking.failures,
+                well_ms=timing.breaker_well_ms,
+                gap_ms=timing.breaker_gap_ms,
+                gap_most_ms=timing.breaker_gap_most_ms,
+                step_ms=timing.breaker_step_ms,
+                most=LIMITS_MOST,
+            ),
+            TEXTS,
+        )
+
+    async def broken(self) -> set[str]:
+        """Return the hosts whose breaker is not closed."""
+        rows = await self._client.command("HGETALL", self._client.keys.breakers, read=TEXTS)
+        texts = [text.decode(errors="replace") for text in rows]
+        return {name for name, text in zip(texts[::2], texts[1::2], strict=True) if read_breaker(text)}
 
     async def said(self) -> dict[str, Limit]:
         """Return what is said of limits, by their names."""
@@ -142,7 +195,7 @@ class Limiting:
         said = await self._client.command("HKEYS", keys.limits, read=TEXTS)
         cursor, rows = await self._client.command("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=_SCANNED)
         lines = [kept.partition(b" ")[2] for kept in rows[1::2]]
-        names = {name.decode(errors="replace") for name in (*said, *lines)}
+        names = {name.decode(errors="replace") for name in (*said, *lines)} | await self.broken()
         return sorted(names), cursor != b"0"
 
     async def states(self, names: Sequence[str]) -> list[HostState]:
@@ -153,9 +206,12 @@ class Limiting:
             rows = await self._client.run(
                 HOSTS.bind(self._client.keys, part, permit_ms=self._timing.lease_ms), of(list[bytes | int | None])
             )
-            for asked, kept, held, running in zip(part, rows[::3], rows[1::3], rows[2::3], strict=True):
+            for asked, kept, held, running, broken in zip(
+                part, rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True
+            ):
                 said = read_limit(kept.decode(errors="replace")) if isinstance(kept, bytes) else None
-                found.append(HostState(asked.limit, said, NUMBER(held), NUMBER(running)))
+                breaker = read_breaker(broken.decode(errors="replace")) if isinstance(broken, bytes) else None
+                found.append(HostState(asked.limit, said, NUMBER(held), NUMBER(running), breaker))
         return found
 
 

@@ -39,6 +39,39 @@ class Limit:
         return Limit(concurrency, self.rate, self.per_s, self.is_paused)
 
 
+@dataclass(frozen=True, slots=True)
+class Breaking:
+    """When a host's breaker opens: after so many failures in a row (0: never); and for how many ms it holds a task."""
+
+    failures: int = 0
+    held_most_ms: int = 3_600_000
+
+
+NO_BREAKING = Breaking()
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """The breaker of a host: `open`, with the time of the next probe; or `closing`, in a step of ten."""
+
+    state: str
+    since_ms: int
+    next_ms: int
+    step: int = 0
+
+
+_BREAKER = re.compile(r"([or]) ([0-9]{1,9}) ([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15})")
+
+
+def read_breaker(text: str) -> Breaker | None:
+    """Return what Redis keeps of a breaker that is not closed."""
+    found = _BREAKER.fullmatch(text)
+    if found is None:
+        return None
+    step = int(found[2])
+    return Breaker("open" if found[1] == "o" else "closing", int(found[3]), int(found[5]), step)
+
+
 NO_LIMIT = Limit()
 
 _TEXT = re.compile(r"(-|[0-9]{1,9}) (-|[0-9.]{1,20}) ([0-9]{1,12}) ([01])")

@@ -80,6 +80,21 @@ class Timing:
     no_line_delay_ms: int = 5_000
     """A task that is to be held comes again so much later if its limit can have no line."""
 
+    breaker_well_ms: int = 10_000
+    """A breaker opens only if no attempt was well for so long."""
+
+    breaker_gap_ms: int = 1_000
+    """From the opening to the first probe; the gap doubles with each."""
+
+    breaker_gap_most_ms: int = 60_000
+    """The longest gap between two probes."""
+
+    breaker_step_ms: int = 1_000
+    """The least time of each of the ten steps in which a host comes back."""
+
+    judge_interval_s: float = 0.1
+    """Between two reports of what attempts to hosts came to, where any failed."""
+
     gather_s: float = 0.002
     """A finished delivery waits so long for others to be settled with it; its receiver has answered already."""
 

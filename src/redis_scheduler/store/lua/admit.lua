@@ -1,19 +1,20 @@
 -- admit: let held tasks come into the queue, each with a permit, as far as their limits have room: those of the lines
 -- whose permits have ended, and, once a round is due, those of the next lines. Where the round stands is kept in Redis:
 -- so all workers together make one.
--- KEYS   queue entries held lines permits limits sweep pause_all
+-- KEYS   queue entries held lines permits limits breakers sweep pause_all
 -- ARGV   most# (tasks to admit) most_lines# (to look at) round_ms# (from one round to the next) permit_ms# (that a
 --        permit lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt to the next;
---        0: no rate) ended... (keys of tasks whose attempts have ended)
+--        0: no rate) gap_most_ms# (between probes of a host) held_most_ms# (that a breaker holds a task) ended... (keys
+--        of tasks whose attempts have ended)
 -- Returns {tasks admitted, tasks still held, ms until the next step}.
 -- Bounds `most` tasks, 200; 50 lines; 200 that have ended; and a look at ten lines for one that is no longer needed.
 -- Twice  what was admitted is held no more: a resend admits the next ones, as another worker would.
 -- Full   ZREM of nothing is the first write.
---- include clock foreign lines kept_line limits
+--- include clock foreign lines kept_line limits breakers
 --- names
 local now = now_ms(math.floor)
 -- Foreign keys in their places fail here, before any write.
-for _, hash in ipairs({entries, lines, limits}) do
+for _, hash in ipairs({entries, lines, limits, breakers}) do
   redis.call('HLEN', hash)
 end
 redis.call('ZCARD', permits)
@@ -39,11 +40,21 @@ local function admit_from(number)
   local kept = redis.call('HGET', lines, string.format('%.0f', number))
   local used_ms, limit = string.match(kept or '', '^(%d+%.?%d*) (.*)$')
   -- A line that nobody knows, from foreign hands: whoever claims its tasks holds them anew.
-  local concurrency, gap_ms, is_paused = math.huge, 0, false
+  local concurrency, gap_ms, is_paused, is_probe, breaker = math.huge, 0, false, false, nil
+  local least, greatest = line_range(number)
   if limit then
     concurrency, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+    breaker = breaker_of(breakers, limit)
+    local is_only_broken = not is_paused
+    concurrency, gap_ms, is_paused, is_probe = beside(breaker, now, concurrency, gap_ms, is_paused)
+    if is_probe and is_only_broken then
+      -- What a breaker has held for long enough is attempted all the same.
+      local over = '(' .. line_score(number, now - held_most_ms)
+      if redis.call('ZCOUNT', held, least, over) > 0 then
+        concurrency, is_paused, is_probe, greatest = math.huge, false, false, over
+      end
+    end
   end
-  local least, greatest = line_range(number)
   redis.call('ZREMRANGEBYSCORE', permits, least, '(' .. line_score(number, now))
   if is_paused then
     return
@@ -70,6 +81,9 @@ local function admit_from(number)
       end
     end
     admitted, rate, from_ms = admitted + #keys, rate - #keys, from_ms + #keys * gap_ms
+    if #keys > 0 and is_probe then
+      probe(breakers, limit, breaker, now, gap_most_ms)
+    end
     if #keys > 0 and gap_ms > 0 then
       keep_line(lines, number, from_ms, limit)
     end

@@ -3,7 +3,7 @@
 -- that write get an argument that Redis refuses only after it has looked at permission, role, disk and the type of the
 -- key.
 -- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
---        idempotency idempotency_ends awaiting held lines permits limits counters types sweep results instance
+--        idempotency idempotency_ends awaiting held lines permits limits breakers counters types sweep results instance
 --        token_mark pause_all tokens token_uses remains
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
@@ -33,6 +33,7 @@ local calls = {
   {'ZREMRANGEBYSCORE', permits, nothing, nothing},
   {'HSET', lines, nothing, '', nothing}, {'HDEL', lines, ''}, {'HMGET', lines, nothing}, {'HSCAN', lines, nothing},
   {'HSET', limits, nothing, '', nothing}, {'HDEL', limits, ''}, {'HGET', limits, nothing},
+  {'HSET', breakers, nothing, '', nothing}, {'HDEL', breakers, ''}, {'HGET', breakers, nothing}, {'HLEN', breakers},
   {'HSET', entries, nothing, '', nothing}, {'HDEL', entries, ''}, {'HMGET', entries, nothing},
   {'HSET', failures, nothing, '', nothing}, {'HDEL', failures, ''}, {'HMGET', failures, nothing},
   {'HSET', dead_bytes, nothing, '', nothing}, {'HDEL', dead_bytes, ''}, {'HMGET', dead_bytes, nothing},

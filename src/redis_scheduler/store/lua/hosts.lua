@@ -1,9 +1,10 @@
 -- hosts: what is said of limits, and what stands under each. Reads only.
--- KEYS   held lines permits limits
+-- KEYS   held lines permits limits breakers
 -- ARGV   permit_ms# (that a permit lasts without a renewal)
 -- each   limit hash# (of the limit)
--- Returns per limit: what is said of it (false: nothing), tasks that are held, permits that are held.
--- Bounds 200 limits a call, four commands each.
+-- Returns per limit: what is said of it (false: nothing), tasks that are held, permits that are held, and what is
+--        kept of its breaker (false: nothing).
+-- Bounds 200 limits a call, five commands each.
 --- include clock lines limits
 --- names
 local now, answer = now_ms(math.floor), {}
@@ -18,5 +19,6 @@ for at = first, #ARGV, width do
   answer[#answer + 1] = redis.call('HGET', limits, limit)
   answer[#answer + 1] = count
   answer[#answer + 1] = running
+  answer[#answer + 1] = redis.call('HGET', breakers, limit)
 end
 return answer

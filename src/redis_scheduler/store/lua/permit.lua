@@ -1,32 +1,35 @@
 -- permit: ask for claims whether they may begin, by the limit that each is under; or say of those that have begun that
 -- they go on. What was admitted has its permit. What stands in the limit's line goes first.
--- KEYS   queue held lines permits limits
+-- KEYS   queue held lines permits limits breakers
 -- ARGV   permit_ms# (that one lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt
---        to the next; 0: no rate)
+--        to the next; 0: no rate) gap_most_ms# (between probes of a host)
 -- each   key limit hash# (of the limit) has_begun ('1': it goes on)
 -- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back.
 -- Bounds 200 tasks a call, some four commands each, and some five for each limit.
 -- Twice  what has a permit keeps it; of a limit without concurrency the rate is used twice: fewer begin.
 -- Full   XDEL of nothing is the first write.
---- include clock lines kept_line limits
+--- include clock lines kept_line limits breakers
 --- names
 local now = now_ms(math.floor)
 -- Foreign keys in their places fail here, before any write.
 redis.call('ZCARD', held)
 redis.call('HLEN', limits)
+redis.call('HLEN', breakers)
 redis.call('ZCARD', permits)
 redis.call('XDEL', queue, '0-0')
 
 local found = {}
 local function state_of(limit, hash)
   local state = {}
-  state.most, state.gap_ms, state.is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+  local most, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
+  state.breaker = breaker_of(breakers, limit)
+  state.most, state.gap_ms, state.is_paused, state.is_probe = beside(state.breaker, now, most, gap_ms, is_paused)
   state.number, state.used_ms = line_of(lines, limit, hash)
   if not state.number then
     return state
   end
-  local least, most = line_range(state.number)
-  state.is_closed = state.is_paused or redis.call('ZCOUNT', held, least, most) > 0
+  local least, greatest = line_range(state.number)
+  state.is_closed = state.is_paused or redis.call('ZCOUNT', held, least, greatest) > 0
   state.permits = state.most
   if state.most < math.huge then
     state.permits = state.most - permits_held(permits, state.number, now, permit_ms)
@@ -65,6 +68,9 @@ for at = first, #ARGV, width do
   end
 end
 for limit, state in pairs(found) do
+  if state.uses and state.is_probe then
+    probe(breakers, limit, state.breaker, now, gap_most_ms)
+  end
   if state.uses and state.gap_ms > 0 then
     keep_line(lines, state.number, state.from_ms + state.uses * state.gap_ms, limit)
   elseif state.is_used and not state.used_ms then

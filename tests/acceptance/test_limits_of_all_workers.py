@@ -1,0 +1,130 @@
+"""Limits and breakers that three worker processes keep together, against a real receiver."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.receiver import Receiver
+from tests.support.service import TOKEN, Client, Process, client_of
+from tests.support.waiting import wait_until
+
+WORKERS = 3
+
+
+@dataclass
+class Fleet:
+    """An API, and three workers."""
+
+    client: Client
+    workers: list[Process]
+
+
+@pytest.fixture
+async def fleet(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
+    """With the variables that the test is marked with."""
+    variables = {"REDIS_URL": redis_url, "API_AUTH": TOKEN, **getattr(request, "param", {})}
+    async with AsyncExitStack() as stack:
+        processes = [Process(tmp_path, role, **variables) for role in ("api", *["worker"] * WORKERS)]
+        for process in processes:
+            stack.push_async_callback(process.stop)
+        for process in processes:
+            await process.started()
+        yield Fleet(await stack.enter_async_context(client_of(processes[0])), processes[1:])
+
+
+def name_of(receiver: Receiver) -> str:
+    return f"127.0.0.1:{receiver.port}"
+
+
+async def host(client: Client, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = (await client.call("GET", f"/hosts/{name}"))[1]["data"]
+    return found
+
+
+async def schedule(client: Client, url: str, count: int, **fields: Any) -> list[str]:
+    tasks = [{"webhook": url, "ttl": 0, "data": number, **fields} for number in range(count)]
+    status, content = await client.call("POST", "/schedules", json={"tasks": tasks})
+    assert status == 200, content
+    keys: list[str] = content["data"]
+    return keys
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fleet", [{"HOST_RATE": "100"}], indirect=True)
+async def test_a_rate_is_kept_within_two_percent(fleet: Fleet, receiver: Receiver) -> None:
+    seconds = 10
+    keys = await schedule(fleet.client, receiver.url, 1_000)
+    keys += await schedule(fleet.client, receiver.url, 200)
+    await wait_until(lambda: len(receiver.arrivals) > 50, "deliveries go on")
+    began, before = time.time(), len(receiver.arrivals)
+    assert (await host(fleet.client, name_of(receiver)))["held"] > 0
+    await asyncio.sleep(seconds)
+    count = len(receiver.arrivals) - before
+    rate = count / (time.time() - began)
+    assert 98 <= rate <= 102, f"{rate} a second"
+    await wait_until(lambda: len(receiver.arrivals) == len(keys), "all arrived", timeout_s=30)
+    assert sorted(receiver.times_by_key) == sorted(keys)
+
+
+@pytest.mark.parametrize("fleet", [{"HOST_CONCURRENCY": "7"}], indirect=True)
+async def test_a_concurrency_is_kept_and_used_by_all_workers_together(fleet: Fleet, receiver: Receiver) -> None:
+    receiver.delay_s = 0.05
+    keys = await schedule(fleet.client, receiver.url, 300)
+    await wait_until(lambda: len(receiver.arrivals) == 300, "all arrived", timeout_s=30)
+    assert receiver.most_in_flight == 7
+    assert sorted(receiver.times_by_key) == sorted(keys)
+    span_s = receiver.arrivals[-1].at - receiver.arrivals[0].at
+    assert span_s < 2 * 300 * 0.05 / 7, "the slots stand empty"
+
+
+@pytest.mark.parametrize("fleet", [{"HOST_CONCURRENCY": "4"}], indirect=True)
+async def test_permits_of_a_worker_that_is_killed_come_back(fleet: Fleet, receiver: Receiver) -> None:
+    receiver.may_answer.clear()
+    keys = await schedule(fleet.client, receiver.url, 20)
+    await wait_until(lambda: receiver.in_flight == 4, "as many as may be are under way")
+    fleet.workers[0].process.kill()
+    receiver.may_answer.set()
+    await wait_until(lambda: set(receiver.times_by_key) == set(keys), "all arrived", timeout_s=60)
+    await fleet.client.drained(60)
+    assert receiver.most_in_flight <= 4
+
+
+BREAKING = {"BREAKER_FAILURES": "20", "RETRIES": "-1", "RETRY_TIME": "0.3"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fleet", [BREAKING], indirect=True)
+async def test_a_receiver_that_is_down_is_probed_and_comes_back(fleet: Fleet, receiver: Receiver) -> None:
+    receiver.status = 503
+    keys = await schedule(fleet.client, receiver.url, 100)
+    name = name_of(receiver)
+
+    async def is_open() -> bool:
+        return "breaker" in await host(fleet.client, name)
+
+    await wait_until(is_open, "the breaker opens", timeout_s=30)
+
+    async def are_held() -> bool:
+        return bool((await host(fleet.client, name))["held"] >= 99)
+
+    await wait_until(are_held, "the tasks are held")
+    before = len(receiver.arrivals)
+    await asyncio.sleep(5)
+    # Probes after 1, 2 and 4 s, one more for each that was under way.
+    assert len(receiver.arrivals) - before <= 4
+    receiver.status = 200
+    await fleet.client.drained(60)
+    assert set(receiver.times_by_key) == set(keys)
+
+    async def is_closed() -> bool:
+        key = await fleet.client.schedule(receiver.url)
+        await wait_until(lambda: receiver.times_by_key[key], "it arrived")
+        return "breaker" not in await host(fleet.client, name)
+
+    await wait_until(is_closed, "the breaker closes", timeout_s=30)

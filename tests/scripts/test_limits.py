@@ -1,0 +1,188 @@
+"""Limits, permits and breakers, as the scripts have them."""
+
+from dataclasses import replace
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store import limiting as limits
+from redis_scheduler.store.answer_shape import redis_ms
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.limiting import Asked, HostState, Judged, Limiting, PermitAnswer, hash_of
+from redis_scheduler.task.limit import Breaking, Limit, read_limit
+from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.states import HELD, ask, held, in_delivery, state_of
+from tests.scripts.verbs import LIMIT
+from tests.support.names import KEYS
+from tests.support.store import Store
+
+Redis = redis.asyncio.Redis
+
+HOLD, BEGIN, BEGIN_WITH_PERMIT = PermitAnswer
+AT_ONCE = replace(DEFAULT, breaker_well_ms=0, breaker_step_ms=0, breaker_gap_ms=0)
+"""A breaker opens at once, and is probed at once."""
+
+
+def asked(*keys: str, limit: str = LIMIT) -> list[Asked]:
+    return [Asked(key, limit, hash_of(limit)) for key in keys]
+
+
+async def state(limiting: Limiting) -> HostState:
+    [found] = await limiting.states([LIMIT])
+    return found
+
+
+async def test_no_more_permits_are_given_than_a_concurrency_has(client: RedisClient) -> None:
+    limiting = Limiting(client, default=Limit(concurrency=2))
+    assert await limiting.permit(asked("a", "b", "c")) == [BEGIN_WITH_PERMIT, BEGIN_WITH_PERMIT, HOLD]
+    # Whoever has one keeps it.
+    assert await limiting.permit(asked("c", "a")) == [HOLD, BEGIN_WITH_PERMIT]
+    assert (await state(limiting)).running == 2
+    await limiting.admit(["a"])
+    assert await limiting.permit(asked("c", "d")) == [BEGIN_WITH_PERMIT, HOLD]
+
+
+async def test_a_rate_lets_no_more_begin_than_its_window_has(client: RedisClient, raw: Redis) -> None:
+    limiting = Limiting(client, default=Limit(rate=10))
+    answers = await limiting.permit(asked(*map(str, range(6))))
+    assert answers == [BEGIN] * 3 + [HOLD] * 3  # 0.3 s of it
+    limiting = Limiting(client, default=Limit(rate=1, per_s=3_600))
+    assert await limiting.permit(asked("a", "b", limit="other:80")) == [BEGIN, HOLD]
+
+
+async def test_what_is_said_goes_before_what_counts_for_all(client: RedisClient) -> None:
+    limiting = Limiting(client, default=Limit(concurrency=1))
+    assert await limiting.say(LIMIT, Limit(concurrency=0))
+    assert await limiting.permit(asked("a", "b")) == [BEGIN, BEGIN]
+    assert await limiting.say(LIMIT, Limit(is_paused=True))
+    assert await limiting.permit(asked("a")) == [HOLD]
+    assert await limiting.say(LIMIT, None)
+    assert not await limiting.say(LIMIT, None)
+    assert await limiting.permit(asked("a", "b")) == [BEGIN_WITH_PERMIT, HOLD]
+
+
+async def test_what_stands_in_the_line_goes_first(store: Store, client: RedisClient) -> None:
+    limiting = Limiting(client, default=Limit(concurrency=5))
+    await held(store)
+    assert await limiting.permit(asked("a")) == [HOLD]
+    assert (await limiting.admit()).admitted == 1
+    assert await limiting.permit(asked("a")) == [BEGIN_WITH_PERMIT]
+
+
+async def test_two_limits_with_one_hash_have_lines_of_their_own(
+    store: Store, client: RedisClient, raw: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiting = Limiting(client, default=Limit(concurrency=1))
+    for number in range(8):
+        name = f"host-{number}:80"
+        assert await limiting.permit([Asked(name, name, 7)]) == [BEGIN_WITH_PERMIT]
+    # All eight that a hash leads to are others'.
+    assert await limiting.permit([Asked("x", "host-8:80", 7)]) == [HOLD]
+    assert await ask(raw, "HLEN", KEYS.lines) == 8
+    task = await in_delivery(store)
+    monkeypatch.setattr("redis_scheduler.store.claims.hash_of", lambda _: 7)
+    assert await store.hold([task.claim]) == [2]
+
+
+async def test_permits_of_a_worker_that_is_gone_end(client: RedisClient) -> None:
+    limiting = Limiting(client, replace(DEFAULT, lease_ms=15_100, window_ms=60_000), Limit(concurrency=1))
+    short = Limiting(client, replace(DEFAULT, lease_ms=1, renew_interval_s=0.0004), Limit(concurrency=1))
+    assert await short.permit(asked("a")) == [BEGIN_WITH_PERMIT]
+    for _ in range(1_000):
+        if (await limiting.permit(asked("b"))) == [BEGIN_WITH_PERMIT]:
+            break
+    else:
+        raise AssertionError("a permit does not end")
+
+
+async def test_lines_of_which_nothing_is_left_are_forgotten(store: Store, client: RedisClient, raw: Redis) -> None:
+    limiting = Limiting(client)
+    task = await held(store)
+    assert await state_of(raw, task.key) == HELD
+    assert (await limiting.names(), (await state(limiting)).held) == (([LIMIT], False), 1)
+    await limiting.admit()
+    await limiting.permit(asked(task.key))
+    await ask(raw, "HDEL", KEYS.sweep, "round_ms")
+    await limiting.admit()
+    assert await ask(raw, "EXISTS", KEYS.lines) == 0
+
+
+async def test_as_many_limits_are_kept_as_may_be(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIMITS_MOST", 2)
+    limiting = Limiting(client)
+    assert [await limiting.say(name, Limit(rate=1)) for name in ("a:1", "b:1", "c:1", "a:1")] == [
+        True,
+        True,
+        None,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "5", "- 1..2 5 0", "1 1 1 2"])
+def test_foreign_text_says_nothing(text: str) -> None:
+    assert read_limit(text) == Limit()
+
+
+def breaking(client: RedisClient, held_most_ms: int = 3_600_000) -> Limiting:
+    return Limiting(client, AT_ONCE, breaking=Breaking(3, held_most_ms))
+
+
+async def fail(limiting: Limiting, failures: int = 1, wells: int = 0) -> str:
+    """Report attempts; the state of the breaker then."""
+    await limiting.judge([Judged(LIMIT, failures, wells)])
+    breaker = (await state(limiting)).breaker
+    return "closed" if breaker is None else f"{breaker.state} {breaker.step or ''}".strip()
+
+
+async def test_a_breaker_opens_after_failures_in_a_row(client: RedisClient) -> None:
+    limiting = breaking(client)
+    assert [await fail(limiting), await fail(limiting), await fail(limiting, 0, 1)] == ["closed"] * 3
+    assert [await fail(limiting, 2, 4), await fail(limiting)] == ["closed", "open"]
+
+
+async def test_a_breaker_stays_closed_while_any_was_well_lately(client: RedisClient) -> None:
+    limiting = Limiting(client, breaking=Breaking(3))
+    assert [await fail(limiting, 100) for _ in range(3)] == ["closed"] * 3
+
+
+async def test_an_open_breaker_lets_one_probe_begin_and_closes_in_ten_steps(store: Store, client: RedisClient) -> None:
+    limiting = breaking(client)
+    assert await fail(limiting, 3) == "open"
+    assert await limiting.permit(asked("a", "b")) == [BEGIN_WITH_PERMIT, HOLD]
+    await limiting.admit(["a"])
+    assert [await fail(limiting, 0, 1) for _ in range(11)] == [f"closing {step}" for step in range(1, 11)] + ["closed"]
+    assert await client.command("EXISTS", KEYS.breakers, read=int) == 0
+
+
+async def test_a_closing_breaker_lets_a_tenth_begin_and_opens_again(client: RedisClient) -> None:
+    limiting = breaking(client)
+    await fail(limiting, 3)
+    await fail(limiting, 0, 1)
+    answers = await limiting.permit(asked(*map(str, range(30))))
+    assert answers.count(BEGIN_WITH_PERMIT) == 10
+    assert [await fail(limiting, 1, 1), await fail(limiting, 2, 1)] == ["closing 2", "open"]
+
+
+async def test_gaps_between_probes_grow(client: RedisClient, raw: Redis) -> None:
+    limiting = Limiting(client, replace(AT_ONCE, breaker_gap_ms=1_000), breaking=Breaking(1))
+    await fail(limiting)
+    for gap_ms in (1_000, 2_000, 4_000):
+        kept = (await ask(raw, "HGET", KEYS.breakers, LIMIT)).split()
+        now_ms = redis_ms(await ask(raw, "TIME"))
+        await ask(raw, "HSET", KEYS.breakers, LIMIT, b" ".join([*kept[:4], b"%d" % (now_ms - 1)]))
+        assert await limiting.permit(asked("a", "b")) == [BEGIN_WITH_PERMIT, HOLD]
+        await limiting.admit(["a"])
+        breaker = (await state(limiting)).breaker
+        assert breaker is not None
+        assert gap_ms <= breaker.next_ms - now_ms < gap_ms + 900
+
+
+async def test_a_breaker_holds_a_task_no_longer_than_it_may(store: Store, client: RedisClient, raw: Redis) -> None:
+    limiting = Limiting(client, replace(AT_ONCE, breaker_gap_ms=60_000), breaking=Breaking(1))
+    await fail(limiting)
+    tasks = [await held(store) for _ in range(3)]
+    assert (await limiting.admit()).admitted == 0
+    await ask(raw, "HDEL", KEYS.sweep, "round_ms")
+    impatient = Limiting(client, AT_ONCE, breaking=Breaking(1, held_most_ms=-1_000))
+    assert (await impatient.admit()).admitted == 3
+    assert await impatient.permit(asked(*(task.key for task in tasks))) == [BEGIN_WITH_PERMIT] * 3
