@@ -141,6 +141,33 @@ async def test_while_all_is_paused_an_end_is_refused_and_nothing_of_it_is_kept(
     assert len(receiver.arrivals) == 1
 
 
+@pytest.mark.parametrize("verb", ["done", "fail"])
+async def test_what_was_said_before_a_pause_of_all_comes_over_with_an_export(
+    verb: str, redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.status = 202
+    here = {"REDIS_URL": redis_url, "API_AUTH": TOKEN, "RETRIES": "0"}
+    async with serving(tmp_path, "api", **here) as api, client_of(api) as client:
+        async with serving(tmp_path, "worker", **here):
+            key = await client.schedule(receiver.url, 0, ack=True)
+            await awaits(client, key)
+        # No worker writes it.
+        assert await say(client, key, verb, receiver.arrivals[0].headers["Schedule-Ack"]) == (200, "awaiting")
+        await command(0, "pause-all", REDIS_URL=redis_url)
+        line = (await exported(tmp_path / "a", REDIS_URL=redis_url))[key]
+        assert (line["state"], line["acknowledged"]) == ("queued", "done" if verb == "done" else "failed")
+    there = here | {"NAMESPACE": "there"}
+    for folder in ("a", "b"):
+        await command(0, "import", "--replace", str(tmp_path / folder), **there)
+        (moved,) = (await exported(tmp_path / "b", **there)).values()
+        assert moved == line | {"state": "scheduled"}
+    async with serving(tmp_path, **there) as service, client_of(service) as client:
+        await client.drained()
+        counted = (await client.stats())["counters"]
+    assert (counted["delivered"], counted["died"]) == ((1, 0) if verb == "done" else (0, 1))
+    assert len(receiver.arrivals) == 1
+
+
 async def test_without_ack_a_202_is_a_success_and_with_it_a_200_is(service: Client, receiver: Receiver) -> None:
     await service.schedule(receiver.url, 0)
     await service.drained()

@@ -217,6 +217,8 @@ GOOD = {"key": KEY, "due": "2030-01-01T00:00:00.000Z", "state": "scheduled", "we
         ({"occurrence": {"series": "x" * 100_000, "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "", "number": 1}}, "occurrence.series: cannot be the key of a task"),
         ({"occurrence": {"series": "a", "number": 0}}, "occurrence.number: must be a whole number from 1"),
+        ({"acknowledged": "done"}, "acknowledged: is said of a task with ack"),
+        ({"ack": True, "acknowledged": "perhaps"}, 'acknowledged: must be done or failed, got "perhaps"'),
         ({"last_failure": 5}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": 5, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),
         ({"last_failure": {"error": "x" * 65_536, "elapsed_ms": 1}}, "last_failure: is not as an export writes it"),

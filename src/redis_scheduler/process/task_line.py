@@ -3,7 +3,8 @@
     {"key":…,"due":…,"next":…,"state":…,"attempts":…,"last_failure":…,"type":…,"webhook":…,"ttl":…,options…,"data":…}
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
-is another time, `died` when a dead letter died, `left_ms` what was left of a retry's delay when it was paused. What
+is another time, `acknowledged` what a receiver has said and no worker has written yet, `died` when a dead letter died,
+`left_ms` what was left of a retry's delay when it was paused. What
 would not stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or
 `body_base64` instead. Members that have their default are left out.
 A series has its `progress`, a task that it made its `occurrence`.
@@ -27,6 +28,7 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.process.shifted import shifted
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.task.acknowledgement import mark_that_says, said_by_mark
 from redis_scheduler.task.attempts import read_failed
 from redis_scheduler.task.due import NO_TTL, at_ms, is_time
 from redis_scheduler.task.failure import FOREIGN_FAILURE
@@ -62,6 +64,7 @@ class _Line(Options, frozen=True):
     next: str | None = None
     died: str | None = None
     left_ms: int = 0
+    acknowledged: str | None = None
     last_failure: Raw | None = None
     type: str | None = None
     progress: Progress | UnsetType = UNSET
@@ -105,6 +108,7 @@ def line_of(stored: Stored) -> bytes:
         else rfc3339(stored.expires_ms or 0),
         died=None if stored.died_ms is None else rfc3339(stored.died_ms),
         left_ms=stored.left_ms,
+        acknowledged=said_by_mark(stored.mark),
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
         progress=record.repetition if isinstance(record.repetition, Progress) else UNSET,
@@ -174,23 +178,16 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         check_times(request.repeat, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
     tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
-    kept = b"%d %b" % (attempts, failure) if attempts or failure else b""
+    mark = _mark(own, due_ms) if options.ack and place != DEAD else b""
+    if own["acknowledged"] is not None and not mark:
+        raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
+    kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
     return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options), options, content)
 
 
 _OWN = (
-    "key",
-    "due",
-    "state",
-    "attempts",
-    "next",
-    "died",
-    "left_ms",
-    "last_failure",
-    "type",
-    "data_base64",
-    "progress",
-    "occurrence",
+    *("key", "due", "state", "attempts", "next", "died", "left_ms", "acknowledged", "last_failure", "type"),
+    *("data_base64", "progress", "occurrence"),
 )
 
 
@@ -270,6 +267,15 @@ def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> 
     if given is not None and (fault := repetition_fault(given)):
         raise InvalidField(f"{name}.{fault.member}", f"{fault.rule}, got {bounded(_encode(fault.given).decode())}")
     return given
+
+
+def _mark(members: Mapping[str, Raw | None], queued_ms: int) -> bytes:
+    if members["acknowledged"] is None:
+        return b""
+    said = _text(members, "acknowledged")
+    if (mark := mark_that_says(said, queued_ms)) is None:
+        raise InvalidField("acknowledged", f"must be done or failed, got {quoted(said)}")
+    return mark.encode()
 
 
 def _whole(members: Mapping[str, Raw | None], name: str, most: int) -> int:

@@ -26,6 +26,19 @@ FAULT = "acknowledgement"
 """The kind of failure of a job that was taken on."""
 
 
+_SIGNS = {"done": "+", "failed": "-"}
+
+
+def said_by_mark(mark: str) -> str | None:
+    """Return what a receiver has said by a mark, `done` or `failed`; None: nothing."""
+    return next((said for said, sign in _SIGNS.items() if mark.endswith(sign)), None)
+
+
+def mark_that_says(said: str, queued_ms: int) -> str | None:
+    """Return the mark of what a receiver has said of an attempt that was queued then; None if nobody can say so."""
+    return f"@{queued_ms}-0{_SIGNS[said]}" if said in _SIGNS else None
+
+
 def entry_of_mark(mark: str) -> str | None:
     """Return the entry that the attempt was in; None without a mark."""
     found = _MARK.fullmatch(mark)
