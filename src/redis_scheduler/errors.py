@@ -50,6 +50,7 @@ class Code(Enum):
     BODY_TOO_LARGE = "body-too-large", 413
     UNSUPPORTED_CONTENT = "unsupported-content", 415
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422
+    TOKEN_RATE = "token-rate", 429
     INTERNAL_ERROR = "internal-error", 500
     REDIS_UNAVAILABLE = "redis-unavailable", 503
     BUSY = "busy", 503
@@ -59,6 +60,7 @@ class Code(Enum):
     UNSUPPORTED_VERSION = "unsupported-version", 505
     REDIS_FULL = "redis-full", 507
     LIMITS_FULL = "limits-full", 507
+    TOKEN_FULL = "token-full", 507
     IDEMPOTENCY_FULL = "idempotency-full", 507
 
     def __init__(self, word: str, status: int) -> None:

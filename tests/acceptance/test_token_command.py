@@ -72,6 +72,8 @@ async def test_what_foreign_hands_wrote_is_listed_and_can_be_revoked(redis_url: 
         (["create", "--can", "read"], "--name"),
         (["create", "--name", "x", "--can", "read", "--types", "a,a"], "--types: must be 1 to 50 different types"),
         (["create", "--name", "x", "--can", "read", "--types", ""], "--types: must be 1 to 50 different types"),
+        (["create", "--name", "x", "--can", "schedule", "--rate", "nan"], "--rate: must be a number of tasks"),
+        (["create", "--name", "x", "--can", "schedule", "--tasks", "0"], "--tasks: must be a whole number of tasks"),
         (["revoke", "x"], "must be the id of a token"),
         (["rotate", "0123456789", "--overlap", "1"], "--overlap: must be a number with"),
         ([], "--delivery"),
@@ -90,4 +92,32 @@ async def test_a_token_with_types_cannot_purge(redis_url: str, client: RedisClie
     assert await Tokens(client).all() == []
     token(redis_url, "create", "--name", "x", "--can", "read", "--types", "mail,order")
     assert "  mail,order  " in token(redis_url, "list")
+    await client.command("UNLINK", KEYS.tokens)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--can", "schedule", "--tasks", "5"], "--tasks: counts tasks by type"),
+        (["--can", "schedule", "--tasks", "5", "--types", "default,mail"], "--tasks: counts tasks by type"),
+        (["--can", "read", "--rate", "5"], "--rate, --tasks: without effect"),
+        (["--can", "read", "--tasks", "5", "--types", "mail"], "--rate, --tasks: without effect"),
+    ],
+)
+async def test_a_limit_without_effect_is_refused(
+    arguments: list[str], said: str, redis_url: str, client: RedisClient
+) -> None:
+    done = run("token", "create", "--name", "x", *arguments, REDIS_URL=redis_url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert await Tokens(client).all() == []
+
+
+async def test_limits_are_kept_and_listed(redis_url: str, client: RedisClient) -> None:
+    limits = ["--rate", "2.5", "--tasks", "7", "--types", "mail"]
+    token(redis_url, "create", "--name", "x", "--can", "schedule", *limits)
+    [kept] = await Tokens(client).all()
+    assert kept.token is not None
+    assert (kept.token.rate, kept.token.tasks) == (2.5, 7)
+    assert "2.5/s, 7 tasks" in token(redis_url, "list")
     await client.command("UNLINK", KEYS.tokens)

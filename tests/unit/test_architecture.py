@@ -90,6 +90,7 @@ def attribute_of_keys() -> dict[str, str]:
     attributes = {name: getattr(keys, name) for name in Keys.__slots__ if name != "tag"}
     attributes |= {"type_index": keys.type_index("<name>"), "writer": keys.writer("<id>", "<verb>")}
     attributes["operation"] = keys.operation("<id>")
+    attributes["token_rate"] = keys.token_rate("<id>")
     attributes["segment"] = f"{TAG}:results:<n>"
     attributes |= {kind: f"{TAG}:history:{kind}:<n>" for kind in ("minute", "hour")}
     return {name.removeprefix(f"{TAG}:"): attribute for attribute, name in attributes.items()}
@@ -144,6 +145,7 @@ READ_ONLY = {
     "run": {"awaiting", "dead", "failures", "held", "tasks"},
     "shift": {"failures"},
     "token_find": {"tokens"},
+    "token_take": {"type_index"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

@@ -57,7 +57,9 @@ def named(script: Script) -> dict[str, str | list[str]]:
     header = script.header
     found: dict[str, str | list[str]] = dict.fromkeys([key for key in header.keys if not hasattr(KEYS, key)], "own")
     found |= {
-        key: f"{key}-key" for key in header.keys if key in ("writer", "operation", "type_index", "minute", "hour")
+        key: f"{key}-key"
+        for key in header.keys
+        if key in ("writer", "operation", "type_index", "minute", "hour", "token_rate")
     }
     found |= dict.fromkeys([name for name in header.arguments if name != "then_count"], "1") | {
         name: ["1", "2"] for name in header.lists

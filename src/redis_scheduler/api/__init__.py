@@ -17,7 +17,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of (headers.py)
     diagnosis.py, hints.py              what is wrong with a body, and what to do instead
     repeats.py, idempotency.py, answers.py how a task repeats; requests that come again; answers
-    auth.py, callers.py, own_types.py   who may ask (cors.py); tokens with rights; admission.py: how many connections
+    auth.py, callers.py, own_types.py   who may ask; cors.py, quotas.py, admission.py: pages, limits, connections
     server.py, protocol.py, waiting.py  the server; one connection of it, and how it waits
     closing.py, bounds.py, pages.py     how a connection ends; what it and all pages may hold (limits.py)
 

@@ -40,6 +40,12 @@ class Caller:
     rights: int
     types: frozenset[str]
     """It sees and changes only tasks of these types; empty: of all."""
+    token: Token
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it must ask before it schedules."""
+        return bool(self.token.rate or self.token.tasks)
 
     def sees(self, type_name: str | None) -> bool:
         """Whether tasks of this type (None: the default) are there for it."""
@@ -133,7 +139,7 @@ class Callers:
     def _keep(self, token_id: bytes, token: Token, now_ms: int) -> _Known:
         before, now = self._known.get(token_id), time.monotonic()
         ends_at = now + (token.expires - now_ms) / 1000
-        caller = Caller(token_id.decode(), token.name, int(token.rights), frozenset(token.types))
+        caller = Caller(token_id.decode(), token.name, int(token.rights), frozenset(token.types), token)
         known = _Known(
             token,
             caller,

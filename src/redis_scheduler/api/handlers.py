@@ -66,13 +66,19 @@ class Api(Shards):
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
+        caller = caller_of(request)
         try:
-            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller_of(request))
+            task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller)
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
             if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
                 raise
             return replay(Scheduled(stored[0].key, stored[0].key, stored[0].due))
+        if caller is not None and caller.is_limited:
+            return await self._quotas.within(caller, 1, lambda: self._scheduled(task, once))
+        return await self._scheduled(task, once)
+
+    async def _scheduled(self, task: NewTask, once: Once | None) -> Response:
         if once is not None:
             return await self._schedule_once(once, task)
         due_ms = await self._calls_of(task.key).schedule.submit(task)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
-from redis_scheduler.api.bodies import BatchScheduled, PutDone
+from redis_scheduler.api.bodies import BatchScheduled, PutDone, ScheduledTask
 from redis_scheduler.api.callers import Caller, caller_of, refuse_taken_key
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.headers import headers_of
@@ -42,7 +42,12 @@ class OwnKeysApi(DeadLettersApi):
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller, own_key=key)
-        made, due_ms = await self._changed(request, key, lambda stored: self._put(stored, task, demands, caller))
+
+        async def write() -> tuple[PutDone, int]:
+            return await self._changed(request, key, lambda stored: self._put(stored, task, demands, caller))
+
+        is_limited = caller is not None and caller.is_limited
+        made, due_ms = await (self._quotas.within(caller, 1, write) if caller and is_limited else write())
         return answer(made, etag_of_new(due_ms, task.tail))
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
@@ -68,7 +73,11 @@ class OwnKeysApi(DeadLettersApi):
             )
             return due_ms
 
-        placed, is_replay = await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
+        async def write() -> tuple[list[ScheduledTask], bool]:
+            return await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
+
+        is_limited = caller is not None and caller.is_limited
+        placed, is_replay = await (self._quotas.within(caller, len(tasks), write) if caller and is_limited else write())
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
     async def _put(

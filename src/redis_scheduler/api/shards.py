@@ -16,10 +16,12 @@ from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.quotas import Quotas
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.task.key import is_task_key, shard_of
 from redis_scheduler.task.summary import Summary
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -47,6 +49,7 @@ class Shards:
         self._max_body = max_body
         self._call_limit = timing.batch_limit
         self._shards = [ShardCalls(client, name, timing, limits) for client in clients]
+        self._quotas = Quotas(Tokens(clients[0]))
         self._one_purge = Exclusive()
         self._one_grouping = Exclusive()
         self._one_bulk = Exclusive()

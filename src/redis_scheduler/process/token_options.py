@@ -45,6 +45,15 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         "--types", type=_types, default=(), metavar="TYPES", help="the types of the tasks that it sees; else all"
     )
     create.add_argument(
+        "--rate", type=_rate, default=0, help="how many tasks it may schedule a second; else any number"
+    )
+    create.add_argument(
+        "--tasks",
+        type=_tasks,
+        default=0,
+        help="how many tasks of its types may wait when it schedules; else any number",
+    )
+    create.add_argument(
         "--expires", type=_duration, metavar="TIME", help="for how long, such as 12h or 90d; else for ever"
     )
     add("list", "list the tokens: ids, names, rights, end, last use")
@@ -61,7 +70,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     )
 
 
-TOKEN_ARGUMENTS = ("delivery", "verb", "name", "can", "types", "expires", "id", "overlap")
+TOKEN_ARGUMENTS = ("delivery", "verb", "name", "can", "types", "rate", "tasks", "expires", "id", "overlap")
 """What is given to the command and is no setting."""
 
 
@@ -93,6 +102,22 @@ def _rights(text: str) -> tuple[str, ...]:
     if not RIGHTS.keys() >= set(found):
         raise ValueError
     return tuple(name for name in RIGHTS if name in found)
+
+
+@_checked("must be a number of tasks a second from 0.01 to 1000000")
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0.01 <= rate <= 1_000_000:
+        raise ValueError
+    return rate
+
+
+@_checked("must be a whole number of tasks from 1 to 1000000000")
+def _tasks(text: str) -> int:
+    tasks = int(text)
+    if not 1 <= tasks <= 1_000_000_000:
+        raise ValueError
+    return tasks
 
 
 @_checked(f"must be 1 to {_TYPES_MOST} different types with commas between")

@@ -15,6 +15,7 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
 from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Tokens, Written
+from redis_scheduler.task.record import DEFAULT_TYPE
 
 TRIES = 20
 """A token is read and changed so often, since others may change it in between."""
@@ -42,6 +43,12 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
 async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
     if given["types"] and "purge" in given["can"]:
         raise SettingsError(["--can purge: without effect beside --types, since a purge deletes tasks of all types"])
+    if given["tasks"] and (not given["types"] or DEFAULT_TYPE in given["types"]):
+        raise SettingsError(
+            [f"--tasks: counts tasks by type: give --types, and not {DEFAULT_TYPE}, which is not counted"]
+        )
+    if (given["tasks"] or given["rate"]) and "schedule" not in given["can"]:
+        raise SettingsError(["--rate, --tasks: without effect for a token that has not the right to schedule"])
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
     text = new_text(token_id)
     expires_s = given["expires"]
@@ -51,6 +58,8 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         given["can"],
         now_ms,
         given["types"],
+        rate=given["rate"],
+        tasks=given["tasks"],
         expires=FOREVER_MS if expires_s is None else now_ms + expires_s * 1000,
     )
     done = await tokens.write(token_id, b"", token)
@@ -62,7 +71,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
 
 
 async def _list(tokens: Tokens) -> bool:
-    rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "expires", "last used")]
+    rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "limits", "expires", "last used")]
     rows += [_row(kept) for kept in await tokens.all()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -74,11 +83,20 @@ def _row(kept: Kept) -> tuple[str, ...]:
     token, used = kept.token, rfc3339(kept.used_ms) if kept.used_ms else "never"
     shown_id = kept.id if kept.id.isprintable() else ascii(kept.id)
     if token is None:
-        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", "-", used
+        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", "-", "-", used
     name = token.name if token.name.isprintable() else ascii(token.name)
     expires = "never" if token.expires == FOREVER_MS else rfc3339(token.expires)
     types = ",".join(token.types) or "all"
-    return shown_id, name, ",".join(token.can), types if types.isprintable() else ascii(types), expires, used
+    limits = [f"{token.rate:g}/s"] * bool(token.rate) + [f"{token.tasks} tasks"] * bool(token.tasks)
+    return (
+        shown_id,
+        name,
+        ",".join(token.can),
+        types if types.isprintable() else ascii(types),
+        ", ".join(limits) or "none",
+        expires,
+        used,
+    )
 
 
 async def _revoke(tokens: Tokens, token_id: str) -> bool:

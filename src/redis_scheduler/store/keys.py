@@ -223,6 +223,10 @@ class Keys:
         many tasks."""
         return f"{self.tag}:operation:{operation_id}"
 
+    def token_rate(self, token_id: str) -> str:
+        """STRING ms, which expires: when the rate of all that a token has scheduled is over."""
+        return f"{self.tag}:token-rate:{token_id}"
+
     def writer(self, writer_id: str, verb: str) -> str:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run
         twice."""

@@ -62,6 +62,10 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     before: str = ""
     """The digest that it had before it was rotated, which is taken until `before_until`."""
     before_until: int = 0
+    rate: float = 0
+    """So many tasks it may schedule a second; 0: any number."""
+    tasks: int = 0
+    """So many tasks of its types may wait when it schedules more; 0: any number."""
 
     @property
     def rights(self) -> Right:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.answer_shape import NUMBER, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.token import Token, encode_token, read_token
+from redis_scheduler.task.record import DEFAULT_TYPE
 
 TOKENS_MOST = 10_000
 """A deployment may have so many."""
@@ -16,7 +17,7 @@ USE_MS = 60_000
 """The last use of a token is known to the minute."""
 
 _FIND = Script("token_find", {"token_id": "row[0]", "is_used": "row[1]"})
-_WRITE = Script("token_write")
+_WRITE, _TAKE = Script("token_write"), Script("token_take")
 _FOUND = of(list[int | bytes])
 _ALL = of(dict[bytes, bytes])
 
@@ -29,6 +30,14 @@ class Written(Enum):
     """Somebody else changed or revoked the token first."""
     FULL = b"full"
     """There are TOKENS_MOST."""
+
+
+class Taken(Enum):
+    """Whether a token may schedule tasks now."""
+
+    TAKEN = b"taken"
+    WAIT = b"wait"
+    FULL = b"full"
 
 
 class Kept(NamedTuple):
@@ -65,6 +74,20 @@ class Tokens:
         )
         return await self.client.run(call, Written)
 
+    async def take(self, token_id: str, token: Token, entering: int, coming: int) -> tuple[Taken, int]:
+        """Ask whether a token may schedule so many tasks beside those that are `coming`; return also for how many ms it
+        must wait, or how many tasks wait."""
+        call = _TAKE.bind(
+            self.client.keys,
+            token_rate=self.client.keys.token_rate(token_id),
+            entering=entering,
+            coming=coming,
+            rate=token.rate or "",
+            most=token.tasks or "",
+            types=[name for name in token.types if token.tasks and name != DEFAULT_TYPE],
+        )
+        return await self.client.run(call, _taken)
+
     async def all(self) -> list[Kept]:
         """Return every token, the oldest first."""
         kept = await self.client.command("HGETALL", self.client.keys.tokens, read=_pairs)
@@ -73,6 +96,11 @@ class Tokens:
             Kept(name.decode(errors="replace"), raw, read_token(raw), _ms(used.get(name))) for name, raw in kept.items()
         ]
         return sorted(found, key=lambda one: (one.token.made if one.token else 0, one.id))
+
+
+def _taken(answer: Any) -> tuple[Taken, int]:
+    word, number = answer
+    return Taken(word), NUMBER(number)
 
 
 def _pairs(answer: Any) -> dict[bytes, bytes]:
