@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store import retention as retention_of
 from redis_scheduler.store import writes
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.new_task import NewTask
@@ -98,6 +99,22 @@ async def test_what_remains_of_more_types_is_cleaned_in_steps(
     assert await ask(raw, "KEYS", KEYS.type_index("*")) == []
     assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
     assert await counters(raw) == {"scheduled": len(names), "purged": len(names)}
+
+
+async def test_a_call_that_has_looked_at_enough_leaves_no_index_half_looked_at(
+    few_at_once: None, store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await of_types(store, [f"type-{number}" for number in range(90)])
+    await store.purge()
+    await in_due(store)
+    for most in (1, 2, 3, 7):  # members and names come to it exactly, or not
+        monkeypatch.setattr(retention_of, "CLEANED_MEMBERS", most)
+        names = await ask(raw, "SRANDMEMBER", KEYS.types, 8)
+        cleaned, cursor = await retention(store)._clean(names, "0")
+        assert (0 < cleaned < 8, cursor) == (True, "0")
+        assert await ask(raw, "EXISTS", *(KEYS.type_index(name.decode()) for name in names)) == 8 - cleaned
+    assert await retention(store).clean(60)
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.remains) == 0
 
 
 async def test_the_next_purge_cleans_what_remains_too(

@@ -12,11 +12,20 @@
 local is_empty = redis.call('HLEN', tasks) == 0
 redis.call('SREM', types, '')
 
--- Takes those members out of an index that are no tasks; returns where the next call goes on.
+-- Takes those members out of an index that are no tasks; returns where the next call goes on, and whether nothing of
+-- ours is left: what stands there now may be foreign.
 local function clean(index, from)
+  if is_empty then
+    most = most - 1
+    if type(redis.pcall('ZCARD', index)) == 'number' then
+      redis.call('UNLINK', index)
+    end
+    return '0', true
+  end
   local page = redis.pcall('ZSCAN', index, from, 'COUNT', most)
-  if page.err then  -- a user may not be allowed to: what is left there is only looked past
-    return '0'
+  if page.err then
+    most = most - 1
+    return '0', string.find(page.err, 'WRONGTYPE', 1, true) ~= nil
   end
   local gone = {}
   for at = 1, #page[2], 2 do
@@ -24,11 +33,11 @@ local function clean(index, from)
       gone[#gone + 1] = page[2][at]
     end
   end
-  most = most - #page[2] / 2
+  most = most - 1 - #page[2] / 2
   if #gone > 0 then
     redis.call('ZREM', index, unpack(gone))
   end
-  return page[1]
+  return page[1], page[1] == '0' and redis.call('EXISTS', index) == 0
 end
 
 local cleaned, empty = 0, {}
@@ -37,20 +46,12 @@ for number = 1, type_count do
     break
   end
   local index, name = type_of(number)
-  local is_foreign = type(redis.pcall('ZCARD', index)) ~= 'number'
-  most = most - 1
-  if is_foreign or is_empty then
-    cursor = '0'
-  else
-    cursor = clean(index, cursor)
-  end
-  if is_empty and not is_foreign then
-    redis.call('UNLINK', index)
-  end
+  local is_gone
+  cursor, is_gone = clean(index, cursor)
   if cursor ~= '0' then
     break
   end
-  if is_foreign or redis.call('EXISTS', index) == 0 then
+  if is_gone then
     empty[#empty + 1] = name
   end
   cleaned = number
