@@ -39,7 +39,7 @@ WAIT_S = 30.0
 SPREAD, INSTANT = "spread", "instant"
 EVERY, CRON, CRONS = "every", "cron", "crons"
 EXPRESSIONS = {CRON: 60, CRONS: 3_600}
-"""So many different ones there are. A worker keeps the next times of a thousand, so with more each is worked out."""
+"""So many different ones there are. A worker keeps the next times of four thousand."""
 
 KINDS = {
     f"{SPREAD}-{EVERY}": (SPREAD, EVERY),

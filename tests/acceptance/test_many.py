@@ -144,7 +144,7 @@ async def test_what_comes_before_its_turn_takes_none(api: Client, store: Store) 
     soon = [await api.schedule("http://a.example/", number) for number in (5, 6, 7, 40)]
     await store.pause(soon[2:])
     queued = await api.schedule("http://a.example/", 0)
-    late = [await api.schedule("http://a.example/", 600) for _ in range(2)]
+    late = [await api.schedule("http://a.example/", ttl) for ttl in (600, 601)]
     before = {info["key"]: info["due"] for info in await listed(api)}
     assert (await done(api, "run", "rate=0.1"))["touched"] == 7
     infos = {info["key"]: info for info in await listed(api)}

@@ -49,10 +49,10 @@ def fault_of(repeat: Repeat, start_ms: int) -> Fault | None:
     return Fault("until", "must not end before the first time", repeat.until.isoformat())
 
 
-@lru_cache(1_024)
+@lru_cache(4_096)
 def next_ms(repeat: Repeat, after_ms: int) -> int | None:
-    """Return the first time after a time, which `every` counts from; None if there is none. It is kept: many series of
-    one rule come due at once, and a request asks more than once."""
+    """Return the first time after a time, which `every` counts from; None if there is none. It is kept, in some
+    500 bytes: many series of one rule come due at once, and a request asks more than once."""
     return next(times_after(repeat, after_ms), None)
 
 
