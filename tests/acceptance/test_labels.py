@@ -8,6 +8,7 @@ import pytest
 from redis_scheduler.process.moving import export_tasks, import_tasks
 from redis_scheduler.settings import Settings
 from tests.acceptance.test_filters import listed
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, serving
 from tests.support.store import Store
@@ -160,3 +161,13 @@ async def test_a_label_that_is_given_twice_is_refused(api: Client) -> None:
     text = '{"webhook": "http://a.example/", "ttl": 600, "labels": {"a": "1", "a": "2"}}'
     status, content = await api.call("POST", "/schedule", data=text, headers={"Content-Type": "application/json"})
     assert (status, content["code"]) == (400, "repeated-field"), content
+
+
+async def test_a_purge_leaves_nothing_of_more_labels_than_one_call_takes(api: Client, store: Store) -> None:
+    for first in range(0, 1_200, 100):
+        many = [{"webhook": WEBHOOK, "ttl": 600, "labels": {"order": str(first + number)}} for number in range(100)]
+        assert (await api.call("POST", "/schedules", json={"tasks": many}))[0] == 200
+    status, content = await api.call("DELETE", "/schedules")
+    assert (status, content["data"]) == (200, 1_200)
+    assert await store.client.command("EXISTS", KEYS.types, KEYS.remains) == 0
+    assert await store.client.command("KEYS", KEYS.type_index("\torder=*")) == []
