@@ -19,6 +19,12 @@ def task(state: str, expires_ms: int | None = DUE_MS, failure: bytes | None = No
     return Stored("key", b"", record, 2 if failure else 0, failure, state, expires_ms)
 
 
+def queued(before: int) -> Stored:
+    stored = task("queued")
+    stored.before = before
+    return stored
+
+
 @pytest.mark.parametrize(
     ("stored", "said"),
     [
@@ -28,6 +34,9 @@ def task(state: str, expires_ms: int | None = DUE_MS, failure: bytes | None = No
         (task("scheduled", None, record=UNREADABLE), "its time"),
         (task("scheduled", LATER_MS, record=UNREADABLE), f"its time, {LATER}"),
         (task("queued"), "a free slot of a worker"),
+        (queued(before=1), "a free slot of a worker, behind 1 in the queue"),
+        (queued(before=999), "a free slot of a worker, behind 999 in the queue"),
+        (queued(before=1_000), "a free slot of a worker, behind 1,000 or more in the queue"),
         (task("queued", failure=FAILURE), "a free slot of a worker, after attempt 2 failed: answered 503"),
         (task("queued", failure=b"{"), "a free slot of a worker, after attempt 2 failed"),
         (task("queued", failure=b'{"error":"\xff"}'), "a free slot of a worker, after attempt 2 failed"),

@@ -112,10 +112,12 @@ class Api(Shards):
 
             async def read() -> tuple[Shown, str]:
                 large = found(await calls.views.task(key))
+                await calls.views.count_before(large)
                 return await shown(large, view_of(large, True, to_admin), calls.views), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
         task = found(stored)
+        await calls.views.count_before(task)
         view = view_of(task, True, to_admin)
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
             return answer(Shown(view), etag_of(task))

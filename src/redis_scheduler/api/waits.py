@@ -5,7 +5,7 @@ from msgspec import UNSET
 
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.limiting import limit_of
-from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.stored import BEFORE_MOST, Stored
 from redis_scheduler.task.record import UNREADABLE, newer_error
 
 HELD_UP = ("scheduled", "deferred", "queued", "waiting", "held")
@@ -51,7 +51,7 @@ def _waits_for(stored: Stored) -> str | None:
         case "in delivery":
             return f"the answer to its attempt {stored.attempts + 1}"
         case "queued":
-            return f"a free slot of a worker{_retry(stored)}"
+            return f"a free slot of a worker{_behind(stored)}{_retry(stored)}"
         case "waiting" | "deferred":
             # What a worker gave back waits without a failure.
             return f"its retry{at}{_retry(stored)}" if stored.attempts else "a free slot of a worker"
@@ -65,6 +65,14 @@ def _waits_for(stored: Stored) -> str | None:
 def its_time(at: str) -> str:
     """Return what most tasks wait for. `at`: that time, behind a comma."""
     return f"its time{at}"
+
+
+def _behind(stored: Stored) -> str:
+    """Return how many tasks are before it in the queue; empty for none. How many slots its host has is each worker's to
+    say: they stand in no place."""
+    if not stored.before:
+        return ""
+    return f", behind {stored.before:,}{' or more' if stored.before == BEFORE_MOST else ''} in the queue"
 
 
 def _retry(stored: Stored) -> str:

@@ -16,6 +16,9 @@ from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.task.timing import LAST_MS
 
+BEFORE_MOST = 1_000
+"""So many tasks before another are counted."""
+
 
 @dataclass(slots=True)
 class Stored:
@@ -36,6 +39,8 @@ class Stored:
     """What is known of an acknowledgement: acknowledgement.py."""
     left_ms: int = 0
     """What was left of a retry's delay when the task was paused."""
+    before: int = 0
+    """How many tasks are before it in the queue, where that was asked (views.py); BEFORE_MOST are that or more."""
     all_paused_since_ms: int | None = None
     """Since when nothing of the deployment is promoted or claimed; None: it is."""
 

@@ -19,7 +19,7 @@ from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.store.ledger import Ledger
 from redis_scheduler.store.script import Script
-from redis_scheduler.store.stored import Stored, tasks_read
+from redis_scheduler.store.stored import BEFORE_MOST, Stored, tasks_read
 from redis_scheduler.task.summary import Summary, read_summary
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -83,6 +83,17 @@ class Views:
         """Return the task of a key, however large."""
         [found] = await self._read_whole([key])
         return found
+
+    async def count_before(self, stored: Stored) -> None:
+        """Learn how many tasks are before one that is queued: those behind the last that a worker has claimed."""
+        if stored.state != "queued" or _ENTRY_ID.fullmatch(stored.entry or "") is None:
+            return
+        queue = self.client.keys.queue
+        # A group that is lost keeps nobody from looking at a task.
+        pending = await self.client.optional("XPENDING", queue, GROUP, read=_SUMMARY)
+        start = "-" if pending is None or pending[2] is None else f"({pending[2].decode()}"
+        before = ("XRANGE", queue, start, f"({stored.entry}", "COUNT", BEFORE_MOST)
+        stored.before = len(await self.client.optional(*before, read=_ENTRIES) or [])
 
     async def summary(self, key: str) -> Summary | None:
         """Return what is kept of a task that has ended; None if nothing is."""
@@ -274,6 +285,8 @@ def _order(position: Position) -> tuple[float, bytes]:
     return float(position[1]), position[2].encode()
 
 
+_SUMMARY = of(tuple[int, bytes | None, bytes | None, list[tuple[bytes, bytes]] | None])
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
 
 
