@@ -4,8 +4,10 @@ import re
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from redis_scheduler.delivery.egress import KINDS, Egress, EgressRefused, Mode, judged, kind_of, rules
+from redis_scheduler.delivery.egress import KINDS, Address, Egress, EgressRefused, Mode, judged, kind_of, rules
 from tests.support.egress_table import BAD, LITERALS, NAMES
 
 LITERAL_VERDICTS = [
@@ -30,6 +32,12 @@ def test_the_table_of_addresses_and_names_is_long_enough() -> None:
 def test_each_network_of_the_table_is_looked_at(text: str) -> None:
     first = ip_address(text.partition("/")[0])
     assert kind_of(first)[1] in KINDS
+
+
+@given(st.ip_addresses())
+def test_whatever_is_public_is_so_for_python_too(address: Address) -> None:
+    if not Egress("public").refusal(str(address), str(address), 80):
+        assert all(one.is_global and not one.is_multicast for one in judged(address))
 
 
 @pytest.mark.parametrize("mode", ["private", "public", "any", "none"])

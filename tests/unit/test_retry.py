@@ -205,6 +205,14 @@ def test_when_a_task_comes_again(
 RETRY_AFTER_60 = {"retry-after": "60"}
 RETRY_AFTER_DATE = {"retry-after": "Sun, 06 Nov 1994 08:50:37 GMT", "date": "Sun, 06 Nov 1994 08:49:37 GMT"}
 OVER_A_DAY = {"retry-after": "86401"}
+
+
+def test_a_failure_that_is_final_is_buried_however_many_retries_there_are() -> None:
+    outcome = Outcome("egress: the address is refused: metadata", None, 1, fault="egress", is_final=True)
+    decision = decide(Policy(-1, 1_000), Claim("1-0", "key", KNOWN, 0), outcome, never_asked)
+    assert (decision.transition, decision.counts) == (Transition.BURY, True)
+
+
 NEVER = {"schedule-retry": "never"}
 
 
