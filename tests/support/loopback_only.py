@@ -25,19 +25,20 @@ ALL_PROTOCOLS = 3
 IPV4, IPV6, TCP = 0x0800, 0x86DD, 6
 
 
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module there."""
+    return [*APART, sys.executable, "-W", "error", "-m", __name__, module, *arguments]
+
+
 @functools.cache
 def why_not() -> str:
     """Why there can be no such network here; nothing if there can."""
     try:
-        done = subprocess.run([*APART, *WAYS[0]], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command("platform"), capture_output=True, text=True, timeout=60, check=False)
     except OSError as error:
-        return f"a network of its own needs util-linux and iproute2: {error}"
-    return f"no network of its own is allowed here: {done.stderr.strip()}" if done.returncode else ""
-
-
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module there."""
-    return [*APART, sys.executable, "-W", "error", "-m", __name__, module, *arguments]
+        return f"a network of its own needs util-linux: {error}"
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return f"no network of its own can be made here: {said[-1]}" if done.returncode else ""
 
 
 def main() -> None:
