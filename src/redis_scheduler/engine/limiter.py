@@ -27,7 +27,9 @@ JUDGED_MOST = 10_000
 
 
 class Beginner(Protocol):
-    """What a limiter needs of the worker."""
+    """What a limiter needs of the worker. `is_limited`: whether it is to ask at all."""
+
+    is_limited: bool
 
     def go_on(self, claims: Iterable[Claim]) -> None:
         """Let claims that may begin stand in their hosts' lines."""
@@ -46,13 +48,14 @@ class Limiter:
         self._heard: str | None = None
         """When limits were set last, as sweeps have told; None: none has."""
         self._broken: set[str] = set()
-        self.judges = limiting.breaking.failures > 0
+        self._judges = limiting.breaking.failures > 0
         """Whether it is to be told what attempts came to."""
         self._judged: dict[str, list[int]] = {}
         """Failures since the last attempt that was well, and how many were well, of hosts that fail."""
         self._is_judged = asyncio.Event()
         self.is_on = self._default.is_one
         """Whether anything may be limited: only then claims are to ask."""
+        worker.is_limited = worker.is_limited or self.is_on or self._judges
         self.asking: dict[Claim, str] = {}
         """Claims that wait for an answer, with their limits."""
         self.begun: dict[Claim, str] = {}
@@ -160,8 +163,9 @@ class Limiter:
             self._must_read = True
             raise
         self._said = {name: limit.over(self._default) for name, limit in said.items()}
-        self._broken = await self._limiting.broken() if self.judges or self._heard else set()
+        self._broken = await self._limiting.broken() if self._judges or self._heard else set()
         self.is_on = bool(self._broken) or self._default.is_one or any(limit.is_one for limit in self._said.values())
+        self._worker.is_limited = self._worker.is_limited or self.is_on
         self._held = self._held or int(bool(self._heard))
 
     async def _admit(self) -> None:
@@ -175,7 +179,7 @@ class Limiter:
 
     def judge(self, claim: Claim, is_well: bool) -> None:
         """Note what an attempt came to. Hosts that are well are not told of, unless they have failed."""
-        if claim.record.options.limit_key is not UNSET:
+        if not self._judges or claim.record.options.limit_key is not UNSET:
             return
         host = host_of(claim.record.origin)
         counted = self._judged.get(host)

@@ -50,7 +50,6 @@ class Asker(Protocol):
     """What a worker needs of the limiter of a shard."""
 
     is_on: bool
-    judges: bool
     asking: dict[Claim, str]
     begun: dict[Claim, str]
 
@@ -95,6 +94,8 @@ class Worker:
         self.outcomes = outcomes
         self.limiters: dict[int, Asker] = {}
         """Those of each shard, which are asked before a claim begins that is under a limit."""
+        self.is_limited = False
+        """Whether anything is limited, or was since the start: else a delivery costs no more than this look."""
         self._has_room = has_room
         self._timing = timing
         self._observer = observer
@@ -125,7 +126,7 @@ class Worker:
         """Deliver each claim of a shard as soon as a slot is free; give it back while stopping."""
         now, outcomes = asyncio.get_running_loop().time(), self.outcomes[shard]
         held, now_ms = outcomes.holdings.claims, outcomes.now_ms
-        limiter = self._limiter_on(shard)
+        limiter = self._limiter_on(shard) if self.is_limited else None
         for claim in claims:
             if claim.id in held:
                 continue
@@ -246,9 +247,8 @@ class Worker:
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             self._free(claim)
-        limiter = self.limiters.get(claim.shard)
-        if limiter is not None and limiter.judges and not (outcome.is_local or outcome.is_final):
-            limiter.judge(claim, outcome.error is None)
+        if self.is_limited and not (outcome.is_local or outcome.is_final):
+            self.limiters[claim.shard].judge(claim, outcome.error is None)
         self._conclude(claim, outcome)
         self._has_room.set()
         self._look_at_lines()
@@ -280,7 +280,8 @@ class Worker:
     def _free(self, claim: Claim) -> None:
         del self._running[claim]
         self._slots.end(claim)
-        self._end_permit(claim)
+        if self.is_limited:
+            self._end_permit(claim)
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
