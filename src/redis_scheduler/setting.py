@@ -14,6 +14,7 @@ from typing import Any
 
 from redis_scheduler.delivery.egress import rules
 from redis_scheduler.delivery.proxy import ENVIRONMENT, proxy_at
+from redis_scheduler.delivery.signature import signers
 from redis_scheduler.task.header import SECRET_NAME
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
@@ -94,6 +95,12 @@ def delivery_auth(text: str) -> str:
     if kind.lower() != "secret" or not colon or SECRET_NAME.fullmatch(name.lower()) is None:
         raise ValueError("must be api, derived, none, or secret:NAME with the name of a secret")
     return text.lower()
+
+
+def webhook_secrets(text: str) -> str:
+    """Return secrets of signatures as they were given."""
+    signers(text)
+    return text
 
 
 def choice(*names: str) -> Callable[[str], str]:

@@ -21,6 +21,7 @@ from redis_scheduler.setting import (
     proxy_url,
     seconds,
     status_list,
+    webhook_secrets,
     whole_number,
 )
 from redis_scheduler.store.url import validated
@@ -65,6 +66,22 @@ class Settings:
         "what deliveries carry in Authorization: api (the API's token), derived (made of it; the API refuses it), none, "
         "or secret:NAME",
         "api where API_AUTH is set, else derived",
+    )
+    webhook_secret: str | None = option(
+        "WEBHOOK_SECRET",
+        None,
+        webhook_secrets,
+        "secrets that sign deliveries (Standard Webhooks): whsec_…, whsk_…, several with spaces between",
+        "none: nothing is signed",
+        is_secret=True,
+        is_public=False,
+    )
+    webhook_secrets_file: Path | None = option(
+        "WEBHOOK_SECRETS_FILE",
+        None,
+        folder,
+        "file of lines host:name=secrets or type:name=secrets, which sign in place of WEBHOOK_SECRET",
+        "none",
     )
     secrets_file: Path | None = option(
         "SECRETS_FILE",

@@ -52,6 +52,7 @@ class Deliverer:
     `retries`: RETRIES, where the task's own options do not say it. Unless it is 0, a request that a kept connection
     lost before any answer is sent once more in the same attempt. `answer_bytes`: so much is kept of the answer to a
     failed attempt, or KEPT_BYTES if that is more. `egress`: where deliveries may go. `credentials`: what requests show.
+    `now_ms`: the time of signatures.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Deliverer:
         tls: Tls | None = None,
         proxies: Proxies | None = None,
         credentials: Credentials | None = None,
+        now_ms: Callable[[], float] = lambda: time.time() * 1000,
     ) -> None:
+        self._now_ms = now_ms
         self._timeout_s = timeout_s
         self._retries = retries
         self._kept_bytes = max(answer_bytes, KEPT_BYTES)
@@ -73,7 +76,7 @@ class Deliverer:
         """Called when a request is sent once more, with the error of the connection that lost it."""
         self._token = token
         self._credentials = credentials or Credentials(token)
-        self._builder = RequestBuilder(token, AGENT, "", retries, self._credentials)
+        self._builder = RequestBuilder(token, AGENT, "", retries, self._credentials, self._now_ms)
         self._pool = Pool()
         self._resolver: Resolver
         self._connector: Connector
@@ -92,7 +95,7 @@ class Deliverer:
 
     def carry(self, instance: str) -> None:
         """Let each request from now on carry the id of the deployment."""
-        self._builder = RequestBuilder(self._token, AGENT, instance, self._retries, self._credentials)
+        self._builder = RequestBuilder(self._token, AGENT, instance, self._retries, self._credentials, self._now_ms)
 
     async def attempt(self, claim: Claim) -> Outcome:
         """Make one attempt; every way it can fail is an outcome."""

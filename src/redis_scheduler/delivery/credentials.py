@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from redis_scheduler.delivery.signature import Signatures
 from redis_scheduler.task.header import SECRET
 
 SECRETS_MOST = 1_000
@@ -43,6 +44,7 @@ class Credentials:
 
     authorization: str = field(default="", repr=False)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    signatures: Signatures | None = None
 
     def with_secrets(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return headers with the values of the secrets that they name. Raises SecretMissing."""

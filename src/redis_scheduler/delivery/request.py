@@ -1,7 +1,8 @@
 """The bytes of a delivery's request, and where they go. `RequestBuilder` alone writes headers: add a new one there."""
 
 import string
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from redis_scheduler.task.header import HEADERS_BYTES, OF_THE_CONNECTION, SECRET
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.policy import retries
+from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.record_head import Repetition
 from redis_scheduler.task.repeat import Occurrence
 
@@ -94,13 +96,21 @@ class RequestBuilder:
     """Makes requests with all their headers: those of every request are made here, those of a receiver in
     `_new_origin`, those of a task in `build`. `token`: the API's, of which acknowledgements are made. `agent`: the
     User-Agent. `instance`: the deployment's id, "" while it is not known: then no request carries it. `retries`:
-    RETRIES. `credentials`: what requests show; if nothing is said, the token."""
+    RETRIES. `credentials`: what requests show; if nothing is said, the token. `now_ms`: the time of signatures."""
 
     def __init__(
-        self, token: str, agent: str, instance: str = "", retries: int = 0, credentials: Credentials | None = None
+        self,
+        token: str,
+        agent: str,
+        instance: str = "",
+        retries: int = 0,
+        credentials: Credentials | None = None,
+        now_ms: Callable[[], float] = lambda: time.time() * 1000,
     ) -> None:
         self._retries = retries
         self._credentials = credentials or Credentials(token)
+        self._signatures = self._credentials.signatures
+        self._now_ms = now_ms
         authorization = self._credentials.authorization
         self._replaceable = {
             "authorization": f"Authorization: {authorization}\r\n" if authorization else "",
@@ -136,12 +146,18 @@ class RequestBuilder:
         if record.options is not NONE or record.content != "data":
             return origin, self._with_options(claim, origin, target)
         body = record.data or b""
+        signature = self._signature(claim, origin, body) if self._signatures else ""
         lines = (
             f"POST {target}{origin.head}{claim.key}\r\n{ATTEMPT_HEADER}: {claim.attempts + 1}\r\n"
             f"{DUE_HEADER}: {rfc3339(record.due)}\r\n{_previous(claim)}"
-            f"{(record.repetition and _said_of(record.repetition)) or ''}Content-Length: {len(body)}\r\n\r\n"
+            f"{(record.repetition and _said_of(record.repetition)) or ''}{signature}Content-Length: {len(body)}\r\n\r\n"
         )
         return origin, lines.encode() + body
+
+    def _signature(self, claim: Claim, origin: Origin, body: bytes) -> str:
+        """Return the headers that sign a request, or nothing."""
+        host, type_name = origin.key[0].removesuffix("."), claim.record.type or DEFAULT_TYPE
+        return self._signatures.lines(claim.key, host, type_name, body, self._now_ms()) if self._signatures else ""
 
     def _with_options(self, claim: Claim, origin: Origin, target: str) -> bytes:
         """Return the request of a task with options or another content than data."""
@@ -158,6 +174,8 @@ class RequestBuilder:
         said = _said_of(record.repetition) if record.repetition else ""
         if options.ack:
             said += f"{ACK_HEADER}: {acknowledgement_token(self._token, claim.key, claim.id, claim.attempts)}\r\n"
+        if self._signatures:
+            said += self._signature(claim, origin, body)
         content_type, length = (own.content_type, f"Content-Length: {len(body)}\r\n") if has_body else ("", "")
         lines = (
             f"{options.method} {target}{origin.host}{content_type}{own.usual}{trace}{own.lines}{claim.key}\r\n"

@@ -1,10 +1,12 @@
-"""Reads what deliveries show, from settings, files and variables: DELIVERY_AUTH, SECRETS_FILE, SECRET_<NAME>."""
+"""Reads what deliveries show, from settings, files and variables: DELIVERY_AUTH, SECRETS_FILE, SECRET_<NAME>,
+WEBHOOK_SECRET, WEBHOOK_SECRETS_FILE."""
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from redis_scheduler.delivery.credentials import SECRET_LENGTH, SECRETS_MOST, Credentials, Secret, derived_token
+from redis_scheduler.delivery.signature import Sign, Signatures, signers
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.setting import read_secret
 from redis_scheduler.settings import Settings
@@ -27,20 +29,54 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
     for variable, text in (os.environ if environment is None else environment).items():
         if variable.startswith(PREFIX) and text:
             found.take_variable(variable, text)
-    secrets = found.secrets()
+    secrets, signatures = found.secrets(), _signatures(settings)
     mode = settings.carried
     if mode == "none":
-        return Credentials(secrets=secrets)
+        return Credentials("", secrets, signatures)
     if mode == "derived":
-        return Credentials(derived_token(token), secrets)
+        return Credentials(derived_token(token), secrets, signatures)
     if mode == "api":
-        return Credentials(token, secrets)
+        return Credentials(token, secrets, signatures)
     name = mode.partition(":")[2]
     if name not in secrets:
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is not set: set {PREFIX}{name.upper()}"])
     if not secrets[name].value.isascii():
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} must be ASCII characters"])
-    return Credentials(secrets[name].value, secrets)
+    return Credentials(secrets[name].value, secrets, signatures)
+
+
+def _signatures(settings: Settings) -> Signatures | None:
+    """Return what signs deliveries, None where nothing does. Raises SettingsError."""
+    of_all = signers(settings.webhook_secret) if settings.webhook_secret else ()
+    if settings.webhook_secrets_file is None:
+        return Signatures(of_all) if of_all else None
+    label, problems = f"WEBHOOK_SECRETS_FILE={settings.webhook_secrets_file}", []
+    of: dict[str, dict[str, tuple[Sign, ...]]] = {"host": {}, "type": {}}
+    try:
+        for number, key, value in _lines(str(settings.webhook_secrets_file)):
+            kind, _, whom = key.partition(":")
+            if kind not in of or not whom or (whom := whom.lower() if kind == "host" else whom) in of[kind]:
+                problems.append(
+                    f"{label}: line {number}: must be host:name=secrets or type:name=secrets, each name once"
+                )
+                continue
+            try:
+                of[kind][whom] = signers(value)
+            except ValueError as error:
+                problems.append(f"{label}: line {number}: {error}")
+    except ValueError as error:
+        problems.append(f"{label}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    return Signatures(of_all, of["host"], of["type"])
+
+
+def _lines(path: str) -> Iterator[tuple[int, str, str]]:
+    """Yield number, name and value of each line of a file that holds secrets, without comments. Raises ValueError."""
+    for number, line in enumerate(map(str.strip, read_secret(path, FILE_BYTES).splitlines()), 1):
+        if line and not line.startswith("#"):
+            name, _, value = (part.strip() for part in line.partition("="))
+            yield number, name, value
 
 
 class _Found:
@@ -62,15 +98,12 @@ class _Found:
     def take_file(self, path: str) -> None:
         """Take the lines of SECRETS_FILE."""
         try:
-            lines = read_secret(path, FILE_BYTES).splitlines()
+            lines = list(_lines(path))
         except ValueError as error:
             self.problems.append(f"SECRETS_FILE={path}: {error}")
             return
-        for number, line in enumerate(map(str.strip, lines), 1):
-            if not line or line.startswith("#"):
-                continue
+        for number, key, value in lines:
             at = f"SECRETS_FILE={path}: line {number}"
-            key, _, value = (part.strip() for part in line.partition("="))
             name = key.removesuffix(".hosts")
             if not value:
                 self.problems.append(f"{at}: must be name=value")

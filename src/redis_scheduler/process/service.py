@@ -168,6 +168,7 @@ class Service:
                 tls_of(settings),
                 proxies_of(settings),
                 credentials_of(settings, process.token),
+                lambda: shard.claims.now_ms(),
             ) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)

@@ -1,0 +1,71 @@
+"""Signed deliveries, checked by the reference package: through retries, a change of secrets, callbacks and series."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from standardwebhooks import Webhook
+
+from tests.support.receiver import Arrival, Receiver
+from tests.support.service import client_of, serving
+from tests.support.waiting import wait_until
+
+OLD, NEW = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
+
+
+def check(arrival: Arrival, *secrets: str) -> None:
+    """An arrival is signed by each of these, and says who it is."""
+    assert arrival.headers["webhook-id"] == arrival.key
+    assert len(arrival.headers["webhook-signature"].split(" ")) == len(secrets)
+    for secret in secrets:
+        Webhook(secret).verify(arrival.body, arrival.headers, json_parse=False)
+
+
+async def test_a_change_of_secrets_in_the_middle_of_retries(redis_url: str, receiver: Receiver, tmp_path: Path) -> None:
+    receiver.status = 500
+    variables = {"REDIS_URL": redis_url, "RETRIES": "-1", "RETRY_TIME": "0.5"}
+    async with serving(tmp_path, WEBHOOK_SECRET=OLD, **variables) as process, client_of(process) as client:
+        keys = {await client.schedule(receiver.url, data={"a": 1}), await client.schedule(receiver.url)}
+        await wait_until(lambda: min(receiver.times_by_key[key] for key in keys) >= 2, "they are retried")
+        assert OLD not in process.log
+    for arrival in receiver.arrivals:
+        check(arrival, OLD)
+    before = len(receiver.arrivals)
+    (tmp_path / "secret").write_text(f"{NEW} {OLD}\n")
+    file = str(tmp_path / "secret")
+    async with serving(tmp_path, WEBHOOK_SECRET_FILE=file, PROCESSES="2", **variables) as process:
+        await wait_until(lambda: len(receiver.arrivals) > before, "it is retried by new secrets")
+        receiver.status = 200
+        async with client_of(process) as client:
+            await client.drained()
+    for arrival in receiver.arrivals[before:]:
+        check(arrival, NEW, OLD)
+    last = [arrival for arrival in receiver.arrivals if arrival.key in keys]
+    assert {arrival.headers["webhook-id"] for arrival in last} == keys
+    times = [int(arrival.headers["webhook-timestamp"]) for arrival in last]
+    assert times == sorted(times)
+    assert all(abs(arrival.at - int(arrival.headers["webhook-timestamp"])) < 30 for arrival in last)
+
+
+async def test_callbacks_series_and_each_body_are_signed(redis_url: str, receiver: Receiver, tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, WEBHOOK_SECRET=NEW) as process,
+        client_of(process) as client,
+    ):
+        bodies: list[dict[str, Any]] = [
+            {"data": {"b": "é"}, "method": "PUT"},
+            {"body": "text é"},
+            {"body_base64": "Zm9v"},
+            {"method": "GET"},
+            {"headers": {"X": "y"}, "data": [1]},
+            {"on_success": {"webhook": f"{receiver.url}told"}},
+            {"repeat": {"every": 1, "times": 2}},
+        ]
+        for fields in bodies:
+            await client.schedule(receiver.url, **fields)
+        await client.drained()
+        await wait_until(lambda: len(receiver.arrivals) >= len(bodies) + 2, "all came")
+    for arrival in receiver.arrivals:
+        check(arrival, NEW)
+    assert "/told" in {arrival.path for arrival in receiver.arrivals}
+    assert sum("Schedule-Occurrence" in arrival.headers for arrival in receiver.arrivals) == 2
