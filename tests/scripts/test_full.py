@@ -16,6 +16,8 @@ REFUSED = [
     "replay",
     "restore",
     "tally",
+    "token write",
+    "token take",
     "limit",
     *(name for name in VERBS if name.startswith(("put", "shift"))),
 ]

@@ -248,6 +248,8 @@ NOTHING: dict[str, Any] = {
         "audit",
         "balance",
         "tally",
+        "token write",
+        "token find",
         "permit",
         "permit that goes on",
         "hosts",

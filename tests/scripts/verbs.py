@@ -11,6 +11,8 @@ from redis_scheduler.store.history import History
 from redis_scheduler.store.limiting import Asked, Judged, Limiting, hash_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.store.token import Token
+from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Entry
@@ -127,6 +129,28 @@ async def _trim(store: Store, task: Task) -> Any:
 
 async def _tally(store: Store, task: Task) -> Any:
     return await History(store.client, store.name).add(1, 1, {"delivered": 1})
+
+
+TOKEN = Token("n", "", ("read",), 1, ("mail",), rate=5, tasks=9)
+TOKEN_ID = "0123456789"
+
+
+async def _token_write(store: Store, task: Task) -> Any:
+    return await Tokens(store.client).write(TOKEN_ID, b"", TOKEN)
+
+
+async def _token_find(store: Store, task: Task) -> Any:
+    return [token for _, token in await Tokens(store.client).find([(TOKEN_ID, 1)])]
+
+
+async def _with_token(store: Store) -> Task:
+    task = await states.in_due(store)
+    await _token_write(store, task)
+    return task
+
+
+async def _token_take(store: Store, task: Task) -> Any:
+    return await Tokens(store.client).take(TOKEN_ID, TOKEN, 1, 0)
 
 
 async def _audit(store: Store, task: Task) -> Any:
@@ -263,6 +287,9 @@ VERBS: dict[str, Verb] = {
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "tally": Verb(states.in_due, _tally, DUE, DUE),
+    "token write": Verb(states.in_due, _token_write, DUE, DUE),
+    "token find": Verb(_with_token, _token_find, DUE, DUE),
+    "token take": Verb(states.in_due, _token_take, DUE, DUE),
     "audit": Verb(states.in_delivery, _audit, IN_DELIVERY, QUEUED),
     "balance": Verb(states.in_delivery, lambda store, task: balance(store.client), IN_DELIVERY, QUEUED),
     "page": Verb(states.in_due, _page, DUE, DUE),
