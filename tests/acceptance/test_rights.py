@@ -213,3 +213,21 @@ async def test_two_tokens_of_the_service_count_while_they_are_changed(redis_url:
         for token, status in (("the-new-one", 200), ("the-old-one", 200), ("the-new-one the-old-one", 401), ("", 401)):
             user.headers = {"Authorization": token}
             assert (await user.call("GET", "/stats"))[0] == status, token
+
+
+@pytest.mark.parametrize(("path", "code"), [("/stats", "missing-right"), ("/schedules?type=news", "other-type")])
+async def test_what_a_token_may_not_ask_for_is_counted_and_logged_as_refused(
+    path: str, code: str, redis_url: str, client: RedisClient, tmp_path: Path
+) -> None:
+    token = await make_token(client, "read", types=("mail",))
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url) as process,
+        client_of(process, token) as user,
+    ):
+        assert (await user.call("GET", "/schedules"))[0] == 200
+        assert process.events("refused") == []
+        status, content = await user.call("GET", path)
+        assert (status, content["code"]) == (403, code)
+        [told] = await wait_until(lambda: process.events("refused"), "it is logged")
+        assert (told["requests"], told["client"]) == (1, "127.0.0.1")
+        assert token not in process.log

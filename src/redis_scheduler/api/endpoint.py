@@ -15,12 +15,15 @@ from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 
+NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE)
+"""What a token may not ask for is counted as what nobody may."""
+
 
 class Endpoint:
     """Answers at one path. Without routes it answers 404.
 
     It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
-    work. `note_refused` is called with what a token has not the right to. `find` reads a task for a token with types.
+    work. `note_refused` is called with what a token may not ask for. `find` reads a task for a token with types.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Endpoint:
                 scope["method"]
             )
             if (caller := scope.get(CALLER)) is not None and needs & ~caller.rights:
-                self._refuse(caller, needs, scope)
+                _refuse(caller, needs)
             if not refused.isdisjoint(headers_of(scope)):
                 _refuse_header(scope, refused)
             given = {} if known is None else parameters(request, known)
@@ -62,6 +65,8 @@ class Endpoint:
                 given = await self._kept_to_types(caller, request, given)
             response = await handler(request, given)
         except Exception as error:
+            if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
+                self._note_refused(scope)
             response = answer_to(error, scope["path"])
         await response(scope, receive, send)
 
@@ -70,16 +75,16 @@ class Endpoint:
             raise LookupError("nothing finds tasks")
         return await keep_to_types(self._routes[request.method], caller, request, given, self._find)
 
-    def _refuse(self, caller: Caller, needs: int, scope: Scope) -> NoReturn:
-        self._note_refused(scope)
-        raise caller.refused(needs)
-
     def _unserved(self, method: str) -> NoReturn:
         if not self._served:
             raise RequestRefused(Code.PATH_NOT_FOUND, "There is nothing at this path")
         taken = ", ".join(self._served)
         error = f"This path does not take {method}, but {taken}"
         raise RequestRefused(Code.METHOD_NOT_ALLOWED, error, headers={"Allow": taken})
+
+
+def _refuse(caller: Caller, needs: int) -> NoReturn:
+    raise caller.refused(needs)
 
 
 def _unserved_headers(route: Route[Any]) -> frozenset[bytes]:
