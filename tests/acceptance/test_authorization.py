@@ -34,6 +34,8 @@ async def test_the_derived_token_is_shown_by_a_command_and_refused_by_the_api(
         for refused in (token, f"Bearer {token}"):
             assert (await client.call("GET", "/stats", headers={"Authorization": refused}))[0] == 401
         assert token not in process.log
+        doors = [event["door"].partition("(")[2] for event in process.events("open-door")]
+        assert doors == ["WEBHOOK_SECRET)", "EGRESS)"]
         assert not [event for event in process.events("hazard") if WARNING in event["warning"]]
     shown = run("token", "--delivery", API_AUTH=TOKEN, DELIVERY_AUTH="derived")
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{token}\n", "")

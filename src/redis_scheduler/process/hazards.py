@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+from redis_scheduler.delivery.credentials import Credentials
 from redis_scheduler.settings import Settings
 from redis_scheduler.store import url as redis_url
 
@@ -34,6 +35,21 @@ def hazards(settings: Settings, token: str = "", listens: bool = False, delivers
             "every task; set DELIVERY_AUTH=derived, and compare with `redis-scheduler token --delivery` in receivers"
         )
     return found
+
+
+def open_doors(settings: Settings, credentials: Credentials) -> list[str]:
+    """Return what the settings of a worker leave open that others close: no harm where receivers and schedulers are
+    trusted. docs/threat-model.md says what each is about."""
+    doors = []
+    if settings.carried == "api":
+        doors.append("receivers get the API's token (DELIVERY_AUTH)")
+    if credentials.signatures is None:
+        doors.append("deliveries are not signed (WEBHOOK_SECRET)")
+    if unbound := sorted(name for name, secret in credentials.secrets.items() if not secret.hosts):
+        doors.append(f"secrets that tasks may send to any host: {', '.join(unbound[:20])} (SECRET_…_HOSTS)")
+    if settings.egress in ("private", "any") and not settings.egress_proxy:
+        doors.append("deliveries reach addresses of private networks and of this machine (EGRESS)")
+    return doors
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ from redis_scheduler.process import health
 from redis_scheduler.process.announcement import announce
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
-from redis_scheduler.process.hazards import hazards
+from redis_scheduler.process.hazards import hazards, open_doors
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
@@ -42,7 +42,9 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
         import_parts(role)  # before the log says `started`, so that the process serves from then on
     process.auth = settings.api_auth or kept_token(settings.data_dir)
     if role != API:
-        credentials_of(settings, process.token)  # what is wrong with them is said before anything starts
+        credentials = credentials_of(settings, process.token)  # what is wrong with them is said before anything starts
+        for door in open_doors(settings, credentials):
+            logger.info("open-door", door=door)
     for hazard in hazards(settings, process.auth, listens=role != WORKER, delivers=role != API):
         logger.warning("hazard", warning=hazard)
     if role != API:
