@@ -136,6 +136,12 @@ class Model(ApiModel):
             task.mark, task.wait_ms, task.score = f"@{claim.id}", within_ms, None
         return 1
 
+    def lose(self, task: Modelled) -> None:
+        """Its record is gone when it is loaded."""
+        task.end("missing")
+        task.attempts, task.mark = 0, ""
+        self.counters["lost"] += 1
+
     def overdue(self, limit: int) -> list[Modelled]:
         """Queue what was not acknowledged in time."""
         over = [task for task in self.standing("awaiting") if task.wait_ms == 0]

@@ -29,6 +29,7 @@ NEEDS = {
     "acknowledge": "claims",
     "run_out_awaited": "awaited later",
     "admit": "held",
+    "lose": "losable",
     "resend": "written",
     "purge": "full",
     **dict.fromkeys(IN_HAND, "in hand"),
@@ -46,6 +47,7 @@ BROUGHT_BY = {
     ),
     "over": "run_out",
     "late": "reclaim",
+    "losable": "claim",
     **dict.fromkeys(("waiting", "waiting later"), "retry"),
     **dict.fromkeys(("deferred", "deferred later"), "defer"),
     "dead": "bury",
@@ -82,6 +84,9 @@ TAKEN_BY = {
     "discard nothing": ("discard", "task"),
     "reclaim nothing": ("reclaim", ALWAYS),
     "reclaim awaited": ("reclaim", "overdue"),
+    "pause_all due": ("pause_all", "due now"),
+    "pause_all over": ("pause_all", "over"),
+    "pause_all awaited": ("pause_all", "awaited"),
     **{f"restore {place}": ("restore", "gone") for place in ("due", "paused", "dead")},
 }
 """Kinds that need something else than their verb or name says."""

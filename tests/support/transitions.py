@@ -53,6 +53,8 @@ WEIGHTS = {
     "admit": 4,
     "acknowledge": 5,
     "run_out_awaited": 3,
+    "pause_all": 1,
+    "lose": 1,
     "purge": 1,
     "retire": 1,
     "resend": 3,
@@ -121,6 +123,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             "dead stale": any(task.place == "dead" for _, task in stale),
             "stored": bool(self.stored) and alive < ALIVE_MOST,
             "written": bool(self.last_writes),
+            "losable": bool(self._losable()),
         }
         places = {task.state.place for task in model.tasks.values()}
         later = {f"{task.state.place} later" for task in (*due, *pending) if task.wait_ms}

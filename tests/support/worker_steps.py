@@ -3,6 +3,7 @@
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.limiting import Limiting
+from redis_scheduler.store.written import Acknowledgement
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.record import decode_record
 from redis_scheduler.task.timing import DEFAULT
@@ -10,6 +11,7 @@ from tests.scripts.states import ask
 from tests.support.modelled import Modelled
 from tests.support.names import KEYS
 from tests.support.steps import REPEATS_MOST, WORKERS, Step, Steps
+from tests.support.store import letters
 
 
 class WorkerSteps(Steps):
@@ -163,6 +165,44 @@ class WorkerSteps(Steps):
     async def _press_awaited(self, task: Modelled) -> None:
         task.wait_ms, task.score = 0, redis_ms(await ask(self.raw, "TIME")) - 1_000
         await ask(self.raw, "ZADD", KEYS.awaiting, "XX", task.score, task.key)
+
+    async def _pause_all(self, step: Step) -> None:
+        """While all is paused nothing is promoted, swept or ended by an acknowledgement; then it goes on."""
+        store = self.stores[WORKERS[step.who % 3]]
+        assert await store.pause_all(True)
+        promotion = await store.promote(step.count, step.count)
+        assert (promotion.is_all_paused, promotion.moved, promotion.claims) == (True, 0, [])
+        await ask(self.raw, "HSET", KEYS.sweep, "next_ms", 0)
+        assert (await store.reclaim(step.count)).entries == []
+        known = [claim for claims in self.claims.values() for claim in claims]
+        awaited = [claim for claim in known if self.model.tasks[claim.key].mark == f"@{claim.id}"]
+        for claim in awaited:
+            said = Acknowledgement(claim.key, claim.id, claim.attempts, "+", DEFAULT.window_ms)
+            is_awaiting = self.model.tasks[claim.key].place == "awaiting"
+            assert letters(await store.acknowledge([said])) == ("P" if is_awaiting else "O")
+        assert await store.pause_all(False) is None
+        self.taken["pause_all"] += 1
+        self.taken["pause_all due"] += any(not task.wait_ms for task in self.model.standing("due"))
+        self.taken["pause_all over"] += bool(self.model.reclaimable)
+        self.taken["pause_all awaited"] += bool(self.model.standing("awaiting"))
+
+    async def _lose(self, step: Step) -> None:
+        """Other hands delete the record of a task that is claimed: its load counts it as lost. It has no type or label,
+        by which a list would find it yet."""
+        [worker, task], *_ = self._losable()
+        await ask(self.raw, "HDEL", KEYS.tasks, task.key)
+        self.model.lose(task)
+        await self._load_as(worker)
+        self.taken["lose"] += 1
+
+    def _losable(self) -> list[tuple[str, Modelled]]:
+        """Tasks that a worker holds and has not loaded yet, with that worker."""
+        unloaded = {(worker, entry.id) for worker in WORKERS for entry in self.unloaded[worker]}
+        return [
+            (task.owner or "", task)
+            for task in self.model.standing("pending")
+            if (task.owner, task.entry) in unloaded and not task.listed
+        ]
 
     async def _retire(self, step: Step) -> None:
         self.taken["retire"] += await self.stores[WORKERS[0]].retire(0) > 0
