@@ -68,6 +68,8 @@ def _contradictions(settings: Settings) -> list[str]:
             )
             if value != usual
         ]
+    if settings.max_memory is not None and settings.redis_url:
+        problems.append("MAX_MEMORY: is of the private Redis, and without effect beside REDIS_URL: set its maxmemory")
     if settings.max_timeout < settings.timeout:
         problems.append(
             f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"

@@ -245,6 +245,19 @@ class Settings:
     egress_tls_file: Path | None = option(
         "EGRESS_TLS_FILE", None, folder, "JSON file of hosts: client certificate, authority, verification", "none"
     )
+    memory_reserve: float = option(
+        "MEMORY_RESERVE",
+        5,
+        number(0, 40, "a percentage"),
+        "percent of Redis' memory, where it has a limit, that no new task may take; 0: Redis alone refuses",
+    )
+    max_memory: int | None = option(
+        "MAX_MEMORY",
+        None,
+        whole_number(16 * 1_048_576, 2**50),
+        "bytes that the private Redis may use",
+        "half of the memory of the container or the machine",
+    )
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )

@@ -25,6 +25,7 @@ import redis_scheduler
 from redis_scheduler.errors import StartError
 from redis_scheduler.process import embedded
 from redis_scheduler.process.embedded import EmbeddedServer
+from redis_scheduler.process.memory import half_of_memory
 from redis_scheduler.process.server_binary import candidates
 from redis_scheduler.process.token import kept_token
 from redis_scheduler.store.client import RedisClient
@@ -62,7 +63,7 @@ async def remember(url: str, value: str) -> None:
 
 
 @asynccontextmanager
-async def started(folder: Path, **limits: float) -> AsyncIterator[EmbeddedServer]:
+async def started(folder: Path, **limits: Any) -> AsyncIterator[EmbeddedServer]:
     server = EmbeddedServer(folder, **limits)
     await server.start()
     try:
@@ -135,6 +136,7 @@ async def test_the_server_is_set_up_for_durable_private_use(folder: Path) -> Non
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
+            "maxmemory": str(half_of_memory()),
             "stream-node-max-entries": "16",
         }.items():
             assert (await ask(server.url, "CONFIG", "GET", option))[option] == value

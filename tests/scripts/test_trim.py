@@ -152,3 +152,29 @@ async def test_a_score_that_is_no_time_stops_nothing(
     dropped = (await Retention(client, Kept(dead_ttl_ms=HOUR_MS)).trim()).dropped
     assert dropped == (score.startswith("-"))
     assert (await Retention(client, Kept(dead_bytes=0)).trim()).dropped == 1 - dropped
+
+
+async def test_summaries_give_way_first_and_then_the_oldest_letters(
+    client: RedisClient, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    oldest, newest = await died(store, raw, 2 * HOUR_MS), await died(store, raw, HOUR_MS)
+    await ask(raw, "HSET", KEYS.results, "number", 20, "until_ms", 2**45, "bytes", 600)
+    before_it, written = KEYS.segment(3), KEYS.segment(20 % 16)
+    await ask(raw, "HSET", before_it, "one", "{}", "two", "{}")
+    await ask(raw, "HSET", written, "three", "{}")
+    retention = Retention(client, DEFAULT, Timing(batch_limit=1))
+
+    async def gives_way() -> tuple[int, int]:
+        trim = await retention.give_way()
+        return trim.results_dropped, trim.dropped
+
+    assert await gives_way() == (2, 0)
+    assert [await ask(raw, "EXISTS", segment) for segment in (before_it, written)] == [0, 1]
+    assert await ask(raw, "HGET", KEYS.results, "until_ms") == str(2**45).encode()
+    assert await gives_way() == (1, 0)
+    assert await ask(raw, "HGET", KEYS.results, "until_ms") == b"0", "the next summary begins a segment of its own"
+    assert await gives_way() == (0, 1)
+    assert [await state_of(raw, task.key) for task in (oldest, newest)] == [MISSING, DEAD]
+    assert [await gives_way() for _ in range(2)] == [(0, 1), (0, 0)]
+    found = await counters(raw)
+    assert (found["results_dropped"], found["dead_dropped"]) == (3, 2)

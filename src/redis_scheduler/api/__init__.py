@@ -19,7 +19,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     repeats.py, idempotency.py, answers.py how a task repeats; requests that come again; answers
     auth.py, callers.py, own_types.py   who may ask; cors.py, quotas.py, admission.py: pages, limits, connections
     server.py, protocol.py, waiting.py  the server; one connection of it, and how it waits
-    closing.py, bounds.py, pages.py     how a connection ends; what it and all pages may hold (limits.py)
+    closing.py, bounds.py, pages.py     how a connection ends; what it and all pages may hold (limits.py); room.py
 
 process may import it; it imports store and task, and never engine or delivery.
 """

@@ -35,6 +35,9 @@ class Limits:
     policy: Policy = Policy(retries=5, delay_ms=60_000)
     """How the service retries what tasks do not say themselves."""
 
+    memory_reserve: float = 0.05
+    """MEMORY_RESERVE: the share of Redis' memory that no new task may take, where Redis has a limit."""
+
     idempotency_ttl_s: float = 86_400
     """IDEMPOTENCY_TTL: what was answered for an Idempotency-Key is kept so long."""
 

@@ -6,6 +6,7 @@ from msgspec import UNSET
 from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.diagnosis import within
 from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.room import Room
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
@@ -46,8 +47,9 @@ class ShardCalls:
         self._workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
+        self._room = Room(client, limits.memory_reserve, limits.kept, timing)
         self.schedule = Batcher(
-            self.writes.schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
+            self._schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
         )
         self.once = Batcher(self._schedule_once, limit, lambda once: _task_size(once.task))
         self.stored_once = Batcher(self._stored_once, limit)
@@ -108,9 +110,14 @@ class ShardCalls:
                 with within(name):
                     self._check_timeout(callback)
 
+    async def _schedule(self, tasks: list[NewTask]) -> list[int]:
+        await self._room.admit(len(tasks), sum(len(task.tail) for task in tasks))
+        return await self.writes.schedule(tasks)
+
     async def _schedule_once(self, tasks: list[OnceTask]) -> list[StoredTask | OnceAnswer]:
         limits = self._limits
         kept_ms = round(limits.idempotency_ttl_s * 1000)
+        await self._room.admit(len(tasks), sum(len(one.task.tail) for one in tasks))
         return await self.writes.schedule_once(tasks, kept_ms, limits.idempotency_bytes // IDEMPOTENCY_ID_BYTES)
 
     async def _stored_once(self, tasks: list[OnceTask]) -> list[StoredTask | OnceAnswer]:
@@ -118,6 +125,7 @@ class ShardCalls:
         return await self.writes.schedule_once(tasks, kept_ms=0, most=0)
 
     async def _update(self, changes: list[Change]) -> list[tuple[int, UpdateAnswer]]:
+        await self._room.admit(0, sum(len(change.tail) for change in changes))
         now_ms, answers = await self.writes.update(changes)
         return [(now_ms, found) for found in answers]
 
@@ -129,6 +137,7 @@ class ShardCalls:
         return await self.writes.run([key for key, _ in tasks], [delay_ms for _, delay_ms in tasks])
 
     async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
+        await self._room.admit(len(puts), sum(len(put.task.tail) for put in puts))
         now_ms, answers = await self.writes.put(puts)
         return [(now_ms, found) for found in answers]
 

@@ -5,7 +5,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     start.py, process.py, signals.py  what a start takes (token, port, Redis); what a process knows of itself; signals
     service.py, imports.py            the parts of a role, put together, and the modules that it imports
     supervisor.py                     several processes of a role under one
-    embedded.py, server_binary.py     the private Redis, and which server it is
+    embedded.py, server_binary.py     the private Redis, which server it is, and how much it may use (memory.py)
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health
     streams.py, announcement.py       standard streams that never wait; what a start says
     hazards.py, credentials.py        what settings allow, though it may do harm; what they let deliveries show

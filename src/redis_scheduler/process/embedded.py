@@ -29,6 +29,7 @@ import psutil
 from redis_scheduler.errors import FolderInUse, StartError
 from redis_scheduler.logs import Events
 from redis_scheduler.process import private
+from redis_scheduler.process.memory import half_of_memory
 from redis_scheduler.process.private import explained
 from redis_scheduler.process.server_binary import Server, candidates, choose, identify
 from redis_scheduler.settings import Settings
@@ -124,10 +125,17 @@ class EmbeddedServer:
     """The private Redis: `start`, then `run` for as long as the service lives, then `stop`."""
 
     def __init__(
-        self, data_dir: Path, *, ready_s: float = READY_S, stop_s: float = STOP_S, restart_s: float = RESTART_S
+        self,
+        data_dir: Path,
+        max_memory: int | None = None,
+        *,
+        ready_s: float = READY_S,
+        stop_s: float = STOP_S,
+        restart_s: float = RESTART_S,
     ) -> None:
         self._ready_s, self._stop_s, self._restart_s = ready_s, stop_s, restart_s
         self.data_dir = data_dir
+        self._max_memory = max_memory or half_of_memory()
         self._folder = Path(os.path.realpath(data_dir))
         self._socket = self._folder / "redis.sock"
         self._log = self._folder / "redis.log"
@@ -229,7 +237,7 @@ class EmbeddedServer:
         # No --logfile: errors from before Redis opens it would be lost.
         options = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         options += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        options += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        options += ["--maxmemory", str(self._max_memory), "--maxmemory-policy", "noeviction", "--daemonize", "no"]
         options += ["--stream-node-max-entries", str(NODE_ENTRIES)]
         with contextlib.suppress(FileNotFoundError):
             self._log.replace(self._folder / "redis.log.old")
@@ -281,7 +289,7 @@ async def redis_at(
     if settings.redis_url:
         yield settings.redis_url
         return
-    server = EmbeddedServer(settings.data_dir)
+    server = EmbeddedServer(settings.data_dir, settings.max_memory)
     try:
         async with serving(server):
             yield server.url

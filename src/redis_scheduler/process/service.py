@@ -123,6 +123,7 @@ class Service:
                 LIMITS,
                 timeout_most_s=settings.max_timeout,
                 policy=settings.policy,
+                memory_reserve=settings.memory_reserve / 100,
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
                 token_grace_s=settings.token_grace,

@@ -14,7 +14,7 @@ no error of the client library leaves this room.
     stored.py, configuration.py          a task as it stands; what of the server may lose or delay tasks
     written.py, filters.py               what writes are given and answer; which tasks a list is to show
     token.py, tokens.py                  a token with rights; those that Redis keeps
-    limiting.py                          limits: what is said of them, who may begin, what is held
+    memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
     history.py                           what happened in each of the last minutes and hours
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     moves.py, workers.py                 what export and import read and write; which workers live

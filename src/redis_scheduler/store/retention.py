@@ -23,11 +23,12 @@ _SCANNED = of(tuple[bytes, list[bytes]])
 
 @dataclass(slots=True)
 class Trim:
-    """What a trim did: how many dead letters it dropped, and the seconds until the next has something to do (None:
-    never)."""
+    """What a trim did: how many dead letters and summaries it dropped, and the seconds until the next has something to
+    do (None: never)."""
 
     dropped: int
     wait_s: float | None
+    results_dropped: int = 0
 
 
 class Retention:
@@ -43,12 +44,21 @@ class Retention:
 
     async def trim(self) -> Trim:
         """Drop the oldest dead letters that are not to be kept: a batch at most."""
+        return await self._trim(gives_way=0)
+
+    async def give_way(self) -> Trim:
+        """Drop what is oldest though it is to be kept, since Redis lacks memory: a sixteenth of the summaries, or if
+        there are none a batch of dead letters."""
+        return await self._trim(gives_way=1)
+
+    async def _trim(self, gives_way: int) -> Trim:
         return await self._client.run(
             TRIM.bind(
                 self._client.keys,
                 ttl_ms=self._kept.dead_ttl_ms,
                 most_bytes=self._kept.dead_bytes,
                 limit=self._limit,
+                gives_way=gives_way,
             ),
             _trim,
         )
@@ -91,5 +101,5 @@ def _cleaned(answer: Any) -> tuple[int, str]:
 
 
 def _trim(answer: Any) -> Trim:
-    dropped, wait_ms = numbers(2)(answer)
-    return Trim(dropped, None if wait_ms < 0 else wait_ms / 1000)
+    dropped, wait_ms, results_dropped = numbers(3)(answer)
+    return Trim(dropped, None if wait_ms < 0 else wait_ms / 1000, results_dropped)

@@ -1,9 +1,11 @@
 -- trim: drop the oldest dead letters: those that died longer ago than `ttl_ms`, and as many as are needed to keep the
 -- others within `most_bytes`. It also counts the bytes of letters that nobody has counted: those of an older version.
--- KEYS   tasks failures dead dead_bytes counters
--- ARGV   ttl_ms# most_bytes# limit# (letters of one call)
--- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never}.
--- Bounds `limit` letters that are dropped, and as many that are counted: some seven commands each.
+--       Where `gives_way` is 1, Redis lacks memory: then the oldest segment of summaries is dropped, or if there is
+--       none any number of letters is too much.
+-- KEYS   tasks failures dead dead_bytes counters results segment...
+-- ARGV   ttl_ms# most_bytes# limit# (letters of one call) gives_way#
+-- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never, summaries dropped}.
+-- Bounds `limit` letters that are dropped, and as many that are counted: some seven commands each; and a segment.
 -- Twice  it makes the next step: what was dropped is dropped no more.
 -- Full   what removes nothing is the first write.
 --- include clock foreign letters
@@ -48,6 +50,24 @@ if is_counting then
   redis.call('HSET', dead_bytes, '.at', #keys == limit and string.format('%.0f', at + limit) or 0)
 end
 
+local results_dropped = 0
+if gives_way == 1 then
+  local number = number_of(redis.call('HGET', results, 'number'))
+  for step = 1, 16 do
+    local segment = segment_of((number + step) % 16)
+    local held = redis.pcall('HLEN', segment)
+    if type(held) == 'number' and held > 0 then
+      redis.call('UNLINK', segment)
+      -- The one that is written is the last: the next summary begins another.
+      redis.call('HSET', results, 'until_ms', step == 16 and 0 or redis.call('HGET', results, 'until_ms') or 0)
+      add_to_counter(counters, 'results_dropped', held)
+      results_dropped = held
+      break
+    end
+  end
+  most_bytes = results_dropped > 0 and most_bytes or 0
+end
+
 local dropped, wait_ms = 0, -1
 while dropped < limit do
   local key, score = unpack(redis.call('ZRANGE', dead, 0, 0, 'WITHSCORES'))
@@ -69,4 +89,4 @@ end
 if dropped > 0 then
   add_to_counter(counters, 'dead_dropped', dropped)
 end
-return {dropped, (is_counting or dropped == limit) and 0 or wait_ms}
+return {dropped, (is_counting or dropped == limit) and 0 or wait_ms, results_dropped}

@@ -1,0 +1,125 @@
+"""Room for new tasks in Redis' memory: some of it is kept for the tasks that are there.
+
+Redis itself refuses what grows once its memory is full, and a delivery or a retry grows as little as nothing; so a
+reserve that no new task takes lets what was acknowledged go on. Before new tasks are refused, what is kept of tasks
+that have ended gives way.
+
+Redis is asked beside a write: at most once a second, and when half of what was left may have been taken since. So a
+service that schedules nothing asks nothing, and a request waits for the answer only where there may be no room.
+"""
+
+import asyncio
+
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.logs import Events
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.memory import UNKNOWN, Memory, memory_of
+from redis_scheduler.store.retention import Retention
+from redis_scheduler.task.kept import Kept
+from redis_scheduler.task.timing import Timing
+
+logger = Events(__name__)
+
+LOOK_S = 1.0
+"""Between two looks at Redis' memory, while there are writes."""
+
+UNLIMITED_LOOK_S = 10.0
+"""The same while Redis has no limit."""
+
+TASK_BYTES = 210
+"""What a task takes of Redis besides its record (PERFORMANCE.md)."""
+
+WARN = 0.8
+"""At this share of the memory the log warns, and again once it was below CALM."""
+
+CALM = 0.75
+
+STEP_S = 0.01
+"""Between two steps in which something gives way: others' calls come first."""
+
+STEPS = 1_000
+"""Of one look: a batch of dead letters each, or a sixteenth of the summaries."""
+
+
+class Room:
+    """Whether one shard has room for new tasks.
+
+    `reserve`: the share of Redis' memory that nothing new may take; 0 turns all of this off.
+    """
+
+    def __init__(self, client: RedisClient, reserve: float, kept: Kept, timing: Timing) -> None:
+        self._client = client
+        self._reserve = reserve
+        self._retention = Retention(client, kept, timing)
+        self._memory: Memory = UNKNOWN
+        self._taken_bytes = 0
+        """By this process, since Redis was asked."""
+        self._look_at = 0.0
+        self._has_warned = False
+        self._looking: asyncio.Task[None] | None = None
+        self._giving_way: asyncio.Task[None] | None = None
+
+    async def admit(self, count: int, record_bytes: int) -> None:
+        """Return if there is room for so many tasks, whose records have so many bytes; else raise StoreFull.
+
+        Await it before each write that brings something new.
+        """
+        if not self._reserve:
+            return
+        taken_bytes = self._taken_bytes + record_bytes + TASK_BYTES * count
+        left_bytes = self._memory.most_bytes * (1 - self._reserve) - self._memory.used_bytes
+        is_limited = self._memory.most_bytes > 0
+        if asyncio.get_running_loop().time() >= self._look_at or (is_limited and taken_bytes * 2 > left_bytes):
+            self._looking = self._looking or asyncio.create_task(self._look(), name="room")
+            if is_limited and taken_bytes > left_bytes:
+                await asyncio.shield(self._looking)
+                taken_bytes = 0
+        if self._memory.share > 1 - self._reserve:
+            raise StoreFull(
+                f"Redis uses {self._memory.share:.0%} of the memory that it may: the rest is kept for the tasks that are "
+                "there (MEMORY_RESERVE)"
+            )
+        self._taken_bytes = taken_bytes
+
+    async def _look(self) -> None:
+        self._taken_bytes = 0
+        try:
+            self._memory = await memory_of(self._client)
+            self._tell()
+            if self._memory.share > 1 - 2 * self._reserve and self._giving_way is None:
+                self._giving_way = asyncio.create_task(self._give_way(), name="room-give-way")
+        except (StoreUnavailable, StoreFull):
+            pass  # the write, which meets the same, says so
+        finally:
+            wait_s = LOOK_S if self._memory.most_bytes else UNLIMITED_LOOK_S
+            self._look_at = asyncio.get_running_loop().time() + wait_s
+            self._looking = None
+
+    async def _give_way(self) -> None:
+        letters = results = 0
+        try:
+            for _ in range(STEPS):
+                trim = await self._retention.give_way()
+                letters, results = letters + trim.dropped, results + trim.results_dropped
+                self._memory = await memory_of(self._client)
+                has_dropped = trim.dropped or trim.results_dropped
+                if not has_dropped or self._memory.share <= 1 - 2 * self._reserve:
+                    break
+                await asyncio.sleep(STEP_S)
+        except (StoreUnavailable, StoreFull):
+            pass
+        finally:
+            self._giving_way = None
+        if letters or results:
+            fields = {"dead_letters": letters, "results": results, "used": round(self._memory.share, 3)}
+            logger.warning("gave-way", **fields)
+
+    def _tell(self) -> None:
+        memory = self._memory
+        fields = {"used_bytes": memory.used_bytes, "most_bytes": memory.most_bytes, "used": round(memory.share, 3)}
+        if memory.share >= WARN and not self._has_warned:
+            self._has_warned = True
+            logger.warning("redis-memory", **fields)
+        elif memory.share < CALM and self._has_warned:
+            self._has_warned = False
+            logger.info("redis-memory-well", **fields)

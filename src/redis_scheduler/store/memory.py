@@ -1,0 +1,35 @@
+"""How much memory a Redis may use, and how much of it is used."""
+
+from dataclasses import dataclass
+
+from redis_scheduler.store.answer_shape import of
+from redis_scheduler.store.client import RedisClient
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, as Redis counts them when it refuses writes. `most_bytes` is its `maxmemory`; 0: no limit."""
+
+    used_bytes: int
+    most_bytes: int
+
+    @property
+    def share(self) -> float:
+        """What is used of the limit, from 0; 0 without a limit."""
+        return self.used_bytes / self.most_bytes if self.most_bytes else 0.0
+
+
+UNKNOWN = Memory(0, 0)
+"""What a Redis that may not be asked is taken to have."""
+
+
+async def memory_of(client: RedisClient) -> Memory:
+    """Return what Redis says of its memory. Raises StoreUnavailable."""
+    answer: bytes = await client.optional("INFO", "memory", read=of(bytes)) or b""
+    found = dict(line.split(":", 1) for line in answer.decode(errors="replace").splitlines() if ":" in line)
+    try:
+        # What Redis holds for its replicas and its file does not count when it refuses a write.
+        used_bytes = int(found["used_memory"]) - int(found["mem_not_counted_for_evict"])
+        return Memory(used_bytes, int(found["maxmemory"]))
+    except (KeyError, ValueError):
+        return UNKNOWN
