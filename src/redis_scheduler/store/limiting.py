@@ -192,10 +192,12 @@ class Limiting:
         """Return the names of all limits of which something is said and, of up to LISTED_MOST lines, of the others;
         and whether there may be more of these."""
         keys = self._client.keys
-        said = await self._client.command("HKEYS", keys.limits, read=TEXTS)
-        cursor, rows = await self._client.command("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=_SCANNED)
+        said = list(await self.said())
+        # The user in REDIS_URL may not be allowed to ask.
+        scanned = await self._client.optional("HSCAN", keys.lines, 0, "COUNT", LISTED_MOST, read=_SCANNED)
+        cursor, rows = scanned or (b"0", [])
         lines = [kept.partition(b" ")[2] for kept in rows[1::2]]
-        names = {name.decode(errors="replace") for name in (*said, *lines)} | await self.broken()
+        names = {*said, *(name.decode(errors="replace") for name in lines)} | await self.broken()
         return sorted(names), cursor != b"0"
 
     async def states(self, names: Sequence[str]) -> list[HostState]:

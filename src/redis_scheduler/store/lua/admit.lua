@@ -55,7 +55,10 @@ local function admit_from(number)
       end
     end
   end
-  redis.call('ZREMRANGEBYSCORE', permits, least, '(' .. line_score(number, now))
+  local ended = redis.call('ZRANGEBYSCORE', permits, least, '(' .. line_score(number, now), 'LIMIT', 0, most)
+  if ended[1] then
+    redis.call('ZREM', permits, unpack(ended))
+  end
   if is_paused then
     return
   end
@@ -103,14 +106,16 @@ end
 
 -- Forgets lines that nothing stands in any more. Two workers may look at the same ones.
 local function forget_some()
-  local page = redis.call('HSCAN', lines, math.floor(now / round_ms) % LINES, 'COUNT', 10)
+  local page = redis.pcall('HSCAN', lines, math.floor(now / round_ms) % LINES, 'COUNT', 10)
+  if page.err then
+    return  -- the user may not: what is left of a line takes some 60 bytes
+  end
   for at = 1, #page[2], 2 do
     local number, used_ms = tonumber(page[2][at]), tonumber(string.match(page[2][at + 1], '^%S+') or 0)
     local least, greatest = line_range(number or 0)
     if not number or (used_ms or 0) < now and redis.call('ZCOUNT', held, least, greatest) == 0
       and redis.call('ZCOUNT', permits, '(' .. line_score(number, now), greatest) == 0 then
       redis.call('HDEL', lines, page[2][at])
-      redis.call('ZREMRANGEBYSCORE', permits, least, greatest)
     end
   end
 end

@@ -59,8 +59,8 @@ for at = first, #ARGV, width do
 end
 
 -- Forgets hosts that are closed and have not failed for long.
-local page = redis.call('HSCAN', breakers, math.floor(now / 100) % 65536, 'COUNT', 10)
-for at = 1, #page[2], 2 do
+local page = redis.pcall('HSCAN', breakers, math.floor(now / 100) % 65536, 'COUNT', 10)
+for at = 1, page.err and 0 or #page[2], 2 do
   local breaker = breaker_of(breakers, page[2][at])
   if not breaker or breaker.state == 'c' and now - breaker.next_ms > 60 * well_ms then
     redis.call('HDEL', breakers, page[2][at])
