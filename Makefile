@@ -110,6 +110,14 @@ $(PEERS)/node_modules/.installed: $(PEERS)/package.json
 bench-peers: $(VENV)/.development $(addprefix $(PEERS)/,.venv/celery/.installed .venv/arq/.installed node_modules/.installed) ## Measure the service beside BullMQ, Celery and arq (needs Node)
 	@$(BIN)/python -m benchmarks.peers
 
+tests/javascript/node_modules/.installed: tests/javascript/package.json
+	@npm install --prefix tests/javascript --no-package-lock --no-audit --no-fund --engine-strict --loglevel error
+	@touch $@
+
+.PHONY: test-javascript
+test-javascript: $(VENV)/.development tests/javascript/node_modules/.installed ## Check signatures as receivers in JavaScript do (needs Node)
+	@$(BIN)/pytest tests/acceptance/test_signatures.py
+
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \
 	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code
@@ -118,5 +126,5 @@ containers-test: $(VENV)/.development ## Run the suite on redis:8 and valkey/val
 	@REDIS_IMAGES=redis:8,valkey/valkey:8 $(BIN)/pytest -o faulthandler_timeout=600 tests/integration tests/scripts tests/containers
 
 clean: ## Remove what was made here, but no data
-	@rm -rf .venv .venv-* $(PEERS)/.venv $(PEERS)/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-* $(PEERS)/.venv $(PEERS)/node_modules tests/javascript/node_modules build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
