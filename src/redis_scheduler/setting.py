@@ -7,6 +7,7 @@ that a variable names; no error shows its text.
 import math
 import os
 import re
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -138,6 +139,28 @@ def origin_list(text: str) -> str:
     """Return a list of origins, as browsers send them, with spaces between."""
     if not all(_ORIGIN.fullmatch(one) for one in text.split(" ")):
         raise ValueError("must be origins as browsers send them, https://shop.example, with spaces between")
+    return text
+
+
+DATA_KEYS_MOST = 16
+
+
+def keys_in(text: str) -> list[bytes]:
+    """Return the keys of a text that `data_keys` has taken."""
+    return [bytes.fromhex(key) if len(key) == 64 else a2b_base64(key) for key in text.split()]
+
+
+def data_keys(text: str) -> str:
+    """Return keys as they were given: each 32 bytes in base64 or hexadecimal digits. No error shows them."""
+    try:
+        keys = keys_in(text)
+    except ValueError:
+        keys = []
+    if not 1 <= len(keys) <= DATA_KEYS_MOST or len(set(keys)) < len(keys) or any(len(key) != 32 for key in keys):
+        raise ValueError(
+            f"must be 1 to {DATA_KEYS_MOST} different keys with spaces between, each 32 bytes in base64 or hexadecimal "
+            "digits, as of `openssl rand -base64 32`"
+        )
     return text
 
 

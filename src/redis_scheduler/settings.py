@@ -9,6 +9,7 @@ from pathlib import Path
 from redis_scheduler.delivery.egress import LET_THROUGH, Mode
 from redis_scheduler.setting import (
     choice,
+    data_keys,
     delivery_auth,
     egress_rules,
     folder,
@@ -257,6 +258,19 @@ class Settings:
         whole_number(16 * 1_048_576, 2**50),
         "bytes that the private Redis may use",
         "half of the memory of the container or the machine",
+    )
+    data_key: str | None = option(
+        "DATA_KEY",
+        None,
+        data_keys,
+        "key that seals webhooks, headers, data and answers in Redis: 32 bytes in base64; several with spaces between: the "
+        "first seals, all open",
+        "none: nothing is sealed",
+        is_secret=True,
+        is_public=False,
+    )
+    data_plain: str = option(
+        "DATA_PLAIN", "read", choice("read", "refuse"), "what becomes of records that are not sealed, with DATA_KEY"
     )
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"

@@ -56,7 +56,7 @@ def test_what_is_foreign_or_at_a_time_goes_the_long_way(raw: bytes) -> None:
 def test_a_task_is_read_the_same_whether_nothing_else_is_kept_of_it_or_not() -> None:
     row = [RECORDS[0], None, b"%d" % DUE, None, None, None, None, None, None, None]
     with_entry = [*row[:4], b"1-1", *row[5:]]
-    short, long = tasks_read(["a", "a"], 65_536, 100, [DUE, b"9", *row, *with_entry])
+    short, long = tasks_read(["a", "a"], 65_536, 100, None, [DUE, b"9", *row, *with_entry])
     assert isinstance(short, Stored)
     assert isinstance(long, Stored)
     assert replace(long, entry=None) == short

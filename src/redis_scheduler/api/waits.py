@@ -6,7 +6,7 @@ from msgspec import UNSET
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.limiting import limit_of
 from redis_scheduler.store.stored import BEFORE_MOST, Stored
-from redis_scheduler.task.record import UNREADABLE, newer_error
+from redis_scheduler.task.record import SEAL, UNREADABLE, newer_error
 
 HELD_UP = ("scheduled", "deferred", "queued", "waiting", "held")
 """The states in which a task does not go on while all is paused."""
@@ -41,7 +41,7 @@ def _waits_for(stored: Stored) -> str | None:
         case "lost":
             return "`redis-scheduler doctor --repair`: other hands removed its place"
         case _ if record.unknown is not None:
-            return f"a newer worker: it was {newer_error(record.unknown)}"
+            return f"{'another' if record.unknown == SEAL else 'a newer'} worker: it was {newer_error(record.unknown)}"
         case "awaiting":
             return f"an acknowledgement of its attempt {stored.attempts + 1}, until{at[1:]}"
         case "queued" | "in delivery" if stored.mark:

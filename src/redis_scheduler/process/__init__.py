@@ -8,6 +8,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     embedded.py, server_binary.py     the private Redis, which server it is, and how much it may use (memory.py)
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health
     streams.py, announcement.py       standard streams that never wait; what a start says
+    sealing.py                        the keys of a deployment, and what seals their content
     hazards.py, credentials.py        what settings allow, though it may do harm; what they let deliveries show
     ways.py                           the ways that deliveries take: the guard, proxies, TLS
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 from redis_scheduler.errors import FolderInUse, SettingsError
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
+from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.shard import Shard
 
 TIMEOUT_S = 5.0
@@ -24,7 +24,7 @@ async def redis_of(settings: Settings, may_be_new: bool = False) -> AsyncIterato
     """
     # The error says in one line what modules would log on the way.
     logging.disable(logging.WARNING)
-    keys, serving = Keys(tag_of(settings.namespace)), functools.partial(_serving, may_be_new)
+    keys, serving = keys_of(settings), functools.partial(_serving, may_be_new)
     async with redis_at(settings, serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
         yield client
 

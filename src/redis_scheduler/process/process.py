@@ -11,10 +11,10 @@ from typing import Any
 import uvloop
 
 from redis_scheduler.logs import Events
+from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.deployment import Deployment
-from redis_scheduler.store.keys import Keys, tag_of
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.shard import Shard
 from redis_scheduler.store.workers import format_suffix
@@ -38,6 +38,7 @@ class Process:
         self.redis_url = settings.redis_url or ""
         self.auth = settings.api_auth or ""
         """`started` fills both in where the settings leave them open."""
+        self.keys = keys_of(settings)
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()
@@ -55,7 +56,7 @@ class Process:
     @property
     def shard(self) -> Shard:
         """Where this deployment's tasks stand."""
-        return Shard(self.redis_url, Keys(tag_of(self.settings.namespace)))
+        return Shard(self.redis_url, self.keys)
 
     def end(self, at_once: bool) -> None:
         """Ask for the stop; with `at_once` it waits for nothing."""

@@ -36,7 +36,7 @@ from redis_scheduler.task.json_text import is_json
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
-from redis_scheduler.task.record import DEFAULT_TYPE, UNREADABLE, record_tail
+from redis_scheduler.task.record import DEFAULT_TYPE, SEAL, UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.repeat import Occurrence, Progress, repetition_fault, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 
@@ -81,6 +81,8 @@ def unwritable(stored: Stored) -> str | None:
     """Say why a task cannot be a line; None if it can."""
     if stored.record is UNREADABLE:
         return "its record cannot be read: other hands wrote it"
+    if stored.record.unknown == SEAL:
+        return f"it is {newer_error(SEAL)}"
     if stored.record.unknown is not None:
         return f"a newer version wrote its member {quoted(stored.record.unknown)}: export it with that version"
     if stored.record.content != "data" and not _is_one_line(stored.record.data or b""):

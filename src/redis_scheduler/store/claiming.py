@@ -1,9 +1,10 @@
 """What brings claims to a consumer, keeps them, and gives them back unchanged: each verb one method, and one Lua script
 of the same name."""
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis_scheduler.store.answer_shape import NUMBER, TEXTS, booleans, numbers, of, sized
 from redis_scheduler.store.client import RedisClient
@@ -14,6 +15,9 @@ from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.failure import read_attempts, read_mark, status_of
 from redis_scheduler.task.record import read_record
 from redis_scheduler.task.timing import Timing
+
+if TYPE_CHECKING:
+    from redis_scheduler.store.vault import Vault
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
 RELEASE, RETIRE = Script("release"), Script("retire")
@@ -56,7 +60,7 @@ class Claiming(Sweeps):
                 idle_ms=self._timing.lease_idle_ms,
                 room=self._timing.promoted_bytes,
             ),
-            _promotion,
+            functools.partial(_promotion, self.client.keys.vault),
         )
         self._hear_time(now_ms)
         return promotion
@@ -79,7 +83,7 @@ class Claiming(Sweeps):
                 task_keys=[entry.key for entry in entries],
                 **self._lease(_in_order(ids)),
             ),
-            lambda answer: _loaded(entries, answer),
+            lambda answer: _loaded(entries, self.client.keys.vault, answer),
         )
         self._hear_time(now_ms)
         if lost and self.on_records_missing is not None:
@@ -163,18 +167,18 @@ def _id_order(entry_id: str) -> tuple[int, int]:
 _PENDING = of(list[tuple[bytes, bytes, int, int]])
 
 
-def _promotion(answer: Any) -> tuple[Promotion, int]:
+def _promotion(vault: "Vault | None", answer: Any) -> tuple[Promotion, int]:
     moved, wait_us, now_ms, rows = answer
     numbers(3)([moved, wait_us, now_ms])
     found = [
-        _claim(Entry(entry_id.decode(), text_of(key)), record, failure)
+        _claim(Entry(entry_id.decode(), text_of(key)), record, failure, vault)
         for entry_id, key, record, failure in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
     ]
     wait_s = None if wait_us < 0 else wait_us / 1_000_000
     return Promotion(max(0, moved), wait_s, found, is_all_paused=moved < 0), now_ms
 
 
-def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[str], int, int]:
+def _loaded(entries: Sequence[Entry], vault: "Vault | None", answer: Any) -> tuple[list[Claim], list[str], int, int]:
     """Return the claims of tasks that were read, the keys of those without a record, how many were looked at, and
     Redis' time in ms."""
     now_ms, *found = answer
@@ -184,16 +188,19 @@ def _loaded(entries: Sequence[Entry], answer: Any) -> tuple[list[Claim], list[st
     claims, lost = [], []
     for entry, record, failure in zip(entries, found[::2], found[1::2], strict=False):
         if record is not None:
-            claims.append(_claim(entry, record, failure))
+            claims.append(_claim(entry, record, failure, vault))
         elif failure == 1:
             lost.append(entry.key)
     return claims, lost, looked_at, NUMBER(now_ms)
 
 
-def _claim(entry: Entry, record: bytes, failure: bytes | None) -> Claim:
+def _claim(entry: Entry, stored: bytes, failure: bytes | None, vault: "Vault | None") -> Claim:
     attempts, last_failure = read_attempts(failure)
-    claim = Claim(entry.id, entry.key, read_record(record), attempts, entry.tries, mark=read_mark(failure))
+    record = read_record(stored) if vault is None else vault.read_record(entry.key, stored)
+    claim = Claim(entry.id, entry.key, record, attempts, entry.tries, mark=read_mark(failure))
     if attempts:
+        if vault is not None:
+            last_failure = vault.open_failure(entry.key, last_failure)
         claim.previous_status, claim.failure = status_of(last_failure), last_failure
     return claim
 

@@ -109,6 +109,8 @@ class DeadLetters(Views):
                 return number
             record = await walk.record(head)
             attempts, failure = read_attempts(kept)
+            if self.client.keys.vault is not None:
+                failure = self.client.keys.vault.open_failure(key, failure)
             if record is None or not filters.takes(
                 Stored(key, head.beginning, record, attempts, failure, "dead", None, died_ms)
             ):

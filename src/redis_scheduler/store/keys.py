@@ -5,8 +5,12 @@ docs/redis.md is this page with the scripts that write each key.
 """
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from redis_scheduler.task.label import LABEL_MARK
+
+if TYPE_CHECKING:  # it loads a library that most deployments do not use
+    from redis_scheduler.store.vault import Vault
 
 GROUP = "deliverers"
 """The consumer group of the queue."""
@@ -76,6 +80,9 @@ class Keys:
 
     tag: str
     """What all names begin with; see `tag_of`."""
+
+    vault: "Vault | None" = None
+    """What seals and opens the content of these keys; None: it is not sealed."""
 
     tasks: str
     """HASH key → record: one JSON object per task. Scripts read no more of it than the due time in front."""
@@ -231,3 +238,13 @@ class Keys:
         """STRING '<batch> <answer>', which expires: the last batch a writer had applied, so a resend does not run
         twice."""
         return f"{self.tag}:writer:{writer_id}:{verb}"
+
+
+class SealedKeys(Keys):
+    """The same, of a deployment with DATA_KEY."""
+
+    __slots__ = ("vault",)
+
+    def __init__(self, tag: str, vault: "Vault") -> None:
+        super().__init__(tag)
+        self.vault = vault

@@ -96,7 +96,9 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
     """
     name, header = script.name, script.header
     keys = [key if key in header.given else f"keys.{key}" for key in header.keys]
-    rows = {f"{kind}s": _values(script, kind, expressions[kind]) for kind, columns in header.rows.items() if columns}
+    kinds = [kind for kind, columns in header.rows.items() if columns]
+    rows = {f"{kind}s": _values(script, kind, expressions[kind]) for kind in kinds}
+    sealed = {f"{kind}s": _values(script, kind, _sealed(script, kind, expressions[kind])) for kind in kinds}
     counted = {"then_count": "len(thens)"}
     named = [*header.given, *(name for name in header.arguments if name not in counted), *header.lists]
     has_types = header.is_typed and "type_number" not in header.columns
@@ -111,7 +113,14 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
     ]
     if header.is_typed and not has_types:
         lines.append("    types = {}")
-    lines += [f"    for row in {kind}: arguments += ({values},)" for kind, values in rows.items()]
+    for kind, values in rows.items():
+        loops = [f"    for row in {kind}: arguments += ({each},)" for each in (values, sealed[kind])]
+        is_sealed = values != sealed[kind]
+        lines += (
+            ["    if keys.vault is None:", f"    {loops[0]}", "    else:", f"    {loops[1]}"]
+            if is_sealed
+            else loops[:1]
+        )
     if header.has_segments:
         lines.insert(2, "    redis_keys += keys.segments")
     if header.is_typed:
@@ -123,6 +132,21 @@ def _binder(script: Script, expressions: Mapping[str, Mapping[str, str]]) -> Cal
     scope: dict[str, Any] = {"script": script, "numbers_of": _numbers_of, "NONE": NONE, "listing_of": listing_of}
     exec("\n".join(lines), scope)  # noqa: S102 - only texts of this package
     return cast(Callable[..., Call], scope[name])
+
+
+def _sealed(script: Script, kind: str, expressions: Mapping[str, str]) -> dict[str, str]:
+    """Return the expressions of a row whose content is sealed (vault.py): its records and failures."""
+    found = dict(expressions)
+    key, listed = (
+        expressions.get(column, f"row.{name}") for column, name in (("key", "key"), ("type_number", "listed"))
+    )
+    for column in script.header.rows[kind]:
+        value = expressions.get(column, f"row.{column}")
+        if column in ("tail", "other_tail"):
+            found[column] = f"keys.vault.seal_tail({key}, {value}, {listed})"
+        elif column == "failure":
+            found[column] = f"keys.vault.seal_failure({key}, {value})"
+    return found
 
 
 def _values(script: Script, kind: str, expressions: Mapping[str, str]) -> str:

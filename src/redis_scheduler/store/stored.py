@@ -6,7 +6,7 @@ A state is where the key stands: in `due` scheduled or deferred, in `entries` qu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis_scheduler.store.answer_shape import A_NUMBER, A_TEXT, NOTHING, all_paused_since_ms, columns
 from redis_scheduler.store.keys import WAITING
@@ -15,6 +15,9 @@ from redis_scheduler.task.failure import read_attempts, read_mark
 from redis_scheduler.task.listing import Listing, listing_of
 from redis_scheduler.task.record import UNREADABLE, Record, read_record
 from redis_scheduler.task.timing import LAST_MS
+
+if TYPE_CHECKING:
+    from redis_scheduler.store.vault import Vault
 
 BEFORE_MOST = 1_000
 """So many tasks before another are counted."""
@@ -54,7 +57,9 @@ _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING
 _TASK = (_TEXT | _NUMBER, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT)
 
 
-def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answer: Any) -> list[Stored | int | None]:
+def tasks_read(
+    task_keys: Sequence[str], record_bytes: int, window_ms: int, vault: "Vault | None", answer: Any
+) -> list[Stored | int | None]:
     """Read the tasks of the first keys, as many as were read, at least one; of those larger than `record_bytes` the
     size."""
     now_ms, since, *rest = answer
@@ -73,9 +78,10 @@ def tasks_read(task_keys: Sequence[str], record_bytes: int, window_ms: int, answ
         if isinstance(record, bytes):
             _, failure, due_ms, _, entry, *_ = row
             if due_ms is not None and failure is entry is None:  # as most are: `_stored` would take half as long again
-                stored = Stored(key, record, read_record(record), 0, None, "scheduled", score_ms(due_ms))
+                opened = read_record(record) if vault is None else vault.read_record(key, record)
+                stored = Stored(key, record, opened, 0, None, "scheduled", score_ms(due_ms))
             else:
-                stored = _stored(now_ms, window_ms, key, *row)
+                stored = _stored(now_ms, window_ms, vault, key, *row)
             stored.all_paused_since_ms = since_ms
             tasks.append(stored)
         else:
@@ -92,6 +98,7 @@ def score_ms(score: bytes) -> int | None:
 def _stored(
     now_ms: int,
     window_ms: int,
+    vault: "Vault | None",
     key: str,
     raw: bytes,
     failure: bytes | None,
@@ -104,8 +111,10 @@ def _stored(
     awaited_ms: bytes | None,
     held: bytes | None,
 ) -> Stored:
-    record = read_record(raw)
+    record = read_record(raw) if vault is None else vault.read_record(key, raw)
     attempts, last_failure = read_attempts(failure)
+    if vault is not None:
+        last_failure = vault.open_failure(key, last_failure)
     expires_ms = None if record is UNREADABLE else record.due
     if due_ms is not None:
         state, expires_ms = "deferred" if attempts else "scheduled", score_ms(due_ms)

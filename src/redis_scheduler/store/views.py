@@ -107,7 +107,7 @@ class Views:
         """Return the tasks of the first keys, as many as one call reads, at least one; of larger ones the size."""
         return await self.client.run(
             _READ.bind(self.client.keys, group=GROUP, room=READ_BYTES, most=record_bytes, task_keys=task_keys),
-            lambda answer: tasks_read(task_keys, record_bytes, self._window_ms, answer),
+            lambda answer: tasks_read(task_keys, record_bytes, self._window_ms, self.client.keys.vault, answer),
         )
 
     async def page(self, limit: int, cursor: str | None, filters: Filters = ANY, look_s: float = LOOK_S) -> Page:

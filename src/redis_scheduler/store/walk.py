@@ -12,7 +12,7 @@ from redis_scheduler.store.keys import GROUP, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.listing import Listing, listing_of
-from redis_scheduler.task.record import UNREADABLE, Record, read_record
+from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 LOOK_LIMIT = 100
 """Suspects of one call: 0.3 ms of Redis, or 1 to 2 ms if it repairs all of them."""
@@ -158,9 +158,14 @@ class Walk:
         return next_cursor, heads
 
     async def record(self, head: _RecordHead) -> Record | None:
-        """Return a task's record, or None. A record for which there was no room is read alone."""
+        """Return a task's record, or None. A record for which there was no room is read alone, and so is a sealed one,
+        whose head tells its type and labels only."""
         _, record = await self._read(head)
-        return record
+        vault = self._keys.vault
+        if vault is None or record is None or record.unknown != SEAL:
+            return record
+        whole = await self._client.command("HGET", self._keys.tasks, head.key, read=_TEXT)
+        return vault.read_record(text_of(head.key), whole) if whole else None
 
     async def _read(self, head: _RecordHead) -> tuple[_RecordHead, Record | None]:
         """Return a record, or None, with its head."""
@@ -186,7 +191,7 @@ class Walk:
     async def records(self, task_keys: Sequence[bytes]) -> list[tuple[bytes, Record | None]]:
         """Read records without their data; None for a task that has none."""
         _, heads = await self.heads(task_keys, STEP_BYTES)
-        return [(head.key, await self.record(head)) for head in heads]
+        return [(head.key, (await self._read(head))[1]) for head in heads]
 
     async def _indexed(self, names: Sequence[str]) -> AsyncIterator[list[Suspect]]:
         """Yield the names of indexes and what stands in them. There may be as many labels as tasks, so members of

@@ -73,6 +73,9 @@ DEFAULT_TYPE = "default"
 
 UNREADABLE_ERROR = "unreadable record"
 
+SEAL = "seal"
+"""The member by which a sealed record is known (store/vault.py). To whom has no key for it, it is an unknown one."""
+
 MEMBER_LENGTH = 60
 """So many characters of an unknown member's name are shown."""
 
@@ -257,7 +260,9 @@ def _value(members: dict[str, Raw], name: str, kind: Any) -> Any:
 
 
 def newer_error(unknown: str) -> str:
-    """Return the error for a record with a member that only a newer version can have written. The name is foreign
-    text."""
+    """Return the error for a record with a member that only a newer version can have written, or a process with another
+    DATA_KEY. The name is foreign text."""
+    if unknown == SEAL:
+        return "sealed with a DATA_KEY that is not given here"
     name = unknown[:MEMBER_LENGTH] if unknown.isprintable() else ascii(unknown[:MEMBER_LENGTH])
     return f"written by a newer version: its member {name} is not known here"
