@@ -68,6 +68,8 @@ def _contradictions(settings: Settings) -> list[str]:
             )
             if value != usual
         ]
+    if settings.data_plain == "refuse" and settings.data_key is None:
+        problems.append("DATA_PLAIN=refuse: has no effect without DATA_KEY, which seals")
     if settings.max_memory is not None and settings.redis_url:
         problems.append("MAX_MEMORY: is of the private Redis, and without effect beside REDIS_URL: set its maxmemory")
     if settings.max_timeout < settings.timeout:

@@ -67,6 +67,14 @@ def test_options_come_before_variables_and_empty_variables_are_unset() -> None:
             ],
         ),
         ({"MAX_TIMEOUT": "5"}, ["MAX_TIMEOUT=5: must be at least TIMEOUT, which is 10"]),
+        ({"DATA_PLAIN": "refuse"}, ["DATA_PLAIN=refuse: has no effect without DATA_KEY, which seals"]),
+        (
+            {"DATA_KEY": "secret"},
+            [
+                "DATA_KEY: must be 1 to 16 different keys with spaces between, each 32 bytes in base64 or hexadecimal digits, "
+                "as of `openssl rand -base64 32`"
+            ],
+        ),
         (
             {"RETRY_FOR": "1", "MAX_TIMEOUT": "900", "TIMEOUT": "901"},
             [
