@@ -127,7 +127,7 @@ async def test_tasks_of_a_paused_host_are_held_and_others_are_not(service: Clien
     keys = [await service.schedule(receiver.url, 0, data=number) for number in range(3)]
     await held(service, name, 3)
     info = (await service.call("GET", f"/schedule/{keys[0]}"))[1]["data"]["info"]
-    waits = f"its turn: the limit of {name} lets no more begin, see GET /hosts"
+    waits = f"its turn: the limit of {name}, or its breaker, lets no more begin: GET /hosts"
     assert (info["state"], info["expires"], info["waits_for"]) == ("held", None, waits)
     listed = (await service.call("GET", "/schedules?state=held"))[1]["data"]
     assert {task["info"]["key"] for task in listed} == set(keys)

@@ -47,7 +47,7 @@ def _waits_for(stored: Stored) -> str | None:
         case "queued" | "in delivery" if stored.mark:
             return "a worker that writes what its acknowledgement came to"
         case "held":
-            return f"its turn: the limit of {limit_of(record)} lets no more begin, see GET /hosts"
+            return f"its turn: the limit of {limit_of(record)}, or its breaker, lets no more begin: GET /hosts"
         case "in delivery":
             return f"the answer to its attempt {stored.attempts + 1}"
         case "queued":
