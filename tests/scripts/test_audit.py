@@ -378,3 +378,9 @@ async def test_labels_that_change_between_the_read_and_the_look_are_no_fault(
     before = await dump(raw)
     assert await client.run(Script("audit").bind(KEYS, met, group=keys.GROUP, repair=int(repairs)), as_it_is) == []
     assert await dump(raw) == before
+
+
+async def test_what_a_terminal_obeys_is_told_escaped(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await raw.zadd(KEYS.due, {"a\x1b[2J\n\u202e": 1})
+    [text] = [finding.text async for finding in audit(client, repairs=True)]
+    assert text.startswith(r"task a\x1b[2J\n\u202e stands in due")

@@ -203,4 +203,9 @@ def _finding(keys: Keys, kind: str, subject: bytes | str, where: str, repairs: b
     # `where` is put in last: it may be foreign text.
     wrong = fault.wrong.replace("{tasks}", keys.tasks).replace("{where}", where)
     title = index_title(name) if fault.subject == "type" else f"{fault.subject} {name}"
-    return Finding(kind, name, f"{title} {wrong}{repair}")
+    return Finding(kind, name, _printable(f"{title} {wrong}{repair}"))
+
+
+def _printable(text: str) -> str:
+    """Return a text in which foreign hands may have put what a terminal obeys."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
