@@ -11,20 +11,16 @@ comes again (reclaimed after a stall, listed after a lost answer) is a renewal.
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
-
-import msgspec
 
 from redis_scheduler.delivery.attempt import Deliverer
+from redis_scheduler.engine.asker import Asker
+from redis_scheduler.engine.ends import failures_of, follow_up_of
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
-from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.acknowledgement import concluded
-from redis_scheduler.task.attempts import Attempt, failure_of, read_failed
-from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, End, follow_up, told_bytes
+from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED
 from redis_scheduler.task.claim import Claim, Unsettled
-from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
@@ -44,32 +40,6 @@ from redis_scheduler.task.timing import DEFAULT, Timing
 
 _ENDS = {Transition.BURY: DIED, Transition.EXPIRE: EXPIRED}
 """The ends without success, by what writes them."""
-
-
-class Asker(Protocol):
-    """What a worker needs of the limiter of a shard."""
-
-    is_on: bool
-    asking: dict[Claim, str]
-    begun: dict[Claim, str]
-
-    def asks(self, claim: Claim) -> bool:
-        """Have a claim ask if it is under a limit; return whether it is."""
-
-    def end(self, claim: Claim) -> None:
-        """Give the permit of a claim back."""
-
-    def remove(self, claims: Collection[Claim]) -> list[Claim]:
-        """Let those of these claims ask no more that wait for an answer, and return them."""
-
-    def clear(self) -> list[Claim]:
-        """Let no claim ask any more, and return those that did."""
-
-    def judge(self, claim: Claim, is_well: bool) -> None:
-        """Note what an attempt came to."""
-
-    def hear(self, limits_set: str) -> None:
-        """Note when limits were set last."""
 
 
 class Worker:
@@ -145,7 +115,7 @@ class Worker:
                 self._slots.add(claim, now)
         self.fill_slots()
 
-    def _limiter_on(self, shard: int) -> "Asker | None":
+    def _limiter_on(self, shard: int) -> Asker | None:
         limiter = self.limiters.get(shard)
         return limiter if limiter is not None and limiter.is_on else None
 
@@ -262,7 +232,9 @@ class Worker:
                 attempts = claim.attempts + 1
                 claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
             options = claim.record.options
-            outcomes.settle(claim, None if options is NONE else self._follow_up(claim, DELIVERED, 1, outcome))
+            outcomes.settle(
+                claim, None if options is NONE else follow_up_of(claim, DELIVERED, 1, outcomes.now_ms(), outcome)
+            )
             if options is not NONE and (asked := asked_in_vain(claim, outcome)):
                 self._observer.asked_in_vain(claim, asked)
             self._observer.delivered(claim, outcome)
@@ -285,11 +257,11 @@ class Worker:
 
     def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
         """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
-        failure = self._failure_of(claim, decision, outcome) if decision.last_failure else b""
-        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
         outcomes, starts = self.outcomes[claim.shard], None
+        failure = failures_of(claim, decision, outcome, outcomes) if decision.last_failure else b""
+        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
         if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
-            starts = self._follow_up(claim, event, int(decision.counts), outcome, decision.error)
+            starts = follow_up_of(claim, event, int(decision.counts), outcomes.now_ms(), outcome, decision.error)
         if decision.transition is Transition.EXPIRE and outcomes.keeps_results:
             elapsed_ms, status = (outcome.elapsed_ms, outcome.status) if outcome else (0, claim.previous_status)
             attempts = claim.attempts + decision.counts
@@ -300,39 +272,6 @@ class Worker:
         else:
             attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
             self._observer.unsettled(claim, decision, outcome, attempts_left)
-
-    def _follow_up(
-        self, claim: Claim, event: str, newly_made: int, outcome: Outcome | None, error: str | None = None
-    ) -> NewTask | None:
-        """Return the task that starts with the end of a claim's task, if one does."""
-        if not told_bytes(claim.record.options):
-            return None
-        end = End(event, claim.attempts + newly_made, error, self.outcomes[claim.shard].now_ms(), claim.previous_status)
-        if outcome is not None:
-            # The body of the 202 by which a receiver took the job on is not kept.
-            has_answer = outcome.status is not None and not claim.mark
-            end.status, end.answer = outcome.status, outcome.answer if has_answer else None
-        found = follow_up(claim, end)
-        return None if found is None else NewTask(new_task_key(), found.delay_ms, found.tail, found.listed)
-
-    def _failure_of(self, claim: Claim, decision: Decision, outcome: Outcome | None) -> bytes:
-        """Return what is kept of the failed attempts of a claim."""
-        outcomes, before = self.outcomes[claim.shard], read_failed(claim.failure)
-        now_ms = round(outcomes.now_ms())
-        comes_again = decision.transition in (Transition.RETRY, Transition.DEFER)
-        attempt = Attempt(
-            decision.error,
-            outcome.elapsed_ms if outcome else 0,
-            outcome.status if outcome else None,
-            due=before[-1].again if before else claim.record.due,
-            began=now_ms - outcome.elapsed_ms if outcome else 0,
-            again=now_ms + decision.delay_ms if comes_again else 0,
-            worker=outcomes.worker,
-        )
-        if outcome is None:
-            return failure_of(attempt, before, answer_bytes=outcomes.answer_bytes)
-        attempt = msgspec.structs.replace(attempt, **outcome.phases._asdict(), detail=outcome.detail)
-        return failure_of(attempt, before, outcome.answer, outcomes.answer_bytes)
 
     def _release(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

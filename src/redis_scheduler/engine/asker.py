@@ -1,0 +1,32 @@
+"""What the worker needs of limits: of each shard something that is asked before a claim begins that is under one."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from redis_scheduler.task.claim import Claim
+
+
+class Asker(Protocol):
+    """What a worker needs of the limiter of a shard."""
+
+    is_on: bool
+    asking: dict[Claim, str]
+    begun: dict[Claim, str]
+
+    def asks(self, claim: Claim) -> bool:
+        """Have a claim ask if it is under a limit; return whether it is."""
+
+    def end(self, claim: Claim) -> None:
+        """Give the permit of a claim back."""
+
+    def remove(self, claims: Collection[Claim]) -> list[Claim]:
+        """Let those of these claims ask no more that wait for an answer, and return them."""
+
+    def clear(self) -> list[Claim]:
+        """Let no claim ask any more, and return those that did."""
+
+    def judge(self, claim: Claim, is_well: bool) -> None:
+        """Note what an attempt came to."""
+
+    def hear(self, limits_set: str) -> None:
+        """Note when limits were set last."""
