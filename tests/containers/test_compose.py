@@ -121,6 +121,20 @@ async def test_two_apis_take_a_port_each_of_a_range(image: str) -> None:
         compose("down", "--volumes", "--remove-orphans", "--rmi", "local")
 
 
+def test_the_service_may_write_nothing_and_has_no_rights(stack: Compose) -> None:
+    for name in ("api", "worker"):
+        for container in stack.containers(name):
+            found = docker(
+                "inspect",
+                "--format",
+                "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}}",
+                container.id,
+            )
+            assert found.split() == ["true", "[ALL]", "[no-new-privileges:true]"]
+    (api,) = stack.containers("api")
+    assert api.url().startswith("http://127.0.0.1:")
+
+
 def test_redis_keeps_its_data_and_is_not_published(stack: Compose) -> None:
     (redis,) = stack.containers("redis")
     config = docker(
