@@ -35,8 +35,13 @@ async def own(client: RedisClient, api: Client) -> str:
 async def test_a_task_cannot_drive_its_own_scheduler(
     path: str, processes: str, tmp_path: Path, redis_url: str, raw: redis.asyncio.Redis
 ) -> None:
-    variables = {"REDIS_URL": redis_url, "RETRIES": "0", "PROCESSES": processes, "HOST": "127.0.0.1"}
-    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+    """A worker on its own does not know the API's port; one beside the API refuses it before it is dialled."""
+    variables = {"REDIS_URL": redis_url, "RETRIES": "0", "HOST": "127.0.0.1"}
+    async with (
+        serving(tmp_path, "api", **variables) as process,
+        serving(tmp_path, "worker", **variables, PROCESSES=processes),
+        client_of(process) as client,
+    ):
         stays = await client.schedule("http://127.0.0.1:9/", 3600)
         data = {"webhook": "http://127.0.0.1:9/", "ttl": 3600}
         key = await client.schedule(client.url + path, 0, data=data)

@@ -214,7 +214,8 @@ async def test_a_full_redis_delivers_what_is_due_and_the_service_resumes_by_itse
     assert late.most < LATE_S
     assert resumed_s < BACK_WITHIN_S
     assert all(task.is_acknowledged for task in after)
-    assert said_since([api, *workers], started_at) == []
+    said = {event["event"] for event in said_since([api, *workers], started_at)}
+    assert said <= {"redis-memory", "redis-memory-well", "gave-way"}
 
 
 async def used_memory(raw: redis.asyncio.Redis) -> int:

@@ -12,6 +12,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.history import History
+from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
@@ -21,6 +22,7 @@ from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
 from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.limit import Limit
 from redis_scheduler.task.record import read_record, record_tail
 from redis_scheduler.task.series import Firing, Next
 from redis_scheduler.task.timing import DEFAULT
@@ -113,6 +115,12 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "XREADGROUP": lambda at: at.claim(),
     "XPENDING": lambda at: at.look_for_claims(),
     "XRANGE": lambda at: at.views.page(10, None),
+    "permit": lambda at: Limiting(at.client).permit([Asked("task", "host:80", 1)]),
+    "admit": lambda at: Limiting(at.client).admit(),
+    "judge": lambda at: Limiting(at.client).judge([Judged("host:80", 1, 0)]),
+    "limit": lambda at: Limiting(at.client).say("host:80", Limit(concurrency=1)),
+    "hosts": lambda at: Limiting(at.client).states(["host:80"]),
+    "hold": lambda at: at.store.hold([CLAIM]),
     "TIME": lambda at: at.see_times(),
     "DBSIZE": lambda at: at.views.ledger(),
     "SRANDMEMBER": lambda at: at.store.purge(),

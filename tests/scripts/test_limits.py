@@ -76,7 +76,9 @@ async def test_two_limits_with_one_hash_have_lines_of_their_own(
     for number in range(8):
         name = f"host-{number}:80"
         assert await limiting.permit([Asked(name, name, 7)]) == [BEGIN_WITH_PERMIT]
-    # All eight that a hash leads to are others'.
+    # All eight that a hash leads to are others': whoever finds such names must not keep this one's tasks waiting.
+    assert await limiting.permit([Asked("x", "host-8:80", 7)]) == [BEGIN]
+    assert await limiting.say("host-8:80", Limit(is_paused=True)) is not None
     assert await limiting.permit([Asked("x", "host-8:80", 7)]) == [HOLD]
     assert await ask(raw, "HLEN", KEYS.lines) == 8
     task = await in_delivery(store)

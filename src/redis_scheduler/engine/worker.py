@@ -217,8 +217,8 @@ class Worker:
                 await asyncio.sleep(self._timing.local_fault_pause_s)
         finally:
             self._free(claim)
-        if self.is_limited and not (outcome.is_local or outcome.is_final):
-            self.limiters[claim.shard].judge(claim, outcome.error is None)
+        if self.is_limited and (is_well := outcome.is_well) is not None:
+            self.limiters[claim.shard].judge(claim, is_well)
         self._conclude(claim, outcome)
         self._has_room.set()
         self._look_at_lines()

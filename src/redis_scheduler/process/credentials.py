@@ -40,6 +40,8 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
     name = mode.partition(":")[2]
     if name not in secrets:
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is not set: set {PREFIX}{name.upper()}"])
+    if secrets[name].hosts:
+        raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} is for some hosts only, this is for all"])
     if not secrets[name].value.isascii():
         raise SettingsError([f"DELIVERY_AUTH={mode}: the secret {name} must be ASCII characters"])
     return Credentials(secrets[name].value, secrets, signatures)

@@ -1,10 +1,10 @@
 """Limits on hosts, and on what tasks name as `limit_key`: what is said of them, who may begin, and what is held."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
@@ -206,7 +206,7 @@ class Limiting:
         for start in range(0, len(names), self._timing.batch_limit):
             part = [Asked("", name, hash_of(name)) for name in names[start : start + self._timing.batch_limit]]
             rows = await self._client.run(
-                HOSTS.bind(self._client.keys, part, permit_ms=self._timing.lease_ms), of(list[bytes | int | None])
+                HOSTS.bind(self._client.keys, part, permit_ms=self._timing.lease_ms), _four_of_each(len(part))
             )
             for asked, kept, held, running, broken in zip(
                 part, rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True
@@ -215,6 +215,18 @@ class Limiting:
                 breaker = read_breaker(broken.decode(errors="replace")) if isinstance(broken, bytes) else None
                 found.append(HostState(asked.limit, said, NUMBER(held), NUMBER(running), breaker))
         return found
+
+
+def _four_of_each(count: int) -> Callable[[Any], list[Any]]:
+    read = of(list[bytes | int | None])
+
+    def checked(answer: Any) -> list[Any]:
+        rows: list[Any] = read(answer)
+        if len(rows) != 4 * count:
+            raise ValueError(f"Expected four values for each of {count}")
+        return rows
+
+    return checked
 
 
 _SCANNED = of(tuple[bytes, list[bytes]])

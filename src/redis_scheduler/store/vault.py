@@ -44,6 +44,11 @@ _ABOUT_FAILURE = b"\0failure"
 UNKNOWN_FAILURE = encode_failure(LastFailure("the failure that is kept is sealed with a DATA_KEY that is not given", 0))
 
 
+def _seal_member(sealed: bytes) -> bytes:
+    """Return how the head names the key whose id stands in front."""
+    return b'"seal":"%b"' % sealed[:_ID_BYTES].hex().encode()
+
+
 class Vault:
     """The keys of DATA_KEY: the first seals, all open. With `refuses_plain` a record that is not sealed is taken for
     foreign hands'."""
@@ -52,7 +57,7 @@ class Vault:
         self._keys = {_derived(key, b"", b"id", _ID_BYTES): key for key in keys}
         self._refuses_plain = refuses_plain
         key_id, salt = next(iter(self._keys)), urandom(_SALT_BYTES)
-        self._seal_member = b'"seal":"%b"' % key_id.hex().encode()
+        self._seal_member = _seal_member(key_id)
         self._front = key_id + salt
         self._numbers = count()
         self._cipher_of = lru_cache(_WRITERS_KEPT)(self._new_cipher)
@@ -91,14 +96,17 @@ class Vault:
         start, end = front.end() + 1, front.end() + int(front[2])
         if not (stored.startswith(_SEALED, end) and stored.endswith(b"}")):
             raise ValueError("no seal behind the head")
-        tail = self._text(stored[end + len(_SEALED) : -1], _about(key, stored[start:end]))
+        sealed = stored[end + len(_SEALED) : -1]
+        if not stored.startswith(_seal_member(_from_base64(sealed)), start):
+            raise ValueError("sealed with another key than the head says")
+        tail = self._text(sealed, _about(key, stored[start:end]))
         return stored if tail is None else front[1] + tail
 
     def open_failure(self, key: str, failure: bytes | None) -> bytes | None:
         """Return what is kept of failed attempts, as it was before it was sealed; where it cannot be opened a failure
         that says so."""
         if failure is None or not failure.startswith(_FAILURE):
-            return failure
+            return bytes(FOREIGN_FAILURE) if failure and self._refuses_plain else failure
         try:
             text = self._text(failure[len(_FAILURE) : -1], _about(key, _ABOUT_FAILURE))
         except ValueError:

@@ -45,3 +45,13 @@ class Outcome:
     def kind(self) -> str:
         """What kind of failure it is: its fault, or the class of its status, such as `5xx`."""
         return self.fault or f"{(self.status or 0) // 100}xx"
+
+    @property
+    def is_well(self) -> bool | None:
+        """Whether the receiver is well, by this attempt. None: it tells nothing of that, since no request was sent, or
+        the receiver refused this one."""
+        if self.error is None:
+            return True
+        if self.is_local or self.is_final or self.fault in ("request", "egress"):
+            return None
+        return False if self.status is None or self.status >= 500 or self.status in (408, 429) else None

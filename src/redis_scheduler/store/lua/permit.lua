@@ -48,7 +48,9 @@ for at = first, #ARGV, width do
   found[limit] = state
   local may_begin = has_begun == '1'
   if not state.number then
-    answer[#answer + 1] = may_begin and 1 or 0
+    -- Others have taken the lines behind its hash: a limit that does not count for a while is less harm than tasks that
+    -- never begin.
+    answer[#answer + 1] = (may_begin or not state.is_paused) and 1 or 0
   else
     local score = tonumber(redis.call('ZSCORE', permits, key) or -1)
     local has_permit = math.floor(score / LINE) == state.number and score >= tonumber(line_score(state.number, now))
