@@ -119,8 +119,12 @@ def test_a_secret_that_cannot_be_one_is_named_and_not_shown(
     assert "hidden" not in str(caught.value)
 
 
-def test_deliveries_carry_a_secret_that_is_set() -> None:
-    for environment, said in (({}, "is not set: set SECRET_SHOP"), ({"SECRET_SHOP": "é"}, "must be ASCII characters")):
+def test_deliveries_carry_a_secret_that_is_set_and_may_go_to_all() -> None:
+    for environment, said in (
+        ({}, "is not set: set SECRET_SHOP"),
+        ({"SECRET_SHOP": "é"}, "must be ASCII characters"),
+        ({"SECRET_SHOP": "x", "SECRET_SHOP_HOSTS": "shop.example"}, "is for some hosts only, this is for all"),
+    ):
         with pytest.raises(SettingsError) as caught:
             credentials_of(Settings(delivery_auth="secret:shop"), "t", environment)
         assert caught.value.problems == [f"DELIVERY_AUTH=secret:shop: the secret shop {said}"]

@@ -47,6 +47,14 @@ def test_each_byte_that_other_hands_change_is_noticed() -> None:
         assert found.webhook == "", changed
 
 
+def test_a_seal_that_names_another_key_than_its_head_is_nobodys() -> None:
+    """Else the task would be left to a worker with a key that none has."""
+    sealed, other = (FRONT + Vault([key]).seal_tail(KEY, b',"webhook":"x"}', None) for key in (OLD, NEW))
+    head, blob = sealed.partition(b',"sealed":')[0], other.partition(b',"sealed":')[2]
+    for stored in (head + b',"sealed":' + blob, sealed.replace(b'"seal":"', b'"seal":"0')):
+        assert Vault([OLD]).read_record(KEY, stored) is UNREADABLE
+
+
 def test_nothing_is_sealed_twice_alike() -> None:
     vaults = [Vault([OLD]), Vault([OLD])]
     assert len({vault.seal_tail(KEY, b',"webhook":"x"}', None) for vault in vaults for _ in range(500)}) == 1_000
@@ -64,6 +72,9 @@ def test_a_failure_opens_as_it_was() -> None:
     for plain in (b"", b"3"):
         assert vault.seal_failure(KEY, plain) == plain
     assert [vault.open_failure(KEY, plain) for plain in (None, FAILURE)] == [None, FAILURE]
+    refusing = Vault([OLD], refuses_plain=True)
+    assert [refusing.open_failure(KEY, plain) for plain in (None, FAILURE)] == [None, bytes(FOREIGN_FAILURE)]
+    assert refusing.open_failure(KEY, kept) == FAILURE
 
 
 @pytest.mark.parametrize("listed", [None, "mail", (index_of("a=1"),), ("mail", index_of("a=1"))])
