@@ -158,6 +158,11 @@ async def test_a_held_task_can_be_changed_paused_run_and_deleted(service: Client
     assert (await service.call("DELETE", f"/hosts/{name}"))[0] == 200
     await wait_until(lambda: len(receiver.arrivals) == 2, "what was held arrived")
     assert {arrival.key: arrival.json() for arrival in receiver.arrivals} == {keys[0]: "new", keys[3]: 3}
+
+    async def are_settled() -> bool:
+        return bool((await service.stats())["running_schedules"] == 2)
+
+    await wait_until(are_settled, "what arrived is settled")
     assert (await service.call("POST", "/purge"))[1]["data"] == 2
 
 

@@ -17,7 +17,7 @@ PROCESSES["supervised"] = {"supervisor", "child 1", "child 2"}
 
 @pytest.mark.long
 def test_idle_workers_are_watched_with_and_without_tasks(tmp_path: Path) -> None:
-    found = run("idle", tmp_path, "--tasks", "500", "--seconds", "1", "--settle", "0.5", "--roles", *PROCESSES)
+    found = run("idle", tmp_path, "--tasks", "500", "--seconds", "1", "--settle", "3", "--roles", *PROCESSES)
     watched = [found[group][roles] for group in ("nothing", "many") for roles in PROCESSES]
     for one, processes in zip(watched, [*PROCESSES.values()] * 2, strict=True):
         assert one["processes"] == len(processes)
