@@ -263,7 +263,14 @@ async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, r
     again = await verb.call(store, task)
     # A claim is equal to itself alone: its text has each value.
     assert repr(again) == repr(answer) if name == "load" else again == NOTHING.get(name, answer)
-    assert await dump(raw) == before
+    after = await dump(raw)
+    permits = [found.pop(KEYS.permits.encode(), [b"", b"0"]) for found in (before, after)]
+    assert after == before
+    # A permit lasts from the last call on: in units of 64 ms, of which the second may come in the next.
+    assert permits[0][::2] == permits[1][::2]
+    assert all(
+        int(later) - int(earlier) in range(100) for earlier, later in zip(*(p[1::2] for p in permits), strict=True)
+    )
 
 
 async def test_what_a_lost_answer_of_reclaim_took_is_listed_as_pending(store: Store, raw: redis.asyncio.Redis) -> None:
