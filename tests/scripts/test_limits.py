@@ -1,5 +1,6 @@
 """Limits, permits and breakers, as the scripts have them."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,9 @@ import redis.asyncio
 from redis_scheduler.store import limiting as limits
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.limiting import Asked, HostState, Judged, Limiting, PermitAnswer, hash_of
+from redis_scheduler.store.limiting import Asked, HostState, Judged, Limiting, PermitAnswer
 from redis_scheduler.task.limit import Breaking, Limit, read_limit
-from redis_scheduler.task.timing import DEFAULT
+from redis_scheduler.task.timing import DEFAULT, LAST_MS
 from tests.scripts.states import HELD, ask, held, in_delivery, state_of
 from tests.scripts.verbs import LIMIT
 from tests.support.names import KEYS
@@ -24,7 +25,7 @@ AT_ONCE = replace(DEFAULT, breaker_well_ms=0, breaker_step_ms=0, breaker_gap_ms=
 
 
 def asked(*keys: str, limit: str = LIMIT) -> list[Asked]:
-    return [Asked(key, limit, hash_of(limit)) for key in keys]
+    return [Asked(key, limit) for key in keys]
 
 
 async def state(limiting: Limiting) -> HostState:
@@ -69,21 +70,50 @@ async def test_what_stands_in_the_line_goes_first(store: Store, client: RedisCli
     assert await limiting.permit(asked("a")) == [BEGIN_WITH_PERMIT]
 
 
-async def test_two_limits_with_one_hash_have_lines_of_their_own(
-    store: Store, client: RedisClient, raw: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def lines_of(raw: Redis, limit: str = LIMIT) -> list[int]:
+    """The eight lines that a limit may have."""
+    digits = hashlib.sha1(
+        await ask(raw, "HGET", KEYS.sweep, "salt") + limit.encode(), usedforsecurity=False
+    ).hexdigest()
+    return [int(digits[first : first + 5], 16) % 2**19 for first in range(0, 40, 5)]
+
+
+async def test_no_limit_takes_the_line_of_another(store: Store, client: RedisClient, raw: Redis) -> None:
     limiting = Limiting(client, default=Limit(concurrency=1))
-    for number in range(8):
-        name = f"host-{number}:80"
-        assert await limiting.permit([Asked(name, name, 7)]) == [BEGIN_WITH_PERMIT]
-    # All eight that a hash leads to are others': whoever finds such names must not keep this one's tasks waiting.
-    assert await limiting.permit([Asked("x", "host-8:80", 7)]) == [BEGIN]
-    assert await limiting.say("host-8:80", Limit(is_paused=True)) is not None
-    assert await limiting.permit([Asked("x", "host-8:80", 7)]) == [HOLD]
-    assert await ask(raw, "HLEN", KEYS.lines) == 8
+    assert await limiting.permit(asked("a", limit="other:80")) == [BEGIN_WITH_PERMIT]
+    lines = sorted(set(await lines_of(raw)))
+    *taken, last = lines
+    for line in taken:
+        await ask(raw, "HSET", KEYS.lines, line, f"{LAST_MS} host-{line}:80")
+    assert await limiting.permit(asked("b", "c")) == [BEGIN_WITH_PERMIT, HOLD]
+    assert (await ask(raw, "HGET", KEYS.lines, last)).endswith(LIMIT.encode())
+    # All eight are others': the limit counts all the same, so nothing begins.
+    await ask(raw, "HSET", KEYS.lines, last, f"{LAST_MS} host-{last}:80")
     task = await in_delivery(store)
-    monkeypatch.setattr("redis_scheduler.store.claims.hash_of", lambda _: 7)
+    assert await limiting.permit(asked(task.key)) == [HOLD]
     assert await store.hold([task.claim]) == [2]
+    assert (await state(limiting)).held == 0
+    assert await limiting.permit([Asked(task.key, LIMIT, 1)]) == [BEGIN]
+
+
+async def test_no_client_can_tell_which_names_have_lines_in_common(client: RedisClient, raw: Redis) -> None:
+    limiting, found = Limiting(client, default=Limit(concurrency=1)), set[int]()
+    for _ in range(8):
+        assert await limiting.permit(asked("a", "b")) == [BEGIN_WITH_PERMIT, HOLD]
+        [line] = await ask(raw, "HKEYS", KEYS.lines)
+        assert int(line) in await lines_of(raw)
+        found.add(int(line))
+        await ask(raw, "DEL", KEYS.lines, KEYS.sweep, KEYS.permits)  # another deployment
+    assert len(found) > 4
+
+
+async def test_a_deployment_keeps_its_salt(store: Store, client: RedisClient, raw: Redis) -> None:
+    limiting = Limiting(client, default=Limit(concurrency=1))
+    await held(store)
+    salt = await ask(raw, "HGET", KEYS.sweep, "salt")
+    assert len(salt) == 32
+    assert await limiting.permit(asked("a")) == [HOLD]
+    assert await ask(raw, "HGET", KEYS.sweep, "salt") == salt
 
 
 async def test_permits_of_a_worker_that_is_gone_end(client: RedisClient) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
-from redis_scheduler.store.limiting import Asked, Judged, Limiting, hash_of
+from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.token import Token
@@ -192,7 +192,7 @@ def limiting(store: Store, limit: Limit = NO_LIMIT) -> Limiting:
 
 
 def asked(task: Task, has_begun: int = 0) -> Asked:
-    return Asked(task.key, LIMIT, hash_of(LIMIT), has_begun)
+    return Asked(task.key, LIMIT, has_begun)
 
 
 ONE_AT_ONCE, ONE_A_SECOND = Limit(concurrency=1), Limit(rate=1)

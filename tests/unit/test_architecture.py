@@ -129,7 +129,7 @@ READ_ONLY = {
     "fire": {"dead"},
     "heads": {"tasks"},
     "hold": {"failures"},
-    "hosts": {"breakers", "held", "limits", "lines", "permits"},
+    "hosts": {"breakers", "held", "limits", "lines", "permits", "sweep"},
     "ledger": {"awaiting", "counters", "dead", "due", "held", "pause_all", "paused", "queue"},
     "load": {"tasks"},
     "pause": {"awaiting", "dead", "failures", "tasks"},

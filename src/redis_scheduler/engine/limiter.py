@@ -16,7 +16,7 @@ from msgspec import UNSET
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.host import host_of
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.limiting import Asked, Judged, Limiting, PermitAnswer, hash_of, limit_of
+from redis_scheduler.store.limiting import Asked, Judged, Limiting, PermitAnswer, limit_of
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.limit import Limit
 from redis_scheduler.task.retry import Transition
@@ -99,7 +99,7 @@ class Limiter:
             raise
 
     async def _ask(self, batch: dict[Claim, str]) -> None:
-        asked = [Asked(claim.key, limit, hash_of(limit)) for claim, limit in batch.items()]
+        asked = [Asked(claim.key, limit) for claim, limit in batch.items()]
         answers = await self._limiting.permit(asked)
         may_begin, has_held = [], False
         for (claim, limit), found in zip(batch.items(), answers, strict=True):
@@ -224,7 +224,7 @@ class Limiter:
         begun = list(self.begun.items())
         for first in range(0, len(begun), self._timing.batch_limit):
             part = begun[first : first + self._timing.batch_limit]
-            await self._limiting.permit([Asked(claim.key, limit, hash_of(limit), 1) for claim, limit in part])
+            await self._limiting.permit([Asked(claim.key, limit, 1) for claim, limit in part])
 
     async def write_last(self) -> None:
         """Give all permits back."""

@@ -12,7 +12,7 @@ from redis_scheduler.store.answer_shape import booleans, each_of
 from redis_scheduler.store.claiming import Claiming
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
-from redis_scheduler.store.limiting import hash_of, limit_of
+from redis_scheduler.store.limiting import limit_of, new_salt
 from redis_scheduler.store.new_task import AS_FOLLOW_UP, NewTask
 from redis_scheduler.store.script import Script, listed_as
 from redis_scheduler.task.claim import Claim, Unsettled
@@ -44,7 +44,6 @@ class Held(NamedTuple):
     key: str
     attempts: int
     limit: str
-    hash: int
 
 
 class FireAnswer(IntEnum):
@@ -176,13 +175,9 @@ class Claims(Claiming):
 
     async def hold(self, claims: Sequence[Claim]) -> list[HoldAnswer]:
         """Send claims that a limit does not let begin into its line."""
-        rows = [
-            Held(claim.id, claim.key, claim.attempts, limit, hash_of(limit))
-            for claim in claims
-            for limit in (limit_of(claim.record),)
-        ]
+        rows = [Held(claim.id, claim.key, claim.attempts, limit_of(claim.record)) for claim in claims]
         return await self.client.run(
-            HOLD.bind(self.client.keys, rows, group=GROUP, consumer=self.name),
+            HOLD.bind(self.client.keys, rows, group=GROUP, consumer=self.name, offered_salt=new_salt()),
             lambda answer: each_of(HoldAnswer, answer, len(claims)),
         )
 

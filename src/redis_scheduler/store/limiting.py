@@ -1,6 +1,6 @@
 """Limits on hosts, and on what tasks name as `limit_key`: what is said of them, who may begin, and what is held."""
 
-import zlib
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -36,9 +36,6 @@ LIMITS_MOST = 10_000
 LISTED_MOST = 1_000
 """Lines that a list of hosts looks at beside these."""
 
-LINES = 2**19
-"""Numbers that lines may have: include/lines.lua."""
-
 
 def limit_of(record: Record) -> str:
     """Return the name of the limit that a task is under: its `limit_key`, else its host and port."""
@@ -47,9 +44,9 @@ def limit_of(record: Record) -> str:
     return host_of(record.origin)
 
 
-def hash_of(limit: str) -> int:
-    """Return where a limit's line is looked for."""
-    return zlib.crc32(limit.encode(errors="surrogateescape")) % LINES
+def new_salt() -> str:
+    """Return a text that nobody can guess: Redis keeps the first that it is offered."""
+    return secrets.token_hex(16)
 
 
 class PermitAnswer(IntEnum):
@@ -65,7 +62,6 @@ class Asked(NamedTuple):
 
     key: str
     limit: str
-    hash: int
     has_begun: int = 0
 
 
@@ -121,6 +117,7 @@ class Limiting:
                 asked,
                 permit_ms=self._timing.lease_ms,
                 gap_most_ms=self._timing.breaker_gap_most_ms,
+                offered_salt=new_salt(),
                 **self._defaults,
             ),
             lambda answer: each_of(PermitAnswer, answer, len(asked)),
@@ -204,7 +201,7 @@ class Limiting:
         """Return how limits stand."""
         found: list[HostState] = []
         for start in range(0, len(names), self._timing.batch_limit):
-            part = [Asked("", name, hash_of(name)) for name in names[start : start + self._timing.batch_limit]]
+            part = [Asked("", name) for name in names[start : start + self._timing.batch_limit]]
             rows = await self._client.run(
                 HOSTS.bind(self._client.keys, part, permit_ms=self._timing.lease_ms), _four_of_each(len(part))
             )

@@ -1,12 +1,12 @@
 -- hold: send claims back that a limit does not let begin yet, into the line of that limit. Burns no attempt.
 -- KEYS   queue entries failures held lines sweep
--- ARGV   group consumer
--- each   id (of the entry) key attempts# (seen at the claim) limit hash# (of the limit)
+-- ARGV   group consumer offered_salt (of the hash of limits, if none is kept)
+-- each   id (of the entry) key attempts# (seen at the claim) limit
 -- Returns per task 1 held, 0 fenced, 2 all lines that the limit may have are others': nothing done, defer it.
 -- Bounds 200 tasks a call, some nine commands each.
 -- Twice  the entry is gone: 0.
 -- Full   XDEL of nothing is the first write.
---- include clock fence lines
+--- include clock fence lines salt
 --- names
 local now = now_ms(math.floor)
 -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
@@ -21,7 +21,7 @@ for at = first, #ARGV, width do
   --- row
   local is_held = holds(queue, entries, failures, group, consumer, id, key, attempts)
   if is_held and not numbers[limit] then
-    local number, used_ms = line_of(lines, limit, hash)
+    local number, used_ms = line_of(lines, limit, salt_of(sweep, offered_salt))
     if number and not used_ms then
       redis.call('HSET', lines, string.format('%.0f', number), '0 ' .. limit)
     end

@@ -1,16 +1,16 @@
 -- hosts: what is said of limits, and what stands under each. Reads only.
--- KEYS   held lines permits limits breakers
+-- KEYS   held lines permits limits breakers sweep
 -- ARGV   permit_ms# (that a permit lasts without a renewal)
--- each   limit hash# (of the limit)
+-- each   limit
 -- Returns per limit: what is said of it (false: nothing), tasks that are held, permits that are held, and what is
 --        kept of its breaker (false: nothing).
 -- Bounds 200 limits a call, five commands each.
 --- include clock lines limits
 --- names
-local now, answer = now_ms(math.floor), {}
+local now, answer, salt = now_ms(math.floor), {}, redis.call('HGET', sweep, 'salt')
 for at = first, #ARGV, width do
   --- row
-  local number, count, running = line_of(lines, limit, hash), 0, 0
+  local number, count, running = salt and line_of(lines, limit, salt), 0, 0
   if number then
     local least, greatest = line_range(number)
     count = redis.call('ZCOUNT', held, least, greatest)

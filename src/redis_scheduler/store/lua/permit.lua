@@ -1,30 +1,33 @@
 -- permit: ask for claims whether they may begin, by the limit that each is under; or say of those that have begun that
 -- they go on. What was admitted has its permit. What stands in the limit's line goes first.
--- KEYS   queue held lines permits limits breakers
+-- KEYS   queue held lines permits limits breakers sweep
 -- ARGV   permit_ms# (that one lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt
---        to the next; 0: no rate) gap_most_ms# (between probes of a host)
--- each   key limit hash# (of the limit) has_begun ('1': it goes on)
+--        to the next; 0: no rate) gap_most_ms# (between probes of a host) offered_salt (of the hash of limits,
+--        if none is kept)
+-- each   key limit has_begun ('1': it goes on)
 -- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back.
 -- Bounds 200 tasks a call, some four commands each, and some five for each limit.
 -- Twice  what has a permit keeps it; of a limit without concurrency the rate is used twice: fewer begin.
 -- Full   XDEL of nothing is the first write.
---- include clock lines kept_line limits breakers
+--- include clock lines salt kept_line limits breakers
 --- names
 local now = now_ms(math.floor)
 -- Foreign keys in their places fail here, before any write.
 redis.call('ZCARD', held)
+redis.call('HLEN', lines)
 redis.call('HLEN', limits)
 redis.call('HLEN', breakers)
 redis.call('ZCARD', permits)
+redis.call('HLEN', sweep)
 redis.call('XDEL', queue, '0-0')
 
-local found = {}
-local function state_of(limit, hash)
+local found, salt = {}, salt_of(sweep, offered_salt)
+local function state_of(limit)
   local state = {}
   local most, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
   state.breaker = breaker_of(breakers, limit)
   state.most, state.gap_ms, state.is_paused, state.is_probe = beside(state.breaker, now, most, gap_ms, is_paused)
-  state.number, state.used_ms = line_of(lines, limit, hash)
+  state.number, state.used_ms = line_of(lines, limit, salt)
   if not state.number then
     return state
   end
@@ -44,13 +47,11 @@ end
 local answer = {}
 for at = first, #ARGV, width do
   --- row
-  local state = found[limit] or state_of(limit, hash)
+  local state = found[limit] or state_of(limit)
   found[limit] = state
   local may_begin = has_begun == '1'
   if not state.number then
-    -- Others have taken the lines behind its hash: a limit that does not count for a while is less harm than tasks that
-    -- never begin.
-    answer[#answer + 1] = (may_begin or not state.is_paused) and 1 or 0
+    answer[#answer + 1] = may_begin and 1 or 0
   else
     local score = tonumber(redis.call('ZSCORE', permits, key) or -1)
     local has_permit = math.floor(score / LINE) == state.number and score >= tonumber(line_score(state.number, now))

@@ -13,12 +13,13 @@ local function line_range(number)
   return string.format('%.0f', number * LINE), string.format('(%.0f', (number + 1) * LINE)
 end
 
--- The line of a limit, one of the eight behind its hash: its number (nil: all eight are others'), and the ms until
--- which its rate is used up, or nil where it is not kept yet.
-local function line_of(lines, limit, hash)
-  local numbers, free = {}, nil
-  for probe = 0, 7 do
-    numbers[probe + 1] = string.format('%.0f', (hash + probe) % LINES)
+-- The line of a limit, one of the eight that a hash of salt and name says: its number (nil: all eight are others'), and
+-- the ms until which its rate is used up, or nil where it is not kept yet.
+local function line_of(lines, limit, salt)
+  local digits, numbers, free = redis.sha1hex(salt .. limit), {}, nil
+  for at = 1, 36, 5 do
+    local number = tonumber(string.sub(digits, at, at + 4), 16) % LINES
+    numbers[#numbers + 1] = string.format('%.0f', number)
   end
   for probe, kept in ipairs(redis.call('HMGET', lines, unpack(numbers))) do
     local used_ms, of = string.match(kept or '', '^(%d+%.?%d*) (.*)$')
