@@ -1,4 +1,5 @@
-"""Where the settings come from: `load` takes options first, then the environment, then the defaults (setting.py).
+"""Where the settings come from: `load` takes options first, then the environment, then the defaults (setting.py); and
+what some of them come to together: policy, breaker, limit.
 
 A wrong setting, or two that contradict each other, are told in one line each, all at once.
 """
@@ -12,7 +13,9 @@ from redis_scheduler.delivery.proxy import ENVIRONMENT
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.setting import value_of
 from redis_scheduler.settings import ALL, Settings
-from redis_scheduler.task.policy import refused_by
+from redis_scheduler.task.limit import Breaking, Limit
+from redis_scheduler.task.policy import TEN_YEARS_MS, Policy, refused_by
+from redis_scheduler.task.statuses import statuses
 
 
 def load(
@@ -56,7 +59,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.retry_max is not None and settings.retry_backoff != "fixed":
         given["retry_max"] = settings.retry_max
     # Whatever RETRIES says: a task may have retries of its own.
-    refused = refused_by(dataclasses.replace(settings.policy, retries=-1), given)
+    refused = refused_by(dataclasses.replace(policy_of(settings), retries=-1), given)
     problems = [f"{name.upper()}={given[name]:g}: {rule}" for name, rule in refused]
     if settings.egress_proxy and settings.egress_proxy != ENVIRONMENT:
         problems += [
@@ -82,6 +85,30 @@ def _contradictions(settings: Settings) -> list[str]:
             "such as to derived"
         )
     return problems
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return how failed attempts are repeated, unless a task says it for itself."""
+    return Policy(
+        settings.retries,
+        round(settings.retry_time * 1000),
+        settings.retry_backoff,
+        TEN_YEARS_MS if settings.retry_max is None else round(settings.retry_max * 1000),
+        settings.retry_jitter,
+        None if settings.retry_for is None else round(settings.retry_for * 1000),
+        final=statuses(settings.final_statuses),
+        after_most_ms=round(settings.retry_after_most * 1000),
+    )
+
+
+def breaking_of(settings: Settings) -> Breaking:
+    """Return when a host's breaker opens."""
+    return Breaking(settings.breaker_failures, round(settings.breaker_most * 1000))
+
+
+def host_limit_of(settings: Settings) -> Limit:
+    """Return the limit of a host for which none is set."""
+    return Limit(settings.host_concurrency, settings.host_rate)
 
 
 def variables(settings: Settings) -> dict[str, str]:

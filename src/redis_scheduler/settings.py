@@ -1,6 +1,7 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
-loading.py reads them. The token cannot be an option: other users can read a command line.
+loading.py reads them, and says what some of them come to together. The token cannot be an option: other users can
+read a command line.
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,8 @@ from redis_scheduler.setting import (
     whole_number,
 )
 from redis_scheduler.store.url import validated
-from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST, Breaking, Limit
+from redis_scheduler.task.limit import CONCURRENCY_MOST, RATE_MOST
 from redis_scheduler.task.options import Backoff
-from redis_scheduler.task.policy import TEN_YEARS_MS, Policy
-from redis_scheduler.task.statuses import statuses
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 ALL, API, WORKER = "all", "api", "worker"
@@ -288,30 +287,6 @@ class Settings:
     log_format: str | None = option(
         "LOG_FORMAT", None, choice("text", "json"), "text or json", "text on a terminal, else json"
     )
-
-    @property
-    def policy(self) -> Policy:
-        """How failed attempts are repeated, unless a task says it for itself."""
-        return Policy(
-            self.retries,
-            round(self.retry_time * 1000),
-            self.retry_backoff,
-            TEN_YEARS_MS if self.retry_max is None else round(self.retry_max * 1000),
-            self.retry_jitter,
-            None if self.retry_for is None else round(self.retry_for * 1000),
-            final=statuses(self.final_statuses),
-            after_most_ms=round(self.retry_after_most * 1000),
-        )
-
-    @property
-    def breaking(self) -> Breaking:
-        """When a host's breaker opens."""
-        return Breaking(self.breaker_failures, round(self.breaker_most * 1000))
-
-    @property
-    def host_limit(self) -> Limit:
-        """What counts for a host of which nothing is said."""
-        return Limit(self.host_concurrency, self.host_rate)
 
     @property
     def carried(self) -> str:

@@ -13,12 +13,12 @@ import redis.asyncio
 
 from redis_scheduler.api.bodies import (
     BatchRequest,
-    LimitRequest,
     PreviewRequest,
     ScheduleRequest,
     UpdateRequest,
     encode_answer,
 )
+from redis_scheduler.api.host_bodies import LimitRequest
 from redis_scheduler.api.routes import ROUTES, Access, Route
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.acknowledgement import acknowledgement_token

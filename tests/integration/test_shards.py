@@ -12,6 +12,7 @@ from starlette.types import Message
 
 from redis_scheduler.api import shards
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
@@ -68,7 +69,7 @@ async def test_statistics_are_the_sum_of_all_shards_and_a_purge_is_of_all(
     clients: list[RedisClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "shard_of", chosen)
-    api = Api(clients, "writer", 1_000)
+    api = ManyApi(clients, "writer", 1_000)
     for _ in range(30):
         await api.schedule(request_of("", b'{"webhook":"http://127.0.0.1:9/","ttl":600}'), {})
     stand = [(await Views(client).ledger()).due for client in clients]

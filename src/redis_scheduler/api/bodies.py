@@ -7,7 +7,6 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from redis_scheduler.api.view import TaskView
 from redis_scheduler.errors import Code
-from redis_scheduler.task.limit import CONCURRENCY_MOST, PER_MOST_S, RATE_MOST
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.repeat import Repeat
 
@@ -68,56 +67,11 @@ class UpdateRequest(_OptionChanges, forbid_unknown_fields=True):  # type: ignore
     body_base64: str | UnsetType | None = UNSET
 
 
-_Concurrency = Annotated[int, Meta(ge=0, le=CONCURRENCY_MOST)]
-_Rate = Annotated[int, Meta(ge=0, le=RATE_MOST)] | Annotated[float, Meta(ge=0, le=RATE_MOST)]
-_Per = Annotated[int, Meta(ge=1, le=PER_MOST_S)] | Annotated[float, Meta(ge=0.001, le=PER_MOST_S)]
-
-LIMIT_RULES = {
-    "concurrency": f"must be a whole number from 0 (no limit) to {CONCURRENCY_MOST}",
-    "rate": f"must be a number from 0 (no limit) to {RATE_MOST}",
-    "per": f"must be a number of seconds from 0.001 to {PER_MOST_S} (a day)",
-    "paused": "must be true or false",
-}
-"""What the fields of LimitRequest must be."""
-
-
-class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of PUT /hosts/{host}: attempts at once, attempts in so many seconds, and whether none begins."""
-
-    concurrency: _Concurrency | UnsetType = UNSET
-    rate: _Rate | UnsetType = UNSET
-    per: _Per | UnsetType = UNSET
-    paused: bool | UnsetType = UNSET
-
-
-class BreakerView(msgspec.Struct):
-    """The breaker of a host: `open` or `closing`, since when, and when the next probe or step may be (RFC 3339)."""
-
-    state: str
-    since: str
-    next: str
-    step: int | UnsetType = UNSET
-
-
-class HostView(msgspec.Struct, kw_only=True):
-    """A host, or `@` and a limit_key: what is said of it, tasks that are held, and attempts that run where they are
-    counted."""
-
-    host: str
-    concurrency: int | UnsetType = UNSET
-    rate: int | float | UnsetType = UNSET
-    per: int | float | UnsetType = UNSET
-    paused: bool = False
-    held: int
-    running: int
-    breaker: BreakerView | UnsetType = UNSET
-
-
-class _Answer(msgspec.Struct, tag_field="status", tag=200):
+class Answer(msgspec.Struct, tag_field="status", tag=200):
     """The body of a 200: its first member is `status`. (As a struct it is encoded in half the time of a dict.)"""
 
 
-class Scheduled(_Answer):
+class Scheduled(Answer):
     """The task's key, twice: clients of the original service read it in `data`. due: when it fires (RFC 3339)."""
 
     data: str
@@ -132,14 +86,14 @@ class ScheduledTask(msgspec.Struct):
     due: str
 
 
-class BatchScheduled(_Answer):
+class BatchScheduled(Answer):
     """The tasks in the order of the request. data: their keys."""
 
     data: list[str]
     tasks: list[ScheduledTask]
 
 
-class Updated(_Answer):
+class Updated(Answer):
     """As Scheduled. found: `updated`; or `in delivery`, if an attempt with the old record is under way."""
 
     data: str
@@ -148,7 +102,7 @@ class Updated(_Answer):
     found: str
 
 
-class PutDone(_Answer):
+class PutDone(Answer):
     """As Scheduled. created: whether there was no task with this key. found: of one that there was, as Updated says, or
     `dead`."""
 
@@ -159,20 +113,20 @@ class PutDone(_Answer):
     found: str | UnsetType = UNSET
 
 
-class Cancelled(_Answer):
+class Cancelled(Answer):
     """What was found: `cancelled`; or `in delivery`, if an attempt is under way."""
 
     data: str
     key: str
 
 
-class Previewed(_Answer):
+class Previewed(Answer):
     """The next times (RFC 3339), fewer if the series ends before."""
 
     data: list[str]
 
 
-class Found(_Answer):
+class Found(Answer):
     """Of a task that was paused, resumed or run, or that its receiver spoke of (done, fail, extend). found: its state
     before, as `info.state` shows it."""
 
@@ -181,13 +135,13 @@ class Found(_Answer):
     found: str
 
 
-class Shown(_Answer):
+class Shown(Answer):
     """One task."""
 
     data: TaskView
 
 
-class Listed(_Answer):
+class Listed(Answer):
     """A page of tasks. next: the cursor of the next page, None on the last."""
 
     data: list[TaskView]
@@ -204,7 +158,7 @@ class DeadGroup(msgspec.Struct, frozen=True):
     died: str
 
 
-class Grouped(_Answer):
+class Grouped(Answer):
     """The groups, the largest first. others: letters in groups beyond those shown; looked_at: how many of the `dead`
     were looked at, the newest; complete: whether these were all."""
 
@@ -215,7 +169,7 @@ class Grouped(_Answer):
     complete: bool
 
 
-class ManyDone(_Answer):
+class ManyDone(Answer):
     """What was done to many tasks: the verb, how many the operation has touched and looked at so far; next: the cursor
     with which it goes on, None if that was all. dry_run: nothing was done, they were only counted, those of this
     request. operation: its id, if it may be asked for again."""
@@ -228,26 +182,26 @@ class ManyDone(_Answer):
     operation: str | UnsetType = UNSET
 
 
-class Purged(_Answer):
+class Purged(Answer):
     """How many tasks were deleted."""
 
     data: int
 
 
-class Statistics(_Answer):
+class Statistics(Answer):
     """Counts and load: stats.py."""
 
     data: dict[str, Any]
 
 
-class Ready(_Answer):
+class Ready(Answer):
     """That the process is ready. all_paused_since: if nothing is promoted, since when (RFC 3339)."""
 
     data: str
     all_paused_since: str | UnsetType = UNSET
 
 
-class Said(_Answer):
+class Said(Answer):
     """A word that shows that the process is there."""
 
     data: str
@@ -262,19 +216,6 @@ class Tried(msgspec.Struct, omit_defaults=True):
     outcome: str
     key: str | None = None
     due: str | None = None
-
-
-class HostShown(_Answer):
-    """A host as it stands."""
-
-    data: HostView
-
-
-class HostsListed(_Answer):
-    """Hosts by their names. more: whether there are further ones of which nothing is said."""
-
-    data: list[HostView]
-    more: bool
 
 
 class Refused(msgspec.Struct):

@@ -13,8 +13,9 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from redis_scheduler.api.bodies import LIMIT_RULES, PREVIEW_MOST
+from redis_scheduler.api.bodies import PREVIEW_MOST
 from redis_scheduler.api.hints import hint_of
+from redis_scheduler.api.host_bodies import LIMIT_RULES
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest
 from redis_scheduler.task import options, repeat
 from redis_scheduler.task.due import AT_LENGTH, AT_RULE, is_time

@@ -1,6 +1,5 @@
 """The handlers of the routes to tasks: each checks its input, makes one batched call to Redis, and answers."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import UNSET
@@ -14,7 +13,6 @@ from redis_scheduler.api.bodies import (
     Found,
     Listed,
     Previewed,
-    Purged,
     Scheduled,
     Shown,
     Statistics,
@@ -34,10 +32,9 @@ from redis_scheduler.api.scheduling import new_task, stored_before
 from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
-from redis_scheduler.api.steps import WORK_S
 from redis_scheduler.api.trace import traceparent
-from redis_scheduler.errors import Code, RequestRefused, StoreUnavailable, TaskNotFound
-from redis_scheduler.logs import Events, rfc3339
+from redis_scheduler.errors import Code, RequestRefused, TaskNotFound
+from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
@@ -47,8 +44,6 @@ from redis_scheduler.task.due import due_after
 from redis_scheduler.task.options import NONE, changed
 from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.summary import cancelled_tail
-
-logger = Events(__name__)
 
 FOUND = {CancelAnswer.CANCELLED: "cancelled", CancelAnswer.IN_DELIVERY: "in delivery"}
 
@@ -238,24 +233,6 @@ class Api(Shards):
         if stored.state == "scheduled" and (stored.expires_ms or 0) <= await self._only.views.now_ms():
             raise _series_queued()
         return True
-
-    async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """POST /purge, DELETE /schedules: delete every task."""
-        fields: dict[str, object] = {"client": request.client.host if request.client else None}
-        async with self._one_purge.held():
-            count = 0
-            try:
-                for shard in self._shards:
-                    count += await shard.writes.purge()
-                    # What it leaves in indexes are no tasks any more, and a worker takes out the rest.
-                    with contextlib.suppress(StoreUnavailable):
-                        await shard.retention.clean(WORK_S)
-            except StoreUnavailable:
-                # It may have been applied: the log must tell why tasks are missing.
-                logger.warning("purge-unanswered", tasks_at_least=count, **fields)
-                raise
-        logger.warning("purged", tasks=count, **fields)
-        return answer(Purged(count))
 
     async def preview(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /repeat/preview: the next times of a rule; nothing is written."""

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from redis_scheduler.api import reading
 from redis_scheduler.api.answers import answer
-from redis_scheduler.api.bodies import BreakerView, HostShown, HostsListed, HostView, LimitRequest
 from redis_scheduler.api.diagnosis import examined, quoted
+from redis_scheduler.api.host_bodies import BreakerView, HostShown, HostsListed, HostView, LimitRequest
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.reading import TOO_DEEP
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused

@@ -1,9 +1,10 @@
-"""The handlers of the routes that do one thing to many tasks: those that the filters of the query want.
+"""The handlers of the routes that do one thing to many tasks: those that the filters of the query want, or all.
 
 What was done to a task once is nothing the second time: so a step that was taken, but not noted, may be taken again.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -11,19 +12,22 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api.bodies import UpdateRequest
+from redis_scheduler.api.answers import answer
+from redis_scheduler.api.bodies import Purged, UpdateRequest
 from redis_scheduler.api.changes import change_of, changeable
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.operations import stepped, wanted_by
 from redis_scheduler.api.pace import Pace, rate_of
 from redis_scheduler.api.shifts import ShiftsApi
-from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS
-from redis_scheduler.errors import Code, InvalidRequest, RequestRefused
-from redis_scheduler.logs import rfc3339
+from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S
+from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable
+from redis_scheduler.logs import Events, rfc3339
 from redis_scheduler.store.filters import LISTED, Filters
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Page
 from redis_scheduler.store.written import CancelAnswer, DiscardAnswer, Operation, ReplayAnswer, Standing
+
+logger = Events(__name__)
 
 DEAD, MOVABLE = "dead", ("scheduled", "deferred", "queued", "waiting")
 _MOVED = (Standing.SCHEDULED, Standing.DEFERRED, Standing.QUEUED, Standing.WAITING)
@@ -99,6 +103,24 @@ class ManyApi(ShiftsApi):
             return await self._calls_of(task.key).discard.submit(task.key) is DiscardAnswer.DELETED
 
         return await self._each(request, given, "deleted", discard, (DEAD,))
+
+    async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """POST /purge, DELETE /schedules: delete every task."""
+        fields: dict[str, object] = {"client": request.client.host if request.client else None}
+        async with self._one_purge.held():
+            count = 0
+            try:
+                for shard in self._shards:
+                    count += await shard.writes.purge()
+                    # What it leaves in indexes are no tasks any more, and a worker takes out the rest.
+                    with contextlib.suppress(StoreUnavailable):
+                        await shard.retention.clean(WORK_S)
+            except StoreUnavailable:
+                # It may have been applied: the log must tell why tasks are missing.
+                logger.warning("purge-unanswered", tasks_at_least=count, **fields)
+                raise
+        logger.warning("purged", tasks=count, **fields)
+        return answer(Purged(count))
 
     async def _page(self, cursor: str | None, filters: Filters, is_dead: bool) -> Page:
         """Return the tasks of a step."""

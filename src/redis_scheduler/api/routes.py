@@ -21,9 +21,6 @@ from redis_scheduler.api.bodies import (
     Cancelled,
     Found,
     Grouped,
-    HostShown,
-    HostsListed,
-    LimitRequest,
     Listed,
     ManyDone,
     Previewed,
@@ -42,6 +39,7 @@ from redis_scheduler.api.bodies import (
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.handlers import Api
+from redis_scheduler.api.host_bodies import HostShown, HostsListed, LimitRequest
 from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.own_keys import OwnKeysApi
@@ -104,6 +102,12 @@ MANY = (*FILTERS, "cursor", "dry_run", "operation")
 MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 """The same of dead letters."""
 
+
+def _of_many(path: str, handler: Callable[..., Any], right: Right, parameters: tuple[str, ...] = MANY) -> Route[Any]:
+    """Return the route of something that is done to many tasks: a token needs the right `bulk`, too."""
+    return Route("POST", path, handler, ManyDone, parameters=parameters, needs=Right.BULK | right)
+
+
 TASK_ROUTES = (
     Route(
         "POST",
@@ -145,43 +149,18 @@ TASK_ROUTES = (
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, needs=ANY_TOKEN),
     Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found, needs=ANY_TOKEN),
     Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor"), needs=Right.READ),
-    Route("POST", "/schedules/cancel", ManyApi.cancel_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.CANCEL),
-    Route("POST", "/schedules/pause", ManyApi.pause_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.SCHEDULE),
-    Route(
-        "POST", "/schedules/resume", ManyApi.resume_many, ManyDone, parameters=MANY, needs=Right.BULK | Right.SCHEDULE
-    ),
-    Route(
-        "POST",
-        "/schedules/run",
-        ManyApi.run_many,
-        ManyDone,
-        parameters=(*MANY, "rate"),
-        needs=Right.BULK | Right.SCHEDULE,
-    ),
-    Route(
-        "POST",
-        "/schedules/shift",
-        ManyApi.shift_many,
-        ManyDone,
-        parameters=("by", *MANY),
-        needs=Right.BULK | Right.SCHEDULE,
-    ),
+    _of_many("/schedules/cancel", ManyApi.cancel_many, Right.CANCEL),
+    _of_many("/schedules/pause", ManyApi.pause_many, Right.SCHEDULE),
+    _of_many("/schedules/resume", ManyApi.resume_many, Right.SCHEDULE),
+    _of_many("/schedules/run", ManyApi.run_many, Right.SCHEDULE, (*MANY, "rate")),
+    _of_many("/schedules/shift", ManyApi.shift_many, Right.SCHEDULE, ("by", *MANY)),
     # Without parameters: a client that gives a filter wants to delete less than everything.
-    Route("DELETE", "/schedules", Api.purge, Purged, needs=Right.PURGE),
-    Route("POST", "/purge", Api.purge, Purged, needs=Right.PURGE),
+    Route("DELETE", "/schedules", ManyApi.purge, Purged, needs=Right.PURGE),
+    Route("POST", "/purge", ManyApi.purge, Purged, needs=Right.PURGE),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest, needs=Right.SCHEDULE, has_no_type=True),
     Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor"), needs=Right.READ),
-    Route(
-        "POST",
-        "/dead/replay",
-        ManyApi.replay_many,
-        ManyDone,
-        parameters=(*MANY_DEAD, "rate"),
-        needs=Right.BULK | Right.REPLAY,
-    ),
-    Route(
-        "POST", "/dead/delete", ManyApi.discard_many, ManyDone, parameters=MANY_DEAD, needs=Right.BULK | Right.CANCEL
-    ),
+    _of_many("/dead/replay", ManyApi.replay_many, Right.REPLAY, (*MANY_DEAD, "rate")),
+    _of_many("/dead/delete", ManyApi.discard_many, Right.CANCEL, MANY_DEAD),
     Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS, needs=Right.READ),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL),

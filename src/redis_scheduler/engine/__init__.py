@@ -9,7 +9,7 @@ processes may run these loops. Each file imports only files that stand after it:
     intake.py               brings claims, hands each on once, renews leases
     limiter.py              asks whether claims may begin under limits, has what is held admitted
     worker.py, asker.py     begins attempts; what it needs of limits
-    ends.py, outcomes.py    what follows an end, and what is kept of it; writes outcomes
+    ends.py, outcomes.py    decides what follows an outcome; writes outcomes
     slots.py, capacity.py   which claim may begin, and how many may come
     surplus.py, hosts.py    when surplus comes back; what is known of each host
     holdings.py             what is held of a shard

@@ -1,15 +1,88 @@
-"""What is made of an outcome beside its decision: the task that starts with the end, and what is kept of failures."""
+"""What follows an outcome: the decision is made and handed to be written, with the task that starts with the end, and
+with what is kept of failures."""
+
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from redis_scheduler.engine.observer import Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.attempts import Attempt, failure_of, read_failed
-from redis_scheduler.task.callback import End, follow_up, told_bytes
-from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED, End, follow_up, told_bytes
+from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.options import NONE
 from redis_scheduler.task.outcome import Outcome
-from redis_scheduler.task.retry import Decision, Transition
+from redis_scheduler.task.policy import Policy
+from redis_scheduler.task.retry import RELEASED, SETTLED, Decision, Transition, asked_in_vain, decide
+from redis_scheduler.task.summary import summary_tail
+from redis_scheduler.task.timing import Timing
+
+_ENDS = {Transition.BURY: DIED, Transition.EXPIRE: EXPIRED}
+"""The ends without success, by what writes them."""
+
+
+class Ends:
+    """Decides what follows from each outcome, and hands it to the outcomes of the claim's shard, which write it.
+
+    `outcomes` are those of each shard, by its number.
+    """
+
+    def __init__(self, policy: Policy, outcomes: Sequence[Outcomes], timing: Timing, observer: Observer) -> None:
+        self._policy = policy
+        self._outcomes = outcomes
+        self._timing = timing
+        self._observer = observer
+
+    def conclude(self, claim: Claim, outcome: Outcome) -> None:
+        """Have what follows from the outcome of an attempt written."""
+        outcomes = self._outcomes[claim.shard]
+        decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
+        if decision is SETTLED:
+            if outcomes.keeps_results:
+                attempts = claim.attempts + 1
+                claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
+            options = claim.record.options
+            outcomes.settle(
+                claim, None if options is NONE else follow_up_of(claim, DELIVERED, 1, outcomes.now_ms(), outcome)
+            )
+            if options is not NONE and (asked := asked_in_vain(claim, outcome)):
+                self._observer.asked_in_vain(claim, asked)
+            self._observer.delivered(claim, outcome)
+        elif decision is RELEASED:
+            self.release([claim])
+        elif decision.transition is Transition.EXPECT:
+            outcomes.unsettle(decision.transition, Unsettled(claim, b"", decision.delay_ms, counts=False))
+            self._observer.taken_on(claim, outcome)
+        elif decision.transition is Transition.AGAIN:
+            outcomes.unsettle(Transition.AGAIN, Unsettled(claim, b"", decision.delay_ms, counts=False))
+            self._observer.delivered(claim, outcome)
+        else:
+            self.unsettle(claim, decision, outcome)
+
+    def unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
+        """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
+        outcomes, starts = self._outcomes[claim.shard], None
+        failure = failures_of(claim, decision, outcome, outcomes) if decision.last_failure else b""
+        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
+        if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
+            starts = follow_up_of(claim, event, int(decision.counts), outcomes.now_ms(), outcome, decision.error)
+        if decision.transition is Transition.EXPIRE and outcomes.keeps_results:
+            elapsed_ms, status = (outcome.elapsed_ms, outcome.status) if outcome else (0, claim.previous_status)
+            attempts = claim.attempts + decision.counts
+            claim.result = summary_tail("expired", claim.record, attempts, elapsed_ms, status)
+        outcomes.unsettle(decision.transition, unsettled, starts)
+        if outcome is None and decision.transition is Transition.DEFER:
+            self._observer.left_to_newer(claim, decision)
+        else:
+            attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
+            self._observer.unsettled(claim, decision, outcome, attempts_left)
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Give claims back without an outcome."""
+        for claim in claims:
+            self._outcomes[claim.shard].release([claim])
 
 
 def follow_up_of(

@@ -14,32 +14,20 @@ from collections.abc import Collection, Iterable, Sequence
 
 from redis_scheduler.delivery.attempt import Deliverer
 from redis_scheduler.engine.asker import Asker
-from redis_scheduler.engine.ends import failures_of, follow_up_of
+from redis_scheduler.engine.ends import Ends
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.acknowledgement import concluded
-from redis_scheduler.task.callback import DELIVERED, DIED, EXPIRED
 from redis_scheduler.task.claim import Claim, Unsettled
-from redis_scheduler.task.options import NONE
-from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.policy import Policy
 from redis_scheduler.task.retry import (
     FIRED,
-    RELEASED,
-    SETTLED,
-    Decision,
     Transition,
-    asked_in_vain,
     before_attempt,
-    decide,
     too_late,
 )
-from redis_scheduler.task.summary import summary_tail
 from redis_scheduler.task.timing import DEFAULT, Timing
-
-_ENDS = {Transition.BURY: DIED, Transition.EXPIRE: EXPIRED}
-"""The ends without success, by what writes them."""
 
 
 class Worker:
@@ -62,6 +50,7 @@ class Worker:
         self._policy = policy
         self._slots = slots
         self.outcomes = outcomes
+        self._ends = Ends(policy, outcomes, timing, observer)
         self.limiters: dict[int, Asker] = {}
         """Those of each shard, which are asked before a claim begins that is under a limit."""
         self.is_limited = False
@@ -103,14 +92,14 @@ class Worker:
             held[claim.id] = claim
             claim.shard = shard
             if claim.mark and (outcome := concluded(claim, now_ms())) is not None and claim.record.unknown is None:
-                self._conclude(claim, outcome)
+                self._ends.conclude(claim, outcome)
             elif (decision := before_attempt(self._policy, claim, now_ms, self._timing)) is not None:
                 if decision is FIRED:
                     outcomes.fire(claim)
                 else:
-                    self._unsettle(claim, decision)
+                    self._ends.unsettle(claim, decision)
             elif self.is_stopping:
-                self._release([claim])
+                self._ends.release([claim])
             elif limiter is None or not limiter.asks(claim):
                 self._slots.add(claim, now)
         self.fill_slots()
@@ -125,7 +114,7 @@ class Worker:
         for claim in claims:
             if self.is_stopping:
                 self._end_permit(claim)
-                self._release([claim])
+                self._ends.release([claim])
             else:
                 self._slots.add(claim, now)
         self.fill_slots()
@@ -205,7 +194,7 @@ class Worker:
         if (decision := too_late(self._policy, claim, outcomes.now_ms)) is not None:
             self._slots.excuse(claim)
             self._free(claim)
-            self._unsettle(claim, decision)
+            self._ends.unsettle(claim, decision)
             return
         self._observer.began(claim)
         try:
@@ -219,35 +208,9 @@ class Worker:
             self._free(claim)
         if self.is_limited and (is_well := outcome.is_well) is not None:
             self.limiters[claim.shard].judge(claim, is_well)
-        self._conclude(claim, outcome)
+        self._ends.conclude(claim, outcome)
         self._has_room.set()
         self._look_at_lines()
-
-    def _conclude(self, claim: Claim, outcome: Outcome) -> None:
-        """Have written what follows from the outcome of an attempt."""
-        outcomes = self.outcomes[claim.shard]
-        decision = decide(self._policy, claim, outcome, outcomes.now_ms, self._timing)
-        if decision is SETTLED:
-            if outcomes.keeps_results:
-                attempts = claim.attempts + 1
-                claim.result = summary_tail("delivered", claim.record, attempts, outcome.elapsed_ms, outcome.status)
-            options = claim.record.options
-            outcomes.settle(
-                claim, None if options is NONE else follow_up_of(claim, DELIVERED, 1, outcomes.now_ms(), outcome)
-            )
-            if options is not NONE and (asked := asked_in_vain(claim, outcome)):
-                self._observer.asked_in_vain(claim, asked)
-            self._observer.delivered(claim, outcome)
-        elif decision is RELEASED:
-            self._release([claim])
-        elif decision.transition is Transition.EXPECT:
-            outcomes.unsettle(decision.transition, Unsettled(claim, b"", decision.delay_ms, counts=False))
-            self._observer.taken_on(claim, outcome)
-        elif decision.transition is Transition.AGAIN:
-            outcomes.unsettle(Transition.AGAIN, Unsettled(claim, b"", decision.delay_ms, counts=False))
-            self._observer.delivered(claim, outcome)
-        else:
-            self._unsettle(claim, decision, outcome)
 
     def _free(self, claim: Claim) -> None:
         del self._running[claim]
@@ -255,36 +218,14 @@ class Worker:
         if self.is_limited:
             self._end_permit(claim)
 
-    def _unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
-        """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
-        outcomes, starts = self.outcomes[claim.shard], None
-        failure = failures_of(claim, decision, outcome, outcomes) if decision.last_failure else b""
-        unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)
-        if claim.record.options is not NONE and (event := _ENDS.get(decision.transition)) is not None:
-            starts = follow_up_of(claim, event, int(decision.counts), outcomes.now_ms(), outcome, decision.error)
-        if decision.transition is Transition.EXPIRE and outcomes.keeps_results:
-            elapsed_ms, status = (outcome.elapsed_ms, outcome.status) if outcome else (0, claim.previous_status)
-            attempts = claim.attempts + decision.counts
-            claim.result = summary_tail("expired", claim.record, attempts, elapsed_ms, status)
-        outcomes.unsettle(decision.transition, unsettled, starts)
-        if outcome is None and decision.transition is Transition.DEFER:
-            self._observer.left_to_newer(claim, decision)
-        else:
-            attempts_left = self._policy.of(claim.record.options).attempts_left(claim.attempts)
-            self._observer.unsettled(claim, decision, outcome, attempts_left)
-
-    def _release(self, claims: Iterable[Claim]) -> None:
-        for claim in claims:
-            self.outcomes[claim.shard].release([claim])
-
     # The stop
 
     def stop(self) -> None:
         """Begin nothing any more. Claims in line go to other workers at once."""
         self.is_stopping = True
-        self._release(self._slots.clear())
+        self._ends.release(self._slots.clear())
         for limiter in self.limiters.values():
-            self._release(limiter.clear())
+            self._ends.release(limiter.clear())
 
     async def drain(self, hurry: asyncio.Event, grace_s: float) -> None:
         """Wait for deliveries under way: for the grace at most, or until `hurry`."""

@@ -17,6 +17,7 @@ import socket
 from dataclasses import replace
 
 from redis_scheduler.api import stats
+from redis_scheduler.loading import breaking_of, host_limit_of, policy_of
 from redis_scheduler.logs import Events
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.imports import import_parts
@@ -122,7 +123,7 @@ class Service:
             limits = replace(
                 LIMITS,
                 timeout_most_s=settings.max_timeout,
-                policy=settings.policy,
+                policy=policy_of(settings),
                 memory_reserve=settings.memory_reserve / 100,
                 idempotency_ttl_s=settings.idempotency_ttl,
                 idempotency_bytes=settings.idempotency_bytes,
@@ -157,7 +158,7 @@ class Service:
         # Each delivery carries the id. Redis must be there for both.
         if not await finished(process.deployment.joined.wait(), process.stop):
             return
-        policy = settings.policy
+        policy = policy_of(settings)
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
             Deliverer(
@@ -174,7 +175,7 @@ class Service:
         ):
             process.deployment.tell(deliverer.carry)
             shard = ShardAccess.of_client(
-                client, self._name, self._timing, kept_by(settings), settings.host_limit, settings.breaking
+                client, self._name, self._timing, kept_by(settings), host_limit_of(settings), breaking_of(settings)
             )
             history = History(client, self._name, self._timing)
             historian = Historian(history, [shard.claims], process.outage, self._timing)

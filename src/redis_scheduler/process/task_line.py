@@ -4,10 +4,9 @@
 
 `due` is the intended time; without `ttl` the task was given it as a point in time. `next` is when it fires next if that
 is another time, `acknowledged` what a receiver has said and no worker has written yet, `died` when a dead letter died,
-`left_ms` what was left of a retry's delay when it was paused. What
-would not stay byte for byte on a line of JSON is `data_base64` instead of `data`; a task may have `body` or
-`body_base64` instead. Members that have their default are left out.
-A series has its `progress`, a task that it made its `occurrence`.
+`left_ms` what was left of a retry's delay when it was paused. What would not stay byte for byte on a line of JSON is
+`data_base64` instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are
+left out. A series has its `progress`, a task that it made its `occurrence`.
 """
 
 import base64

@@ -75,6 +75,12 @@ TEXTS = of(list[bytes])
 NUMBER = of(int)
 
 
+def text_pairs(answer: Any) -> list[tuple[bytes, bytes]]:
+    """Read texts that stand in pairs, as the fields and values of a hash do."""
+    texts = TEXTS(answer)
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
 def sized(shape: Any, count: int) -> Callable[[Any], Any]:
     """Return a reader of lists of this type with `count` members."""
 

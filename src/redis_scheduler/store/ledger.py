@@ -1,7 +1,14 @@
 """The ledger: every task that ever was, at one moment: where it stands now, or how it ended."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from redis_scheduler.store.answer_shape import NUMBER, all_paused_since_ms, text_pairs
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import GROUP, WAITING
+from redis_scheduler.store.script import Script
 
 ENTERED = ("scheduled", "replayed")
 ENDED = ("delivered", "died", "expired", "cancelled", "purged", "ended", "lost")
@@ -71,3 +78,39 @@ def total(ledgers: Sequence[Ledger]) -> Ledger:
         ),
         redis_keys=None if None in keys else sum(count for count in keys if count is not None),
     )
+
+
+_LEDGER = Script("ledger")
+
+
+async def read_ledger(client: RedisClient) -> Ledger:
+    """Count every task of one shard where it stands, at one moment."""
+    answer = await client.run(_LEDGER.bind(client.keys, group=GROUP, waiting=WAITING), _counts)
+    due, length, pending, waiting, dead, paused, awaiting, held, counters, since_ms = answer
+    return Ledger(
+        due=due,
+        queued=length - pending,
+        in_delivery=pending - waiting,
+        waiting=waiting,
+        paused=paused,
+        awaiting=awaiting,
+        held=held,
+        dead=dead,
+        counters={name.decode(errors="replace"): _count(count) for name, count in counters},
+        redis_keys=await client.optional("DBSIZE", read=NUMBER),
+        all_paused_since_ms=since_ms,
+    )
+
+
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
+    *counts, counters, since = answer
+    due, length, pending, waiting, dead, paused, awaiting, held = map(NUMBER, counts)
+    return due, length, pending, waiting, dead, paused, awaiting, held, text_pairs(counters), all_paused_since_ms(since)
+
+
+_COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")
+
+
+def _count(value: bytes) -> int:
+    """Return a counter; 0 if it is no number, which the audit finds."""
+    return int(value) if _COUNT.fullmatch(value) else 0

@@ -4,20 +4,18 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis_scheduler.store.answer_shape import (
     NUMBER,
-    TEXTS,
-    all_paused_since_ms,
     of,
     redis_ms,
+    text_pairs,
 )
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.cursor import Position, behind, decode_cursor, encode_cursor, from_time, positions
 from redis_scheduler.store.filters import ANY, Filters
-from redis_scheduler.store.keys import GROUP, WAITING
-from redis_scheduler.store.ledger import Ledger
+from redis_scheduler.store.keys import GROUP
+from redis_scheduler.store.ledger import Ledger, read_ledger
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.stored import BEFORE_MOST, Stored, tasks_read
 from redis_scheduler.task.summary import Summary, read_summary
@@ -48,7 +46,7 @@ RECORD_BYTES = 2**31
 """More than a record can have: Redis takes no value of over 512 MB unless it is told to."""
 
 
-_READ, _PAGE, _LEDGER, _RECALL = map(Script, ("read", "page", "ledger", "recall"))
+_READ, _PAGE, _RECALL = map(Script, ("read", "page", "recall"))
 
 
 @dataclass(slots=True)
@@ -247,28 +245,14 @@ class Views:
         _, score, member = position if len(position) == 3 else (place, "", "")
         wanted = {"index": index, "limit": CHUNK_LIMIT, "is_down": int(is_down)}
         while answer := await self.client.run(
-            _PAGE.bind(self.client.keys, score=score, member=member, **wanted), _pairs
+            _PAGE.bind(self.client.keys, score=score, member=member, **wanted), text_pairs
         ):
             yield positions(place, ((at, key) for key, at in answer))
             member, score = answer[-1]
 
     async def ledger(self) -> Ledger:
         """Count every task where it stands, at one moment."""
-        answer = await self.client.run(_LEDGER.bind(self.client.keys, group=GROUP, waiting=WAITING), _counts)
-        due, length, pending, waiting, dead, paused, awaiting, held, counters, since_ms = answer
-        return Ledger(
-            due=due,
-            queued=length - pending,
-            in_delivery=pending - waiting,
-            waiting=waiting,
-            paused=paused,
-            awaiting=awaiting,
-            held=held,
-            dead=dead,
-            counters={name.decode(errors="replace"): _count(count) for name, count in counters},
-            redis_keys=await self.client.optional("DBSIZE", read=NUMBER),
-            all_paused_since_ms=since_ms,
-        )
+        return await read_ledger(self.client)
 
     async def listed(self, types: Sequence[str]) -> list[int]:
         """Return how many tasks of each type are to be delivered."""
@@ -288,22 +272,3 @@ def _order(position: Position) -> tuple[float, bytes]:
 _SUMMARY = of(tuple[int, bytes | None, bytes | None, list[tuple[bytes, bytes]] | None])
 _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _ENTRIES = of(list[tuple[bytes, list[bytes]]])
-
-
-def _pairs(answer: Any) -> list[tuple[bytes, bytes]]:
-    texts = TEXTS(answer)
-    return list(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
-    *counts, counters, since = answer
-    due, length, pending, waiting, dead, paused, awaiting, held = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, awaiting, held, _pairs(counters), all_paused_since_ms(since)
-
-
-_COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")
-
-
-def _count(value: bytes) -> int:
-    """Return a counter; 0 if it is no number, which the audit finds."""
-    return int(value) if _COUNT.fullmatch(value) else 0
