@@ -60,7 +60,7 @@ run: install ## Start the service on a private Redis, and print a curl line to p
 	@echo "Starting the service; Ctrl-C stops it"
 	@LOG_LEVEL=$${LOG_LEVEL:-debug} RETRY_TIME=$${RETRY_TIME:-5} exec $(BIN)/redis-scheduler
 
-test: $(VENV)/.development ## Run the test suite on private Redis servers (about 4 minutes)
+test: $(VENV)/.development ## Run the test suite on private Redis servers (about 6 minutes)
 	@echo "Running the tests"
 	@$(BIN)/pytest $(PARALLEL)
 
