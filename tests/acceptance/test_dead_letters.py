@@ -25,6 +25,7 @@ from tests.scripts.states import claimed, in_due, missing
 from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.store import Store
+from tests.support.tokens import make_token
 
 
 async def died(
@@ -153,6 +154,58 @@ async def test_a_replay_may_change_the_task(api: Client, store: Store) -> None:
     )
     _, listed = await api.call("GET", "/schedules?type=mail")
     assert [task["info"]["key"] for task in listed["data"]] == [key]
+
+
+async def refused_for(api: Client, token: str, method: str, path: str, body: Any) -> str | None:
+    """The right that a token lacks for a request; None if it is served, or only the worker of this test is too old."""
+    user = Client(api.session, api.url, token)
+    status, content = await user.call(method, path, json=body)
+    assert (status, content.get("code")) in ((200, None), (409, "older-worker"), (403, "missing-right"))
+    return content["error"].rpartition(": ")[2] if status == 403 else None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook": "http://127.0.0.1:9/mine"},
+        {"headers": {"X-Key": "${secret:shop}"}, "ttl": 60},
+        {"data": 1},
+        {"body": None},
+        {"retries": None},
+        {"on_failure": {"webhook": "http://127.0.0.1:9/mine", "ttl": 0, "include_data": True}},
+    ],
+)
+async def test_a_replay_that_changes_more_than_its_time_needs_the_right_to_schedule(
+    change: dict[str, Any], api: Client, client: RedisClient, store: Store
+) -> None:
+    key = await died(store)
+    path, replays = f"/dead/{key}/replay", await make_token(client, "replay", "read")
+    assert await refused_for(api, replays, "POST", path, change) == "schedule"
+    assert await keys_of(api) == [key]
+    assert await refused_for(api, await make_token(client, "schedule", "replay"), "POST", path, change) is None
+
+
+@pytest.mark.parametrize("body", [{}, {"ttl": 60}, {"at": "2199-01-01T00:00:00Z"}])
+async def test_a_replay_that_changes_its_time_alone_needs_no_further_right(
+    body: dict[str, Any], api: Client, client: RedisClient, store: Store
+) -> None:
+    key = await died(store)
+    assert await refused_for(api, await make_token(client, "replay"), "POST", f"/dead/{key}/replay", body) is None
+
+
+async def test_a_patch_that_brings_a_dead_task_back_needs_the_right_to_replay(
+    api: Client, client: RedisClient, store: Store
+) -> None:
+    key = await died(store)
+    path, schedules = f"/schedule/{key}", await make_token(client, "schedule")
+    for body in ({"ttl": 60}, {"ttl": 60, "webhook": "http://127.0.0.1:9/mine"}):
+        assert await refused_for(api, schedules, "PATCH", path, body) == "replay"
+    assert await keys_of(api) == [key]
+    assert await refused_for(api, schedules, "PATCH", path, {"data": 2}) is None  # it stays dead
+    assert await keys_of(api) == [key]
+    assert await refused_for(api, await make_token(client, "schedule", "replay"), "PATCH", path, {"ttl": 60}) is None
+    assert await keys_of(api) == []
+    assert await refused_for(api, schedules, "PATCH", path, {"ttl": 70}) is None  # it is alive
 
 
 @pytest.mark.parametrize(

@@ -87,15 +87,19 @@ def test_no_task_has_a_key_that_is_a_path_beside_those_of_keys() -> None:
     assert hidden <= set(RESERVED_KEYS)
 
 
+def named(rights: Right) -> str:
+    """The names of rights, as a page has them."""
+    return " and ".join(f"`{name}`" for name, right in RIGHTS.items() if right & rights)
+
+
 def rights_table() -> str:
     """The routes by the rights that they need, as docs/howto/tokens.md has them."""
     needed: dict[Right, list[str]] = {}
     for route in TASK_ROUTES:
-        needed.setdefault(route.needs, []).append(f"`{route.method} {route.path}`")
+        beside = f" (and {named(route.beside[0])} {route.beside[1]})" if route.beside else ""
+        needed.setdefault(route.needs, []).append(f"`{route.method} {route.path}`{beside}")
     lines = [f"| any token | {', '.join(needed.pop(ANY_TOKEN))} |"]
-    for needs in sorted(needed):
-        names = " and ".join(f"`{name}`" for name, right in RIGHTS.items() if right & needs)
-        lines.append(f"| {names} | {', '.join(needed[needs])} |")
+    lines.extend(f"| {named(needs)} | {', '.join(needed[needs])} |" for needs in sorted(needed))
     return "\n".join(lines)
 
 

@@ -172,6 +172,12 @@ def may_see_addresses(caller: Caller | None) -> bool:
     return caller is None or bool(caller.rights & Right.ADMIN)
 
 
+def refuse_without(caller: Caller | None, needs: Right) -> None:
+    """Raise a 403 for a caller that has not these rights."""
+    if caller is not None and needs & ~caller.rights:
+        raise caller.refused(needs)
+
+
 def refuse_other_type(caller: Caller, name: str) -> None:
     """Raise a 403 for a type that is not the caller's."""
     if name not in caller.types:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
-from redis_scheduler.api.callers import caller_of, refuse_other_callbacks
+from redis_scheduler.api.callers import caller_of, refuse_other_callbacks, refuse_without
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
@@ -17,6 +17,7 @@ from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import LetterNotFound
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.token import Right
 from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import DiscardAnswer, ReplayAnswer
 from redis_scheduler.task.due import due_after
@@ -65,6 +66,8 @@ class DeadLettersApi(Api):
         key = requests.task_key(request)
         body = await reading.read_body(request, self._max_body) if reading.has_body(request) else b""
         wanted = requests.replay_request(body)
+        if not requests.is_moved_at_most(wanted):
+            refuse_without(caller_of(request), Right.SCHEDULE)
         refuse_other_callbacks(caller_of(request), wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)

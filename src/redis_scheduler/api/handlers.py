@@ -19,7 +19,7 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
-from redis_scheduler.api.callers import caller_of, may_see_addresses, refuse_other_callbacks
+from redis_scheduler.api.callers import Caller, caller_of, may_see_addresses, refuse_other_callbacks, refuse_without
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
@@ -38,6 +38,7 @@ from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.token import Right
 from redis_scheduler.store.views import PAGE_BYTES
 from redis_scheduler.store.written import CancelAnswer, ReplayAnswer, Standing, UpdateAnswer
 from redis_scheduler.task.due import due_after
@@ -131,13 +132,13 @@ class Api(Shards):
     async def update(self, request: Request, _given: Mapping[str, str]) -> Response:
         """PATCH /schedule/{key}: replace what is given. Where others change the task first it is read again, and 409 in
         the end."""
-        key, demands = requests.task_key(request), preconditions(request)
+        key, demands, caller = requests.task_key(request), preconditions(request), caller_of(request)
         body = await reading.read_body(request, self._max_body)
         wanted = requests.update_request(body)
-        refuse_other_callbacks(caller_of(request), wanted)
+        refuse_other_callbacks(caller, wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands))
+        return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands, caller))
 
     async def _check_change(self, stored: Stored, wanted: UpdateRequest) -> None:
         """Raise RequestRefused for what a change says; what the task has already it may keep."""
@@ -148,8 +149,11 @@ class Api(Shards):
         calls.check_policy(options, before)
         await calls.check_options(changed(NONE, wanted), content_of(wanted)[0])
 
-    async def _updated(self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions) -> Response | None:
-        """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, or a 412."""
+    async def _updated(
+        self, stored: Stored | None, wanted: UpdateRequest, demands: Preconditions, caller: Caller | None
+    ) -> Response | None:
+        """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, a 412, or a 403
+        where it would bring a dead task back, and the caller may not."""
         stored = _found(stored)
         demands.check(stored)
         calls = self._calls_of(stored.key)
@@ -157,6 +161,7 @@ class Api(Shards):
         await self._check_change(stored, wanted)
         now_ms, found = await calls.update.submit(change)
         if found is UpdateAnswer.DEAD:
+            refuse_without(caller, Right.REPLAY)
             now_ms, replayed = await calls.replay.submit(change)
             # A task that is no longer dead counts as changed: somebody else brought it back.
             found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED

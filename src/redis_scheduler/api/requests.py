@@ -139,6 +139,11 @@ def replay_request(body: bytes) -> UpdateRequest:
     return request
 
 
+def is_moved_at_most(request: UpdateRequest) -> bool:
+    """Whether a change leaves all of a task but its time as it is."""
+    return msgspec.structs.replace(request, ttl=UNSET, at=UNSET) == _NO_CHANGE
+
+
 def _changes(body: bytes) -> UpdateRequest:
     request = _decoded(body, _decode_update)
     if request.webhook is not UNSET:

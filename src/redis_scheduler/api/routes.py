@@ -68,6 +68,7 @@ class Route(Generic[Owner]):
     `handler`: the method, of Api or Probes, that answers. `answer`: the body of a 200. `parameters`: the known ones of
     the query, all others are 400; `headers`: those of CONDITIONS that it serves, the others are 400. None: query and
     such headers are ignored. A path that is OPEN has no part that varies. `needs`: the rights that a token must have.
+    `beside`: a right that some requests need, too, and what these ask for; the handler looks.
     `has_no_type`: a token with types gets no more than another may see; else own_types.py keeps it to these.
     """
 
@@ -80,6 +81,7 @@ class Route(Generic[Owner]):
     headers: tuple[str, ...] | None = ()
     access: Access = Access.TOKEN
     needs: Right = Right.ADMIN
+    beside: tuple[Right, str] | None = None
     has_no_type: bool = False
 
     @property
@@ -130,7 +132,16 @@ TASK_ROUTES = (
         (IF_MATCH, IF_NONE_MATCH),
         needs=Right.SCHEDULE,
     ),
-    Route("PATCH", "/schedule/{key}", Api.update, Updated, UpdateRequest, headers=(IF_MATCH,), needs=Right.SCHEDULE),
+    Route(
+        "PATCH",
+        "/schedule/{key}",
+        Api.update,
+        Updated,
+        UpdateRequest,
+        headers=(IF_MATCH,),
+        needs=Right.SCHEDULE,
+        beside=(Right.REPLAY, "to bring a dead task back"),
+    ),
     Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled, headers=(IF_MATCH,), needs=Right.CANCEL),
     Route("POST", "/schedule/{key}/pause", Api.pause, Found, needs=Right.SCHEDULE),
     Route("POST", "/schedule/{key}/resume", Api.resume, Found, needs=Right.SCHEDULE),
@@ -164,7 +175,15 @@ TASK_ROUTES = (
     Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS, needs=Right.READ),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
     Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL),
-    Route("POST", "/dead/{key}/replay", DeadLettersApi.replay, Updated, UpdateRequest, needs=Right.REPLAY),
+    Route(
+        "POST",
+        "/dead/{key}/replay",
+        DeadLettersApi.replay,
+        Updated,
+        UpdateRequest,
+        needs=Right.REPLAY,
+        beside=(Right.SCHEDULE, "to change more than its time"),
+    ),
     Route("GET", "/hosts", HostsApi.hosts, HostsListed, needs=Right.METRICS),
     Route("GET", "/hosts/{key}", HostsApi.host, HostShown, needs=Right.METRICS),
     Route("PUT", "/hosts/{key}", HostsApi.put_host, HostShown, LimitRequest, needs=Right.ADMIN),

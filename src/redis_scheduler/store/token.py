@@ -24,7 +24,7 @@ class Right(IntFlag):
     BULK = auto()
     """Do to many tasks in one request what the token may do to one."""
     REPLAY = auto()
-    """Bring dead letters back."""
+    """Bring dead letters back as they are; with SCHEDULE also changed."""
     PURGE = auto()
     """Delete all tasks."""
     METRICS = auto()
