@@ -1,20 +1,18 @@
 """Logs: one event a line, with fields; JSON for machines, text for a person at a terminal.
 
 Call `logger.warning("retry", key=key, attempt=2)` (see Events). A line holds no secret and no payload; a URL goes in
-without its query (`location`), an answer with its beginning only (`excerpt`).
+without its query (`location`), an answer with its beginning only (delivery/echoes.py).
 """
 
-import html
 import json
 import logging
-import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -32,62 +30,6 @@ def location(url: str) -> str:
     """The URL as it may be logged: scheme, host, port and path; no credentials, query or fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-EXCERPT_LENGTH = 200
-"""Characters that a line shows of a text from outside."""
-
-SECRET_LENGTH = 256
-"""By so many first characters a secret is found in a text."""
-
-SECRETS_KNOWN = 64
-"""So many secrets are kept as patterns."""
-
-BEGINNING_LENGTH = 4
-"""At the end of a text so many characters of a secret's beginning are hidden; fewer tell nothing."""
-
-
-def excerpt(content: bytes, secret: str) -> str:
-    """Return the beginning of a text from outside, as it may be logged: one line that no terminal takes for commands.
-
-    The secret is taken out, also where JSON, HTML or a URL has escaped it, or where the text ends in the middle of it.
-    """
-    text = _without_beginning(_pattern_of(secret).sub("***", content.decode(errors="replace")), secret)
-    text = " ".join(text.split())[:EXCERPT_LENGTH]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def without_secrets(content: bytes, secrets: Iterable[str]) -> bytes:
-    """Return the beginning of an answer without secrets that were sent there, as `excerpt` takes them out."""
-    text = content.decode(errors="surrogateescape")
-    for secret in secrets:
-        text = _without_beginning(_pattern_of(secret).sub("***", text), secret)
-    return text.encode(errors="surrogateescape")
-
-
-def _without_beginning(text: str, secret: str) -> str:
-    """Hide the end of a text where a form of the secret begins like it."""
-    whole = text.rstrip("\ufffd")  # the last character may have been cut
-    for form in _forms_of(secret):
-        start = whole.find(form[:BEGINNING_LENGTH], max(0, len(whole) - len(form)))
-        while start >= 0:
-            if form.startswith(whole[start:]):
-                return f"{whole[:start]}***"
-            start = whole.find(form[:BEGINNING_LENGTH], start + 1)
-    return text
-
-
-@lru_cache(SECRETS_KNOWN)
-def _forms_of(secret: str) -> tuple[str, ...]:
-    return tuple({secret, secret.replace("/", "\\/"), html.escape(secret), quote(secret, safe="")} - {""})
-
-
-@lru_cache(SECRETS_KNOWN)
-def _pattern_of(secret: str) -> re.Pattern[str]:
-    forms = _forms_of(secret)
-    # A very long secret may be cut off at its end.
-    patterns = [re.escape(form[:SECRET_LENGTH]) + (r"\S*" if len(form) > SECRET_LENGTH else "") for form in forms]
-    return re.compile("|".join(patterns) or "(?!)")
 
 
 SECONDS_KNOWN = 1_000

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, excerpt, location, rfc3339
+from redis_scheduler.logs import JsonFormatter, TextFormatter, configure, location, rfc3339
 from redis_scheduler.task.timing import LAST_MS
 
 
@@ -47,53 +47,6 @@ def test_an_error_brings_its_traceback_into_the_same_line() -> None:
 
 def test_a_url_is_logged_without_credentials_and_query() -> None:
     assert location("https://user:secret@host:8/path?token=secret#x") == "https://host:8/path"
-
-
-@pytest.mark.parametrize(
-    ("content", "shown"),
-    [
-        (b"", ""),
-        (b"plain", "plain"),
-        ("ä 😀".encode(), "ä 😀"),
-        (b"a\r\n\t b\x0b\x0cc\xc2\xa0d", "a b c d"),
-        (b"\x1b[2J\x00\x7f", "\ufffd[2J\ufffd\ufffd"),
-        ("\x9b31m\u202e\u200b".encode(), "\ufffd31m\ufffd\ufffd"),
-        (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"x" * 500, "x" * 200),
-        ("😀".encode() * 500, "😀" * 200),
-        (b" " * 4_000 + b"late", "late"),
-        (b"<b>a/b&amp;c</b> a/b&c a\\/b&c a%2Fb%26c a/b", "<b>***</b> *** *** *** a/b"),
-        (b"x" * 195 + b"a/b&c", "x" * 195 + "***"),
-        (b"x" * 198 + b"a/b&c", "x" * 198 + "**"),
-    ],
-)
-def test_what_a_receiver_sent_is_shown_without_harm(content: bytes, shown: str) -> None:
-    assert excerpt(content, "a/b&c") == shown
-    line = TextFormatter().format(record({"answer": excerpt(content, "a/b&c")}))
-    assert line.isprintable()
-
-
-@pytest.mark.parametrize(
-    "form", ["a/b&cü<dd>eé", "a\\/b&cü<dd>eé", "a/b&amp;cü&lt;dd&gt;eé", "a%2Fb%26c%C3%BC%3Cdd%3Ee%C3%A9"]
-)
-@pytest.mark.parametrize("before", [b" " * 1_018, b"a/b", b"its a/", b""])
-def test_a_secret_within_which_a_text_was_cut_is_hidden(before: bytes, form: str) -> None:
-    for cut in range(len(form.encode()) + 1):
-        shown = excerpt(before + form.encode()[:cut], "a/b&cü<dd>eé")
-        assert shown.removeprefix(before.decode().strip()) in ("", form[:1], form[:2], form[:3], "***")
-
-
-def test_what_a_text_ends_with_is_kept_where_no_secret_begins_so() -> None:
-    assert excerpt(b"no room", "mister") == "no room"
-    assert excerpt(b"mister no ", "misters") == "mister no"
-
-
-def test_a_secret_longer_than_what_is_kept_is_hidden_too() -> None:
-    assert excerpt(b"its " + b"0123456789" * 100, "0123456789" * 200) == "its ***"
-
-
-def test_without_a_secret_nothing_is_hidden() -> None:
-    assert excerpt(b"ab", "") == "ab"
 
 
 def test_a_time_is_told_in_utc_to_the_millisecond() -> None:

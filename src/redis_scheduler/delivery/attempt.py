@@ -19,12 +19,12 @@ from redis_scheduler import __version__
 from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connection, ConnectionClosed
 from redis_scheduler.delivery.connector import Connector, Names, Opening
 from redis_scheduler.delivery.credentials import Credentials, SecretMissing
+from redis_scheduler.delivery.echoes import without_secrets
 from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.proxy import Proxies, ProxyError
 from redis_scheduler.delivery.request import Origin, RequestBuilder
 from redis_scheduler.delivery.tls import Tls
-from redis_scheduler.logs import without_secrets
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.task.callback import told_bytes
 from redis_scheduler.task.claim import Claim

@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from redis_scheduler.logs import Events, excerpt, location, rfc3339
+from redis_scheduler.delivery.echoes import excerpt
+from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.task.answer import AGAIN_HEADER
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
