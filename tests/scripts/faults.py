@@ -7,7 +7,20 @@ import redis.asyncio
 from redis_scheduler.store import keys
 from redis_scheduler.store.written import OnceTask
 from tests.scripts import states
-from tests.scripts.states import AWAITING, DEAD, DEFERRED, DUE, HELD, IN_DELIVERY, MISSING, PAUSED, QUEUED, State, ask
+from tests.scripts.states import (
+    AWAITING,
+    DEAD,
+    DEFERRED,
+    DUE,
+    HELD,
+    IN_DELIVERY,
+    MISSING,
+    PAUSED,
+    QUEUED,
+    State,
+    Task,
+    ask,
+)
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -26,28 +39,37 @@ def seed(function: Seed) -> Seed:
     return function
 
 
+async def _gone(raw: Redis, task: Task, place: str, then: State) -> tuple[Found, str, State]:
+    """Take a task out of the only place that it stands in."""
+    await ask(raw, "ZREM", place, task.key)
+    return {"nowhere": {task.key}}, task.key, then
+
+
+async def _also_in(raw: Redis, task: Task, place: str, then: State) -> tuple[Found, str, State]:
+    """Put a task into a second place."""
+    await ask(raw, "ZADD", place, 1, task.key)
+    return {"several places": {task.key}}, task.key, then
+
+
 # In no place
 
 
 @seed
 async def gone_from_due(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_due(store, "mail")
-    await ask(raw, "ZREM", KEYS.due, task.key)
-    return {"nowhere": {task.key}}, task.key, DUE
+    return await _gone(raw, task, KEYS.due, DUE)
 
 
 @seed
 async def gone_from_due_after_a_failure(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.deferred(store)
-    await ask(raw, "ZREM", KEYS.due, task.key)
-    return {"nowhere": {task.key}}, task.key, DEFERRED
+    return await _gone(raw, task, KEYS.due, DEFERRED)
 
 
 @seed
 async def gone_from_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.dead(store)
-    await ask(raw, "ZREM", KEYS.dead, task.key)
-    return {"nowhere": {task.key}}, task.key, DEFERRED
+    return await _gone(raw, task, KEYS.dead, DEFERRED)
 
 
 @seed
@@ -60,15 +82,19 @@ async def gone_from_entries(store: Store, raw: Redis) -> tuple[Found, str, State
 @seed
 async def gone_from_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused_retry(store)
-    await ask(raw, "ZREM", KEYS.paused, task.key)
-    return {"nowhere": {task.key}}, task.key, DEFERRED
+    return await _gone(raw, task, KEYS.paused, DEFERRED)
 
 
 @seed
 async def gone_from_awaiting(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.awaiting_retry(store)
-    await ask(raw, "ZREM", KEYS.awaiting, task.key)
-    return {"nowhere": {task.key}}, task.key, DEFERRED
+    return await _gone(raw, task, KEYS.awaiting, DEFERRED)
+
+
+@seed
+async def gone_from_held(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.held(store)
+    return await _gone(raw, task, KEYS.held, DUE)
 
 
 # An entry that is not there
@@ -133,8 +159,7 @@ async def in_an_entry_with_more_fields(store: Store, raw: Redis) -> tuple[Found,
 @seed
 async def in_due_and_in_delivery(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.in_delivery(store, "mail")
-    await ask(raw, "ZADD", KEYS.due, 1, task.key)
-    return {"several places": {task.key}}, task.key, IN_DELIVERY
+    return await _also_in(raw, task, KEYS.due, IN_DELIVERY)
 
 
 @seed
@@ -147,43 +172,31 @@ async def in_due_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
 @seed
 async def in_the_queue_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.queued(store)
-    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
-    return {"several places": {task.key}}, task.key, QUEUED
+    return await _also_in(raw, task, KEYS.dead, QUEUED)
 
 
 @seed
 async def in_due_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused(store, "mail")
-    await ask(raw, "ZADD", KEYS.due, 1, task.key)
-    return {"several places": {task.key}}, task.key, DUE
-
-
-@seed
-async def gone_from_held(store: Store, raw: Redis) -> tuple[Found, str, State]:
-    task = await states.held(store)
-    await ask(raw, "ZREM", KEYS.held, task.key)
-    return {"nowhere": {task.key}}, task.key, DUE
+    return await _also_in(raw, task, KEYS.due, DUE)
 
 
 @seed
 async def held_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.held(store)
-    await ask(raw, "ZADD", KEYS.paused, 1, task.key)
-    return {"several places": {task.key}}, task.key, HELD
+    return await _also_in(raw, task, KEYS.paused, HELD)
 
 
 @seed
 async def awaiting_and_paused(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.awaiting(store)
-    await ask(raw, "ZADD", KEYS.paused, 1, task.key)
-    return {"several places": {task.key}}, task.key, AWAITING
+    return await _also_in(raw, task, KEYS.paused, AWAITING)
 
 
 @seed
 async def paused_and_dead(store: Store, raw: Redis) -> tuple[Found, str, State]:
     task = await states.paused(store)
-    await ask(raw, "ZADD", KEYS.dead, 1, task.key)
-    return {"several places": {task.key}}, task.key, PAUSED
+    return await _also_in(raw, task, KEYS.dead, PAUSED)
 
 
 @seed

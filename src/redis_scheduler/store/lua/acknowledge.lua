@@ -9,7 +9,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   XDEL of nothing is the first write.
---- include clock writer foreign place marks deferral
+--- include clock writer foreign ours queued_from place marks deferral
 --- names
 local answer = applied(writer, batch)
 if answer then
@@ -17,10 +17,7 @@ if answer then
 end
 -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
-for _, hash in ipairs({tasks, entries, failures}) do
-  redis.call('HLEN', hash)
-end
-redis.call('ZCARD', awaiting)
+refuse_foreign({tasks, entries, failures}, {awaiting})
 local is_all_paused = redis.call('GET', pause_all)
 local now = now_ms(math.ceil)
 local deferred_until = deferral(sweep, now)
@@ -48,12 +45,10 @@ for at = first, #ARGV, width do
     elseif sign == '' then
       redis.call('ZADD', awaiting, deferred_until(now + within_ms), key)
     else
-      local entry = redis.pcall('XADD', queue, '*', 'key', key)
-      if type(entry) == 'table' then
-        return entry
+      local failed = queue_from(awaiting, queue, entries, key)
+      if failed then
+        return failed
       end
-      redis.call('HSET', entries, key, entry)
-      redis.call('ZREM', awaiting, key)
       redis.call('HSET', failures, key, count .. wanted .. sign .. rest)
     end
   elseif mark == '' and is_under_way(key, id) then

@@ -10,14 +10,11 @@
 -- Bounds `most` tasks, 200; 50 lines; 200 that have ended; and a look at ten lines for one that is no longer needed.
 -- Twice  what was admitted is held no more: a resend admits the next ones, as another worker would.
 -- Full   ZREM of nothing is the first write.
---- include clock foreign lines kept_line limits breakers
+--- include clock foreign ours queued_from lines kept_line limits breakers
 --- names
 local now = now_ms(math.floor)
 -- Foreign keys in their places fail here, before any write.
-for _, hash in ipairs({entries, lines, limits, breakers}) do
-  redis.call('HLEN', hash)
-end
-redis.call('ZCARD', permits)
+refuse_foreign({entries, lines, limits, breakers}, {permits})
 redis.call('XLEN', queue)
 local state = redis.call('HMGET', sweep, 'round_from', 'round_ms')
 redis.call('ZREM', held, '')
@@ -73,12 +70,10 @@ local function admit_from(number)
   if room > 0 then
     local keys = redis.call('ZRANGEBYSCORE', held, least, greatest, 'LIMIT', 0, room)
     for _, key in ipairs(keys) do
-      local id = redis.pcall('XADD', queue, '*', 'key', key)
-      if type(id) == 'table' then
-        return id
+      local failed = queue_from(held, queue, entries, key)
+      if failed then
+        return failed
       end
-      redis.call('HSET', entries, key, id)
-      redis.call('ZREM', held, key)
       if limit then
         redis.call('ZADD', permits, line_score(number, now + permit_ms), key)
       end

@@ -14,7 +14,7 @@
 -- Twice  a repaired fault is no fault any more: a resend repairs nothing, and tells of nothing.
 -- Full   what is removed or queued anew begins with a removal; what is put back or listed only grows: refused, nothing
 --        is written.
---- include clock types bell fields foreign letters
+--- include clock types bell fields foreign ours letters
 --- names
 local repairs = repair == '1'
 
@@ -22,13 +22,7 @@ local head_before_ms, earliest_ms, number, answer = head_ms(due), math.huge, 0, 
 
 if repairs then
   -- A foreign key in one of their places fails here, before any write.
-  for _, hash in ipairs({tasks, entries, failures, counters}) do
-    redis.call('HLEN', hash)
-  end
-  redis.call('ZCARD', dead)
-  redis.call('ZCARD', paused)
-  redis.call('ZCARD', awaiting)
-  redis.call('ZCARD', held)
+  refuse_foreign({tasks, entries, failures, counters}, {dead, paused, awaiting, held})
   redis.call('XLEN', queue)
   redis.call('SCARD', types)
 end

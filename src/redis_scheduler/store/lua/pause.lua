@@ -10,7 +10,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock writer place marks standing
+--- include clock writer ours place marks standing
 --- names
 local answer = applied(writer, batch)
 if answer then

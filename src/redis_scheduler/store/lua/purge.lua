@@ -8,7 +8,7 @@
 -- Bounds UNLINK frees in the background: the time does not grow with the number of tasks; some 2 us for each type.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   UNLINK is the first write.
---- include writer foreign
+--- include writer foreign ours
 --- names
 
 local answer = applied(writer, batch)
@@ -17,15 +17,8 @@ if answer then
 end
 local deleted = redis.call('HLEN', tasks)
 -- A foreign key in one of their places fails here, and is not deleted.
-for _, hash in ipairs({entries, failures, dead_bytes, idempotency, sweep, results}) do
-  redis.call('HLEN', hash)
-end
-redis.call('ZCARD', due)
-redis.call('ZCARD', paused)
-redis.call('ZCARD', idempotency_ends)
-redis.call('ZCARD', awaiting)
-redis.call('ZCARD', held)
-redis.call('HLEN', lines)
+refuse_foreign({entries, failures, dead_bytes, idempotency, sweep, results, lines},
+  {due, paused, idempotency_ends, awaiting, held})
 redis.call('XLEN', queue)
 redis.call('SCARD', types)
 redis.call('GET', remains)

@@ -21,7 +21,7 @@
 --        waits, once: 10 ms for 1,000.
 -- Twice  a resend makes the next step; what the first took is listed under the consumer's pending entries.
 -- Full   XAUTOCLAIM or HDEL is the first write.
---- include clock fields foreign clock_set
+--- include clock fields foreign queued_from clock_set
 --- names
 
 -- How many entries each other worker holds.
@@ -136,12 +136,9 @@ end
 local overdue = redis.pcall('ZRANGEBYSCORE', awaiting, '-inf', now, 'LIMIT', 0, limit)
 overdue = overdue.err and {} or overdue
 for _, key in ipairs(overdue) do
-  local id = redis.pcall('XADD', queue, '*', 'key', key)
-  if type(id) == 'table' then
+  if queue_from(awaiting, queue, entries, key) then
     break
   end
-  redis.call('HSET', entries, key, id)
-  redis.call('ZREM', awaiting, key)
 end
 
 if cursor ~= '0-0' then

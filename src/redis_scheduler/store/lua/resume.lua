@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock bell writer foreign place marks standing deferral
+--- include clock bell writer foreign ours place marks standing deferral
 --- names
 local answer = applied(writer, batch)
 if answer then

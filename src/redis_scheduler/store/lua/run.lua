@@ -9,7 +9,7 @@
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
---- include clock due_after bell writer foreign place marks standing deferral
+--- include clock due_after bell writer foreign ours place marks standing deferral
 --- names
 local answer = applied(writer, batch)
 if answer then

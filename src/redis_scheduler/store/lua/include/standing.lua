@@ -1,13 +1,8 @@
--- Where a task stands, as one code; to be included after `place` and `marks`.
+-- Where a task stands, as one code; to be included after `ours`, `place` and `marks`.
 local function standing_of(tasks, entries, queue, group, waiting, due, failures, paused, awaiting, held, dead)
   -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
   redis.call('XPENDING', queue, group, '-', '+', 1)
-  for _, hash in ipairs({tasks, entries, failures}) do
-    redis.call('HLEN', hash)
-  end
-  for _, places in ipairs({due, paused, awaiting, held, dead}) do
-    redis.call('ZCARD', places)
-  end
+  refuse_foreign({tasks, entries, failures}, {due, paused, awaiting, held, dead})
 
   -- Returns also what tells when the task comes: in `due` and `paused` its score, of what waits the idle time; and the
   -- id of its entry.
