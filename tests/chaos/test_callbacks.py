@@ -91,6 +91,13 @@ async def schedule_chain(client: Client, url: str, number: int, ttl_s: float) ->
     await wait_until(is_scheduled, "Redis is back", 30)
 
 
+async def answer_only_after_writing(server: RedisProcess, raw: redis.asyncio.Redis) -> None:
+    """Have Redis write each change to its file before it answers: else it may answer up to two seconds earlier, and
+    forget what it has answered."""
+    await raw.config_set("appendfsync", "always")
+    server.options = ("--appendfsync", "always")
+
+
 def keys_by_step(checker: Checker) -> dict[tuple[str, ...], set[str]]:
     """The keys under which each step of each chain has arrived."""
     keys: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -146,9 +153,7 @@ async def test_what_an_end_starts_is_scheduled_exactly_once(
                         raise
 
     if victim == "redis":
-        # Else it may answer up to two seconds before it writes, and forget what it has answered.
-        await raw.config_set("appendfsync", "always")
-        server.options = ("--appendfsync", "always")
+        await answer_only_after_writing(server, raw)
     api = await checker.start("api")
     launch()
     await workers[-1].started()

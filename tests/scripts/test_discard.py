@@ -3,7 +3,8 @@
 import pytest
 import redis.asyncio
 
-from tests.scripts.states import MAKERS, MISSING, counters, dead, dump, in_due, letters_of, state_of, traces
+from tests.scripts.indexes import letters_of
+from tests.scripts.states import MAKERS, MISSING, counters, dead, dump, in_due, state_of, traces
 from tests.support.store import Store, letters
 
 

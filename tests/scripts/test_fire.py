@@ -8,6 +8,7 @@ from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.series import Firing
 from tests.scripts import states
 from tests.scripts.conftest import Full
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
     DUE,
@@ -23,7 +24,6 @@ from tests.scripts.states import (
     fired,
     record_of,
     state_of,
-    typed_keys,
 )
 from tests.support.store import Store
 

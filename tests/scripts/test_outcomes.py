@@ -11,6 +11,7 @@ from redis_scheduler.store import keys
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import read_record, record_tail
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -35,7 +36,6 @@ from tests.scripts.states import (
     retriable,
     state_of,
     traces,
-    typed_keys,
     waits_ms,
 )
 from tests.support.names import KEYS

@@ -12,6 +12,7 @@ from redis_scheduler.store.filters import Filters
 from redis_scheduler.store.views import Views
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DUE,
     MAKERS,
@@ -31,7 +32,6 @@ from tests.scripts.states import (
     paused,
     record_of,
     state_of,
-    typed_keys,
     waits_ms,
 )
 from tests.support.names import KEYS

@@ -14,6 +14,7 @@ from redis_scheduler.store.retention import CLEANED_MEMBERS, Retention
 from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import LABEL_MARK, index_of
 from redis_scheduler.task.timing import DEFAULT
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     MAKERS,
     MISSING,
@@ -26,7 +27,6 @@ from tests.scripts.states import (
     new_task,
     queued,
     state_of,
-    typed_keys,
 )
 from tests.support.names import KEYS
 from tests.support.store import Store

@@ -7,6 +7,7 @@ import redis.asyncio
 
 from redis_scheduler.store.written import Put
 from redis_scheduler.task.due import due_after
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DUE,
     MAKERS,
@@ -23,7 +24,6 @@ from tests.scripts.states import (
     new_task,
     record_of,
     state_of,
-    typed_keys,
 )
 from tests.support.names import KEYS
 from tests.support.store import Store, letters

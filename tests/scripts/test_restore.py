@@ -3,6 +3,7 @@
 import pytest
 import redis.asyncio
 
+from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
     DEAD,
     DEFERRED,
@@ -18,7 +19,6 @@ from tests.scripts.states import (
     missing,
     record_of,
     state_of,
-    typed_keys,
 )
 from tests.support.names import KEYS
 from tests.support.store import Store, letters

@@ -11,19 +11,8 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.written import IDEMPOTENCY_ID_BYTES, OnceAnswer, OnceTask, StoredTask
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.conftest import Full
-from tests.scripts.states import (
-    DUE,
-    MISSING,
-    QUEUED,
-    ask,
-    claimed,
-    counters,
-    dump,
-    new_task,
-    record_of,
-    state_of,
-    typed_keys,
-)
+from tests.scripts.indexes import typed_keys
+from tests.scripts.states import DUE, MISSING, QUEUED, ask, claimed, counters, dump, new_task, record_of, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 

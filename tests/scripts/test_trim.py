@@ -11,7 +11,8 @@ from redis_scheduler.task.kept import DEFAULT, Kept
 from redis_scheduler.task.timing import DEFAULT as TIMING
 from redis_scheduler.task.timing import Timing
 from tests.scripts import states
-from tests.scripts.states import DEAD, FAILURE, LETTER_BYTES, MAKERS, MISSING, ask, counters, letters_of, state_of
+from tests.scripts.indexes import LETTER_BYTES, letters_of
+from tests.scripts.states import DEAD, FAILURE, MAKERS, MISSING, ask, counters, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 

@@ -16,7 +16,8 @@ from redis_scheduler.task.label import index_of
 from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
-from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, typed_keys
+from tests.scripts.indexes import typed_keys
+from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 

@@ -17,7 +17,8 @@ from redis_scheduler.store.walk import LOOK_LIMIT, STEP_BYTES, Walk, _Batch
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts import states
-from tests.scripts.states import ask, claimed, new_task, typed_keys
+from tests.scripts.indexes import typed_keys
+from tests.scripts.states import ask, claimed, new_task
 from tests.scripts.test_audit import by_kind, found, repaired
 from tests.support.names import KEYS
 from tests.support.store import Store

@@ -20,7 +20,8 @@ from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import index_of
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.timing import DEFAULT
-from tests.scripts.states import FAILURE, LETTER_BYTES, TTL_MS, ask, counters, letters_of, state_of, tail, typed_keys
+from tests.scripts.indexes import LETTER_BYTES, letters_of, typed_keys
+from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail
 from tests.support.model import Model
 from tests.support.modelled import FORGETFUL, Modelled, Names
 from tests.support.names import KEYS
