@@ -22,6 +22,8 @@ class Sent:
     """None: no answer came."""
     key: str = ""
     due_at: float = 0
+    unanswered_due_at: float = math.inf
+    """When it was due at the earliest, if a PUT of it that had no answer, or a 503, took effect all the same."""
     took_s: float = 0
     """How long the client waited for the answer."""
     cancelled_at: float | None = None
@@ -70,6 +72,16 @@ class Standing:
 
 
 @dataclass
+class Early:
+    """A delivery that came before its due time: how long before, and all that arrived of it."""
+
+    by_s: float
+    due_at: float
+    task: Sent
+    found: Sequence[Arrival]
+
+
+@dataclass
 class Verdict:
     """Every task accounted for. Times in seconds: p50 / p99 / most."""
 
@@ -88,8 +100,12 @@ class Verdict:
     recovered: int
     lateness: Spread
     recovery: Spread
-    early_s: float
-    """The earliest arrival before its due time; 0 if there was none."""
+    early: list[Early]
+
+    @property
+    def early_s(self) -> float:
+        """How long the earliest came before its due time; 0 if there was none."""
+        return max((one.by_s for one in self.early), default=0.0)
 
 
 def account(
@@ -97,7 +113,7 @@ def account(
 ) -> Verdict:
     """Return what became of every task; `arrivals` by the task's number."""
     tasks = sent.values()
-    delays, recoveries = _delays(sent, arrivals, clock_ahead_s)
+    delays, recoveries, early = _delays(sent, arrivals, clock_ahead_s)
     return Verdict(
         acknowledged=sum(task.is_acknowledged for task in tasks),
         refused=sum(task.is_refused for task in tasks),
@@ -119,7 +135,7 @@ def account(
         recovered=sum(sent[n].status in (None, 503) for n in arrivals if n in sent),
         lateness=Spread.of(delays),
         recovery=Spread.of(recoveries),
-        early_s=max(0.0, -min(delays, default=0.0)),
+        early=early,
     )
 
 
@@ -129,6 +145,14 @@ def by_occurrence(found: Iterable[Arrival]) -> dict[int, list[Arrival]]:
     for arrival in found:
         each[int(arrival.headers.get("Schedule-Occurrence", 0))].append(arrival)
     return each
+
+
+def _deliveries(found: Iterable[Arrival]) -> list[list[Arrival]]:
+    """The arrivals of a task by what they are of: an occurrence of a series, or another time for which it was due."""
+    each: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
+    for arrival in found:
+        each[arrival.headers.get("Schedule-Occurrence", ""), arrival.headers.get("Schedule-Due", "")].append(arrival)
+    return list(each.values())
 
 
 def attempts(found: Iterable[Arrival]) -> int:
@@ -159,21 +183,34 @@ def _is_unexpected(task: Sent | None, found: Sequence[Arrival], arrival: Arrival
 
 def _delays(
     sent: Mapping[int, Sent], arrivals: Mapping[int, Sequence[Arrival]], clock_ahead_s: float
-) -> tuple[list[float], list[float]]:
-    """Return how late each acknowledged task or occurrence came first; and last, those that a fault hit."""
+) -> tuple[list[float], list[float], list[Early]]:
+    """Return how late each acknowledged task or occurrence came first; and last, those that a fault hit; and which came
+    early."""
     delays: list[float] = []
     recoveries: list[float] = []
+    early: list[Early] = []
     for number, all_found in arrivals.items():
         task = sent.get(number)
         if task is None or not task.is_acknowledged:
             continue
-        for found in by_occurrence(all_found).values():
-            due_at = task.due_at
-            if task.paused_at is not None and found[0].at > task.paused_at:
-                due_at = max(due_at, task.resumed_at or 0)
-            if "Schedule-Occurrence" in found[0].headers:
-                due_at = datetime.fromisoformat(found[0].headers["Schedule-Due"]).timestamp() - clock_ahead_s
+        for found in _deliveries(all_found):
+            due_at = _due_at(task, found[0], all_found[0], clock_ahead_s)
             delays.append(found[0].at - due_at)
+            if delays[-1] < 0:
+                early.append(Early(-delays[-1], due_at, task, found))
             if delays[-1] > LATE_S or len(found) > attempts(found):
                 recoveries.append(found[-1].at - due_at)
-    return delays, recoveries
+    return delays, recoveries, early
+
+
+def _due_at(task: Sent, arrival: Arrival, first: Arrival, clock_ahead_s: float) -> float:
+    """When a delivery was due: as its request was answered; or as it says itself, if it is an occurrence, a later
+    delivery than the `first` of its task, or may be that of a PUT whose answer was lost."""
+    due = arrival.headers.get("Schedule-Due")
+    told_at = datetime.fromisoformat(due).timestamp() - clock_ahead_s if due else -math.inf
+    is_later = due != first.headers.get("Schedule-Due")
+    if "Schedule-Occurrence" in arrival.headers or is_later or told_at >= task.unanswered_due_at:
+        return told_at
+    if task.paused_at is not None and arrival.at > task.paused_at:
+        return max(task.due_at, task.resumed_at or 0)
+    return task.due_at

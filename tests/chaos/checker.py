@@ -151,8 +151,11 @@ class Checker:
             before.may_be_gone = True
 
         async def put(session: aiohttp.ClientSession, url: str, _: Sent) -> bool:
+            asked_at = time.time()
             outcome.status, answer = await _answer(session, "PUT", f"{url}/{key}", body)
             self.learn(outcome, answer)
+            if not outcome.is_acknowledged and not outcome.is_refused:
+                outcome.unanswered_due_at = min(outcome.unanswered_due_at, asked_at + ttl)
             if before is not None and outcome.is_acknowledged and answer.get("found") != "in delivery":
                 before.replaced_at = time.time()
             return outcome.is_acknowledged
@@ -238,7 +241,7 @@ class Checker:
         unexpected = verdict.unexpected
         assert unexpected == [], f"{len(unexpected)} unexpected, such as {unexpected[:3]}"
         # A task is due at a whole millisecond; the receiver's clock is the same machine's.
-        assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early"
+        assert verdict.early_s < 0.001, f"{verdict.early_s:.4f} s early: {verdict.early[:3]}"
         return verdict
 
     async def _members(self, place: str) -> set[str]:

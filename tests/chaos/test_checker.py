@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import redis.asyncio
 
+from redis_scheduler.store.writes import PUT
 from tests.chaos.accounts import Sent, Standing, account
 from tests.chaos.checker import Checker, by_number
 from tests.chaos.figures import Figures
 from tests.support.names import KEYS
+from tests.support.proxy import Fate, Proxy
 from tests.support.receiver import Arrival, Receiver
 from tests.support.redis_process import RedisProcess
+from tests.support.waiting import wait_until
 
 
 async def test_a_task_that_goes_to_and_fro_is_left_to_deliver(
@@ -147,6 +151,70 @@ def test_each_occurrence_of_a_series_is_accounted_for() -> None:
     assert [one.key for one in found.unexpected] == ["f", "h"]
     assert (found.occurrences, found.duplicated) == (7, 1)
     assert (round(found.lateness.most, 3), found.recovery.most, found.early_s) == (0.2, 7, 0)
+
+
+def due(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
+
+
+def test_each_delivery_of_a_put_that_was_sent_again_is_early_by_its_own_due_time() -> None:
+    sent = [
+        Sent(0, 200, "both-came", due_at=100.5, unanswered_due_at=100),
+        Sent(1, 200, "the-first-came-early", due_at=105, unanswered_due_at=100),
+        Sent(2, 200, "the-second-came-early", due_at=105, unanswered_due_at=100),
+        Sent(3, 200, "due-before-it-was-asked-for", due_at=105, unanswered_due_at=100),
+        Sent(4, 200, "was-not-sent-again", due_at=105),
+    ]
+    came = [
+        *(arrival(0, 100.2, Due=due(100.1)), arrival(0, 100.6, Due=due(100.5))),
+        arrival(1, 100, Due=due(100.25)),
+        *(arrival(2, 100.2, Due=due(100.1)), arrival(2, 104, Due=due(105))),
+        arrival(3, 99.9, Due=due(99.8)),
+        arrival(4, 100.2, Due=due(100.1)),
+    ]
+    found = account({task.number: task for task in sent}, by_number(came), Standing())
+    assert [(one.task.number, round(one.by_s, 3)) for one in found.early] == [(1, 0.25), (2, 1), (3, 5.1), (4, 4.8)]
+    assert found.duplicated == 0
+
+
+async def test_a_put_whose_answer_was_lost_may_arrive_before_the_one_that_was_sent_again_is_due(
+    tmp_path: Path, server: RedisProcess, raw: redis.asyncio.Redis, receiver: Receiver, proxy: Proxy
+) -> None:
+    """Both replies of the call are dropped, but it took effect; the client asks again once the task has arrived."""
+    checker = Checker(tmp_path, server.url, raw, receiver, Figures())
+    api, _ = await checker.start("api", REDIS_URL=proxy.url), await checker.start("worker")
+    struck = 0
+
+    def fate_of(command: list[bytes]) -> Fate:
+        is_doomed = struck < 2 and command[:2] == [b"EVALSHA", PUT.sha.encode()]
+        return Fate.NOT_ANSWERED if is_doomed else Fate.ANSWERED
+
+    def on_struck() -> None:
+        nonlocal struck
+        struck += 1
+        if struck == 2:
+            proxy.flowing.clear()
+
+    async def go_on() -> None:
+        try:
+            await wait_until(lambda: len(receiver.arrivals) > 1, "the first has arrived")
+        finally:
+            proxy.flowing.set()
+
+    try:
+        # From then on Redis knows the script.
+        await checker.put(api, "other", 0)
+        proxy.fate_of, proxy.on_struck = fate_of, on_struck
+        [task, _] = await asyncio.gather(checker.put(api, "own", 0.3), go_on())
+        await checker.drained()
+        verdict = await checker.verdict()
+    finally:
+        await checker.stop()
+    assert struck == 2
+    came = checker.arrivals()[task.number]
+    assert len(came) == 2
+    assert came[0].at < task.due_at <= came[1].at
+    assert verdict.duplicated == 0
 
 
 def test_what_comes_again_is_not_duplicated() -> None:
