@@ -18,11 +18,11 @@ ANSWERED = ("ETag", "Idempotent-Replay", "Retry-After")
 """The headers of answers that pages may read."""
 
 KNOWN_S = 600
-"""A browser may remember for so long that it may ask."""
+"""A browser may remember for so many seconds that a page may ask."""
 
 
 class Cors(CORSMiddleware):
-    """In front of the gate: a browser asks without the token whether it may ask."""
+    """Stands in front of the gate: whether a page may ask, its browser asks without the token."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(app, origins, METHODS, ASKED, expose_headers=ANSWERED, max_age=KNOWN_S)
@@ -34,7 +34,7 @@ class Cors(CORSMiddleware):
         if found.status_code == 200:
             response = answer(Said("Pages of this origin may ask"))
         else:
-            error = "Origin: pages of this origin may not ask so: CORS_ORIGINS does not name it, or method or header"
+            error = "Origin: CORS_ORIGINS does not name this origin, or no page may send this method or one of these headers"
             response = error_answer(Code.INVALID_VALUE, error, "Origin")
         response.raw_headers += told
         return response

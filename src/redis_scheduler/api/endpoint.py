@@ -16,7 +16,7 @@ from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 
 NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE)
-"""What a token may not ask for is counted as what nobody may."""
+"""Requests that their token may not make are counted and logged as those without a token."""
 
 
 class Endpoint:

@@ -70,7 +70,7 @@ class Api(Shards):
             if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
                 raise
             return replay(Scheduled(stored[0].key, stored[0].key, stored[0].due))
-        if caller is not None and caller.is_limited:
+        if caller is not None:
             return await self._quotas.within(caller, 1, lambda: self._scheduled(task, once))
         return await self._scheduled(task, once)
 

@@ -18,7 +18,7 @@ LIMIT_RULES = {
     "per": f"must be a number of seconds from 0.001 to {PER_MOST_S} (a day)",
     "paused": "must be true or false",
 }
-"""What the fields of LimitRequest must be."""
+"""What each field of LimitRequest must be, as errors say it."""
 
 
 class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class BreakerView(msgspec.Struct):
 
 
 class HostView(msgspec.Struct, kw_only=True):
-    """A host, or `@` and a limit_key: what is said of it, tasks that are held, and attempts that run where they are
+    """A host, or `@` and a limit_key: its limit, tasks that are held, and attempts that run, where these are
     counted."""
 
     host: str
@@ -60,7 +60,7 @@ class HostShown(Answer):
 
 
 class HostsListed(Answer):
-    """Hosts by their names. more: whether there are further ones of which nothing is said."""
+    """Hosts by their names. more: whether there are further ones for which no limit is set."""
 
     data: list[HostView]
     more: bool

@@ -1,4 +1,4 @@
-"""The handlers of /hosts: how much each receiver, or what tasks name as their `limit_key`, may be used."""
+"""The handlers of /hosts: the limits of receivers, and of what tasks name as their `limit_key`."""
 
 import re
 from collections.abc import Mapping
@@ -28,21 +28,21 @@ _RULE = "must be a host with its port, such as example.com:443, or @ and a limit
 
 
 class HostsApi(ManyApi):
-    """What ManyApi does, and hosts."""
+    """What ManyApi does, and the limits of hosts and limit keys."""
 
     async def hosts(self, _request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /hosts: all of which something is said, and others under which tasks are held."""
+        """GET /hosts: all for which a limit is set, and others under which tasks are held."""
         limiting = self._only.limiting
         names, has_more = await limiting.names()
         return answer(HostsListed([_view(state) for state in await limiting.states(names)], has_more))
 
     async def host(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """GET /hosts/{host}: one, whether anything is said of it or not."""
+        """GET /hosts/{host}: one, whether a limit is set for it or not."""
         [state] = await self._only.limiting.states([_limit_name(request)])
         return answer(HostShown(_view(state)))
 
     async def put_host(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """PUT /hosts/{host}: say how much it may be used; what is absent goes by HOST_CONCURRENCY and HOST_RATE."""
+        """PUT /hosts/{host}: set its limit; what is absent goes by HOST_CONCURRENCY and HOST_RATE."""
         name = _limit_name(request)
         body = await reading.read_body(request, self._max_body)
         if await self._only.limiting.say(name, _limit(body)) is None:
@@ -52,16 +52,16 @@ class HostsApi(ManyApi):
         return answer(HostShown(_view(state)))
 
     async def delete_host(self, request: Request, _given: Mapping[str, str]) -> Response:
-        """DELETE /hosts/{host}: forget what is said of it; what is held goes on."""
+        """DELETE /hosts/{host}: forget its limit; tasks that it holds go on."""
         name = _limit_name(request)
         if not await self._only.limiting.say(name, None):
-            raise RequestRefused(Code.HOST_NOT_FOUND, f"No limit is said of {name}")
+            raise RequestRefused(Code.HOST_NOT_FOUND, f"No limit is set for {name}")
         [state] = await self._only.limiting.states([name])
         return answer(HostShown(_view(state)))
 
 
 def _limit(body: bytes) -> Limit:
-    """Return what a body says. Raises InvalidRequest."""
+    """Return the limit that a body sets. Raises InvalidRequest."""
     try:
         wanted = examined(body, LimitRequest)
     except RecursionError as error:

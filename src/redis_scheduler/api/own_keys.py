@@ -46,8 +46,7 @@ class OwnKeysApi(DeadLettersApi):
         async def write() -> tuple[PutDone, int]:
             return await self._changed(request, key, lambda stored: self._put(stored, task, demands, caller))
 
-        is_limited = caller is not None and caller.is_limited
-        made, due_ms = await (self._quotas.within(caller, 1, write) if caller and is_limited else write())
+        made, due_ms = await self._quotas.within(caller, 1, write)
         return answer(made, etag_of_new(due_ms, task.tail))
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
@@ -76,8 +75,7 @@ class OwnKeysApi(DeadLettersApi):
         async def write() -> tuple[list[ScheduledTask], bool]:
             return await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
 
-        is_limited = caller is not None and caller.is_limited
-        placed, is_replay = await (self._quotas.within(caller, len(tasks), write) if caller and is_limited else write())
+        placed, is_replay = await self._quotas.within(caller, len(tasks), write)
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
 
     async def _put(

@@ -15,8 +15,6 @@ from redis_scheduler.logs import Events
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.memory import UNKNOWN, Memory, memory_of
 from redis_scheduler.store.retention import Retention
-from redis_scheduler.task.kept import Kept
-from redis_scheduler.task.timing import Timing
 
 logger = Events(__name__)
 
@@ -44,13 +42,14 @@ STEPS = 1_000
 class Room:
     """Whether one shard has room for new tasks.
 
-    `reserve`: the share of Redis' memory that nothing new may take; 0 turns all of this off.
+    `reserve`: the share of Redis' memory that nothing new may take; 0 turns all of this off. `retention` drops what
+    gives way.
     """
 
-    def __init__(self, client: RedisClient, reserve: float, kept: Kept, timing: Timing) -> None:
+    def __init__(self, client: RedisClient, reserve: float, retention: Retention) -> None:
         self._client = client
         self._reserve = reserve
-        self._retention = Retention(client, kept, timing)
+        self._retention = retention
         self._memory: Memory = UNKNOWN
         self._taken_bytes = 0
         """By this process, since Redis was asked."""

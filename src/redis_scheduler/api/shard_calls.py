@@ -47,7 +47,7 @@ class ShardCalls:
         self._workers = Workers(client)
         self._limits = limits
         limit = timing.batch_limit
-        self._room = Room(client, limits.memory_reserve, limits.kept, timing)
+        self._room = Room(client, limits.memory_reserve, self.retention)
         self.schedule = Batcher(
             self._schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
         )

@@ -20,7 +20,7 @@ from redis_scheduler.delivery.connection import KEPT_BYTES, AnswerError, Connect
 from redis_scheduler.delivery.connector import Connector, Names, Opening
 from redis_scheduler.delivery.credentials import Credentials, SecretMissing
 from redis_scheduler.delivery.echoes import without_secrets
-from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused
+from redis_scheduler.delivery.egress import USUAL_EGRESS, Egress, EgressRefused
 from redis_scheduler.delivery.pool import Pool
 from redis_scheduler.delivery.proxy import Proxies, ProxyError
 from redis_scheduler.delivery.request import Origin, RequestBuilder
@@ -61,7 +61,7 @@ class Deliverer:
         timeout_s: float,
         retries: int = 0,
         answer_bytes: int = 0,
-        egress: Egress = ANYWHERE,
+        egress: Egress = USUAL_EGRESS,
         tls: Tls | None = None,
         proxies: Proxies | None = None,
         credentials: Credentials | None = None,

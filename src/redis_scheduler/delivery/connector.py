@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from redis_scheduler.delivery.connection import KEPT_BYTES, Connection
-from redis_scheduler.delivery.egress import ANYWHERE, Egress, EgressRefused, host_of, literal
+from redis_scheduler.delivery.egress import USUAL_EGRESS, Egress, EgressRefused, host_of, literal
 from redis_scheduler.delivery.proxy import Proxies, Proxy, ProxyError, Tunnel
 from redis_scheduler.delivery.tls import Tls
 from redis_scheduler.resolver import Resolver
@@ -72,7 +72,7 @@ class Connector(aiohttp.TCPConnector):
     def __init__(
         self,
         kept_bytes: int = KEPT_BYTES,
-        egress: Egress = ANYWHERE,
+        egress: Egress = USUAL_EGRESS,
         tls: Tls | None = None,
         proxies: Proxies | None = None,
         **options: Any,

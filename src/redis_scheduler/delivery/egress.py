@@ -261,5 +261,5 @@ class Egress:
         return ""
 
 
-ANYWHERE = Egress()
-"""What holds where nothing is said: EGRESS=private, without the ports of a service."""
+USUAL_EGRESS = Egress()
+"""The guard where no other is given: as EGRESS=private, of a process without ports of its own."""

@@ -1,4 +1,4 @@
-"""What the worker needs of limits: of each shard something that is asked before a claim begins that is under one."""
+"""What the worker and its intake need of the limiter of a shard, which they are given as this."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -7,11 +7,14 @@ from redis_scheduler.task.claim import Claim
 
 
 class Asker(Protocol):
-    """What a worker needs of the limiter of a shard."""
+    """Is asked before a claim begins that is under a limit; told when it has ended, and what it came to."""
 
     is_on: bool
+    """Whether anything may be limited: only then claims are to ask."""
     asking: dict[Claim, str]
+    """Claims that wait for an answer, with their limits."""
     begun: dict[Claim, str]
+    """Claims that have a permit, with their limits."""
 
     def asks(self, claim: Claim) -> bool:
         """Have a claim ask if it is under a limit; return whether it is."""

@@ -38,7 +38,7 @@ class ShardAccess:
     bell: Bell
     outage: Outage
     limiting: Limiting | None = None
-    """What is asked of limits; without, nothing is said of any but in Redis."""
+    """By what limits are asked for and set; without, as of a service whose settings limit nothing."""
 
     @classmethod
     def of_client(
@@ -50,7 +50,8 @@ class ShardAccess:
         limit: Limit = NO_LIMIT,
         breaking: Breaking = NO_BREAKING,
     ) -> Self:
-        """Reach a shard by a client of it, as the consumer of this name. `limit`: of hosts of which nothing is said."""
+        """Reach a shard by a client of it, as the consumer of this name. `limit`: that of hosts for
+        which none is set; `breaking`: when breakers open."""
         claims, reader = Claims(client, name, timing, kept), QueueReader(client, name, timing)
         return cls(claims, reader, Bell(client), client.outage, Limiting(client, timing, limit, breaking))
 

@@ -1,4 +1,4 @@
-"""What follows an outcome: the decision is made and handed to be written, with the task that starts with the end, and
+"""What follows an outcome: it is decided, and handed to be written together with the task that starts with the end, and
 with what is kept of failures."""
 
 from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ class Ends:
             self.unsettle(claim, decision, outcome)
 
     def unsettle(self, claim: Claim, decision: Decision, outcome: Outcome | None = None) -> None:
-        """Have the decision on a claim written that ends without success. Without an outcome no attempt was made."""
+        """Have a decision written by which a claim ends without success. Without an outcome no attempt was made."""
         outcomes, starts = self._outcomes[claim.shard], None
         failure = failures_of(claim, decision, outcome, outcomes) if decision.last_failure else b""
         unsettled = Unsettled(claim, failure, decision.delay_ms, decision.counts)

@@ -53,7 +53,7 @@ class Limiter:
         self._judged: dict[str, list[int]] = {}
         """Failures since the last attempt that was well, and how many were well, of hosts that fail."""
         self._is_judged = asyncio.Event()
-        self.is_on = self._default.is_one
+        self.is_on = self._default.has_effect
         """Whether anything may be limited: only then claims are to ask."""
         worker.is_limited = worker.is_limited or self.is_on or self._judges
         self.asking: dict[Claim, str] = {}
@@ -80,7 +80,7 @@ class Limiter:
         held."""
         limit = limit_of(claim.record)
         said = self._said.get(limit)
-        if not (self._default if said is None else said).is_one and limit not in self._broken:
+        if not (self._default if said is None else said).has_effect and limit not in self._broken:
             return False
         self.asking[claim] = limit
         self._is_asked.set()
@@ -164,7 +164,9 @@ class Limiter:
             raise
         self._said = {name: limit.over(self._default) for name, limit in said.items()}
         self._broken = await self._limiting.broken() if self._judges or self._heard else set()
-        self.is_on = bool(self._broken) or self._default.is_one or any(limit.is_one for limit in self._said.values())
+        self.is_on = (
+            bool(self._broken) or self._default.has_effect or any(limit.has_effect for limit in self._said.values())
+        )
         self._worker.is_limited = self._worker.is_limited or self.is_on
         self._held = self._held or int(bool(self._heard))
 

@@ -18,7 +18,7 @@ from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Tokens, Written
 from redis_scheduler.task.record import DEFAULT_TYPE
 
 TRIES = 20
-"""A token is read and changed so often, since others may change it in between."""
+"""A change is tried so often, since others may change the token between its reading and its writing."""
 
 
 async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:

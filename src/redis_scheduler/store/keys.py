@@ -131,7 +131,7 @@ class Keys:
     """ZSET key → number of the line and a time: tasks that may begin, or have begun, under a limit, until then."""
 
     limits: str
-    """HASH limit → '<concurrency> <rate> <per ms> <is paused>': what is said of a host or a `limit_key`."""
+    """HASH limit → '<concurrency> <rate> <per ms> <is paused>': the limit that is set for a host or a `limit_key`."""
 
     breakers: str
     """HASH host → '<state> <number> <since ms> <gap ms> <next ms>': hosts that failed lately (include/breakers.lua)."""

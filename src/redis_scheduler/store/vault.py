@@ -113,11 +113,6 @@ class Vault:
             return bytes(FOREIGN_FAILURE)
         return UNKNOWN_FAILURE if text is None else text
 
-    def is_current(self, stored: bytes) -> bool:
-        """Return whether a record is sealed with the first key."""
-        front = _FRONT.match(stored)
-        return front is not None and stored.startswith(self._seal_member, front.end() + 1)
-
     def _sealed(self, text: bytes, about: bytes) -> bytes:
         nonce = next(self._numbers).to_bytes(_NONCE_BYTES, "big")
         return _in_base64(b"".join((self._front, nonce, self._encrypt(nonce, text, about))))

@@ -1,5 +1,4 @@
-"""What is said of a limit: how much a host, or what tasks name as their `limit_key`, may be used by all workers
-together."""
+"""Limits: how much a host, or what tasks name as their `limit_key`, may be used by all workers together."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ KEY_MARK = "@"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `concurrency` attempts at once, and `rate` of them in `per_s`; 0: any number, None: as a setting says."""
+    """At most `concurrency` attempts at once, and `rate` of them in `per_s`; 0: any number, None: as a setting
+    says."""
 
     concurrency: int | None = None
     rate: float | None = None
@@ -27,12 +27,12 @@ class Limit:
         return self.per_s * 1000 / self.rate if self.rate else 0.0
 
     @property
-    def is_one(self) -> bool:
-        """Whether anything has to ask."""
+    def has_effect(self) -> bool:
+        """Whether it limits anything: only then claims have to ask."""
         return bool(self.concurrency or self.rate or self.is_paused)
 
     def over(self, default: "Limit") -> "Limit":
-        """Return what counts where `default` says what this leaves open."""
+        """Return the limit that counts: what this one leaves open is as `default` says."""
         concurrency = default.concurrency if self.concurrency is None else self.concurrency
         if self.rate is None:
             return Limit(concurrency, default.rate, default.per_s, self.is_paused)
@@ -78,14 +78,14 @@ _TEXT = re.compile(r"(-|[0-9]{1,9}) (-|[0-9.]{1,20}) ([0-9]{1,12}) ([01])")
 
 
 def limit_text(limit: Limit) -> str:
-    """Return how Redis keeps it: scripts read it."""
+    """Return a limit as Redis keeps it: scripts read it."""
     concurrency = "-" if limit.concurrency is None else limit.concurrency
     rate = "-" if limit.rate is None else f"{limit.rate:.6f}".rstrip("0").rstrip(".")
     return f"{concurrency} {rate} {round(limit.per_s * 1000)} {int(limit.is_paused)}"
 
 
 def read_limit(text: str) -> Limit:
-    """Return what Redis keeps; NO_LIMIT for what foreign hands wrote."""
+    """Return the limit that Redis keeps; NO_LIMIT for what foreign hands wrote."""
     found = _TEXT.fullmatch(text)
     if found is None:
         return NO_LIMIT

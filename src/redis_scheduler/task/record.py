@@ -74,7 +74,7 @@ DEFAULT_TYPE = "default"
 UNREADABLE_ERROR = "unreadable record"
 
 SEAL = "seal"
-"""The member by which a sealed record is known (store/vault.py). To whom has no key for it, it is an unknown one."""
+"""The member by which a sealed record is known (store/vault.py). For a process without the key it is an unknown one."""
 
 MEMBER_LENGTH = 60
 """So many characters of an unknown member's name are shown."""

@@ -1,8 +1,8 @@
--- hosts: what is said of limits, and what stands under each. Reads only.
+-- hosts: how limits are set, and what stands under each. Reads only.
 -- KEYS   held lines permits limits breakers sweep
 -- ARGV   permit_ms# (that a permit lasts without a renewal)
 -- each   limit
--- Returns per limit: what is said of it (false: nothing), tasks that are held, permits that are held, and what is
+-- Returns per limit: how it is set (false: it is not), tasks that are held, permits that are held, and what is
 --        kept of its breaker (false: nothing).
 -- Bounds 200 limits a call, five commands each.
 --- include clock lines limits

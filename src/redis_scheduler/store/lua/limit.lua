@@ -1,4 +1,4 @@
--- limit: keep what is said of a limit, or forget it. Workers notice it at their next sweep.
+-- limit: keep a limit that is set, or forget it. Workers notice it at their next sweep.
 -- KEYS   limits sweep
 -- ARGV   limit said ('' forgets it) most# (limits that may be kept)
 -- Returns 1 done, 0 there was nothing to forget, 2 as many are kept as may be: nothing was done.

@@ -1,4 +1,4 @@
--- What is said of a limit, and how much of it is left; to be included after `lines`.
+-- How a limit is set, and how much of it is left; to be included after `lines`.
 local RATE_WINDOW_MS = 300  -- what a rate may catch up with after a pause of those who go by it
 
 -- How many may run at once, the ms from one attempt to the next (0: no rate), and whether none begins.
