@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import replace
 
+import msgspec
 import pytest
 import redis.asyncio
 
@@ -193,6 +194,50 @@ async def test_a_closing_breaker_lets_a_tenth_begin_and_opens_again(client: Redi
     answers = await limiting.permit(asked(*map(str, range(30))))
     assert answers.count(BEGIN_WITH_PERMIT) == 10
     assert [await fail(limiting, 1, 1), await fail(limiting, 2, 1)] == ["closing 2", "open"]
+
+
+async def line_of(raw: Redis, store: Store, count: int) -> list[bytes]:
+    """So many held tasks, in the order of their line."""
+    for _ in range(count):
+        await held(store)
+    keys: list[bytes] = await ask(raw, "ZRANGE", KEYS.held, 0, -1)
+    return keys
+
+
+async def test_a_probe_is_taken_at_random_from_the_line(store: Store, client: RedisClient, raw: Redis) -> None:
+    limiting, places = breaking(client), set[int]()
+    await fail(limiting, 3)
+    line, ended = await line_of(raw, store, 20), list[str]()
+    for _ in range(10):
+        assert (await limiting.admit(ended)).admitted == 1
+        left = await ask(raw, "ZRANGE", KEYS.held, 0, -1)
+        [probe] = set(line) - set(left)
+        places.add(line.index(probe) * 20 // len(line))
+        line, ended = left, [probe.decode()]
+    # Each the first: tasks of one client that fail would keep those of others waiting.
+    assert len(places) > 2
+
+
+async def test_what_a_closing_breaker_admits_is_from_all_of_the_line(
+    store: Store, client: RedisClient, raw: Redis
+) -> None:
+    limiting = breaking(client)
+    await fail(limiting, 3)
+    line = await line_of(raw, store, 30)
+    for number in range(10):  # in lines before this one, or behind it
+        task = await in_delivery(store)
+        task.claim.record = msgspec.structs.replace(task.claim.record, origin=f"http://host-{number}")
+        assert await store.hold([task.claim]) == [1]
+        await limiting.say(f"host-{number}:80", Limit(is_paused=True))
+    await fail(limiting, 0, 1)
+    assert (await limiting.admit()).admitted == 10
+    left = await ask(raw, "ZRANGE", KEYS.held, 0, -1)
+    assert [line.index(key) // 3 for key in line if key not in left] == list(range(10))
+    for _ in range(9):
+        await fail(limiting, 0, 1)
+    for key in line:
+        await limiting.admit([key.decode()])
+    assert await ask(raw, "ZCARD", KEYS.held) == 10
 
 
 async def test_gaps_between_probes_grow(client: RedisClient, raw: Redis) -> None:

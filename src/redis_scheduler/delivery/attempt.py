@@ -104,7 +104,7 @@ class Deliverer:
         timeout_s, wanted_bytes = options.timeout or self._timeout_s, 0 if options is NONE else told_bytes(options)
         error: str | None = None
         fault, is_local = "", False
-        detail, is_final = "", False
+        detail, is_final, is_impatient = "", False, False
         connection: Connection | None = None
         opening: Opening | None = None
         try:
@@ -124,7 +124,7 @@ class Deliverer:
             _let_go(problem)
             has_begun = connection is not None and connection.status is not None
             error = "the answer did not end in time" if has_begun else f"no answer within {timeout_s:g} s"
-            fault = "timeout"
+            fault, is_impatient = "timeout", timeout_s < self._timeout_s
         except Exception as problem:  # any error that a receiver or a URL can cause is a failed attempt
             error, fault = _described(problem), _fault_of(problem)
             detail, is_final = _detail_of(problem), isinstance(problem, EgressRefused) and problem.is_final
@@ -137,13 +137,14 @@ class Deliverer:
         elapsed_ms = round((ended - started) * 1000)
         phases = NO_PHASES if error is None else _phases(started, ended, connection, opening)
         if connection is None:
-            return Outcome(
-                error, None, elapsed_ms, is_local, phases=phases, fault=fault, is_final=is_final, detail=detail
-            )
+            return Outcome(error, None, elapsed_ms, is_local, b"", {}, phases, fault, is_final, detail, is_impatient)
         answer = connection.body_start
         if answer:  # it is kept, logged and shown
             answer = without_secrets(answer, self._credentials.shown_in(options.headers or {}))
-        return Outcome(error, connection.status, elapsed_ms, is_local, answer, connection.headers, phases, fault)
+        headers = connection.headers
+        return Outcome(
+            error, connection.status, elapsed_ms, is_local, answer, headers, phases, fault, is_impatient=is_impatient
+        )
 
     async def _is_answered_on_kept(
         self,

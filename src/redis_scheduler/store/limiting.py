@@ -135,6 +135,7 @@ class Limiting:
                 permit_ms=self._timing.lease_ms,
                 gap_most_ms=self._timing.breaker_gap_most_ms,
                 held_most_ms=self.breaking.held_most_ms,
+                random=secrets.randbelow(2**32) / 2**32,
                 ended=ended,
                 **self._defaults,
             ),

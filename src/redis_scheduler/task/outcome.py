@@ -28,6 +28,7 @@ class Outcome:
     came is none), request (none can be made), egress (no connection may be opened), proxy, acknowledgement. `is_final`:
     another attempt would fare the same. `detail`: what only the log and an admin may know of a failure. `is_local`:
     this machine is at fault, without free sockets or memory; no request was made, so it counts as no attempt.
+    `is_impatient`: a time-out of the task's own ended it, which is shorter than that of the service.
     """
 
     error: str | None
@@ -40,6 +41,7 @@ class Outcome:
     fault: str = ""
     is_final: bool = False
     detail: str = ""
+    is_impatient: bool = False
 
     @property
     def kind(self) -> str:
@@ -48,10 +50,10 @@ class Outcome:
 
     @property
     def is_well(self) -> bool | None:
-        """Whether the receiver is well, by this attempt. None: it tells nothing of that, since no request was sent, or
-        the receiver refused this one."""
+        """Whether the receiver is well, by this attempt. None: it tells nothing of that, since no request was sent, the
+        receiver refused this one, or the task did not wait for it long enough."""
         if self.error is None:
             return True
-        if self.is_local or self.is_final or self.fault in ("request", "egress"):
+        if self.is_local or self.is_final or self.is_impatient or self.fault in ("request", "egress"):
             return None
         return False if self.status is None or self.status >= 500 or self.status in (408, 429) else None

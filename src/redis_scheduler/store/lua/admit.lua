@@ -4,8 +4,8 @@
 -- KEYS   queue entries held lines permits limits breakers sweep pause_all
 -- ARGV   most# (tasks to admit) most_lines# (to look at) round_ms# (from one round to the next) permit_ms# (that a
 --        permit lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt to the next;
---        0: no rate) gap_most_ms# (between probes of a host) held_most_ms# (that a breaker holds a task) ended... (keys
---        of tasks whose attempts have ended)
+--        0: no rate) gap_most_ms# (between probes of a host) held_most_ms# (that a breaker holds a task) random# (at
+--        least 0, below 1) ended... (keys of tasks whose attempts have ended)
 -- Returns {tasks admitted, tasks still held, ms until the next step}.
 -- Bounds `most` tasks, 200; 50 lines; 200 that have ended; and a look at ten lines for one that is no longer needed.
 -- Twice  what was admitted is held no more: a resend admits the next ones, as another worker would.
@@ -31,6 +31,18 @@ if redis.call('GET', pause_all) then
   return {0, redis.call('ZCARD', held), 1000}
 end
 
+-- Tasks from all of a line, of which one client's may be the first and the only ones that fail: at one distance from
+-- each other, the first at a random place.
+local function spread_over(least, greatest, room)
+  local before = redis.call('ZCOUNT', held, '-inf', '(' .. least)
+  local count, keys = redis.call('ZCOUNT', held, least, greatest), {}
+  for at = 0, math.min(room, count) - 1 do
+    local rank = string.format('%.0f', before + math.floor((at + random) * count / math.min(room, count)))
+    keys[at + 1] = redis.call('ZRANGE', held, rank, rank)[1]
+  end
+  return keys
+end
+
 local admitted, wait_ms = 0, 1000
 -- Returns an error of Redis, or nothing.
 local function admit_from(number)
@@ -38,17 +50,19 @@ local function admit_from(number)
   local used_ms, limit = string.match(kept or '', '^(%d+%.?%d*) (.*)$')
   -- A line that nobody knows, from foreign hands: whoever claims its tasks holds them anew.
   local concurrency, gap_ms, is_paused, is_probe, breaker = math.huge, 0, false, false, nil
+  local is_spread = false
   local least, greatest = line_range(number)
   if limit then
     concurrency, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
     breaker = breaker_of(breakers, limit)
     local is_only_broken = not is_paused
     concurrency, gap_ms, is_paused, is_probe = beside(breaker, now, concurrency, gap_ms, is_paused)
+    is_spread = breaker and breaker.state ~= 'c'
     if is_probe and is_only_broken then
       -- What a breaker has held for long enough is attempted all the same.
       local over = '(' .. line_score(number, now - held_most_ms)
       if redis.call('ZCOUNT', held, least, over) > 0 then
-        concurrency, is_paused, is_probe, greatest = math.huge, false, false, over
+        concurrency, is_paused, is_probe, is_spread, greatest = math.huge, false, false, false, over
       end
     end
   end
@@ -68,7 +82,8 @@ local function admit_from(number)
     room = math.min(room, rate)
   end
   if room > 0 then
-    local keys = redis.call('ZRANGEBYSCORE', held, least, greatest, 'LIMIT', 0, room)
+    local keys = is_spread and spread_over(least, greatest, room)
+      or redis.call('ZRANGEBYSCORE', held, least, greatest, 'LIMIT', 0, room)
     for _, key in ipairs(keys) do
       local failed = queue_from(held, queue, entries, key)
       if failed then
