@@ -178,6 +178,30 @@ async def test_a_limit_key_stands_for_the_host(service: Client, receiver: Receiv
     await held(service, name, 0)
 
 
+async def test_a_held_task_leaves_the_line_of_its_limit_once_it_is_under_another(
+    service: Client, receiver: Receiver
+) -> None:
+    name = await paused(service, receiver)
+    other_url = receiver.url.replace("127.0.0.1", "localhost")
+    keys = [await service.schedule(receiver.url, 0, data=number) for number in range(4)]
+    await held(service, name, 4)
+    changes: list[dict[str, Any]] = [
+        {"webhook": other_url},
+        {"limit_key": "tenant-1"},
+        {"webhook": receiver.url + "?under=the-same", "labels": {"a": "b"}},
+        {"limit_key": "tenant-2", "webhook": other_url},
+    ]
+    for key, change in zip(keys, changes, strict=True):
+        assert (await service.call("PATCH", f"/schedule/{key}", json=change))[1]["found"] == "updated"
+    await wait_until(lambda: len(receiver.arrivals) == 3, "those under other limits arrived")
+    assert sorted(arrival.key for arrival in receiver.arrivals) == sorted(key for key in keys if key != keys[2])
+    assert await state(service, keys[2]) == "held"
+    # Back under the first limit it is held there.
+    key = await service.schedule(other_url, 600, data="later")
+    assert (await service.call("PATCH", f"/schedule/{key}", json={"webhook": receiver.url, "ttl": 0}))[0] == 200
+    await held(service, name, 2)
+
+
 async def test_a_host_with_a_concurrency_has_no_more_at_once(service: Client, receiver: Receiver) -> None:
     name = f"127.0.0.1:{receiver.port}"
     await paused(service, receiver)

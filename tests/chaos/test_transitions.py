@@ -70,7 +70,7 @@ resend schedule, resend update, resend cancel, resend replay, resend purge, rese
 fire, fire and end, fire skipped, fire fenced, again fire,
 again settle, again retry, again defer, again bury, again expire, again release,
 deliver and again, again fenced, again again,
-hold, hold fenced, admit, again hold, pause held, run held, update held, update_delay held, cancel held, put held,
+hold, hold fenced, admit, again hold, pause held, run held, update held, update_delay held, update_limit held, cancel held, put held,
 pause_all, pause_all due, pause_all over, pause_all awaited, lose
 """
 """What a run must have come to; else it proves nothing of it."""

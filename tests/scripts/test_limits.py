@@ -13,10 +13,11 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.limiting import Asked, HostState, Judged, Limiting, PermitAnswer
 from redis_scheduler.task.limit import Breaking, Limit, read_limit
 from redis_scheduler.task.timing import DEFAULT, LAST_MS
-from tests.scripts.states import HELD, ask, held, in_delivery, state_of
+from tests.scripts.states import HELD, Maker, State, ask, change, held, held_retry, in_delivery, state_of
 from tests.scripts.verbs import LIMIT
 from tests.support.names import KEYS
 from tests.support.store import Store
+from tests.support.waiting import wait_until
 
 Redis = redis.asyncio.Redis
 
@@ -138,6 +139,27 @@ async def test_lines_of_which_nothing_is_left_are_forgotten(store: Store, client
     await ask(raw, "HDEL", KEYS.sweep, "round_ms")
     await limiting.admit()
     assert await ask(raw, "EXISTS", KEYS.lines) == 0
+
+
+@pytest.mark.parametrize("make", [held, held_retry])
+async def test_what_is_under_another_limit_now_is_due_at_once(
+    make: Maker, store: Store, client: RedisClient, raw: Redis
+) -> None:
+    task = await make(store)
+    before = await state_of(raw, task.key)
+    await store.update([await change(store, task)])
+    assert await state_of(raw, task.key) == before
+    await store.update([replace(await change(store, task), has_other_limit=True)])
+    assert (await state(Limiting(client))).held == 0
+
+    async def is_queued() -> bool:
+        return (await store.promote()).moved == 1
+
+    await wait_until(is_queued, "it is due")
+    assert await state_of(raw, task.key) == State("queued", attempts=before.attempts)
+    # What is not held stays where it is.
+    await store.update([replace(await change(store, task), has_other_limit=True)])
+    assert await state_of(raw, task.key) == State("queued", attempts=before.attempts)
 
 
 async def test_as_many_limits_are_kept_as_may_be(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:

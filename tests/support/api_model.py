@@ -48,8 +48,9 @@ class ApiModel(Tasks):
         task.attempts, task.mark = 0, ""
         return letter
 
-    def update(self, key: str, expected: bytes, tail: bytes, ttl_ms: int | None, now_ms: int) -> str:
-        """Any change of what was claimed already moves it to another entry, so that no outcome of that claim counts."""
+    def update(self, key: str, expected: bytes, tail: bytes, ttl_ms: int | None, now_ms: int, moves: bool) -> str:
+        """Any change of what was claimed already moves it to another entry, so that no outcome of that claim counts.
+        `moves`: to another limit."""
         task = self.tasks[key]
         if task.place == "missing":
             return "N"
@@ -65,6 +66,8 @@ class ApiModel(Tasks):
             task.enter_queue()
         elif task.state.place == "waiting":
             task.wait_in_due(task.wait_ms)
+        elif task.place == "held" and moves:
+            task.wait_in_due(0)
         task.tail, task.again = tail, 0
         return letter
 

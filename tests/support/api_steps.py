@@ -85,15 +85,20 @@ class ApiSteps(Steps):
     async def _update(self, step: Step, ttl_ms: int | None = None, verb: str = "update") -> None:
         writer, task = self._writer_of(step)
         change, before = await self._change(step, writer, task, ttl_ms), task.state.place
+        change.has_other_limit = verb == "update_limit"
         now_ms, answers = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
         letter = letters(answers)
-        assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms)
+        moves = change.has_other_limit
+        assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms, moves)
         if letter in "UD":
             task.listed = names_of(change.listed)
         self.taken[f"{verb} {'changed' if letter == 'C' else before}"] += 1
 
     async def _update_delay(self, step: Step) -> None:
         await self._update(step, TTL_MS, "update_delay")
+
+    async def _update_limit(self, step: Step) -> None:
+        await self._update(step, verb="update_limit")
 
     async def _put(self, step: Step) -> None:
         """A task under an own key: it takes the place of one that this writer has read, or of none."""

@@ -12,7 +12,19 @@ ALWAYS = ""
 IN_HAND = ("settle", "retry", "defer", "bury", "expire", "fire", "again", "release", "renew", "expect", "hold")
 """Verbs about claims that a worker holds."""
 
-KNOWN = ("read", "update", "update_delay", "cancel", "restore", "replay_other", "put", "pause", "run", "shift")
+KNOWN = (
+    "read",
+    "update",
+    "update_delay",
+    "update_limit",
+    "cancel",
+    "restore",
+    "replay_other",
+    "put",
+    "pause",
+    "run",
+    "shift",
+)
 """Verbs about any task."""
 
 NEEDS = {

@@ -37,6 +37,7 @@ WEIGHTS = {
     "read": 2,
     "update": 6,
     "update_delay": 3,
+    "update_limit": 1,
     "replay": 4,
     "put": 5,
     "replay_other": 1,

@@ -7,6 +7,7 @@ from redis_scheduler.api.bodies import UpdateRequest
 from redis_scheduler.api.content import changed_content, check_method
 from redis_scheduler.api.repeats import check_times, first_of
 from redis_scheduler.errors import Code, InvalidField, InvalidRequest, RequestRefused
+from redis_scheduler.store.limiting import limit_named, limit_of
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change
@@ -14,6 +15,7 @@ from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import changed
 from redis_scheduler.task.record import UNREADABLE, newer_error, record_tail
 from redis_scheduler.task.repeat import Occurrence, Progress
+from redis_scheduler.task.webhook import parts_of
 
 
 def changeable(stored: Stored) -> Stored:
@@ -54,7 +56,10 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
     requests.check_options(options, record.options)
     check_method(options, data)
     tail = record_tail(webhook, ttl, record.type, data, options, content, repetition)
-    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed)
+    other_limit = (wanted.webhook is not UNSET or options is not record.options) and (
+        limit_named(options, parts_of(webhook)[0]) != limit_of(record)
+    )
+    return Change(stored.key, stored.raw, tail, delay_ms, record.due, listed, old_listed, other_limit)
 
 
 async def clock_of(stored: Stored, wanted: UpdateRequest, views: Views) -> int:

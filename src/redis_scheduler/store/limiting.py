@@ -23,7 +23,7 @@ from redis_scheduler.task.limit import (
     read_breaker,
     read_limit,
 )
-from redis_scheduler.task.options import NONE
+from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import Record
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -39,9 +39,14 @@ LISTED_MOST = 1_000
 
 def limit_of(record: Record) -> str:
     """Return the name of the limit that a task is under: its `limit_key`, else its host and port."""
-    if record.options is not NONE and (key := record.options.limit_key) is not UNSET:
+    return limit_named(record.options, record.origin)
+
+
+def limit_named(options: Options, origin: str) -> str:
+    """Return the same, of a task with these options and a webhook of this origin."""
+    if options is not NONE and (key := options.limit_key) is not UNSET:
         return KEY_MARK + key
-    return host_of(record.origin)
+    return host_of(origin)
 
 
 def new_salt() -> str:

@@ -59,7 +59,10 @@ _CANCELLED_ROW = {
     "result": "row[3] if len(row) > 3 else b''",
 }
 CANCEL = Script("cancel", _CANCELLED_ROW)
-UPDATE = Script("update", {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms"})
+UPDATE = Script(
+    "update",
+    {"delay_ms": "'' if row.ttl_ms is None else row.ttl_ms", "has_other_limit": "1 if row.has_other_limit else 0"},
+)
 REPLAY = Script("replay", {"delay_ms": "row.ttl_ms or 0"})
 PUT = Script(
     "put",

@@ -21,6 +21,8 @@ class Change:
     listed: Listing
     old_listed: Listing
     """The names that it is to be listed under (`listed`), and those that it is listed under now."""
+    has_other_limit: bool = False
+    """Whether it is to be under another limit than now (limiting.py: limit_of)."""
 
 
 Cancellation = tuple[str, Listing] | tuple[str, Listing, bytes] | tuple[str, Listing, bytes, bytes]

@@ -2,13 +2,14 @@
 -- claimed task leaves its entry, so that the outcome of a claim with the old record does not count: no update is lost
 -- to it. A task in delivery is queued again at once. A task that waits for a retry waits on in `due`: a worker that
 -- lost its lease may still deliver it. A queued task keeps its place: its next claim reads the new record. A paused one
--- stays paused; a held one stays held unless a delay is given. One that awaits an acknowledgement is queued again as
--- one in delivery is.
+-- stays paused. A held one stays held, unless a delay is given, or it is under another limit now: then it is due at
+-- once. One that awaits an acknowledgement is queued again as one in delivery is.
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held types sweep bell type_index...
 -- ARGV   batch# expiry_s group waiting window_ms# types...
 -- each   key expected (the record as it was) tail (the record less its due time) delay_ms ('' keeps the due time;
 --        below 0: due_after.lua)
---        due_ms (the one that is kept) old_type_number type_number
+--        due_ms (the one that is kept) old_type_number has_other_limit# (1: so it leaves the line of the one before)
+--        type_number
 -- Returns '<now ms> ' and per task one code: U updated, D updated while in delivery, C changed meanwhile, N not
 --        found, X dead and a new delay was asked for: replay it.
 -- Bounds 200 tasks a call, some twelve commands each.
@@ -40,7 +41,7 @@ local function wait_in_due(key, until_ms)
   earliest_ms = math.min(earliest_ms, until_ms)
 end
 
-local function update(key, expected, tail, delay_ms, due_ms, old_type_number, type_number)
+local function update(key, expected, tail, delay_ms, due_ms, old_type_number, has_other_limit, type_number)
   local record = redis.call('HGET', tasks, key)
   if record ~= expected then
     return record and 'C' or 'N'
@@ -79,6 +80,8 @@ local function update(key, expected, tail, delay_ms, due_ms, old_type_number, ty
     else
       wait_in_due(key, deferred_until(now + math.max(0, window_ms - pending[3])))
     end
+  elseif has_other_limit == 1 and redis.pcall('ZREM', held, key) == 1 then
+    wait_in_due(key, deferred_until(now))
   end
   if delay_ms == '' then
     unmark(failures, key)
@@ -100,7 +103,7 @@ end
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, old_type_number, type_number)
+  codes[#codes + 1] = update(key, expected, tail, delay_ms, due_ms, old_type_number, has_other_limit, type_number)
 end
 if has_begun then
   keep_longest()
