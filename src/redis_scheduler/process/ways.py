@@ -1,6 +1,10 @@
-"""The ways that deliveries take, as the settings say: what the guard lets through, proxies, TLS."""
+"""The ways that deliveries take, as the settings say: what the guard lets through, proxies, TLS.
+
+A process reads files and environment once: its start checks them and tells of them, and its worker goes by the same.
+"""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from redis_scheduler.delivery.egress import KINDS, LET_THROUGH, Egress, rules
 from redis_scheduler.delivery.proxy import ENVIRONMENT, Proxies
@@ -20,8 +24,9 @@ def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egr
     return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports, redis_peers)
 
 
+@lru_cache(1)
 def tls_of(settings: Settings) -> Tls | None:
-    """Return whom deliveries trust; None: nothing is said. Raises SettingsError if a file cannot be used."""
+    """Return whom deliveries trust; None: the settings name no file. Raises SettingsError if a file cannot be used."""
     if settings.egress_ca_file is None and settings.egress_tls_file is None:
         return None
     try:
@@ -31,6 +36,7 @@ def tls_of(settings: Settings) -> Tls | None:
         raise SettingsError([f"{' or '.join(names).upper()}: {error}"]) from error
 
 
+@lru_cache(1)
 def proxies_of(settings: Settings) -> Proxies | None:
     """Return the proxies; None: there are none. Raises SettingsError for one of the environment that is no URL."""
     if settings.egress_proxy is None:
