@@ -1,7 +1,7 @@
 """The settings: every option of the service, declared once with its variable, default, rule and help text.
 
-loading.py reads them, and says what some of them come to together. The token cannot be an option: other users can
-read a command line.
+loading.py reads them, and says what some of them come to together. The token cannot be an option: other users can read
+a command line.
 """
 
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ class Watch:
         self._socket.close()
 
     def close(self) -> None:
-        """Look no further."""
+        """Note no more."""
         self._has_ended.set()
 
 

@@ -63,8 +63,11 @@ class Limiter:
         self._ended: dict[str, None] = {}
         """Keys of tasks whose permits are to be given back."""
         self._must_read = True
+        """Whether the limits that are set have to be read, at first or since one was set."""
         self._held = 0
+        """Tasks that are held, as the last step of the admission said; 1: some are, and how many nobody has said."""
         self._wait_s = 0.0
+        """From one step of the admission to the next."""
         self._is_asked = asyncio.Event()
         self._wake = asyncio.Event()
         self._wake.set()

@@ -21,12 +21,7 @@ from redis_scheduler.engine.slots import Slots
 from redis_scheduler.task.acknowledgement import concluded
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.policy import Policy
-from redis_scheduler.task.retry import (
-    FIRED,
-    Transition,
-    before_attempt,
-    too_late,
-)
+from redis_scheduler.task.retry import FIRED, Transition, before_attempt, too_late
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from redis_scheduler.host import host_of
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, each_of, of
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, each_of, of, text_pairs
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.limit import (
@@ -167,15 +167,16 @@ class Limiting:
 
     async def broken(self) -> set[str]:
         """Return the hosts whose breaker is not closed."""
-        rows = await self._client.command("HGETALL", self._client.keys.breakers, read=TEXTS)
-        texts = [text.decode(errors="replace") for text in rows]
-        return {name for name, text in zip(texts[::2], texts[1::2], strict=True) if read_breaker(text)}
+        return {name for name, text in await self._kept(self._client.keys.breakers) if read_breaker(text)}
 
     async def said(self) -> dict[str, Limit]:
-        """Return what is said of limits, by their names."""
-        rows = await self._client.command("HGETALL", self._client.keys.limits, read=TEXTS)
-        texts = [text.decode(errors="replace") for text in rows]
-        return dict(zip(texts[::2], map(read_limit, texts[1::2]), strict=True))
+        """Return the limits that are set, by their names."""
+        return {name: read_limit(text) for name, text in await self._kept(self._client.keys.limits)}
+
+    async def _kept(self, key: str) -> list[tuple[str, str]]:
+        """Return the names and texts that a hash keeps, which foreign hands may have written."""
+        pairs = await self._client.command("HGETALL", key, read=text_pairs)
+        return [(name.decode(errors="replace"), text.decode(errors="replace")) for name, text in pairs]
 
     async def say(self, name: str, limit: Limit | None) -> bool | None:
         """Keep what is said of a limit, or (None) forget it: workers notice it within about a second. Returns whether

@@ -2,8 +2,8 @@
 -- KEYS   held lines permits limits breakers sweep
 -- ARGV   permit_ms# (that a permit lasts without a renewal)
 -- each   limit
--- Returns per limit: how it is set (false: it is not), tasks that are held, permits that are held, and what is
---        kept of its breaker (false: nothing).
+-- Returns per limit: how it is set (false: it is not), tasks that are held, permits that are held, and what is kept of
+--        its breaker (false: nothing).
 -- Bounds 200 limits a call, five commands each.
 --- include clock lines limits
 --- names

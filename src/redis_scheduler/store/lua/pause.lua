@@ -4,9 +4,8 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key
--- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is
---        paused now;
---        P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
+-- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is paused
+--        now; P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.

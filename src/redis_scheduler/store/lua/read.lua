@@ -4,10 +4,9 @@
 -- ARGV   group room# (bytes of records and failures to read; the first are read whatever they are) most# (bytes of a
 --        record that is read) task_keys...
 -- Returns {now ms, since when all is paused (false: it is not), then for each task: record (of a larger one how many
---        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, its
---        score if it is paused (pause.lua), ms until which an acknowledgement is awaited, its score
---        if it is held}; false for what is not there.
---        Fewer tasks than asked for: ask again for the rest.
+--        bytes it has), failure, due ms, died ms, id of its entry, owner of the pending entry, its idle ms, its score
+--        if it is paused (pause.lua), ms until which an acknowledgement is awaited, its score if it is held}; false for
+--        what is not there. Fewer tasks than asked for: ask again for the rest.
 -- Bounds the room, a record and a failure; six more look-ups a task, nine if it is paused, awaiting or held.
 --- include clock
 --- names

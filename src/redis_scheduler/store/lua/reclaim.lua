@@ -13,9 +13,9 @@
 --        length in the sweeps, an outage or all workers down, nobody sweeps for as long, so that others settle or renew
 --        what they hold first; else an outage longer than the lease would double all in flight) last_tries# (tries of a
 --        last chance) clock_set_least_ms# (it was set back by as much)
--- Returns {{entry id, key, tries, …}, ms until the next step, now ms,
---        1 if leases and what was deferred are to be rewound since the clock was set back,
---        {consumer that was lost, entries taken of it, …}, when limits were set last ('' for never)}.
+-- Returns {{entry id, key, tries, …}, ms until the next step, now ms, 1 if leases and what was deferred are to be
+--        rewound since the clock was set back, {consumer that was lost, entries taken of it, …}, when limits were set
+--        last ('' for never)}.
 -- Bounds XAUTOCLAIM looks at 10 entries for each it may take: 1,000 entries a call; and `limit` acknowledgements. Where
 --        one of them lost its worker, also what this consumer has in flight, once. Once the clock was set back all that
 --        waits, once: 10 ms for 1,000.

@@ -3,8 +3,8 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting
 -- each   key
--- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued,
---        W waiting, D in delivery, A awaiting, H held, X dead, L lost, N not found: nothing was done.
+-- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued, W
+--        waiting, D in delivery, A awaiting, H held, X dead, L lost, N not found: nothing was done.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.

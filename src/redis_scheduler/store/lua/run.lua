@@ -4,8 +4,8 @@
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting window_ms#
 -- each   key delay_ms (below 0: due_after.lua)
--- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then;
---        Q queued, H held: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
+-- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then; Q
+--        queued, H held: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.

@@ -1,7 +1,7 @@
 -- trim: drop the oldest dead letters: those that died longer ago than `ttl_ms`, and as many as are needed to keep the
 -- others within `most_bytes`. It also counts the bytes of letters that nobody has counted: those of an older version.
---       Where `gives_way` is 1, Redis lacks memory: then the oldest segment of summaries is dropped, or if there is
---       none any number of letters is too much.
+-- Where `gives_way` is 1, Redis lacks memory: then the oldest segment of summaries is dropped, or if there is none any
+-- number of letters is too much.
 -- KEYS   tasks failures dead dead_bytes counters results segment...
 -- ARGV   ttl_ms# most_bytes# limit# (letters of one call) gives_way#
 -- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never, summaries dropped}.
