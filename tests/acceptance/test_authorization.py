@@ -35,7 +35,8 @@ async def test_the_derived_token_is_shown_by_a_command_and_refused_by_the_api(
             assert (await client.call("GET", "/stats", headers={"Authorization": refused}))[0] == 401
         assert token not in process.log
         doors = [event["door"].partition("(")[2] for event in process.events("open-door")]
-        assert doors == ["WEBHOOK_SECRET)", "EGRESS)"]
+        limits = "HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES)"
+        assert doors == ["WEBHOOK_SECRET)", "EGRESS)", limits, "HOST)", "DATA_KEY)"]
         assert not [event for event in process.events("hazard") if WARNING in event["warning"]]
     shown = run("token", "--delivery", API_AUTH=TOKEN, DELIVERY_AUTH="derived")
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{token}\n", "")
@@ -64,6 +65,7 @@ async def test_a_token_that_was_set_goes_to_receivers_with_a_warning_at_each_sta
     shown = run("token", "--delivery", API_AUTH=TOKEN)
     assert shown.stderr == "redis-scheduler: DELIVERY_AUTH is api: deliveries carry this only with derived\n"
     async with serving(tmp_path, "api", REDIS_URL=redis_url) as process:
+        assert [event["door"].partition("(")[2] for event in process.events("open-door")] == ["HOST)", "DATA_KEY)"]
         assert not [event for event in process.events("hazard") if WARNING in event["warning"]]
 
 

@@ -6,11 +6,9 @@ import pytest
 
 from redis_scheduler.delivery.credentials import Credentials, Secret, SecretMissing, derived_token
 from redis_scheduler.delivery.request import RequestBuilder
-from redis_scheduler.delivery.signature import Signatures
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.loading import load
 from redis_scheduler.process.credentials import credentials_of
-from redis_scheduler.process.hazards import open_doors
 from redis_scheduler.settings import ALL, Settings
 from redis_scheduler.task.options import Options
 from redis_scheduler.task.record import Record
@@ -176,14 +174,3 @@ async def test_a_secret_goes_only_to_its_hosts(webhook: str, may: bool) -> None:
 async def test_a_secret_that_is_not_set_is_named() -> None:
     with pytest.raises(SecretMissing, match=r"^the secret other is not set$"):
         request_of({"X": "${secret:other}"})
-
-
-def test_each_door_that_settings_leave_open_is_told_and_no_other() -> None:
-    def doors(settings: Settings, credentials: Credentials) -> list[str]:
-        return [door.partition("(")[2].rstrip(")") for door in open_doors(settings, credentials)]
-
-    unbound = Credentials(secrets={"a": Secret("x"), "b": Secret("x", ("h",))})
-    assert doors(Settings(api_auth="t"), unbound) == ["DELIVERY_AUTH", "WEBHOOK_SECRET", "SECRET_…_HOSTS", "EGRESS"]
-    assert "any host: a (" in open_doors(Settings(), unbound)[1]
-    signed = Credentials(signatures=Signatures(of_types={"mail": ()}))
-    assert doors(Settings(api_auth="t", delivery_auth="derived", egress="public"), signed) == []

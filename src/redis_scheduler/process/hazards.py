@@ -1,6 +1,7 @@
 """Hazards: what settings allow, though it may harm their user."""
 
 from ipaddress import ip_address
+from urllib.parse import parse_qsl, urlsplit
 
 from redis_scheduler.delivery.credentials import Credentials
 from redis_scheduler.settings import Settings
@@ -37,9 +38,27 @@ def hazards(settings: Settings, token: str = "", listens: bool = False, delivers
     return found
 
 
-def open_doors(settings: Settings, credentials: Credentials) -> list[str]:
-    """Return what the settings of a worker leave open that others close: no harm where receivers and schedulers are
-    trusted. docs/threat-model.md says what each is about."""
+def open_doors(settings: Settings, credentials: Credentials | None, listens: bool) -> list[str]:
+    """Return what settings leave open that others close: no harm where receivers, schedulers and networks are trusted.
+    docs/threat-model.md says what each is about.
+
+    `credentials`: what deliveries show, None where the process makes none; `listens`: whether it has an API.
+    """
+    doors = [] if credentials is None else _doors_of_deliveries(settings, credentials)
+    if listens and not _is_loopback(settings.listen_host):
+        doors.append(f"the API has no TLS of its own and listens on {settings.listen_host} (HOST)")
+    if listens and not settings.memory_reserve:
+        doors.append("new tasks may fill Redis to the last byte (MEMORY_RESERVE)")
+    if settings.data_key is None:
+        doors.append("whoever reads Redis reads webhooks, headers, data and answers (DATA_KEY)")
+    elif settings.data_plain == "read":
+        doors.append("a record in Redis that is not sealed is delivered, whoever wrote it (DATA_PLAIN)")
+    if lacking := _lacking(settings.redis_url or ""):
+        doors.append(f"Redis is on another machine, and is used without {' and '.join(lacking)} (REDIS_URL)")
+    return doors
+
+
+def _doors_of_deliveries(settings: Settings, credentials: Credentials) -> list[str]:
     doors = []
     if settings.carried == "api":
         doors.append("receivers get the API's token (DELIVERY_AUTH)")
@@ -49,7 +68,19 @@ def open_doors(settings: Settings, credentials: Credentials) -> list[str]:
         doors.append(f"secrets that tasks may send to any host: {', '.join(unbound[:20])} (SECRET_…_HOSTS)")
     if settings.egress in ("private", "any") and not settings.egress_proxy:
         doors.append("deliveries reach addresses of private networks and of this machine (EGRESS)")
+    if not (settings.host_concurrency or settings.host_rate or settings.breaker_failures):
+        doors.append("tasks may flood a host, also one that only fails (HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES)")
     return doors
+
+
+def _lacking(url: str) -> list[str]:
+    """Return what guards no connection to a Redis of another machine."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme not in ("redis", "rediss") or _is_loopback(parts.hostname or "localhost"):
+        return []
+    is_known = parts.password or options.keys() & {"password", "ssl_certfile"}
+    return ["a password"] * (not is_known) + ["TLS"] * (parts.scheme == "redis")
 
 
 def _is_loopback(host: str) -> bool:
