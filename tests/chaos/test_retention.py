@@ -21,6 +21,12 @@ from tests.support.waiting import wait_until
 HOUR_S, HOURS = 3_600, 24
 RESULT_HOURS, DEAD_HOURS = 4, 6
 RESULT_BYTES, DEAD_BYTES = scaled(8 * 1_048_576, 1_048_576), scaled(4_000_000, 300_000)
+LIMITS = {
+    **{"RESULT_TTL": str(RESULT_HOURS * HOUR_S), "RESULT_BYTES": str(RESULT_BYTES)},
+    **{"DEAD_TTL": str(DEAD_HOURS * HOUR_S), "DEAD_BYTES": str(DEAD_BYTES)},
+}
+"""The variables that bound what is kept."""
+
 DELIVERED, DYING, CANCELLED = scaled(3_000, 200), scaled(300, 20), scaled(30, 5)
 """What ends in an hour: it all fits."""
 
@@ -116,13 +122,7 @@ async def test_what_is_kept_of_ends_stays_within_its_time_and_its_bytes(
     raw: redis.asyncio.Redis, clock: SettableClock, checker: Checker, receiver: Receiver, figures: Figures
 ) -> None:
     receiver.behaviour = answer
-    service = await checker.start(
-        RETRIES="0",
-        RESULT_TTL=str(RESULT_HOURS * HOUR_S),
-        RESULT_BYTES=str(RESULT_BYTES),
-        DEAD_TTL=str(DEAD_HOURS * HOUR_S),
-        DEAD_BYTES=str(DEAD_BYTES),
-    )
+    service = await checker.start(RETRIES="0", **LIMITS)
     kept, first_of_hours, memory = Kept(raw), list[tuple[str, str]](), list[int]()
 
     async def has_few_dead(most: int) -> bool:
