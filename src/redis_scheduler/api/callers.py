@@ -22,6 +22,8 @@ CALLER = "caller"
 """The name of a request's caller in its ASGI scope. It has none if it carries the service's own token."""
 
 PREFIX = b"rs_"
+"""The text of a token with rights begins so."""
+
 FRESH_S = 1.0
 """What Redis said of a token counts for so long: a token that is revoked is refused after this time."""
 
@@ -36,7 +38,6 @@ class Caller:
     """A token with rights that a request carries."""
 
     id: str
-    name: str
     rights: int
     types: frozenset[str]
     """It sees and changes only tasks of these types; empty: of all."""
@@ -139,7 +140,7 @@ class Callers:
     def _keep(self, token_id: bytes, token: Token, now_ms: int) -> _Known:
         before, now = self._known.get(token_id), time.monotonic()
         ends_at = now + (token.expires - now_ms) / 1000
-        caller = Caller(token_id.decode(), token.name, int(token.rights), frozenset(token.types), token)
+        caller = Caller(token_id.decode(), int(token.rights), frozenset(token.types), token)
         known = _Known(
             token,
             caller,

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 
+from redis_scheduler.delivery.credentials import Credentials
 from redis_scheduler.logs import Events
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.process.signals import ENDING, signal_name
@@ -39,6 +40,8 @@ class Process:
         self.auth = settings.api_auth or ""
         """`started` fills both in where the settings leave them open."""
         self.keys = keys_of(settings)
+        self.credentials: Credentials | None = None
+        """What deliveries show, if `started` has read it; a child of a supervisor reads it itself."""
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()

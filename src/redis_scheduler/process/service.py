@@ -169,7 +169,7 @@ class Service:
                 egress_of(process, client.peers),
                 tls_of(settings),
                 proxies_of(settings),
-                credentials_of(settings, process.token),
+                process.credentials or credentials_of(settings, process.token),
                 lambda: shard.claims.now_ms(),
             ) as deliverer,
         ):

@@ -42,7 +42,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
         import_parts(role)  # before the log says `started`, so that the process serves from then on
     process.auth = settings.api_auth or kept_token(settings.data_dir)
     # What is wrong with them is said before anything starts.
-    credentials = None if role == API else credentials_of(settings, process.token)
+    process.credentials = None if role == API else credentials_of(settings, process.token)
     for hazard in hazards(settings, process.auth, listens=role != WORKER, delivers=role != API):
         logger.warning("hazard", warning=hazard)
     if role != API:
@@ -60,7 +60,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
             if not process.stop.is_set():
                 if role != API:
                     announce_ways(settings)
-                for door in open_doors(settings, credentials, listens=role != WORKER):
+                for door in open_doors(settings, process.credentials, listens=role != WORKER):
                     logger.info("open-door", door=door)
                 announce(role, settings, process.token, process.listener)
             yield process
