@@ -6,14 +6,12 @@
 -- Bounds 200 tasks a call, some nine commands each.
 -- Twice  the entry is gone: 0.
 -- Full   XDEL of nothing is the first write.
---- include clock fence lines salt
+--- include clock ours fence lines salt
 --- names
 local now = now_ms(math.floor)
 -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
 redis.call('XPENDING', queue, group, '-', '+', 1)
-redis.call('ZCARD', held)
-redis.call('HLEN', lines)
-redis.call('HLEN', sweep)
+refuse_foreign({lines, sweep}, {held})
 redis.call('XDEL', queue, '0-0')
 
 local answer, numbers, held_count = {}, {}, 0

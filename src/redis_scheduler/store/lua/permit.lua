@@ -9,16 +9,11 @@
 -- Bounds 200 tasks a call, some four commands each, and some five for each limit.
 -- Twice  what has a permit keeps it; of a limit without concurrency the rate is used twice: fewer begin.
 -- Full   XDEL of nothing is the first write.
---- include clock lines salt kept_line limits breakers
+--- include clock ours lines salt kept_line limits breakers
 --- names
 local now = now_ms(math.floor)
 -- Foreign keys in their places fail here, before any write.
-redis.call('ZCARD', held)
-redis.call('HLEN', lines)
-redis.call('HLEN', limits)
-redis.call('HLEN', breakers)
-redis.call('ZCARD', permits)
-redis.call('HLEN', sweep)
+refuse_foreign({lines, limits, breakers, sweep}, {held, permits})
 redis.call('XDEL', queue, '0-0')
 
 local found, salt = {}, salt_of(sweep, offered_salt)

@@ -8,7 +8,7 @@
 -- Bounds 200 tasks a call, some six commands each.
 -- Twice  the writer's batch number: a resend answers as the first did, even if the tasks were delivered meanwhile.
 -- Full   the writer's number is the first growing write: refused, nothing is written.
---- include clock types bell writer foreign letters deferral
+--- include clock types bell writer foreign ours letters deferral
 --- names
 
 local answer = applied(writer, batch)
@@ -16,10 +16,7 @@ if answer then
   return answer
 end
 -- A foreign key in one of their places fails here, before any write.
-redis.call('HLEN', tasks)
-redis.call('HLEN', failures)
-redis.call('ZCARD', dead)
-redis.call('ZCARD', paused)
+refuse_foreign({tasks, failures}, {dead, paused})
 local head_before_ms, earliest_ms = head_ms(due), math.huge
 local deferred_until, keep_longest = deferral(sweep, now_ms(math.ceil))
 remember(writer, batch, '', expiry_s)

@@ -11,7 +11,7 @@
 -- Bounds `limit` entries, or as many tasks and about `room` bytes of their records.
 -- Twice  a resend makes the next part.
 -- Full   HDEL is the first write.
---- include clock bell lease foreign parity
+--- include clock bell lease foreign ours parity
 --- names
 
 -- Returns the id to go on from, or nothing.
@@ -89,9 +89,7 @@ if set_back_ms == 0 then
 end
 -- Without the group, or with a foreign key in one of their places, this fails here, before any write.
 redis.call('XPENDING', queue, group)
-redis.call('HLEN', tasks)
-redis.call('ZCARD', due)
-redis.call('ZCARD', awaiting)
+refuse_foreign({tasks}, {due, awaiting})
 redis.call('HDEL', sweep, 'rewound')
 local before_ms, times = number_of(state[2]), number_of(state[4])
 local now = before_ms - set_back_ms
