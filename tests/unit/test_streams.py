@@ -91,7 +91,11 @@ def test_the_line_about_dropped_lines_is_written_where_they_are_missing(pipe: tu
     handler = logging.StreamHandler(stream)
     logging.getLogger("redis_scheduler.process.streams").addHandler(handler)
     try:
-        for number in range(2 * BUFFER_BYTES // len(LINE % 0)):
+        count, first = 2 * BUFFER_BYTES // len(LINE % 0), 1_000
+        for number in range(first):
+            output.write(LINE % number)
+        until(lambda: _unread_bytes(reader) > 60_000, "the pipe is full")
+        for number in range(first, count):
             output.write(LINE % number)
         *_, last = read_lines(reader, output)
         assert last == b"log-lines-dropped\n"
