@@ -108,7 +108,7 @@ async def test_dropped_replies_double_and_lose_nothing_of_what_a_task_can_say(
         series = tasks.create_task(parts.load(count, "", repeat={"every": EVERY_S, "times": TIMES, "missed": "all"}))
         again = tasks.create_task(parts.load(count, "again", again_most=AGAIN_MOST))
         batch = tasks.create_task(parts.batch(min(1_000, 4 * count)))
-        tasks.create_task(parts.load(count, "fails", retries=9, retry_time=0.5, expire=1.2))
+        failing = tasks.create_task(parts.load(count, "fails", retries=9, retry_time=0.5, expire=1.2))
         tasks.create_task(parts.load(count, "job", ack=True, ack_within=2 * WITHIN_S))
         tasks.create_task(parts.put(count))
         tasks.create_task(parts.pause(count))
@@ -127,5 +127,6 @@ async def test_dropped_replies_double_and_lose_nothing_of_what_a_task_can_say(
     arrivals = checker.arrivals()
     assert {len({arrival.key for arrival in arrivals[task.number]}) for task in batch.result()} == {1}
     counts = await counters(raw)
-    assert counts["expired"] == verdict.expired >= count / 2
+    # Those without an answer may have been scheduled, too.
+    assert count >= counts["expired"] == verdict.expired >= sum(map(is_known, failing.result())) > 0
     assert counts["scheduled"] == counts["delivered"] + counts["expired"] + counts["ended"]
