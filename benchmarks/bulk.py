@@ -1,8 +1,8 @@
 """Bulk: what does one thing done to many of a million tasks take, and what do others notice of it?
 
 The tasks are of ten types and a hundred hosts, one in ten has a key of its own; all are due tomorrow. Each operation
-follows its cursor to the end, at first only to count. Meanwhile others schedule, read and cancel tasks at a constant
-rate, and before and between the operations they do so alone.
+follows its cursor to the end, at first only to count, again and again. Meanwhile others schedule, read and cancel tasks
+at a constant rate, and before and between the operations they do so alone.
 """
 
 import argparse
@@ -36,6 +36,9 @@ CLIENTS = 4
 
 ALONE_S = 3.0
 """For which others are timed alone, before each operation."""
+
+COUNTED_S = 3.0
+"""For which an operation that only counts is sent again: of under a hundred requests of others p99 is the longest."""
 
 MARK_REQUEST_MS = 1_200
 MARK_REDIS_MS = 5
@@ -140,6 +143,14 @@ async def beside(client: Client, rate: int, taken_ms: list[float]) -> AsyncItera
         taken_ms += await load
 
 
+async def counted(client: Client, operation: Operation) -> dict[str, Any]:
+    """Count again until others have sent enough requests for a p99; return what the slowest time took and did."""
+    until_s, found = time.monotonic() + COUNTED_S, [await work(client, operation)]
+    while time.monotonic() < until_s:
+        found.append(await work(client, operation))
+    return max(found, key=lambda one: one["longest_ms"])
+
+
 async def work(client: Client, operation: Operation) -> dict[str, Any]:
     """Send an operation until it has no cursor any more; return what its requests took and did."""
     taken_ms, touched, looked_at = [], 0, 0
@@ -193,7 +204,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 before, beside_ms = await held(redis), list[float]()
                 async with beside(service.client, options.rate, beside_ms):
                     async with asyncio.TaskGroup() as tasks:
-                        asked = [tasks.create_task(work(service.client, operation)) for _ in range(operation.at_once)]
+                        send = counted if operation.dry else work
+                        asked = [tasks.create_task(send(service.client, operation)) for _ in range(operation.at_once)]
                     found = max((one.result() for one in asked), key=lambda one: one["longest_ms"])
                 rows.append(
                     {

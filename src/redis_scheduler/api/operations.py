@@ -57,10 +57,10 @@ class OperationsApi(AcknowledgementsApi):
             # Requests of this kind take turns step by step, so that none waits until another ends.
             async with self._one_bulk.held():
                 operation = await take(operation_id, operation)
-            if operation.cursor is None or time.monotonic() > until_s:
+                # What came meanwhile has as much of this process as the step had, before anybody takes another.
+                await asyncio.sleep(min(time.thread_time() - began_s, STEP_S))
+            if time.monotonic() > until_s:
                 break
-            # What came meanwhile has as much of this process as the step had.
-            await asyncio.sleep(min(time.thread_time() - began_s, STEP_S))
         if operation.touched > touched_before and not is_dry:
             client = request.client.host if request.client else None
             count = operation.touched - touched_before
