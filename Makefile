@@ -116,7 +116,7 @@ tests/javascript/node_modules/.installed: tests/javascript/package.json
 
 .PHONY: test-javascript
 test-javascript: $(VENV)/.development tests/javascript/node_modules/.installed ## Check signatures as receivers in JavaScript do (needs Node)
-	@$(BIN)/pytest tests/acceptance/test_signatures.py
+	@$(BIN)/pytest tests/acceptance/test_recipes.py
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \

@@ -1,18 +1,12 @@
 """Signed deliveries, checked by the reference package: through retries, a change of secrets, callbacks and series."""
 
 import base64
-import re
-import shutil
-import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from standardwebhooks import Webhook
 
 from tests.support.receiver import Arrival, Receiver
-from tests.support.redis_process import free_port
 from tests.support.service import client_of, serving
 from tests.support.waiting import wait_until
 
@@ -75,43 +69,3 @@ async def test_callbacks_series_and_each_body_are_signed(redis_url: str, receive
         check(arrival, NEW)
     assert "/told" in {arrival.path for arrival in receiver.arrivals}
     assert sum("Schedule-Occurrence" in arrival.headers for arrival in receiver.arrivals) == 2
-
-
-ROOT = Path(__file__).parents[2]
-JAVASCRIPT = ROOT / "tests/javascript"
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.skipif(
-    not (JAVASCRIPT / "node_modules").exists() or shutil.which("node") is None, reason="make test-javascript"
-)
-@pytest.mark.parametrize(("secret", "state"), [(NEW, "delivered"), (OLD, "dead")])
-async def test_the_recipe_in_javascript_takes_what_is_signed(
-    secret: str, state: str, redis_url: str, tmp_path: Path
-) -> None:
-    bodies: list[dict[str, Any]] = [{"data": {"a": "é"}}, {}]
-    page = (ROOT / "docs/howto/signatures.md").read_text()
-    found = re.search(r"```console\n(import express.*?)```", page, re.DOTALL)
-    assert found
-    (tmp_path / "receiver.mjs").write_text(found[1])
-    (tmp_path / "node_modules").symlink_to(JAVASCRIPT / "node_modules")
-    port = free_port()
-    node = subprocess.Popen(["node", str(tmp_path / "receiver.mjs"), str(port), secret])  # noqa: ASYNC220
-    try:
-        await wait_until(lambda: listens(port), "the receiver listens")
-        async with (
-            serving(tmp_path, REDIS_URL=redis_url, WEBHOOK_SECRET=NEW, RETRIES="0") as process,
-            client_of(process) as client,
-        ):
-            for fields in bodies:
-                key = await client.schedule(f"http://127.0.0.1:{port}/", **fields)
-                await client.drained()
-                _, shown = await client.call("GET", f"/schedule/{key}")
-                assert shown["data"]["info"]["state"] == state
-    finally:
-        node.kill()
-        node.wait()
