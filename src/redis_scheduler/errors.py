@@ -31,6 +31,7 @@ class Code(Enum):
     UNAUTHORIZED = "unauthorized", 401
     MISSING_RIGHT = "missing-right", 403
     OTHER_TYPE = "other-type", 403
+    OTHER_LIMIT_KEY = "other-limit-key", 403
     OWN_DELIVERY = "own-delivery", 403
     TASK_NOT_FOUND = "task-not-found", 404
     LETTER_NOT_FOUND = "dead-letter-not-found", 404

@@ -74,6 +74,14 @@ async def test_what_foreign_hands_wrote_is_listed_and_can_be_revoked(redis_url: 
         (["create", "--name", "x", "--can", "read", "--types", ""], "--types: must be 1 to 50 different types"),
         (["create", "--name", "x", "--can", "schedule", "--rate", "nan"], "--rate: must be a number of tasks"),
         (["create", "--name", "x", "--can", "schedule", "--tasks", "0"], "--tasks: must be a whole number of tasks"),
+        (
+            ["create", "--name", "x", "--can", "schedule", "--limit-keys", "a,@"],
+            "--limit-keys: must be 1 to 50 different",
+        ),
+        (
+            ["create", "--name", "x", "--can", "schedule", "--limit-keys", "a,a"],
+            "--limit-keys: must be 1 to 50 different",
+        ),
         (["revoke", "x"], "must be the id of a token"),
         (["rotate", "0123456789", "--overlap", "1"], "--overlap: must be a number with"),
         ([], "--delivery"),
@@ -102,6 +110,8 @@ async def test_a_token_with_types_cannot_purge(redis_url: str, client: RedisClie
         (["--can", "schedule", "--tasks", "5", "--types", "default,mail"], "--tasks: counts tasks by type"),
         (["--can", "read", "--rate", "5"], "--rate, --tasks: without effect"),
         (["--can", "read", "--tasks", "5", "--types", "mail"], "--rate, --tasks: without effect"),
+        (["--can", "read", "--limit-keys", "a"], "--limit-keys: without effect"),
+        (["--can", "schedule,admin", "--limit-keys", "a"], "--limit-keys: without effect"),
     ],
 )
 async def test_a_limit_without_effect_is_refused(

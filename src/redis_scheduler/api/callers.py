@@ -32,6 +32,8 @@ NOTED_S = 60.0
 
 IDS_A_CALL = 200
 
+_HOW = ": `token create --limit-keys` says which it may give"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -51,6 +53,12 @@ class Caller:
     def sees(self, type_name: str | None) -> bool:
         """Whether tasks of this type (None: the default) are there for it."""
         return not self.types or (type_name or DEFAULT_TYPE) in self.types
+
+    def may_give(self, limit_key: str) -> bool:
+        """Whether its tasks may be under this limit_key: a name that nobody gave it could be that of another."""
+        if self.rights & Right.ADMIN and not self.types:
+            return True
+        return any(limit_key == one or limit_key.startswith(f"{one}:") for one in self.token.limit_keys)
 
     def refused(self, needs: int) -> RequestRefused:
         """Return the 403 for what needs more rights than it has."""
@@ -192,18 +200,33 @@ def refuse_taken_key(caller: Caller, type_name: str | None) -> None:
         raise InvalidField("key", "is that of a task of another type than the token's", Code.OTHER_TYPE)
 
 
-def refuse_other_types(caller: Caller, type_name: str | None, wanted: Options | UpdateRequest) -> None:
-    """Raise a 403 for a task of a type that is not the caller's, or with such a callback."""
-    refuse_other_type(caller, type_name or DEFAULT_TYPE)
-    refuse_other_callbacks(caller, wanted)
+def refuse_others(caller: Caller, type_name: str | None, wanted: Options | UpdateRequest) -> None:
+    """Raise a 403 for a task whose type or limit_key is not the caller's, or with such a callback."""
+    if caller.types:
+        refuse_other_type(caller, type_name or DEFAULT_TYPE)
+    refuse_other_options(caller, wanted)
 
 
-def refuse_other_callbacks(caller: Caller | None, wanted: Options | UpdateRequest) -> None:
-    """Raise a 403 for a callback, at any depth, of a type that is not the caller's."""
-    if caller is None or not caller.types:
+def refuse_other_options(caller: Caller | None, wanted: Options | UpdateRequest) -> None:
+    """Raise a 403 for a limit_key that is not the caller's, and for a callback, at any depth, with such a one or of
+    another type."""
+    if caller is None:
         return
+    if isinstance(wanted.limit_key, str) and not caller.may_give(wanted.limit_key):
+        own = ", ".join(caller.token.limit_keys)
+        rule = f"must be one of the token's ({own}), or begin with one and `:`" if own else "is not for this token"
+        raise InvalidField("limit_key", f"{rule}, got {quoted(wanted.limit_key)}{_HOW}", Code.OTHER_LIMIT_KEY)
     for name in CALLBACKS:
         callback = getattr(wanted, name)
         if callback is not UNSET and callback is not None:
             with within(name):
-                refuse_other_types(caller, None if callback.type is UNSET else callback.type, callback)
+                refuse_others(caller, None if callback.type is UNSET else callback.type, callback)
+
+
+def refuse_other_way(caller: Caller | None, options: Options, wanted: UpdateRequest) -> None:
+    """Raise a 403 for another webhook of a task that keeps a limit_key which the caller may not give."""
+    if caller is None or not wanted.webhook or wanted.limit_key is not UNSET:
+        return
+    if isinstance(kept := options.limit_key, str) and not caller.may_give(kept):
+        problem = f"is {quoted(kept)}, under which this token may bring no other webhook{_HOW}"
+        raise InvalidField("limit_key", problem, Code.OTHER_LIMIT_KEY)

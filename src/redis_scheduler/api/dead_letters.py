@@ -8,7 +8,7 @@ from starlette.responses import Response
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
-from redis_scheduler.api.callers import caller_of, refuse_other_callbacks, refuse_without
+from redis_scheduler.api.callers import Caller, caller_of, refuse_other_options, refuse_other_way, refuse_without
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
@@ -63,19 +63,20 @@ class DeadLettersApi(Api):
 
     async def replay(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /dead/{key}/replay: bring a dead letter back, at once or after a new ttl, with what is given changed."""
-        key = requests.task_key(request)
+        key, caller = requests.task_key(request), caller_of(request)
         body = await reading.read_body(request, self._max_body) if reading.has_body(request) else b""
         wanted = requests.replay_request(body)
         if not requests.is_moved_at_most(wanted):
-            refuse_without(caller_of(request), Right.SCHEDULE)
-        refuse_other_callbacks(caller_of(request), wanted)
+            refuse_without(caller, Right.SCHEDULE)
+        refuse_other_options(caller, wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
-        return await self._changed(request, key, lambda stored: self._replayed(stored, wanted))
+        return await self._changed(request, key, lambda stored: self._replayed(stored, wanted, caller))
 
-    async def _replayed(self, stored: Stored | None, wanted: UpdateRequest) -> Response | None:
+    async def _replayed(self, stored: Stored | None, wanted: UpdateRequest, caller: Caller | None) -> Response | None:
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(stored)
+        refuse_other_way(caller, stored.record.options, wanted)
         views = self._calls_of(stored.key).views
         change = change_of(stored, wanted, await clock_of(stored, wanted, views))
         await self._check_change(stored, wanted)

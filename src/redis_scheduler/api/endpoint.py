@@ -15,7 +15,7 @@ from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 
-NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE)
+NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE, Code.OTHER_LIMIT_KEY)
 """Requests that their token may not make are counted and logged as those without a token."""
 
 

@@ -19,7 +19,14 @@ from redis_scheduler.api.bodies import (
     Updated,
     UpdateRequest,
 )
-from redis_scheduler.api.callers import Caller, caller_of, may_see_addresses, refuse_other_callbacks, refuse_without
+from redis_scheduler.api.callers import (
+    Caller,
+    caller_of,
+    may_see_addresses,
+    refuse_other_options,
+    refuse_other_way,
+    refuse_without,
+)
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
@@ -135,7 +142,7 @@ class Api(Shards):
         key, demands, caller = requests.task_key(request), preconditions(request), caller_of(request)
         body = await reading.read_body(request, self._max_body)
         wanted = requests.update_request(body)
-        refuse_other_callbacks(caller, wanted)
+        refuse_other_options(caller, wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
         return await self._changed(request, key, lambda stored: self._updated(stored, wanted, demands, caller))
@@ -156,6 +163,7 @@ class Api(Shards):
         where it would bring a dead task back, and the caller may not."""
         stored = _found(stored)
         demands.check(stored)
+        refuse_other_way(caller, stored.record.options, wanted)
         calls = self._calls_of(stored.key)
         change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)

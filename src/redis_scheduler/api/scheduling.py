@@ -8,7 +8,7 @@ from msgspec import UNSET
 from redis_scheduler.api import requests
 from redis_scheduler.api.batch_requests import of_task
 from redis_scheduler.api.bodies import BatchItem, ScheduledTask, ScheduleRequest, Tried
-from redis_scheduler.api.callers import Caller, refuse_other_types
+from redis_scheduler.api.callers import Caller, refuse_others
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.idempotency import Once, stored_by
 from redis_scheduler.api.repeats import first_of
@@ -72,8 +72,8 @@ async def new_task(
     `traceparent`: the trace that the request is part of; `caller`: who asks. `clocks`: what is known of Redis' time for
     this request.
     """
-    if caller is not None and caller.types:
-        refuse_other_types(caller, type_name, wanted)
+    if caller is not None:
+        refuse_others(caller, type_name, wanted)
     if type_name == DEFAULT_TYPE:
         type_name = None
     (content, data), options, key = content_of(wanted), options_of(wanted), own_key or new_task_key()

@@ -45,6 +45,13 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         "--types", type=_types, default=(), metavar="TYPES", help="the types of the tasks that it sees; else all"
     )
     create.add_argument(
+        "--limit-keys",
+        type=_limit_keys,
+        default=(),
+        metavar="KEYS",
+        help="what its tasks may name as `limit_key`, each also with `:` and more behind it; else none, unless it may admin",
+    )
+    create.add_argument(
         "--rate", type=_rate, default=0, help="how many tasks it may schedule a second; else any number"
     )
     create.add_argument(
@@ -70,7 +77,19 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     )
 
 
-TOKEN_ARGUMENTS = ("delivery", "verb", "name", "can", "types", "rate", "tasks", "expires", "id", "overlap")
+TOKEN_ARGUMENTS = (
+    "delivery",
+    "verb",
+    "name",
+    "can",
+    "types",
+    "limit_keys",
+    "rate",
+    "tasks",
+    "expires",
+    "id",
+    "overlap",
+)
 """What is given to the command and is no setting."""
 
 
@@ -132,6 +151,16 @@ def _types(text: str) -> tuple[str, ...]:
     except InvalidField:
         raise ValueError from None
     if len(found) > _TYPES_MOST or len(set(found)) < len(found):
+        raise ValueError
+    return found
+
+
+@_checked(f"must be 1 to {_TYPES_MOST} different limit keys with commas between")
+def _limit_keys(text: str) -> tuple[str, ...]:
+    from redis_scheduler.task.options import LIMIT_KEY
+
+    found = tuple(text.split(","))
+    if not all(re.search(LIMIT_KEY, name) for name in found) or not len(set(found)) == len(found) <= _TYPES_MOST:
         raise ValueError
     return found
 

@@ -47,6 +47,10 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         raise SettingsError(
             [f"--tasks: counts tasks by type: give --types, and not {DEFAULT_TYPE}, which is not counted"]
         )
+    if given["limit_keys"] and ("schedule" not in given["can"] or ("admin" in given["can"] and not given["types"])):
+        raise SettingsError(
+            ["--limit-keys: without effect for a token that has not the right to schedule, or may give any by admin"]
+        )
     if (given["tasks"] or given["rate"]) and "schedule" not in given["can"]:
         raise SettingsError(["--rate, --tasks: without effect for a token that has not the right to schedule"])
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
@@ -60,6 +64,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         given["types"],
         rate=given["rate"],
         tasks=given["tasks"],
+        limit_keys=given["limit_keys"],
         expires=FOREVER_MS if expires_s is None else now_ms + expires_s * 1000,
     )
     done = await tokens.write(token_id, b"", token)
@@ -88,6 +93,7 @@ def _row(kept: Kept) -> tuple[str, ...]:
     expires = "never" if token.expires == FOREVER_MS else rfc3339(token.expires)
     types = ",".join(token.types) or "all"
     limits = [f"{token.rate:g}/s"] * bool(token.rate) + [f"{token.tasks} tasks"] * bool(token.tasks)
+    limits += [f"limit_key {name}" if name.isprintable() else ascii(name) for name in token.limit_keys]
     return (
         shown_id,
         name,
