@@ -126,3 +126,12 @@ async def test_a_receiver_that_is_down_is_probed_and_comes_back(fleet: Fleet, re
         return "breaker" not in await host(fleet.client, name)
 
     await wait_until(is_closed, "the breaker closes", timeout_s=30)
+
+    def said(event: str) -> list[dict[str, Any]]:
+        return [line for worker in fleet.workers for line in worker.events(event) if line["host"] == name]
+
+    # Whichever worker brought it about says so, and no other.
+    await wait_until(lambda: said("breaker-closed"), "the log says so")
+    assert [len(said(event)) for event in ("breaker-opened", "breaker-closing", "breaker-closed")] == [1, 1, 1]
+    assert said("breaker-opened")[0]["failures"] >= 20
+    assert 1 <= len(said("breaker-probed")) <= 5

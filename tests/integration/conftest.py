@@ -17,6 +17,7 @@ from redis_scheduler.engine.consumer import ShardAccess
 from redis_scheduler.engine.engine import Engine
 from redis_scheduler.engine.holdings import Holdings
 from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.limiter import Limiter
 from redis_scheduler.engine.observer import Log, Observer
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.engine.reclaimer import Reclaimer
@@ -44,6 +45,10 @@ class OneShard(Engine):
     @property
     def holdings(self) -> Holdings:
         return self.consumers[0].holdings
+
+    @property
+    def limiter(self) -> Limiter:
+        return self.consumers[0].limiter
 
     @property
     def outcomes(self) -> Outcomes:

@@ -1,6 +1,7 @@
 """Limits, permits and breakers, as the scripts have them."""
 
 import hashlib
+import time
 from dataclasses import replace
 
 import msgspec
@@ -274,6 +275,65 @@ async def test_gaps_between_probes_grow(client: RedisClient, raw: Redis) -> None
         breaker = (await state(limiting)).breaker
         assert breaker is not None
         assert gap_ms <= breaker.next_ms - now_ms < gap_ms + 900
+
+
+async def test_a_report_tells_what_it_did(store: Store, client: RedisClient) -> None:
+    limiting = breaking(client)
+
+    async def told(failures: int, wells: int) -> tuple[str, str, int, int]:
+        [verdict] = await limiting.judge([Judged(LIMIT, failures, wells)])
+        assert verdict.host == LIMIT
+        return verdict.before, verdict.after, verdict.failures, verdict.number
+
+    assert await told(2, 0) == ("closed", "closed", 2, 0)
+    began_ms = redis_ms(await client.command("TIME", read=lambda answer: answer))
+    assert await told(1, 0) == ("closed", "open", 3, 0)
+    assert await told(1, 0) == ("open", "open", 1, 0)
+    for key in "ab":
+        assert await limiting.permit(asked(key)) == [BEGIN_WITH_PERMIT]
+        await limiting.admit([key])
+    breaker = (await state(limiting)).breaker
+    assert breaker is not None
+    assert breaker.probes == 2
+    assert await told(0, 1) == ("open", "closing", 0, 2)
+    assert await told(0, 1) == ("closing", "closing", 0, 1)
+    assert await told(2, 1) == ("closing", "open", 2, 2)
+    assert await told(0, 1) == ("open", "closing", 0, 0)
+    for step in range(1, 10):
+        assert await told(0, 1) == ("closing", "closing", 0, step)
+    [verdict] = await limiting.judge([Judged(LIMIT, 0, 1)])
+    assert (verdict.before, verdict.after) == ("closing", "closed")
+    assert began_ms - 1 <= verdict.since_ms <= redis_ms(await client.command("TIME", read=lambda answer: answer))
+
+
+async def test_what_a_breaker_has_held_for_long_leaves_at_a_pace(store: Store, client: RedisClient) -> None:
+    limiting = Limiting(client, replace(AT_ONCE, breaker_gap_ms=60_000, admission_interval_ms=1), breaking=Breaking(1))
+    await fail(limiting)
+    for _ in range(45):
+        await held(store)
+    impatient = Limiting(client, limiting._timing, breaking=Breaking(1, held_most_ms=-1_000))
+    first, began = (await impatient.admit()).admitted, time.monotonic()
+    assert first == 30  # 0.3 s of 100 a second
+    admitted = first
+
+    async def is_empty() -> bool:
+        nonlocal admitted
+        admitted += (await impatient.admit()).admitted
+        return admitted == 45
+
+    await wait_until(is_empty, "all were admitted")
+    assert time.monotonic() - began > 0.14
+    assert (await state(impatient)).held == 0
+
+
+async def test_what_a_breaker_has_held_for_long_leaves_within_its_own_limit(store: Store, client: RedisClient) -> None:
+    limiting = Limiting(
+        client, replace(AT_ONCE, breaker_gap_ms=60_000), Limit(concurrency=2), Breaking(1, held_most_ms=-1_000)
+    )
+    await fail(limiting)
+    for _ in range(5):
+        await held(store)
+    assert (await limiting.admit()).admitted == 2
 
 
 async def test_a_breaker_holds_a_task_no_longer_than_it_may(store: Store, client: RedisClient, raw: Redis) -> None:

@@ -47,7 +47,6 @@ TAKEN = {
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
     "admit": {"numbers"},
-    "judge": {"empty list", "texts"},
     "limit": {"number", "large number"},
     "HGETALL": {"empty list"},
     "SRANDMEMBER": {"empty list", "texts"},

@@ -31,12 +31,14 @@ class LimitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BreakerView(msgspec.Struct):
-    """The breaker of a host: `open` or `closing`, since when, and when the next probe or step may be (RFC 3339)."""
+    """The breaker of a host: `open`, and how often it was probed, or `closing`, in which step; since when, and when the
+    next probe or step may be (RFC 3339)."""
 
     state: str
     since: str
     next: str
     step: int | UnsetType = UNSET
+    probes: int | UnsetType = UNSET
 
 
 class HostView(msgspec.Struct, kw_only=True):

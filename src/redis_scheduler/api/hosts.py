@@ -104,8 +104,13 @@ def _view(state: HostState) -> HostView:
     said = state.said
     view = HostView(host=state.name, held=state.held, running=state.running)
     if (breaker := state.breaker) is not None:
-        step = breaker.step or UNSET
-        view.breaker = BreakerView(breaker.state, rfc3339(breaker.since_ms), rfc3339(breaker.next_ms), step)
+        view.breaker = BreakerView(
+            breaker.state,
+            rfc3339(breaker.since_ms),
+            rfc3339(breaker.next_ms),
+            breaker.step or UNSET,
+            breaker.probes if breaker.state == "open" else UNSET,
+        )
     if said is None:
         return view
     return msgspec.structs.replace(

@@ -16,6 +16,10 @@ class Asker(Protocol):
     begun: dict[Claim, str]
     """Claims that have a permit, with their limits."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it is to be asked, or told of ends, at all."""
+
     def asks(self, claim: Claim) -> bool:
         """Have a claim ask if it is under a limit; return whether it is."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from redis_scheduler.engine.intake import Intake
+from redis_scheduler.engine.judge import Judging
 from redis_scheduler.engine.limiter import Limiter
 from redis_scheduler.engine.observer import NOBODY, Observer
 from redis_scheduler.engine.reclaimer import Reclaimer
@@ -77,7 +78,9 @@ class Consumer:
         self.outcomes = worker.outcomes[shard]
         self.holdings = self.outcomes.holdings
         limiting = access.limiting or Limiting(access.claims.client, timing)
-        self.limiter = worker.limiters[shard] = Limiter(limiting, self.outcomes, worker, timing)
+        judging = Judging(limiting, timing, observer)
+        self.limiter = worker.limiters[shard] = Limiter(limiting, self.outcomes, worker, timing, judging)
+        worker.look_at_limits()
         self.intake = Intake(shard, access.claims, access.reader, slots, worker, timing, observer)
         self.timer = Timer(self.intake, access.bell, access.outage, timing)
         self.reclaimer = Reclaimer(access.claims, self.intake, self.outcomes, access.outage, timing, observer)
@@ -96,7 +99,7 @@ class Consumer:
             tasks.create_task(run(finished, self._renew_once), name="renew"),
             tasks.create_task(run(finished, self.limiter.ask_once), name="ask-limits"),
             tasks.create_task(run(finished, self.limiter.admit_once), name="admit"),
-            tasks.create_task(run(finished, self.limiter.judge_once), name="judge"),
+            tasks.create_task(run(finished, self.limiter.judging.report_once), name="judge"),
             tasks.create_task(run(finished, self.intake.recover_once), name="recover"),
         ]
         self._claimer = tasks.create_task(run(stop, self.intake.claim_once), name="claim")

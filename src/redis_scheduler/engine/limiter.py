@@ -11,25 +11,21 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Protocol
 
-from msgspec import UNSET
-
+from redis_scheduler.engine.judge import Judging
 from redis_scheduler.engine.outcomes import Outcomes
-from redis_scheduler.host import host_of
 from redis_scheduler.stopping import stop_or_interval
-from redis_scheduler.store.limiting import Asked, Judged, Limiting, PermitAnswer, limit_of
+from redis_scheduler.store.limiting import Asked, Limiting, PermitAnswer, limit_of
 from redis_scheduler.task.claim import Claim, Unsettled
 from redis_scheduler.task.limit import Limit
 from redis_scheduler.task.retry import Transition
-from redis_scheduler.task.timing import DEFAULT, Timing
-
-JUDGED_MOST = 10_000
-"""Hosts whose attempts are told of at once, at most."""
+from redis_scheduler.task.timing import Timing
 
 
 class Beginner(Protocol):
-    """What a limiter needs of the worker. `is_limited`: whether it is to ask at all."""
+    """What a limiter needs of the worker."""
 
-    is_limited: bool
+    def look_at_limits(self) -> None:
+        """Look whether anything is limited still, or again."""
 
     def go_on(self, claims: Iterable[Claim]) -> None:
         """Let claims that may begin stand in their hosts' lines."""
@@ -38,7 +34,9 @@ class Beginner(Protocol):
 class Limiter:
     """Asks and admits for one shard. The worker begins what may begin."""
 
-    def __init__(self, limiting: Limiting, outcomes: Outcomes, worker: Beginner, timing: Timing = DEFAULT) -> None:
+    def __init__(
+        self, limiting: Limiting, outcomes: Outcomes, worker: Beginner, timing: Timing, judging: Judging
+    ) -> None:
         self._limiting = limiting
         self._outcomes = outcomes
         self._worker = worker
@@ -47,15 +45,9 @@ class Limiter:
         self._said: dict[str, Limit] = {}
         self._heard: str | None = None
         """When limits were set last, as sweeps have told; None: none has."""
-        self._broken: set[str] = set()
-        self._judges = limiting.breaking.failures > 0
-        """Whether it is to be told what attempts came to."""
-        self._judged: dict[str, list[int]] = {}
-        """Failures since the last attempt that was well, and how many were well, of hosts that fail."""
-        self._is_judged = asyncio.Event()
+        self.judging = judging
         self.is_on = self._default.has_effect
         """Whether anything may be limited: only then claims are to ask."""
-        worker.is_limited = worker.is_limited or self.is_on or self._judges
         self.asking: dict[Claim, str] = {}
         """Claims that wait for an answer, with their limits."""
         self.begun: dict[Claim, str] = {}
@@ -72,6 +64,11 @@ class Limiter:
         self._wake = asyncio.Event()
         self._wake.set()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the worker is to look here, before a claim begins or when an attempt has ended."""
+        return self.is_on or bool(self.begun) or self.judging.is_on
+
     def hear(self, limits_set: str) -> None:
         """Note when limits were set last."""
         if limits_set != self._heard:
@@ -83,7 +80,7 @@ class Limiter:
         held."""
         limit = limit_of(claim.record)
         said = self._said.get(limit)
-        if not (self._default if said is None else said).has_effect and limit not in self._broken:
+        if not (self._default if said is None else said).has_effect and limit not in self.judging.broken:
             return False
         self.asking[claim] = limit
         self._is_asked.set()
@@ -116,6 +113,7 @@ class Limiter:
             else:
                 self._outcomes.unsettle(Transition.HOLD, Unsettled(claim, b"", 0, counts=False))
                 has_held = True
+        self._worker.look_at_limits()
         if may_begin:
             self._worker.go_on(may_begin)
         if has_held and not self._held:
@@ -154,6 +152,7 @@ class Limiter:
                 await self._read()
             if self.is_on or self._held or self._ended:
                 await self._admit()
+            self._worker.look_at_limits()
         except BaseException:
             self._wake.set()
             raise
@@ -166,11 +165,8 @@ class Limiter:
             self._must_read = True
             raise
         self._said = {name: limit.over(self._default) for name, limit in said.items()}
-        self._broken = await self._limiting.broken() if self._judges or self._heard else set()
-        self.is_on = (
-            bool(self._broken) or self._default.has_effect or any(limit.has_effect for limit in self._said.values())
-        )
-        self._worker.is_limited = self._worker.is_limited or self.is_on
+        broken = self.judging.broken = await self._limiting.broken() if self.judging.is_on or self._heard else set()
+        self.is_on = bool(broken) or self._default.has_effect or any(limit.has_effect for limit in self._said.values())
         self._held = self._held or int(bool(self._heard))
 
     async def _admit(self) -> None:
@@ -183,43 +179,8 @@ class Limiter:
         self._wait_s = 0.0 if self._ended else admission.wait_s
 
     def judge(self, claim: Claim, is_well: bool) -> None:
-        """Note what an attempt came to. Hosts that are well are not told of, unless they have failed."""
-        if not self._judges or claim.record.options.limit_key is not UNSET:
-            return
-        host = host_of(claim.record.origin)
-        counted = self._judged.get(host)
-        if is_well:
-            if counted is not None or host in self._broken:
-                wells = 1 if counted is None else counted[1] + 1
-                self._judged[host] = [0, wells]
-        elif counted is not None:
-            counted[0] += 1
-        else:
-            if len(self._judged) >= JUDGED_MOST:
-                self._judged = {host: counted for host, counted in self._judged.items() if any(counted)}
-            if len(self._judged) < JUDGED_MOST:
-                self._judged[host] = [1, 0]
-        if host in self._judged:
-            self._is_judged.set()
-
-    async def judge_once(self) -> None:
-        """Wait until an attempt failed, or was well at a host that failed before; report it."""
-        await self._is_judged.wait()
-        await asyncio.sleep(self._timing.judge_interval_s)
-        self._is_judged.clear()
-        told = ((host, counted) for host, counted in self._judged.items() if any(counted))
-        batch = dict(islice(told, self._timing.batch_limit))
-        for host in batch:
-            del self._judged[host]
-        try:
-            await self._limiting.judge([Judged(host, *counted) for host, counted in batch.items()])
-        finally:
-            # A row that goes on is kept here, so that the first that is well ends it in Redis.
-            for host, counted in batch.items():
-                if counted[0] and not counted[1]:
-                    self._judged.setdefault(host, [0, 0])
-            if any(any(counted) for counted in self._judged.values()):
-                self._is_judged.set()
+        """Note what an attempt came to."""
+        self.judging.note(claim, is_well)
 
     async def renew(self) -> None:
         """Have the permits of all that has begun last longer."""

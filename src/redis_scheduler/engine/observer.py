@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from redis_scheduler.delivery.echoes import excerpt
+from redis_scheduler.engine.breaker_lines import BreakerLines
 from redis_scheduler.logs import Events, location, rfc3339
 from redis_scheduler.task.answer import AGAIN_HEADER
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.limit import Verdict
 from redis_scheduler.task.outcome import Outcome
 from redis_scheduler.task.record import DEFAULT_TYPE
 from redis_scheduler.task.retry import Decision, Transition
@@ -89,6 +91,9 @@ class Observer:
     def receiver_recovered(self, host: str, in_flight: int) -> None:
         """A receiver that was told to be slow is well again."""
 
+    def breaker_judged(self, verdict: Verdict) -> None:
+        """Failures of a host were reported, or that it is well again: its breaker may have opened or closed."""
+
     def swept(self, lost: Mapping[str, int]) -> None:
         """A step of the sweep was taken; `lost`: how many tasks came back of each worker that was lost."""
 
@@ -141,6 +146,7 @@ class Log(Observer):
         self._tell_dropped_from = 0.0
         self._tell_lost_from = 0.0
         self._unknown_told: set[str] = set()
+        self._breakers = BreakerLines()
 
     def resent(self, claim: Claim, error: str) -> None:
         """Log a request that was sent once more, with how many were since the start."""
@@ -198,6 +204,10 @@ class Log(Observer):
     def receiver_recovered(self, host: str, in_flight: int) -> None:
         """Log that it is well again."""
         logger.warning("receiver-recovered", host=host, in_flight=in_flight)
+
+    def breaker_judged(self, verdict: Verdict) -> None:
+        """Log what a breaker did."""
+        self._breakers.tell(verdict)
 
     def swept(self, lost: Mapping[str, int]) -> None:
         """Log lost workers, with how many tasks came back of each: once a second at most."""

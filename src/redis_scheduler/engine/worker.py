@@ -49,7 +49,7 @@ class Worker:
         self.limiters: dict[int, Asker] = {}
         """Those of each shard, which are asked before a claim begins that is under a limit."""
         self.is_limited = False
-        """Whether anything is limited, or was since the start: else a delivery costs no more than this look."""
+        """Whether anything is limited, or what is has not ended yet: else a delivery costs no more than this look."""
         self._has_room = has_room
         self._timing = timing
         self._observer = observer
@@ -102,6 +102,10 @@ class Worker:
     def _limiter_on(self, shard: int) -> Asker | None:
         limiter = self.limiters.get(shard)
         return limiter if limiter is not None and limiter.is_on else None
+
+    def look_at_limits(self) -> None:
+        """Look whether anything is limited still, or again."""
+        self.is_limited = any(limiter.is_used for limiter in self.limiters.values())
 
     def go_on(self, claims: Iterable[Claim]) -> None:
         """Let claims stand in line that their limits let begin; give them back while stopping."""

@@ -19,9 +19,11 @@ from redis_scheduler.task.limit import (
     Breaker,
     Breaking,
     Limit,
+    Verdict,
     limit_text,
     read_breaker,
     read_limit,
+    verdicts_of,
 )
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import Record
@@ -148,10 +150,10 @@ class Limiting:
         )
         return Admission(admitted, held, wait_ms / 1000)
 
-    async def judge(self, judged: Sequence[Judged]) -> None:
-        """Count what attempts to hosts came to: breakers open and close by it."""
-        timing = self._timing
-        await self._client.run(
+    async def judge(self, judged: Sequence[Judged]) -> list[Verdict]:
+        """Count what attempts to hosts came to: breakers open and close by it. Returns what each host's did."""
+        timing, hosts = self._timing, [judged_one.limit for judged_one in judged]
+        verdicts: list[Verdict] = await self._client.run(
             JUDGE.bind(
                 self._client.keys,
                 judged,
@@ -162,8 +164,9 @@ class Limiting:
                 step_ms=timing.breaker_step_ms,
                 most=LIMITS_MOST,
             ),
-            TEXTS,
+            lambda answer: verdicts_of(hosts, TEXTS(answer)),
         )
+        return verdicts
 
     async def broken(self) -> set[str]:
         """Return the hosts whose breaker is not closed."""

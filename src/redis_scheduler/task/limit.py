@@ -1,6 +1,7 @@
 """Limits: how much a host, or what tasks name as their `limit_key`, may be used by all workers together."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONCURRENCY_MOST = 100_000
@@ -52,12 +53,14 @@ NO_BREAKING = Breaking()
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """The breaker of a host: `open`, with the time of the next probe; or `closing`, in a step of ten."""
+    """The breaker of a host: `open`, with how often it was probed and the time of the next probe; or `closing`, in a
+    step of ten."""
 
     state: str
     since_ms: int
     next_ms: int
     step: int = 0
+    probes: int = 0
 
 
 _BREAKER = re.compile(r"([or]) ([0-9]{1,9}) ([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15})")
@@ -68,8 +71,40 @@ def read_breaker(text: str) -> Breaker | None:
     found = _BREAKER.fullmatch(text)
     if found is None:
         return None
-    step = int(found[2])
-    return Breaker("open" if found[1] == "o" else "closing", int(found[3]), int(found[5]), step)
+    number, since_ms, next_ms = int(found[2]), int(found[3]), int(found[5])
+    if found[1] == "o":
+        return Breaker("open", since_ms, next_ms, probes=number)
+    return Breaker("closing", since_ms, next_ms, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a report of attempts did to a host's breaker. `failures`: in a row where it was closed, else in this report;
+    `number`: how often it had been probed while it was open, or its step while it closed; `since_ms`: since when none
+    was well, or since when it was open."""
+
+    host: str
+    before: str
+    after: str
+    failures: int
+    number: int
+    since_ms: int
+
+
+_STATES = {"c": "closed", "o": "open", "r": "closing"}
+_VERDICT = re.compile(rb"([cor]) ([cor]) ([0-9]{1,15}) ([0-9]{1,9}) ([0-9]{1,15})")
+
+
+def verdicts_of(hosts: Sequence[str], texts: Sequence[bytes]) -> list[Verdict]:
+    """Read what a report did to each of these hosts. Raises ValueError."""
+    verdicts = []
+    for host, text in zip(hosts, texts, strict=True):
+        found = _VERDICT.fullmatch(text)
+        if found is None:
+            raise ValueError("Expected states of a breaker")
+        before, after = _STATES[found[1].decode()], _STATES[found[2].decode()]
+        verdicts.append(Verdict(host, before, after, int(found[3]), int(found[4]), int(found[5])))
+    return verdicts
 
 
 NO_LIMIT = Limit()

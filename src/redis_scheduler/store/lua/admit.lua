@@ -55,14 +55,15 @@ local function admit_from(number)
   if limit then
     concurrency, gap_ms, is_paused = limit_of(limits, limit, default_concurrency, default_gap_ms)
     breaker = breaker_of(breakers, limit)
-    local is_only_broken = not is_paused
+    local is_only_broken, own_most, own_gap_ms = not is_paused, concurrency, gap_ms
     concurrency, gap_ms, is_paused, is_probe = beside(breaker, now, concurrency, gap_ms, is_paused)
     is_spread = breaker and breaker.state ~= 'c'
     if is_probe and is_only_broken then
-      -- What a breaker has held for long enough is attempted all the same.
+      -- What a breaker has held for long enough is attempted all the same, at a pace.
       local over = '(' .. line_score(number, now - held_most_ms)
       if redis.call('ZCOUNT', held, least, over) > 0 then
-        concurrency, is_paused, is_probe, is_spread, greatest = math.huge, false, false, false, over
+        concurrency, gap_ms = math.min(own_most, CLOSING_MOST), math.max(own_gap_ms, OVERDUE_GAP_MS)
+        is_paused, is_probe, is_spread, greatest = false, false, false, over
       end
     end
   end

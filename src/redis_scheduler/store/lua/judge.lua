@@ -4,7 +4,9 @@
 -- ARGV   failures_most# (in a row, that open it) well_ms# (for so long none was well) gap_ms# (to the first probe)
 --        gap_most_ms# (between probes) step_ms# (the least time of a step) most# (hosts to keep)
 -- each   limit failures# (since the last that was well) wells# (how many were well)
--- Returns per host its state then: 'c' closed, 'o' open, 'r' closing.
+-- Returns per host '<before> <state> <failures> <number> <since ms>': its state ('c' closed, 'o' open, 'r' closing),
+--        failures in a row where it was closed, else those of this report; how often it was probed, or in which step it
+--        was; and since when it was so (of one that closes: since when it was open).
 -- Bounds 200 hosts a call, some three commands each; and a look at ten for one that has not failed for long.
 -- Twice  failures are counted twice: a breaker opens, or takes a step, sooner.
 -- Full   HDEL of nothing is the first write.
@@ -44,7 +46,8 @@ for at = first, #ARGV, width do
   --- row
   local kept = breaker_of(breakers, limit)
   local breaker = kept or {state = 'c', number = 0, since_ms = now, gap_ms = 0, next_ms = now}
-  local before = breaker.state
+  local before, number, since_ms = breaker.state, breaker.number, breaker.since_ms
+  local failed = before == 'c' and wells == 0 and number + failures or failures
   judged(breaker, failures, wells)
   has_changed = has_changed or before ~= breaker.state
   if breaker.state == 'c' and breaker.number == 0 or breaker.state == 'r' and breaker.number > STEPS then
@@ -55,7 +58,8 @@ for at = first, #ARGV, width do
     kept_count = kept_count + (kept and 0 or 1)
     keep_breaker(breakers, limit, breaker)
   end
-  answer[#answer + 1] = breaker.state
+  answer[#answer + 1] = string.format('%s %s %.0f %.0f %.0f', before, breaker.state, failed,
+    before == 'c' and 0 or number, since_ms)
 end
 
 -- Forgets hosts that are closed and have not failed for long.

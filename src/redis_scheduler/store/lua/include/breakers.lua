@@ -2,9 +2,10 @@
 -- closing while it comes back in ten steps. To be included after `limits`.
 local STEPS = 10
 local CLOSING_MOST = 100  -- attempts at once in the last step, of a host without a concurrency
+local OVERDUE_GAP_MS = 10  -- from one to the next of the tasks that a breaker has held for as long as it may
 
--- Returns its state (`c`, `o`, `r`), a number (failures in a row, or the step), since when it is so, the gap between
--- probes, and when the next probe or step may be; nil where nothing is kept of it.
+-- Returns its state (`c`, `o`, `r`), a number (failures in a row, probes, or the step), since when it is so, the gap
+-- between probes, and when the next probe or step may be; nil where nothing is kept of it.
 local function breaker_of(breakers, limit)
   local kept = redis.call('HGET', breakers, limit)
   local state, number, since_ms, gap_ms, next_ms = string.match(kept or '', '^([cor]) (%d+) (%d+) (%d+) (%d+)$')
@@ -33,7 +34,7 @@ end
 
 -- Notes that a probe may begin: the next one may after the gap, and the gap grows.
 local function probe(breakers, limit, breaker, now, gap_most_ms)
-  breaker.next_ms = now + breaker.gap_ms
+  breaker.number, breaker.next_ms = breaker.number + 1, now + breaker.gap_ms
   breaker.gap_ms = math.min(2 * breaker.gap_ms, gap_most_ms)
   keep_breaker(breakers, limit, breaker)
 end
