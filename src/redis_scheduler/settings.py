@@ -95,10 +95,7 @@ class Settings:
         "HOST", None, host_name, "address to listen on", "127.0.0.1 without API_AUTH, all interfaces with it"
     )
     retries: int = option(
-        "RETRIES",
-        5,
-        whole_number(-1, 1_000_000),
-        "retry attempts after the first; -1 retries for ever, 0 never",
+        "RETRIES", 5, whole_number(-1, 1_000_000), "retry attempts after the first; -1 retries for ever, 0 never"
     )
     retry_time: float = option(
         "RETRY_TIME", 60, seconds(0, TEN_YEARS_S), "seconds between the end of a failed attempt and the next"
@@ -274,12 +271,11 @@ class Settings:
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"
     )
+    api_metrics: str = option(
+        "API_METRICS", "token", choice("open", "token"), "who may read /metrics: open, or token: with the right metrics"
+    )
     data_dir: Path = option(
-        "DATA_DIR",
-        Path("./redis-scheduler-data"),
-        folder,
-        "folder of the private Redis",
-        "./redis-scheduler-data",
+        "DATA_DIR", Path("./redis-scheduler-data"), folder, "folder of the private Redis", "./redis-scheduler-data"
     )
     log_level: str = option(
         "LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "debug, info, warning or error"

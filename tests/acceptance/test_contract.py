@@ -69,8 +69,11 @@ async def test_each_route_answers_as_the_table_says(api: Client, store: Store, r
             return response.status, await response.read()
 
     status, body = await asked(WANTED.get(route.path, ""), api.headers if needs_token else {})
+    if route.answer is str:
+        assert (status, body[:7]) == (200, b"# HELP ")
     # A member that the type has not, or has elsewhere, would not come out again.
-    assert (status, encode_answer(msgspec.json.decode(body, type=route.answer))) == (200, body)
+    else:
+        assert (status, encode_answer(msgspec.json.decode(body, type=route.answer))) == (200, body)
     assert (await asked("?other=1", {}))[0] == (401 if needs_token else 200)
     status, body = await asked("?other=1", api.headers)
     if route.parameters is None:

@@ -55,6 +55,14 @@ def answer(content: msgspec.Struct, etag: str | None = None) -> Response:
     return _tagged(_JsonResponse(encode_answer(content)), etag)
 
 
+def text_answer(text: bytes, content_type: str) -> Response:
+    """Return a 200 that is no JSON."""
+    response = _JsonResponse(text)
+    response.raw_headers[1] = (b"content-type", content_type.encode())
+    response.raw_headers.append(_NO_STORE)
+    return response
+
+
 def replay(content: msgspec.Struct) -> Response:
     """Return a 200 that was given before."""
     return _JsonResponse(encode_answer(content), 200, {"Idempotent-Replay": "true"})

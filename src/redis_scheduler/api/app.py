@@ -11,8 +11,11 @@ from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
+from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.probes import Probes
-from redis_scheduler.api.routes import OPEN_ROUTES, TASK_ROUTES, Handler, Route
+from redis_scheduler.api.routes import METRICS_ROUTE, OPEN_ROUTES, TASK_ROUTES, Handler, Route
+from redis_scheduler.metrics.meter import UNREAD, Meter
+from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.tokens import Tokens
@@ -54,23 +57,31 @@ def create_app(
     is_stopping: Callable[[], bool] = lambda: False,
     timing: Timing = DEFAULT,
     limits: Limits = DEFAULT_LIMITS,
+    meter: Meter = UNREAD,
+    snapshots: Snapshots | None = None,
 ) -> ASGIApp:
     """Return the application.
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
-    the service's own; while it is changed two, with a space between.
+    the service's own; while it is changed two, with a space between. `meter`, `snapshots`: what this process
+    has counted, and what its siblings have.
     """
     api = HostsApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]
+    handlers.append((METRICS_ROUTE, METRICS_ROUTE.handler_of(MetricsApi(clients, meter, snapshots))))
     handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
     for route, handler in handlers:
         at.setdefault(route.path, {})[route] = handler
     refusals = Refusals(limits.refusals_interval_s)
-    paths = Paths({path: Endpoint(of_path, refusals.note, api.find) for path, of_path in at.items()}, Endpoint({}))
+    paths = Paths(
+        {path: Endpoint(of_path, refusals.note, api.find, meter) for path, of_path in at.items()},
+        Endpoint({}, meter=meter),
+    )
     callers = Callers(Tokens(clients[0]), limits.token_grace_s)
-    gate = Gate(paths, token.split(" "), probes.is_own, refusals, callers)
+    also_open = [METRICS_ROUTE.path] if limits.has_open_metrics else []
+    gate = Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open)
     if not limits.origins:
         return gate
     from redis_scheduler.api.cors import Cors

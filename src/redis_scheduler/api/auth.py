@@ -6,7 +6,7 @@ service's own (one of two while it is changed), or one with rights (callers.py),
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,7 +66,7 @@ class Gate:
 
     `tokens`: the service's own. 401: a token is missing, wrong or expired. 403: `is_own` says that the request is a
     delivery of this deployment, since a task cannot drive the scheduler that delivers it. 503: the token is not known,
-    and Redis is away.
+    and Redis is away. `also_open`: paths that the settings open.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Gate:
         is_own: Callable[[list[bytes]], Awaitable[bool]],
         refusals: Refusals,
         callers: Callers | None = None,
+        also_open: Collection[str] = (),
     ) -> None:
         self._app = app
         self._token, *self._others = [token.encode() for token in tokens]
         self._is_own = is_own
         self._callers = callers
         self._refusals = refusals
+        self._open = OPEN | {(path, method) for path in also_open for method in ("GET", "HEAD")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -96,7 +98,7 @@ class Gate:
         if has_token and len(by_name) < len(headers):
             # Two of them are refused: a proxy before this service may have looked at the other one.
             has_token = is_once(headers)
-        if not has_token and (scope["path"], scope["method"]) not in OPEN:
+        if not has_token and (scope["path"], scope["method"]) not in self._open:
             if given is not None and given.startswith(PREFIX) and is_once(headers):
                 has_token, refusal = await self._admitted(given, scope)
             if not has_token and refusal is None:

@@ -1,5 +1,6 @@
 """Answers at one path: finds the handler of the method, reads the query, and turns every error into an answer."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -14,6 +15,8 @@ from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
+from redis_scheduler.metrics.family import REQUESTS
+from redis_scheduler.metrics.meter import UNREAD, Meter, observe
 
 NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE, Code.OTHER_LIMIT_KEY)
 """Requests that their token may not make are counted and logged as those without a token."""
@@ -24,6 +27,7 @@ class Endpoint:
 
     It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
     work. `note_refused` is called with what a token may not ask for. `find` reads a task for a token with types.
+    `meter` counts requests.
     """
 
     def __init__(
@@ -31,9 +35,14 @@ class Endpoint:
         handlers: Mapping[Route[Any], Handler],
         note_refused: Callable[[Scope], None] = lambda _: None,
         find: Find | None = None,
+        meter: Meter = UNREAD,
     ) -> None:
         self._note_refused = note_refused
         self._find = find
+        self._meter = meter
+        self._path = next((route.path for route in handlers), "")
+        self._seen: dict[tuple[str, int], list[int]] = {}
+        """The histograms of methods and statuses."""
         self._routes = {method: route for route in handlers for method in route.methods}
         self._served = {
             method: (
@@ -49,6 +58,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        began_ns = time.monotonic_ns()
         try:
             request = Request(scope, receive, send)
             handler, known, refused, is_bare, needs = self._served.get(scope["method"]) or self._unserved(
@@ -68,7 +78,22 @@ class Endpoint:
             if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
                 self._note_refused(scope)
             response = answer_to(error, scope["path"])
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        finally:
+            observe(
+                self._seen.get((scope["method"], response.status_code))
+                or self._numbers_of(scope["method"], response.status_code),
+                time.monotonic_ns() - began_ns,
+            )
+
+    def _numbers_of(self, method: str, status: int) -> list[int]:
+        # A stranger may send any word for a method.
+        known = method if method in self._served else "other"
+        found = self._meter.numbers(REQUESTS, self._path, known, str(status))
+        if known == method:
+            self._seen[method, status] = found
+        return found
 
     async def _kept_to_types(self, caller: Caller, request: Request, given: dict[str, str]) -> dict[str, str]:
         if self._find is None:

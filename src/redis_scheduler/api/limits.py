@@ -50,6 +50,9 @@ class Limits:
     origins: tuple[str, ...] = ()
     """CORS_ORIGINS: pages of these may ask from a browser."""
 
+    has_open_metrics: bool = False
+    """API_METRICS: whether /metrics is answered without a token."""
+
     # Answers
 
     unread_timeout_s: float = 30

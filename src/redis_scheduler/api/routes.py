@@ -42,6 +42,7 @@ from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.host_bodies import HostShown, HostsListed, LimitRequest
 from redis_scheduler.api.hosts import HostsApi
 from redis_scheduler.api.many import ManyApi
+from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.store.token import ANY_TOKEN, Right
@@ -65,17 +66,17 @@ class Access(Enum):
 class Route(Generic[Owner]):
     """A method of a path.
 
-    `handler`: the method, of Api or Probes, that answers. `answer`: the body of a 200. `parameters`: the known ones of
-    the query, all others are 400; `headers`: those of CONDITIONS that it serves, the others are 400. None: query and
-    such headers are ignored. A path that is OPEN has no part that varies. `needs`: the rights that a token must have.
-    `beside`: a right that some requests need, too, and what these ask for; the handler looks.
-    `has_no_type`: a token with types gets no more than another may see; else own_types.py keeps it to these.
+    `handler`: the method, of Api, MetricsApi or Probes, that answers. `answer`: the body of a 200; `str`: no JSON.
+    `parameters`: the known ones of the query, all others are 400; `headers`: those of CONDITIONS that it serves, the
+    others are 400. None: query and such headers are ignored. A path that is OPEN has no part that varies. `needs`: the
+    rights that a token must have. `beside`: a right that some requests need, too, and what these ask for; the handler
+    looks. `has_no_type`: a token with types gets no more than another may see; else own_types.py keeps it to these.
     """
 
     method: str
     path: str
     handler: Callable[[Owner, Request, Mapping[str, str]], Awaitable[Response]]
-    answer: type[msgspec.Struct]
+    answer: type[msgspec.Struct | str]
     body: type[msgspec.Struct] | None = None
     parameters: tuple[str, ...] | None = ()
     headers: tuple[str, ...] | None = ()
@@ -195,4 +196,5 @@ OPEN_ROUTES = (
     Route("GET", "/healthz", Probes.health, Said, parameters=None, headers=None, access=Access.OPEN),
     Route("GET", "/readyz", Probes.readiness, Ready, parameters=None, headers=None, access=Access.OPEN),
 )
-ROUTES: tuple[Route[Any], ...] = TASK_ROUTES + OPEN_ROUTES
+METRICS_ROUTE = Route("GET", "/metrics", MetricsApi.metrics, str, needs=Right.METRICS)
+ROUTES: tuple[Route[Any], ...] = (*TASK_ROUTES, METRICS_ROUTE, *OPEN_ROUTES)

@@ -26,20 +26,25 @@ def statistics(ledger: Ledger, idempotency_ids: int) -> dict[str, Any]:
         "ram_usage": f"{_gibibytes(memory.used)} of {_gibibytes(memory.total)}",
         "ram_usage_bytes": memory.used,
         "system_uptime": duration(time.time() - psutil.boot_time()),
-        "states": {
-            "due": ledger.due,
-            "queued": ledger.queued,
-            "in_delivery": ledger.in_delivery,
-            "waiting": ledger.waiting,
-            "paused": ledger.paused,
-            "awaiting": ledger.awaiting,
-            "held": ledger.held,
-            "dead": ledger.dead,
-        },
+        "states": states_of(ledger),
         "counters": {name: ledger.counters.get(name, 0) for name in COUNTERS},
         "ledger_balanced": ledger.is_balanced,
         "idempotency": {"keys": idempotency_ids, "bytes": idempotency_ids * IDEMPOTENCY_ID_BYTES},
         "all_paused_since": None if ledger.all_paused_since_ms is None else rfc3339(ledger.all_paused_since_ms),
+    }
+
+
+def states_of(ledger: Ledger) -> dict[str, int]:
+    """Return how many tasks stand in each state, by its name."""
+    return {
+        "due": ledger.due,
+        "queued": ledger.queued,
+        "in_delivery": ledger.in_delivery,
+        "waiting": ledger.waiting,
+        "paused": ledger.paused,
+        "awaiting": ledger.awaiting,
+        "held": ledger.held,
+        "dead": ledger.dead,
     }
 
 

@@ -17,5 +17,5 @@ processes may run these loops. Each file imports only files that stand after it:
     observer.py, alarm.py   who is told what happens to tasks; wakes the timer to the millisecond
     breaker_lines.py        what the log says of breakers
 
-process may import it; it imports delivery, store and task, and never api.
+process may import it; it imports delivery, store, task and metrics, and never api.
 """

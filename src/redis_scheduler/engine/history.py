@@ -14,11 +14,15 @@ from typing import Protocol
 
 from redis_scheduler.engine.observer import Observer
 from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.metrics.deliveries import Deliveries
+from redis_scheduler.metrics.family import DIED
+from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.history import MINUTE_MS, History
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.outcome import Outcome
+from redis_scheduler.task.record import UNREADABLE
 from redis_scheduler.task.retry import Decision, Transition
 from redis_scheduler.task.tally import EXACT_MS, Tally
 from redis_scheduler.task.timing import DEFAULT, Timing
@@ -33,13 +37,23 @@ class Clock(Protocol):
 
 
 class Historian(Observer):
-    """Counts what it is told. `clocks` know the time by Redis of each shard; the first shard has the history."""
+    """Counts what it is told, for the history and for the meter. `clocks` know the time by Redis of each shard; the
+    first shard has the history."""
 
-    def __init__(self, history: History, clocks: Sequence[Clock], outage: Outage, timing: Timing = DEFAULT) -> None:
+    def __init__(
+        self,
+        history: History,
+        clocks: Sequence[Clock],
+        outage: Outage,
+        timing: Timing = DEFAULT,
+        meter: Meter = UNREAD,
+    ) -> None:
         self._history = history
         self._clocks = clocks
         self._outage = outage
         self._timing = timing
+        self._meter = meter
+        self._deliveries = Deliveries(meter, EXACT_MS)
         self._tally = Tally()
         self._begun = monotonic()
         self._minutes: dict[int, Counter[str]] = {}
@@ -75,8 +89,15 @@ class Historian(Observer):
             self._attempted(claim, outcome)
         if decision.transition is Transition.BURY:
             others["died"] += 1
+            self._meter.add(DIED, outcome.kind if outcome is not None else self._unattempted(claim))
         elif decision.transition is Transition.EXPIRE:
             others["expired"] += 1
+
+    def _unattempted(self, claim: Claim) -> str:
+        """Return why a task died without an attempt."""
+        if claim.record is UNREADABLE:
+            return "unreadable"
+        return "worker-lost" if claim.tries > self._timing.lost_workers_most else "too-late"
 
     def _attempted(self, claim: Claim, outcome: Outcome) -> None:
         if claim.mark:  # it was acknowledged, or not: the attempt was made before
@@ -113,11 +134,12 @@ class Historian(Observer):
     def _minute_left_s(self) -> float:
         return (MINUTE_MS - self._now_ms() % MINUTE_MS) / 1000
 
-    def _collect(self) -> None:
-        """Count what happened since the last time for the minute in which most of it did."""
+    def collect(self) -> None:
+        """Count what happened since the last time for the minute in which most of it did, and for the meter."""
         tally, self._tally = self._tally, Tally()
         begun, self._begun = self._begun, monotonic()
         if numbers := tally.numbers():
+            self._deliveries.add(tally.delivered, tally.late, tally.others, tally.took_ms, tally.late_ms)
             minute = int(self._now_ms() - (self._begun - begun) * 500) // MINUTE_MS
             self._minutes.setdefault(minute, Counter()).update(numbers)
             while len(self._minutes) > self._timing.history_minutes_most:
@@ -126,7 +148,7 @@ class Historian(Observer):
 
     async def write(self) -> None:
         """Write what happened. After an error it is still there; what was sent is sent again as it was."""
-        self._collect()
+        self.collect()
         while self._sent is not None or self._minutes:
             if self._sent is None:
                 minute = next(iter(self._minutes))

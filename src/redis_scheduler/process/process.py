@@ -12,6 +12,8 @@ import uvloop
 
 from redis_scheduler.delivery.credentials import Credentials
 from redis_scheduler.logs import Events
+from redis_scheduler.metrics.meter import Meter
+from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.settings import Settings
@@ -42,6 +44,9 @@ class Process:
         self.keys = keys_of(settings)
         self.credentials: Credentials | None = None
         """What deliveries show, if `started` has read it; a child of a supervisor reads it itself."""
+        self.meter = Meter()
+        self.snapshots: Snapshots | None = None
+        """What the siblings have counted, under a supervisor."""
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()

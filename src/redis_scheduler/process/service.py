@@ -15,10 +15,13 @@ import gc
 import resource
 import socket
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from redis_scheduler.api import stats
 from redis_scheduler.loading import breaking_of, host_limit_of, policy_of
 from redis_scheduler.logs import Events
+from redis_scheduler.metrics.family import SLOTS
+from redis_scheduler.metrics.meter import Meter
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
@@ -28,6 +31,9 @@ from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
+
+if TYPE_CHECKING:  # a process that only serves the API does without the engine
+    from redis_scheduler.engine.slots import Slots
 
 logger = Events(__name__)
 
@@ -81,6 +87,12 @@ def kept_by(settings: Settings) -> Kept:
     )
 
 
+def tell_slots(meter: Meter, slots: "Slots") -> None:
+    """Tell how many slots are taken, and how many are free."""
+    for state, number in (("busy", slots.running), ("free", slots.concurrency - slots.running)):
+        meter.set(SLOTS, state, value=number)
+
+
 class Service:
     """One process in its role."""
 
@@ -110,7 +122,7 @@ class Service:
 
     async def _join(self) -> None:
         process = self._process
-        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
+        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
             await process.deployment.run(client, process.outage, process.stop, self._timing)
 
     async def _run_api(self, listener: socket.socket) -> None:
@@ -119,7 +131,7 @@ class Service:
         from redis_scheduler.api.server import create_server
 
         process, settings = self._process, self._process.settings
-        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
+        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
             limits = replace(
                 LIMITS,
                 timeout_most_s=settings.max_timeout,
@@ -129,6 +141,7 @@ class Service:
                 idempotency_bytes=settings.idempotency_bytes,
                 token_grace_s=settings.token_grace,
                 origins=tuple(settings.cors_origins.split()),
+                has_open_metrics=settings.api_metrics == "open",
                 kept=kept_by(settings),
             )
             app = create_app(
@@ -140,6 +153,8 @@ class Service:
                 process.stop.is_set,
                 self._timing,
                 limits,
+                process.meter,
+                process.snapshots,
             )
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections, limits)
@@ -160,7 +175,7 @@ class Service:
             return
         policy = policy_of(settings)
         async with (
-            process.shard.connected(WORKER_TIMEOUT_S, process.outage) as client,
+            process.shard.connected(WORKER_TIMEOUT_S, process.outage, process.meter) as client,
             Deliverer(
                 process.token,
                 settings.timeout,
@@ -178,7 +193,7 @@ class Service:
                 client, self._name, self._timing, kept_by(settings), host_limit_of(settings), breaking_of(settings)
             )
             history = History(client, self._name, self._timing)
-            historian = Historian(history, [shard.claims], process.outage, self._timing)
+            historian = Historian(history, [shard.claims], process.outage, self._timing, process.meter)
             engine = Engine(
                 [shard],
                 deliverer,
@@ -188,5 +203,6 @@ class Service:
                 Observers(log_of(process.token), historian),
                 kept_by(settings),
             )
+            process.meter.on_read += [historian.collect, lambda: tell_slots(process.meter, engine.slots)]
             async with historian.running():
                 await engine.run(process.stop, process.hurry, settings.shutdown_grace)

@@ -16,10 +16,10 @@ no error of the client library leaves this room.
     written.py, filters.py               what writes are given and answer; which tasks a list is to show
     token.py, tokens.py                  a token with rights; those that Redis keeps
     memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
-    history.py                           what happened in each of the last minutes and hours
+    history.py, glance.py                what happened minute by minute; what stands there, once a second at most
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     moves.py, workers.py                 what export and import read and write; which workers live
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
 
-api, engine and process may import it; it imports task.
+api, engine and process may import it; it imports task and metrics.
 """

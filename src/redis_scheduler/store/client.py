@@ -6,6 +6,7 @@ that loses its connection is sent once more. The other files of this room say wh
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -14,6 +15,8 @@ from redis.exceptions import InvalidResponse, NoScriptError, RedisError, Respons
 
 from redis_scheduler.errors import StoreFull, StoreRefused, StoreUnavailable
 from redis_scheduler.logs import Events
+from redis_scheduler.metrics.family import REDIS_ERRORS
+from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.resolver import Resolver
 from redis_scheduler.store.answer_shape import WrongAnswer, as_it_is, interpreted
 from redis_scheduler.store.connection import connect, drop_idle
@@ -39,15 +42,18 @@ class RedisClient:
     """Commands and scripts to one Redis.
 
     `timeout_s` bounds each send and its answer; a call takes at most two of them. `outage` is told of every call, so
-    that the process logs when Redis goes and comes back.
+    that the process logs when Redis goes and comes back; `meter` counts calls of scripts, and errors.
     """
 
-    def __init__(self, url: str, timeout_s: float, keys: Keys, outage: Outage | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, keys: Keys, outage: Outage | None = None, meter: Meter = UNREAD
+    ) -> None:
         self.url = url
         self.timeout_s = timeout_s
         self.keys = keys
         """The keys of the shard that this Redis holds: whoever has the client names them by it."""
         self.outage = outage or Outage()
+        self._meter = meter
         self.lost_answers = 0
         """Sends and connects that were not answered, since ever. A send may have been applied all the same."""
         self.peers: set[tuple[str, int]] = set()
@@ -106,6 +112,7 @@ class RedisClient:
 
     async def _evaluate(self, call: Call, read: Callable[[Any], T]) -> T:
         script, keys, arguments = call
+        began_ns = time.monotonic_ns()
         try:
             try:
                 answer = await self._execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -114,6 +121,7 @@ class RedisClient:
         except ResponseError as error:
             name_command(error, script.text)
             raise
+        self._meter.called(script.name, time.monotonic_ns() - began_ns)
         return interpreted(f"the script {script.name}", read, answer)
 
     async def resending(self, send: Callable[[], Awaitable[T]]) -> T:
@@ -142,9 +150,14 @@ class RedisClient:
         except TimeoutError as error:
             self.lost_answers += 1
             away = StoreUnavailable("Redis is not available: no answer in time")
+            self._meter.add(REDIS_ERRORS, "away")
             self.outage.begin(away)
             raise away from error
+        except StoreFull:
+            self._meter.add(REDIS_ERRORS, "full")
+            raise
         except StoreUnavailable as error:
+            self._meter.add(REDIS_ERRORS, "refused" if isinstance(error, StoreRefused) else "away")
             if not has_checked:
                 self.outage.begin(error)
                 # After a failover the address may lead to another server, but these connections do not.
@@ -200,6 +213,7 @@ class RedisClient:
     def lost(self, error: Exception) -> StoreUnavailable | StoreFull:
         """Return what an error of another connection means. The next call first checks what Redis serves."""
         meaning = translated(error)
+        self._meter.add(REDIS_ERRORS, "full" if isinstance(meaning, StoreFull) else "away")
         self.outage.must_check = True
         if not isinstance(meaning, StoreRefused | StoreFull):
             self.outage.begin(meaning)

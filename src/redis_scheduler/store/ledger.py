@@ -41,6 +41,8 @@ class Ledger:
     """Keys in the whole database; None where the user may not ask."""
     all_paused_since_ms: int | None = None
     """Since when nothing is promoted; None: it is."""
+    oldest_due_ms: int = 0
+    """For how long the first task has been due that no worker has claimed."""
 
     @property
     def running(self) -> int:
@@ -76,6 +78,7 @@ def total(ledgers: Sequence[Ledger]) -> Ledger:
         all_paused_since_ms=min(
             (ledger.all_paused_since_ms for ledger in ledgers if ledger.all_paused_since_ms is not None), default=None
         ),
+        oldest_due_ms=max(ledger.oldest_due_ms for ledger in ledgers),
         redis_keys=None if None in keys else sum(count for count in keys if count is not None),
     )
 
@@ -86,7 +89,7 @@ _LEDGER = Script("ledger")
 async def read_ledger(client: RedisClient) -> Ledger:
     """Count every task of one shard where it stands, at one moment."""
     answer = await client.run(_LEDGER.bind(client.keys, group=GROUP, waiting=WAITING), _counts)
-    due, length, pending, waiting, dead, paused, awaiting, held, counters, since_ms = answer
+    due, length, pending, waiting, dead, paused, awaiting, held, counters, since_ms, oldest_ms = answer
     return Ledger(
         due=due,
         queued=length - pending,
@@ -99,13 +102,15 @@ async def read_ledger(client: RedisClient) -> Ledger:
         counters={name.decode(errors="replace"): _count(count) for name, count in counters},
         redis_keys=await client.optional("DBSIZE", read=NUMBER),
         all_paused_since_ms=since_ms,
+        oldest_due_ms=oldest_ms,
     )
 
 
-def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None]:
-    *counts, counters, since = answer
+def _counts(answer: Any) -> tuple[int, int, int, int, int, int, int, int, list[tuple[bytes, bytes]], int | None, int]:
+    *counts, counters, since, oldest = answer
     due, length, pending, waiting, dead, paused, awaiting, held = map(NUMBER, counts)
-    return due, length, pending, waiting, dead, paused, awaiting, held, text_pairs(counters), all_paused_since_ms(since)
+    listed, since_ms, oldest_ms = text_pairs(counters), all_paused_since_ms(since), NUMBER(oldest)
+    return due, length, pending, waiting, dead, paused, awaiting, held, listed, since_ms, oldest_ms
 
 
 _COUNT = re.compile(rb"0|-?[1-9][0-9]{0,14}")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.outage import Outage
@@ -17,9 +18,11 @@ class Shard:
     keys: Keys
 
     @asynccontextmanager
-    async def connected(self, timeout_s: float, outage: Outage | None = None) -> AsyncIterator[RedisClient]:
+    async def connected(
+        self, timeout_s: float, outage: Outage | None = None, meter: Meter = UNREAD
+    ) -> AsyncIterator[RedisClient]:
         """Give a client of the shard, with connections of its own until the end of the block."""
-        client = RedisClient(self.url, timeout_s, self.keys, outage)
+        client = RedisClient(self.url, timeout_s, self.keys, outage, meter)
         try:
             yield client
         finally:

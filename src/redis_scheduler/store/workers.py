@@ -44,6 +44,15 @@ class Workers:
     async def too_old(self, record_format: int) -> str | None:
         """Return the name of a live worker that does not read this record format; None if there is none. Raises
         StoreUnavailable, to all who wait for the same answer."""
+        await self._refresh()
+        return next((name for name, known in self._formats.items() if known < record_format), None)
+
+    async def count(self) -> int:
+        """Return how many there are. Raises as `too_old` does."""
+        await self._refresh()
+        return len(self._formats)
+
+    async def _refresh(self) -> None:
         if time.monotonic() >= self._fresh_until:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask(), name="workers")
@@ -51,7 +60,6 @@ class Workers:
                 self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
             # A request that is cancelled while it waits must not cancel it.
             await asyncio.shield(self._asking)
-        return next((name for name, known in self._formats.items() if known < record_format), None)
 
     async def _ask(self) -> None:
         # Without the queue, its group or the right to ask, no worker is known.

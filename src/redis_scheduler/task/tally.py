@@ -17,22 +17,25 @@ EXACT_MS = 1_000
 
 class Tally:
     """Counts. `delivered`: the attempts that were a success, by their ms; `late`: the first attempts, by how late they
-    began; each up to EXACT_MS. `others`: all else, by its name."""
+    began; each up to EXACT_MS. `others`: all else, by its name; of these `took_ms` and `late_ms` in all."""
 
-    __slots__ = ("delivered", "late", "others")
+    __slots__ = ("delivered", "late", "late_ms", "others", "took_ms")
 
     def __init__(self) -> None:
         self.delivered = [0] * (EXACT_MS + 1)
         self.late = [0] * (EXACT_MS + 1)
         self.others: Counter[str] = Counter()
+        self.took_ms = self.late_ms = 0
 
     def count_late(self, late_ms: int) -> None:
         """Count how late a first attempt began, whatever that is."""
         self.others[_bucket("late", late_ms)] += 1
+        self.late_ms += max(0, late_ms)
 
     def count_took(self, elapsed_ms: int) -> None:
         """Count how long an attempt took, whatever that is."""
         self.others[_bucket("took", elapsed_ms)] += 1
+        self.took_ms += elapsed_ms
 
     def numbers(self) -> Counter[str]:
         """Return all that is not 0, by its name."""

@@ -1,0 +1,74 @@
+"""GET /metrics: what the processes of this supervisor have counted, and what stands in Redis."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from redis_scheduler import __version__
+from redis_scheduler.api.answers import text_answer
+from redis_scheduler.api.stats import COUNTERS, states_of
+from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.metrics import family
+from redis_scheduler.metrics.meter import Key, Meter
+from redis_scheduler.metrics.snapshots import Snapshots, total
+from redis_scheduler.metrics.text import OPEN, PLAIN, text_of, wants_open
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.glance import Glance, ShardSeen
+from redis_scheduler.store.ledger import total as ledger_of
+
+WITHIN_S = 1.0
+"""For so long the answer waits for Redis; then it has only what the processes have counted."""
+
+
+class MetricsApi:
+    """The handler of /metrics. `snapshots`: what the siblings of this process have counted."""
+
+    def __init__(self, clients: Sequence[RedisClient], meter: Meter, snapshots: Snapshots | None = None) -> None:
+        self._glance = Glance(clients)
+        self._meter = meter
+        self._snapshots = snapshots
+
+    async def metrics(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """GET /metrics: in OpenMetrics where `Accept` wants it. Without Redis it lacks what stands there."""
+        seen: list[ShardSeen] = []
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                seen = await self._glance.look()
+        except (StoreUnavailable, StoreFull, TimeoutError):
+            pass
+        is_open = wants_open(request.headers.get("accept", ""))
+        text = text_of(family.FAMILIES, self._counted() | _standing(seen), is_open)
+        return text_answer(text, OPEN if is_open else PLAIN)
+
+    def _counted(self) -> dict[Key, Sequence[float]]:
+        others = [] if self._snapshots is None else self._snapshots.others()
+        return {(family.BUILD.name, __version__): (1,), **total([self._meter.read(), *others])}
+
+
+def _standing(shards: Sequence[ShardSeen]) -> dict[Key, Sequence[float]]:
+    """Return what stands in Redis; only that it is away if nothing is known."""
+    found: dict[Key, float] = {(family.REDIS_UP.name,): int(bool(shards))}
+    if not shards:
+        return _numbers(found)
+    for number, shard in enumerate(shards):
+        for state, count in states_of(shard.ledger).items():
+            found[family.TASKS.name, state, str(number)] = count
+        found[family.OLDEST_DUE.name, str(number)] = shard.ledger.oldest_due_ms / 1000
+    ledger = ledger_of([shard.ledger for shard in shards])
+    counters = {name: ledger.counters.get(name, 0) for name in COUNTERS}
+    for name, count in counters.items():
+        found[family.LEDGER.name, name] = count
+    for one, name in ((family.SCHEDULED, "scheduled"), (family.DELIVERED, "delivered"), (family.EXPIRED, "expired")):
+        found[one.name,] = counters[name]
+    found[family.WORKERS.name,] = max(shard.workers for shard in shards)
+    found[family.ALL_PAUSED.name,] = int(ledger.all_paused_since_ms is not None)
+    found[family.MISSING.name,] = ledger.missing
+    found[family.MEMORY.name,] = sum(shard.memory.used_bytes for shard in shards)
+    found[family.MEMORY_MOST.name,] = sum(shard.memory.most_bytes for shard in shards)
+    return _numbers(found)
+
+
+def _numbers(found: Mapping[Key, float]) -> dict[Key, Sequence[float]]:
+    return {key: (number,) for key, number in found.items()}
