@@ -28,6 +28,7 @@ DATA = st.sampled_from([None, b"1", b'{"data":1,"x":",\\"data\\":"}', b'"a"'])
 REPETITIONS: st.SearchStrategy[Repetition | None] = st.sampled_from(
     [None, Occurrence(KEY, 4), Occurrence("k" * 300, 4), Progress(), Progress(3, 1, KEY)]
 )
+TOKENS = st.sampled_from([None, "0123456789"])
 OPTIONS = st.builds(
     Options,
     traceparent=st.sampled_from([TRACE]),
@@ -48,13 +49,14 @@ def stored(
     content: Content = "data",
     repetition: Repetition | None = None,
     again: int = 0,
+    token: str | None = None,
 ) -> bytes:
-    text = record_tail(webhook, ttl, type_name, data, options, content, repetition)
+    text = record_tail(webhook, ttl, type_name, data, options, content, repetition, token)
     return b'{"due":1732358400123%b%b' % (b',"again":%d' % again if again else b"", text)
 
 
 RECORDS = st.builds(
-    stored, WEBHOOKS, TTLS, TYPES, DATA, OPTIONS, st.sampled_from(CONTENTS), REPETITIONS, st.integers(0, 12)
+    stored, WEBHOOKS, TTLS, TYPES, DATA, OPTIONS, st.sampled_from(CONTENTS), REPETITIONS, st.integers(0, 12), TOKENS
 )
 
 
@@ -76,7 +78,13 @@ def test_a_record_is_read_by_its_parts_as_by_its_whole(raw: bytes) -> None:
 PIECES = st.sampled_from(
     [
         *(b"", b'"', b"\\", b",", b"}", b"{", b"0", b"-", b".", b"e9", b"\n", b"\xff", b',"z":1', b',"head":1'),
-        *(b',"type":"a"', b',"retries":1', b',"occurrence":{"series":"a","number":1}'),
+        *(
+            b',"type":"a"',
+            b',"token":"0123456789"',
+            b',"token":"Z"',
+            b',"retries":1',
+            b',"occurrence":{"series":"a","number":1}',
+        ),
         b',"traceparent":"%b"' % TRACE.encode(),
     ]
 )

@@ -48,6 +48,11 @@ SAMPLES = {
         *(DUE_MS, "http://127.0.0.1:9000/", NO_TTL, "mail", b'{"n":1}', None, *LOCAL),
         repetition=Occurrence("xPynG8TE_wQjDQmPDXLSLA", 4),
     ),
+    "2-token": Record(
+        *(DUE_MS, "http://127.0.0.1:9000/", 60, "mail", b'{"n":1}', None, *LOCAL),
+        Options(retries=2),
+        token="0f1e2d3c4b",
+    ),
     "2-callbacks": Record(
         *(DUE_MS, "http://127.0.0.1:9000/", 60, None, b'{"n":1}', None, *LOCAL),
         Options(

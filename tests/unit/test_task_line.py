@@ -62,6 +62,18 @@ def test_a_task_that_has_failed_comes_back_with_its_failures_and_its_next_time()
     assert (shifted.due_ms, shifted.at_ms) == (DUE_MS - 1_500, DUE_MS - 1_495)
 
 
+def test_a_task_of_a_token_comes_back_as_that() -> None:
+    raw = b'{"due":%d' % DUE_MS + record_tail("http://localhost/", 2.5, None, b"1", token="0123456789")
+    line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))
+    kept = moved_of(line, 0)
+    assert (b'{"due":%d' % kept.due_ms + kept.tail, kept.token) == (raw, "0123456789")
+    assert b"token" not in line_of(stored())
+    with pytest.raises(
+        InvalidRequest, match='token: must be the id of a token, 10 hexadecimal digits, got "012345678g"'
+    ):
+        moved_of(line.replace(b"0123456789", b"012345678g"), 0)
+
+
 def test_a_task_with_a_point_in_time_comes_back_with_it() -> None:
     raw = b'{"due":%d' % DUE_MS + record_tail("http://localhost/", NO_TTL, None, None)
     line = line_of(Stored(KEY, raw, read_record(raw), 0, None, "scheduled", DUE_MS))

@@ -176,8 +176,8 @@ def caller_in(scope: Scope) -> Caller | None:
     return caller
 
 
-def may_see_addresses(caller: Caller | None) -> bool:
-    """Whether errors may name addresses."""
+def may_see_all(caller: Caller | None) -> bool:
+    """Whether answers may name the addresses of errors, and the tokens whose tasks they show."""
     return caller is None or bool(caller.rights & Right.ADMIN)
 
 

@@ -55,7 +55,7 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
     content, data = changed_content(record, wanted)
     requests.check_options(options, record.options)
     check_method(options, data)
-    tail = record_tail(webhook, ttl, record.type, data, options, content, repetition)
+    tail = record_tail(webhook, ttl, record.type, data, options, content, repetition, record.token)
     other_limit = (wanted.webhook is not UNSET or options is not record.options) and (
         limit_named(options, parts_of(webhook)[0]) != limit_of(record)
     )

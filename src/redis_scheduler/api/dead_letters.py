@@ -8,7 +8,14 @@ from starlette.responses import Response
 from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Cancelled, DeadGroup, Grouped, Listed, Updated, UpdateRequest
-from redis_scheduler.api.callers import Caller, caller_of, refuse_other_options, refuse_other_way, refuse_without
+from redis_scheduler.api.callers import (
+    Caller,
+    caller_of,
+    may_see_all,
+    refuse_other_options,
+    refuse_other_way,
+    refuse_without,
+)
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
@@ -29,10 +36,11 @@ class DeadLettersApi(Api):
     async def dead(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead?limit=&cursor=, and filters: dead letters, the newest first."""
         limit, wanted = requests.page_limit(given), filters_of(given)
+        to_admin = may_see_all(caller_of(request))
 
         async def read() -> tuple[Listed, None]:
             page = await self._only.views.dead_page(limit, given.get("cursor"), wanted)
-            return Listed([view_of(stored) for stored in page.tasks], page.next), None
+            return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 

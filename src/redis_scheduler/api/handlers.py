@@ -22,7 +22,7 @@ from redis_scheduler.api.bodies import (
 from redis_scheduler.api.callers import (
     Caller,
     caller_of,
-    may_see_addresses,
+    may_see_all,
     refuse_other_options,
     refuse_other_way,
     refuse_without,
@@ -110,7 +110,7 @@ class Api(Shards):
         key = requests.task_key(request)
         calls = self._calls_of(key)
         stored = await calls.read.submit(key)
-        to_admin = may_see_addresses(caller_of(request))
+        to_admin = may_see_all(caller_of(request))
         if isinstance(stored, int):
 
             async def read() -> tuple[Shown, str]:
@@ -129,10 +129,11 @@ class Api(Shards):
     async def list(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /schedules?type=&limit=&cursor=, and filters: tasks still to be delivered."""
         limit, wanted = requests.page_limit(given), filters_of(given)
+        to_admin = may_see_all(caller_of(request))
 
         async def read() -> tuple[Listed, None]:
             page = await self._only.views.page(limit, given.get("cursor"), wanted)
-            return Listed([view_of(stored) for stored in page.tasks], page.next), None
+            return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 

@@ -87,10 +87,11 @@ async def new_task(
         ttl, delay_ms = first_of(wanted.repeat, wanted, clocks[calls])
         await asyncio.sleep(0)  # a rare time takes a millisecond to find
     calls.check_policy(options)
-    await calls.check_options(options, content)
+    token = None if caller is None else caller.id
+    await calls.check_options(options, content, token)
     if traceparent is not None:
         options = await calls.traced(options, traceparent)
-    tail = record_tail(wanted.webhook, ttl, type_name, data, options, content)
+    tail = record_tail(wanted.webhook, ttl, type_name, data, options, content, token=token)
     return NewTask(key, delay_ms, tail, listing_of(type_name, options))
 
 

@@ -88,17 +88,17 @@ class ShardCalls:
                 with within(name):
                     self.check_policy(callback, getattr(before, name) or NONE)
 
-    async def check_options(self, options: Options, content: Content = "data") -> None:
+    async def check_options(self, options: Options, content: Content = "data", token: str | None = None) -> None:
         """Raise 400 for a time-out above MAX_TIMEOUT, and 409 while a live worker is too old for such a task."""
-        if options is NONE and content == "data":
+        if options is NONE and content == "data" and token is None:
             return
         self._check_timeout(options)
-        needed = format_needed(options, content)
+        needed = format_needed(options, content, token)
         if name := await self._workers.too_old(needed):
             raise RequestRefused(
                 Code.OLDER_WORKER,
-                f"The task has options that the worker {name} is too old for (they need record format {needed}): stop "
-                "it or upgrade it, and try again",
+                f"The task has options{'' if token is None else ', or a token,'} that the worker {name} is too old for "
+                f"(they need record format {needed}): stop it or upgrade it, and try again",
             )
 
     def _check_timeout(self, options: Options) -> None:

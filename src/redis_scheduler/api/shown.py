@@ -52,7 +52,7 @@ def _attempt_view(attempt: Attempt, to_admin: bool) -> AttemptView:
     )
 
 
-def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
+def _plain_view(stored: Stored, explains: bool, to_admin: bool) -> TaskView | None:
     """Return what is shown of a task that is scheduled, if that is nothing that few have; else None."""
     record, data, expires_ms = stored.record, stored.record.data, stored.expires_ms
     is_plain = (
@@ -62,6 +62,7 @@ def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
         and record.repetition is None
         and record.ttl != NO_TTL
         and not record.again
+        and (record.token is None or not to_admin)
         and stored.failure is None
         and (data is None or is_json(data))
     )
@@ -87,10 +88,12 @@ def _plain_view(stored: Stored, explains: bool) -> TaskView | None:
 
 def view_of(stored: Stored, explains: bool = False, to_admin: bool = False) -> TaskView:
     """Return what is shown of a task; with `explains` also what it waits for, and its failed attempts; `to_admin` with
-    the addresses that they were about."""
+    the addresses that they were about, and whose task it is."""
     record, is_unreadable = stored.record, stored.record is UNREADABLE
-    if record.options is NONE and stored.state == "scheduled" and (plain := _plain_view(stored, explains)) is not None:
-        return plain
+    if record.options is NONE and stored.state == "scheduled":
+        plain = _plain_view(stored, explains, to_admin)
+        if plain is not None:
+            return plain
     error = UNREADABLE_ERROR if is_unreadable else record.unknown and newer_error(record.unknown)
     data = record.data
     if data is not None and not is_json(data):
@@ -112,6 +115,7 @@ def view_of(stored: Stored, explains: bool = False, to_admin: bool = False) -> T
         state=stored.state,
         due=None if is_unreadable else due,
         type=record.type or DEFAULT_TYPE,
+        token=record.token if record.token is not None and to_admin else UNSET,
         at=due if record.ttl == NO_TTL else UNSET,
         has_data=UNSET if is_unreadable else record.data is not None and record.content == "data",
         series=_series_of(record),

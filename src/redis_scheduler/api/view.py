@@ -55,6 +55,7 @@ class Info(Options, frozen=True):
     has_data: false if `data` was not given; `data` is shown as null then, too.
     again: how often its receiver wanted it again.
     waits_for: why it is not delivered yet; only in GET /schedule/{key}.
+    token: the id of the token with rights whose task it is; only for API_AUTH, and tokens with the right admin.
     error: only if the record cannot be read (webhook, ttl, due and type are unknown then), if a newer version wrote it,
     or if its data is not JSON (it is shown as null then).
     ended, last_status, late_ms: only of a task that has ended: when, the status of the last answer, and how long after
@@ -69,6 +70,7 @@ class Info(Options, frozen=True):
     state: str
     due: str | None
     type: str
+    token: str | UnsetType = UNSET
     at: str | UnsetType = UNSET
     series: SeriesView | UnsetType = UNSET
     occurrence: Occurrence | UnsetType = UNSET

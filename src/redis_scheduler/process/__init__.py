@@ -15,6 +15,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     pausing.py                        the commands `pause-all` and `resume-all`
     tokens.py, token_options.py       the command `token`: tokens with rights
     moving.py, task_line.py           the commands `export` and `import`, and a task as a line of their file
+    line_members.py                   the members of such a line
     shifted.py                        the points in time within the options of a task that an import moves
 
 Only cli.py imports this room. It may import every other.

@@ -171,7 +171,7 @@ class _Import:
 
     async def _check(self, kept: Moved) -> None:
         """Raise RequestRefused for what the API would not take now; count what the next worker drops."""
-        await self._calls.check_options(kept.options, kept.content)
+        await self._calls.check_options(kept.options, kept.content, kept.token)
         if reading.may_be_deep(whole := b"{" + kept.tail[1:]):
             await reading.check_nesting(whole, NESTING_MOST)
         self.counts["late"] += kept.place == DEAD and kept.at_ms < self._dead_before_ms

@@ -6,7 +6,8 @@
 is another time, `acknowledged` what a receiver has said and no worker has written yet, `died` when a dead letter died,
 `left_ms` what was left of a retry's delay when it was paused. What would not stay byte for byte on a line of JSON is
 `data_base64` instead of `data`; a task may have `body` or `body_base64` instead. Members that have their default are
-left out. A series has its `progress`, a task that it made its `occurrence`.
+left out. A series has its `progress`, a task that it made its `occurrence`. `token` is the id of the token with rights
+whose task it is.
 """
 
 import base64
@@ -24,6 +25,7 @@ from redis_scheduler.api.repeats import check_times
 from redis_scheduler.api.requests import RESERVED_KEYS, schedule_request, type_name
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import rfc3339
+from redis_scheduler.process.line_members import members_of
 from redis_scheduler.process.shifted import shifted
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.stored import Stored
@@ -36,6 +38,7 @@ from redis_scheduler.task.key import is_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NAMES, Options, options_of, with_options
 from redis_scheduler.task.record import DEFAULT_TYPE, SEAL, UNREADABLE, newer_error, record_tail
+from redis_scheduler.task.record_head import TOKEN_ID
 from redis_scheduler.task.repeat import Occurrence, Progress, repetition_fault, rule_fault
 from redis_scheduler.task.timing import LAST_MS
 
@@ -66,13 +69,13 @@ class _Line(Options, frozen=True):
     acknowledged: str | None = None
     last_failure: Raw | None = None
     type: str | None = None
+    token: str | None = None
     progress: Progress | UnsetType = UNSET
     occurrence: Occurrence | UnsetType = UNSET
     data_base64: bytes | None = None
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _ENDS_LINE = re.compile(rb"[\r\n]")
 
 
@@ -112,6 +115,7 @@ def line_of(stored: Stored) -> bytes:
         acknowledged=said_by_mark(stored.mark),
         last_failure=None if failure is None else Raw(failure),
         type=record.type,
+        token=record.token,
         progress=record.repetition if isinstance(record.repetition, Progress) else UNSET,
         occurrence=record.repetition if isinstance(record.repetition, Occurrence) else UNSET,
         data_base64=None if data is None or is_plain else data,
@@ -137,7 +141,7 @@ def _is_one_line(text: bytes) -> bool:
 def moved_of(line: bytes, shift_ms: int) -> Moved:
     """Return the task of a line, its times moved. Raises InvalidRequest, which names the member at fault, or
     ValueError for what is no JSON object."""
-    members = _members(line)
+    members = members_of(line)
     own = {name: members.pop(name, None) for name in _OWN}
     data = _data_of(own["data_base64"], members)
     if data is not None:
@@ -168,6 +172,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
         at_ms = due_ms if own["next"] is None or state == AWAITING else _time_ms("next", _text(own, "next"), shift_ms)
     name = None if own["type"] is None else type_name({"type": _text(own, "type")})
     name = None if name == DEFAULT_TYPE else name
+    token = _token(own)
     failure = _failure(own["last_failure"])
     ttl = NO_TTL if request.ttl is UNSET else request.ttl
     if request.repeat is not UNSET and (fault := rule_fault(request.repeat)):
@@ -178,47 +183,18 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if request.repeat is not UNSET and isinstance(repetition, Progress):
         check_times(request.repeat, repetition)
     options = shifted(options_of(request), shift_ms, lambda name, text: _time_ms(name, text, shift_ms))
-    tail = record_tail(request.webhook, ttl, name, data, options, content, repetition)
+    tail = record_tail(request.webhook, ttl, name, data, options, content, repetition, token)
     mark = _mark(own, due_ms) if options.ack and place != DEAD else b""
     if own["acknowledged"] is not None and not mark:
         raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
-    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options), options, content)
+    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options), options, content, token)
 
 
 _OWN = (
     *("key", "due", "state", "attempts", "next", "died", "left_ms", "acknowledged", "last_failure", "type"),
-    *("data_base64", "progress", "occurrence"),
+    *("token", "data_base64", "progress", "occurrence"),
 )
-
-
-class _Name(str):
-    """The name of a member, which is checked as soon as it is read."""
-
-    __slots__ = ()
-
-
-def _members(line: bytes) -> dict[str, Raw]:
-    """Return the members of a line. Raises InvalidField for one that is given twice, of which the decoder would take
-    the last, and ValueError for what is no JSON object."""
-    names: list[str] = []
-
-    def take(_kind: type[_Name], name: str) -> _Name:
-        if name in names:
-            raise InvalidField(bounded(name), "is given twice", Code.REPEATED_FIELD)
-        names.append(name)
-        return _Name(name)
-
-    try:
-        members = _decode_members(line)
-        # An export writes no blanks between members: where nothing is missing, nothing is given twice. Each member has
-        # two quotes, a colon, and a comma or brace; one brace is left.
-        read_bytes = 1 + sum(len(name) + memoryview(value).nbytes + 4 for name, value in members.items())
-        if read_bytes < len(line.rstrip(b"\r\n")):
-            msgspec.json.Decoder(dict[_Name, Raw], dec_hook=take).decode(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON object: {error}") from None
-    return members
 
 
 def _failure(given: Raw | None) -> bytes:
@@ -268,6 +244,15 @@ def _repetition(members: Mapping[str, Raw | None], name: str, kind: type[M]) -> 
     if given is not None and (fault := repetition_fault(given)):
         raise InvalidField(f"{name}.{fault.member}", f"{fault.rule}, got {bounded(_encode(fault.given).decode())}")
     return given
+
+
+def _token(members: Mapping[str, Raw | None]) -> str | None:
+    if members["token"] is None:
+        return None
+    token = _text(members, "token")
+    if re.fullmatch(TOKEN_ID, token) is None:
+        raise InvalidField("token", f"must be the id of a token, 10 hexadecimal digits, got {quoted(token)}")
+    return token
 
 
 def _mark(members: Mapping[str, Raw | None], queued_ms: int) -> bytes:

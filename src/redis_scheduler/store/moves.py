@@ -17,8 +17,8 @@ from redis_scheduler.task.options import NONE, Options
 @dataclass(slots=True)
 class Moved:
     """A task as an export kept it: its record less the due time, where it stands (`due`, `paused` or `dead`) with its
-    score there, and its failures as they are stored, empty for none; `options` and `content` are those in the record.
-    Times are Redis' ms."""
+    score there, and its failures as they are stored, empty for none; `options`, `content` and `token` are those in the
+    record. Times are Redis' ms."""
 
     key: str
     due_ms: int
@@ -29,6 +29,7 @@ class Moved:
     listed: Listing
     options: Options = field(default=NONE, compare=False)
     content: Content = field(default="data", compare=False)
+    token: str | None = field(default=None, compare=False)
 
 
 class RestoreAnswer(Enum):

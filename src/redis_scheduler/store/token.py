@@ -11,6 +11,8 @@ from enum import IntFlag, auto
 
 import msgspec
 
+from redis_scheduler.task.record_head import TOKEN_ID
+
 
 class Right(IntFlag):
     """What a token may be allowed to do. docs/howto/tokens.md says which route needs which."""
@@ -39,7 +41,7 @@ ANY_TOKEN = Right(0)
 RIGHTS = {str(right.name).lower(): right for right in Right}
 """The rights by the names that `--can` takes."""
 
-FORM = re.compile(rb"rs_([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
+FORM = re.compile(rb"rs_(%b)_[A-Za-z0-9_-]{43}" % TOKEN_ID.encode())
 """What the text of such a token is: only what looks so is looked up."""
 
 FOREVER_MS = 2**53

@@ -82,9 +82,9 @@ def follow_up(claim: Claim, end: End) -> FollowUp | None:
     if callback is UNSET:
         return None
     if options.traceparent is not UNSET and callback.traceparent is UNSET:
-        start = _start_of(callback, options.traceparent)
+        start = _start_of(callback, claim.record.token, options.traceparent)
     else:
-        start = _kept_start(callback)
+        start = _kept_start(callback, claim.record.token)
     tail = start.tail
     if start.is_told:
         tail = b"%b%b}" % (tail, _encode(_told(claim, callback, end)))
@@ -101,32 +101,33 @@ class _Start:
     is_told: bool
 
 
-_kept: dict[int, tuple[Callback, _Start]] = {}
-"""By the callback's id: as long as it is kept no other has that. Reading a record keeps options (record_head.py), so
-tasks with the same callback have it in common."""
+_kept: dict[tuple[int, str | None], tuple[Callback, _Start]] = {}
+"""By the callback's id, and the token of its task: as long as it is kept no other has that. Reading a record keeps
+options (record_head.py), so tasks with the same callback have it in common."""
 
 
-def _kept_start(callback: Callback) -> _Start:
-    kept = _kept.get(id(callback))
+def _kept_start(callback: Callback, token: str | None) -> _Start:
+    kept = _kept.get((id(callback), token))
     if kept is not None:
         return kept[1]
-    start = _start_of(callback)
+    start = _start_of(callback, token)
     size = len(start.tail) + (0 if callback.data is UNSET else len(bytes(callback.data)))
     if size <= OPTIONS_LENGTH:
         if len(_kept) >= OPTIONS_KEPT:
             _kept.clear()
-        _kept[id(callback)] = callback, start
+        _kept[id(callback), token] = callback, start
     return start
 
 
-def _start_of(callback: Callback, traceparent: str | None = None) -> _Start:
+def _start_of(callback: Callback, token: str | None, traceparent: str | None = None) -> _Start:
+    """Return what starts; it is of the same token as the task that ends."""
     own = options_of(callback)
     if traceparent is not None:
         own = with_trace(own, traceparent)
     ttl, delay_ms = _when(callback)
     type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
     is_told = callback.method != "GET"
-    tail = record_tail(callback.webhook, ttl, type_name, b"" if is_told else None, own)
+    tail = record_tail(callback.webhook, ttl, type_name, b"" if is_told else None, own, token=token)
     return _Start(delay_ms, tail.removesuffix(b"}") if is_told else tail, listing_of(type_name, own), is_told)
 
 

@@ -13,9 +13,9 @@ Content = Literal["data", "body", "body_base64"]
 CONTENTS: tuple[Content, ...] = get_args(Content)
 
 
-def format_needed(options: Options, content: Content) -> int:
-    """Return the record format that a worker must know for such a task."""
-    return format_of(options) if content == "data" else max(format_of(options), 2)
+def format_needed(options: Options, content: Content, token: str | None = None) -> int:
+    """Return the record format that a worker must know for such a task; `token`: the id of the token whose it is."""
+    return max(format_of(options), 1 if content == "data" and token is None else 2)
 
 
 def content_bytes(content: Content, data: bytes | None) -> bytes:

@@ -7,8 +7,9 @@ and is cut off by its name, never parsed: it stays byte for byte what the client
 With options (options.py): {"due":ms,"head":bytes,"webhook":…,"ttl":…,"type":…,options…,"data":…}. `head` says how many
 bytes follow it up to `,"data":`, which the value of an option may hold, too. A version that adds a member puts it into
 this head: so older versions notice, and leave the task to a newer worker. So are `progress`, of a series, and
-`occurrence`, of a task that a series made (repeat.py). In the place of `data` may stand `body` or `body_base64`, a text
-of JSON: such a record has a head, too.
+`occurrence`, of a task that a series made (repeat.py); and behind `type` the id of the `token` whose task it is, which
+API_AUTH's tasks have not. In the place of `data` may stand `body` or `body_base64`, a text of JSON: such a record has a
+head, too.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from redis_scheduler.task.record_head import (
     KNOWN_IN_CALLBACK,
     Head,
     Repetition,
+    TokenId,
     decode_long,
     decode_members,
     decode_short,
@@ -64,6 +66,8 @@ class Record(msgspec.Struct, frozen=True):
     repetition: Repetition | None = None
     again: int = 0
     """How often its receiver wanted it again, since it was scheduled or changed."""
+    token: str | None = None
+    """The id of the token with rights whose task it is; None: API_AUTH's."""
 
 
 UNREADABLE = Record(0, "", 0)
@@ -88,12 +92,15 @@ def record_tail(
     options: Options = NONE,
     content: Content = "data",
     repetition: Repetition | None = None,
+    token: str | None = None,
 ) -> bytes:
     """Return a record without its due time: `,"webhook":…}`, to be put behind `{"due":<ms>`. `data`: the JSON of the
-    content."""
+    content; `token`: the id of the token whose task it is."""
     head = encode_head(Head(webhook, ttl, type_name))[1:-1]
     member = DATA_MEMBER
-    if options is not NONE or content != "data" or repetition is not None:
+    if options is not NONE or content != "data" or repetition is not None or token is not None:
+        if token is not None:
+            head = b'%b,"token":"%b"' % (head, token.encode())
         if options != NONE:
             head = b"%b,%b" % (head, encode_head(options)[1:-1])
         if repetition is not None:
@@ -108,7 +115,9 @@ def record_tail(
 
 def tail_of(record: Record, options: Options, repetition: Repetition | None) -> bytes:
     """Return the tail of a like record, with these options and this repetition."""
-    return record_tail(record.webhook, record.ttl, record.type, record.data, options, record.content, repetition)
+    return record_tail(
+        record.webhook, record.ttl, record.type, record.data, options, record.content, repetition, record.token
+    )
 
 
 def decode_record(stored: bytes) -> Record:
@@ -158,6 +167,7 @@ def _decode_any(stored: bytes) -> Record:
         content,
         repetition,
         decoded.again,
+        decoded.token,
     )
 
 
@@ -171,7 +181,7 @@ def _decode_usual(stored: bytes) -> Record | None:
     front = FRONT.match(stored)
     if front is None:
         return None
-    due, again, length, webhook, ttl, type_name, trace = front.groups()
+    due, again, length, webhook, ttl, type_name, token, trace = front.groups()
     end = front.end(3) + int(length)
     text, repetition = stored[front.end() : end], None
     member = CONTENT_MEMBER.match(stored, end)
@@ -195,6 +205,7 @@ def _decode_usual(stored: bytes) -> Record | None:
         cast(Content, member[1].decode()) if member else "data",
         repetition,
         int(again or 0),
+        token.decode() if token is not None else None,
     )
 
 
@@ -224,10 +235,12 @@ def _newer_record(stored: bytes) -> Record | None:
         unknown = _unknown(members, KNOWN)
         if unknown is None or not 0 <= due <= LAST_MS:
             return None
-        webhook, ttl, type_name, labels = (_value(members, name, kind) for name, kind in _KINDS)
+        webhook, ttl, type_name, labels, token = (_value(members, name, kind) for name, kind in _KINDS)
         data = bytes(members["data"]) if "data" in members else data
         options = Options(labels=labels) if labels else NONE
-        return Record(due, webhook or "", ttl or 0, type_name, data, unknown, options=options, content=content)
+        return Record(
+            due, webhook or "", ttl or 0, type_name, data, unknown, options=options, content=content, token=token
+        )
     return None
 
 
@@ -248,6 +261,7 @@ _KINDS: tuple[tuple[str, Any], ...] = (
     ("ttl", int | float),
     ("type", str),
     ("labels", dict[str, str]),
+    ("token", TokenId),
 )
 
 

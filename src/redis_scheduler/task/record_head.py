@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Annotated, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from redis_scheduler.task.content import CONTENTS, Content
 from redis_scheduler.task.options import NONE, TRACEPARENT, Callback, Options
@@ -17,6 +17,11 @@ Repetition = Progress | Occurrence
 
 REPETITION_LENGTH = 256
 """A repetition has fewer bytes: a key of 128 letters at most, and its names and numbers."""
+
+TOKEN_ID = "[0-9a-f]{10}"  # noqa: S105 - a form, and no secret
+"""The id of a token with rights (store/token.py)."""
+
+TokenId = Annotated[str, Meta(pattern=rf"\A{TOKEN_ID}\Z")]
 
 OPTIONS_KEPT = 512
 OPTIONS_LENGTH = 2_048
@@ -43,6 +48,7 @@ class _LongHead(Options, frozen=True, forbid_unknown_fields=True):
     webhook: str
     ttl: int | float
     type: str | None = None
+    token: TokenId | None = None
     progress: Progress | None = None
     occurrence: Occurrence | None = None
     again: int = 0
@@ -66,8 +72,13 @@ _NUMBER = rb"(?:0|[1-9][0-9]{0,14})"
 _TEXT = rb'"([^"\\\0-\x1f]*)"'
 FRONT = re.compile(
     rb'\{"due":(%(n)b),(?:"again":(%(n)b),)?"head":(%(n)b),"webhook":%(t)b,"ttl":(%(n)b(?:\.[0-9]{1,15})?)'
-    rb'(?:,"type":%(t)b)?(?:,"traceparent":"(%(trace)b)")?(?=[,}])'
-    % {b"n": _NUMBER, b"t": _TEXT, b"trace": TRACEPARENT.removeprefix(r"\A").removesuffix(r"\Z").encode()}
+    rb'(?:,"type":%(t)b)?(?:,"token":"(%(id)b)")?(?:,"traceparent":"(%(trace)b)")?(?=[,}])'
+    % {
+        b"n": _NUMBER,
+        b"t": _TEXT,
+        b"id": TOKEN_ID.encode(),
+        b"trace": TRACEPARENT.removeprefix(r"\A").removesuffix(r"\Z").encode(),
+    }
 )
 _HEAD_LENGTH = re.compile(rb'\{"due":[0-9]{1,15},(?:"again":[0-9]{1,9},)?"head":([0-9]{1,9}),')
 
