@@ -76,10 +76,12 @@ def test_there_is_nothing_to_show_without_a_token(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("--delivery", "list")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--delivery", "list"), ("--delivery", "--public-key"), ("--public-key", "list")]
+)
 def test_the_command_wants_to_know_what_to_do(arguments: tuple[str, ...]) -> None:
     shown = run("token", *arguments)
-    line = "redis-scheduler: token: say one of create, list, revoke, rotate, or --delivery\n"
+    line = "redis-scheduler: token: say one of create, list, revoke, rotate, --delivery or --public-key\n"
     assert (shown.returncode, shown.stdout, shown.stderr) == (2, "", line)
 
 

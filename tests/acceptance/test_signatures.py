@@ -4,10 +4,13 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 
 from tests.support.receiver import Arrival, Receiver
-from tests.support.service import client_of, serving
+from tests.support.service import client_of, run, serving
 from tests.support.waiting import wait_until
 
 OLD, NEW = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
@@ -69,3 +72,29 @@ async def test_callbacks_series_and_each_body_are_signed(redis_url: str, receive
         check(arrival, NEW)
     assert "/told" in {arrival.path for arrival in receiver.arrivals}
     assert sum("Schedule-Occurrence" in arrival.headers for arrival in receiver.arrivals) == 2
+
+
+async def test_a_receiver_checks_by_the_public_key_that_the_command_shows(
+    redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    key = f"whsk_{base64.b64encode(b'k' * 32).decode()}"
+    shown = run("token", "--public-key", WEBHOOK_SECRET=f"{NEW} {key}")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(shown.stdout.strip().removeprefix("whpk_")))
+    async with serving(tmp_path, REDIS_URL=redis_url, WEBHOOK_SECRET=key) as process, client_of(process) as client:
+        await client.schedule(receiver.url, data={"a": 1})
+        await client.drained()
+    (arrival,) = receiver.arrivals
+    name, _, signature = arrival.headers["webhook-signature"].partition(",")
+    assert name == "v1a"
+    head = f"{arrival.headers['webhook-id']}.{arrival.headers['webhook-timestamp']}.".encode()
+    public.verify(base64.b64decode(signature), head + arrival.body)
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(signature), head + arrival.body + b" ")
+
+
+@pytest.mark.parametrize("variables", [{}, {"WEBHOOK_SECRET": NEW}])
+def test_without_such_a_key_there_is_no_public_one(variables: dict[str, str]) -> None:
+    shown = run("token", "--public-key", **variables)
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert shown.stderr.startswith("redis-scheduler: Neither WEBHOOK_SECRET nor WEBHOOK_SECRETS_FILE has a whsk_ key")

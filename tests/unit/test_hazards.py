@@ -96,6 +96,11 @@ def test_a_limit_or_a_breaker_of_hosts_closes_their_door(change: dict[str, Any])
         ("rediss://redis", "a password"),
         ("rediss://:word@redis", None),
         ("rediss://redis?ssl_certfile=/client.pem", None),
+        ("rediss://:word@redis?ssl_cert_reqs=required&ssl_check_hostname=True", None),
+        ("rediss://:word@redis?ssl_cert_reqs=CERT_NONE", "a check of its certificate"),
+        ("rediss://redis?ssl_cert_reqs=none", "a password and a check of its certificate"),
+        ("rediss://:word@redis?ssl_check_hostname=false", "a check of the name in its certificate"),
+        ("rediss://:word@127.0.0.1?ssl_cert_reqs=none", None),
     ],
 )
 def test_a_redis_of_another_machine_wants_a_password_and_tls(url: str | None, lacking: str | None) -> None:

@@ -14,7 +14,7 @@ from redis_scheduler.delivery.request import RequestBuilder
 from redis_scheduler.delivery.signature import Signatures, signers
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.loading import load
-from redis_scheduler.process.credentials import credentials_of
+from redis_scheduler.process.credentials import credentials_of, signatures_of
 from redis_scheduler.settings import ALL, Settings
 from redis_scheduler.task.claim import Claim
 from redis_scheduler.task.record import read_record, record_tail
@@ -62,6 +62,22 @@ async def test_a_signature_by_ed25519_is_checked_by_the_public_key(size: int) ->
     with pytest.raises(InvalidSignature):
         PRIVATE.public_key().verify(base64.b64decode(first[4:]), content + b" ")
     Webhook(NEW).verify('{"a":"é"}', headers)
+
+
+def test_public_keys_are_told_with_whom_they_are_for(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text(f"host:shop.example={KEY}\ntype:mail={NEW} {KEY}\ntype:order={NEW}\n")
+    public = f"whpk_{base64.b64encode(PRIVATE.public_key().public_bytes_raw()).decode()}"
+    for settings, expected in (
+        (Settings(webhook_secret=f"{NEW} {KEY}"), [public]),
+        (Settings(webhook_secret=NEW), []),
+        (
+            Settings(webhook_secret=KEY, webhook_secrets_file=tmp_path / "secrets"),
+            [public, f"host:shop.example={public}", f"type:mail={public}"],
+        ),
+    ):
+        signatures = signatures_of(settings)
+        assert signatures is not None
+        assert list(signatures.public_keys()) == expected
 
 
 async def test_without_a_secret_nothing_is_said() -> None:

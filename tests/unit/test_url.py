@@ -1,15 +1,18 @@
 """REDIS_URL: what holds, what is overridden, what is refused; and no secret in what is said."""
 
+import ssl
 from pathlib import Path
 
 import pytest
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import SSLConnection
 
 from redis_scheduler.errors import SettingsError
 from redis_scheduler.loading import load
 from redis_scheduler.process.hazards import hazards
 from redis_scheduler.settings import ALL
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.url import HELD, OWN, overridden, parse
+from redis_scheduler.store.url import HELD, OWN, overridden, parse, unchecked
 from tests.support.names import KEYS
 
 CERTIFICATES = Path(__file__).parents[1] / "support/certificates"
@@ -98,3 +101,21 @@ async def test_the_library_is_given_what_holds_and_what_the_service_needs() -> N
     assert not given.get("decode_responses")
     assert not given.get("health_check_interval")
     assert given.get("encoding", "utf-8") == "utf-8"
+
+
+@pytest.mark.parametrize("checks", ["", "ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs=optional"])
+@pytest.mark.parametrize("name", ["", *(f"ssl_check_hostname={value}" for value in ("0", "false", "No", "1", "true"))])
+def test_what_tls_does_not_check_is_told_as_the_library_reads_it(checks: str, name: str) -> None:
+    url = f"rediss://host?{'&'.join(filter(None, (checks, name)))}"
+    made = ConnectionPool.from_url(parse(url)).make_connection()
+    assert isinstance(made, SSLConnection)
+    context = made.ssl_context.get()
+    if context.check_hostname:
+        assert unchecked(url) == ""
+    else:
+        is_certificate_checked = context.verify_mode != ssl.CERT_NONE
+        assert unchecked(url) == f"a check of {'the name in ' * is_certificate_checked}its certificate"
+
+
+def test_without_tls_nothing_is_told_of_its_checks() -> None:
+    assert unchecked("redis://host") == unchecked("unix:///run/redis.sock") == ""

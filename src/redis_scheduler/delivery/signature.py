@@ -8,8 +8,12 @@ the time is that of the attempt. While secrets are changed there are several, an
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SECRETS_MOST = 8
 """More signatures than that no rotation needs, and each costs time."""
@@ -41,8 +45,7 @@ def _signer(secret: str) -> Sign:
     if prefix == "whsec" and len(key) in _SECRET_BYTES:
         return _hmac_sha256(key)
     if prefix == "whsk" and len(key) in (32, 64):
-        private = _private_key(key)
-        return lambda content: b"v1a," + binascii.b2a_base64(private(content), newline=False)
+        return _Ed25519(_private_key(key))
     raise ValueError(_RULE)
 
 
@@ -60,14 +63,25 @@ def _hmac_sha256(key: bytes) -> Sign:
     return sign
 
 
-def _private_key(key: bytes) -> Sign:
+class _Ed25519:
+    """Signs by a key, whose public key receivers have."""
+
+    def __init__(self, private: "Ed25519PrivateKey") -> None:
+        self._sign = private.sign
+        self.public_key = f"whpk_{base64.b64encode(private.public_key().public_bytes_raw()).decode()}"
+
+    def __call__(self, content: bytes) -> bytes:
+        return b"v1a," + binascii.b2a_base64(self._sign(content), newline=False)
+
+
+def _private_key(key: bytes) -> "Ed25519PrivateKey":
     # Imported only where such a key is given: it takes as long as a tenth of a start.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.from_private_bytes(key[:32])
     if len(key) == 64 and private.public_key().public_bytes_raw() != key[32:]:
         raise ValueError(_RULE)
-    return private.sign
+    return private
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +103,10 @@ class Signatures:
         content = f"{key}.{seconds}.".encode() + body
         signature = (signs[0](content) if len(signs) == 1 else b" ".join([sign(content) for sign in signs])).decode()
         return f"webhook-id: {key}\r\nwebhook-timestamp: {seconds}\r\nwebhook-signature: {signature}\r\n"
+
+    def public_keys(self) -> Iterator[str]:
+        """Yield the public key of each `whsk_` key, behind `host:name=` or `type:name=` where it is not for all."""
+        named = {f"host:{name}=": signs for name, signs in self.of_hosts.items()}
+        named |= {f"type:{name}=": signs for name, signs in self.of_types.items()}
+        for label, signs in ({"": self.of_all} | named).items():
+            yield from (f"{label}{sign.public_key}" for sign in signs if isinstance(sign, _Ed25519))

@@ -29,7 +29,7 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
     for variable, text in (os.environ if environment is None else environment).items():
         if variable.startswith(PREFIX) and text:
             found.take_variable(variable, text)
-    secrets, signatures = found.secrets(), _signatures(settings)
+    secrets, signatures = found.secrets(), signatures_of(settings)
     mode = settings.carried
     if mode == "none":
         return Credentials("", secrets, signatures)
@@ -47,7 +47,7 @@ def credentials_of(settings: Settings, token: str, environment: Mapping[str, str
     return Credentials(secrets[name].value, secrets, signatures)
 
 
-def _signatures(settings: Settings) -> Signatures | None:
+def signatures_of(settings: Settings) -> Signatures | None:
     """Return what signs deliveries, None where nothing does. Raises SettingsError."""
     of_all = signers(settings.webhook_secret) if settings.webhook_secret else ()
     if settings.webhook_secrets_file is None:

@@ -80,7 +80,8 @@ def _lacking(url: str) -> list[str]:
     if parts.scheme not in ("redis", "rediss") or _is_loopback(parts.hostname or "localhost"):
         return []
     is_known = parts.password or options.keys() & {"password", "ssl_certfile"}
-    return ["a password"] * (not is_known) + ["TLS"] * (parts.scheme == "redis")
+    unchecked = redis_url.unchecked(url)
+    return ["a password"] * (not is_known) + ["TLS"] * (parts.scheme == "redis") + [unchecked] * bool(unchecked)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The API token of a data folder, made at the first start; and the token of deliveries, as a command shows it."""
+"""The API token of a data folder, made at the first start; and what receivers need, as a command shows it."""
 
 import fcntl
 import os
@@ -50,4 +50,19 @@ def show_delivery_token(settings: Settings) -> bool:
     if settings.carried != "derived":
         line = f"redis-scheduler: DELIVERY_AUTH is {settings.carried}: deliveries carry this only with derived"
         print(line, file=sys.stderr)  # noqa: T201  # the command's output
+    return True
+
+
+def show_public_keys(settings: Settings) -> bool:
+    """Print the public keys by which receivers check signatures. Raises StartError if nothing signs by such a key, and
+    SettingsError."""
+    from redis_scheduler.process.credentials import signatures_of
+
+    signatures = signatures_of(settings)
+    keys = list(signatures.public_keys()) if signatures else []
+    if not keys:
+        raise StartError(
+            "Neither WEBHOOK_SECRET nor WEBHOOK_SECRETS_FILE has a whsk_ key; a whsec_ secret has no public one"
+        )
+    print(*keys, sep="\n")  # noqa: T201  # the command's output
     return True

@@ -19,7 +19,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     """Add the command; `options` are those of the settings that it needs."""
     token = roles.add_parser(
         "token",
-        help="make, list, change and revoke tokens with rights; --delivery shows what deliveries carry",
+        help="make, list, change and revoke tokens with rights; show what receivers need",
         description="Tokens for those who may not do all that API_AUTH may. See docs/howto/tokens.md.",
         epilog="Exit code: 0 done; 1 there is no such token, or Redis cannot be reached; 2 something given is wrong.",
         parents=[options],
@@ -29,6 +29,12 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show what deliveries carry in Authorization with DELIVERY_AUTH=derived: made of API_AUTH, or of the token in "
         "DATA_DIR, and refused by the API",
+    )
+    token.add_argument(
+        "--public-key",
+        action="store_true",
+        help="show the public keys (whpk_…) by which receivers check signatures: those of the whsk_ keys in WEBHOOK_SECRET "
+        "and WEBHOOK_SECRETS_FILE",
     )
     verbs = token.add_subparsers(dest="verb", metavar="command", title="commands")
 
@@ -79,6 +85,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
 
 TOKEN_ARGUMENTS = (
     "delivery",
+    "public_key",
     "verb",
     "name",
     "can",

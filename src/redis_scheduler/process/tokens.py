@@ -9,7 +9,7 @@ import msgspec
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.process.command import redis_of
-from redis_scheduler.process.token import show_delivery_token
+from redis_scheduler.process.token import show_delivery_token, show_public_keys
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
@@ -23,10 +23,12 @@ TRIES = 20
 
 async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
     """Do what the command says; return whether it was done. Raises SettingsError if it says nothing, or too much."""
-    if given["delivery"] is (given["verb"] is not None):
-        raise SettingsError(["token: say one of create, list, revoke, rotate, or --delivery"])
+    if [given["delivery"], given["public_key"], given["verb"] is not None].count(True) != 1:
+        raise SettingsError(["token: say one of create, list, revoke, rotate, --delivery or --public-key"])
     if given["delivery"]:
         return show_delivery_token(settings)
+    if given["public_key"]:
+        return show_public_keys(settings)
     async with redis_of(settings, may_be_new=given["verb"] == "create") as client:
         tokens = Tokens(client)
         match given["verb"]:

@@ -59,6 +59,21 @@ def overridden(text: str) -> list[str]:
     return sorted({name for name, _ in parse_qsl(urlsplit(text).query, keep_blank_values=True)} & OWN)
 
 
+def unchecked(text: str) -> str:
+    """Return what TLS does not check of who answers; nothing if it checks all, or there is no TLS."""
+    parts = urlsplit(text)
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme != "rediss":
+        return ""
+    if options.get("ssl_cert_reqs", "").lower().removeprefix("cert_") == "none":
+        return "a check of its certificate"
+    return "a check of the name in its certificate" * (options.get("ssl_check_hostname", "").upper() in _FALSE)
+
+
+_FALSE = ("0", "F", "FALSE", "N", "NO")
+"""As the library reads an option that is true or false."""
+
+
 _FORM = (
     "must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path.sock, with special characters of user "
     "name and password percent-encoded"
