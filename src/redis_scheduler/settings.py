@@ -274,6 +274,9 @@ class Settings:
     api_metrics: str = option(
         "API_METRICS", "token", choice("open", "token"), "who may read /metrics: open, or token: with the right metrics"
     )
+    metrics_port: int | None = option(
+        "METRICS_PORT", None, whole_number(0, 65_535), "port of /metrics alone, also of a worker; 0: a free one", "none"
+    )
     data_dir: Path = option(
         "DATA_DIR", Path("./redis-scheduler-data"), folder, "folder of the private Redis", "./redis-scheduler-data"
     )

@@ -7,6 +7,7 @@ child, a process is started as ever.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import resource
@@ -93,13 +94,16 @@ def _obey(orders: socket.socket) -> tuple[list[str], dict[str, str]]:
     """Become what the order says; end with the supervisor, if none comes."""
     os.setsid()
     with orders:
-        order, files, _, _ = socket.recv_fds(orders, ORDER_BYTES, 2)
+        order, files, _, _ = socket.recv_fds(orders, ORDER_BYTES, 4)
         if not order:
             os._exit(0)
     arguments, environment, numbers = json.loads(order)
-    for file, number in zip(files, [0, *numbers], strict=True):
-        if file != number:
-            os.dup2(file, number)
-            os.close(file)
+    # Out of the way of one another first.
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, 100) for file in files]
+    for file in files:
+        os.close(file)
+    for file, number in zip(moved, [0, *numbers], strict=True):
+        os.dup2(file, number)
+        os.close(file)
     del sys.modules[MODULE]  # what a command runs was not imported before
     return [MODULE, *arguments], environment

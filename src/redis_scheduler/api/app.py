@@ -79,11 +79,24 @@ def create_app(
         {path: Endpoint(of_path, refusals.note, api.find, meter) for path, of_path in at.items()},
         Endpoint({}, meter=meter),
     )
-    callers = Callers(Tokens(clients[0]), limits.token_grace_s)
-    also_open = [METRICS_ROUTE.path] if limits.has_open_metrics else []
-    gate = Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open)
+    gate = _gate(paths, clients[0], token, probes, refusals, limits)
     if not limits.origins:
         return gate
     from redis_scheduler.api.cors import Cors
 
     return Cors(gate, limits.origins)
+
+
+def create_metrics_app(
+    client: RedisClient, token: str, deployment: Deployment, limits: Limits, metrics: MetricsApi
+) -> ASGIApp:
+    """Return an application that answers /metrics alone, to whom `create_app` does."""
+    probes, refusals = Probes([(deployment, client)], lambda: False), Refusals(limits.refusals_interval_s)
+    at = {METRICS_ROUTE.path: Endpoint({METRICS_ROUTE: METRICS_ROUTE.handler_of(metrics)}, refusals.note)}
+    return _gate(Paths(at, Endpoint({})), client, token, probes, refusals, limits)
+
+
+def _gate(paths: Paths, client: RedisClient, token: str, probes: Probes, refusals: Refusals, limits: Limits) -> Gate:
+    callers = Callers(Tokens(client), limits.token_grace_s)
+    also_open = [METRICS_ROUTE.path] if limits.has_open_metrics else []
+    return Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open)

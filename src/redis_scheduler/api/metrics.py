@@ -43,8 +43,12 @@ class MetricsApi:
         return text_answer(text, OPEN if is_open else PLAIN)
 
     def _counted(self) -> dict[Key, Sequence[float]]:
-        others = [] if self._snapshots is None else self._snapshots.others()
-        return {(family.BUILD.name, __version__): (1,), **total([self._meter.read(), *others])}
+        numbers, others = self._meter.read(), []
+        if self._snapshots is not None:
+            # What is told here a sibling must know that is asked next: else counters would go back.
+            self._snapshots.write(numbers)
+            others = self._snapshots.others()
+        return {(family.BUILD.name, __version__): (1,), **total([numbers, *others])}
 
 
 def _standing(shards: Sequence[ShardSeen]) -> dict[Key, Sequence[float]]:

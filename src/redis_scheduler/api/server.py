@@ -111,11 +111,11 @@ class ApiServer(uvicorn.Server):
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, variable: str = "PORT") -> socket.socket:
     """Return a listening socket. `::` takes IPv4 as well, and only IPv4 if the machine has no IPv6.
 
     A name is listened on at its first IPv4 address, if it has one: `localhost` means different ones on machines.
-    Raises StartError where the port is taken or the address is not of this machine.
+    `variable` is that of the port. Raises StartError where it is taken or the address is not of this machine.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -128,8 +128,8 @@ def listen(host: str, port: int) -> socket.socket:
             listener = _listen_at(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104  # what was asked for
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StartError(f"PORT={port}: in use on {host} by another program; choose another port") from error
-        raise StartError(f"HOST={host} PORT={port}: cannot listen there: {error.strerror or error}") from error
+            raise StartError(f"{variable}={port}: in use on {host} by another program; choose another port") from error
+        raise StartError(f"HOST={host} {variable}={port}: cannot listen there: {error.strerror or error}") from error
     return listener
 
 

@@ -16,7 +16,7 @@ from operator import add
 
 import msgspec
 
-from redis_scheduler.metrics.meter import Numbers
+from redis_scheduler.metrics.meter import Meter, Numbers
 
 HALF_BYTES = 1_048_576
 """Of one snapshot at most; a process has some 100 kB. Pages that are not used take no memory."""
@@ -88,6 +88,12 @@ class Snapshots:
             if number:
                 return dict(_decode(content))
         return {}
+
+
+def leave_counters(descriptor: int, place: int) -> None:
+    """Forget the gauges of a child that has ended; what it has counted stays."""
+    left = Snapshots(descriptor, place)
+    left.write(Meter(left.own()).read())
 
 
 def total(all_numbers: Iterable[Numbers]) -> Numbers:

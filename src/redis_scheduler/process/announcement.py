@@ -29,11 +29,19 @@ Schedule a webhook in 5 seconds:
 """
 
 
-def announce(role: str, settings: Settings, token: str, listener: socket.socket | None) -> None:
+def announce(
+    role: str,
+    settings: Settings,
+    token: str,
+    listener: socket.socket | None,
+    metrics_listener: socket.socket | None = None,
+) -> None:
     """Say that the service has started; where the token was made, show a request to paste, or why none would arrive."""
     fields: dict[str, object] = {"version": __version__, "role": role}
     if settings.processes > 1:
         fields["processes"] = settings.processes
+    if metrics_listener is not None:
+        fields["metrics_port"] = metrics_listener.getsockname()[1]
     if listener is None:
         logger.info("started", **fields)
         return

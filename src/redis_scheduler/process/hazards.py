@@ -14,8 +14,8 @@ TOKEN_LENGTH = 16
 def hazards(settings: Settings, token: str = "", listens: bool = False, delivers: bool = False) -> list[str]:
     """Return a warning for each pair of settings that is allowed but harms its user.
 
-    `token` is the one in use, set or made, or two with a space between; `listens` says whether the process has an API,
-    `delivers` whether it has workers.
+    `token` is the one in use, set or made, or two with a space between; `listens` says whether the process has an API
+    or METRICS_PORT, `delivers` whether it has workers.
     """
     found = []
     if names := redis_url.overridden(settings.redis_url or ""):
@@ -27,7 +27,7 @@ def hazards(settings: Settings, token: str = "", listens: bool = False, delivers
         )
     if listens and min(map(len, token.split(" "))) < TOKEN_LENGTH and not _is_loopback(settings.listen_host):
         found.append(
-            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the API listens on {settings.listen_host} where "
+            f"API_AUTH is shorter than {TOKEN_LENGTH} characters, and the service listens on {settings.listen_host} where "
             "whoever can reach it may guess the token; make a longer one, such as with `openssl rand -hex 16`"
         )
     if delivers and settings.carried == "api":
@@ -42,11 +42,14 @@ def open_doors(settings: Settings, credentials: Credentials | None, listens: boo
     """Return what settings leave open that others close: no harm where receivers, schedulers and networks are trusted.
     docs/threat-model.md says what each is about.
 
-    `credentials`: what deliveries show, None where the process makes none; `listens`: whether it has an API.
+    `credentials`: what deliveries show, None where the process makes none; `listens`: whether it has an API or
+    METRICS_PORT.
     """
     doors = [] if credentials is None else _doors_of_deliveries(settings, credentials)
     if listens and not _is_loopback(settings.listen_host):
-        doors.append(f"the API has no TLS of its own and listens on {settings.listen_host} (HOST)")
+        doors.append(f"the service has no TLS of its own and listens on {settings.listen_host} (HOST)")
+    if listens and settings.api_metrics == "open":
+        doors.append("whoever reaches /metrics reads how much there is to do (API_METRICS)")
     if listens and not settings.memory_reserve:
         doors.append("new tasks may fill Redis to the last byte (MEMORY_RESERVE)")
     if settings.data_key is None:

@@ -32,21 +32,29 @@ def process_name() -> str:
 
 
 class Process:
-    """One process: its role, its settings, its listening socket, what it knows of Redis, and whether it is to end."""
+    """One process: its role, its settings, its listening sockets, what it knows of Redis, and whether it is to end."""
 
-    def __init__(self, role: str, settings: Settings, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: Settings,
+        listener: socket.socket | None = None,
+        metrics_listener: socket.socket | None = None,
+        snapshots: Snapshots | None = None,
+    ) -> None:
         self.role = role
         self.settings = settings
         self.listener = listener
+        self.metrics_listener = metrics_listener
         self.redis_url = settings.redis_url or ""
         self.auth = settings.api_auth or ""
         """`started` fills both in where the settings leave them open."""
         self.keys = keys_of(settings)
         self.credentials: Credentials | None = None
         """What deliveries show, if `started` has read it; a child of a supervisor reads it itself."""
-        self.meter = Meter()
-        self.snapshots: Snapshots | None = None
-        """What the siblings have counted, under a supervisor."""
+        self.meter = Meter(snapshots.own() if snapshots else None)
+        self.snapshots = snapshots
+        """What the children of a supervisor have counted, for each of them."""
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()

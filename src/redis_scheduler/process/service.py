@@ -22,17 +22,19 @@ from redis_scheduler.loading import breaking_of, host_limit_of, policy_of
 from redis_scheduler.logs import Events
 from redis_scheduler.metrics.family import SLOTS
 from redis_scheduler.metrics.meter import Meter
+from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
 from redis_scheduler.process.ways import egress_of, proxies_of, tls_of
 from redis_scheduler.settings import API, Settings
-from redis_scheduler.stopping import finished
+from redis_scheduler.stopping import finished, stop_or_interval
 from redis_scheduler.task.kept import Kept
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 if TYPE_CHECKING:  # a process that only serves the API does without the engine
+    from redis_scheduler.api.limits import Limits
     from redis_scheduler.engine.slots import Slots
 
 logger = Events(__name__)
@@ -48,6 +50,12 @@ Processes that deliver keep 700: what failed attempts leave would come to 50 MB 
 WORKER_TIMEOUT_S = 3.0
 """One send to Redis by a worker: two of them and a back-off fit into a lease."""
 
+
+METRICS_CONNECTIONS = 64
+"""Connections at once to METRICS_PORT."""
+
+PUBLISH_S = 1.0
+"""Between two snapshots of what a child of a supervisor has counted. (Each takes some 0.1 ms.)"""
 
 FILES_OF_ITS_OWN = 64
 """Descriptors of an API besides its clients' connections: to Redis, logs, libraries."""
@@ -111,12 +119,24 @@ class Service:
         if process.role == API:
             gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()
+        try:
+            await self._serve(is_supervised)
+        finally:
+            if process.snapshots is not None:
+                process.snapshots.write(process.meter.read())
+
+    async def _serve(self, is_supervised: bool) -> None:
+        process = self._process
         async with asyncio.TaskGroup() as tasks:
+            if process.snapshots is not None:
+                tasks.create_task(self._publish(process.snapshots), name="publish")
             tasks.create_task(prepare_redis(process, warns=not is_supervised), name="prepare-redis")
             tasks.create_task(self._join(), name="deployment")
             if process.listener is not None:
                 stats.prime()
                 tasks.create_task(self._run_api(process.listener), name="api")
+            if process.metrics_listener is not None:
+                tasks.create_task(self._run_metrics(process.metrics_listener), name="metrics")
             if process.role != API:
                 tasks.create_task(self.run_worker(), name="worker")
 
@@ -125,25 +145,29 @@ class Service:
         async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
             await process.deployment.run(client, process.outage, process.stop, self._timing)
 
+    def _limits(self) -> "Limits":
+        from redis_scheduler.api.limits import DEFAULT as LIMITS
+
+        settings = self._process.settings
+        return replace(
+            LIMITS,
+            timeout_most_s=settings.max_timeout,
+            policy=policy_of(settings),
+            memory_reserve=settings.memory_reserve / 100,
+            idempotency_ttl_s=settings.idempotency_ttl,
+            idempotency_bytes=settings.idempotency_bytes,
+            token_grace_s=settings.token_grace,
+            origins=tuple(settings.cors_origins.split()),
+            has_open_metrics=settings.api_metrics == "open",
+            kept=kept_by(settings),
+        )
+
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app
-        from redis_scheduler.api.limits import DEFAULT as LIMITS
         from redis_scheduler.api.server import create_server
 
-        process, settings = self._process, self._process.settings
+        process, settings, limits = self._process, self._process.settings, self._limits()
         async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
-            limits = replace(
-                LIMITS,
-                timeout_most_s=settings.max_timeout,
-                policy=policy_of(settings),
-                memory_reserve=settings.memory_reserve / 100,
-                idempotency_ttl_s=settings.idempotency_ttl,
-                idempotency_bytes=settings.idempotency_bytes,
-                token_grace_s=settings.token_grace,
-                origins=tuple(settings.cors_origins.split()),
-                has_open_metrics=settings.api_metrics == "open",
-                kept=kept_by(settings),
-            )
             app = create_app(
                 [client],
                 self._name,
@@ -159,6 +183,25 @@ class Service:
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections, limits)
             await server.run_until(process.stop, process.hurry, listener)
+
+    async def _run_metrics(self, listener: socket.socket) -> None:
+        """Answer /metrics at METRICS_PORT, as the API does."""
+        from redis_scheduler.api.app import create_metrics_app
+        from redis_scheduler.api.metrics import MetricsApi
+        from redis_scheduler.api.server import create_server
+
+        process, limits = self._process, self._limits()
+        async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
+            metrics = MetricsApi([client], process.meter, process.snapshots)
+            app = create_metrics_app(client, process.auth, process.deployment, limits, metrics)
+            server = create_server(app, process.settings.shutdown_grace, METRICS_CONNECTIONS, limits)
+            await server.run_until(process.stop, process.hurry, listener)
+
+    async def _publish(self, snapshots: Snapshots) -> None:
+        """Let the siblings read what this process counts, a second ago at most."""
+        while not self._process.stop.is_set():
+            snapshots.write(self._process.meter.read())
+            await stop_or_interval(self._process.stop, PUBLISH_S)
 
     async def run_worker(self) -> None:
         """Deliver until the stop."""

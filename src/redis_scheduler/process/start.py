@@ -43,15 +43,20 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     process.auth = settings.api_auth or kept_token(settings.data_dir)
     # What is wrong with them is said before anything starts.
     process.credentials = None if role == API else credentials_of(settings, process.token)
-    for hazard in hazards(settings, process.auth, listens=role != WORKER, delivers=role != API):
+    listens = role != WORKER or settings.metrics_port is not None
+    for hazard in hazards(settings, process.auth, listens, delivers=role != API):
         logger.warning("hazard", warning=hazard)
     if role != API:
         check_ways(settings)
-    if role != WORKER:
-        from redis_scheduler.api.server import listen
+    with contextlib.ExitStack() as listeners:
+        if listens:
+            from redis_scheduler.api.server import listen
 
-        process.listener = listen(settings.listen_host, settings.port)
-    with process.listener or contextlib.nullcontext():
+            if role != WORKER:
+                process.listener = listeners.enter_context(listen(settings.listen_host, settings.port))
+            if settings.metrics_port is not None:
+                listener = listen(settings.listen_host, settings.metrics_port, "METRICS_PORT")
+                process.metrics_listener = listeners.enter_context(listener)
         # Health first: the private Redis may take long to load its data.
         async with (
             health.beating(lambda: process.is_well()),
@@ -60,9 +65,9 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
             if not process.stop.is_set():
                 if role != API:
                     announce_ways(settings)
-                for door in open_doors(settings, process.credentials, listens=role != WORKER):
+                for door in open_doors(settings, process.credentials, listens):
                     logger.info("open-door", door=door)
-                announce(role, settings, process.token, process.listener)
+                announce(role, settings, process.token, process.listener, process.metrics_listener)
             yield process
     logger.info("stopped")
 

@@ -1,8 +1,8 @@
 """The supervisor: it starts several processes of a role, replaces those that die, and passes signals on.
 
-It holds what the children share, as start.py took it: the private Redis, the token, and the listening socket, from
-which each child accepts. A child is `python -m redis_scheduler.process.supervisor`: a whole process with its own event
-loop.
+It holds what the children share: the private Redis, the token, and the listening sockets, as start.py took them, from
+which each child accepts; and the memory of what they count. A child is `python -m redis_scheduler.process.supervisor`:
+a whole process with its own event loop.
 
 - A child gets its settings as variables, since others can see a command line. It imports nothing from the working
   folder (-P).
@@ -27,6 +27,7 @@ from asyncio.subprocess import Process as Child
 from redis_scheduler import logs
 from redis_scheduler.loading import load, variables
 from redis_scheduler.logs import Events
+from redis_scheduler.metrics.snapshots import Snapshots, leave_counters, shared_memory
 from redis_scheduler.process import health, streams
 from redis_scheduler.process.process import Process, run_process
 from redis_scheduler.process.service import Service
@@ -55,6 +56,7 @@ class Supervisor:
         self._end_s = end_s
         self._children: set[Child] = set()
         self._unwell_until = 0.0
+        self._memory = shared_memory(process.settings.processes)
         process.is_well = lambda: time.monotonic() >= self._unwell_until
 
     async def run(self) -> None:
@@ -64,8 +66,8 @@ class Supervisor:
                 tasks.create_task(prepare_redis(self._process, warns=True), name="prepare-redis")
                 forwarder = tasks.create_task(self._forward_signals(), name="forward-signals")
                 async with asyncio.TaskGroup() as children:
-                    for _ in range(self._process.settings.processes):
-                        children.create_task(self._keep(), name="child")
+                    for place in range(self._process.settings.processes):
+                        children.create_task(self._keep(place), name="child")
                 forwarder.cancel()
         finally:
             # After a fault of this program some may be left, and their private Redis is about to stop.
@@ -74,8 +76,9 @@ class Supervisor:
     async def _forward_signals(self) -> None:
         process = self._process
         await process.stop.wait()
-        if process.listener is not None:
-            process.listener.close()  # else new connections would wait for nobody
+        for listener in (process.listener, process.metrics_listener):
+            if listener is not None:
+                listener.close()  # else new connections would wait for nobody
         self._signal(signal.SIGTERM)
         await stop_or_interval(process.hurry, process.settings.shutdown_grace + self._end_s)
         if process.hurry.is_set():
@@ -90,17 +93,18 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
-    async def _keep(self) -> None:
-        """Run one child after the other until the stop."""
+    async def _keep(self, place: int) -> None:
+        """Run one child after the other until the stop. Each goes on with what the one before has counted."""
         stop = self._process.stop
         while not stop.is_set():
             started_at = time.monotonic()
             try:
-                child = await self._start()
+                child = await self._start(place)
             except OSError:  # out of processes, memory or descriptors: the other children go on
                 logger.exception("process-start-failed")
             else:
                 await self._watch(child)
+                leave_counters(self._memory, place)
             if stop.is_set():
                 return
             ended_at = time.monotonic()
@@ -108,7 +112,7 @@ class Supervisor:
                 self._unwell_until = ended_at + YOUNG_S
             await stop_or_interval(stop, started_at + RESTART_S - ended_at)
 
-    async def _start(self) -> Child:
+    async def _start(self, place: int) -> Child:
         process = self._process
         settings = dataclasses.replace(
             process.settings,
@@ -116,11 +120,15 @@ class Supervisor:
             api_auth=process.auth,
             delivery_auth=process.settings.carried,
         )
-        listeners = () if process.listener is None else (process.listener.fileno(),)
+        inherited = {"memory": self._memory}
+        for name, listener in (("listener", process.listener), ("metrics_listener", process.metrics_listener)):
+            if listener is not None:
+                inherited[name] = listener.fileno()
+        arguments = (f"{name}={number}" for name, number in (*inherited.items(), ("place", place)))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", __name__, process.role, *map(str, listeners)),
+            *(sys.executable, "-P", "-m", __name__, process.role, *arguments),
             stdin=PIPE,
-            pass_fds=listeners,
+            pass_fds=tuple(inherited.values()),
             env=os.environ | variables(settings),
             start_new_session=True,
         )
@@ -146,8 +154,13 @@ def _ending(code: int) -> dict[str, int | str]:
     return {"signal": -code}  # it has no name
 
 
-async def _run_child(role: str, settings: Settings, listener: socket.socket | None) -> None:
-    process = Process(role, settings, listener)
+async def _run_child(role: str, settings: Settings, inherited: dict[str, int]) -> None:
+    listener, metrics_listener = (
+        socket.socket(fileno=inherited[name]) if name in inherited else None
+        for name in ("listener", "metrics_listener")
+    )
+    snapshots = Snapshots(inherited["memory"], inherited["place"])
+    process = Process(role, settings, listener, metrics_listener, snapshots)
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, process.end, number == signal.SIGINT)
@@ -162,13 +175,18 @@ async def _run_child(role: str, settings: Settings, listener: socket.socket | No
         await Service(process).run(is_supervised=True)
 
 
-def main(role: str, listener: str | None = None) -> int:
-    """Run a child with the settings of its environment; return its exit code."""
+def main(role: str, *inherited: str) -> int:
+    """Run a child with the settings of its environment; return its exit code.
+
+    `inherited`: as name=number the descriptors of the sockets to listen at and of the memory of what is counted, and
+    the child's place in that.
+    """
     for name in ("stdout", "stderr"):
         streams.never_wait(name)
     settings = load(role)
     logs.configure(settings.log_level, settings.log_format, os.getpid())
-    return run_process(_run_child(role, settings, socket.socket(fileno=int(listener)) if listener else None))
+    given = {name: int(number) for name, _, number in (one.partition("=") for one in inherited)}
+    return run_process(_run_child(role, settings, given))
 
 
 if __name__ == "__main__":

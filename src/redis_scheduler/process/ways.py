@@ -19,8 +19,8 @@ logger = Events(__name__)
 
 def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egress:
     """Return the guard. `redis_peers`: see Egress."""
-    settings, listener = process.settings, process.listener
-    own_ports = () if listener is None else (int(listener.getsockname()[1]),)
+    settings, listeners = process.settings, (process.listener, process.metrics_listener)
+    own_ports = [int(listener.getsockname()[1]) for listener in listeners if listener is not None]
     return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports, redis_peers)
 
 
