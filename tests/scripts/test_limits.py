@@ -54,6 +54,27 @@ async def test_a_rate_lets_no_more_begin_than_its_window_has(client: RedisClient
     assert await limiting.permit(asked("a", "b", limit="other:80")) == [BEGIN, HOLD]
 
 
+async def test_of_a_rate_more_may_begin_soon_without_asking(store: Store, client: RedisClient) -> None:
+    limiting = Limiting(client, default=Limit(rate=100))
+
+    async def permitted(*more: int, limit: str = LIMIT, by: Limiting = limiting) -> list[int]:
+        return await by.permit([Asked(f"task-{at}", limit, 0, wanted) for at, wanted in enumerate(more)])
+
+    assert await permitted(5, 0) == [BEGIN_WITH_PERMIT + 5, BEGIN]
+    assert sum(max(0, found - 1) for found in await permitted(1_000)) in range(22, 27)  # what the window had left
+    assert await permitted(5) == [HOLD]
+    # Where permits are counted each asks; and so does each where anything is held, or stands still.
+    assert await permitted(5, limit="a:1", by=Limiting(client, default=Limit(concurrency=3, rate=100))) == [2]
+    assert await permitted(5, limit="b:1", by=Limiting(client, default=Limit(concurrency=3))) == [2]
+    await limiting.say("c:1", Limit(is_paused=True))
+    assert await permitted(5, limit="c:1") == [HOLD]
+    task = await in_delivery(store)
+    task.claim.record = msgspec.structs.replace(task.claim.record, origin="http://d")
+    assert await store.hold([task.claim]) == [1]
+    assert await permitted(5, limit="d:80") == [HOLD]
+    assert await limiting.permit([Asked("x", "d:80", 1, 5)]) == [BEGIN]
+
+
 async def test_what_is_said_goes_before_what_counts_for_all(client: RedisClient) -> None:
     limiting = Limiting(client, default=Limit(concurrency=1))
     assert await limiting.say(LIMIT, Limit(concurrency=0))

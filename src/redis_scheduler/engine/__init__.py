@@ -8,7 +8,7 @@ processes may run these loops. Each file imports only files that stand after it:
     trimmer.py, history.py  drops what is not to be kept of tasks that have ended; counts what happens by the minute
     intake.py               brings claims, hands each on once, renews leases
     limiter.py              asks whether claims may begin under limits, has what is held admitted
-    judge.py                reports what attempts to hosts came to, so that breakers open and close
+    judge.py, allowances.py reports what attempts came to, for breakers; what may begin without asking for each
     worker.py, asker.py     begins attempts; what it needs of limits
     ends.py, outcomes.py    decides what follows an outcome; writes outcomes
     slots.py, capacity.py   which claim may begin, and how many may come

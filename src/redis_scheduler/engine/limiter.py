@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Protocol
 
+from redis_scheduler.engine.allowances import Allowances
 from redis_scheduler.engine.judge import Judging
 from redis_scheduler.engine.outcomes import Outcomes
 from redis_scheduler.stopping import stop_or_interval
@@ -61,6 +62,11 @@ class Limiter:
         self._wait_s = 0.0
         """From one step of the admission to the next."""
         self._is_asked = asyncio.Event()
+        self._allowances = Allowances(timing)
+        self._now = asyncio.get_running_loop().time
+        self._unanswered_since: float | None = None
+        """Since when a call that asks has got no answer."""
+        self._held_rates: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._wake.set()
 
@@ -79,12 +85,16 @@ class Limiter:
         """Have a claim ask if it is under a limit; return whether it is. Then the worker gets it back, or it is
         held."""
         limit = limit_of(claim.record)
-        said = self._said.get(limit)
-        if not (self._default if said is None else said).has_effect and limit not in self.judging.broken:
+        is_free = not self._limit(limit).has_effect and limit not in self.judging.broken
+        if is_free or self._allowances.take(limit, self._now()):
             return False
         self.asking[claim] = limit
         self._is_asked.set()
         return True
+
+    def _limit(self, name: str) -> Limit:
+        said = self._said.get(name)
+        return self._default if said is None else said
 
     async def ask_once(self) -> None:
         """Wait for claims that ask, gather more for a moment, and ask for them."""
@@ -99,16 +109,27 @@ class Limiter:
             raise
 
     async def _ask(self, batch: dict[Claim, str]) -> None:
-        asked = [Asked(claim.key, limit) for claim, limit in batch.items()]
+        first, now = dict.fromkeys(batch.values(), True), self._now()
+        asked = [
+            Asked(claim.key, limit, 0, self._allowances.wanted(limit, now) if first.pop(limit, False) else 0)
+            for claim, limit in batch.items()
+        ]
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+            self._hold_rates_after(self._timing.rate_held_after_s)
         answers = await self._limiting.permit(asked)
+        self._unanswered_since, now = None, self._now()
         may_begin, has_held = [], False
         for (claim, limit), found in zip(batch.items(), answers, strict=True):
+            more = max(0, found - PermitAnswer.BEGIN_WITH_PERMIT)
+            if more or found == PermitAnswer.BEGIN:
+                self._allowances.give(limit, 1, more, now)
             if self.asking.pop(claim, None) is None:  # it was taken out meanwhile
-                if found is PermitAnswer.BEGIN_WITH_PERMIT:
+                if found == PermitAnswer.BEGIN_WITH_PERMIT:
                     self._give_back(claim.key)
-            elif found is not PermitAnswer.HOLD:
+            elif found != PermitAnswer.HOLD:
                 may_begin.append(claim)
-                if found is PermitAnswer.BEGIN_WITH_PERMIT:
+                if found == PermitAnswer.BEGIN_WITH_PERMIT:
                     self.begun[claim] = limit
             else:
                 self._outcomes.unsettle(Transition.HOLD, Unsettled(claim, b"", 0, counts=False))
@@ -119,6 +140,27 @@ class Limiter:
         if has_held and not self._held:
             self._held = 1
             self._wake.set()
+
+    def _hold_rates_after(self, delay_s: float) -> None:
+        if self._held_rates is None:
+            self._held_rates = asyncio.get_running_loop().call_later(delay_s, self._hold_rates)
+
+    def _hold_rates(self) -> None:
+        """While nobody answers, go on at the pace that there was under a rate, for a while."""
+        self._held_rates, now = None, self._now()
+        if self._unanswered_since is None or now - self._unanswered_since >= self._timing.rate_held_s:
+            return
+        if now - self._unanswered_since >= self._timing.rate_held_after_s and self._outcomes.holdings.is_leased:
+            may_begin = [claim for claim, limit in self.asking.items() if self._is_rate_held(limit, now)]
+            for claim in may_begin:
+                del self.asking[claim]
+            self._worker.go_on(may_begin)
+        self._hold_rates_after(self._timing.allowance_s)
+
+    def _is_rate_held(self, name: str, now: float) -> bool:
+        limit = self._limit(name)
+        is_only_rate = limit.rate and not limit.concurrency and not limit.is_paused and name not in self.judging.broken
+        return bool(is_only_rate) and self._allowances.take_held(name, now)
 
     def end(self, claim: Claim) -> None:
         """Give the permit of a claim back, whose attempt has ended or is not made."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from redis_scheduler.host import host_of
-from redis_scheduler.store.answer_shape import NUMBER, TEXTS, each_of, of, text_pairs
+from redis_scheduler.store.answer_shape import NUMBER, TEXTS, numbers, of, text_pairs
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.limit import (
@@ -57,7 +57,8 @@ def new_salt() -> str:
 
 
 class PermitAnswer(IntEnum):
-    """What a claim may do that asks. A permit is to be given back."""
+    """What a claim may do that asks. A permit is to be given back. A greater number is BEGIN, too, and says by how much
+    greater it is than BEGIN_WITH_PERMIT how many more may begin soon without asking."""
 
     HOLD = 0
     BEGIN = 1
@@ -65,11 +66,12 @@ class PermitAnswer(IntEnum):
 
 
 class Asked(NamedTuple):
-    """A claim that asks whether it may begin, or has begun and goes on."""
+    """A claim that asks whether it may begin, or has begun and goes on. `more`: how many are to follow it soon."""
 
     key: str
     limit: str
     has_begun: int = 0
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,9 @@ class Limiting:
     def _defaults(self) -> dict[str, float]:
         return {"default_concurrency": self.default.concurrency or 0, "default_gap_ms": self.default.gap_ms}
 
-    async def permit(self, asked: Sequence[Asked]) -> list[PermitAnswer]:
-        """Return for each claim whether it may begin."""
-        return await self._client.run(
+    async def permit(self, asked: Sequence[Asked]) -> list[int]:
+        """Return for each claim whether it may begin: a PermitAnswer, or more."""
+        answers: list[int] = await self._client.run(
             PERMIT.bind(
                 self._client.keys,
                 asked,
@@ -127,8 +129,9 @@ class Limiting:
                 offered_salt=new_salt(),
                 **self._defaults,
             ),
-            lambda answer: each_of(PermitAnswer, answer, len(asked)),
+            _permits(asked),
         )
+        return answers
 
     async def admit(self, ended: Sequence[str] = ()) -> Admission:
         """Let held tasks into the queue, as far as their limits have room; `ended`: keys of tasks whose attempts have
@@ -222,6 +225,21 @@ class Limiting:
                 breaker = read_breaker(broken.decode(errors="replace")) if isinstance(broken, bytes) else None
                 found.append(HostState(asked.limit, said, NUMBER(held), NUMBER(running), breaker))
         return found
+
+
+def _permits(asked: Sequence[Asked]) -> Callable[[Any], list[int]]:
+    read = numbers(len(asked))
+
+    def checked(answer: Any) -> list[int]:
+        found = read(answer)
+        if any(
+            not 0 <= number <= PermitAnswer.BEGIN_WITH_PERMIT + one.more
+            for number, one in zip(found, asked, strict=True)
+        ):
+            raise ValueError("Expected what may begin")
+        return found
+
+    return checked
 
 
 def _four_of_each(count: int) -> Callable[[Any], list[Any]]:

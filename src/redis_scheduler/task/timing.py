@@ -77,6 +77,16 @@ class Timing:
     admitted_lines_most: int = 50
     """Lines that one step of a round looks at: half a millisecond of Redis."""
 
+    allowance_s: float = 0.1
+    """A worker is given so much of a rate beside what it asks for, by its pace of late: so no delivery asks for
+    itself."""
+
+    rate_held_after_s: float = 0.5
+    """Without an answer for so long, a worker goes on at the pace that it had under a rate."""
+
+    rate_held_s: float = 60.0
+    """For so long at most."""
+
     no_line_delay_ms: int = 5_000
     """A task that is to be held comes again so much later if its limit can have no line."""
 

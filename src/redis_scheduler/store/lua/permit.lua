@@ -4,8 +4,9 @@
 -- ARGV   permit_ms# (that one lasts without a renewal) default_concurrency# (0: none) default_gap_ms# (from one attempt
 --        to the next; 0: no rate) gap_most_ms# (between probes of a host) offered_salt (of the hash of limits,
 --        if none is kept)
--- each   key limit has_begun ('1': it goes on)
--- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back.
+-- each   key limit has_begun ('1': it goes on) more# (that may begin soon, under the limit of a first such row)
+-- Returns per task 0 it must be held, 1 it may begin, 2 it may begin with a permit, which is to be given back; 2 + n it
+--        may begin, and so may n more without asking: of a rate alone, while nothing is held.
 -- Bounds 200 tasks a call, some four commands each, and some five for each limit.
 -- Twice  what has a permit keeps it; of a limit without concurrency the rate is used twice: fewer begin.
 -- Full   XDEL of nothing is the first write.
@@ -63,9 +64,16 @@ for at = first, #ARGV, width do
       redis.call('ZREM', permits, key)
     end
     answer[#answer + 1] = keeps and 2 or may_begin and 1 or 0
+    if may_begin and not keeps and more > 0 and not state.more then
+      state.more, state.at = more, #answer
+    end
   end
 end
 for limit, state in pairs(found) do
+  if state.more and state.gap_ms > 0 and not state.is_closed and state.rate > 0 then
+    local given = math.min(state.more, state.rate)
+    state.uses, answer[state.at] = (state.uses or 0) + given, 2 + given
+  end
   if state.uses and state.is_probe then
     probe(breakers, limit, state.breaker, now, gap_most_ms)
   end
