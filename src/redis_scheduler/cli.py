@@ -85,6 +85,7 @@ def _parser() -> _Parser:
     doctor.add_argument("--repair", action="store_true", help="put right what is wrong")
     _add_moving(roles)
     _add_pausing(roles)
+    _add_rekey(roles)
     add_token(roles, _options("redis_url", "data_dir", "namespace"))
     return parser
 
@@ -133,6 +134,21 @@ def _add_pausing(roles: Any) -> None:
     pause.add_argument("--force", action="store_true", help="pause the others while a worker is too old to see it")
     about = "Lets the deliveries of a deployment go on; what came due meanwhile is delivered at once."
     roles.add_parser("resume-all", help="let deliveries go on after pause-all", description=about, parents=[options])
+
+
+def _add_rekey(roles: Any) -> None:
+    """Add the command that seals what stands in Redis with another key."""
+    rekey = roles.add_parser(
+        "rekey",
+        help="seal what stands in Redis with the first key of DATA_KEY, so that older ones may go",
+        description="Seals with the first key of DATA_KEY what another one of them has sealed, or none, in bounded steps; "
+        "then it looks whether anything needs another key still. Run it once all processes have the new key first. May "
+        "be run beside them, be cut off, and run again. See docs/howto/encryption.md.",
+        epilog="Exit code: 0 no other key is needed; 1 something needs one, or is still to be sealed, or Redis is full or "
+        "cannot be reached; 2 a setting is wrong.",
+        parents=[_options("redis_url", "data_dir", "namespace", "data_key", "data_plain", "memory_reserve")],
+    )
+    rekey.add_argument("--dry-run", action="store_true", help="only count what would be sealed")
 
 
 def _shift(text: str) -> float:
@@ -218,6 +234,12 @@ async def _resume_all(settings: Settings, _own: dict[str, Any]) -> bool:
     return await resume_all(settings)
 
 
+async def _rekey(settings: Settings, own: dict[str, Any]) -> bool:
+    from redis_scheduler.process.rekeying import rekey
+
+    return await rekey(settings, own["dry_run"])
+
+
 async def _manage_tokens(settings: Settings, own: dict[str, Any]) -> bool:
     from redis_scheduler.process.tokens import manage_tokens
 
@@ -229,6 +251,7 @@ _COMMANDS = {
     "export": _export,
     "import": _import,
     "pause-all": _pause_all,
+    "rekey": _rekey,
     "resume-all": _resume_all,
     "token": _manage_tokens,
 }

@@ -10,6 +10,7 @@ from typing import Any
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.store.vault import Vault
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.service import Client, client_of, run, serving
@@ -38,12 +39,16 @@ async def dead(client: Client, webhook: str, **fields: Any) -> str:
     """A task that has died."""
     key = await client.schedule(webhook, 0, retries=0, **fields)
 
+    await has_died(client, key)
+    return key
+
+
+async def has_died(client: Client, key: str) -> None:
     async def is_dead() -> bool:
         status, _ = await client.call("GET", f"/dead/{key}")
         return status == 200
 
     await wait_until(is_dead, "the task died", every_s=0.05)
-    return key
 
 
 async def test_what_is_private_stands_in_redis_sealed_alone(
@@ -122,3 +127,91 @@ async def test_a_record_that_other_hands_made_is_buried_and_never_sent(
             _, content = await client.call("GET", f"/dead/{key}")
             assert "unreadable record" in json.dumps(content)
         assert receiver.arrivals == []
+
+
+async def command(code: int, name: str, *arguments: str, **variables: str) -> str:
+    """Run a command that must end so; return what it printed."""
+    ended = await asyncio.to_thread(run, name, *arguments, **variables)
+    assert ended.returncode == code, ended
+    return ended.stdout + ended.stderr
+
+
+async def test_a_key_is_changed_beside_live_workers_and_the_old_one_goes(
+    redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
+) -> None:
+    failing = True
+
+    async def answered(request: web.Request) -> web.Response:
+        return web.Response(status=500 if failing and request.path == "/500" else 200)
+
+    receiver.behaviour = answered
+    at_redis = {"REDIS_URL": redis_url}
+    async with serving(tmp_path, "api", **at_redis) as process, client_of(process) as client:
+        plain = [await client.schedule(receiver.url + "plain", FAR_S, path="/schedule?type=mail") for _ in range(3)]
+    both = at_redis | {"DATA_KEY": f"{NEW} {OLD}"}
+    async with serving(tmp_path, **at_redis, DATA_KEY=f"{OLD} {NEW}") as process, client_of(process) as client:
+        far = [await client.schedule(receiver.url + "far", FAR_S, data={"n": number}) for number in range(150)]
+        retried = await client.schedule(receiver.url + "500", 0, retries=9, retry_time=FAR_S)
+        letter = await dead(client, receiver.url + "500")
+        await wait_until(lambda: len(receiver.arrivals) == 2, "both have failed")
+        soon = [await client.schedule(receiver.url + "soon", number / 100) for number in range(300)]
+        assert "Not all is sealed with the first key" in await command(1, "rekey", "--dry-run", **both)
+        async with serving(tmp_path, **both):
+            await process.stop()
+            assert "0 left.\nNo older key is needed.\n" in await command(0, "rekey", **both)
+            assert " 0 sealed anew, 0 left.\n" in await command(0, "rekey", **both)
+            await command(0, "doctor", **at_redis)
+    found = await all_of(raw)
+    for key in (OLD, NEW):
+        [key_id] = Vault([base64.b64decode(key)])._keys
+        assert (key == NEW) == (key_id.hex().encode() in found) == (base64.b64encode(key_id)[:5] in found)
+    failing = False
+    async with (
+        serving(tmp_path, **at_redis, DATA_KEY=NEW, DATA_PLAIN="refuse") as process,
+        client_of(process) as client,
+    ):
+        assert (await client.call("POST", f"/dead/{letter}/replay"))[0] == 200
+        for key in (*plain, *far, retried):
+            await client.call("POST", f"/schedule/{key}/run")
+        await client.drained()
+        await command(0, "doctor", **at_redis)
+    assert {arrival.headers["Schedule-Key"] for arrival in receiver.arrivals} == {*plain, *far, *soon, letter, retried}
+    assert (await raw.hlen(KEYS.tasks), len(receiver.arrivals)) == (0, len(plain + far + soon) + 4)
+
+
+async def test_rekey_makes_no_task_of_other_hands_a_good_one(
+    redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
+) -> None:
+    variables = {"REDIS_URL": redis_url, "DATA_KEY": f"{NEW} {OLD}", "DATA_PLAIN": "refuse"}
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, DATA_KEY=OLD) as process, client_of(process) as client:
+        moved, plain, other = [await client.schedule(receiver.url, FAR_S) for _ in range(3)]
+    [record] = await raw.hmget(KEYS.tasks, [other])
+    forged = json.dumps({"due": 1, "webhook": receiver.url, "ttl": 1}, separators=(",", ":"))
+    await raw.hset(KEYS.tasks, mapping={moved: record or b"", plain: forged})
+    said = await command(1, "rekey", **variables)
+    assert f"task {moved}: its record is left: other hands changed it" in said
+    assert f"task {plain}: its record is left: it is not sealed" in said
+    assert "1 sealed anew, 2 left." in said
+    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+        for key in (moved, plain):
+            assert (await client.call("POST", f"/schedule/{key}/run"))[0] == 200
+        for key in (moved, plain):
+            await has_died(client, key)
+            _, content = await client.call("GET", f"/dead/{key}")
+            assert "unreadable record" in json.dumps(content)
+        assert (await client.call("DELETE", f"/dead/{moved}"))[0] == 200
+        assert "No older key is needed." in await command(0, "rekey", **variables)
+    assert receiver.arrivals == []
+
+
+async def test_rekey_says_what_it_lacks(redis_url: str, raw: redis.asyncio.Redis) -> None:
+    said = await command(2, "rekey", REDIS_URL=redis_url)
+    assert said == "redis-scheduler: DATA_KEY: not set, so there is nothing to seal with\n"
+    task = {"due": 1, "webhook": "http://localhost/", "ttl": 1}
+    await raw.hset(KEYS.tasks, "key", json.dumps(task, separators=(",", ":")))
+    await raw.config_set("maxmemory", 1)
+    said = await command(1, "rekey", REDIS_URL=redis_url, DATA_KEY=NEW, MEMORY_RESERVE="0")
+    assert said.startswith("Records and failures: 1 looked at, 0 sealed anew, 0 left.\nredis-scheduler: ")
+    assert "memory" in said
+    await raw.config_set("maxmemory", 0)
+    await raw.delete(KEYS.tasks)

@@ -11,6 +11,7 @@ from msgspec import structs
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
+from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
@@ -19,7 +20,7 @@ from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.label import LABEL_MARK
 from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.options import NONE, Options
-from redis_scheduler.task.record import decode_record, record_tail
+from redis_scheduler.task.record import Record, decode_record, record_tail
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.names import KEYS
@@ -99,10 +100,16 @@ def fired(task: Task, count: int = 1, next_ms: int | None = NEXT_MS, unless: str
     return Firing(task.claim, made, after, unless, otherwise)
 
 
+def read(client: RedisClient, key: str, raw: bytes) -> Record:
+    """What is stored of a task, opened if it is sealed."""
+    vault = client.keys.vault
+    return decode_record(raw if vault is None else vault.opened(key, raw))
+
+
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:
     """A change of what is stored of the task now (or of nothing) to the same with other data."""
     [raw] = await store.client.command("HMGET", KEYS.tasks, task.key)
-    due_ms = decode_record(raw).due if raw else 0
+    due_ms = read(store.client, task.key, raw).due if raw else 0
     tail_after = tail(TTL_MS if ttl_ms is None else ttl_ms, task.type, data)
     return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type, task.type)
 

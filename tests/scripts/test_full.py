@@ -15,6 +15,7 @@ REFUSED = [
     "update",
     "replay",
     "restore",
+    "rekey",
     "tally",
     "token write",
     "token take",

@@ -248,6 +248,7 @@ NOTHING: dict[str, Any] = {
         "audit",
         "balance",
         "tally",
+        "rekey",
         "token write",
         "token find",
         "permit",

@@ -10,9 +10,11 @@ from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
 from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.rekeying import Rekeying
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.token import Token
 from redis_scheduler.store.tokens import Tokens
+from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Entry
@@ -131,6 +133,11 @@ async def _tally(store: Store, task: Task) -> Any:
     return await History(store.client, store.name).add(1, 1, {"delivered": 1})
 
 
+async def _rekey(store: Store, task: Task) -> Any:
+    """Seal all that is not sealed yet, as with any key but the first."""
+    return [left async for step in Rekeying(store.client, Vault([b"k" * 32]), writes=True).run() for left in step]
+
+
 TOKEN = Token("n", "", ("read",), 1, ("mail",), rate=5, tasks=9)
 TOKEN_ID = "0123456789"
 
@@ -238,6 +245,7 @@ VERBS: dict[str, Verb] = {
     "clean": Verb(lambda store: states.in_due(store, "mail"), _clean, DUE, DUE),
     "advance": Verb(states.in_due, _advance, DUE, DUE),
     "restore": Verb(states.missing, lambda store, task: store.restore([states.kept(task)]), DUE, DUE),
+    "rekey": Verb(states.redelivered, _rekey, REDELIVERED, State("queued", attempts=1)),
     "expect": Verb(states.in_delivery, lambda store, task: store.expect([states.taken_on(task)]), AWAITING, QUEUED),
     "acknowledge": Verb(states.awaiting, lambda store, task: store.acknowledge([said(task)]), QUEUED, QUEUED),
     "acknowledge early": Verb(

@@ -13,7 +13,7 @@ import asyncio
 from redis_scheduler.errors import StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.memory import UNKNOWN, Memory, memory_of
+from redis_scheduler.store.memory import UNKNOWN, Memory, memory_of, refuse_beyond
 from redis_scheduler.store.retention import Retention
 
 logger = Events(__name__)
@@ -73,11 +73,7 @@ class Room:
             if is_limited and taken_bytes > left_bytes:
                 await asyncio.shield(self._looking)
                 taken_bytes = 0
-        if self._memory.share > 1 - self._reserve:
-            raise StoreFull(
-                f"Redis uses {self._memory.share:.0%} of the memory that it may: the rest is kept for the tasks that are "
-                "there (MEMORY_RESERVE)"
-            )
+        refuse_beyond(self._memory, self._reserve)
         self._taken_bytes = taken_bytes
 
     async def _look(self) -> None:

@@ -12,7 +12,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     hazards.py, credentials.py        what settings allow, though it may do harm; what they let deliveries show
     ways.py                           the ways that deliveries take: the guard, proxies, TLS
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`
-    pausing.py                        the commands `pause-all` and `resume-all`
+    pausing.py, rekeying.py           the commands `pause-all` and `resume-all`; the command `rekey`
     tokens.py, token_options.py       the command `token`: tokens with rights
     moving.py, task_line.py           the commands `export` and `import`, and a task as a line of their file
     line_members.py                   the members of such a line

@@ -3,7 +3,7 @@
 In: records, claims, keys of tasks. Out: the same, counts, and the errors StoreUnavailable, StoreRefused and StoreFull:
 no error of the client library leaves this room.
 
-    vault.py                             what is sealed with DATA_KEY
+    vault.py, rekeying.py                what is sealed with DATA_KEY; what seals it with another
     keys.py, shard.py, lua/              every key; where tasks stand; one script a transition, whose header says all
     script.py, client.py, connection.py  scripts as they are sent; calls and resends; connections
     answer.py, answer_shape.py           what one answer may take; what each call's answer must be

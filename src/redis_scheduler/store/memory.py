@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from redis_scheduler.errors import StoreFull
 from redis_scheduler.store.answer_shape import of
 from redis_scheduler.store.client import RedisClient
 
@@ -33,3 +34,12 @@ async def memory_of(client: RedisClient) -> Memory:
         return Memory(used_bytes, int(found["maxmemory"]))
     except (KeyError, ValueError):
         return UNKNOWN
+
+
+def refuse_beyond(memory: Memory, reserve: float) -> None:
+    """Raise StoreFull if so little is left that nothing new may come: `reserve` is that share."""
+    if memory.share > 1 - reserve:
+        raise StoreFull(
+            f"Redis uses {memory.share:.0%} of the memory that it may: the rest is kept for the tasks that are there "
+            "(MEMORY_RESERVE)"
+        )

@@ -10,7 +10,8 @@ within days.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
 from itertools import count
 from os import urandom
@@ -23,8 +24,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from redis_scheduler.task.failure import FOREIGN_FAILURE, LastFailure, encode_failure
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import Listing
-from redis_scheduler.task.record import UNREADABLE, Record, read_record
+from redis_scheduler.task.listing import Listing, listing_of
+from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 KEY_BYTES = 32
 
@@ -33,15 +34,38 @@ _in_base64, _from_base64 = msgspec.json.Encoder().encode, msgspec.json.Decoder(b
 
 _ID_BYTES, _SALT_BYTES, _NONCE_BYTES = 4, 16, 12
 _FRONT_BYTES = _ID_BYTES + _SALT_BYTES
+_TEXT_AT = _FRONT_BYTES + _NONCE_BYTES
 _WRITERS_KEPT = 256
 """The keys of so many writing processes are remembered: to derive one takes as long as to open some ten records."""
 
-_FRONT = re.compile(rb'(\{"due":[0-9]{1,15}(?:,"again":[0-9]{1,9})?),"head":([0-9]{1,9})(?=,"seal":)')
+_NUMBERS = re.compile(rb'\{"due":[0-9]{1,15}(?:,"again":[0-9]{1,9})?')
+_FRONT = re.compile(rb'(%b),"head":([0-9]{1,9})(?=,"seal":)' % _NUMBERS.pattern)
 _SEALED = b',"sealed":'
 _FAILURE = b'{"sealed":'
 _ABOUT_FAILURE = b"\0failure"
 
 UNKNOWN_FAILURE = encode_failure(LastFailure("the failure that is kept is sealed with a DATA_KEY that is not given", 0))
+
+
+BEGINNING_BYTES = 128
+"""More than a sealed record has up to the id of its key."""
+
+
+class Why(Enum):
+    """Why something stays as it is though the first key has not sealed it."""
+
+    OTHER_KEY = "it is sealed with a DATA_KEY that is not given"
+    CHANGED = "other hands changed it: no key that is given opens it"
+    PLAIN = "it is not sealed, and DATA_PLAIN=refuse takes it for other hands'"
+    UNREADABLE = "it is not sealed, and no record"
+
+
+class NotSealed(Exception):
+    """It stays as it is: why."""
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(why.value)
+        self.why = why
 
 
 def _seal_member(sealed: bytes) -> bytes:
@@ -57,10 +81,11 @@ class Vault:
         self._keys = {_derived(key, b"", b"id", _ID_BYTES): key for key in keys}
         self._refuses_plain = refuses_plain
         key_id, salt = next(iter(self._keys)), urandom(_SALT_BYTES)
-        self._seal_member = _seal_member(key_id)
+        self._seal_members = {found: _seal_member(found) for found in self._keys}
+        self._seal_member = self._seal_members[key_id]
         self._front = key_id + salt
         self._numbers = count()
-        self._cipher_of = lru_cache(_WRITERS_KEPT)(self._new_cipher)
+        self._decrypt_of = lru_cache(_WRITERS_KEPT)(self._new_decrypt)
         self._encrypt = self._cipher_of(self._front).encrypt
 
     def seal_tail(self, key: str, tail: bytes, listed: Listing) -> bytes:
@@ -96,11 +121,51 @@ class Vault:
         start, end = front.end() + 1, front.end() + int(front[2])
         if not (stored.startswith(_SEALED, end) and stored.endswith(b"}")):
             raise ValueError("no seal behind the head")
-        sealed = stored[end + len(_SEALED) : -1]
-        if not stored.startswith(_seal_member(_from_base64(sealed)), start):
+        sealed = _from_base64(stored[end + len(_SEALED) : -1])
+        if not stored.startswith(self._seal_members.get(sealed[:_ID_BYTES]) or _seal_member(sealed), start):
             raise ValueError("sealed with another key than the head says")
         tail = self._text(sealed, _about(key, stored[start:end]))
         return stored if tail is None else front[1] + tail
+
+    def is_by_first(self, beginning: bytes) -> bool:
+        """Whether a record that begins so, up to BEGINNING_BYTES, says that the first key sealed it."""
+        front = _FRONT.match(beginning)
+        return front is not None and beginning.startswith(self._seal_member, front.end() + 1)
+
+    def resealed(self, key: str, stored: bytes) -> bytes:
+        """Return a record as the first key seals it; as it is if that has done so. Raises NotSealed."""
+        if self.is_by_first(stored):
+            return stored
+        try:
+            opened = self.opened(key, stored)
+        except ValueError:
+            raise NotSealed(Why.CHANGED if _FRONT.match(stored) else Why.PLAIN) from None
+        record, numbers = read_record(opened), _NUMBERS.match(opened)
+        if record.unknown == SEAL:
+            raise NotSealed(Why.OTHER_KEY if _FRONT.match(opened) else Why.CHANGED)
+        if record is UNREADABLE or numbers is None:
+            raise NotSealed(Why.UNREADABLE)
+        return numbers[0] + self.seal_tail(key, opened[numbers.end() :], listing_of(record.type, record.options))
+
+    def resealed_failure(self, key: str, failure: bytes) -> bytes:
+        """Return what is kept of failed attempts as the first key seals it; as it is if it has done so. Raises
+        NotSealed."""
+        front, brace, rest = failure.partition(b"{")
+        text = brace + rest
+        if text.startswith(_FAILURE):
+            try:
+                sealed = _from_base64(text[len(_FAILURE) : -1])
+                if sealed.startswith(self._front[:_ID_BYTES]):
+                    return failure
+                opened = self._text(sealed, _about(key, _ABOUT_FAILURE))
+            except ValueError:
+                raise NotSealed(Why.CHANGED) from None
+            if opened is None:
+                raise NotSealed(Why.OTHER_KEY)
+            return self.seal_failure(key, front + opened)
+        if brace and self._refuses_plain:
+            raise NotSealed(Why.PLAIN)
+        return self.seal_failure(key, failure)
 
     def open_failure(self, key: str, failure: bytes | None) -> bytes | None:
         """Return what is kept of failed attempts, as it was before it was sealed; where it cannot be opened a failure
@@ -108,7 +173,7 @@ class Vault:
         if failure is None or not failure.startswith(_FAILURE):
             return bytes(FOREIGN_FAILURE) if failure and self._refuses_plain else failure
         try:
-            text = self._text(failure[len(_FAILURE) : -1], _about(key, _ABOUT_FAILURE))
+            text = self._text(_from_base64(failure[len(_FAILURE) : -1]), _about(key, _ABOUT_FAILURE))
         except ValueError:
             return bytes(FOREIGN_FAILURE)
         return UNKNOWN_FAILURE if text is None else text
@@ -119,16 +184,18 @@ class Vault:
 
     def _text(self, sealed: bytes, about: bytes) -> bytes | None:
         """Return what was sealed; None if the key is not given. Raises ValueError."""
-        whole = _from_base64(sealed)
-        if whole[:_ID_BYTES] not in self._keys:
+        if sealed[:_ID_BYTES] not in self._keys:
             return None
-        cipher, nonce = self._cipher_of(whole[:_FRONT_BYTES]), whole[_FRONT_BYTES : _FRONT_BYTES + _NONCE_BYTES]
         try:
-            return cipher.decrypt(nonce, whole[_FRONT_BYTES + _NONCE_BYTES :], about)
+            return self._decrypt_of(sealed[:_FRONT_BYTES])(sealed[_FRONT_BYTES:_TEXT_AT], sealed[_TEXT_AT:], about)
         except InvalidTag:
             raise ValueError("not sealed for this task") from None
 
-    def _new_cipher(self, front: bytes) -> AESGCM:
+    def _new_decrypt(self, front: bytes) -> Callable[[bytes, bytes, bytes], bytes]:
+        return self._cipher_of(front).decrypt
+
+    def _cipher_of(self, front: bytes) -> AESGCM:
+        """Return the cipher of a writing process, which front names."""
         return AESGCM(_derived(self._keys[front[:_ID_BYTES]], front[_ID_BYTES:], b"seal", KEY_BYTES))
 
 

@@ -131,6 +131,11 @@ class Walk:
             cursor, heads = await self.heads((), 0, cursor, self._records.limit, most)
             yield heads
 
+    async def failures(self) -> AsyncIterator[dict[bytes, bytes]]:
+        """Yield what is kept of failed attempts, by task, in steps. What is there throughout is met."""
+        async for pairs in self._scan("HSCAN", self._keys.failures, _Batch()):
+            yield dict(zip(pairs[::2], pairs[1::2], strict=True))
+
     async def _scan(self, command: str, name: str, batch: _Batch) -> AsyncIterator[list[bytes]]:
         cursor: bytes | None = None
         while cursor != b"0":
