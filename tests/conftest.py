@@ -38,6 +38,9 @@ GARBAGE = 20_000
 
 long_ones: list[str] = []
 
+collect_ignore = [] if os.environ.get("BROWSER") else ["browser"]
+"""Tests in a real browser are a target of their own."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no other test runs beside it, since it measures what they would disturb")

@@ -190,6 +190,7 @@ class Settings:
         "origins whose pages may ask from a browser, such as https://shop.example, with spaces between",
         "none",
     )
+    ui: str = option("UI", "on", choice("on", "off"), "on or off: the dashboard at /ui/")
     api_connections: int | None = option(
         "API_CONNECTIONS",
         None,

@@ -10,7 +10,7 @@ import pytest
 import redis_scheduler
 
 HOUSE = Path(redis_scheduler.__file__).parent
-ROOMS = ["api", "delivery", "engine", "metrics", "process", "store", "task"]
+ROOMS = ["api", "delivery", "engine", "metrics", "process", "store", "task", "ui"]
 LINES_MOST = 24
 """Of what a room says of itself: one look."""
 

@@ -1,11 +1,12 @@
 """The application: the handlers at their paths, behind the gate."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from redis_scheduler.api.auth import Gate, Refusals
+from redis_scheduler.api.auth import Gate, Refusals, is_page
 from redis_scheduler.api.callers import Callers
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.hosts import HostsApi
@@ -20,6 +21,21 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.task.timing import DEFAULT, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What the dashboard stands on: the API behind its gate, which takes requests with a CALLER as they come; who may
+    ask; and the shards.
+
+    `tokens`: the service's own. `note_refused` counts and logs a token that is wrong.
+    """
+
+    api: ASGIApp
+    tokens: Sequence[str]
+    callers: Callers
+    note_refused: Callable[[Scope], None]
+    clients: Sequence[RedisClient]
 
 
 class Paths:
@@ -59,12 +75,13 @@ def create_app(
     limits: Limits = DEFAULT_LIMITS,
     meter: Meter = UNREAD,
     snapshots: Snapshots | None = None,
+    pages: Callable[[Inside], ASGIApp] | None = None,
 ) -> ASGIApp:
     """Return the application.
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
     the service's own; while it is changed two, with a space between. `meter`, `snapshots`: what this process
-    has counted, and what its siblings have.
+    has counted, and what its siblings have. `pages` makes the dashboard; None: there is none.
     """
     api = HostsApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
@@ -75,11 +92,17 @@ def create_app(
     for route, handler in handlers:
         at.setdefault(route.path, {})[route] = handler
     refusals = Refusals(limits.refusals_interval_s)
+    callers = Callers(Tokens(clients[0]), limits.token_grace_s)
+    dashboard: ASGIApp | None = None
+    if pages is not None:
+        # What it asks for its pages are no requests of clients: they are not counted.
+        uncounted = {path: Endpoint(of_path, refusals.note, api.find) for path, of_path in at.items()}
+        dashboard = pages(Inside(Paths(uncounted, Endpoint({})), token.split(" "), callers, refusals.note, clients))
     paths = Paths(
         {path: Endpoint(of_path, refusals.note, api.find, meter) for path, of_path in at.items()},
-        Endpoint({}, meter=meter),
+        _elsewhere(dashboard, Endpoint({}, meter=meter)),
     )
-    gate = _gate(paths, clients[0], token, probes, refusals, limits)
+    gate = _gate(paths, callers, token, probes, refusals, limits, dashboard)
     if not limits.origins:
         return gate
     from redis_scheduler.api.cors import Cors
@@ -93,10 +116,29 @@ def create_metrics_app(
     """Return an application that answers /metrics alone, to whom `create_app` does."""
     probes, refusals = Probes([(deployment, client)], lambda: False), Refusals(limits.refusals_interval_s)
     at = {METRICS_ROUTE.path: Endpoint({METRICS_ROUTE: METRICS_ROUTE.handler_of(metrics)}, refusals.note)}
-    return _gate(Paths(at, Endpoint({})), client, token, probes, refusals, limits)
-
-
-def _gate(paths: Paths, client: RedisClient, token: str, probes: Probes, refusals: Refusals, limits: Limits) -> Gate:
     callers = Callers(Tokens(client), limits.token_grace_s)
+    return _gate(Paths(at, Endpoint({})), callers, token, probes, refusals, limits)
+
+
+def _elsewhere(dashboard: ASGIApp | None, nothing: ASGIApp) -> ASGIApp:
+    """Return what answers at all other paths."""
+    if dashboard is None:
+        return nothing
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await (dashboard if is_page(scope["path"]) else nothing)(scope, receive, send)
+
+    return answer
+
+
+def _gate(
+    paths: Paths,
+    callers: Callers,
+    token: str,
+    probes: Probes,
+    refusals: Refusals,
+    limits: Limits,
+    dashboard: ASGIApp | None = None,
+) -> Gate:
     also_open = [METRICS_ROUTE.path] if limits.has_open_metrics else []
-    return Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open)
+    return Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open, dashboard)

@@ -27,6 +27,12 @@ OPEN = {(route.path, method) for route in ROUTES if route.access is Access.OPEN 
 INSTANCE_HEADER = b"schedule-instance"
 """In lower case, as the server gives names of headers."""
 
+PAGES = "/ui"
+"""Under this path the dashboard says itself who may see it."""
+
+ECHO = "/ui/echo"
+"""The one path at which deliveries of this deployment may arrive."""
+
 _OWN = "Schedule-Instance: is this scheduler's own; a task cannot drive the scheduler that delivers it"
 _UNAUTHORIZED = "The Authorization header must carry the service's token, or one with rights"
 _REFUSAL_HEADERS = {"WWW-Authenticate": "Bearer"}
@@ -77,8 +83,10 @@ class Gate:
         refusals: Refusals,
         callers: Callers | None = None,
         also_open: Collection[str] = (),
+        pages: ASGIApp | None = None,
     ) -> None:
         self._app = app
+        self._pages = pages
         self._token, *self._others = [token.encode() for token in tokens]
         self._is_own = is_own
         self._callers = callers
@@ -99,6 +107,9 @@ class Gate:
             # Two of them are refused: a proxy before this service may have looked at the other one.
             has_token = is_once(headers)
         if not has_token and (scope["path"], scope["method"]) not in self._open:
+            if self._pages is not None and is_page(scope["path"]):
+                await self._pages(scope, receive, send)
+                return
             if given is not None and given.startswith(PREFIX) and is_once(headers):
                 has_token, refusal = await self._admitted(given, scope)
             if not has_token and refusal is None:
@@ -109,7 +120,7 @@ class Gate:
             connection = scope.get("state", {}).get(CONNECTION)
             if connection is not None and connection.is_stranger:
                 connection.become_known()
-        if INSTANCE_HEADER in by_name and refusal is None:
+        if INSTANCE_HEADER in by_name and refusal is None and not (self._pages and scope["path"] == ECHO):
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
         await (refusal or self._app)(scope, receive, send)
@@ -138,6 +149,11 @@ class Gate:
 
     def _is_other(self, given: bytes) -> bool:
         return any(hmac.compare_digest(given, token) for token in self._others)
+
+
+def is_page(path: str) -> bool:
+    """Whether a path is one of the dashboard's."""
+    return path.startswith(PAGES) and path[len(PAGES) : len(PAGES) + 1] in ("", "/")
 
 
 def is_once(headers: list[tuple[bytes, bytes]]) -> bool:

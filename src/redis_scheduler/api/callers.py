@@ -2,6 +2,7 @@
 away."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
 
@@ -123,6 +124,16 @@ class Callers:
             # Nobody waits for it; its error is one of a look-up, which the next one meets, too.
             self._found.submit((token_id.decode(), 1)).add_done_callback(lambda done: done.exception())
         return known.caller
+
+    async def of_id(self, token_id: bytes, is_of: Callable[[str], bool]) -> Caller | None:
+        """Return the caller whose token has this id, if `is_of` takes the digest of the token's text, or the one before
+        it was rotated; None if there is none, or it has expired. Raises StoreUnavailable as `ask` does."""
+        known = await self._refreshed(token_id)
+        if known is None or time.monotonic() >= known.ends_at:
+            return None
+        now_ms = time.monotonic() * 1000 + known.clock_ms
+        was_own = now_ms < known.token.before_until and is_of(known.token.before)
+        return known.caller if is_of(known.token.digest) or was_own else None
 
     async def _refreshed(self, token_id: bytes) -> _Known | None:
         """Return what is known of a token, as Redis says now, or said a moment ago; of none: None."""

@@ -9,6 +9,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health
     streams.py, announcement.py       standard streams that never wait; what a start says
     sealing.py                        the keys of a deployment, and what seals their content
+    dashboard.py                      the dashboard, imported at its first use
     hazards.py, credentials.py        what settings allow, though it may do harm; what they let deliveries show
     ways.py                           the ways that deliveries take: the guard, proxies, TLS
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`

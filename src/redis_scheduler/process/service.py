@@ -24,6 +24,7 @@ from redis_scheduler.metrics.family import SLOTS
 from redis_scheduler.metrics.meter import Meter
 from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.credentials import credentials_of
+from redis_scheduler.process.dashboard import FirstUse
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
@@ -179,6 +180,7 @@ class Service:
                 limits,
                 process.meter,
                 process.snapshots,
+                FirstUse if settings.ui == "on" else None,
             )
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections, limits)

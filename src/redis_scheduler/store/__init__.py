@@ -16,7 +16,7 @@ no error of the client library leaves this room.
     written.py, filters.py               what writes are given and answer; which tasks a list is to show
     token.py, tokens.py                  a token with rights; those that Redis keeps
     memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
-    history.py, glance.py                what happened minute by minute; what stands there, once a second at most
+    history.py, glance.py, forecast.py   what happened minute by minute; what stands there; what comes due
     audit.py, walk.py                    what is looked at and repaired; the walk through all keys
     moves.py, workers.py                 what export and import read and write; which workers live
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL

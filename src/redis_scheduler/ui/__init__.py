@@ -1,0 +1,15 @@
+"""The dashboard at `/ui/`: what there is, what is wrong, and what to do about it, in pages for a browser.
+
+In: requests of browsers, with a cookie that names a token. Out: HTML, and what the API does for that token.
+
+    dashboard.py, answers.py            finds the page of a path; answers, with the policy that browsers keep
+    entering.py, forms.py               who is signed in, and by which token; what a form says, and where it comes from
+    asking.py, shared.py                asks the API, with the rights of the token; one reading for all who look
+    rendering.py, trees.py, charts.py   templates; JSON as a tree; charts as SVG
+    overview.py, verdict.py             the first page; what is wrong, in a sentence
+    tasks.py                            the list of tasks, a task
+    changing.py                         what buttons do
+    static.py                           files for browsers
+
+process may import it; it imports api and store. Nothing imports it before somebody asks for a page.
+"""

@@ -1,0 +1,69 @@
+"""Asks the API as the token of a visitor would: pages show what it answers, and buttons do what it does. So rights,
+types, checks and logs are those of the API, in one place."""
+
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+from starlette.types import ASGIApp, Message, Scope
+
+from redis_scheduler.api.callers import CALLER
+from redis_scheduler.ui.entering import Visitor
+
+
+class Answered(NamedTuple):
+    """What the API answered: its status, and its body as it came."""
+
+    status: int
+    body: bytes
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The body, read."""
+        found: dict[str, Any] = msgspec.json.decode(self.body)
+        return found
+
+    @property
+    def error(self) -> str:
+        """What is wrong; empty if nothing is."""
+        return "" if self.status == 200 else str(self.content.get("error", ""))
+
+
+class Asker:
+    """Asks the API behind its gate."""
+
+    def __init__(self, api: ASGIApp) -> None:
+        self._api = api
+
+    async def ask(
+        self, visitor: Visitor, method: str, path: str, query: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answered:
+        """Send a request, and return its answer. `path` is as the server gives it: not percent-encoded."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))] if body else []
+        scope: Scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": quote(path).encode(),
+            "query_string": urlencode(query or {}).encode(),
+            "headers": headers,
+            "client": visitor.client,
+            "state": {},
+        }
+        if visitor.caller is not None:
+            scope[CALLER] = visitor.caller
+        status, pieces = 500, []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                pieces.append(message.get("body", b""))
+
+        await self._api(scope, receive, send)
+        return Answered(status, b"".join(pieces))

@@ -1,0 +1,58 @@
+"""What buttons do: a request to the API each, with the rights of who presses it."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from redis_scheduler.ui.answers import PageRefused
+from redis_scheduler.ui.asking import Answered, Asker
+from redis_scheduler.ui.entering import Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A request to the API: `body` is the field of the form that has its body, or a field that is a number of it."""
+
+    method: str
+    path: str
+    done: str
+    body: str = ""
+
+
+CHANGES = {
+    "run": Change("POST", "/schedule/{key}/run", "is due now"),
+    "pause": Change("POST", "/schedule/{key}/pause", "is paused"),
+    "resume": Change("POST", "/schedule/{key}/resume", "goes on"),
+    "cancel": Change("DELETE", "/schedule/{key}", "is cancelled"),
+    "change": Change("PATCH", "/schedule/{key}", "is changed", "change"),
+    "replay": Change("POST", "/dead/{key}/replay", "is brought back", "ttl"),
+    "delete": Change("DELETE", "/dead/{key}", "is deleted"),
+}
+
+
+async def change(asker: Asker, visitor: Visitor, verb: str, key: str, fields: dict[str, str]) -> tuple[bool, str]:
+    """Do what a button says to a task, or a host; return whether it was done, and what there is to say. Raises
+    PageRefused for no such button."""
+    wanted = CHANGES.get(verb)
+    if wanted is None or not key or "/" in key:
+        raise PageRefused(404, "There is no such button")
+    answered = await asker.ask(visitor, wanted.method, wanted.path.format(key=key), body=body_of(wanted, fields))
+    return answered.status == 200, answered.error or f"{key} {wanted.done}{_found(answered)}"
+
+
+def body_of(wanted: Change, fields: dict[str, str]) -> bytes:
+    """Return the body of a request."""
+    given = fields.get(wanted.body, "").strip()
+    if wanted.body == "change":
+        return given.encode() or b"{}"
+    if wanted.body == "ttl" and given:
+        try:
+            return msgspec.json.encode({"ttl": float(given)})
+        except ValueError:
+            return msgspec.json.encode({"ttl": given})
+    return b""
+
+
+def _found(answered: Answered) -> str:
+    found = answered.content.get("found") or answered.content.get("data")
+    return " (an attempt is under way)" if found == "in delivery" else ""

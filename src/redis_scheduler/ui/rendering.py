@@ -1,0 +1,91 @@
+"""Makes pages of templates. Everything that is put into one is escaped: nothing a stranger wrote becomes markup."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from redis_scheduler.api.stats import duration
+from redis_scheduler.ui.static import Static
+
+TEXT_MOST = 300
+"""Characters of a text in a row of a table."""
+
+
+class Templates:
+    """The folder `templates`. `base`: the path of the dashboard; `common`: what each template may show."""
+
+    def __init__(self, static: Static, base: str, common: Mapping[str, Any]) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(count=count, short=short, cut=cut)
+        self._environment.globals.update(
+            base=base, static=f"{base}/static/{static.mark}", without=without, changed=changed, **common
+        )
+
+    def page(self, name: str, **shown: Any) -> str:
+        """Return a template with what it shows."""
+        return self._environment.get_template(name).render(shown)
+
+
+def without(given: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return parameters of an address but these."""
+    return {name: value for name, value in given.items() if name not in names}
+
+
+def changed(given: Mapping[str, str], *names: str, **others: str) -> dict[str, str]:
+    """Return parameters of an address but these, with others."""
+    return {**without(given, *names), **others}
+
+
+def count(number: int | float) -> str:
+    """Return a whole number with a comma at each thousand."""
+    return f"{number:,.0f}"
+
+
+def cut(text: object, most: int = TEXT_MOST) -> str:
+    """Return a text with its end cut off."""
+    found = str(text)
+    return found if len(found) <= most else found[: most - 1] + "…"
+
+
+def short(time: str | None) -> str:
+    """Return an RFC 3339 time of the API as a person reads it."""
+    return "" if not time else time.replace("T", " ").replace("Z", "")[:19]
+
+
+def ms_of(time: str | None) -> int | None:
+    """Return an RFC 3339 time of the API in ms; None for what is none."""
+    try:
+        return round(datetime.fromisoformat(time).timestamp() * 1000) if time else None
+    except ValueError:
+        return None
+
+
+def clock(ms: float, form: str = "%H:%M") -> str:
+    """Return a time of day in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
+
+
+def span(ms: float) -> str:
+    """Return how long something is: `3 ms`, `2.4 s`, `3d 4h`."""
+    ms = abs(ms)
+    if ms < 1_000:
+        return f"{ms:.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s"
+    return " ".join(duration(ms / 1000).split()[:2])
+
+
+def until(ms: int | None, now_ms: int) -> str:
+    """Return a time as seen from now: `in 4.0 s`, `2m 3s ago`."""
+    if ms is None:
+        return ""
+    return f"in {span(ms - now_ms)}" if ms >= now_ms else f"{span(now_ms - ms)} ago"

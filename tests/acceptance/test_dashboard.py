@@ -1,0 +1,322 @@
+"""The dashboard, as a browser asks for it: who may see and do what, what a stranger's text becomes, and an outage."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from html import unescape
+from pathlib import Path
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+
+from redis_scheduler.store.client import RedisClient
+from tests.support.names import KEYS
+from tests.support.pages import Browser
+from tests.support.redis_process import redis_process
+from tests.support.service import TOKEN, Client, client_of, run, serving
+from tests.support.strange_texts import TEXTS
+from tests.support.tokens import make_token, revoke
+from tests.support.waiting import wait_until
+
+HOOK = "http://127.0.0.1:9/hook"
+PAGES = ("/ui/", "/ui/tasks", "/ui/part/overview", "/ui/part/charts", "/ui/part/tasks")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+@pytest.fixture
+async def browser(api: Client) -> AsyncIterator[Browser]:
+    """Nobody is signed in."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield Browser(session, api.url)
+
+
+@pytest.fixture
+async def admin(browser: Browser) -> Browser:
+    """Signed in by the service's own token."""
+    assert (await browser.sign_in(TOKEN)).status == 303
+    return browser
+
+
+async def test_nobody_sees_a_page_without_a_token(browser: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+    for path in (*PAGES, f"/ui/task/{key}", "/ui/nothing"):
+        page = await browser.get(path)
+        assert (page.status, page.headers["Location"][:15]) == (303, "/ui/login?next="), path
+        page = await browser.get(path, HX_Request="true")
+        assert (page.status, page.headers["HX-Redirect"]) == (401, "/ui/login"), path
+        assert key not in page.html
+    assert (await browser.post(f"/ui/do/cancel/{key}")).headers["Location"].startswith("/ui/login")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
+
+
+@pytest.mark.parametrize("token", ["", "wrong", f"{TOKEN}x", f"rs_{'0' * 10}_{'A' * 43}", "ä"])
+async def test_a_wrong_token_signs_nobody_in_and_is_counted(token: str, browser: Browser) -> None:
+    page = await browser.sign_in(token)
+    assert page.status == 401
+    assert "This token is wrong" in page.text
+    assert not browser.cookies
+
+
+async def test_a_sign_in_is_counted_as_wrong_tokens_are(tmp_path: Path, redis_url: str) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url) as process,
+        client_of(process) as api,
+        aiohttp.ClientSession() as session,
+    ):
+        await Browser(session, api.url).sign_in("wrong")
+        [event] = await wait_until(lambda: process.events("refused"), "it is logged")
+        assert event["requests"] == 1
+        assert "wrong" not in process.log
+
+
+async def test_the_cookie_is_for_this_browser_alone(browser: Browser) -> None:
+    page = await browser.sign_in(TOKEN, "/ui/tasks?type=mail")
+    assert (page.status, page.headers["Location"]) == (303, "/ui/tasks?type=mail")
+    parts = [part.strip() for part in browser.set_cookie.split(";")]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/ui/", "Max-Age=43200"} <= set(parts)
+    assert "Secure" not in parts  # at loopback
+    assert TOKEN not in browser.set_cookie
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("scheduler.example", ""),
+        ("scheduler.example:8080", "http://scheduler.example"),
+        ("127.0.0.1", "https://x.example"),
+    ],
+)
+async def test_elsewhere_the_cookie_is_for_https_alone(host: str, origin: str, browser: Browser) -> None:
+    fields = {"token": TOKEN, "origin": origin}
+    assert (await browser.post("/ui/login", fields, Host=host, Sec_Fetch_Site="same-origin")).status == 303
+    assert "; Secure" in browser.set_cookie
+
+
+@pytest.mark.parametrize(
+    "place", ["//evil.example", "https://evil.example/ui/", "/ui/\\evil", "/schedule", "/ui/\r\nX: y"]
+)
+async def test_a_sign_in_leads_to_no_other_place(place: str, browser: Browser) -> None:
+    assert (await browser.sign_in(TOKEN, place)).headers["Location"] == "/ui/"
+
+
+@pytest.mark.parametrize("at", range(5))
+async def test_a_changed_cookie_counts_nothing(at: int, admin: Browser) -> None:
+    [(name, value)] = admin.cookies.items()
+    parts = value.split(".")
+    parts[at] = str(int(parts[at]) + 1) if at == 3 else parts[at][:-1] + ("0" if parts[at][-1] != "0" else "1")
+    admin.cookies[name] = ".".join(parts)
+    assert (await admin.get("/ui/tasks")).status == 303
+    for wrong in ("", "....", "a" * 5_000, "own.x.-.x.x", "é.é.é.1.é"):
+        admin.cookies[name] = wrong
+        assert (await admin.get("/ui/tasks")).status == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "none"},
+        {"Sec_Fetch_Site": "cross-site", "Origin": "{own}"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "{own}.evil.example"},
+        {"X_Nothing": "neither is there"},
+    ],
+)
+async def test_no_other_page_changes_anything(headers: dict[str, str], admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+    given = {name: value.format(own=api.url) for name, value in headers.items()}
+    for path in (f"/ui/do/cancel/{key}", "/ui/login", "/ui/logout"):
+        assert (await admin.post(path, {"token": TOKEN}, **given)).status == 403, path
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 200
+
+
+async def test_a_browser_that_says_only_its_origin_may_change_something(admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+    assert (await admin.post(f"/ui/do/pause/{key}", Origin=api.url)).status == 303
+    assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "paused"
+
+
+async def test_every_answer_has_the_policy(admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+    found = await admin.get("/ui/")
+    [style] = re.findall(r'href="([^"]+app\.css)"', found.html)
+    for path in (*PAGES, f"/ui/task/{key}", "/ui/login", "/ui/nothing", "/ui/tasks?state=x", "/ui", style):
+        page = await admin.get(path)
+        assert page.headers["Content-Security-Policy"] == POLICY, path
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
+        assert page.headers["Referrer-Policy"] == "no-referrer"
+        kept = "public, max-age=31536000, immutable" if path == style else "no-store"
+        assert page.headers["Cache-Control"] == kept
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?! src=\"/ui/static/)", page.html), path
+
+
+async def test_buttons_do_what_they_say(admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+
+    async def state() -> str:
+        found: str = (await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"]
+        return found
+
+    said = await admin.post(f"/ui/do/pause/{key}", HX_Request="true", Sec_Fetch_Site="same-origin")
+    assert (said.status, said.text) == (200, f"{key} is paused")
+    assert await state() == "paused"
+    await admin.post(f"/ui/do/resume/{key}")
+    assert await state() == "scheduled"
+    await admin.post(f"/ui/do/change/{key}", {"change": '{"ttl": 1800, "retries": 2}'})
+    assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["retries"] == 2
+    said = await admin.post(
+        f"/ui/do/change/{key}", {"change": '{"ttl": "x"}'}, HX_Request="true", Sec_Fetch_Site="same-origin"
+    )
+    assert "ttl: must be" in said.text
+    await admin.post(f"/ui/do/run/{key}")
+    await admin.post(f"/ui/do/cancel/{key}")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
+    assert (await admin.post("/ui/do/nothing/x")).status == 404
+
+
+async def test_a_token_sees_and_does_what_it_may(browser: Browser, api: Client, client: RedisClient) -> None:
+    mail, sms = (
+        await api.schedule(HOOK, 900, "/schedule?type=mail"),
+        await api.schedule(HOOK, 900, "/schedule?type=sms"),
+    )
+    await browser.sign_in(await make_token(client, "read", types=("mail",)))
+    page = await browser.get("/ui/tasks")
+    assert mail in page.html
+    assert sms not in page.html
+    assert (await browser.get(f"/ui/task/{sms}")).status == 404
+    shown = await browser.get(f"/ui/task/{mail}")
+    assert "Cancel" not in shown.text
+    said = await browser.post(f"/ui/do/cancel/{mail}", HX_Request="true", Sec_Fetch_Site="same-origin")
+    assert "has not the right: cancel" in said.text
+    assert (await browser.get("/ui/part/overview")).status == 403
+    assert "for tokens with the right metrics" in (await browser.get("/ui/")).text
+
+
+async def test_what_is_read_once_is_kept_apart_for_each_set_of_types(
+    browser: Browser, api: Client, client: RedisClient
+) -> None:
+    mail, sms = (
+        await api.schedule(HOOK, 900, "/schedule?type=mail"),
+        await api.schedule(HOOK, 900, "/schedule?type=sms"),
+    )
+    others = [Browser(browser._session, api.url) for _ in range(2)]
+    for one, types in zip(others, (("mail",), ("sms",)), strict=True):
+        await one.sign_in(await make_token(client, "read", types=types))
+    await browser.sign_in(TOKEN)
+    pages = await asyncio.gather(*(one.get("/ui/part/tasks?host=127.0.0.1") for one in (browser, *others)))
+    assert [(mail in page.html, sms in page.html) for page in pages] == [(True, True), (True, False), (False, True)]
+
+
+async def test_a_token_that_is_revoked_or_rotated_or_expired_ends_its_sign_in(
+    browser: Browser, client: RedisClient
+) -> None:
+    token = await make_token(client, "read")
+    await browser.sign_in(token)
+    assert (await browser.get("/ui/tasks")).status == 200
+    await revoke(client, token)
+
+    async def is_out() -> bool:
+        return (await browser.get("/ui/tasks")).status == 303
+
+    await wait_until(is_out, "it is signed out")
+    expiring = await make_token(client, "read", expires=await _now_ms(client) + 1_500)
+    await browser.sign_in(expiring)
+    await wait_until(is_out, "its token has expired")
+    page = await browser.sign_in(expiring)
+    assert page.status == 401
+    assert "has expired" in page.text
+
+
+async def _now_ms(client: RedisClient) -> int:
+    seconds, micros = await client.command("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def test_signing_out_takes_the_cookie(admin: Browser) -> None:
+    page = await admin.post("/ui/logout")
+    assert (page.status, page.headers["Location"]) == (303, "/ui/login")
+    assert "Max-Age=0" in admin.set_cookie
+
+
+ELEMENTS = "a b button code dd details div dl dt form h1 h2 label li ol p pre section span summary textarea time ul"
+"""What a task's page is made of."""
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def test_text_of_strangers_is_shown_as_text(text: str, admin: Browser, api: Client) -> None:
+    """In data and its names, and in labels."""
+    labels = {"labels": {"a": text[:50]}} if text[:50].isprintable() else {}
+    _, found = await api.call("POST", "/schedule", json={"webhook": HOOK, "ttl": 900, "data": {text: [text]}, **labels})
+    page = await admin.get(f"/ui/task/{found['key']}")
+    assert page.status == 200
+    main = page.html.partition("<main")[2].partition(">")[2].partition("</main>")[0]
+    tags = re.findall(r"<(/?)([^\s>]*)([^>]*)>", main)
+    assert {name for _, name, _ in tags} <= set(ELEMENTS.split())
+    attributes = "".join(rest for *_, rest in tags)
+    assert not re.search(r"\son|\sstyle|javascript:|evil", attributes)
+    assert " ".join(text[:200].split()) in page.text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def test_text_of_strangers_in_an_address_is_shown_as_text(text: str, admin: Browser) -> None:
+    for name in ("type", "host", "key_prefix", "label", "state", "cursor", text):
+        page = await admin.get(f"/ui/tasks?{urlencode({name: text})}")
+        assert page.status in (200, 400)
+        assert text in unescape(page.html) or page.status == 400
+        main = page.html.partition("<main")[2]
+        assert not re.search(r"<(script|img|svg|iframe|style|body|meta|base|math|template|hx)", main), name
+
+
+async def test_a_delivery_of_this_deployment_gets_no_page(admin: Browser) -> None:
+    page = await admin.get("/ui/", Schedule_Instance="0" * 32)
+    assert page.status == 403
+
+
+async def test_a_search_leads_to_the_task(admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, ttl=900)
+    assert (await admin.get(f"/ui/find?key={key}")).headers["Location"] == f"/ui/task/{key}"
+    assert (await admin.get("/ui/find?key=%2F..%2F")).status == 400
+    assert (await admin.get("/ui/task/nothing")).status == 404
+
+
+async def test_an_outage_is_told_with_what_was_known(tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "redis") as server,
+        serving(tmp_path, "api", REDIS_URL=server.url, TOKEN_GRACE="0") as process,
+        client_of(process) as api,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        aclosing(RedisClient(server.url, 3, KEYS)) as store,
+    ):
+        key = await api.schedule(HOOK, ttl=900)
+        own, other = Browser(session, api.url), Browser(session, api.url)
+        await own.sign_in(TOKEN)
+        await other.sign_in(await make_token(store, "read", "metrics"))
+        assert key in (await own.get("/ui/part/tasks")).html
+        await server.kill()
+
+        async def is_told() -> bool:
+            page = await own.get("/ui/part/tasks")
+            assert page.status == 200
+            assert key in page.html
+            return "Redis does not answer: this stands as it was at" in page.text
+
+        await wait_until(is_told, "it is told")
+        closed = await other.get("/ui/part/tasks")
+        assert closed.status == 503
+        assert key not in closed.html
+        assert (await own.get(f"/ui/task/{key}")).status == 503
+
+
+async def test_it_can_be_off(tmp_path: Path, redis_url: str) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url, UI="off") as process, client_of(process) as api:
+        assert (await api.call("GET", "/ui/"))[0] == 404
+        async with api.session.get(f"{api.url}/ui/") as response:
+            assert response.status == 401
+    assert run(UI="maybe").returncode != 0
