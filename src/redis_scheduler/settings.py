@@ -32,6 +32,7 @@ from redis_scheduler.task.options import Backoff
 from redis_scheduler.task.timing import TEN_YEARS_S, TIMEOUT_LONGEST_S
 
 ALL, API, WORKER = "all", "api", "worker"
+HALF = "half of the memory of the container or the machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +196,7 @@ class Settings:
         "API_CONNECTIONS",
         None,
         whole_number(4, 1_000_000),
-        "connections to the API at once, per process; at most half the limit of open files where deliveries are made "
-        "too",
+        "connections to the API at once, per process; at most half the limit of open files where deliveries are made",
         "10000, or as many as the limit of open files allows",
     )
     dead_ttl: float = option(
@@ -250,11 +250,7 @@ class Settings:
         "percent of Redis' memory, where it has a limit, that no new task may take; 0: Redis alone refuses",
     )
     max_memory: int | None = option(
-        "MAX_MEMORY",
-        None,
-        whole_number(16 * 1_048_576, 2**50),
-        "bytes that the private Redis may use",
-        "half of the memory of the container or the machine",
+        "MAX_MEMORY", None, whole_number(16 * 1_048_576, 2**50), "bytes that the private Redis may use", HALF
     )
     data_key: str | None = option(
         "DATA_KEY",
@@ -277,6 +273,9 @@ class Settings:
     )
     metrics_port: int | None = option(
         "METRICS_PORT", None, whole_number(0, 65_535), "port of /metrics alone, also of a worker; 0: a free one", "none"
+    )
+    metrics_hosts: int = option(
+        "METRICS_HOSTS", 0, whole_number(0, 1_000), "hosts, the busiest, whose attempts /metrics tells; 0: of none"
     )
     data_dir: Path = option(
         "DATA_DIR", Path("./redis-scheduler-data"), folder, "folder of the private Redis", "./redis-scheduler-data"

@@ -92,7 +92,7 @@ async def test_the_oldest_task_that_nobody_claims_is_told(api: Client, store: St
 
 
 async def test_a_delivery_is_counted_once_and_so_is_its_failure(tmp_path: Path, receiver: Receiver) -> None:
-    async with serving(tmp_path, RETRIES="0") as process, client_of(process) as client:
+    async with serving(tmp_path, RETRIES="0", METRICS_HOSTS="1") as process, client_of(process) as client:
         await client.schedule(receiver.url)
         await client.schedule("http://127.0.0.1:1/")
 
@@ -106,6 +106,9 @@ async def test_a_delivery_is_counted_once_and_so_is_its_failure(tmp_path: Path, 
         assert found["redis_scheduler_attempts_total", ("outcome", "connect")] == 1
         assert found["redis_scheduler_died_total", ("reason", "connect")] == 1
         assert found[f"{LATENESS.name}_count",] == found["redis_scheduler_attempt_duration_seconds_count",] == 2
+        by_host = {key[1:]: number for key, number in found.items() if key[0] == "redis_scheduler_host_attempts_total"}
+        assert sorted(by_host.values()) == [1, 1]
+        assert {host for (_, host), _ in by_host} & {"other"}
         assert found["redis_scheduler_slots", ("state", "free")] == 200
         assert found["redis_scheduler_slots", ("state", "busy")] == 0
         assert found["redis_scheduler_redis_call_seconds_count", ("script", "schedule")] >= 1

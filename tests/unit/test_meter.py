@@ -5,7 +5,16 @@ import os
 import pytest
 
 from redis_scheduler.metrics.deliveries import Deliveries
-from redis_scheduler.metrics.family import ATTEMPT_DURATION, ATTEMPTS, LATENESS, REDIS_CALLS, REDIS_ERRORS, SLOTS
+from redis_scheduler.metrics.family import (
+    ATTEMPT_DURATION,
+    ATTEMPTS,
+    HOST_ATTEMPTS,
+    LATENESS,
+    REDIS_CALLS,
+    REDIS_ERRORS,
+    SLOTS,
+)
+from redis_scheduler.metrics.hosts import CANDIDATES_MOST, PERIOD_S, BusiestHosts
 from redis_scheduler.metrics.meter import SUM, Meter
 from redis_scheduler.metrics.snapshots import HALF_BYTES, PLACE_BYTES, Snapshots, shared_memory, total
 from redis_scheduler.task.tally import EXACT_MS, Tally
@@ -87,3 +96,69 @@ def test_what_is_too_large_for_its_place_is_counted_and_spoils_no_other() -> Non
     assert place.dropped == 1
     assert os.pread(descriptor, 2 * PLACE_BYTES, 0).strip(b"\0") == b""
     os.close(descriptor)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def attempts_by_host(meter: Meter) -> dict[tuple[str, ...], int]:
+    return {key[1:]: numbers[0] for key, numbers in meter.read().items() if key[0] == HOST_ATTEMPTS.name}
+
+
+def test_the_busiest_hosts_have_names_and_the_others_have_one_together() -> None:
+    meter, clock = Meter(), Clock()
+    hosts = BusiestHosts(meter, 2, clock)
+    hosts.add({("a:1", "2xx"): 1, ("b:1", "5xx"): 10, ("c:1", "2xx"): 3, ("d:1", "5xx"): 1})
+    assert attempts_by_host(meter) == {
+        ("a:1", "2xx"): 1,
+        ("b:1", "5xx"): 10,
+        ("other", "2xx"): 3,
+        ("other", "5xx"): 1,
+    }
+    clock.now = 60
+    hosts.add({("a:1", "tls"): 0})  # c got more than twice as many as a
+    assert attempts_by_host(meter) == {
+        ("b:1", "5xx"): 10,
+        ("other", "2xx"): 4,
+        ("other", "5xx"): 1,
+        ("other", "tls"): 0,
+    }
+    hosts.add({("c:1", "2xx"): 5, ("a:1", "2xx"): 1})
+    assert attempts_by_host(meter)["c:1", "2xx"] == 5
+    assert attempts_by_host(meter)["other", "2xx"] == 5
+
+
+def test_a_host_that_is_no_busier_takes_no_place_and_all_attempts_are_told() -> None:
+    meter, clock = Meter(), Clock()
+    hosts = BusiestHosts(meter, 3, clock)
+    told = 0
+    for minute in range(30):
+        clock.now = minute * PERIOD_S
+        counts = {(f"{host}:1", "2xx"): 10 + (host * minute) % 7 for host in range(40)}
+        hosts.add(counts)
+        told += sum(counts.values())
+        assert {host for host, _ in attempts_by_host(meter)} == {"0:1", "1:1", "2:1", "other"}
+    assert sum(attempts_by_host(meter).values()) == told
+
+
+def test_any_number_of_hosts_take_a_bounded_room() -> None:
+    meter, clock = Meter(), Clock()
+    hosts = BusiestHosts(meter, 20, clock)
+    for turn in range(50):
+        clock.now = turn * 10
+        hosts.add({(f"{turn}-{host}:1", "2xx"): host for host in range(1_000)})
+    assert len(attempts_by_host(meter)) <= 21
+    assert len(hosts._candidates) <= CANDIDATES_MOST
+    assert sum(attempts_by_host(meter).values()) == 50 * sum(range(1_000))
+
+
+def test_a_successor_tells_of_the_same_hosts() -> None:
+    first = Meter()
+    BusiestHosts(first, 1).add({("a:1", "2xx"): 7})
+    again = Meter(first.read())
+    BusiestHosts(again, 1).add({("b:1", "2xx"): 1, ("a:1", "2xx"): 1})
+    assert attempts_by_host(again) == {("a:1", "2xx"): 8, ("other", "2xx"): 1}

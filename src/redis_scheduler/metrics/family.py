@@ -46,6 +46,12 @@ DIED = Family(
     "Tasks that this process gave up, by the outcome of the last attempt, or why none was made.",
     ("reason",),
 )
+HOST_ATTEMPTS = Family(
+    f"{PREFIX}host_attempts_total",
+    COUNTER,
+    "Attempts by host and by what they came to, of the busiest METRICS_HOSTS; other: of all others.",
+    ("host", "outcome"),
+)
 SLOTS = Family(f"{PREFIX}slots", GAUGE, "Slots for attempts, of this process and its siblings.", ("state",))
 REDIS_ERRORS = Family(
     f"{PREFIX}redis_errors_total", COUNTER, "Calls of Redis that failed, by what was the matter.", ("kind",)
@@ -87,7 +93,7 @@ LEDGER = Family(
 MEMORY = Family(f"{PREFIX}redis_memory_bytes", GAUGE, "Memory that Redis uses, as it counts for its limit; take max.")
 MEMORY_MOST = Family(f"{PREFIX}redis_memory_limit_bytes", GAUGE, "maxmemory of Redis; 0: none; take max.")
 
-COUNTED = (LATENESS, ATTEMPT_DURATION, ATTEMPTS, DIED, SLOTS, REDIS_ERRORS, REDIS_CALLS, REQUESTS)
+COUNTED = (LATENESS, ATTEMPT_DURATION, ATTEMPTS, HOST_ATTEMPTS, DIED, SLOTS, REDIS_ERRORS, REDIS_CALLS, REQUESTS)
 """What processes count; it adds up."""
 
 STANDING = (

@@ -69,6 +69,15 @@ class Meter:
             found = self._numbers[key] = [0] * (SUM + 1 if family.kind == HISTOGRAM else 1)
         return found
 
+    def keys_of(self, family: Family, *labels: str) -> list[Key]:
+        """Return the keys of a metric's numbers, those whose labels begin so."""
+        begin = (family.name, *labels)
+        return [key for key in self._numbers if key[: len(begin)] == begin]
+
+    def forget(self, family: Family, *labels: str) -> list[int]:
+        """Tell of some numbers no longer; return them."""
+        return self._numbers.pop((family.name, *labels))
+
     def add(self, family: Family, *labels: str, number: int = 1) -> None:
         """Count so many."""
         self.numbers(family, *labels)[0] += number

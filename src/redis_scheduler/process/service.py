@@ -208,6 +208,7 @@ class Service:
     async def run_worker(self) -> None:
         """Deliver until the stop."""
         from redis_scheduler.delivery.attempt import Deliverer
+        from redis_scheduler.engine.busiest import Busiest
         from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
         from redis_scheduler.engine.history import Historian
@@ -239,13 +240,14 @@ class Service:
             )
             history = History(client, self._name, self._timing)
             historian = Historian(history, [shard.claims], process.outage, self._timing, process.meter)
+            busiest = [Busiest(process.meter, settings.metrics_hosts)] if settings.metrics_hosts else []
             engine = Engine(
                 [shard],
                 deliverer,
                 policy,
                 settings.concurrency,
                 self._timing,
-                Observers(log_of(process.token), historian),
+                Observers(log_of(process.token), historian, *busiest),
                 kept_by(settings),
             )
             process.meter.on_read += [historian.collect, lambda: tell_slots(process.meter, engine.slots)]
