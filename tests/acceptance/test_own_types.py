@@ -1,13 +1,19 @@
 """A token with types sees and changes only tasks of these, by whatever route; the others are not there for it."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from redis_scheduler.api.own_types import TASK_PATHS
 from redis_scheduler.api.routes import TASK_ROUTES, Route
+from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.written import Put
 from tests.scripts import states
+from tests.support.names import KEYS
 from tests.support.service import Client
 from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, make_token
@@ -23,6 +29,7 @@ OF_MANY = [
     if "{key}" not in route.path and "type" in (route.parameters or ())
 ]
 ACK = {"Schedule-Ack": "x"}
+ROUNDS = 80
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def asking(route: Route[Any], key: str) -> dict[str, Any]:
 async def test_a_task_of_another_type_is_not_there(
     route: Route[Any], api: Client, mail: Client, client: RedisClient
 ) -> None:
-    store = Store(client, "worker")
+    store = Store(client, process_name())
     others = ["own:other", await api.schedule(HOOK, 60), (await states.dead(store)).key]
     await api.call("PUT", "/schedule/own:other?type=news", json=BODY)
     for key in others:
@@ -75,8 +82,6 @@ async def test_a_task_of_an_own_type_is_there(
     await api.call("PUT", "/schedule/own:mail?type=mail", json=BODY)
     if route.path.startswith("/dead/"):
         task = await states.dead(Store(client, "worker"))
-        from tests.support.names import KEYS
-
         raw = await client.command("HGET", KEYS.tasks, task.key)
         await client.command("HSET", KEYS.tasks, task.key, raw.replace(b',"ttl"', b',"type":"mail","ttl"', 1))
         key = task.key
@@ -113,6 +118,48 @@ async def test_what_is_done_to_many_or_shown_of_them_leaves_the_others_out(
         [news] = content["data"]
         assert news["info"]["state"] == ("paused" if paused else "scheduled")
     await api.call("POST", "/purge")
+
+
+TAKES = [
+    ("DELETE", "/schedule/own:a"),
+    ("POST", "/schedule/own:a/pause"),
+    ("POST", "/schedule/own:a/run"),
+    ("POST", "/schedules/cancel?key_prefix=own:a"),
+    ("POST", "/schedules/pause?key_prefix=own:a"),
+    ("POST", "/schedules/run?key_prefix=own:a"),
+    ("POST", "/schedules/shift?by=1000&key_prefix=own:a"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), TAKES, ids=[f"{method} {path}" for method, path in TAKES])
+async def test_a_task_that_takes_the_key_in_between_is_not_touched(
+    method: str, path: str, mail: Client, client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    """The type of the key's task changes all the time while the token asks: between its look and its write, too."""
+    store, key, is_over = Store(client, process_name()), "own:a", asyncio.Event()
+
+    async def ask() -> int:
+        found = []
+        while not is_over.is_set():
+            found.append((await mail.call(method, path))[0])
+        return found.count(200)
+
+    async def stands(name: str) -> bool:
+        """Put a task of a type in the place of the one that is there; return whether it is left alone."""
+        await store.cancel([(key, other) for other in ("mail", "news") if other != name])
+        put = Put(replace(states.new_task(60_000, name), key=key), b"", None)
+        await store.put([put])
+        await asyncio.sleep(0.002)
+        record, score = await states.ask(raw, "HGET", KEYS.tasks, key), await raw.zscore(KEYS.due, key)
+        return record is not None and record.endswith(put.task.tail) and b'{"due":%d,' % (score or 0) in record
+
+    asking = [asyncio.create_task(ask()) for _ in range(6)]
+    left_alone = [[await stands(name) for name in ("mail", "news")] for _ in range(ROUNDS)]
+    is_over.set()
+    assert sum(await asyncio.gather(*asking)) > 0
+    assert not all(of_mail for of_mail, _ in left_alone), "the token met none of its own"
+    assert all(of_news for _, of_news in left_alone)
+    await store.cancel([(key, "news")])
 
 
 async def test_dead_letters_of_other_types_are_in_no_list_and_no_count(

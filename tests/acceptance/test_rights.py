@@ -9,13 +9,16 @@ import pytest
 
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.routes import TASK_ROUTES, Route
+from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import RIGHTS
 from redis_scheduler.store.tokens import Tokens
+from tests.scripts import states
 from tests.support.api import api_here
 from tests.support.names import KEYS
 from tests.support.redis_process import RedisProcess
 from tests.support.service import Client, client_of, serving
+from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token, revoke
 from tests.support.waiting import wait_until
 
@@ -73,6 +76,35 @@ async def test_a_route_needs_no_other_right(route: Route[Any], api: Client, clie
     for text in (token, f"Bearer {token}"):
         status, _ = await asked(api, route, text)
         assert status not in (401, 403)
+
+
+@pytest.mark.parametrize("way", ["PUT", "batch"])
+async def test_who_may_not_replay_puts_nothing_in_the_place_of_a_dead_task(
+    way: str, api: Client, client: RedisClient
+) -> None:
+    """Its dead letter would be gone, and the task be sent anew."""
+    body = {"webhook": "http://127.0.0.1:9/", "ttl": 60}
+    key, store = "own:dead", Store(client, process_name())
+    assert (await api.call("PUT", f"/schedule/{key}", json=body | {"ttl": 0}))[0] == 200
+    await store.promote(most_claims=0)
+    [claim] = await states.claimed(store, 1)
+    assert await store.bury(states.failed(states.Task(key, claim, None))) == [1]
+
+    async def put(user: Client) -> tuple[int, Any]:
+        if way == "PUT":
+            return await user.call("PUT", f"/schedule/{key}", json=body)
+        return await user.call("POST", "/schedules", json={"tasks": [body | {"key": key}]})
+
+    before = await api.call("GET", f"/dead/{key}")
+    user = Client(api.session, api.url, await make_token(client, "schedule", "cancel", "admin"))
+    status, content = await put(user)
+    assert (status, content["code"]) == (403, "missing-right")
+    assert content["error"].endswith(": replay")
+    assert await api.call("GET", f"/dead/{key}") == before
+    user = Client(api.session, api.url, await make_token(client, "schedule", "replay"))
+    assert (await put(user))[0] == 200
+    assert (await api.call("GET", f"/schedule/{key}"))[1]["data"]["info"]["state"] == "scheduled"
+    await api.call("POST", "/purge")
 
 
 async def test_a_second_authorization_is_refused(api: Client, client: RedisClient) -> None:

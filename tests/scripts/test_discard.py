@@ -4,7 +4,7 @@ import pytest
 import redis.asyncio
 
 from tests.scripts.indexes import letters_of
-from tests.scripts.states import MAKERS, MISSING, counters, dead, dump, in_due, state_of, traces
+from tests.scripts.states import MAKERS, MISSING, counters, dead, dump, in_due, record_of, state_of, traces
 from tests.support.store import Store, letters
 
 
@@ -30,3 +30,12 @@ async def test_each_of_a_batch_is_judged_by_itself(store: Store, raw: redis.asyn
     one, living, other = await dead(store), await in_due(store), await dead(store)
     answers = await store.discard([one.key, living.key, "unknown", one.key, other.key])
     assert letters(answers) == "CNNNC"
+
+
+async def test_a_dead_letter_with_another_record_than_expected_stays(store: Store, raw: redis.asyncio.Redis) -> None:
+    one, living = await dead(store), await in_due(store)
+    before = await dump(raw)
+    assert letters(await store.discard([one.key, living.key, "unknown"], [b"other"] * 3)) == "XNN"
+    assert await dump(raw) == before
+    assert letters(await store.discard([one.key], [await record_of(raw, one.key)])) == "C"
+    assert await traces(raw, one) == []

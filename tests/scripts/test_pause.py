@@ -90,6 +90,22 @@ async def test_each_verb_says_where_the_task_stood_and_moves_it_or_leaves_it_alo
     assert await ask(raw, "XLEN", KEYS.queue) == 0
 
 
+@pytest.mark.parametrize("state", MAKERS)
+@pytest.mark.parametrize("verb", LEFT_ALONE)
+async def test_a_task_with_another_record_than_expected_stays_where_it_is(
+    verb: str, state: str, store: Store, raw: Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    held = await dump(raw)
+    answers = await getattr(store, verb)([task.key], expected=[b"other"])
+    assert letters(answers) == ("N" if state == "missing" else "C")
+    writer = KEYS.writer(store.name, verb).encode()
+    assert without(writer, await dump(raw)) == without(writer, held)
+    if state != "missing":
+        expected = [await record_of(raw, task.key)]
+        assert letters(await getattr(store, verb)([task.key], expected=expected)) == LETTERS[state]
+
+
 async def test_a_task_keeps_its_time_while_it_is_paused(store: Store, raw: Redis) -> None:
     task = await in_due(store)
     due_at_ms = await due_ms(raw, task.key)

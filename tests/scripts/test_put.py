@@ -72,6 +72,19 @@ async def test_a_task_that_was_changed_meanwhile_is_not_replaced(
     assert after == before
 
 
+@pytest.mark.parametrize("state", MAKERS)
+async def test_what_is_dead_stays_so_where_it_may_not_be_revived(
+    state: str, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await MAKERS[state][0](store)
+    put = replace(await put_of(store, task), may_revive=False)
+    before = await dump(raw)
+    assert letters((await store.put([put]))[1]) == ("S" if state == "dead" else LETTERS.get(state, "U"))
+    after = await dump(raw)
+    del after[KEYS.writer(store.name, "put").encode()]
+    assert (after == before) is (state == "dead")
+
+
 @pytest.mark.parametrize("end", ["settle", "retry", "defer", "bury", "release"])
 async def test_the_outcome_of_an_attempt_under_way_does_not_count(
     end: str, store: Store, raw: redis.asyncio.Redis

@@ -56,6 +56,17 @@ async def test_only_what_waits_for_its_first_attempt_is_moved(
     assert (new.webhook, new.ttl, new.data) == (old.webhook, old.ttl, old.data)
 
 
+@pytest.mark.parametrize("is_guarded", [True, False])
+async def test_a_guarded_shift_leaves_what_has_another_record(
+    is_guarded: bool, store: Store, raw: redis.asyncio.Redis
+) -> None:
+    tasks = [await in_due(store), await in_due(store)]
+    stored = [one for task in tasks if (one := await Views(store.client).task(task.key)) is not None]
+    stored[0].raw += b" "
+    done = await store.shift("id", step(), stored, is_guarded=is_guarded)
+    assert done == Operation("mark", "next", 1, 1 if is_guarded else 2, 7)
+
+
 async def test_its_indexes_move_with_a_task(store: Store, raw: redis.asyncio.Redis) -> None:
     names = ("mail", index_of("order=17"))
     task = await in_due(store, names)

@@ -3,7 +3,7 @@
 In: HTTP requests. Out: JSON answers with `status`, and for every error one answer (answers.py).
 
     routes.py, endpoint.py, app.py      the table of routes; what answers at one path; and at all of them
-    handlers.py, scheduling.py          what the routes of one task do; one task or many are written
+    handlers.py, scheduling.py          what the routes of one task do (moved.py: answers); one or many are written
     shards.py, shard_calls.py           what all handlers stand on; what is asked of one shard, together (batcher.py)
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     acknowledgements.py, hosts.py       what those do by which receivers answer later, and those of limits

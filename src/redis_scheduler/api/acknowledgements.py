@@ -9,6 +9,7 @@ from starlette.responses import Response
 from redis_scheduler.api import requests
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Found
+from redis_scheduler.api.callers import caller_of, visible
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, TaskNotFound
@@ -39,12 +40,12 @@ class AcknowledgementsApi(OwnKeysApi):
         given = request.headers.get(HEADER, "")
         if not given:
             raise InvalidField(HEADER, "is missing: give the one that the delivery carried", Code.MISSING_FIELD)
-        stored = await self._calls_of(key).read.submit(key)
+        stored, caller = await self._calls_of(key).read.submit(key), caller_of(request)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                said, state = self._said(large, given, sign)
+                said, state = self._said(visible(caller, large), given, sign)
         else:
-            said, state = self._said(stored, given, sign)
+            said, state = self._said(visible(caller, stored), given, sign)
         found = await self._calls_of(key).acknowledge.submit(said)
         if found is AcknowledgeAnswer.NOT_FOUND:
             raise TaskNotFound

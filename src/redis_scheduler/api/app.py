@@ -96,10 +96,10 @@ def create_app(
     dashboard: ASGIApp | None = None
     if pages is not None:
         # What it asks for its pages are no requests of clients: they are not counted.
-        uncounted = {path: Endpoint(of_path, refusals.note, api.find) for path, of_path in at.items()}
+        uncounted = {path: Endpoint(of_path, refusals.note) for path, of_path in at.items()}
         dashboard = pages(Inside(Paths(uncounted, Endpoint({})), token.split(" "), callers, refusals.note, clients))
     paths = Paths(
-        {path: Endpoint(of_path, refusals.note, api.find, meter) for path, of_path in at.items()},
+        {path: Endpoint(of_path, refusals.note, meter) for path, of_path in at.items()},
         _elsewhere(dashboard, Endpoint({}, meter=meter)),
     )
     gate = _gate(paths, callers, token, probes, refusals, limits, dashboard)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
+from typing import TypeVar
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -14,10 +15,12 @@ from redis_scheduler.api.batcher import Batcher
 from redis_scheduler.api.bodies import UpdateRequest
 from redis_scheduler.api.diagnosis import quoted, within
 from redis_scheduler.errors import Code, InvalidField, RequestRefused, StoreUnavailable
+from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import FORM, RIGHTS, Right, Token
 from redis_scheduler.store.tokens import TOKENS_MOST, Tokens
 from redis_scheduler.task.options import CALLBACKS, Options
 from redis_scheduler.task.record import DEFAULT_TYPE
+from redis_scheduler.task.summary import Summary
 
 CALLER = "caller"
 """The name of a request's caller in its ASGI scope. It has none if it carries the service's own token."""
@@ -198,6 +201,16 @@ def refuse_without(caller: Caller | None, needs: Right) -> None:
         raise caller.refused(needs)
 
 
+Seen = TypeVar("Seen", bound=Stored | Summary | None)
+
+
+def visible(caller: Caller | None, found: Seen) -> Seen | None:
+    """Return a task, as it stands or as it ended; None where its type is not the caller's: it is not there for it."""
+    if caller is None or not caller.types or found is None:
+        return found
+    return found if caller.sees(found.type if isinstance(found, Summary) else found.record.type) else None
+
+
 def refuse_other_type(caller: Caller, name: str) -> None:
     """Raise a 403 for a type that is not the caller's."""
     if name not in caller.types:
@@ -205,10 +218,9 @@ def refuse_other_type(caller: Caller, name: str) -> None:
         raise InvalidField("type", error, Code.OTHER_TYPE)
 
 
-def refuse_taken_key(caller: Caller, type_name: str | None) -> None:
-    """Raise a 403 for the own key of a task of a type that is not the caller's."""
-    if not caller.sees(type_name):
-        raise InvalidField("key", "is that of a task of another type than the token's", Code.OTHER_TYPE)
+def taken_key() -> InvalidField:
+    """Return the 403 for the own key of a task of a type that is not the caller's."""
+    return InvalidField("key", "is that of a task of another type than the token's", Code.OTHER_TYPE)
 
 
 def refuse_others(caller: Caller, type_name: str | None, wanted: Options | UpdateRequest) -> None:

@@ -15,6 +15,7 @@ from redis_scheduler.api.callers import (
     refuse_other_options,
     refuse_other_way,
     refuse_without,
+    visible,
 )
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
@@ -65,7 +66,11 @@ class DeadLettersApi(Api):
     async def discard(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /dead/{key}: delete a dead letter, and no task that is alive again."""
         key = requests.task_key(request)
-        if await self._calls_of(key).discard.submit(key) is DiscardAnswer.NOT_FOUND:
+        calls = self._calls_of(key)
+        found = await self._guarded(
+            request, key, lambda expected: calls.discard.submit((key, expected)), LetterNotFound
+        )
+        if found is DiscardAnswer.NOT_FOUND:
             raise LetterNotFound
         return answer(Cancelled("deleted", key))
 
@@ -83,7 +88,7 @@ class DeadLettersApi(Api):
 
     async def _replayed(self, stored: Stored | None, wanted: UpdateRequest, caller: Caller | None) -> Response | None:
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
-        stored = _dead(stored)
+        stored = _dead(visible(caller, stored))
         refuse_other_way(caller, stored.record.options, wanted)
         views = self._calls_of(stored.key).views
         change = change_of(stored, wanted, await clock_of(stored, wanted, views))

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.callers import CALLER, Caller
 from redis_scheduler.api.headers import headers_of
-from redis_scheduler.api.own_types import Find, keep_to_types
+from redis_scheduler.api.own_types import kept_to_types
 from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
 from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
@@ -26,19 +26,16 @@ class Endpoint:
     """Answers at one path. Without routes it answers 404.
 
     It is an ASGI application itself: the layers that Starlette puts around functions cost as much as a schedule's own
-    work. `note_refused` is called with what a token may not ask for. `find` reads a task for a token with types.
-    `meter` counts requests.
+    work. `note_refused` is called with what a token may not ask for. `meter` counts requests.
     """
 
     def __init__(
         self,
         handlers: Mapping[Route[Any], Handler],
         note_refused: Callable[[Scope], None] = lambda _: None,
-        find: Find | None = None,
         meter: Meter = UNREAD,
     ) -> None:
         self._note_refused = note_refused
-        self._find = find
         self._meter = meter
         self._path = next((route.path for route in handlers), "")
         self._seen: dict[tuple[str, int], list[int]] = {}
@@ -72,7 +69,7 @@ class Endpoint:
             if is_bare and has_body(request):
                 await check_is_empty(request)
             if caller is not None and caller.types:
-                given = await self._kept_to_types(caller, request, given)
+                given = kept_to_types(self._routes[request.method], caller, given)
             response = await handler(request, given)
         except Exception as error:
             if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
@@ -94,11 +91,6 @@ class Endpoint:
         if known == method:
             self._seen[method, status] = found
         return found
-
-    async def _kept_to_types(self, caller: Caller, request: Request, given: dict[str, str]) -> dict[str, str]:
-        if self._find is None:
-            raise LookupError("nothing finds tasks")
-        return await keep_to_types(self._routes[request.method], caller, request, given, self._find)
 
     def _unserved(self, method: str) -> NoReturn:
         if not self._served:

@@ -1,6 +1,6 @@
 """The handlers of the routes to tasks: each checks its input, makes one batched call to Redis, and answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -10,7 +10,6 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.bodies import (
     Cancelled,
-    Found,
     Listed,
     Previewed,
     Scheduled,
@@ -26,12 +25,14 @@ from redis_scheduler.api.callers import (
     refuse_other_options,
     refuse_other_way,
     refuse_without,
+    visible,
 )
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.content import content_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
+from redis_scheduler.api.moved import moved, series_queued
 from redis_scheduler.api.pages import COPIES
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, shown_ended, times_of
@@ -40,7 +41,7 @@ from redis_scheduler.api.shards import Shards
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.api.stats import statistics
 from redis_scheduler.api.trace import traceparent
-from redis_scheduler.errors import Code, RequestRefused, TaskNotFound
+from redis_scheduler.errors import RequestRefused, TaskNotFound
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.new_task import NewTask
@@ -101,25 +102,25 @@ class Api(Shards):
             key = requests.task_key(request)
             calls = self._calls_of(key)
             summary = await calls.views.summary(key) if calls.keeps_results else None
-            if summary is None:
+            if (summary := visible(caller_of(request), summary)) is None:
                 raise
             return answer(await shown_ended(key, summary, calls.views))
 
     async def _shown(self, request: Request, found: Callable[[Stored | None], Stored]) -> Response:
         """Show a task, which `found` gets as it stands, and may refuse."""
-        key = requests.task_key(request)
+        key, caller = requests.task_key(request), caller_of(request)
         calls = self._calls_of(key)
         stored = await calls.read.submit(key)
-        to_admin = may_see_all(caller_of(request))
+        to_admin = may_see_all(caller)
         if isinstance(stored, int):
 
             async def read() -> tuple[Shown, str]:
-                large = found(await calls.views.task(key))
+                large = found(visible(caller, await calls.views.task(key)))
                 await calls.views.count_before(large)
                 return await shown(large, view_of(large, True, to_admin), calls.views), etag_of(large)
 
             return await self._large_answer(request, COPIES * stored, read)
-        task = found(stored)
+        task = found(visible(caller, stored))
         await calls.views.count_before(task)
         view = view_of(task, True, to_admin)
         if task.record.options is NONE:  # so it is no series: `shown` would show the same
@@ -162,7 +163,7 @@ class Api(Shards):
     ) -> Response | None:
         """Change a task that is as demanded; None where another process was first. Raises TaskNotFound, a 412, or a 403
         where it would bring a dead task back, and the caller may not."""
-        stored = _found(stored)
+        stored = _found(visible(caller, stored))
         demands.check(stored)
         refuse_other_way(caller, stored.record.options, wanted)
         calls = self._calls_of(stored.key)
@@ -184,9 +185,11 @@ class Api(Shards):
 
     async def cancel(self, request: Request, _given: Mapping[str, str]) -> Response:
         """DELETE /schedule/{key}: take a task out, and say what was found."""
-        key, demands = requests.task_key(request), preconditions(request)
-        if demands.etags is not None:
-            return await self._changed(request, key, lambda stored: self._cancelled_as(stored, demands))
+        key, demands, caller = requests.task_key(request), preconditions(request), caller_of(request)
+        if demands.etags is not None or (caller is not None and caller.types):
+            return await self._changed(
+                request, key, lambda stored: self._cancelled_as(visible(caller, stored), demands)
+            )
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
@@ -215,37 +218,38 @@ class Api(Shards):
     async def pause(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/pause: keep a task back until it is resumed."""
         key = requests.task_key(request)
-        return _moved(key, "paused", await self._calls_of(key).pause.submit(key))
+        found = await self._guarded(request, key, lambda expected: self._calls_of(key).pause.submit((key, expected)))
+        return moved(key, "paused", found)
 
     async def resume(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/resume: let a paused task come again."""
         key = requests.task_key(request)
-        found = await self._calls_of(key).resume.submit(key)
-        return _moved(key, "resumed", found, refused=(Standing.DEAD,))
+        found = await self._guarded(request, key, lambda expected: self._calls_of(key).resume.submit((key, expected)))
+        return moved(key, "resumed", found, refused=(Standing.DEAD,))
 
     async def run(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /schedule/{key}/run: make a task due now."""
-        key = requests.task_key(request)
+        key, caller = requests.task_key(request), caller_of(request)
         stored = await self._calls_of(key).read.submit(key)
         if isinstance(stored, int):
             async with self._large(request, key, COPIES * stored) as large:
-                is_series = large is not None and await self._can_run(large)
+                is_series = await self._can_run(visible(caller, large))
         else:
-            is_series = stored is not None and await self._can_run(stored)
-        found = await self._calls_of(key).run.submit((key, 0))
+            is_series = await self._can_run(visible(caller, stored))
+        found = await self._guarded(request, key, lambda expected: self._calls_of(key).run.submit((key, 0, expected)))
         if is_series and found is Standing.QUEUED:
-            raise _series_queued()
-        return _moved(key, "run", found)
+            raise series_queued()
+        return moved(key, "run", found)
 
-    async def _can_run(self, stored: Stored) -> bool:
+    async def _can_run(self, stored: Stored | None) -> bool:
         """Whether a task is a series. Raises RequestRefused for one that makes an occurrence anyway: it would make none
         for a run."""
-        if stored.record.options.repeat is UNSET:
+        if stored is None or stored.record.options.repeat is UNSET:
             return False
         if stored.state == "queued":
-            raise _series_queued()
+            raise series_queued()
         if stored.state == "scheduled" and (stored.expires_ms or 0) <= await self._only.views.now_ms():
-            raise _series_queued()
+            raise series_queued()
         return True
 
     async def preview(self, request: Request, _given: Mapping[str, str]) -> Response:
@@ -273,26 +277,3 @@ def _found(stored: Stored | None) -> Stored:
     if stored is None:
         raise TaskNotFound
     return stored
-
-
-def _series_queued() -> RequestRefused:
-    error = "The series is due already: it makes an occurrence in a moment, and none for this; run it again then"
-    return RequestRefused(Code.SERIES_QUEUED, error)
-
-
-def _moved(
-    key: str,
-    verb: str,
-    found: Standing,
-    refused: Sequence[Standing] = (Standing.DEAD, Standing.IN_DELIVERY, Standing.AWAITING),
-) -> Response:
-    """Answer where the task stood that was to be paused, resumed or run; by 409 where it cannot be."""
-    if found is Standing.NOT_FOUND:
-        raise TaskNotFound
-    if found in refused:
-        if found is Standing.DEAD:
-            raise RequestRefused(
-                Code.TASK_DEAD, f"A dead task cannot be {verb}: POST /dead/{key}/replay brings it back"
-            )
-        raise RequestRefused(Code.IN_DELIVERY, f"A task that is {found.state} cannot be {verb}: wait for its outcome")
-    return answer(Found(key, key, found.state))

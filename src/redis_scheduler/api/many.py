@@ -15,7 +15,7 @@ from starlette.responses import Response
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Purged, UpdateRequest
 from redis_scheduler.api.changes import change_of, changeable
-from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
+from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, TYPES
 from redis_scheduler.api.operations import stepped, wanted_by
 from redis_scheduler.api.pace import Pace, rate_of
 from redis_scheduler.api.shifts import ShiftsApi
@@ -43,7 +43,10 @@ class ManyApi(ShiftsApi):
             raise InvalidRequest(Code.INVALID_QUERY, problem)
 
         async def cancel(task: Stored) -> bool:
-            return await self._taken_out(task) in (CancelAnswer.CANCELLED, CancelAnswer.IN_DELIVERY)
+            return await self._taken_out(task, _expected(task, given)) in (
+                CancelAnswer.CANCELLED,
+                CancelAnswer.IN_DELIVERY,
+            )
 
         return await self._each(request, given, "cancelled", cancel, LISTED)
 
@@ -51,7 +54,7 @@ class ManyApi(ShiftsApi):
         """POST /schedules/pause: keep all tasks back that the filters want, but those in delivery."""
 
         async def pause(task: Stored) -> bool:
-            return await self._calls_of(task.key).pause.submit(task.key) in _MOVED
+            return await self._calls_of(task.key).pause.submit((task.key, _expected(task, given))) in _MOVED
 
         return await self._each(request, given, "paused", pause, MOVABLE)
 
@@ -59,7 +62,7 @@ class ManyApi(ShiftsApi):
         """POST /schedules/resume: let all paused tasks come again that the filters want."""
 
         async def resume(task: Stored) -> bool:
-            return await self._calls_of(task.key).resume.submit(task.key) is Standing.PAUSED
+            return await self._calls_of(task.key).resume.submit((task.key, _expected(task, given))) is Standing.PAUSED
 
         return await self._each(request, given, "resumed", resume, (PAUSED,))
 
@@ -70,7 +73,7 @@ class ManyApi(ShiftsApi):
 
         async def run(task: Stored) -> bool:
             # Below 0 it is a point in time (task/due.py).
-            found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms(task)))
+            found = await self._calls_of(task.key).run.submit((task.key, -pace.next_ms(task), _expected(task, given)))
             return found in (*_MOVED, Standing.PAUSED)
 
         return await self._each(request, given, "run", run, (*MOVABLE, PAUSED), pace, _is_once)
@@ -100,7 +103,10 @@ class ManyApi(ShiftsApi):
             raise InvalidRequest(Code.INVALID_QUERY, problem)
 
         async def discard(task: Stored) -> bool:
-            return await self._calls_of(task.key).discard.submit(task.key) is DiscardAnswer.DELETED
+            return (
+                await self._calls_of(task.key).discard.submit((task.key, _expected(task, given)))
+                is DiscardAnswer.DELETED
+            )
 
         return await self._each(request, given, "deleted", discard, (DEAD,))
 
@@ -154,6 +160,11 @@ class ManyApi(ShiftsApi):
             return await self._noted(given, operation_id, after)
 
         return await self._operated(request, given, verb, filters, f"rate {rate_of(given)}", take)
+
+
+def _expected(task: Stored, given: Mapping[str, str]) -> bytes:
+    """Return the record that a task must still have: for a token with types another could be of another one."""
+    return task.raw if TYPES in given else b""
 
 
 def _is_once(task: Stored) -> bool:

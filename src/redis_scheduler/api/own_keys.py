@@ -9,7 +9,7 @@ from redis_scheduler.api import reading, requests
 from redis_scheduler.api.answers import answer, replay
 from redis_scheduler.api.batch_requests import batch_request, refuse_own_keys
 from redis_scheduler.api.bodies import BatchScheduled, PutDone, ScheduledTask
-from redis_scheduler.api.callers import Caller, caller_of, refuse_taken_key
+from redis_scheduler.api.callers import Caller, caller_of, refuse_without, taken_key, visible
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER
@@ -20,8 +20,10 @@ from redis_scheduler.errors import RequestRefused
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.token import Right
 from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
+from redis_scheduler.task.summary import Summary
 
 FOUND = {
     PutAnswer.REPLACED: "updated",
@@ -82,14 +84,23 @@ class OwnKeysApi(DeadLettersApi):
         self, stored: Stored | None, task: NewTask, demands: Preconditions, caller: Caller | None
     ) -> tuple[PutDone, int] | None:
         """Enter a task, or replace one that is as demanded; None where another process was first. Raises a 412, and a
-        403 for a task of a type that is not the caller's."""
-        if stored is not None and caller is not None:
-            refuse_taken_key(caller, stored.record.type)
+        403 for a key of a task, also one that has ended, of a type that is not the caller's; or of a dead one that the
+        caller may not bring back."""
+        calls = self._calls_of(task.key)
+        found: Stored | Summary | None = stored
+        if caller is not None and caller.types:
+            if stored is None and calls.keeps_results:
+                found = await calls.views.summary(task.key)
+            if found is not None and visible(caller, found) is None:
+                raise taken_key()
         demands.check(stored)
         put = Put(task, b"", None) if stored is None else Put(task, stored.raw, stored.listed)
-        now_ms, done = await self._calls_of(task.key).put.submit(put)
+        put.may_revive = caller is None or bool(caller.rights & Right.REPLAY)
+        now_ms, done = await calls.put.submit(put)
         if done is PutAnswer.CHANGED:
             return None
+        if done is PutAnswer.STAYS_DEAD:
+            refuse_without(caller, Right.REPLAY)
         due_ms, is_new = due_after(now_ms, task.ttl_ms), done is PutAnswer.CREATED
         made = PutDone(task.key, task.key, rfc3339(due_ms), is_new)
         if not is_new:

@@ -132,6 +132,7 @@ TASK_ROUTES = (
         ("type",),
         (IF_MATCH, IF_NONE_MATCH),
         needs=Right.SCHEDULE,
+        beside=(Right.REPLAY, "to replace a dead task"),
     ),
     Route(
         "PATCH",
@@ -156,6 +157,7 @@ TASK_ROUTES = (
         ("type",),
         (IDEMPOTENCY_KEY,),
         needs=Right.SCHEDULE,
+        beside=(Right.REPLAY, "for an own key of a dead task"),
     ),
     Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, needs=ANY_TOKEN),
     Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, needs=ANY_TOKEN),

@@ -1,9 +1,11 @@
 """What the API asks of one shard, and the batches in which its requests do."""
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 from msgspec import UNSET
 
-from redis_scheduler.api.batcher import Batcher
+from redis_scheduler.api.batcher import Answer, Batcher
 from redis_scheduler.api.diagnosis import within
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.room import Room
@@ -59,10 +61,10 @@ class ShardCalls:
         self.put = Batcher(
             self._put, limit, lambda put: _task_size(put.task) + len(put.expected) + listing_bytes(put.old_listed)
         )
-        self.discard = Batcher(self.writes.discard, limit)
-        self.pause = Batcher(self.writes.pause, limit)
-        self.resume = Batcher(self.writes.resume, limit)
-        self.run = Batcher(self._run, limit)
+        self.discard = _guarded(self.writes.discard, limit)
+        self.pause = _guarded(self.writes.pause, limit)
+        self.resume = _guarded(self.writes.resume, limit)
+        self.run = Batcher(self._run, limit, lambda task: len(task[2]))
         self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
 
@@ -133,8 +135,9 @@ class ShardCalls:
         now_ms, answers = await self.writes.replay(changes)
         return [(now_ms, found) for found in answers]
 
-    async def _run(self, tasks: list[tuple[str, int]]) -> list[Standing]:
-        return await self.writes.run([key for key, _ in tasks], [delay_ms for _, delay_ms in tasks])
+    async def _run(self, tasks: list[tuple[str, int, bytes]]) -> list[Standing]:
+        keys, delays_ms, expected = zip(*tasks, strict=True)
+        return await self.writes.run(keys, delays_ms, expected)
 
     async def _put(self, puts: list[Put]) -> list[tuple[int, PutAnswer]]:
         await self._room.admit(len(puts), sum(len(put.task.tail) for put in puts))
@@ -148,6 +151,17 @@ def _task_size(task: NewTask) -> int:
 
 def _changed_size(change: Change) -> int:
     return len(change.tail) + len(change.expected) + listing_bytes(change.listed) + listing_bytes(change.old_listed)
+
+
+def _guarded(
+    write: Callable[[list[str], list[bytes]], Awaitable[list[Answer]]], limit: int
+) -> Batcher[tuple[str, bytes], Answer]:
+    """Return the batches of a write, whose items are keys with the records that the tasks must have (empty: any)."""
+
+    async def call(tasks: list[tuple[str, bytes]]) -> list[Answer]:
+        return await write([key for key, _ in tasks], [expected for _, expected in tasks])
+
+    return Batcher(call, limit, lambda task: len(task[1]))
 
 
 def _cancelled_size(task: Cancellation) -> int:

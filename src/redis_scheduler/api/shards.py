@@ -11,25 +11,27 @@ from starlette.responses import Response
 
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer
+from redis_scheduler.api.callers import caller_of, visible
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.pages import COPIES, COPIES_OF_CHANGE, PageRoom
+from redis_scheduler.api.pages import COPIES_OF_CHANGE, PageRoom
 from redis_scheduler.api.quotas import Quotas
 from redis_scheduler.api.shard_calls import ShardCalls
-from redis_scheduler.errors import Code, RequestRefused
+from redis_scheduler.errors import Code, RequestRefused, TaskNotFound
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.tokens import Tokens
-from redis_scheduler.task.key import is_task_key, shard_of
-from redis_scheduler.task.summary import Summary
+from redis_scheduler.store.written import DiscardAnswer, Standing
+from redis_scheduler.task.key import shard_of
 from redis_scheduler.task.timing import DEFAULT, Timing
 
 UPDATE_TRIES = 20
 """An update reads the task so often, since others may change it in between; then the answer is 409."""
 
 Changed = TypeVar("Changed")
+Done = TypeVar("Done", Standing, DiscardAnswer)
 
 
 class Shards:
@@ -58,17 +60,6 @@ class Shards:
 
     def _calls_of(self, key: str) -> ShardCalls:
         return self._shards[shard_of(key)]
-
-    async def find(self, request: Request, key: str) -> Stored | Summary | None:
-        """Return the task with a key as it stands, however large, or how it ended; None if there is none."""
-        if not is_task_key(key):
-            return None
-        calls = self._calls_of(key)
-        stored: Stored | int | None = await calls.read.submit(key)
-        if isinstance(stored, int):
-            async with self._large(request, key, COPIES * stored) as stored:
-                return stored
-        return await calls.views.summary(key) if stored is None and calls.keeps_results else stored
 
     @property
     def _only(self) -> ShardCalls:
@@ -117,6 +108,27 @@ class Shards:
             Code.TASK_CHANGED,
             f"Others changed the task each of the {UPDATE_TRIES} times that it was read: read it, and try again",
         )
+
+    async def _guarded(
+        self,
+        request: Request,
+        key: str,
+        write: Callable[[bytes], Awaitable[Done]],
+        missing: Callable[[], RequestRefused] = TaskNotFound,
+    ) -> Done:
+        """Make a write that may demand a record of its task. For a caller with types it does: nothing of another type
+        that took the key in between is touched. `missing`: raised where none is seen."""
+        caller = caller_of(request)
+        if caller is None or not caller.types:
+            return await write(b"")
+
+        async def written(stored: Stored | None) -> Done | None:
+            if (seen := visible(caller, stored)) is None:
+                raise missing()
+            done = await write(seen.raw)
+            return None if done in (Standing.CHANGED, DiscardAnswer.CHANGED) else done
+
+        return await self._changed(request, key, written)
 
 
 def _connection(request: Request) -> Connection | None:

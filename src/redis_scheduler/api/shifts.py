@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from redis_scheduler.api.diagnosis import quoted
+from redis_scheduler.api.filters import TYPES
 from redis_scheduler.api.operations import OperationsApi, as_asked, is_kept, stepped, wanted_by
 from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS
 from redis_scheduler.errors import Code, InvalidField
@@ -40,7 +41,7 @@ class ShiftsApi(OperationsApi):
             if not operation_id:
                 return after
             step = ShiftStep(after.steps, page.looked_at, operation.mark, page.next, by_ms)
-            found = await self._only.writes.shift(operation_id, step, tasks, is_kept(given, after))
+            found = await self._only.writes.shift(operation_id, step, tasks, is_kept(given, after), TYPES in given)
             if found is None:
                 raise InvalidField("operation", "is not known any more: other hands removed what is kept of it")
             return as_asked(found, operation.mark, "operation")

@@ -4,7 +4,6 @@ Each writer numbers its batches of a verb, so that a resend is not applied twice
 time.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ from redis_scheduler.store.written import (
     Standing,
     StoredTask,
     UpdateAnswer,
+    read_operation,
 )
 from redis_scheduler.task.due import due_after
 from redis_scheduler.task.kept import NO_RESULTS, Kept
@@ -71,13 +71,17 @@ PUT = Script(
         "tail": "row.task.tail",
         "delay_ms": "row.task.ttl_ms",
         "type_number": "row.task.listed",
+        "may_revive": "1 if row.may_revive else 0",
     },
 )
-PURGE, DISCARD = Script("purge"), Script("discard")
+PURGE = Script("purge")
 ACKNOWLEDGE = Script("acknowledge")
-SHIFT, ADVANCE = Script("shift"), Script("advance")
-PAUSE, RESUME = (Script(verb, {"key": "row"}) for verb in ("pause", "resume"))
-RUN = Script("run", {"key": "row[0]", "delay_ms": "row[1]"})
+SHIFT = Script("shift", {"key": "row[0].key", "expected": "row[1]", "type_number": "row[0].listed"})
+ADVANCE = Script("advance")
+DISCARD, PAUSE, RESUME = (
+    Script(verb, {"key": "row[0]", "expected": "row[1]"}) for verb in ("discard", "pause", "resume")
+)
+RUN = Script("run", {"key": "row[0]", "expected": "row[1]", "delay_ms": "row[2]"})
 
 
 PURGED_TYPES = 1_000
@@ -163,25 +167,29 @@ class Writes:
             lambda answer: _time_and_each(ReplayAnswer, answer, len(changes)),
         )
 
-    async def discard(self, task_keys: Sequence[str]) -> list[DiscardAnswer]:
-        """Delete dead letters; return what was found of each."""
+    async def discard(self, task_keys: Sequence[str], expected: Sequence[bytes] = ()) -> list[DiscardAnswer]:
+        """Delete dead letters; return what was found of each. `expected`, also below: the record that each must have;
+        empty: any."""
+        rows = _rows(task_keys, expected)
         return await self._write(
-            DISCARD.bind(self.client.keys, task_keys=task_keys, **self._numbered(DISCARD)),
-            lambda answer: each_of(DiscardAnswer, answer, len(task_keys)),
+            DISCARD.bind(self.client.keys, rows, **self._numbered(DISCARD)),
+            lambda answer: each_of(DiscardAnswer, answer, len(rows)),
         )
 
-    async def pause(self, task_keys: Sequence[str]) -> list[Standing]:
+    async def pause(self, task_keys: Sequence[str], expected: Sequence[bytes] = ()) -> list[Standing]:
         """Pause tasks, but those in delivery and the dead; return where each stood."""
-        return await self._move(PAUSE, task_keys, window_ms=self._timing.window_ms)
+        return await self._move(PAUSE, _rows(task_keys, expected), window_ms=self._timing.window_ms)
 
-    async def resume(self, task_keys: Sequence[str]) -> list[Standing]:
+    async def resume(self, task_keys: Sequence[str], expected: Sequence[bytes] = ()) -> list[Standing]:
         """Let paused tasks come again; return where each stood."""
-        return await self._move(RESUME, task_keys)
+        return await self._move(RESUME, _rows(task_keys, expected))
 
-    async def run(self, task_keys: Sequence[str], delays_ms: Sequence[int] = ()) -> list[Standing]:
+    async def run(
+        self, task_keys: Sequence[str], delays_ms: Sequence[int] = (), expected: Sequence[bytes] = ()
+    ) -> list[Standing]:
         """Make tasks due now, or after a delay (below zero: task/due.py) if they are not due before, but those in
         delivery and the dead; return where each stood."""
-        rows = list(zip(task_keys, delays_ms or [0] * len(task_keys), strict=True))
+        rows = _rows(task_keys, expected, delays_ms or [0] * len(task_keys))
         return await self._move(RUN, rows, window_ms=self._timing.window_ms)
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> list[AcknowledgeAnswer]:
@@ -191,7 +199,7 @@ class Writes:
             lambda answer: each_of(AcknowledgeAnswer, answer, len(said)),
         )
 
-    async def _move(self, script: Script, tasks: Sequence[str | tuple[str, int]], **more: int) -> list[Standing]:
+    async def _move(self, script: Script, tasks: Sequence[tuple[Any, ...]], **more: int) -> list[Standing]:
         return await self._write(
             script.bind(self.client.keys, tasks, group=GROUP, waiting=WAITING, **more, **self._numbered(script)),
             lambda answer: each_of(Standing, answer, len(tasks)),
@@ -207,18 +215,23 @@ class Writes:
     async def operation(self, operation_id: str) -> Operation | None:
         """Return how far an operation is; None if it is not known, or no more."""
         answer = await self.client.command("GET", self.client.keys.operation(operation_id), read=of(bytes | None))
-        return None if answer is None else _operation(answer)
+        return None if answer is None else read_operation(answer)
 
     async def shift(
-        self, operation_id: str, step: ShiftStep, tasks: Sequence[Stored], is_kept: bool = True
+        self,
+        operation_id: str,
+        step: ShiftStep,
+        tasks: Sequence[Stored],
+        is_kept: bool = True,
+        is_guarded: bool = False,
     ) -> Operation | None:
         """Move the due times of those tasks whose first attempt is yet to come; return how far the operation is then.
         If this is not its next step, nothing is moved. Give about a MiB of records at most. `is_kept`: whether anybody
-        may ask for the operation later."""
+        may ask for the operation later; `is_guarded`: whether only what still has its record is moved."""
         return await self.client.run(
             SHIFT.bind(
                 self.client.keys,
-                tasks,
+                [(task, task.raw if is_guarded else b"") for task in tasks],
                 operation=self.client.keys.operation(operation_id),
                 step=step.number,
                 looked_at=step.looked_at,
@@ -228,7 +241,7 @@ class Writes:
                 last_ms=LAST_MS,
                 expiry_s=OPERATION_S if is_kept else ANSWERED_S,
             ),
-            _operation,
+            read_operation,
         )
 
     async def advance(self, operation_id: str, after: Operation) -> Operation | None:
@@ -245,7 +258,7 @@ class Writes:
                 cursor=after.cursor or "-",
                 expiry_s=OPERATION_S,
             ),
-            _operation,
+            read_operation,
         )
 
     async def purge(self) -> int:
@@ -262,6 +275,10 @@ class Writes:
         )
 
 
+def _rows(task_keys: Sequence[str], expected: Sequence[bytes], *columns: Sequence[int]) -> list[tuple[Any, ...]]:
+    return list(zip(task_keys, expected or [b""] * len(task_keys), *columns, strict=True))
+
+
 def _stored_of(answer: Any, count: int) -> list[StoredTask | OnceAnswer]:
     texts = TEXTS(answer)
     if len(texts) != count:
@@ -276,18 +293,6 @@ def _stored_of(answer: Any, count: int) -> list[StoredTask | OnceAnswer]:
 def _time_and_each(kind: type[M], answer: bytes, count: int) -> tuple[int, list[M]]:
     now_ms, found = answer.split(b" ")
     return time_ms(now_ms), each_of(kind, found, count)
-
-
-_OPERATION = re.compile(r"([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15}) (\S{1,99}) (\S+)")
-
-
-def _operation(answer: bytes) -> Operation | None:
-    """Read how far an operation is; None for nothing, and for what foreign hands wrote."""
-    found = _OPERATION.fullmatch(answer.decode(errors="replace"))
-    if found is None:
-        return None
-    steps, touched, looked_at, mark, cursor = found.groups()
-    return Operation(mark, None if cursor == "-" else cursor, int(steps), int(touched), int(looked_at))
 
 
 def _deleted(answer: bytes) -> int:

@@ -1,5 +1,6 @@
 """What the writes of the API are given, and what each of them answers: plain values."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -66,6 +67,8 @@ class Put:
     task: NewTask
     expected: bytes
     old_listed: Listing
+    may_revive: bool = True
+    """Whether a dead task is replaced, too."""
 
 
 class PutAnswer(Enum):
@@ -75,6 +78,7 @@ class PutAnswer(Enum):
     REPLACED = "U"
     REPLACED_IN_DELIVERY = "D"
     REVIVED = "X"
+    STAYS_DEAD = "S"
     CHANGED = "C"
 
 
@@ -101,6 +105,8 @@ class Standing(Enum):
     HELD = "H"
     DEAD = "X"
     LOST = "L"
+    CHANGED = "C"
+    """Somewhere, but with another record than expected."""
     NOT_FOUND = "N"
 
     @property
@@ -143,6 +149,18 @@ class Operation:
     looked_at: int = 0
 
 
+_OPERATION = re.compile(r"([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15}) (\S{1,99}) (\S+)")
+
+
+def read_operation(answer: bytes) -> Operation | None:
+    """Read how far an operation is; None for nothing, and for what foreign hands wrote."""
+    found = _OPERATION.fullmatch(answer.decode(errors="replace"))
+    if found is None:
+        return None
+    steps, touched, looked_at, mark, cursor = found.groups()
+    return Operation(mark, None if cursor == "-" else cursor, int(steps), int(touched), int(looked_at))
+
+
 @dataclass(frozen=True, slots=True)
 class ShiftStep:
     """A step of an operation that moves due times by so much: its number, how many tasks it has looked at, what the
@@ -174,7 +192,8 @@ class ReplayAnswer(Enum):
 
 
 class DiscardAnswer(Enum):
-    """What a discard did. It finds only dead tasks."""
+    """What a discard did. It finds only dead tasks. What has another record than expected stays."""
 
     DELETED = "C"
+    CHANGED = "X"
     NOT_FOUND = "N"

@@ -3,9 +3,10 @@
 -- its lease.
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held
 -- ARGV   batch# expiry_s group waiting window_ms#
--- each   key
+-- each   key expected (the record that it must have; '' for any)
 -- Returns per task one code, where it stood: S scheduled, F deferred, Q queued, W waiting, H held, L lost: it is paused
---        now; P paused, D in delivery, A awaiting, X dead, N not found: nothing was done.
+--        now; P paused, D in delivery, A awaiting, X dead, C another record than expected, N not found: nothing was
+--        done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -22,7 +23,7 @@ redis.call('ZREM', due, '')
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local code, comes, id = look(key)
+  local code, comes, id = look(key, expected)
   -- At a time, after the rest of a delay (below 0), or at once (0: it was due).
   local score = 0
   if code == 'S' then

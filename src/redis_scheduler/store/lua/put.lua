@@ -4,9 +4,9 @@
 -- KEYS   writer tasks due queue entries failures dead dead_bytes paused awaiting held counters types bell type_index...
 -- ARGV   batch# expiry_s group waiting types...
 -- each   key expected (the record as it was; '' for none) tail (the record less its due time) delay_ms (below 0:
---        due_after.lua) old_type_number type_number
+--        due_after.lua) old_type_number may_revive# (0: a dead one stays) type_number
 -- Returns '<now ms> ' and per task one code: N new, U replaced, D replaced while in delivery, X was dead and is
---        replaced, C changed meanwhile.
+--        replaced, S is dead and stays, C changed meanwhile.
 -- Bounds 200 tasks a call, some fifteen commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   the first write grows: refused, nothing is written.
@@ -22,13 +22,16 @@ redis.call('XPENDING', queue, group, '-', '+', 1)
 local now, head_before_ms, earliest_ms = now_ms(math.ceil), head_ms(due), math.huge
 local has_begun, entered, replayed = false, 0, 0
 
-local function put_one(key, expected, tail, delay_ms, old_type_number, type_number)
+local function put_one(key, expected, tail, delay_ms, old_type_number, may_revive, type_number)
   local record = redis.call('HGET', tasks, key)
   if (record or '') ~= expected then
     return 'C'
   end
   -- A foreign key in their places holds nothing of ours.
   local is_dead = type(redis.pcall('ZSCORE', dead, key)) == 'string'
+  if is_dead and may_revive == 0 then
+    return 'S'
+  end
   local is_awaiting = type(redis.pcall('ZSCORE', awaiting, key)) == 'string'
   local is_paused = type(redis.pcall('ZSCORE', paused, key)) == 'string'
   local id = redis.call('HGET', entries, key)
@@ -78,7 +81,7 @@ end
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  codes[#codes + 1] = put_one(key, expected, tail, delay_ms, old_type_number, type_number)
+  codes[#codes + 1] = put_one(key, expected, tail, delay_ms, old_type_number, may_revive, type_number)
 end
 if entered > 0 then
   add_to_counter(counters, 'scheduled', entered)

@@ -2,9 +2,10 @@
 -- over. All others go on as they did.
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting
--- each   key
+-- each   key expected (the record that it must have; '' for any)
 -- Returns per task one code, where it stood: P paused: it is in `due` now; S scheduled, F deferred, Q queued, W
---        waiting, D in delivery, A awaiting, H held, X dead, L lost, N not found: nothing was done.
+--        waiting, D in delivery, A awaiting, H held, X dead, L lost, C another record than expected, N not found:
+--        nothing was done.
 -- Bounds 200 tasks a call, some eight commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -22,7 +23,7 @@ redis.call('ZREM', due, '')
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local code, comes = look(key)
+  local code, comes = look(key, expected)
   if code == 'P' then
     local due_ms = comes > now and comes or deferred_until(now - math.min(0, comes))
     redis.call('ZREM', paused, key)

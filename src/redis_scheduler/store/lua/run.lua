@@ -3,9 +3,10 @@
 -- still deliver what waits for a retry.
 -- KEYS   writer tasks due queue entries failures dead paused awaiting held sweep bell
 -- ARGV   batch# expiry_s group waiting window_ms#
--- each   key delay_ms (below 0: due_after.lua)
+-- each   key delay_ms (below 0: due_after.lua) expected (the record that it must have; '' for any)
 -- Returns per task one code, where it stood: S scheduled, F deferred, W waiting, P paused, L lost: it is due then; Q
---        queued, H held: it was; D in delivery, A awaiting, X dead, N not found: nothing was done.
+--        queued, H held: it was; D in delivery, A awaiting, X dead, C another record than expected, N not found:
+--        nothing was done.
 -- Bounds 200 tasks a call, some ten commands each.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   ZREM of nothing is the first write.
@@ -23,7 +24,7 @@ redis.call('ZREM', due, '')
 local codes = {}
 for at = first, #ARGV, width do
   --- row
-  local code, comes, id = look(key)
+  local code, comes, id = look(key, expected)
   if string.find('SFWPL', code, 1, true) then
     redis.call('ZREM', paused, key)
     -- What comes before keeps its time, also what is due already. What is paused, and its time over, has none.

@@ -3,7 +3,7 @@
 -- KEYS   operation tasks due failures paused types bell type_index...
 -- ARGV   step# (of the operation, from 1) looked_at# (tasks in this step) mark (what the operation does) cursor (where
 --        the next step begins; '-': this is the last) by_ms# last_ms# (no task is due later) expiry_s types...
--- each   key type_number
+-- each   key expected (the record that it must have; '' for any) type_number
 -- Returns how the operation stands now: '<steps> <touched> <looked at> <mark> <cursor>'; '' if it is not known.
 -- Bounds 100 tasks a call, some eight commands each, of which two take a record: give about a MiB of them at most.
 -- Twice  a step that is not the next one moves nothing.
@@ -25,7 +25,7 @@ for at = first, #ARGV, width do
     place, score = paused, redis.call('ZSCORE', paused, key)
   end
   -- What comes at another time than that in its record was deferred, or told to run.
-  local due_ms = score and tonumber(due_text or '')
+  local due_ms = score and (expected == '' or record == expected) and tonumber(due_text or '')
   if due_ms and due_ms == tonumber(score) and attempts_of(failures, key) == 0 then
     local moved_ms = due_ms + by_ms
     if by_ms < 0 then

@@ -5,10 +5,13 @@ local function standing_of(tasks, entries, queue, group, waiting, due, failures,
   refuse_foreign({tasks, entries, failures}, {due, paused, awaiting, held, dead})
 
   -- Returns also what tells when the task comes: in `due` and `paused` its score, of what waits the idle time; and the
-  -- id of its entry.
-  return function(key)
+  -- id of its entry. C: it has another record than expected ('': any).
+  return function(key, expected)
     if redis.call('HEXISTS', tasks, key) == 0 then
       return 'N'
+    end
+    if expected ~= '' and redis.call('HGET', tasks, key) ~= expected then
+      return 'C'
     end
     local id = redis.call('HGET', entries, key)
     if id then
