@@ -16,6 +16,7 @@ from typing import Any
 from redis_scheduler.delivery.egress import rules
 from redis_scheduler.delivery.proxy import ENVIRONMENT, proxy_at
 from redis_scheduler.delivery.signature import signers
+from redis_scheduler.errors import InvalidField
 from redis_scheduler.task.header import SECRET_NAME
 from redis_scheduler.task.options import SHORTEST_S
 from redis_scheduler.task.statuses import statuses
@@ -113,6 +114,29 @@ def choice(*names: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def names_of(*names: str) -> Callable[[str], str]:
+    """Return the rule for some of these names, with commas between, as they are written here."""
+
+    def parse(text: str) -> str:
+        given = [name.strip() for name in text.lower().split(",")]
+        if not set(given) <= set(names):
+            raise ValueError(f"must be some of {', '.join(names)}, with commas between")
+        return ",".join(name for name in names if name in given)
+
+    return parse
+
+
+def webhook_url(text: str) -> str:
+    """Return the URL of a webhook, to which a task may be delivered."""
+    from redis_scheduler.api.webhooks import check_webhook  # not for who sets none
+
+    try:
+        check_webhook(text)
+    except InvalidField as error:
+        raise ValueError(str(error).removeprefix("webhook: ")) from None
+    return text
 
 
 def visible_ascii(text: str) -> str:

@@ -15,6 +15,7 @@ from redis_scheduler.setting import (
     egress_rules,
     folder,
     host_name,
+    names_of,
     namespace_name,
     number,
     one_or_two_tokens,
@@ -24,6 +25,7 @@ from redis_scheduler.setting import (
     seconds,
     status_list,
     webhook_secrets,
+    webhook_url,
     whole_number,
 )
 from redis_scheduler.store.url import validated
@@ -264,6 +266,27 @@ class Settings:
     )
     data_plain: str = option(
         "DATA_PLAIN", "read", choice("read", "refuse"), "what becomes of records that are not sealed, with DATA_KEY"
+    )
+    alert_webhook: str | None = option(
+        "ALERT_WEBHOOK",
+        None,
+        webhook_url,
+        "URL that is told what is wrong, as JSON with a `text`: a chat's incoming webhook, say",
+        "none: nobody is told",
+        is_secret=True,
+        is_public=False,
+    )
+    alert_on: str = option(
+        "ALERT_ON",
+        "died,late,no-workers,ledger,redis-memory",
+        names_of("died", "late", "no-workers", "ledger", "redis-memory"),
+        "what is told, with commas between: died, late, no-workers, ledger, redis-memory",
+    )
+    alert_every: float = option(
+        "ALERT_EVERY", 300, seconds(1, 86_400), "seconds between two alerts of the same thing at least"
+    )
+    alert_late: float = option(
+        "ALERT_LATE", 60, seconds(1, TEN_YEARS_S), "seconds that what is due has waited when it is told as late"
     )
     shutdown_grace: float = option(
         "SHUTDOWN_GRACE", 15, seconds(0, 3_600), "seconds to finish what is in flight when stopping"

@@ -115,10 +115,14 @@ async def receiver_at(received: Path) -> AsyncIterator[int]:
 async def reading(page: str, folder: Path) -> AsyncIterator[Reader]:
     """Start the service, a receiver and a shell."""
     data, errors = folder / "redis-scheduler-data", folder / "errors"
-    service = Process(folder, DATA_DIR=str(data), LOG_FORMAT="json", **start_variables(page))
-    try:
-        port = (await service.started())["port"]
-        async with receiver_at(folder / "received") as receiver_port:
+    async with receiver_at(folder / "received") as receiver_port:
+        settings = {
+            name: text.replace("127.0.0.1:9000", f"127.0.0.1:{receiver_port}")
+            for name, text in start_variables(page).items()
+        }
+        service = Process(folder, DATA_DIR=str(data), LOG_FORMAT="json", **settings)
+        try:
+            port = (await service.started())["port"]
             with errors.open("wb") as log:
                 shell = await asyncio.create_subprocess_exec(
                     *("bash", "-e", "-o", "pipefail"),
@@ -137,8 +141,8 @@ async def reading(page: str, folder: Path) -> AsyncIterator[Reader]:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(shell.pid, signal.SIGKILL)
                 await shell.communicate()
-    finally:
-        await service.stop()
+        finally:
+            await service.stop()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from redis_scheduler.errors import StoreRefused
+from redis_scheduler.store.alerts import Alerts, Found, Turn
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
@@ -121,6 +122,8 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "limit": lambda at: Limiting(at.client).say("host:80", Limit(concurrency=1)),
     "hosts": lambda at: Limiting(at.client).states(["host:80"]),
     "hold": lambda at: at.store.hold([CLAIM]),
+    "watch": lambda at: Alerts(at.client, 1_000).take_turn(5_000),
+    "alert": lambda at: Alerts(at.client, 1_000).note(Turn(1, None), [Found("late", 0, "")]),
     "TIME": lambda at: at.see_times(),
     "DBSIZE": lambda at: at.views.ledger(),
     "SRANDMEMBER": lambda at: at.store.purge(),

@@ -52,7 +52,18 @@ COUNTERS = [
 ]
 KEPT = "{rs:0}:kept"
 SWEEP = ["cursor", "next_ms", "seen_ms", "held_until_ms", "clock_ms", "step_ms", "rewind_from_ms", "rewound"]
-OF_NOBODY = ["token write", "token find", "token take", "page", "ledger", "pending", "retire", "tally"]
+OF_NOBODY = [
+    "token write",
+    "token find",
+    "token take",
+    "page",
+    "ledger",
+    "pending",
+    "retire",
+    "tally",
+    "watch",
+    "alert",
+]
 """Verbs that write nothing of a task."""
 
 WRITING = [name for name in VERBS if name not in OF_NOBODY]

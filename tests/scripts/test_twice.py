@@ -233,6 +233,7 @@ NOTHING: dict[str, Any] = {
     "again": [0],
     "release": [0],
     "retire": 0,
+    "watch": None,
     "trim": Trim(0, None),
 }
 
@@ -254,6 +255,7 @@ NOTHING: dict[str, Any] = {
         "permit",
         "permit that goes on",
         "hosts",
+        "alert",
     ],
 )
 async def test_a_resent_call_of_a_worker_does_nothing(name: str, store: Store, raw: redis.asyncio.Redis) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from redis_scheduler.store.alerts import Alerts, Found, Turn
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
@@ -221,6 +222,20 @@ async def _judge(store: Store) -> Any:
     return await Limiting(store.client, breaking=Breaking(5)).judge([Judged(LIMIT, 1, 0)])
 
 
+ALERTS_EVERY_MS = 60_000
+
+
+async def _alert(store: Store, task: Task) -> Any:
+    now_ms = int(await store.client.command("HGET", KEYS.alerts, "turn") or 1)
+    return await Alerts(store.client, ALERTS_EVERY_MS).note(Turn(now_ms, None), [Found("late", 0, "by 5 s")])
+
+
+async def _with_turn(store: Store) -> Task:
+    task = await states.in_due(store)
+    await Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000)
+    return task
+
+
 RELEASED = State("waiting", owner="waiting")
 PAUSED_RETRY = State("paused", attempts=1)
 
@@ -295,6 +310,8 @@ VERBS: dict[str, Verb] = {
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "tally": Verb(states.in_due, _tally, DUE, DUE),
+    "watch": Verb(states.in_due, lambda store, task: Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000), DUE, DUE),
+    "alert": Verb(_with_turn, _alert, DUE, DUE),
     "token write": Verb(states.in_due, _token_write, DUE, DUE),
     "token find": Verb(_with_token, _token_find, DUE, DUE),
     "token take": Verb(states.in_due, _token_take, DUE, DUE),

@@ -46,6 +46,8 @@ TAKEN = {
     "advance": {"status", "another status", "text", "no text", "digits"},
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
+    "watch": {"no text"},
+    "alert": {"empty list"},
     "admit": {"numbers"},
     "limit": {"number", "large number"},
     "HGETALL": {"empty list"},

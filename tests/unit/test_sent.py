@@ -92,6 +92,10 @@ BYTES = "Content-Type: application/octet-stream"
                 "a",
             ],
         ),
+        (
+            {"method": "GET", "headers": {"authorization": "", "X-A": ""}},
+            ["GET", USUAL[1], "X-A: ", *USUAL[2:], *OURS, ""],
+        ),
     ],
 )
 async def test_a_request_is_as_the_task_says(fields: dict[str, Any], expected: list[str]) -> None:

@@ -192,8 +192,10 @@ class RequestBuilder:
         if secrets:
             headers = self._credentials.with_secrets(headers)
         replaced = {name.lower() for name in headers}
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if not lines.count("\r") == lines.count("\n") == len(headers) or not OF_THE_CONNECTION.isdisjoint(replaced):
+        # Without a value, what is replaced is left out.
+        kept = [(name, value) for name, value in headers.items() if value or name.lower() not in self._replaceable]
+        lines = "".join([f"{name}: {value}\r\n" for name, value in kept])
+        if not lines.count("\r") == lines.count("\n") == len(kept) or not OF_THE_CONNECTION.isdisjoint(replaced):
             raise ValueError("headers that the API cannot have taken")
         own = _Own(
             options.headers,

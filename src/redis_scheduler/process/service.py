@@ -23,12 +23,10 @@ from redis_scheduler.logs import Events
 from redis_scheduler.metrics.family import SLOTS
 from redis_scheduler.metrics.meter import Meter
 from redis_scheduler.metrics.snapshots import Snapshots
-from redis_scheduler.process.credentials import credentials_of
 from redis_scheduler.process.dashboard import FirstUse
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
-from redis_scheduler.process.ways import egress_of, proxies_of, tls_of
 from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished, stop_or_interval
 from redis_scheduler.task.kept import Kept
@@ -133,6 +131,8 @@ class Service:
                 tasks.create_task(self._publish(process.snapshots), name="publish")
             tasks.create_task(prepare_redis(process, warns=not is_supervised), name="prepare-redis")
             tasks.create_task(self._join(), name="deployment")
+            if process.settings.alert_webhook:
+                tasks.create_task(self._watch(), name="watch")
             if process.listener is not None:
                 stats.prime()
                 tasks.create_task(self._run_api(process.listener), name="api")
@@ -162,6 +162,13 @@ class Service:
             has_open_metrics=settings.api_metrics == "open",
             kept=kept_by(settings),
         )
+
+    async def _watch(self) -> None:
+        from redis_scheduler.process.alerting import Watch
+
+        process = self._process
+        async with process.shard.connected(API_TIMEOUT_S, process.outage) as client:
+            await Watch(process, client, self._name, self._timing).run()
 
     async def _run_api(self, listener: socket.socket) -> None:
         from redis_scheduler.api.app import create_app
@@ -207,12 +214,12 @@ class Service:
 
     async def run_worker(self) -> None:
         """Deliver until the stop."""
-        from redis_scheduler.delivery.attempt import Deliverer
         from redis_scheduler.engine.busiest import Busiest
         from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
         from redis_scheduler.engine.history import Historian
         from redis_scheduler.engine.observer import Observers, log_of
+        from redis_scheduler.process.delivering import deliverer_of
         from redis_scheduler.store.history import History
 
         process, settings = self._process, self._process.settings
@@ -222,17 +229,7 @@ class Service:
         policy = policy_of(settings)
         async with (
             process.shard.connected(WORKER_TIMEOUT_S, process.outage, process.meter) as client,
-            Deliverer(
-                process.token,
-                settings.timeout,
-                settings.retries,
-                settings.answer_bytes,
-                egress_of(process, client.peers),
-                tls_of(settings),
-                proxies_of(settings),
-                process.credentials or credentials_of(settings, process.token),
-                lambda: shard.claims.now_ms(),
-            ) as deliverer,
+            deliverer_of(process, client.peers, lambda: shard.claims.now_ms()) as deliverer,
         ):
             process.deployment.tell(deliverer.carry)
             shard = ShardAccess.of_client(

@@ -14,11 +14,11 @@ no error of the client library leaves this room.
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
     stored.py, configuration.py          a task as it stands; what of the server may lose or delay tasks
     written.py, filters.py               what writes are given and answer; which tasks a list is to show
-    token.py, tokens.py                  a token with rights; those that Redis keeps
+    token.py, tokens.py, alerts.py       a token with rights; those that Redis keeps; what is to be told
     memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
     history.py, glance.py, forecast.py   what happened minute by minute; what stands there; what comes due
-    audit.py, walk.py                    what is looked at and repaired; the walk through all keys
-    moves.py, workers.py                 what export and import read and write; which workers live
+    audit.py, walk.py, workers.py        what is looked at and repaired; the walk through all keys; who lives
+    moves.py                             what export and import read and write
     deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
 
 api, engine and process may import it; it imports task and metrics.

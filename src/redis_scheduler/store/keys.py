@@ -73,6 +73,7 @@ class Keys:
             "pause_all",
             "tokens",
             "token_uses",
+            "alerts",
             "remains",
         ),
         *("bell", "tag"),
@@ -168,6 +169,10 @@ class Keys:
     token_uses: str
     """HASH id → ms of its last use, to the minute."""
 
+    alerts: str
+    """HASH: `turn`, `noted`, `seen`: ms, who looks after the deployment; `is:<thing>`: what is so, and when it was told
+    last; `tell:<number>`: what is to be told and not sent yet."""
+
     remains: str
     """STRING: a mark of the last purge, while the indexes may have members that it left."""
 
@@ -201,6 +206,7 @@ class Keys:
         self.pause_all = f"{tag}:pause-all"
         self.tokens = f"{tag}:tokens"
         self.token_uses = f"{tag}:token-uses"
+        self.alerts = f"{tag}:alerts"
         self.remains = f"{tag}:remains"
         self.bell = f"{tag}:bell"
 
