@@ -54,5 +54,5 @@ async def test_a_route_serves_a_header_or_refuses_it(
 
 async def test_open_routes_pass_them_over(api: Client) -> None:
     for route in ROUTES:
-        if route.access is Access.OPEN:
+        if route.access is Access.OPEN and route.path != "/openapi.json":  # which may be kept, by its ETag
             assert (await api.call(route.method, route.path, headers=VALUES))[0] == 200

@@ -106,7 +106,7 @@ def test_version() -> None:
         ("cli.main(['health'])", "redis aiohttp uvicorn"),
         ("cli.main(['worker', '--processes', '2'])", "aiohttp uvicorn"),
         ("cli.main(['--processes', '2'])", "aiohttp"),
-        ("cli.main(['api'])", "aiohttp"),
+        ("cli.main(['api'])", "aiohttp redis_scheduler.api.openapi"),
         ("cli.main(['worker'])", "uvicorn starlette"),
     ],
 )

@@ -95,7 +95,9 @@ async def test_an_api_is_ready_while_each_shard_answers_and_knows_its_deployment
         Shard(other.url, client.keys).connected(1) as second,
     ):
         deployments = Deployment(), Deployment()
-        probes = Probes([(deployments[0], client), (deployments[1], second)], is_stopping=lambda: False)
+        probes = Probes(
+            [(deployments[0], client), (deployments[1], second)], is_stopping=lambda: False, document=lambda: (b"", "")
+        )
         assert (await probes.readiness(request_of(""), {})).status_code == 200
         ids = [deployment.id.encode() for deployment in deployments]
         assert len({*ids}) == 2

@@ -16,6 +16,7 @@ from typing import IO, Any, BinaryIO
 import aiohttp
 
 from tests.support import starter
+from tests.support.documented import check_documented
 from tests.support.waiting import wait_until
 
 TOKEN = "test-token"
@@ -145,6 +146,7 @@ class Client:
         assert body.endswith(b"}\n")
         content = json.loads(body)
         assert content["status"] == response.status
+        check_documented(method, path, response.status, content.get("code"))
         return response.status, content
 
     async def schedule(self, webhook: str, ttl: float = 0, path: str = "/schedule", **fields: Any) -> str:

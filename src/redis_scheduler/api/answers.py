@@ -63,6 +63,15 @@ def text_answer(text: bytes, content_type: str) -> Response:
     return response
 
 
+def kept_answer(body: bytes, etag: str, known: bytes) -> Response:
+    """Return a body that caches may keep while they ask with its ETag; a 304 where the one that they know is this."""
+    response = _JsonResponse(body)
+    if known == b"*" or etag.encode() in known:
+        response.status_code, response.body, response.raw_headers = 304, b"", []
+    response.raw_headers += [(b"etag", etag.encode()), (b"cache-control", b"no-cache")]
+    return response
+
+
 def replay(content: msgspec.Struct) -> Response:
     """Return a 200 that was given before."""
     return _JsonResponse(encode_answer(content), 200, {"Idempotent-Replay": "true"})

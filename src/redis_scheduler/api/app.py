@@ -64,6 +64,12 @@ class Paths:
         return self._of_key.get("/".join(parts), self._otherwise)
 
 
+def _document() -> tuple[bytes, str]:
+    from redis_scheduler.api.openapi import rendered  # few processes are asked for it
+
+    return rendered()
+
+
 def create_app(
     clients: Sequence[RedisClient],
     name: str,
@@ -84,7 +90,7 @@ def create_app(
     has counted, and what its siblings have. `pages` makes the dashboard; None: there is none.
     """
     api = HostsApi(clients, name, max_body, timing, limits, token)
-    probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping)
+    probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping, _document)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]
     handlers.append((METRICS_ROUTE, METRICS_ROUTE.handler_of(MetricsApi(clients, meter, snapshots))))
@@ -114,7 +120,7 @@ def create_metrics_app(
     client: RedisClient, token: str, deployment: Deployment, limits: Limits, metrics: MetricsApi
 ) -> ASGIApp:
     """Return an application that answers /metrics alone, to whom `create_app` does."""
-    probes, refusals = Probes([(deployment, client)], lambda: False), Refusals(limits.refusals_interval_s)
+    probes, refusals = Probes([(deployment, client)], lambda: False, _document), Refusals(limits.refusals_interval_s)
     at = {METRICS_ROUTE.path: Endpoint({METRICS_ROUTE: METRICS_ROUTE.handler_of(metrics)}, refusals.note)}
     callers = Callers(Tokens(client), limits.token_grace_s)
     return _gate(Paths(at, Endpoint({})), callers, token, probes, refusals, limits)

@@ -207,6 +207,17 @@ class Said(Answer):
     data: str
 
 
+class Document(msgspec.Struct, kw_only=True):
+    """The OpenAPI document of the API. It has no `status`: tools read it as it is."""
+
+    openapi: str
+    info: dict[str, Any]
+    servers: list[dict[str, Any]]
+    tags: list[dict[str, Any]]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
+
 class Tried(msgspec.Struct, omit_defaults=True):
     """What became of a task, where not all of a request were written.
 

@@ -8,8 +8,9 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from redis_scheduler.api.answers import answer, error_answer
+from redis_scheduler.api.answers import answer, error_answer, kept_answer
 from redis_scheduler.api.bodies import Ready, Said
+from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import Code, StoreFull, StoreUnavailable
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.client import RedisClient
@@ -23,12 +24,19 @@ class Probes:
     """The handlers of the routes that are open to all, and the gate's question.
 
     However often they ask, Redis is asked as seldom as `refresh` does. `joined`: what is known of the deployment in
-    each shard, and a client of it.
+    each shard, and a client of it. `document`: gives the OpenAPI document of all routes, with its ETag.
     """
 
-    def __init__(self, joined: Sequence[tuple[Deployment, RedisClient]], is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        joined: Sequence[tuple[Deployment, RedisClient]],
+        is_stopping: Callable[[], bool],
+        document: Callable[[], tuple[bytes, str]],
+    ) -> None:
         self._joined = joined
         self._is_stopping = is_stopping
+        self._document = document
+        self._kept: tuple[bytes, str] | None = None
 
     async def root(self, _request: Request, _given: Mapping[str, str]) -> Response:
         """GET /: open to all."""
@@ -53,6 +61,12 @@ class Probes:
         except (StoreUnavailable, StoreFull, TimeoutError):
             pass
         return error_answer(Code.NOT_READY, "Not ready")
+
+    async def openapi(self, request: Request, _given: Mapping[str, str]) -> Response:
+        """GET /openapi.json: this document, open to all."""
+        if self._kept is None:  # it takes 40 ms: others go on meanwhile
+            self._kept = await asyncio.to_thread(self._document)
+        return kept_answer(*self._kept, headers_of(request.scope).get(b"if-none-match", b""))
 
     async def is_own(self, instances: list[bytes]) -> bool:
         """Whether one of these headers has the deployment's own id. Raises StoreUnavailable while the id is not

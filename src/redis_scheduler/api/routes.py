@@ -19,6 +19,7 @@ from redis_scheduler.api.bodies import (
     BatchRequest,
     BatchScheduled,
     Cancelled,
+    Document,
     Found,
     Grouped,
     Listed,
@@ -45,6 +46,7 @@ from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.own_keys import OwnKeysApi
 from redis_scheduler.api.probes import Probes
+from redis_scheduler.errors import Code
 from redis_scheduler.store.token import ANY_TOKEN, Right
 
 Handler = Callable[[Request, Mapping[str, str]], Awaitable[Response]]
@@ -71,6 +73,8 @@ class Route(Generic[Owner]):
     others are 400. None: query and such headers are ignored. A path that is OPEN has no part that varies. `needs`: the
     rights that a token must have. `beside`: a right that some requests need, too, and what these ask for; the handler
     looks. `has_no_type`: a token with types gets no more than another may see; else own_types.py keeps it to these.
+    `required`: parameters and headers that must be given. `refused`: codes of its own, beside those that openapi.py
+    works out from the rest.
     """
 
     method: str
@@ -84,6 +88,8 @@ class Route(Generic[Owner]):
     needs: Right = Right.ADMIN
     beside: tuple[Right, str] | None = None
     has_no_type: bool = False
+    required: tuple[str, ...] = ()
+    refused: tuple[Code, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -105,10 +111,26 @@ MANY = (*FILTERS, "cursor", "dry_run", "operation")
 MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 """The same of dead letters."""
 
+_NEW_TASK = (Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TOKEN_RATE, Code.TOKEN_FULL)
+_CHANGE = (*(Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TASK_CHANGED, Code.NEWER_RECORD, Code.UNREADABLE_RECORD),)
+_MOVE = (Code.IN_DELIVERY, Code.TASK_DEAD)
+_SAID_OF_IT: dict[str, Any] = {
+    "needs": ANY_TOKEN,
+    "required": ("Schedule-Ack",),
+    "refused": (Code.WRONG_ACKNOWLEDGEMENT, Code.ALL_PAUSED),
+}
 
-def _of_many(path: str, handler: Callable[..., Any], right: Right, parameters: tuple[str, ...] = MANY) -> Route[Any]:
+
+def _of_many(
+    path: str,
+    handler: Callable[..., Any],
+    right: Right,
+    parameters: tuple[str, ...] = MANY,
+    required: tuple[str, ...] = (),
+) -> Route[Any]:
     """Return the route of something that is done to many tasks: a token needs the right `bulk`, too."""
-    return Route("POST", path, handler, ManyDone, parameters=parameters, needs=Right.BULK | right)
+    needs, refused = Right.BULK | right, (Code.CONTRADICTION,)
+    return Route("POST", path, handler, ManyDone, None, parameters, needs=needs, required=required, refused=refused)
 
 
 TASK_ROUTES = (
@@ -121,6 +143,7 @@ TASK_ROUTES = (
         ("type",),
         (IDEMPOTENCY_KEY,),
         needs=Right.SCHEDULE,
+        refused=_NEW_TASK,
     ),
     Route("GET", "/schedule/{key}", Api.get, Shown, needs=Right.READ),
     Route(
@@ -133,6 +156,7 @@ TASK_ROUTES = (
         (IF_MATCH, IF_NONE_MATCH),
         needs=Right.SCHEDULE,
         beside=(Right.REPLAY, "to replace a dead task"),
+        refused=(*_NEW_TASK, Code.TASK_CHANGED, Code.SERVICE_KEY),
     ),
     Route(
         "PATCH",
@@ -143,11 +167,20 @@ TASK_ROUTES = (
         headers=(IF_MATCH,),
         needs=Right.SCHEDULE,
         beside=(Right.REPLAY, "to bring a dead task back"),
+        refused=(*_CHANGE, Code.NOTHING_TO_CHANGE),
     ),
-    Route("DELETE", "/schedule/{key}", Api.cancel, Cancelled, headers=(IF_MATCH,), needs=Right.CANCEL),
-    Route("POST", "/schedule/{key}/pause", Api.pause, Found, needs=Right.SCHEDULE),
-    Route("POST", "/schedule/{key}/resume", Api.resume, Found, needs=Right.SCHEDULE),
-    Route("POST", "/schedule/{key}/run", Api.run, Found, needs=Right.SCHEDULE),
+    Route(
+        "DELETE",
+        "/schedule/{key}",
+        Api.cancel,
+        Cancelled,
+        headers=(IF_MATCH,),
+        needs=Right.CANCEL,
+        refused=(Code.TASK_CHANGED,),
+    ),
+    Route("POST", "/schedule/{key}/pause", Api.pause, Found, needs=Right.SCHEDULE, refused=_MOVE),
+    Route("POST", "/schedule/{key}/resume", Api.resume, Found, needs=Right.SCHEDULE, refused=_MOVE),
+    Route("POST", "/schedule/{key}/run", Api.run, Found, needs=Right.SCHEDULE, refused=(*_MOVE, Code.SERIES_QUEUED)),
     Route(
         "POST",
         "/schedules",
@@ -158,16 +191,17 @@ TASK_ROUTES = (
         (IDEMPOTENCY_KEY,),
         needs=Right.SCHEDULE,
         beside=(Right.REPLAY, "for an own key of a dead task"),
+        refused=(*_NEW_TASK, Code.TASK_CHANGED),
     ),
-    Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, needs=ANY_TOKEN),
-    Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, needs=ANY_TOKEN),
-    Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found, needs=ANY_TOKEN),
+    Route("POST", "/schedule/{key}/done", AcknowledgementsApi.done, Found, **_SAID_OF_IT),
+    Route("POST", "/schedule/{key}/fail", AcknowledgementsApi.fail, Found, **_SAID_OF_IT),
+    Route("POST", "/schedule/{key}/extend", AcknowledgementsApi.extend, Found, **_SAID_OF_IT),
     Route("GET", "/schedules", Api.list, Listed, parameters=(*FILTERS, "limit", "cursor"), needs=Right.READ),
     _of_many("/schedules/cancel", ManyApi.cancel_many, Right.CANCEL),
     _of_many("/schedules/pause", ManyApi.pause_many, Right.SCHEDULE),
     _of_many("/schedules/resume", ManyApi.resume_many, Right.SCHEDULE),
     _of_many("/schedules/run", ManyApi.run_many, Right.SCHEDULE, (*MANY, "rate")),
-    _of_many("/schedules/shift", ManyApi.shift_many, Right.SCHEDULE, ("by", *MANY)),
+    _of_many("/schedules/shift", ManyApi.shift_many, Right.SCHEDULE, ("by", *MANY), ("by",)),
     # Without parameters: a client that gives a filter wants to delete less than everything.
     Route("DELETE", "/schedules", ManyApi.purge, Purged, needs=Right.PURGE),
     Route("POST", "/purge", ManyApi.purge, Purged, needs=Right.PURGE),
@@ -186,17 +220,36 @@ TASK_ROUTES = (
         UpdateRequest,
         needs=Right.REPLAY,
         beside=(Right.SCHEDULE, "to change more than its time"),
+        refused=_CHANGE,
     ),
     Route("GET", "/hosts", HostsApi.hosts, HostsListed, needs=Right.METRICS),
     Route("GET", "/hosts/{key}", HostsApi.host, HostShown, needs=Right.METRICS),
-    Route("PUT", "/hosts/{key}", HostsApi.put_host, HostShown, LimitRequest, needs=Right.ADMIN),
-    Route("DELETE", "/hosts/{key}", HostsApi.delete_host, HostShown, needs=Right.ADMIN),
+    Route(
+        "PUT",
+        "/hosts/{key}",
+        HostsApi.put_host,
+        HostShown,
+        LimitRequest,
+        needs=Right.ADMIN,
+        refused=(Code.NOTHING_TO_CHANGE, Code.LIMITS_FULL),
+    ),
+    Route("DELETE", "/hosts/{key}", HostsApi.delete_host, HostShown, needs=Right.ADMIN, refused=(Code.HOST_NOT_FOUND,)),
     Route("GET", "/stats", Api.stats, Statistics, needs=Right.METRICS, has_no_type=True),
 )
 OPEN_ROUTES = (
     Route("GET", "/", Probes.root, Said, parameters=None, headers=None, access=Access.OPEN),
     Route("GET", "/healthz", Probes.health, Said, parameters=None, headers=None, access=Access.OPEN),
-    Route("GET", "/readyz", Probes.readiness, Ready, parameters=None, headers=None, access=Access.OPEN),
+    Route(
+        "GET",
+        "/readyz",
+        Probes.readiness,
+        Ready,
+        parameters=None,
+        headers=None,
+        access=Access.OPEN,
+        refused=(Code.NOT_READY,),
+    ),
+    Route("GET", "/openapi.json", Probes.openapi, Document, parameters=None, headers=None, access=Access.OPEN),
 )
 METRICS_ROUTE = Route("GET", "/metrics", MetricsApi.metrics, str, needs=Right.METRICS)
 ROUTES: tuple[Route[Any], ...] = (*TASK_ROUTES, METRICS_ROUTE, *OPEN_ROUTES)
