@@ -11,7 +11,6 @@ from msgspec import structs
 from redis_scheduler.store import keys
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.blocking import QueueReader
-from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
@@ -20,10 +19,10 @@ from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.label import LABEL_MARK
 from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.options import NONE, Options
-from redis_scheduler.task.record import Record, decode_record, record_tail
+from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.series import Firing, Made, Next
 from redis_scheduler.task.timing import DEFAULT
-from tests.support.names import KEYS
+from tests.support.names import KEYS, VAULT
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -100,16 +99,10 @@ def fired(task: Task, count: int = 1, next_ms: int | None = NEXT_MS, unless: str
     return Firing(task.claim, made, after, unless, otherwise)
 
 
-def read(client: RedisClient, key: str, raw: bytes) -> Record:
-    """What is stored of a task, opened if it is sealed."""
-    vault = client.keys.vault
-    return decode_record(raw if vault is None else vault.opened(key, raw))
-
-
 async def change(store: Store, task: Task, ttl_ms: int | None = None, data: bytes = b'"new"') -> Change:
     """A change of what is stored of the task now (or of nothing) to the same with other data."""
     [raw] = await store.client.command("HMGET", KEYS.tasks, task.key)
-    due_ms = read(store.client, task.key, raw).due if raw else 0
+    due_ms = decode_record(VAULT.opened(task.key, raw)).due if raw else 0
     tail_after = tail(TTL_MS if ttl_ms is None else ttl_ms, task.type, data)
     return Change(task.key, raw or b"{}", tail_after, ttl_ms, due_ms, task.type, task.type)
 
@@ -354,9 +347,22 @@ async def entry_of(raw: redis.asyncio.Redis, key: str) -> str | None:
     return entry_id.decode() if entry_id else None
 
 
-async def record_of(raw: redis.asyncio.Redis, key: str) -> bytes:
+async def stored_of(raw: redis.asyncio.Redis, key: str) -> bytes:
+    """The record as it is stored."""
     record: bytes = await ask(raw, "HGET", KEYS.tasks, key)
     return record
+
+
+async def record_of(raw: redis.asyncio.Redis, key: str) -> bytes:
+    """The record as it was before it was sealed, if it is."""
+    return VAULT.opened(key, await stored_of(raw, key))
+
+
+async def failure_of(raw: redis.asyncio.Redis, key: str) -> bytes | None:
+    """What is kept of failed attempts, as it was before it was sealed, if it is."""
+    stored: bytes | None = await ask(raw, "HGET", KEYS.failures, key)
+    front, space, failure = (stored or b"").partition(b" ")
+    return front + space + (VAULT.open_failure(key, failure) or b"") if stored else stored
 
 
 async def counters(raw: redis.asyncio.Redis) -> dict[str, int]:

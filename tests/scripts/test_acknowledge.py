@@ -75,7 +75,7 @@ async def test_the_mark_keeps_attempts_and_failure_and_goes_with_the_next_outcom
     [task.claim] = await claimed(store, 1)
     assert await store.retry(failed(task)) == [1]
     count = int(attempts) + 1
-    assert await ask(raw, "HGET", KEYS.failures, task.key) == b"%d %s" % (count, states.FAILURE)
+    assert await states.failure_of(raw, task.key) == b"%d %s" % (count, states.FAILURE)
 
 
 async def test_what_was_said_before_the_answer_queues_the_task_and_is_not_lost_with_the_worker(

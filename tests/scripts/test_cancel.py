@@ -13,8 +13,8 @@ from tests.scripts.states import (
     in_delivery,
     in_due,
     queued,
-    record_of,
     state_of,
+    stored_of,
     traces,
 )
 from tests.support.names import KEYS
@@ -106,5 +106,5 @@ async def test_a_task_with_another_record_than_expected_stays(
     assert letters(await store.cancel([(task.key, None, b"other")])) == ("N" if state == "missing" else "X")
     assert await dump(raw) == before
     if state != "missing":
-        assert letters(await store.cancel([(task.key, None, await record_of(raw, task.key))])) == LETTERS[state]
+        assert letters(await store.cancel([(task.key, None, await stored_of(raw, task.key))])) == LETTERS[state]
         assert await state_of(raw, task.key) == MISSING

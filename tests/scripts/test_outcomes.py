@@ -29,6 +29,7 @@ from tests.scripts.states import (
     due_ms,
     dump,
     failed,
+    failure_of,
     in_delivery,
     reclaimed,
     record_of,
@@ -126,7 +127,7 @@ async def test_the_last_failure_is_kept_with_the_number_of_attempts(
 ) -> None:
     task = await redelivered(store)
     await OUTCOMES[verb](store, task)
-    assert await ask(raw, "HGET", KEYS.failures, task.key) == b"2 " + FAILURE
+    assert await failure_of(raw, task.key) == b"2 " + FAILURE
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ async def test_what_is_buried_without_another_attempt_keeps_its_last_failure(
     [item] = failed(task)
     item.counts, item.last_failure = False, b""
     assert await store.bury([item]) == [1]
-    assert await ask(raw, "HGET", KEYS.failures, task.key) == b"1 " + FAILURE
+    assert await failure_of(raw, task.key) == b"1 " + FAILURE
 
 
 async def test_a_retry_waits_its_delay_and_a_release_does_not_wait(store: Store, raw: redis.asyncio.Redis) -> None:

@@ -29,8 +29,8 @@ from tests.scripts.states import (
     new_task,
     overdue,
     queued,
-    record_of,
     state_of,
+    stored_of,
     waits_ms,
 )
 from tests.support.names import KEYS
@@ -168,7 +168,7 @@ async def test_nothing_is_claimed_where_nothing_came_due(store: Store, raw: redi
 
 async def test_once_its_room_is_used_up_no_more_is_claimed(store: Store, raw: redis.asyncio.Redis) -> None:
     in_order = await overdue_tasks(store, 4)
-    size = len(await record_of(raw, in_order[0]))
+    size = len(await stored_of(raw, in_order[0]))
     promotion = await Store(store.client, store.name, replace(DEFAULT, promoted_bytes=size + 1)).promote(most_claims=4)
     assert [claim.key for claim in promotion.claims] == in_order[:2]
     assert [(await state_of(raw, key)).place for key in in_order] == ["in delivery"] * 2 + ["queued"] * 2

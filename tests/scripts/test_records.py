@@ -6,7 +6,7 @@ import redis.asyncio
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.written import Change
 from redis_scheduler.task.record import decode_record
-from tests.scripts.states import claimed, dead, in_due, new_task, record_of, tail
+from tests.scripts.states import claimed, dead, in_due, new_task, record_of, stored_of, tail
 from tests.support.store import Store, letters
 
 BODIES = {
@@ -40,19 +40,19 @@ async def test_data_stays_as_it_was_updated(
     body: bytes | None, ttl_ms: int | None, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await in_due(store)
-    before = await record_of(raw, task.key)
-    change = Change(task.key, before, tail(data=body), ttl_ms, decode_record(before).due, None, None)
+    before, due_ms = await stored_of(raw, task.key), decode_record(await record_of(raw, task.key)).due
+    change = Change(task.key, before, tail(data=body), ttl_ms, due_ms, None, None)
     assert letters((await store.update([change]))[1]) == "U"
-    after = await record_of(raw, task.key)
-    assert decode_record(after).data == body
+    after = decode_record(await record_of(raw, task.key))
+    assert after.data == body
     # And it is compared as bytes: what was read can be replaced again.
-    again = Change(task.key, after, tail(data=body), ttl_ms, decode_record(after).due, None, None)
+    again = Change(task.key, await stored_of(raw, task.key), tail(data=body), ttl_ms, after.due, None, None)
     assert letters((await store.update([again]))[1]) == "U"
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_data_stays_as_it_was_replayed(body: bytes | None, store: Store, raw: redis.asyncio.Redis) -> None:
     task = await dead(store)
-    change = Change(task.key, await record_of(raw, task.key), tail(data=body), 5_000, 0, None, None)
+    change = Change(task.key, await stored_of(raw, task.key), tail(data=body), 5_000, 0, None, None)
     assert letters((await store.replay([change]))[1]) == "U"
     assert decode_record(await record_of(raw, task.key)).data == body

@@ -24,11 +24,11 @@ from tests.scripts.conftest import Full
 from tests.scripts.indexes import LETTER_BYTES, letters_of
 from tests.scripts.states import MAKERS, ask, dump
 from tests.support.audit import assert_whole
-from tests.support.names import KEYS
+from tests.support.names import KEYS, TEST_KEY
 from tests.support.store import Store
 
 Redis = redis.asyncio.Redis
-OLD, NEW = os.urandom(32), os.urandom(32)
+OLD, NEW = TEST_KEY, os.urandom(32)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_task_is_sealed_anew_wherever_it_stands_and_stays_there(
     for store, keys in ((Store(client, "worker-a"), [NEW]), (old, [NEW, OLD])):
         task = await make(store)
         before = await around(raw)
-        opened = Vault(keys).read_record(task.key, await states.record_of(raw, task.key))
+        opened = Vault(keys).read_record(task.key, await states.stored_of(raw, task.key))
         counts, left = await done(client, *keys)
         assert (counts.resealed, counts.busy, left) == (1 + expected.attempts, 0, [])
         assert await around(raw) == before
@@ -92,7 +92,7 @@ async def test_a_task_stays_in_its_lists(listed: Listing, store: Store, client: 
         task = await states.in_due(store, listed)
         before = await dump(raw)
         assert (await done(client, *keys))[0].resealed
-        found = read_record(await states.record_of(raw, task.key))
+        found = read_record(await states.stored_of(raw, task.key))
         assert listing_of(found.type, found.options) == listed
         await assert_whole(client)
         changed = {name for name, held in (await dump(raw)).items() if before[name] != held}
@@ -120,12 +120,12 @@ async def test_what_needs_another_key_is_counted_and_a_count_changes_nothing(
     counts, left = await done(client, NEW)
     assert (counts.resealed, counts.left[Why.OTHER_KEY]) == (1, 3)
     assert not (await done(client, NEW, writes=False))[0].is_done
-    assert read_record(await states.record_of(raw, plain.key)).unknown == "seal"
+    assert read_record(await states.stored_of(raw, plain.key)).unknown == "seal"
 
 
 async def test_what_other_hands_changed_is_left_as_it_is_and_told(old: Store, client: RedisClient, raw: Redis) -> None:
     moved, other, failed = await states.in_due(old), await states.in_due(old), await states.deferred(old)
-    stored = await states.record_of(raw, other.key)
+    stored = await states.stored_of(raw, other.key)
     await ask(raw, "HSET", KEYS.tasks, moved.key, stored)
     for place, key in ((KEYS.tasks, other.key), (KEYS.failures, failed.key)):
         value = await ask(raw, "HGET", place, key)
@@ -172,7 +172,7 @@ async def test_what_is_no_record_is_left_as_it_is(store: Store, client: RedisCli
         counts, left = await done(client, NEW)
         assert left == [Left(task.key.encode(), "tasks", Why.UNREADABLE)]
         assert counts.is_done
-        assert await states.record_of(raw, task.key) == value
+        assert await states.stored_of(raw, task.key) == value
     await ask(raw, "DEL", KEYS.failures)
     await store.cancel([(task.key, None)])
 
@@ -209,14 +209,14 @@ def test_a_call_is_given_no_more_than_a_step() -> None:
 
 async def test_what_was_changed_meanwhile_is_not_replaced(old: Store, client: RedisClient, raw: Redis) -> None:
     task, gone = await states.deferred(old), await states.missing(old)
-    row = rekeying._Row("tasks", task.key.encode(), await states.record_of(raw, task.key), b"new")
+    row = rekeying._Row("tasks", task.key.encode(), await states.stored_of(raw, task.key), b"new")
     work = Rekeying(client, Vault([NEW, OLD]), writes=True)
     await old.update([await states.change(old, task)])
     before = await dump(raw)
     others = [rekeying._Row(place, gone.key.encode(), b"old", b"new") for place in ("tasks", "failures")]
     assert await work._replace([row, *others]) == [task.key.encode(), *[gone.key.encode()] * 2]
     assert await dump(raw) == before
-    stored = {task.key.encode(): await states.record_of(raw, task.key)}
+    stored = {task.key.encode(): await states.stored_of(raw, task.key)}
     [row] = work._rows("tasks", stored, [])
     assert [await work._replace([row]) for _ in range(2)] == [[], [row.key]]
 

@@ -15,6 +15,7 @@ from tests.scripts.states import (
     counters,
     due_ms,
     dump,
+    failure_of,
     kept,
     missing,
     record_of,
@@ -47,7 +48,7 @@ async def test_a_task_comes_back_with_its_times_its_type_and_its_failures(
     assert [await due_ms(raw, one.key) for one in (plain, failed)] == [first.at_ms, second.at_ms]
     for one in (first, second):
         assert await record_of(raw, one.key) == b'{"due":%d' % one.due_ms + one.tail
-    assert await ask(raw, "HGET", KEYS.failures, failed.key) == second.failure
+    assert await failure_of(raw, failed.key) == second.failure
     assert await typed_keys(raw) == {"mail": {plain.key}}
     assert await counters(raw) == {"scheduled": 2}
 

@@ -13,7 +13,7 @@ from redis_scheduler.task.timing import LAST_MS
 from tests.scripts import states
 from tests.scripts.states import MAKERS, TTL_MS, Task, ask, due_ms, dump, in_due, paused, record_of, state_of
 from tests.scripts.test_bell import heard
-from tests.support.names import KEYS
+from tests.support.names import KEYS, VAULT
 from tests.support.store import Store
 
 MOVED = ("due", "paused")
@@ -50,7 +50,7 @@ async def test_only_what_waits_for_its_first_attempt_is_moved(
     if not is_moved:
         return
     place = KEYS.due if state == "due" else KEYS.paused
-    old = decode_record(before[KEYS.tasks.encode()][task.key.encode()])
+    old = decode_record(VAULT.opened(task.key, before[KEYS.tasks.encode()][task.key.encode()]))
     new = decode_record(await record_of(raw, task.key))
     assert new.due == old.due + BY_MS == int(await ask(raw, "ZSCORE", place, task.key))
     assert (new.webhook, new.ttl, new.data) == (old.webhook, old.ttl, old.data)

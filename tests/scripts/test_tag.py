@@ -1,12 +1,13 @@
 """Every verb under another hash tag than the default: it touches no key outside, and does the same."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
-from redis_scheduler.store.keys import tag_of
+from redis_scheduler.store.keys import Keys, tag_of
 from tests.scripts.states import ask, state_of
 from tests.scripts.verbs import VERBS
 from tests.support.names import KEYS
@@ -26,10 +27,16 @@ def other_tag() -> Iterator[None]:
 
 @pytest.fixture
 async def confined(other_tag: None, redis_url: str, raw: redis.asyncio.Redis) -> AsyncIterator[Store]:
+    async with confined_to(redis_url, raw, KEYS) as store:
+        yield store
+
+
+@asynccontextmanager
+async def confined_to(redis_url: str, raw: redis.asyncio.Redis, keys: Keys) -> AsyncIterator[Store]:
     """A store whose user in Redis may touch nothing outside the tag, as a tenant's."""
     rules = ["on", "nopass", f"~{TAG}:*", "resetchannels", f"&{TAG}:bell", "+@all"]
     await raw.execute_command("ACL", "SETUSER", "staging", *rules)
-    client = RedisClient(redis_url.replace("://", "://staging:x@"), 3, KEYS)
+    client = RedisClient(redis_url.replace("://", "://staging:x@"), 3, keys)
     await client.create_group()
     yield Store(client, "worker-a")
     await client.aclose()

@@ -12,7 +12,7 @@ from redis_scheduler.task.timing import DEFAULT as TIMING
 from redis_scheduler.task.timing import Timing
 from tests.scripts import states
 from tests.scripts.indexes import LETTER_BYTES, letters_of
-from tests.scripts.states import DEAD, FAILURE, MAKERS, MISSING, ask, counters, state_of
+from tests.scripts.states import DEAD, MAKERS, MISSING, ask, counters, state_of
 from tests.support.names import KEYS
 from tests.support.store import Store
 
@@ -34,7 +34,7 @@ async def began(raw: redis.asyncio.Redis, ago_ms: int) -> None:
 
 
 async def size_of(raw: redis.asyncio.Redis, task: states.Task) -> int:
-    return LETTER_BYTES + len(await states.record_of(raw, task.key)) + len(b"1 " + FAILURE)
+    return LETTER_BYTES + sum([len(await ask(raw, "HGET", place, task.key)) for place in (KEYS.tasks, KEYS.failures)])
 
 
 @pytest.mark.parametrize("state", MAKERS)

@@ -17,7 +17,7 @@ from redis_scheduler.task.listing import Listing
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
 from tests.scripts.indexes import typed_keys
-from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of
+from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, stored_of
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
 
@@ -137,7 +137,7 @@ async def test_an_update_of_another_record_leaves_the_indexes_alone(store: Store
 async def test_a_put_takes_the_task_out_of_its_old_indexes(store: Store, raw: redis.asyncio.Redis) -> None:
     task = await in_due(store, ("mail", ORDER))
     new = NewTask(task.key, 5_000, states.tail(type_name=("bill", USER)), ("bill", USER))
-    await store.put([Put(new, await record_of(raw, task.key), ("mail", ORDER))])
+    await store.put([Put(new, await stored_of(raw, task.key), ("mail", ORDER))])
     assert await typed_keys(raw) == {"bill": {task.key}, USER: {task.key}}
 
 

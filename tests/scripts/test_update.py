@@ -9,6 +9,7 @@ import redis.asyncio
 
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.script import Argument
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.record import decode_record
@@ -44,7 +45,6 @@ from tests.scripts.states import (
     state_of,
     waiting,
 )
-from tests.support.names import KEYS
 from tests.support.store import Store, letters
 from tests.support.waiting import wait_until
 
@@ -201,8 +201,8 @@ class Crossed(RedisClient):
     """Sends the commands of a pipeline one by one, something else before the one of this number: so Redis may serve
     others."""
 
-    def __init__(self, url: str, number: int, other: Callable[[], Awaitable[object]]) -> None:
-        super().__init__(url, 3, KEYS)
+    def __init__(self, url: str, keys: Keys, number: int, other: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(url, 3, keys)
         self._number = number
         self._other = other
 
@@ -221,7 +221,7 @@ async def test_a_load_that_is_crossed_by_an_update_brings_no_new_record_before_i
 ) -> None:
     task = await in_delivery(store)
     update = await change(store, task, TTL_MS)
-    client = Crossed(redis_url, number, lambda: store.update([update]))
+    client = Crossed(redis_url, store.client.keys, number, lambda: store.update([update]))
     for claim in (await Store(client, store.name).load([Entry(task.claim.id, task.key)]))[0]:
         assert claim.record.data == b'{"n":1}', "what is due in ten minutes would be delivered now"
     await client.aclose()

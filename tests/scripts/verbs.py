@@ -40,7 +40,7 @@ from tests.scripts.states import (
     State,
     Task,
 )
-from tests.support.names import KEYS
+from tests.support.names import KEYS, TEST_KEY
 from tests.support.store import Store
 
 
@@ -135,8 +135,9 @@ async def _tally(store: Store, task: Task) -> Any:
 
 
 async def _rekey(store: Store, task: Task) -> Any:
-    """Seal all that is not sealed yet, as with any key but the first."""
-    return [left async for step in Rekeying(store.client, Vault([b"k" * 32]), writes=True).run() for left in step]
+    """Seal all that is not sealed yet, or with the key of the tests."""
+    work = Rekeying(store.client, Vault([b"r" * 32, TEST_KEY]), writes=True)
+    return [left async for step in work.run() for left in step]
 
 
 TOKEN = Token("n", "", ("read",), 1, ("mail",), rate=5, tasks=9)

@@ -1,6 +1,7 @@
 """Records, failures and summaries as each landed format wrote them: this version reads all of them. A file is named by
 its format."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from redis_scheduler.store.vault import Vault
 from redis_scheduler.task.attempts import Attempt, read_failed
 from redis_scheduler.task.due import NO_TTL
 from redis_scheduler.task.options import RECORD_FORMAT, Callback, Options
-from redis_scheduler.task.record import Record, read_record
+from redis_scheduler.task.record import SEAL, Record, read_record
 from redis_scheduler.task.repeat import Occurrence, Progress, Repeat
 from redis_scheduler.task.summary import Summary, read_summary
 
@@ -80,6 +82,18 @@ def test_a_record_of_an_older_version_is_read(name: str) -> None:
     assert read_record((FOLDER / name).read_bytes()) == SAMPLES[name]
 
 
+SEALED_FOR, SEALED_WITH = "xPynG8TE_wQjDQmPDXLSLA", b"a" * 32
+"""The task, and the DATA_KEY, of the sealed samples."""
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_record_that_an_older_version_sealed_is_read_and_sealed_anew(name: str) -> None:
+    sealed, vault = (FOLDER.parent / "sealed/records" / name).read_bytes(), Vault([b"b" * 32, SEALED_WITH])
+    assert read_record(sealed).unknown == SEAL
+    for stored in (sealed, vault.resealed(SEALED_FOR, sealed)):
+        assert vault.read_record(SEALED_FOR, stored) == SAMPLES[name]
+
+
 def test_each_format_has_its_samples() -> None:
     assert sorted(file.name for file in FOLDER.iterdir()) == sorted(SAMPLES)
     assert {int(name.partition("-")[0]) for name in SAMPLES} == set(range(1, RECORD_FORMAT + 1))
@@ -120,6 +134,14 @@ def test_a_failure_of_an_older_version_is_read(name: str) -> None:
     assert read_failed((FOLDER.parent / "failures" / name).read_bytes()) == FAILURES[name]
 
 
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_that_an_older_version_sealed_is_read_and_sealed_anew(name: str) -> None:
+    sealed, vault = (FOLDER.parent / "sealed/failures" / name).read_bytes(), Vault([b"b" * 32, SEALED_WITH])
+    assert read_failed(sealed) == []
+    for stored in (sealed, vault.resealed_failure(SEALED_FOR, sealed)):
+        assert read_failed(vault.open_failure(SEALED_FOR, stored)) == FAILURES[name]
+
+
 SUMMARIES = {
     "1-delivered": Summary("delivered", 2, DUE_MS, 12, 204, "mail", DUE_MS + 377),
     "1-cancelled": Summary("cancelled", 0, DUE_MS + 100_000, ended=DUE_MS + 377),
@@ -134,5 +156,11 @@ def test_a_summary_of_an_older_version_is_read(name: str) -> None:
 
 
 def test_each_sample_is_read() -> None:
-    for folder, names in (("failures", FAILURES), ("summaries", SUMMARIES)):
+    folders: dict[str, Iterable[str]] = {
+        "failures": FAILURES,
+        "summaries": SUMMARIES,
+        "sealed/records": SAMPLES,
+        "sealed/failures": FAILURES,
+    }
+    for folder, names in folders.items():
         assert sorted(file.name for file in (FOLDER.parent / folder).iterdir()) == sorted(names)
