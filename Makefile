@@ -118,6 +118,18 @@ tests/javascript/node_modules/.installed: tests/javascript/package.json
 test-javascript: $(VENV)/.development tests/javascript/node_modules/.installed ## Check signatures as receivers in JavaScript do (needs Node)
 	@$(BIN)/pytest tests/acceptance/test_recipes.py
 
+.PHONY: lock
+lock: $(VENV)/.development ## Write requirements.lock anew: what the image installs, by hash (needs the package index)
+	@$(BIN)/python .ci/lock
+
+# With --strict, since what could not be looked up must not pass for what is well.
+.PHONY: audit
+audit: $(BIN)/python ## Look for known faults in all that constraints.txt and requirements.lock name (needs the package index)
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check 'pip-audit>=2.9'
+	@for file in constraints.txt requirements.lock; do \
+	  $(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $$file || exit 1; done
+
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \
 	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code

@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 CONCURRENCY = 20
 TASKS = 200
 LEASE_S = 15
+PASSWORD = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def stack() -> Iterator[Compose]:
     compose = Compose(
         f"redis-scheduler-{uuid.uuid4().hex[:8]}",
         API_AUTH=TOKEN,
+        REDIS_PASSWORD=PASSWORD,
         PORT=str(free_port()),
         CONCURRENCY=str(CONCURRENCY),
         TIMEOUT="100",
@@ -48,9 +50,15 @@ async def _client(stack: Compose, session: aiohttp.ClientSession) -> Client:
     return Client(session, api.url())
 
 
-def test_without_a_token_compose_says_what_to_set() -> None:
-    with pytest.raises(AssertionError, match="set API_AUTH to a secret token"):
-        Compose("redis-scheduler-config", API_AUTH="")("config")
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [("API_AUTH", "set API_AUTH to a secret token"), ("REDIS_PASSWORD", "set REDIS_PASSWORD to a")],
+)
+def test_without_a_token_or_a_password_compose_says_what_to_set(variable: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        Compose("redis-scheduler-config", ROOT, **{"API_AUTH": TOKEN, "REDIS_PASSWORD": PASSWORD, variable: ""})(
+            "config"
+        )
 
 
 LINE = re.compile(r"^#? *(sed \"s/.*\.env\.example > \.env)\b", re.MULTILINE)
@@ -65,14 +73,16 @@ def test_the_documented_line_makes_settings_with_a_token_for_every_command(tmp_p
     tokens = set()
     for _ in range(2):
         subprocess.run(line, shell=True, cwd=tmp_path, check=True)
-        (token,) = re.findall(r"^API_AUTH=(.*)$", (tmp_path / ".env").read_text(), re.MULTILINE)
-        tokens.add(token)
-        assert len(token) == 48
+        made = re.findall(r"^(?:API_AUTH|REDIS_PASSWORD)=(.*)$", (tmp_path / ".env").read_text(), re.MULTILINE)
+        tokens |= set(made)
+        assert [len(one) for one in made] == [48, 48]
+        token, password = made
         compose = Compose(f"redis-scheduler-{uuid.uuid4().hex[:8]}", tmp_path)
         for command in (["ps"], ["logs"], ["down"]):
             compose(*command)
-        assert token in compose("config")
-    assert len(tokens) == 2
+        assert f"API_AUTH: {token}" in compose("config")
+        assert f"redis://:{password}@redis:6379/0" in compose("config")
+    assert len(tokens) == 4
 
 
 def test_every_variable_of_compose_is_in_the_example() -> None:
@@ -108,7 +118,11 @@ async def test_a_webhook_of_the_machine_itself_is_reached_by_its_name(stack: Com
 async def test_two_apis_take_a_port_each_of_a_range(image: str) -> None:
     first = free_port(2)
     compose = Compose(
-        f"redis-scheduler-{uuid.uuid4().hex[:8]}", API_AUTH=TOKEN, PORT=f"{first}-{first + 1}", TIMEOUT="100"
+        f"redis-scheduler-{uuid.uuid4().hex[:8]}",
+        API_AUTH=TOKEN,
+        REDIS_PASSWORD=PASSWORD,
+        PORT=f"{first}-{first + 1}",
+        TIMEOUT="100",
     )
     try:
         compose("up", "--detach", "--scale", "api=2", "--scale", "worker=0")
@@ -143,6 +157,30 @@ def test_redis_keeps_its_data_and_is_not_published(stack: Compose) -> None:
     found = dict(zip(config[::2], config[1::2], strict=True))
     assert found == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
     assert not redis.inspect()["HostConfig"]["PortBindings"]
+
+
+def test_redis_wants_its_password_which_stands_in_no_command_line(stack: Compose) -> None:
+    (redis,) = stack.containers("redis")
+    assert docker("exec", "--env", "REDISCLI_AUTH=", redis.id, "redis-cli", "ping").startswith("NOAUTH")
+    assert docker("exec", redis.id, "redis-cli", "ping") == "PONG"
+    config = redis.inspect()
+    assert PASSWORD not in docker("exec", redis.id, "sh", "-c", "cat /proc/[0-9]*/cmdline")
+    assert PASSWORD not in str([config["Config"]["Cmd"], config["Args"]])
+    assert config["HostConfig"]["ReadonlyRootfs"]
+
+
+def test_each_container_may_use_so_much_memory_and_redis_refuses_before_it_is_killed(stack: Compose) -> None:
+    limits = {
+        name: {container.inspect()["HostConfig"]["Memory"] for container in stack.containers(name)}
+        for name in ("api", "worker", "redis")
+    }
+    gibibyte = 1 << 30
+    assert limits == {"api": {4 * gibibyte}, "worker": {4 * gibibyte}, "redis": {5 * gibibyte}}
+    (redis,) = stack.containers("redis")
+    assert docker("exec", redis.id, "redis-cli", "config", "get", "maxmemory").split() == [
+        "maxmemory",
+        str(2 * gibibyte),
+    ]
 
 
 async def test_each_role_is_healthy(stack: Compose) -> None:
