@@ -1,6 +1,7 @@
 """Faults of the indexes by type and label, each made on sound tasks, for the audit to find."""
 
 from redis_scheduler.task.label import index_of
+from redis_scheduler.task.listing import TOKEN_MARK
 from tests.scripts import states
 from tests.scripts.faults import SEEDS, Found, Redis, seed
 from tests.scripts.states import DEAD, DUE, IN_DELIVERY, MISSING, QUEUED, State, ask
@@ -100,3 +101,72 @@ async def a_label_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, S
     task = await states.in_due(store, "mail")
     await ask(raw, "SADD", KEYS.types, LABELLED[1])
     return {"empty type": {LABELLED[1]}}, task.key, DUE
+
+
+# Tokens
+
+
+TOKEN = TOKEN_MARK + "0123456789"
+OWNED = KEYS.owned("0123456789")
+
+
+@seed
+async def not_counted_for_its_token(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_delivery(store, ("mail", TOKEN)), await states.in_due(store, TOKEN)
+    size = int(await ask(raw, "HGET", OWNED, task.key))
+    await ask(raw, "HDEL", OWNED, task.key)
+    await ask(raw, "HINCRBY", OWNED, ".bytes", -size)
+    return {"not counted": {task.key}}, task.key, IN_DELIVERY
+
+
+@seed
+async def counted_with_other_bytes(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_due(store, TOKEN), await states.in_due(store, TOKEN)
+    await ask(raw, "HINCRBY", OWNED, task.key, 5)
+    await ask(raw, "HINCRBY", OWNED, ".bytes", 5)
+    return {"not counted": {task.key}}, task.key, DUE
+
+
+@seed
+async def counted_for_another_token(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.in_due(store, TOKEN), await states.in_due(store, f"{TOKEN_MARK}abcdef0123")
+    await ask(raw, "HSET", KEYS.owned("abcdef0123"), task.key, 7)
+    await ask(raw, "HINCRBY", KEYS.owned("abcdef0123"), ".bytes", 7)
+    return {"wrongly counted": {task.key}}, task.key, DUE
+
+
+@seed
+async def dead_and_counted(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task, _ = await states.dead(store, ("mail", TOKEN)), await states.in_due(store, TOKEN)
+    await ask(raw, "HSET", OWNED, task.key, 7)
+    await ask(raw, "HINCRBY", OWNED, ".bytes", 7)
+    return {"wrongly counted": {task.key}}, task.key, DEAD
+
+
+@seed
+async def a_wrong_sum_of_bytes(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.queued(store, ("mail", TOKEN))
+    await ask(raw, "HINCRBY", OWNED, ".bytes", 1)
+    return {"wrong sum": {TOKEN}}, task.key, QUEUED
+
+
+@seed
+async def no_sum_of_bytes(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store, TOKEN)
+    await ask(raw, "HDEL", OWNED, ".bytes")
+    return {"wrong sum": {TOKEN}}, task.key, DUE
+
+
+@seed
+async def a_sum_of_no_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store)
+    await ask(raw, "HSET", OWNED, ".bytes", 5)
+    await ask(raw, "SADD", KEYS.types, TOKEN)
+    return {"empty type": {TOKEN}}, task.key, DUE
+
+
+@seed
+async def a_token_without_tasks(store: Store, raw: Redis) -> tuple[Found, str, State]:
+    task = await states.in_due(store, "mail")
+    await ask(raw, "SADD", KEYS.types, TOKEN)
+    return {"empty type": {TOKEN}}, task.key, DUE

@@ -17,7 +17,7 @@ from redis_scheduler.store.written import Change
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import Listing
+from redis_scheduler.task.listing import TOKEN_MARK, Listing
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import decode_record, record_tail
 from redis_scheduler.task.series import Firing, Made, Next
@@ -69,12 +69,15 @@ DEAD = State("dead", attempts=1)
 def tail(
     ttl_ms: int = TTL_MS, type_name: Listing = None, data: bytes | None = b'{"n":1}', options: Options = NONE
 ) -> bytes:
-    """A record without its due time; `type_name` may have labels beside it, or instead."""
+    """A record without its due time; `type_name` may have labels and a token beside it, or
+    instead."""
     names = (type_name,) if isinstance(type_name, str) else type_name or ()
-    types = [name for name in names if not name.startswith(LABEL_MARK)]
+    types = [name for name in names if not name.startswith((LABEL_MARK, TOKEN_MARK))]
+    tokens = [name[1:] for name in names if name.startswith(TOKEN_MARK)]
     if labels := dict(name[1:].split("=") for name in names if name.startswith(LABEL_MARK)):
         options = structs.replace(options, labels=labels)
-    return record_tail(WEBHOOK, ttl_ms / 1000, types[0] if types else None, data, options)
+    type_name, token = types[0] if types else None, tokens[0] if tokens else None
+    return record_tail(WEBHOOK, ttl_ms / 1000, type_name, data, options, token=token)
 
 
 def new_task(ttl_ms: int = TTL_MS, type_name: Listing = None) -> NewTask:

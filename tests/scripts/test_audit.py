@@ -19,7 +19,8 @@ from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.walk import Suspect, Walk
-from redis_scheduler.task.label import index_of, index_title
+from redis_scheduler.task.label import index_of
+from redis_scheduler.task.listing import name_shown
 from redis_scheduler.task.record import UNREADABLE
 from tests.scripts import states
 from tests.scripts.faults import Found
@@ -87,7 +88,8 @@ async def test_a_fault_is_found_and_explained_and_nothing_is_changed(
     assert len(findings) == sum(map(len, expected.values())), "each is told once"
     for finding in findings:
         subject = finding.subject
-        title = index_title(subject) if finding.kind == "empty type" else f"{FAULTS[finding.kind].subject} {subject}"
+        is_index = finding.kind in ("empty type", "wrong sum")
+        title = name_shown(subject) if is_index else f"{FAULTS[finding.kind].subject} {subject}"
         assert finding.text.startswith(f"{title} ")
         assert finding.text.endswith(f"; with --repair: {FAULTS[finding.kind].repair}")
         assert "{" not in finding.text.replace("{rs:0}", "")
@@ -337,7 +339,7 @@ async def full(raw: Redis) -> AsyncIterator[None]:
         await ask(raw, "CONFIG", "SET", "maxmemory", 0)
 
 
-GROWS = {"nowhere", "not listed", "no end"}
+GROWS = {"nowhere", "not listed", "no end", "not counted", "wrong sum"}
 
 
 @pytest.mark.parametrize("name", SEEDS)

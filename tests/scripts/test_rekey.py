@@ -17,7 +17,7 @@ from redis_scheduler.store.walk import STEP_BYTES
 from redis_scheduler.task.failure import read_attempts
 from redis_scheduler.task.key import new_task_key
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import Listing, listing_of
+from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import read_record
 from tests.scripts import states
 from tests.scripts.conftest import Full
@@ -86,17 +86,22 @@ async def test_a_task_is_sealed_anew_wherever_it_stands_and_stays_there(
         await store.cancel([(task.key, None)])
 
 
-@pytest.mark.parametrize("listed", ["mail", ("mail", index_of("order=1")), (index_of("order=1"),)])
+TOKEN = TOKEN_MARK + "0123456789"
+LISTED: list[Listing] = ["mail", ("mail", index_of("order=1")), (index_of("order=1"),), TOKEN, ("mail", TOKEN)]
+
+
+@pytest.mark.parametrize("listed", LISTED)
 async def test_a_task_stays_in_its_lists(listed: Listing, store: Store, client: RedisClient, raw: Redis) -> None:
     for keys in ([OLD], [NEW, OLD]):
         task = await states.in_due(store, listed)
         before = await dump(raw)
         assert (await done(client, *keys))[0].resealed
         found = read_record(await states.stored_of(raw, task.key))
-        assert listing_of(found.type, found.options) == listed
+        assert listing_of(found.type, found.options, found.token) == listed
         await assert_whole(client)
         changed = {name for name, held in (await dump(raw)).items() if before[name] != held}
-        assert changed == {KEYS.tasks.encode()}
+        counted = {KEYS.owned("0123456789").encode()} if found.token else set()
+        assert changed == {KEYS.tasks.encode(), *counted}
 
 
 async def test_what_needs_another_key_is_counted_and_a_count_changes_nothing(

@@ -13,10 +13,10 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Put
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import Listing
+from redis_scheduler.task.listing import TOKEN_MARK, Listing
 from redis_scheduler.task.record import DEFAULT_TYPE
 from tests.scripts import states
-from tests.scripts.indexes import typed_keys
+from tests.scripts.indexes import owned_by, typed_keys
 from tests.scripts.states import Task, ask, change, failed, in_due, new_task, record_of, stored_of
 from tests.support.names import KEYS
 from tests.support.store import Store, letters
@@ -25,7 +25,9 @@ Maker = Callable[[Store, Listing], Awaitable[Task]]
 
 ORDER, USER = index_of("order=17"), index_of("user=a b")
 
-NAMES: tuple[tuple[str, ...], ...] = (("mail",), ("mail", ORDER, USER), (ORDER,))
+TOKEN = TOKEN_MARK + "0123456789"
+
+NAMES: tuple[tuple[str, ...], ...] = (("mail",), ("mail", ORDER, USER), (ORDER,), (TOKEN,), ("mail", ORDER, TOKEN))
 """Under which names a task may be listed."""
 
 LISTED: dict[str, tuple[Maker, bool]] = {
@@ -118,13 +120,17 @@ async def test_an_update_lists_the_task_by_its_new_labels_alone(
     state: str, ttl_ms: int | None, store: Store, raw: redis.asyncio.Redis
 ) -> None:
     task = await LISTED[state][0](store, ("mail", ORDER))
-    for before, after in ((("mail", ORDER), ("mail", USER)), (("mail", USER), "mail"), ("mail", ("mail", ORDER))):
+    for before, after in (
+        *((("mail", ORDER), ("mail", USER)), (("mail", USER), "mail"), ("mail", ("mail", ORDER, TOKEN))),
+        *((("mail", ORDER, TOKEN), (USER, TOKEN)), ((USER, TOKEN), (TOKEN,)), ((TOKEN,), (ORDER,))),
+    ):
         task.type = after
         wanted = replace(await change(store, task, ttl_ms), old_listed=before)
         assert letters((await store.update([wanted]))[1]) in ("U", "D")
         names = (after,) if isinstance(after, str) else after
         assert await typed_keys(raw) == {name: {task.key} for name in names}
-        assert len({await ask(raw, "ZSCORE", KEYS.type_index(name), task.key) for name in names}) == 1
+        scores = {await ask(raw, "ZSCORE", KEYS.type_index(name), task.key) for name in names if name != TOKEN}
+        assert len(scores) <= 1
 
 
 async def test_an_update_of_another_record_leaves_the_indexes_alone(store: Store, raw: redis.asyncio.Redis) -> None:
@@ -141,7 +147,22 @@ async def test_a_put_takes_the_task_out_of_its_old_indexes(store: Store, raw: re
     assert await typed_keys(raw) == {"bill": {task.key}, USER: {task.key}}
 
 
-@pytest.mark.parametrize("names", [None, ORDER])
+async def test_the_bytes_of_a_tokens_task_are_counted_whatever_writes_its_record(
+    store: Store, raw: redis.asyncio.Redis
+) -> None:
+    task = await in_due(store, (TOKEN,))
+    await store.update([await change(store, task, data=b'"%b"' % (b"x" * 500))])
+    large = (await owned_by(raw, TOKEN[1:]))[task.key]
+    await store.update([await change(store, task, 5_000, b"1")])
+    assert (await owned_by(raw, TOKEN[1:]))[task.key] < large
+    new = NewTask(task.key, 5_000, states.tail(type_name=(TOKEN,), data=b'"%b"' % (b"x" * 700)), (TOKEN,))
+    await store.put([Put(new, await stored_of(raw, task.key), (TOKEN,))])
+    assert (await owned_by(raw, TOKEN[1:]))[task.key] > large
+    await store.put([Put(replace(new, tail=states.tail(), listed=None), await stored_of(raw, task.key), (TOKEN,))])
+    assert await ask(raw, "EXISTS", KEYS.owned(TOKEN[1:]), KEYS.types) == 0
+
+
+@pytest.mark.parametrize("names", [None, ORDER, TOKEN])
 async def test_an_update_of_a_dead_task_does_not_list_it(
     names: str | None, store: Store, raw: redis.asyncio.Redis
 ) -> None:
@@ -154,14 +175,14 @@ async def test_an_update_of_a_dead_task_does_not_list_it(
 
 
 async def test_a_purge_empties_every_index(store: Store, raw: redis.asyncio.Redis) -> None:
-    for name in ("mail", "bill", ("mail", ORDER), None):
+    for name in ("mail", "bill", ("mail", ORDER), None, ("mail", TOKEN)):
         await in_due(store, name)
-    assert await store.purge() == 4
-    assert await ask(raw, "EXISTS", KEYS.type_index(ORDER)) == 0
+    assert await store.purge() == 5
+    assert await ask(raw, "EXISTS", KEYS.type_index(ORDER), KEYS.type_index(TOKEN)) == 0
     assert await typed_keys(raw) == {}
 
 
-@pytest.mark.parametrize("name", ["mail", ORDER])
+@pytest.mark.parametrize("name", ["mail", ORDER, TOKEN])
 async def test_a_foreign_key_in_the_place_of_an_index_is_told_of_and_outlives_all(
     name: str, store: Store, raw: redis.asyncio.Redis
 ) -> None:

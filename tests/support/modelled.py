@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from redis_scheduler.store import keys
 from redis_scheduler.task.label import index_of
-from redis_scheduler.task.listing import Listing
+from redis_scheduler.task.listing import TOKEN_MARK, Listing
 from redis_scheduler.task.timing import Timing
 from tests.scripts.states import DUE, State
 
@@ -16,7 +16,8 @@ Names = tuple[str, ...] | None
 FORGETFUL = "worker-c"
 """The worker that keeps no summary of what it ends."""
 
-LISTED = ("mail", index_of("order=17"))
+TOKEN = TOKEN_MARK + "0123456789"
+LISTED = ("mail", index_of("order=17"), TOKEN)
 
 
 def names_of(listed: Listing) -> Names:

@@ -23,7 +23,7 @@ from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.indexes import LETTER_BYTES, letters_of, typed_keys
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail
 from tests.support.model import Model
-from tests.support.modelled import FORGETFUL, Modelled, Names
+from tests.support.modelled import FORGETFUL, TOKEN, Modelled, Names
 from tests.support.names import KEYS
 from tests.support.steering import PLACES
 from tests.support.store import Store
@@ -221,7 +221,8 @@ class Steps:
             await self._read_as(writer, task)
         expected, due_ms = self.reads.get((writer, task.key), (b"{}", 0))
         # A type stays as it was, labels may change.
-        listed = task.listed and (*(name for name in task.listed if name == "mail"), index_of(f"order={step.count}"))
+        kept = [[name for name in task.listed or () if name == wanted] for wanted in ("mail", TOKEN)]
+        listed = task.listed and (*kept[0], index_of(f"order={step.count}"), *kept[1])
         return Change(task.key, expected, self._tail(listed), ttl_ms, due_ms, listed, task.listed)
 
     async def _learn_entries(self) -> None:

@@ -19,10 +19,11 @@ FAILURE = b'{"error":"HTTP 500","elapsed_ms":1,"answer":"secret"}'
 
 
 @pytest.mark.parametrize(("type_name", "options"), [(None, NONE), ("mail", NONE), (None, LABELLED), ("mail", LABELLED)])
+@pytest.mark.parametrize("token", [None, "0123456789"])
 @pytest.mark.parametrize("front", [FRONT, FRONT + b',"again":3'])
-def test_a_record_opens_as_it_was(type_name: str | None, options: Options, front: bytes) -> None:
-    tail = record_tail("http://localhost/secret", 5, type_name, b'{"secret":1}', options)
-    listed = listing_of(type_name, options)
+def test_a_record_opens_as_it_was(type_name: str | None, options: Options, token: str | None, front: bytes) -> None:
+    tail = record_tail("http://localhost/secret", 5, type_name, b'{"secret":1}', options, token=token)
+    listed = listing_of(type_name, options, token)
     stored = front + Vault([OLD]).seal_tail(KEY, tail, listed)
     assert b"secret" not in stored
     assert msgspec.json.decode(stored)["due"] == 1234567890123
@@ -31,7 +32,7 @@ def test_a_record_opens_as_it_was(type_name: str | None, options: Options, front
         assert Vault(keys).read_record(KEY, stored) == read_record(front + tail)
     for found in (read_record(stored), Vault([NEW]).read_record(KEY, stored)):
         assert (found.unknown, found.webhook, found.due) == (SEAL, "", 1234567890123)
-        assert listing_of(found.type, found.options) == listed
+        assert listing_of(found.type, found.options, found.token) == listed
 
 
 def test_each_byte_that_other_hands_change_is_noticed() -> None:

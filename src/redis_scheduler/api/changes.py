@@ -49,8 +49,8 @@ def change_of(stored: Stored, wanted: UpdateRequest, now_ms: int = 0) -> Change:
         ttl, delay_ms = first_of(options.repeat, wanted, now_ms)
         if isinstance(repetition, Progress):
             check_times(options.repeat, repetition)
-    old_listed = listing_of(record.type, record.options)
-    listed = old_listed if options is record.options else listing_of(record.type, options)
+    old_listed = listing_of(record.type, record.options, record.token)
+    listed = old_listed if options is record.options else listing_of(record.type, options, record.token)
     webhook = record.webhook if wanted.webhook is UNSET else wanted.webhook
     content, data = changed_content(record, wanted)
     requests.check_options(options, record.options)

@@ -92,7 +92,7 @@ async def new_task(
     if traceparent is not None:
         options = await calls.traced(options, traceparent)
     tail = record_tail(wanted.webhook, ttl, type_name, data, options, content, token=token)
-    return NewTask(key, delay_ms, tail, listing_of(type_name, options))
+    return NewTask(key, delay_ms, tail, listing_of(type_name, options, token))
 
 
 async def new_tasks(

@@ -188,7 +188,7 @@ def moved_of(line: bytes, shift_ms: int) -> Moved:
     if own["acknowledged"] is not None and not mark:
         raise InvalidField("acknowledged", "is said of a task with ack, and of none that is dead", Code.CONTRADICTION)
     kept = b"%d%b %b" % (attempts, mark, failure) if attempts or failure or mark else b""
-    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options), options, content, token)
+    return Moved(key, due_ms, tail, place, at_ms, kept, listing_of(name, options, token), options, content, token)
 
 
 _OWN = (

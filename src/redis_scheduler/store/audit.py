@@ -17,7 +17,7 @@ from redis_scheduler.store.keys import GROUP, Keys, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Argument, Script
 from redis_scheduler.store.walk import LOOK_LIMIT, Suspect, Walk, suspect_of
-from redis_scheduler.task.label import index_title
+from redis_scheduler.task.listing import name_shown
 
 SAMPLE_LIMIT = 10
 """A start looks at so many in each place."""
@@ -73,6 +73,15 @@ FAULTS = {
     "wrongly listed": _Fault(
         "task", "is in the index of {where}, but is none of its tasks still to be delivered", "taken out of it"
     ),
+    "not counted": _Fault(
+        "task", "is not counted with its bytes in what {where} has waiting: its limits allow too much", "counted"
+    ),
+    "wrongly counted": _Fault(
+        "task",
+        "is counted in what {where} has waiting, but is none of its tasks still to be delivered",
+        "taken out of it",
+    ),
+    "wrong sum": _Fault("index", "has not the sum of the bytes of its tasks: its limit in bytes is wrong", "set right"),
     "empty type": _Fault("type", "is named but has no task", "removed"),
     "no end": _Fault("idempotency id", "has no end: it would be kept for ever", "given an end in a day"),
     "stray end": _Fault("idempotency id", "has an end, but nothing is kept for it", "removed"),
@@ -198,11 +207,11 @@ def _finding(keys: Keys, kind: str, subject: bytes | str, where: str, repairs: b
     fault = FAULTS[kind]
     name = (subject.encode(errors="surrogateescape") if isinstance(subject, str) else subject).decode(errors="replace")
     repair = fault.repair and f"; {'repaired' if repairs else 'with --repair'}: {fault.repair}"
-    if kind in ("not listed", "wrongly listed"):
-        where = index_title(where)
+    if kind in ("not listed", "wrongly listed", "not counted", "wrongly counted"):
+        where = name_shown(where)
     # `where` is put in last: it may be foreign text.
     wrong = fault.wrong.replace("{tasks}", keys.tasks).replace("{where}", where)
-    title = index_title(name) if fault.subject == "type" else f"{fault.subject} {name}"
+    title = name_shown(name) if fault.subject in ("type", "index") else f"{fault.subject} {name}"
     return Finding(kind, name, _printable(f"{title} {wrong}{repair}"))
 
 

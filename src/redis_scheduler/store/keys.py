@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from redis_scheduler.task.label import LABEL_MARK
+from redis_scheduler.task.listing import TOKEN_MARK
 
 if TYPE_CHECKING:  # it loads a library that most deployments do not use
     from redis_scheduler.store.vault import Vault
@@ -142,7 +143,7 @@ class Keys:
     ever."""
 
     types: str
-    """SET of the type names that have a type index."""
+    """SET of the names that have an index: of types, labels and tokens (task/listing.py)."""
 
     sweep: str
     """HASH cursor, next_ms, seen_ms, held_until_ms: where the sweep of the pending list stands, when its next step is
@@ -212,8 +213,14 @@ class Keys:
 
     def type_index(self, name: str) -> str:
         """ZSET key → due ms: the tasks of one type, or with one label, still to be delivered. The default type has
-        none."""
+        none. A token has another: `owned`."""
+        if name.startswith(TOKEN_MARK):
+            return self.owned(name[1:])
         return f"{self.tag}:label:{name[1:]}" if name.startswith(LABEL_MARK) else f"{self.tag}:type:{name}"
+
+    def owned(self, token_id: str) -> str:
+        """HASH key → bytes of the record: the tasks of a token still to be delivered; .bytes: their sum."""
+        return f"{self.tag}:owned:{token_id}"
 
     def segment(self, number: int) -> str:
         """HASH key → summary, which expires: a part of what is kept of finished tasks."""

@@ -60,7 +60,9 @@ class Moves(Writes):
         """Return each task that is there with the names that it is listed under, as `cancel` takes them."""
         records = await Walk(self.client).records([key.encode() for key in task_keys])
         return [
-            (key.decode(), listing_of(record.type, record.options)) for key, record in records if record is not None
+            (key.decode(), listing_of(record.type, record.options, record.token))
+            for key, record in records
+            if record is not None
         ]
 
     async def pause_all(self, wanted: bool) -> int | None:

@@ -18,6 +18,8 @@ from redis_scheduler.store.memory import memory_of, refuse_beyond
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.vault import BEGINNING_BYTES, NotSealed, Vault, Why
 from redis_scheduler.store.walk import LOOK_LIMIT, STEP_BYTES, Walk
+from redis_scheduler.task.listing import TOKEN_MARK, Listing
+from redis_scheduler.task.record import read_record
 
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ class _Row(NamedTuple):
     key: bytes
     expected: bytes
     sealed: bytes
+    listed: Listing = None
+    """The name of the token that its bytes are counted for."""
 
 
 _REKEY = Script("rekey")
@@ -126,7 +130,8 @@ class Rekeying:
                 self.counts.left[error.why] += 1
             else:
                 if sealed != value:
-                    rows.append(_Row(place, key, value, sealed))
+                    token = read_record(sealed).token if place == "tasks" else None
+                    rows.append(_Row(place, key, value, sealed, None if token is None else TOKEN_MARK + token))
         return rows
 
     async def _replace(self, rows: Sequence[_Row]) -> list[bytes]:

@@ -8,8 +8,8 @@ A header declares each name once: `-- KEYS`, `-- ARGV`, and `-- each` for the va
     -- then   item# key
 
 Parentheses explain. `#` makes a number, as a comparison needs; arithmetic and commands take a text. A name of Keys is
-that key; the caller gives any other key. `types...` and `type_index...` are the types and labels of the call and their
-indexes, which a row names by `type_number`: '0' none, '3' one, '3,5' several. `segment...` are the segments of
+that key; the caller gives any other key. `types...` and `type_index...` are types, labels and tokens of the call, and
+their indexes, which a row names by `type_number`: '0' none, '3' one, '3,5' several. `segment...` are the segments of
 summaries, and `segment_of(number)` is one. Any other `...` is a list up to the end of ARGV. The line `--- names`
 becomes the locals of these names, with `first`, where rows or lists begin, and `width`, that of a row; `--- row`
 becomes the locals of the row that begins `at`, or of the columns it names.
@@ -168,7 +168,8 @@ def _numbers_of(types: dict[str, int], names: Sequence[str]) -> str:
 
 def listed_as(record: str) -> str:
     """Return the expression of the names under which the task of a record is listed, which is an expression itself."""
-    return f"{record}.type if {record}.options is NONE else listing_of({record}.type, {record}.options)"
+    names = f"listing_of({record}.type, {record}.options, {record}.token)"
+    return f"{record}.type if {record}.options is NONE and {record}.token is None else {names}"
 
 
 def _read(path: str) -> str:

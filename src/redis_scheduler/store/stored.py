@@ -50,7 +50,7 @@ class Stored:
     @property
     def listed(self) -> Listing:
         """The names that it is listed under."""
-        return listing_of(self.record.type, self.record.options)
+        return listing_of(self.record.type, self.record.options, self.record.token)
 
 
 _TEXT, _NUMBER = A_TEXT | NOTHING, A_NUMBER | NOTHING

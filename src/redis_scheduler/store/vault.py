@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from redis_scheduler.task.failure import FOREIGN_FAILURE, LastFailure, encode_failure
 from redis_scheduler.task.label import LABEL_MARK
-from redis_scheduler.task.listing import Listing, listing_of
+from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 KEY_BYTES = 32
@@ -145,7 +145,9 @@ class Vault:
             raise NotSealed(Why.OTHER_KEY if _FRONT.match(opened) else Why.CHANGED)
         if record is UNREADABLE or numbers is None:
             raise NotSealed(Why.UNREADABLE)
-        return numbers[0] + self.seal_tail(key, opened[numbers.end() :], listing_of(record.type, record.options))
+        return numbers[0] + self.seal_tail(
+            key, opened[numbers.end() :], listing_of(record.type, record.options, record.token)
+        )
 
     def resealed_failure(self, key: str, failure: bytes) -> bytes:
         """Return what is kept of failed attempts as the first key seals it; as it is if it has done so. Raises
@@ -210,10 +212,12 @@ def _about(key: str, head: bytes) -> bytes:
 
 @lru_cache(512)
 def _names(listed: str | tuple[str, ...]) -> bytes:
-    """Return the members of a record that say the names of its indexes: its type and its labels."""
+    """Return the members of a record that say the names of its indexes: its type, its labels and its token."""
     names = (listed,) if isinstance(listed, str) else listed
     labels = dict(name[1:].split("=", 1) for name in names if name.startswith(LABEL_MARK))
-    members: dict[str, object] = {} if names[0].startswith(LABEL_MARK) else {"type": names[0]}
+    members: dict[str, object] = {} if names[0].startswith((LABEL_MARK, TOKEN_MARK)) else {"type": names[0]}
     if labels:
         members["labels"] = labels
+    if names[-1].startswith(TOKEN_MARK):
+        members["token"] = names[-1][1:]
     return msgspec.json.encode(members)[1:-1]

@@ -11,7 +11,7 @@ from redis_scheduler.store.cursor import behind
 from redis_scheduler.store.keys import GROUP, text_of
 from redis_scheduler.store.ledger import BESIDE, ENDED, ENTERED
 from redis_scheduler.store.script import Script
-from redis_scheduler.task.listing import Listing, listing_of
+from redis_scheduler.task.listing import TOKEN_MARK, Listing, listing_of
 from redis_scheduler.task.record import SEAL, UNREADABLE, Record, read_record
 
 LOOK_LIMIT = 100
@@ -25,6 +25,9 @@ HEAD_BYTES = 65_536
 
 ANY_BYTES = 2**53
 """Room for a record of whatever size."""
+
+_SUM = b".bytes"
+"""Where the sum of what a token has waiting stands."""
 
 _TEXT = of(bytes | None)
 _SCANNED = of(tuple[bytes, list[bytes]])
@@ -164,7 +167,7 @@ class Walk:
 
     async def record(self, head: _RecordHead) -> Record | None:
         """Return a task's record, or None. A record for which there was no room is read alone, and so is a sealed one,
-        whose head tells its type and labels only."""
+        whose head tells its type, labels and token only."""
         _, record = await self._read(head)
         vault = self._keys.vault
         if vault is None or record is None or record.unknown != SEAL:
@@ -204,9 +207,10 @@ class Walk:
         yield [Suspect("type", name, listed=name) for name in names]
         met: list[tuple[bytes, str]] = []
         for name in names:
+            command = "HSCAN" if name.startswith(TOKEN_MARK) else "ZSCAN"
             try:
-                async for pairs in self._scan("ZSCAN", self._keys.type_index(name), _Batch()):
-                    met += [(key, name) for key in pairs[::2]]
+                async for pairs in self._scan(command, self._keys.type_index(name), _Batch()):
+                    met += [(key, name) for key in pairs[::2] if key != _SUM]
                     while len(met) >= self._records.limit:
                         part, met = met[: self._records.limit], met[self._records.limit :]
                         yield await self._listed_suspects(part)
@@ -216,6 +220,20 @@ class Walk:
                     raise
         if met:
             yield await self._listed_suspects(met)
+        for name in names:
+            if name.startswith(TOKEN_MARK) and (suspect := await self._sum(name)) is not None:
+                yield [suspect]
+
+    async def _sum(self, name: str) -> Suspect | None:
+        """Return the sum of what a token has waiting; None if that is nothing."""
+        owned = self._keys.type_index(name)
+        seen, sizes = await self._client.optional("HGET", owned, _SUM, read=_TEXT), dict[bytes, int]()
+        try:
+            async for pairs in self._scan("HSCAN", owned, _Batch()):
+                sizes.update((key, int(size)) for key, size in zip(pairs[::2], pairs[1::2], strict=True) if key != _SUM)
+        except (StoreRefused, ValueError):
+            return None  # a foreign key, or what is no number: the looks at its tasks tell of it
+        return Suspect("sum", name, str(sum(sizes.values())), name, seen or b"") if sizes else None
 
     async def _listed_suspects(self, members: Sequence[tuple[bytes, str]]) -> list[Suspect]:
         _, heads = await self.heads([key for key, _ in members], STEP_BYTES)
@@ -226,7 +244,7 @@ def suspect_of(head: _RecordHead, record: Record) -> Suspect:
     """Return what the script is to look at of a task that has this record."""
     if record is UNREADABLE:
         return Suspect("unreadable", head.key)
-    listed = listing_of(record.type, record.options)
+    listed = listing_of(record.type, record.options, record.token)
     return Suspect("task", head.key, record.due, listed, b"" if listed is None else head.beginning)
 
 
@@ -234,7 +252,7 @@ def _listed(head: _RecordHead, record: Record | None, name: str) -> Suspect:
     # Where its names are not known the script only asks whether the task is there.
     if record is None or record is UNREADABLE:
         return Suspect("listed", head.key, listed=name)
-    listed = listing_of(record.type, record.options)
+    listed = listing_of(record.type, record.options, record.token)
     if name == listed or (isinstance(listed, tuple) and name in listed):
         return Suspect("listed", head.key, listed=name)
     return Suspect("foreign", head.key, listed=name, head=head.beginning)

@@ -128,7 +128,7 @@ def _start_of(callback: Callback, token: str | None, traceparent: str | None = N
     type_name = None if callback.type in (UNSET, DEFAULT_TYPE) else str(callback.type)
     is_told = callback.method != "GET"
     tail = record_tail(callback.webhook, ttl, type_name, b"" if is_told else None, own, token=token)
-    return _Start(delay_ms, tail.removesuffix(b"}") if is_told else tail, listing_of(type_name, own), is_told)
+    return _Start(delay_ms, tail.removesuffix(b"}") if is_told else tail, listing_of(type_name, own, token), is_told)
 
 
 def _when(callback: Callback) -> tuple[float, int]:

@@ -1,13 +1,17 @@
-"""Under which names a task is listed while it is to be delivered: that of its type, and those of its labels."""
+"""Under which names a task is listed while it is to be delivered: that of its type, those of its labels, and that of
+the token whose task it is."""
 
 from msgspec import UNSET
 
-from redis_scheduler.task.label import index_of
+from redis_scheduler.task.label import index_of, index_title
 from redis_scheduler.task.options import NONE, Options
 
 Listing = str | tuple[str, ...] | None
-"""The names of a task's indexes: its type, if that is not the default, and each label (label.py). One stands alone;
-None: none."""
+"""The names of a task's indexes: its type, if that is not the default, each label (label.py), and its token. One stands
+alone; None: none."""
+
+TOKEN_MARK = "\n"  # noqa: S105 - what names begin with
+"""The index of a token has a name that begins so; no type's does, since it cannot be printed, and no label's."""
 
 LABEL_BYTES = 4_096
 """To list a task by a label takes Redis about as long as to take so many bytes of a record."""
@@ -23,9 +27,18 @@ def labels_bytes(options: Options) -> int:
     return 0 if options is NONE or options.labels is UNSET else LABEL_BYTES * len(options.labels)
 
 
-def listing_of(type_name: str | None, options: Options) -> Listing:
-    """Return under which names a task with this type (None: the default) and these options is listed."""
-    if options is NONE or options.labels is UNSET:
+def listing_of(type_name: str | None, options: Options, token: str | None = None) -> Listing:
+    """Return under which names a task with this type (None: the default), these options and this token is listed."""
+    if token is None and (options is NONE or options.labels is UNSET):
         return type_name
-    labels = tuple(index_of(f"{name}={value}") for name, value in options.labels.items())
-    return labels if type_name is None else (type_name, *labels)
+    names = [] if type_name is None else [type_name]
+    if options.labels is not UNSET:
+        names += (index_of(f"{name}={value}") for name, value in options.labels.items())
+    if token is not None:
+        names.append(TOKEN_MARK + token)
+    return tuple(names) if len(names) > 1 or token is None else names[0]
+
+
+def name_shown(name: str) -> str:
+    """Return what an index is called that has this name."""
+    return f"token {name[1:]}" if name.startswith(TOKEN_MARK) else index_title(name)

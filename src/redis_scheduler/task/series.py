@@ -78,7 +78,7 @@ def firing(claim: Claim, now_ms: int, most_bytes: int) -> Firing:
     if len(due.made) > 1:
         most = max(1, most_bytes // (len(tail_of(record, options, Occurrence(claim.key, before.made + 1))) + 1))
         next_ms = due.made[most] if len(due.made) > most else next_ms
-    listed = listing_of(record.type, options)
+    listed = listing_of(record.type, options, record.token)
     made = [
         Made(new_task_key(), at_ms, tail_of(record, options, Occurrence(claim.key, number)), listed)
         for number, at_ms in enumerate(due.made[: min(left, most)], before.made + 1)

@@ -34,7 +34,7 @@ for at = first, #ARGV, width do
     redis.call('HSET', tasks, key, string.format('{"due":%.0f,"again":%s', due_ms, times) .. rest)
     remove_from_hash(failures, key)
     if type_number ~= '0' then
-      add_to_types(types, type_of, type_number, key, due_ms)
+      add_to_types(tasks, types, type_of, type_number, key, due_ms)
     end
     earliest_ms = math.min(earliest_ms, due_ms)
     delivered = delivered + 1

@@ -6,9 +6,10 @@
 -- ARGV   group repair ('1' to repair) types...
 -- each   what (the suspect is) subject (its key, id or name) due_ms ('' unknown) head (how its record begins; '' where
 --        that does not matter) type_number (what it is, task: a key of `tasks`; unreadable: one whose record says
---        nothing; member: a key of any other place; listed: a key of the index of a type or label; foreign: one whose
---        record has not this type, or label; type: a name of `types`; entry: an id of the
---        queue; pending: an id of the pending list; idempotency: an id; counter: a name in `counters`)
+--        nothing; member: a key of any other place; listed: a key of the index of a type, label or token; foreign: one
+--        whose record has not this type, label or token; type: a name of `types`; entry: an id of the queue; pending:
+--        an id of the pending list; idempotency: an id; counter: a name in `counters`; sum: of what a token has
+--        waiting, in `due_ms`, with that which is kept of it in `head`)
 -- Returns per fault: the suspect's number, the kind of the fault, where it is.
 -- Bounds about eight commands a suspect, and as many to repair it: 100 suspects take 0.3 ms, or 2 ms if all are faults.
 -- Twice  a repaired fault is no fault any more: a resend repairs nothing, and tells of nothing.
@@ -54,8 +55,12 @@ local function is_as_read(key, head)
   return string.sub(redis.call('HGET', tasks, key) or '', 1, #head) == head
 end
 
-local function is_foreign(index)
-  return type(redis.pcall('ZCARD', index)) ~= 'number'
+-- Whether a task stands in an index; in that of a token with the bytes that it has.
+local function is_in(index, name, key)
+  if is_token(name) then
+    return bytes_of(redis.call('HGET', index, key)) == redis.call('HSTRLEN', tasks, key)
+  end
+  return redis.call('ZSCORE', index, key)
 end
 
 local function look_at_task(what, key, due_ms, head, type_number)
@@ -148,10 +153,17 @@ local function look_at_task(what, key, due_ms, head, type_number)
   for type_at in string.gmatch(type_number, '[1-9]%d*') do
     local index, name = type_of(type_at)
     -- No task may be put into a foreign key.
-    local is_listed = is_foreign(index)
-      or redis.call('ZSCORE', index, key) and redis.call('SISMEMBER', types, name) == 1
-    if kept ~= 'dead' and not is_listed and is_as_read(key, head) and repairs_fault('not listed', name) then
-      redis.call('ZADD', index, due_ms, key)
+    local is_listed = not is_ours(index, name)
+      or is_in(index, name, key) and redis.call('SISMEMBER', types, name) == 1
+    local kind = is_token(name) and 'not counted' or 'not listed'
+    if kept ~= 'dead' and not is_listed and is_as_read(key, head) and repairs_fault(kind, name) then
+      if is_token(name) then
+        local before, size = bytes_of(redis.call('HGET', index, key)), redis.call('HSTRLEN', tasks, key)
+        redis.call('HSET', index, key, size)
+        redis.pcall('HINCRBY', index, '.bytes', string.format('%.0f', size - before))
+      else
+        redis.call('ZADD', index, due_ms, key)
+      end
       redis.call('SADD', types, name)
     end
   end
@@ -163,18 +175,28 @@ local function look_at_listed(what, key, head, type_number, index, name)
     or redis.call('ZSCORE', dead, key) and redis.call('HEXISTS', entries, key) == 0
       and not redis.call('ZSCORE', due, key) and not redis.call('ZSCORE', paused, key)
       and not redis.call('ZSCORE', awaiting, key) and not redis.call('ZSCORE', held, key)
-  if is_of_no_use and redis.call('ZSCORE', index, key) and repairs_fault('wrongly listed', name) then
+  local is_there = redis.call(is_token(name) and 'HGET' or 'ZSCORE', index, key)
+  local kind = is_token(name) and 'wrongly counted' or 'wrongly listed'
+  if is_of_no_use and is_there and repairs_fault(kind, name) then
     remove_from_types(types, type_of, type_number, key)
   end
 end
 
 local function look_at_type(index, name)
-  if is_foreign(index) then
+  if not is_ours(index, name) then
     -- Not ours: nothing is repaired.
     repairs_fault('foreign key', name)
-  elseif redis.call('EXISTS', index) == 0 and redis.call('SISMEMBER', types, name) == 1
-    and repairs_fault('empty type', '') then
+  elseif is_empty(index, name) and redis.call('SISMEMBER', types, name) == 1 and repairs_fault('empty type', '') then
+    redis.call('UNLINK', index)
     redis.call('SREM', types, name)
+  end
+end
+
+-- The sum was made by a scan, so it tells something only while what is kept has not changed since before that.
+local function look_at_sum(sum, seen, index, name)
+  local is_unchanged = is_ours(index, name) and (redis.call('HGET', index, '.bytes') or '') == seen
+  if is_unchanged and seen ~= sum and repairs_fault('wrong sum', name) then
+    redis.call('HSET', index, '.bytes', sum)
   end
 end
 
@@ -277,11 +299,13 @@ for at = first, #ARGV, width do
     look_at_idempotency(subject)
   elseif what == 'counter' then
     look_at_counter(subject)
+  elseif what == 'sum' then
+    look_at_sum(due_ms, head, type_of(type_number))
   elseif what == 'type' then
     look_at_type(type_of(type_number))
   elseif what == 'listed' or what == 'foreign' then
     local index, name = type_of(type_number)
-    if not is_foreign(index) then
+    if is_ours(index, name) then
       look_at_listed(what, subject, head, type_number, index, name)
     end
   else

@@ -1,11 +1,12 @@
--- clean: take out of the indexes of types and labels what is no task: a purge leaves them there.
+-- clean: take out of the indexes of types, labels and tokens what is no task: a purge leaves them there.
 -- KEYS   tasks types remains type_index...
--- ARGV   cursor (of a ZSCAN of the first index; '0': from its beginning) most# (members of indexes to look at) mark (of
+-- ARGV   cursor (of a scan of the first index; '0': from its beginning) most# (members of indexes to look at) mark (of
 --        the purge of which nothing is left now; '': there is more) types... (whose indexes are to be cleaned)
 -- Returns {types cleaned: how many of those named, in their order; cursor where the next one goes on}.
 -- Bounds some `most` members, a microsecond or two each, and as many types.
 -- Twice  it makes the next step: what was taken out is there no more.
 -- Full   SREM of nothing is the first write.
+--- include types
 --- names
 
 -- A foreign key in the place of the tasks fails here.
@@ -14,27 +15,31 @@ redis.call('SREM', types, '')
 
 -- Takes those members out of an index that are no tasks; returns where the next call goes on, and whether nothing of
 -- ours is left: what stands there now may be foreign.
-local function clean(index, from)
+local function clean(index, name, from)
   if is_empty then
     most = most - 1
-    if type(redis.pcall('ZCARD', index)) == 'number' then
+    if is_ours(index, name) then
       redis.call('UNLINK', index)
     end
     return '0', true
   end
-  local page = redis.pcall('ZSCAN', index, from, 'COUNT', most)
+  local page = redis.pcall(is_token(name) and 'HSCAN' or 'ZSCAN', index, from, 'COUNT', most)
   if page.err then
     most = most - 1
     return '0', string.find(page.err, 'WRONGTYPE', 1, true) ~= nil
   end
   local gone = {}
   for at = 1, #page[2], 2 do
-    if redis.call('HEXISTS', tasks, page[2][at]) == 0 then
+    if page[2][at] ~= '.bytes' and redis.call('HEXISTS', tasks, page[2][at]) == 0 then
       gone[#gone + 1] = page[2][at]
     end
   end
   most = most - 1 - #page[2] / 2
-  if #gone > 0 then
+  if is_token(name) then
+    for _, key in ipairs(gone) do
+      drop_owned(index, key)
+    end
+  elseif #gone > 0 then
     redis.call('ZREM', index, unpack(gone))
   end
   return page[1], page[1] == '0' and redis.call('EXISTS', index) == 0
@@ -47,7 +52,7 @@ for number = 1, type_count do
   end
   local index, name = type_of(number)
   local is_gone
-  cursor, is_gone = clean(index, cursor)
+  cursor, is_gone = clean(index, name, cursor)
   if cursor ~= '0' then
     break
   end

@@ -97,7 +97,7 @@ if #records > 0 then
   redis.call('ZADD', due, unpack(next_times))
 end
 for _, task in ipairs(listed) do
-  add_to_types(types, type_of, task[1], task[2], task[3])
+  add_to_types(tasks, types, type_of, task[1], task[2], task[3])
 end
 if #queued > 0 then
   add_to_counter(counters, 'scheduled', #queued / 2)

@@ -8,7 +8,7 @@
 -- Bounds UNLINK frees in the background: the time does not grow with the number of tasks; some 2 us for each type.
 -- Twice  the writer's batch number: a resend answers as the first did.
 -- Full   UNLINK is the first write.
---- include writer foreign ours
+--- include writer foreign ours types
 --- names
 
 local answer = applied(writer, batch)
@@ -37,7 +37,7 @@ add_to_counter(counters, 'purged', purged)
 for number = 1, type_count do
   local index, name = type_of(number)
   -- A foreign key in the place of an index stays.
-  if type(redis.pcall('ZCARD', index)) == 'number' then
+  if is_ours(index, name) then
     redis.call('UNLINK', index)
   end
   redis.call('SREM', types, name)

@@ -60,13 +60,13 @@ local function put_one(key, expected, tail, delay_ms, old_type_number, may_reviv
     redis.call('ZADD', due, due_ms, key)
     earliest_ms = math.min(earliest_ms, due_ms)
   end
+  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if old_type_number ~= '0' and old_type_number ~= type_number then
     remove_from_types(types, type_of, old_type_number, key)
   end
   if type_number ~= '0' then
-    add_to_types(types, type_of, type_number, key, due_ms)
+    add_to_types(tasks, types, type_of, type_number, key, due_ms)
   end
-  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if not record then
     entered = entered + 1
     return 'N'

@@ -35,7 +35,7 @@ for at = first, #ARGV, width do
     redis.call('ZADD', due, due_ms, key)
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
     if type_number ~= '0' then
-      add_to_types(types, type_of, type_number, key, due_ms)
+      add_to_types(tasks, types, type_of, type_number, key, due_ms)
     end
     earliest_ms = math.min(earliest_ms, due_ms)
     replayed = replayed + 1

@@ -43,7 +43,7 @@ for at = first, #ARGV, width do
       end
       redis.call('ZADD', place == 'paused' and paused or due, at_ms, key)
       if type_number ~= '0' then
-        add_to_types(types, type_of, type_number, key, due_ms)
+        add_to_types(tasks, types, type_of, type_number, key, due_ms)
       end
     end
   end

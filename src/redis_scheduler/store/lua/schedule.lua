@@ -58,7 +58,7 @@ if #later > 0 then
   ring(bell, head_before_ms, earliest_ms)
 end
 for _, task in ipairs(typed) do
-  add_to_types(types, type_of, task[1], task[2], task[3])
+  add_to_types(tasks, types, type_of, task[1], task[2], task[3])
 end
 add_to_counter(counters, 'scheduled', #records / 2)
 answer = string.format('%.0f', now)

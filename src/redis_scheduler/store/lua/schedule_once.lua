@@ -89,7 +89,7 @@ redis.call('ZADD', idempotency_ends, unpack(ends))
 for _, at in ipairs(entering) do
   --- row key type_number
   if type_number ~= '0' then
-    add_to_types(types, type_of, type_number, key, due_at[at])
+    add_to_types(tasks, types, type_of, type_number, key, due_at[at])
   end
 end
 add_to_counter(counters, 'scheduled', #entering)

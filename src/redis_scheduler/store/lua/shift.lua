@@ -45,7 +45,7 @@ for _, task in ipairs(moved) do
   local key, type_number, place, moved_ms, rest = unpack(task)
   redis.call('HSET', tasks, key, string.format('{"due":%.0f', moved_ms) .. rest)
   redis.call('ZADD', place, moved_ms, key)
-  add_to_types(types, type_of, type_number, key, moved_ms)
+  add_to_types(tasks, types, type_of, type_number, key, moved_ms)
   if place == due then
     earliest_ms = math.min(earliest_ms, moved_ms)
   end

@@ -86,14 +86,16 @@ local function update(key, expected, tail, delay_ms, due_ms, old_type_number, ha
   if delay_ms == '' then
     unmark(failures, key)
   end
+  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   local is_listed_anew = old_type_number ~= type_number
   if is_listed_anew and type(redis.pcall('ZSCORE', dead, key)) ~= 'string' then
     remove_from_types(types, type_of, old_type_number, key)
-    add_to_types(types, type_of, type_number, key, due_ms)
+    add_to_types(tasks, types, type_of, type_number, key, due_ms)
   elseif delay_ms ~= '' and type_number ~= '0' then
-    add_to_types(types, type_of, type_number, key, due_ms)
+    add_to_types(tasks, types, type_of, type_number, key, due_ms)
+  elseif type_number ~= '0' then
+    recount(tasks, type_of, type_number, key)
   end
-  redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
   if not id and delay_ms == '' and redis.pcall('HEXISTS', dead_bytes, key) == 1 then
     keep_letter(dead_bytes, tasks, failures, key)
   end

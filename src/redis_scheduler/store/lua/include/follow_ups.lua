@@ -13,7 +13,7 @@ for at = last + 1, #ARGV, then_width do
     redis.call('HSET', tasks, key, string.format('{"due":%.0f', due_ms) .. tail)
     redis.call('ZADD', due, due_ms, key)
     if type_number ~= '0' then
-      add_to_types(types, type_of, type_number, key, due_ms)
+      add_to_types(tasks, types, type_of, type_number, key, due_ms)
     end
     earliest_ms = math.min(earliest_ms, due_ms)
     entered = entered + 1
