@@ -35,12 +35,12 @@ async def own(client: RedisClient, api: Client) -> str:
 async def test_a_task_cannot_drive_its_own_scheduler(
     path: str, processes: str, tmp_path: Path, redis_url: str, raw: redis.asyncio.Redis
 ) -> None:
-    """A worker on its own does not know the API's port; one beside the API refuses it before it is dialled."""
+    """Not even where EGRESS_ALLOW lets through what workers know to be the API."""
     variables = {"REDIS_URL": redis_url, "RETRIES": "0", "HOST": "127.0.0.1"}
     async with (
         serving(tmp_path, "api", **variables) as process,
-        serving(tmp_path, "worker", **variables, PROCESSES=processes),
         client_of(process) as client,
+        serving(tmp_path, "worker", **variables, PROCESSES=processes, EGRESS_ALLOW=client.url.removeprefix("http://")),
     ):
         stays = await client.schedule("http://127.0.0.1:9/", 3600)
         data = {"webhook": "http://127.0.0.1:9/", "ttl": 3600}
@@ -50,6 +50,47 @@ async def test_a_task_cannot_drive_its_own_scheduler(
         assert shown["data"]["info"]["last_failure"]["status"] == 403
         assert (await client.call("GET", f"/schedule/{stays}"))[0] == 200
         assert (await client.stats())["running_schedules"] == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_a_worker_apart_does_not_dial_the_api(
+    host: str, tmp_path: Path, redis_url: str, raw: redis.asyncio.Redis
+) -> None:
+    variables = {"REDIS_URL": redis_url, "RETRIES": "5"}
+    async with serving(tmp_path, "api", **variables, HOST=host) as process, client_of(process) as client:
+
+        async def is_told() -> bool:
+            return bool(await raw.zcard(KEYS.listeners))
+
+        await wait_until(is_told, "the API has told on what it listens")
+        async with serving(tmp_path, "worker", **variables):
+            key = await client.schedule(f"{client.url}/purge")
+            await wait_until(lambda: raw.zscore(KEYS.dead, key), "it is a dead letter")
+            _, shown = await client.call("GET", f"/schedule/{key}")
+    info = shown["data"]["info"]
+    assert info["last_failure"]["error"] == "egress: the address is refused: the scheduler's own port"
+    assert info["retry"] == 1
+
+
+async def test_a_worker_learns_of_an_api_that_starts_later(
+    tmp_path: Path, redis_url: str, raw: redis.asyncio.Redis
+) -> None:
+    variables = {"REDIS_URL": redis_url, "RETRIES": "0", "HOST": "0.0.0.0", "REJOIN_INTERVAL_S": "0.2"}
+    addresses = (f"127.0.0.{number}" for number in range(1, 255))
+    async with (
+        serving(tmp_path, "worker", module=MODULE, **variables),
+        serving(tmp_path, "api", **variables) as process,
+        client_of(process) as client,
+    ):
+
+        async def is_refused() -> bool:
+            # Another address each time: a connection that is kept is not judged again.
+            key = await client.schedule(client.url.replace("127.0.0.1", next(addresses)))
+            await wait_until(lambda: raw.zscore(KEYS.dead, key), "it is a dead letter")
+            _, shown = await client.call("GET", f"/schedule/{key}")
+            return str(shown["data"]["info"]["last_failure"]["error"]).startswith("egress")
+
+        await wait_until(is_refused, "the worker knows the API's port")
 
 
 async def test_all_processes_of_a_deployment_carry_one_id_and_another_has_its_own(

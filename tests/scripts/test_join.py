@@ -1,6 +1,7 @@
 """join: all processes on one Redis agree on one id, whatever stands in its place."""
 
 import re
+import socket
 
 import pytest
 import redis.asyncio
@@ -8,6 +9,7 @@ import redis.asyncio
 from redis_scheduler.errors import StoreRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.listeners import LISTENED_MOST, LISTENERS_MOST, Listeners, machine
 from tests.scripts.states import ask
 from tests.support.names import KEYS
 from tests.support.store import Store
@@ -70,6 +72,50 @@ async def test_what_foreign_hands_put_there_is_told_of_and_neither_taken_nor_del
         await ask(raw, "DEL", KEYS.instance)
         await deployment.join(client)
         assert await client.command("GET", KEYS.instance) == before.encode()
+
+
+async def test_all_learn_on_what_each_listens(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    api, worker = Deployment(), Deployment()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api.listeners.listen([listener])
+        port = listener.getsockname()[1]
+    assert api.listeners.ports == {port}
+    await worker.join(client)
+    assert not worker.listeners.ports
+    known = worker.listeners.ports  # whoever holds it sees what comes
+    await api.join(client)
+    await worker.join(client)
+    assert known == {port}
+    elsewhere = f"{'0' * 16} 8080 192.0.2.7"
+    for text in (elsewhere, "nonsense", f"{'0' * 16} 8081 127.0.0.1"):
+        await ask(raw, "ZADD", KEYS.listeners, 10**15, text)
+    await worker.join(client)
+    assert (known, worker.listeners.addresses) == ({port}, {("192.0.2.7", 8080)})
+    # What is told no more is forgotten.
+    await ask(raw, "ZADD", KEYS.listeners, 1, elsewhere)
+    await ask(raw, "ZADD", KEYS.listeners, 1, api.listeners.told()[0])
+    for deployment in (worker, api):
+        await deployment.join(client)
+    assert (known, worker.listeners.addresses, api.listeners.ports) == (set(), set(), {port})
+    assert await ask(raw, "ZSCORE", KEYS.listeners, elsewhere) is None
+
+
+async def test_as_many_addresses_are_kept_as_may_be(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    for number in range(LISTENERS_MOST + 5):
+        await ask(raw, "ZADD", KEYS.listeners, 10**15 + number, f"{'0' * 16} {number} 192.0.2.7")
+    deployment = Deployment()
+    deployment.listeners.own = [("0.0.0.0", port) for port in range(1, 40)]
+    assert len(deployment.listeners.told()) == LISTENED_MOST
+    await deployment.join(client)
+    assert await ask(raw, "ZCARD", KEYS.listeners) == LISTENERS_MOST
+    assert len(deployment.listeners.addresses) == LISTENERS_MOST
+
+
+def test_a_socket_on_all_addresses_tells_those_towards_redis() -> None:
+    listeners = Listeners()
+    listeners.own = [("::", 8080)]
+    listeners.redis_peers = {("127.0.0.1", 6379)}
+    assert listeners.told() == [f"{machine()} 8080 ::", f"{machine()} 8080 127.0.0.1"]
 
 
 async def test_a_full_redis_takes_an_id(client: RedisClient, raw: redis.asyncio.Redis) -> None:

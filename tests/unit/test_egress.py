@@ -123,6 +123,14 @@ def test_the_services_own_port_is_allowed_by_a_network_with_the_port_alone() -> 
     assert Egress("any", rules("127.0.0.1:8080"), own_ports={8080}).refusal("a", "127.0.0.1", 8080) == ""
 
 
+def test_what_processes_on_other_machines_listen_on_is_refused() -> None:
+    guard = Egress("any", rules("192.0.2.9:8080"), own_addresses={("192.0.2.5", 8080), ("192.0.2.9", 8080)})
+    for address in ("192.0.2.5", "::ffff:192.0.2.5"):
+        assert guard.refusal("a.test", address, 8080) == "the scheduler's own port"
+    for address, port in [("192.0.2.5", 80), ("192.0.2.6", 8080), ("127.0.0.1", 8080), ("192.0.2.9", 8080)]:
+        assert guard.refusal("a.test", address, port) == ""
+
+
 def test_the_services_redis_is_refused_at_each_of_its_addresses() -> None:
     peers = {("192.0.2.5", 6379), ("127.0.0.1", 6380)}
     guard = Egress("any", rules("192.0.2.9"), redis_peers=peers)

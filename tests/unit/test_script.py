@@ -18,7 +18,7 @@ KEYS = Keys("{x}")
 LISTS = {
     "load": "{unpack(ARGV, first, first + count - 1)}, {unpack(ARGV, first + count)}",
     "renew": "{unpack(ARGV, first)}",
-    **dict.fromkeys(("heads", "read", "entry", "admit"), "ARGV[at]"),
+    **dict.fromkeys(("heads", "read", "entry", "admit", "join"), "ARGV[at]"),
 }
 """How the scripts that are given a list get at it: all else has a name."""
 

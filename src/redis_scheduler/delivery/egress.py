@@ -193,8 +193,9 @@ def _is_of_this_machine(address: Address) -> bool:
 
 
 class Egress:
-    """The guard of one process. `own_ports`: those on which it listens, whatever address of this machine is dialled.
-    `redis_peers`: addresses and ports of its Redis, as they are at each moment."""
+    """The guard of one process. `own_ports`: those on which processes of the deployment listen on this machine,
+    whatever address of it is dialled; `own_addresses`: addresses and ports on which those of other machines do;
+    `redis_peers`: the same of its Redis. All are looked at as they are at each moment."""
 
     def __init__(
         self,
@@ -203,12 +204,14 @@ class Egress:
         deny: Sequence[Rule] = (),
         own_ports: Collection[int] = (),
         redis_peers: Collection[tuple[str, int]] = (),
+        own_addresses: Collection[tuple[str, int]] = (),
     ) -> None:
         self._kinds = LET_THROUGH[mode]
         self._allow = allow
         self._deny = deny
         self._own_ports = own_ports
         self._redis_peers = redis_peers
+        self._own_addresses = own_addresses
         self._verdict = lru_cache(VERDICTS_KEPT)(self._new_verdict)
 
     def check_name(self, host: str, port: int) -> None:
@@ -246,11 +249,15 @@ class Egress:
     def _own_verdict(self, text: str, port: int) -> str:
         """Not remembered: a machine's addresses change, and so do those of Redis."""
         peers = [ip_address(peer) for peer, peer_port in self._redis_peers if peer_port == port]
-        if (port not in self._own_ports and not peers) or (address := literal(text)) is None:
+        others = [ip_address(other) for other, other_port in self._own_addresses if other_port == port]
+        is_own = port in self._own_ports or peers or others
+        if not is_own or (address := literal(text)) is None:
             return ""
         for one in judged(address):
             if any(rule.network and rule.ports and rule.holds_for("", one, port) for rule in self._allow):
                 continue
+            if one in others:
+                return OWN
             if one in peers:
                 return REDIS
             is_here = _is_of_this_machine(one)

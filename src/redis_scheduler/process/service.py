@@ -126,6 +126,8 @@ class Service:
 
     async def _serve(self, is_supervised: bool) -> None:
         process = self._process
+        listeners = (process.listener, process.metrics_listener)
+        process.deployment.listeners.listen(one for one in listeners if one is not None)
         async with asyncio.TaskGroup() as tasks:
             if process.snapshots is not None:
                 tasks.create_task(self._publish(process.snapshots), name="publish")
@@ -144,6 +146,7 @@ class Service:
     async def _join(self) -> None:
         process = self._process
         async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
+            process.deployment.listeners.redis_peers = client.peers
             await process.deployment.run(client, process.outage, process.stop, self._timing)
 
     def _limits(self) -> "Limits":

@@ -19,9 +19,9 @@ logger = Events(__name__)
 
 def egress_of(process: Process, redis_peers: Collection[tuple[str, int]]) -> Egress:
     """Return the guard. `redis_peers`: see Egress."""
-    settings, listeners = process.settings, (process.listener, process.metrics_listener)
-    own_ports = [int(listener.getsockname()[1]) for listener in listeners if listener is not None]
-    return Egress(settings.egress, rules(settings.egress_allow), rules(settings.egress_deny), own_ports, redis_peers)
+    settings, listeners = process.settings, process.deployment.listeners
+    allow, deny = rules(settings.egress_allow), rules(settings.egress_deny)
+    return Egress(settings.egress, allow, deny, listeners.ports, redis_peers, listeners.addresses)
 
 
 @lru_cache(1)

@@ -18,8 +18,8 @@ no error of the client library leaves this room.
     memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
     history.py, glance.py, forecast.py   what happened minute by minute; what stands there; what comes due
     audit.py, walk.py, workers.py        what is looked at and repaired; the walk through all keys; who lives
-    moves.py                             what export and import read and write
-    deployment.py, neighbour.py, url.py  who shares this Redis; REDIS_URL
+    moves.py, neighbour.py               what export and import read and write; who else is there
+    deployment.py, listeners.py, url.py  who shares this Redis, and on what they listen; REDIS_URL
 
 api, engine and process may import it; it imports task and metrics.
 """

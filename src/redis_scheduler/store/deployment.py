@@ -9,10 +9,12 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 from redis_scheduler.stopping import finished, stop_or_interval
-from redis_scheduler.store.answer_shape import all_paused_since_ms
+from redis_scheduler.store.answer_shape import TEXTS, all_paused_since_ms
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.listeners import LISTENER_TTL_MS, LISTENERS_MOST, Listeners
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
 from redis_scheduler.task.timing import Timing
@@ -26,11 +28,12 @@ _JOIN = Script("join")
 _ID = re.compile(rb"[0-9a-f]{32}")
 
 
-def _read_id(answer: bytes) -> str:
+def _read_joined(answer: Any) -> tuple[str, list[bytes]]:
+    found, *listeners = TEXTS(answer) or [b""]
     # Anything else must not come into a header.
-    if _ID.fullmatch(answer) is None:
+    if _ID.fullmatch(found) is None:
         raise ValueError("Expected an id")
-    return answer.decode()
+    return found.decode(), listeners
 
 
 class Deployment:
@@ -40,6 +43,7 @@ class Deployment:
         self.id = ""
         """Empty until Redis has told it."""
         self.joined = asyncio.Event()
+        self.listeners = Listeners()
         self.all_paused_since_ms: int | None = None
         """Since when nothing is promoted, as `refresh` has found it; None: it is."""
         self._on_change: Callable[[str], None] = lambda _: None
@@ -55,7 +59,17 @@ class Deployment:
     async def join(self, client: RedisClient) -> None:
         """Take the id that Redis keeps; where it keeps none, as after FLUSHALL, it is given ours. Raises
         StoreUnavailable."""
-        kept = await client.run(_JOIN.bind(client.keys, offered=self.id or secrets.token_hex(16)), _read_id)
+        kept, listeners = await client.run(
+            _JOIN.bind(
+                client.keys,
+                offered=self.id or secrets.token_hex(16),
+                ttl_ms=LISTENER_TTL_MS,
+                most=LISTENERS_MOST,
+                address=self.listeners.told(),
+            ),
+            _read_joined,
+        )
+        self.listeners.hear(listeners)
         if kept != self.id:
             self.id = kept
             self._on_change(kept)

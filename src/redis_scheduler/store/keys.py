@@ -70,6 +70,7 @@ class Keys:
             "sweep",
             "results",
             "instance",
+            "listeners",
             "token_mark",
             "pause_all",
             "tokens",
@@ -158,6 +159,9 @@ class Keys:
     instance: str
     """STRING: the id of the deployment, 32 hexadecimal digits, made by its first process."""
 
+    listeners: str
+    """ZSET '<machine> <port> <address>' → ms until which it is kept: on what the deployment's processes listen."""
+
     token_mark: str
     """STRING '<salt>:<hash> <host>': a mark of the last started process' token, not the token, and its machine."""
 
@@ -203,6 +207,7 @@ class Keys:
         self.sweep = f"{tag}:sweep"
         self.results = f"{tag}:results"
         self.instance = f"{tag}:instance"
+        self.listeners = f"{tag}:listeners"
         self.token_mark = f"{tag}:token"
         self.pause_all = f"{tag}:pause-all"
         self.tokens = f"{tag}:tokens"

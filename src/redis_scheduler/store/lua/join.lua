@@ -1,17 +1,31 @@
 -- join: tell which deployment this Redis belongs to: the id that it keeps; if it keeps none, it keeps the one offered.
--- KEYS   instance
--- ARGV   offered (an id: 32 hexadecimal digits)
--- Returns the id. What foreign hands put there is an error, and stays.
--- Bounds one key.
--- Twice  what is kept is the answer.
--- Full   UNLINK of nothing is the first write: so a full Redis without an id takes one, too.
---- include instance
+-- And keep for a while on what the process listens, and tell on what all do.
+-- KEYS   instance listeners
+-- ARGV   offered (an id: 32 hexadecimal digits) ttl_ms# (of what follows) most# (to keep) address... (that it listens
+--        on, as listeners has them)
+-- Returns the id, and behind it what all processes listen on. What foreign hands put there is an error, and stays.
+-- Bounds 16 addresses a call, and the 256 that are kept.
+-- Twice  what is kept is the answer; an address is kept a little longer.
+-- Full   UNLINK or ZREM of nothing is the first write: so a full Redis without an id takes one, too.
+--- include clock instance
 --- names
-
-local kept = redis.call('GET', instance)
-if kept then
-  return is_id(kept) and kept or redis.error_reply('WRONGTYPE ' .. instance .. ' holds no id of a deployment')
+local now, kept = now_ms(math.floor), redis.call('GET', instance)
+if kept and not is_id(kept) then
+  return redis.error_reply('WRONGTYPE ' .. instance .. ' holds no id of a deployment')
 end
-redis.call('UNLINK', instance)
-redis.call('SET', instance, offered)
-return offered
+-- A foreign key in its place fails here, before any write.
+redis.call('ZCARD', listeners)
+if not kept then
+  redis.call('UNLINK', instance)
+  redis.call('SET', instance, offered)
+end
+if #ARGV - first >= 0 then
+  redis.call('ZREM', listeners, '')
+  for at = first, #ARGV do
+    redis.call('ZADD', listeners, string.format('%.0f', now + ttl_ms), ARGV[at])
+  end
+  redis.call('ZREMRANGEBYSCORE', listeners, '-inf', string.format('%.0f', now))
+  redis.call('ZREMRANGEBYRANK', listeners, 0, -most - 1)
+end
+local all = redis.call('ZRANGEBYSCORE', listeners, string.format('(%.0f', now), '+inf', 'LIMIT', 0, most)
+return {kept or offered, unpack(all)}
