@@ -128,6 +128,11 @@ async def test_words_of_strangers_are_no_labels(api: Client) -> None:
     found = {key for key in await samples(api) if key[0] == f"{REQUESTS.name}_count"}
     assert (f"{REQUESTS.name}_count", ("code", "405"), ("method", "other"), ("route", "/stats")) in found
     assert (f"{REQUESTS.name}_count", ("code", "404"), ("method", "other"), ("route", "")) in found
+    assert (f"{REQUESTS.name}_count", ("code", "404"), ("method", "GET"), ("route", "")) in found
+    async with api.session.get(f"{api.url}/stats") as response:
+        assert response.status == 401
+    refused = (f"{REQUESTS.name}_count", ("code", "401"), ("method", "GET"), ("route", ""))
+    assert (await samples(api))[refused] >= 1
     assert not [key for key in found if "LOCK" in str(key) or "thing" in str(key)]
 
 

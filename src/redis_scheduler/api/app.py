@@ -108,7 +108,7 @@ def create_app(
         {path: Endpoint(of_path, refusals.note, meter) for path, of_path in at.items()},
         _elsewhere(dashboard, Endpoint({}, meter=meter)),
     )
-    gate = _gate(paths, callers, token, probes, refusals, limits, dashboard)
+    gate = _gate(paths, callers, token, probes, refusals, limits, dashboard, meter)
     if not limits.origins:
         return gate
     from redis_scheduler.api.cors import Cors
@@ -145,6 +145,7 @@ def _gate(
     refusals: Refusals,
     limits: Limits,
     dashboard: ASGIApp | None = None,
+    meter: Meter = UNREAD,
 ) -> Gate:
     also_open = [METRICS_ROUTE.path] if limits.has_open_metrics else []
-    return Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open, dashboard)
+    return Gate(paths, token.split(" "), probes.is_own, refusals, callers, also_open, dashboard, meter)

@@ -6,6 +6,7 @@ service's own (one of two while it is changed), or one with rights (callers.py),
 
 import asyncio
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from starlette.responses import Response
@@ -15,9 +16,11 @@ from redis_scheduler.api.admission import CONNECTION
 from redis_scheduler.api.answers import answer_to, error_answer
 from redis_scheduler.api.callers import CALLER, PREFIX, Callers
 from redis_scheduler.api.headers import headers_of
-from redis_scheduler.api.routes import ROUTES, Access
+from redis_scheduler.api.routes import METHODS, OTHER_METHOD, ROUTES, Access
 from redis_scheduler.errors import Code, RequestRefused, SchedulerError
 from redis_scheduler.logs import Events
+from redis_scheduler.metrics.family import REQUESTS
+from redis_scheduler.metrics.meter import UNREAD, Meter, observe
 
 logger = Events(__name__)
 
@@ -72,7 +75,7 @@ class Gate:
 
     `tokens`: the service's own. 401: a token is missing, wrong or expired. 403: `is_own` says that the request is a
     delivery of this deployment, since a task cannot drive the scheduler that delivers it. 503: the token is not known,
-    and Redis is away. `also_open`: paths that the settings open.
+    and Redis is away. `also_open`: paths that the settings open. `meter` counts what is refused.
     """
 
     def __init__(
@@ -84,9 +87,11 @@ class Gate:
         callers: Callers | None = None,
         also_open: Collection[str] = (),
         pages: ASGIApp | None = None,
+        meter: Meter = UNREAD,
     ) -> None:
         self._app = app
         self._pages = pages
+        self._meter = meter
         self._token, *self._others = [token.encode() for token in tokens]
         self._is_own = is_own
         self._callers = callers
@@ -123,7 +128,16 @@ class Gate:
         if INSTANCE_HEADER in by_name and refusal is None and not (self._pages and scope["path"] == ECHO):
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
             refusal = await self._refusal_of_own(instances, scope["path"])
-        await (refusal or self._app)(scope, receive, send)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await self._refuse(refusal, scope, receive, send)
+
+    async def _refuse(self, refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        began_ns = time.monotonic_ns()
+        await refusal(scope, receive, send)
+        method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
+        observe(self._meter.numbers(REQUESTS, "", method, str(refusal.status_code)), time.monotonic_ns() - began_ns)
 
     async def _admitted(self, given: bytes, scope: Scope) -> tuple[bool, Response | None]:
         """Look for a token with rights; return whether there is one, or why that cannot be said."""

@@ -13,7 +13,7 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.own_types import kept_to_types
 from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
-from redis_scheduler.api.routes import CONDITIONS, ROUTES, Handler, Route
+from redis_scheduler.api.routes import CONDITIONS, METHODS, OTHER_METHOD, ROUTES, Handler, Route
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.metrics.family import REQUESTS
 from redis_scheduler.metrics.meter import UNREAD, Meter, observe
@@ -86,7 +86,7 @@ class Endpoint:
 
     def _numbers_of(self, method: str, status: int) -> list[int]:
         # A stranger may send any word for a method.
-        known = method if method in self._served else "other"
+        known = method if method in METHODS else OTHER_METHOD
         found = self._meter.numbers(REQUESTS, self._path, known, str(status))
         if known == method:
             self._seen[method, status] = found

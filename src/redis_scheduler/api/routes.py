@@ -253,3 +253,7 @@ OPEN_ROUTES = (
 )
 METRICS_ROUTE = Route("GET", "/metrics", MetricsApi.metrics, str, needs=Right.METRICS)
 ROUTES: tuple[Route[Any], ...] = (*TASK_ROUTES, METRICS_ROUTE, *OPEN_ROUTES)
+
+METHODS = frozenset(method for route in ROUTES for method in route.methods)
+OTHER_METHOD = "other"
+"""What /metrics calls a method that no route has: a stranger may send any word."""
