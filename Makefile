@@ -116,7 +116,7 @@ tests/javascript/node_modules/.installed: tests/javascript/package.json
 
 .PHONY: test-javascript
 test-javascript: $(VENV)/.development tests/javascript/node_modules/.installed ## Check signatures as receivers in JavaScript do (needs Node)
-	@$(BIN)/pytest tests/acceptance/test_recipes.py
+	@$(BIN)/pytest tests/acceptance/test_recipes.py tests/acceptance/test_signatures.py
 
 .PHONY: lock
 lock: $(VENV)/.development ## Write requirements.lock anew: what the image installs, by hash (needs the package index)

@@ -1,11 +1,11 @@
 """A receiver to try things with: prints each request, and answers as its path says.
 
-python3 docs/howto/receiver.py          on port 9000
-/                                       is answered by 204
-/status/503                             by that status
-/status/503,503,200                     by the first status, then the next, then always the last
-/status/429?Retry-After=2               with that header, too
-/status/200?answer=hello                with that body
+    python3 docs/howto/receiver.py          on port 9000
+    /                                       is answered by 204
+    /status/503                             by that status
+    /status/503,503,200                     by the first status, then the next, then always the last
+    /status/429?Retry-After=2               with that header, too
+    /status/200?answer=hello                with that body
 """
 
 import sys

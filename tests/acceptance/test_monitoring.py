@@ -176,7 +176,7 @@ def test_compose_takes_both_files_and_what_they_mount_is_there() -> None:
     files = ("-f", "compose.yaml", "-f", "deploy/compose.monitoring.yaml")
     done = subprocess.run(
         ["docker-compose", *files, "config"],
-        env={"API_AUTH": TOKEN, "GRAFANA_PASSWORD": "x", "PATH": "/usr/local/bin:/usr/bin:/bin"},
+        env={"API_AUTH": TOKEN, "REDIS_PASSWORD": "x", "GRAFANA_PASSWORD": "x", "PATH": "/usr/local/bin:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -4,7 +4,6 @@ are signed are taken; what another secret signed, what was changed, and what is 
 import asyncio
 import base64
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.support.howto import FOLDER, blocks
+from tests.support.javascript import JAVASCRIPT, has_javascript
 from tests.support.receiver import Arrival, Receiver
 from tests.support.redis_process import free_port
 from tests.support.service import client_of, serving
@@ -25,7 +25,6 @@ from tests.support.waiting import wait_until
 
 SECRET, OTHER = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
 LINES_MOST = 15
-NODE_MODULES = Path(__file__).parents[2] / "tests/javascript/node_modules"
 BESIDE_DJANGO = """
 from django.urls import path
 
@@ -79,7 +78,7 @@ async def receiving(recipe: Recipe, folder: Path) -> AsyncIterator[str]:
     port = free_port()
     (folder / recipe.file).write_text(recipe.source)
     (folder / "site_of_django.py").write_text(BESIDE_DJANGO)
-    (folder / "node_modules").symlink_to(NODE_MODULES)
+    (folder / "node_modules").symlink_to(JAVASCRIPT / "node_modules")
     variables = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(folder),
@@ -143,7 +142,7 @@ async def answers(url: str, arrival: Arrival) -> dict[str, int]:
 async def test_a_receiver_takes_what_is_signed_and_nothing_else(
     name: str, redis_url: str, receiver: Receiver, tmp_path: Path
 ) -> None:
-    if name == "express" and not (NODE_MODULES.exists() and shutil.which("node")):
+    if name == "express" and not has_javascript():
         pytest.skip("make test-javascript")
     (tmp_path / "secrets").write_text(f"type:foreign={OTHER}\n")
     settings = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_SECRETS_FILE": str(tmp_path / "secrets"), "RETRIES": "0"}

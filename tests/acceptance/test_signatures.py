@@ -1,6 +1,10 @@
-"""Signed deliveries, checked by the reference package: through retries, a change of secrets, callbacks and series."""
+"""Signed deliveries, checked by the reference packages of two languages: through retries, a change of secrets,
+callbacks and series."""
 
 import base64
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +13,53 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 
+from tests.support.javascript import JAVASCRIPT, has_javascript
 from tests.support.receiver import Arrival, Receiver
 from tests.support.service import client_of, run, serving
 from tests.support.waiting import wait_until
 
 OLD, NEW = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
+Check = Callable[..., None]
 
 
-def check(arrival: Arrival, *secrets: str) -> None:
-    """An arrival is signed by each of these, and says who it is."""
-    assert arrival.headers["webhook-id"] == arrival.key
-    assert len(arrival.headers["webhook-signature"].split(" ")) == len(secrets)
-    for secret in secrets:
+def verified_in_python(checks: Iterable[tuple[str, Arrival]]) -> None:
+    for secret, arrival in checks:
         Webhook(secret).verify(arrival.body, arrival.headers, json_parse=False)
 
 
-async def test_a_change_of_secrets_in_the_middle_of_retries(redis_url: str, receiver: Receiver, tmp_path: Path) -> None:
+def verified_in_javascript(checks: Iterable[tuple[str, Arrival]]) -> None:
+    sent = [(secret, one.headers, base64.b64encode(one.body).decode()) for secret, one in checks]
+    done = subprocess.run(["node", "verify.mjs"], cwd=JAVASCRIPT, input=json.dumps(sent).encode(), capture_output=True)
+    assert (done.returncode, json.loads(done.stdout or "null")) == (0, []), done.stderr.decode()
+
+
+@pytest.fixture(params=[verified_in_python, verified_in_javascript])
+def check(request: pytest.FixtureRequest) -> Check:
+    """Checks by the reference package of a language that arrivals are signed by each of these secrets, and say who they
+    are."""
+    verified = request.param
+    if verified is verified_in_javascript and not has_javascript():
+        pytest.skip("make test-javascript")
+
+    def check(arrivals: Sequence[Arrival], *secrets: str) -> None:
+        for arrival in arrivals:
+            assert arrival.headers["webhook-id"] == arrival.key
+            assert len(arrival.headers["webhook-signature"].split(" ")) == len(secrets)
+        verified([(secret, arrival) for arrival in arrivals for secret in secrets])
+
+    return check
+
+
+async def test_a_change_of_secrets_in_the_middle_of_retries(
+    check: Check, redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
     receiver.status = 500
     variables = {"REDIS_URL": redis_url, "RETRIES": "-1", "RETRY_TIME": "0.5"}
     async with serving(tmp_path, WEBHOOK_SECRET=OLD, **variables) as process, client_of(process) as client:
         keys = {await client.schedule(receiver.url, data={"a": 1}), await client.schedule(receiver.url)}
         await wait_until(lambda: min(receiver.times_by_key[key] for key in keys) >= 2, "they are retried")
         assert OLD not in process.log
-    for arrival in receiver.arrivals:
-        check(arrival, OLD)
+    check(receiver.arrivals, OLD)
     before = len(receiver.arrivals)
     (tmp_path / "secret").write_text(f"{NEW} {OLD}\n")
     file = str(tmp_path / "secret")
@@ -41,8 +68,7 @@ async def test_a_change_of_secrets_in_the_middle_of_retries(redis_url: str, rece
         receiver.status = 200
         async with client_of(process) as client:
             await client.drained()
-    for arrival in receiver.arrivals[before:]:
-        check(arrival, NEW, OLD)
+    check(receiver.arrivals[before:], NEW, OLD)
     last = [arrival for arrival in receiver.arrivals if arrival.key in keys]
     assert {arrival.headers["webhook-id"] for arrival in last} == keys
     times = [int(arrival.headers["webhook-timestamp"]) for arrival in last]
@@ -50,7 +76,9 @@ async def test_a_change_of_secrets_in_the_middle_of_retries(redis_url: str, rece
     assert all(abs(arrival.at - int(arrival.headers["webhook-timestamp"])) < 30 for arrival in last)
 
 
-async def test_callbacks_series_and_each_body_are_signed(redis_url: str, receiver: Receiver, tmp_path: Path) -> None:
+async def test_callbacks_series_and_each_body_are_signed(
+    check: Check, redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
     async with (
         serving(tmp_path, REDIS_URL=redis_url, WEBHOOK_SECRET=NEW) as process,
         client_of(process) as client,
@@ -68,8 +96,7 @@ async def test_callbacks_series_and_each_body_are_signed(redis_url: str, receive
             await client.schedule(receiver.url, **fields)
         await client.drained()
         await wait_until(lambda: len(receiver.arrivals) >= len(bodies) + 2, "all came")
-    for arrival in receiver.arrivals:
-        check(arrival, NEW)
+    check(receiver.arrivals, NEW)
     assert "/told" in {arrival.path for arrival in receiver.arrivals}
     assert sum("Schedule-Occurrence" in arrival.headers for arrival in receiver.arrivals) == 2
 
