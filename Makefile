@@ -9,6 +9,7 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 SOURCES := src tests benchmarks
+comma := ,
 PEERS := benchmarks/peers
 # Seven processes for two cores; a test is handed out when one is free, so that none is left with the long ones.
 PARALLEL := --numprocesses=auto --maxschedchunk=1
@@ -129,6 +130,14 @@ audit: $(BIN)/python ## Look for known faults in all that constraints.txt and re
 	@$(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check 'pip-audit>=2.9'
 	@for file in constraints.txt requirements.lock; do \
 	  $(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $$file || exit 1; done
+
+$(VENV)/.browser: $(VENV)/.development
+	$(call install,[dev$(comma)browser])
+	@touch $@
+
+.PHONY: browser-test
+browser-test: $(VENV)/.browser ## Look at every page of the dashboard in a real browser (needs Chromium)
+	@BROWSER=1 $(BIN)/pytest tests/browser
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \

@@ -194,6 +194,7 @@ class Settings:
         "none",
     )
     ui: str = option("UI", "on", choice("on", "off"), "on or off: the dashboard at /ui/")
+    ui_echo: str = option("UI_ECHO", "on", choice("on", "off"), "on or off: its receiver, to try deliveries with")
     api_connections: int | None = option(
         "API_CONNECTIONS",
         None,

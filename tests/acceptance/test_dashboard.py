@@ -1,11 +1,13 @@
 """The dashboard, as a browser asks for it: who may see and do what, what a stranger's text becomes, and an outage."""
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -21,7 +23,12 @@ from tests.support.tokens import make_token, revoke
 from tests.support.waiting import wait_until
 
 HOOK = "http://127.0.0.1:9/hook"
-PAGES = ("/ui/", "/ui/tasks", "/ui/part/overview", "/ui/part/charts", "/ui/part/tasks")
+PARTS = ("overview", "charts", "tasks", "groups", "dead", "repeating", "hosts", "system", "echo")
+PAGES = (
+    *(f"/ui/{name}" for name in ("", "tasks", "dead", "repeating", "hosts", "system", "try")),
+    *(f"/ui/part/{name}" for name in PARTS),
+)
+HTMX = {"HX_Request": "true", "Sec_Fetch_Site": "same-origin"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -320,3 +327,122 @@ async def test_it_can_be_off(tmp_path: Path, redis_url: str) -> None:
         async with api.session.get(f"{api.url}/ui/") as response:
             assert response.status == 401
     assert run(UI="maybe").returncode != 0
+
+
+async def test_hosts_are_set_paused_and_forgotten(admin: Browser, api: Client) -> None:
+    async def host() -> dict[str, Any]:
+        found: dict[str, Any] = (await api.call("GET", "/hosts/shop.example:443"))[1]["data"]
+        return found
+
+    name = {"host": "shop.example:443"}
+    assert (await admin.post("/ui/hosts", {**name, "concurrency": "3", "rate": "5", "per": "2"})).status == 303
+    await admin.post("/ui/hosts", {**name, "verb": "pause"})
+    found = await host()
+    assert (found["concurrency"], found["rate"], found["per"], found["paused"]) == (3, 5, 2, True)
+    assert "shop.example:443" in (await admin.get("/ui/hosts")).text
+    await admin.post("/ui/hosts", {**name, "verb": "resume"})
+    assert (await host())["paused"] is False
+    said = await admin.post("/ui/hosts", {**name, "concurrency": "<b>"}, **HTMX)
+    assert "concurrency: must be a whole number" in said.text
+    assert "<b>" not in said.html
+    await admin.post("/ui/hosts", {**name, "verb": "forget"})
+    assert "concurrency" not in await host()
+    assert (await admin.post("/ui/hosts", {"host": "/../schedules", "verb": "forget"})).status == 409
+
+
+async def test_the_system_shows_no_secret_and_only_to_admins(
+    tmp_path: Path, redis_url: str, client: RedisClient
+) -> None:
+    secrets = {
+        "API_AUTH": f"{TOKEN} another-secret",
+        "WEBHOOK_SECRET": "whsec_" + "QUJD" * 8,
+        "DATA_KEY": "QUJD" * 10 + "QUI=",
+    }
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, **secrets) as process,
+        client_of(process) as api,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        browser = Browser(session, api.url)
+        await browser.sign_in("another-secret")
+        page = await browser.get("/ui/system")
+        assert "The ledger balances" in page.text
+        assert "RETRY_TIME 60 default" in page.text
+        assert not [one for text in (redis_url, *secrets.values()) for one in text.split() if one in page.html]
+        for rights, types in ((("read", "metrics"), ()), (("read", "admin"), ("mail",))):
+            await browser.sign_in(await make_token(client, *rights, types=types))
+            assert (await browser.get("/ui/system")).status == 403
+
+
+async def test_many_are_counted_first_and_touched_when_their_number_is_typed(admin: Browser, api: Client) -> None:
+    for _ in range(3):
+        tasks = [{"webhook": HOOK, "ttl": 900, "labels": {"batch": "1"}} for _ in range(50)]
+        assert (await api.call("POST", "/schedules", json={"tasks": tasks}))[0] == 200
+    await api.schedule(HOOK, ttl=900)
+    filters = {"label": "batch=1"}
+    asked = await admin.post("/ui/many/cancel", filters, **HTMX)
+    assert "Cancel 150 tasks?" in asked.text
+    assert (await api.stats())["running_schedules"] == 151
+    for sure in ("", "149", "1500"):
+        said = await admin.post("/ui/many/cancel", {**filters, "counted": "150", "sure": sure}, **HTMX)
+        assert "Type 150 to say that it is meant" in said.text
+    done = await admin.post("/ui/many/cancel", {**filters, "counted": "150", "sure": "150"}, **HTMX)
+    assert "Cancel: 150 done" in done.text
+    assert (await api.stats())["running_schedules"] == 1
+    assert (await admin.post("/ui/many/cancel", {"counted": "0"}, **HTMX)).status == 400  # without a filter
+    assert (await admin.post("/ui/many/purge", {}, **HTMX)).status == 404
+
+
+async def test_a_token_without_the_right_touches_none(browser: Browser, api: Client, client: RedisClient) -> None:
+    await api.schedule(HOOK, 900, "/schedule?type=mail")
+    await browser.sign_in(await make_token(client, "read", "cancel", types=("mail",)))
+    said = await browser.post("/ui/many/cancel", {"type": "mail"}, **HTMX)
+    assert (said.status, "has not the right: bulk" in said.text) == (403, True)
+    assert "all of these" not in (await browser.get("/ui/tasks?type=mail")).text
+
+
+async def test_what_is_tried_arrives(tmp_path: Path, redis_url: str) -> None:
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url) as process,
+        client_of(process) as api,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        browser = Browser(session, api.url)
+        await browser.sign_in(TOKEN)
+        [webhook] = re.findall(r'name="webhook"[^>]*value="([^"]+)"', (await browser.get("/ui/try")).html)
+        fields = {"webhook": webhook, "ttl": "0", "data": '{"a": "<i>"}', "more": '{"method": "PUT"}'}
+        said = await browser.post("/ui/try", fields, **HTMX)
+        assert "is scheduled" in said.text
+
+        async def has_arrived() -> bool:
+            page = await browser.get("/ui/part/echo")
+            assert TOKEN not in page.html
+            return "PUT at" in page.text and '{"a": "<i>"}' in page.text
+
+        await wait_until(has_arrived, "it has arrived")
+        said = await browser.post("/ui/try", {**fields, "data": "{"}, **HTMX)
+        assert "is not valid JSON" in said.text or "JSON" in said.text
+        assert (await browser.post("/ui/try", {**fields, "more": "[]"}, **HTMX)).status == 200
+
+
+async def test_the_echo_takes_deliveries_of_this_deployment_and_is_bounded(admin: Browser, api: Client) -> None:
+    for number in range(30):
+        async with api.session.post(
+            f"{api.url}/ui/echo", data=f"arrival {number}.", headers={"Schedule-Instance": "x"}
+        ) as got:
+            assert got.status == 200
+    async with api.session.post(f"{api.url}/ui/echo", data=io.BytesIO(b"x" * 2_000_000)) as got:
+        assert got.status == 413
+    page = await admin.get("/ui/part/echo")
+    assert [f"arrival {number}." in page.text for number in (29, 10, 9)] == [True, True, False]
+
+
+async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, UI_ECHO="off") as process,
+        client_of(process) as api,
+        api.session.post(
+            f"{api.url}/ui/echo", data="x", headers={"Sec-Fetch-Site": "same-origin"}, allow_redirects=False
+        ) as got,
+    ):
+        assert got.status == 303

@@ -21,6 +21,10 @@ UNREACHABLE = (
     "API_AUTH to a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
 )
 
+PAGES = """
+Look at it in a browser, and sign in with the token: http://{address}/ui/
+"""
+
 CURL = """
 Schedule a webhook in 5 seconds:
 
@@ -55,6 +59,8 @@ def announce(
     address = LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104  # shown, not bound
     shown = f"[{address}]" if ":" in address else address
     header = _authorization(settings, token)
+    if settings.ui == "on":
+        print(PAGES.format(address=f"{shown}:{port}"), end="", flush=True)  # noqa: T201  # the command's output
     print(CURL.format(address=f"{shown}:{port}", header=header), flush=True)  # noqa: T201  # the command's output
 
 

@@ -179,6 +179,7 @@ class Service:
 
         process, settings, limits = self._process, self._process.settings, self._limits()
         async with process.shard.connected(API_TIMEOUT_S, process.outage, process.meter) as client:
+            dashboard = FirstUse(process)
             app = create_app(
                 [client],
                 self._name,
@@ -190,11 +191,14 @@ class Service:
                 limits,
                 process.meter,
                 process.snapshots,
-                FirstUse if settings.ui == "on" else None,
+                dashboard.inside if settings.ui == "on" else None,
             )
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections, limits)
-            await server.run_until(process.stop, process.hurry, listener)
+            try:
+                await server.run_until(process.stop, process.hurry, listener)
+            finally:
+                dashboard.close()
 
     async def _run_metrics(self, listener: socket.socket) -> None:
         """Answer /metrics at METRICS_PORT, as the API does."""

@@ -7,8 +7,9 @@ In: requests of browsers, with a cookie that names a token. Out: HTML, and what 
     asking.py, shared.py                asks the API, with the rights of the token; one reading for all who look
     rendering.py, trees.py, charts.py   templates; JSON as a tree; charts as SVG
     overview.py, verdict.py             the first page; what is wrong, in a sentence
-    tasks.py                            the list of tasks, a task
-    changing.py                         what buttons do
+    tasks.py, dead.py, repeating.py     what waits, what died, what comes again
+    hosts.py, system.py, parts.py       limits; the ledger, settings and warnings; all parts of pages
+    changing.py, many.py, echo.py       what buttons do to one task, or to many; a receiver to try it with
     static.py                           files for browsers
 
 process may import it; it imports api and store. Nothing imports it before somebody asks for a page.

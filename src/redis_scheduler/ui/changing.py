@@ -1,8 +1,10 @@
 """What buttons do: a request to the API each, with the rights of who presses it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Answered, Asker
@@ -56,3 +58,30 @@ def body_of(wanted: Change, fields: dict[str, str]) -> bytes:
 def _found(answered: Answered) -> str:
     found = answered.content.get("found") or answered.content.get("data")
     return " (an attempt is under way)" if found == "in delivery" else ""
+
+
+async def schedule(asker: Asker, visitor: Visitor, fields: dict[str, str]) -> tuple[bool, str]:
+    """Schedule what the form of the page `try` says; return whether that was done, and what there is to say."""
+    wanted: dict[str, Any] = {"webhook": fields.get("webhook", ""), "ttl": _json(fields.get("ttl", "").strip() or "0")}
+    if fields.get("data", "").strip():
+        wanted["data"] = Raw(fields["data"].encode())
+    more = _json(fields.get("more", "").strip() or "{}")
+    if not isinstance(more, dict):
+        return False, 'More fields: must be an object, such as {"retries": 3}'
+    type_name = more.pop("type", None)
+    wanted |= more
+    if "at" in more or "repeat" in more:
+        wanted.pop("ttl")
+    body = msgspec.json.encode(wanted)
+    query = {"type": str(type_name)} if type_name else {}
+    answered = await asker.ask(visitor, "POST", "/schedule", query, body)
+    content = answered.content
+    return answered.status == 200, answered.error or f"{content['key']} is scheduled, due {content['due']}"
+
+
+def _json(text: str) -> Any:
+    """Return what a text says, or the text for the API to refuse."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,9 +1,5 @@
 """The dashboard: finds what answers at a path, for who is signed in."""
 
-import functools
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,61 +8,53 @@ from starlette.types import Receive, Scope, Send
 
 from redis_scheduler import __version__
 from redis_scheduler.api.app import Inside
-from redis_scheduler.api.auth import INSTANCE_HEADER, PAGES
-from redis_scheduler.api.filters import FILTERS
+from redis_scheduler.api.auth import ECHO, INSTANCE_HEADER, PAGES
+from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import LISTED
+from redis_scheduler.store.token import Right
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to
 from redis_scheduler.ui.asking import Asker
-from redis_scheduler.ui.changing import change
+from redis_scheduler.ui.changing import change, schedule
+from redis_scheduler.ui.echo import TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor
-from redis_scheduler.ui.forms import check_same_origin, fields_of, query_of
-from redis_scheduler.ui.overview import Overview
-from redis_scheduler.ui.rendering import Templates, clock
-from redis_scheduler.ui.shared import Shared
+from redis_scheduler.ui.forms import body_of, check_same_origin, fields_of, query_of
+from redis_scheduler.ui.many import do_many
+from redis_scheduler.ui.parts import Parts
+from redis_scheduler.ui.rendering import Templates
 from redis_scheduler.ui.static import Static
-from redis_scheduler.ui.tasks import Tasks
+from redis_scheduler.ui.system import About
 
 logger = Events(__name__)
-
-FRESH_S, CHARTS_FRESH_S = 1.0, 10.0
 
 HERE = {"overview.html": "", "task.html": "tasks"}
 """The page that the navigation marks, where it has another name than the template."""
 
-Read = Callable[[Visitor, dict[str, str]], Awaitable[dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a page that browsers ask for again and again: its template, what reads it, for how long that counts."""
-
-    template: str
-    read: Read
-    fresh_s: float = FRESH_S
+LISTS = {"tasks": (["tasks"], FILTERS), "dead": (["groups", "dead"], DEAD_FILTERS)}
+SIMPLE = {"repeating": ["repeating"], "hosts": ["hosts"], "system": ["system"]}
+"""Pages by their names: the parts that they have, and the filters."""
 
 
 class Dashboard:
     """Answers under PAGES."""
 
-    def __init__(self, inside: Inside) -> None:
-        self._base = PAGES
+    def __init__(self, inside: Inside, about: About) -> None:
+        self._base = about.base + PAGES
         self._static = Static()
-        self._templates = Templates(self._static, self._base, {"version": __version__, "states": LISTED})
+        common = {"version": __version__, "states": LISTED, "environment": about.environment}
+        self._templates = Templates(self._static, self._base, common)
         self._entrance = Entrance(inside, f"{self._base}/")
         self._asker = Asker(inside.api)
-        self._overview = Overview(inside, self._asker)
-        tasks = Tasks(self._asker)
-        self._shared: Shared[str] = Shared()
-        self._parts = {
-            "overview": Part("part_overview.html", self._now),
-            "charts": Part("part_charts.html", self._charts, CHARTS_FRESH_S),
-            "tasks": Part("part_tasks.html", tasks.rows),
-            "task": Part("part_task.html", lambda visitor, query: tasks.one(visitor, query.get("key", ""))),
-        }
+        self._echo = Echo()
+        self._has_echo, self._delivers = about.has_echo, about.delivers
+        self._parts = Parts(inside, self._asker, self._templates, self._echo, about)
+
+    def close(self) -> None:
+        """End what was begun."""
+        self._echo.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -92,6 +80,8 @@ class Dashboard:
             return moved_to(f"{self._base}/")
         first, _, rest = path[1:].partition("/")
         method = "GET" if request.method == "HEAD" else request.method
+        if request.scope["path"] == ECHO and self._has_echo:
+            return await self._take(request)
         if INSTANCE_HEADER in headers_of(request.scope):
             raise PageRefused(403, "A task cannot use the dashboard of the scheduler that delivers it")
         if first == "static" and method == "GET":
@@ -108,6 +98,13 @@ class Dashboard:
         if method == "POST":
             return await self._changed(request, visitor, first, rest)
         return await self._page(request, visitor, first, rest)
+
+    async def _take(self, request: Request) -> PageAnswer:
+        """Take a delivery. It needs no token: what is sent here is only shown."""
+        body = await body_of(request, TAKEN_BYTES)
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
+        self._echo.take(request.method, headers, body)
+        return PageAnswer("", 200, content_type="text/plain")
 
     async def _enter(self, request: Request) -> PageAnswer:
         fields = await fields_of(request)
@@ -129,7 +126,7 @@ class Dashboard:
 
     def _to_login(self, request: Request) -> PageAnswer:
         place = f"{self._base}/login"
-        if b"hx-request" in headers_of(request.scope):
+        if _is_part(request):
             return PageAnswer("", 401, {"HX-Redirect": place, **NO_STORE})
         query = request.scope["query_string"].decode("latin-1")
         wanted = quote(self._base + request.scope["path"].removeprefix(PAGES)) + (f"?{query}" if query else "")
@@ -137,77 +134,85 @@ class Dashboard:
 
     async def _page(self, request: Request, visitor: Visitor, first: str, rest: str) -> PageAnswer:
         query = query_of(request)
-        show = functools.partial(self._show, visitor)
         match first, rest:
             case "", "":
-                is_for = self._overview.is_for(visitor)
-                return await show("overview.html", ["overview", "charts"] if is_for else [], query, is_for_all=is_for)
-            case "tasks", "":
-                return await show("tasks.html", ["tasks"], query, query=query, filters=FILTERS)
+                is_for = self._parts.is_for_all(visitor)
+                return await self._show(
+                    visitor, "overview.html", ["overview", "charts"] if is_for else [], {}, is_for_all=is_for
+                )
+            case name, "" if name in LISTS:
+                parts, filters = LISTS[name]
+                return await self._show(visitor, f"{name}.html", parts, query, query=query, filters=filters)
+            case name, "" if name in SIMPLE:
+                return await self._show(visitor, f"{name}.html", SIMPLE[name], query)
             case "task", key if is_task_key(key):
-                return await show("task.html", ["task"], {"key": key}, key=key)
+                return await self._show(visitor, "task.html", ["task"], {"key": key}, key=key)
+            case "try", "":
+                parts = ["echo"] if self._has_echo and not (visitor.caller and visitor.caller.types) else []
+                url = await self._url(request)
+                return await self._show(visitor, "try.html", parts, {}, has_echo=bool(parts), echo_url=url)
             case "find", "":
                 key = query.get("key", "")
                 if not is_task_key(key):
                     raise PageRefused(400, "A key has letters, digits, and . : _ ~ -: nothing was looked for")
                 return moved_to(f"{self._base}/task/{key}")
             case "part", name if name in self._parts:
-                return PageAnswer(await self._part(visitor, name, query))
+                return PageAnswer(await self._parts.get(visitor, name, query))
         raise PageRefused(404, "There is no such page")
+
+    async def _url(self, request: Request) -> str:
+        """Return where the echo receiver takes deliveries, as far as this process knows; empty if there is none."""
+        if not self._has_echo:
+            return ""
+        if self._delivers:
+            return f"http://127.0.0.1:{await self._echo.listen()}/"
+        return f"http://{headers_of(request.scope).get(b'host', b'').decode('latin-1')}{self._base}/echo"
 
     async def _show(
         self, visitor: Visitor, template: str, parts: list[str], asked: dict[str, str], **shown: Any
     ) -> PageAnswer:
         """Return a page with its parts, as they are now."""
-        made = {name: await self._part(visitor, name, asked) for name in parts}
-        addresses = {name: f"{self._base}/part/{name}" + (f"?{urlencode(asked)}" if asked else "") for name in parts}
+        made = {name: await self._parts.get(visitor, name, asked) for name in parts}
+        addresses = {name: self._base + self._parts.address(name, asked) for name in parts}
         here = HERE.get(template, template.removesuffix(".html"))
-        page = self._templates.page(template, visitor=visitor, here=here, parts=made, addresses=addresses, **shown)
-        return PageAnswer(page)
-
-    async def _part(self, visitor: Visitor, name: str, query: dict[str, str]) -> str:
-        """Return a part of a page, made once for all who may see the same; one that could not be made anew says since
-        when it stands."""
-        part = self._parts[name]
-
-        async def make() -> str:
-            shown = await part.read(visitor, query)
-            return self._templates.page(part.template, visitor=visitor, query=query, **shown)
-
-        key = (name, tuple(sorted(query.items())), visitor.sight)
-        seen = await self._shared.get(key, part.fresh_s, make)
-        if seen.since is None:
-            return seen.value
-        return self._templates.page(
-            "stale.html", part=seen.value, since=clock(seen.since * 1000, "%H:%M:%S"), error=seen.error
+        may = {"may_admin": bool(visitor.rights & Right.ADMIN), "may_bulk": bool(visitor.rights & Right.BULK)}
+        page = self._templates.page(
+            template, visitor=visitor, here=here, parts=made, addresses=addresses, **may, **shown
         )
-
-    async def _now(self, visitor: Visitor, _query: dict[str, str]) -> dict[str, Any]:
-        self._refuse_others(visitor)
-        return {**await self._overview.now(visitor), "at": clock(time.time() * 1000, "%H:%M:%S")}
-
-    async def _charts(self, visitor: Visitor, _query: dict[str, str]) -> dict[str, Any]:
-        self._refuse_others(visitor)
-        return {"charts": await self._overview.charts()}
-
-    def _refuse_others(self, visitor: Visitor) -> None:
-        if not self._overview.is_for(visitor):
-            raise PageRefused(403, "Figures of all tasks are for tokens with the right metrics, and without types")
+        return PageAnswer(page)
 
     async def _changed(self, request: Request, visitor: Visitor, first: str, rest: str) -> PageAnswer:
         if first == "logout":
             return moved_to(f"{self._base}/login", [self._entrance.leaving()])
-        if first != "do":
+        fields = await fields_of(request)
+        if first == "many":
+            shown = await do_many(self._asker, visitor, rest, fields)
+            self._parts.forget()
+            name = "many.html" if _is_part(request) else "many_page.html"
+            return PageAnswer(self._templates.page(name, visitor=visitor, here="", **shown))
+        back = first
+        if first == "do":
+            verb, _, key = rest.partition("/")
+            is_done, text = await change(self._asker, visitor, verb, key, fields)
+            back = f"task/{key}"
+        elif first == "hosts":
+            is_done, text = await self._parts.hosts.change(visitor, fields)
+        elif first == "try":
+            is_done, text = await schedule(self._asker, visitor, fields)
+        else:
             raise PageRefused(404, "There is no such page")
-        verb, _, key = rest.partition("/")
-        is_done, text = await change(self._asker, visitor, verb, key, await fields_of(request))
-        self._shared.forget()
-        if b"hx-request" in headers_of(request.scope):
+        self._parts.forget()
+        if _is_part(request):
             return PageAnswer(self._templates.page("said.html", is_done=is_done, text=text))
         if not is_done:
             raise PageRefused(409, text)
-        return moved_to(f"{self._base}/task/{key}")
+        return moved_to(f"{self._base}/{back}")
 
     def _error(self, request: Request, status: int, error: str) -> PageAnswer:
-        name = "said.html" if b"hx-request" in headers_of(request.scope) else "error.html"
+        name = "said.html" if _is_part(request) else "error.html"
         return PageAnswer(self._templates.page(name, is_done=False, text=error, status=status), status)
+
+
+def _is_part(request: Request) -> bool:
+    """Whether htmx asks, which puts the answer into a page."""
+    return b"hx-request" in headers_of(request.scope)

@@ -35,6 +35,11 @@ def _host(origin: str) -> str | None:
 
 async def fields_of(request: Request) -> dict[str, str]:
     """Return the fields of a form, the last of each name. Raises PageRefused for what is none."""
+    return pairs_of(await body_of(request, FORM_BYTES))
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """Return the body of a request. Raises PageRefused for more bytes."""
     body, has_more = b"", True
     while has_more:
         message = await request.receive()
@@ -42,9 +47,9 @@ async def fields_of(request: Request) -> dict[str, str]:
             raise ClientDisconnect
         body += message.get("body", b"")
         has_more = message.get("more_body", False)
-        if len(body) > FORM_BYTES:
-            raise PageRefused(413, f"The form is larger than {FORM_BYTES} bytes")
-    return pairs_of(body)
+        if len(body) > most:
+            raise PageRefused(413, f"The body is larger than {most} bytes")
+    return body
 
 
 def query_of(request: Request) -> dict[str, str]:

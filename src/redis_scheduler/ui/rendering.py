@@ -27,7 +27,13 @@ class Templates:
         )
         self._environment.filters.update(count=count, short=short, cut=cut)
         self._environment.globals.update(
-            base=base, static=f"{base}/static/{static.mark}", without=without, changed=changed, **common
+            base=base,
+            static=f"{base}/static/{static.mark}",
+            without=without,
+            changed=changed,
+            of_group=of_group,
+            rule_of=rule_of,
+            **common,
         )
 
     def page(self, name: str, **shown: Any) -> str:
@@ -43,6 +49,16 @@ def without(given: Mapping[str, str], *names: str) -> dict[str, str]:
 def changed(given: Mapping[str, str], *names: str, **others: str) -> dict[str, str]:
     """Return parameters of an address but these, with others."""
     return {**without(given, *names), **others}
+
+
+def of_group(group: Mapping[str, Any]) -> dict[str, str]:
+    """Return the filters that take the dead letters of a group."""
+    return {name: group[name] for name in ("host", "error") if group[name]}
+
+
+def rule_of(repeat: Mapping[str, Any]) -> str:
+    """Return in a line how a task repeats."""
+    return ", ".join(f"{name} {value}" for name, value in repeat.items())
 
 
 def count(number: int | float) -> str:

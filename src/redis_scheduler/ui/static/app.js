@@ -57,5 +57,10 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
 });
 
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-drop]");
+  if (button) document.getElementById(button.dataset.drop).replaceChildren();
+});
+
 const origin = document.getElementById("origin");
 if (origin) origin.value = location.origin;

@@ -1,0 +1,115 @@
+"""Fixtures: a real service with tasks of each kind, and a real browser, which keeps pictures of what it saw."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from playwright.async_api import ConsoleMessage, Page, async_playwright
+
+from tests.support.service import TOKEN, Client, client_of, serving
+from tests.support.strange_texts import TEXTS
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "browser-pictures"
+"""Ignored by git; CI keeps it."""
+
+AXE = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js")).read_text()
+
+
+def chromium() -> str:
+    """The system's own."""
+    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("No Chromium: apt-get install chromium, or set CHROMIUM to one")
+    return found
+
+
+@pytest.fixture
+async def service(tmp_path: Path, redis_url: str) -> AsyncIterator[Client]:
+    """A service that delivers to a receiver that is not there, with tasks in every state and hostile text."""
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, RETRIES="0", RESULT_TTL="60") as process,
+        client_of(process) as api,
+    ):
+        nowhere = "http://127.0.0.1:9/?<script>alert(1)</script>"
+        for at, text in enumerate(TEXTS):
+            fields: dict[str, Any] = {"labels": {"text": text[:50]}} if text[:50].isprintable() else {}
+            await api.schedule(nowhere, 900 + at * 60, data={text: [text, {"a": None}]}, **fields)
+        await api.call("PUT", "/schedule/order:17", json={"webhook": nowhere, "ttl": 1800, "data": [1, {"a": "b"}]})
+        await api.call("PUT", "/schedule/paused", json={"webhook": nowhere, "ttl": 1800})
+        await api.call("POST", "/schedule/paused/pause")
+        await api.call(
+            "PUT",
+            "/schedule/series",
+            json={"webhook": nowhere, "repeat": {"cron": "0 9 * * 1-5", "tz": "Europe/Berlin"}},
+        )
+        await api.call("PUT", "/hosts/127.0.0.1:10", json={"concurrency": 2, "paused": True})
+        await api.call("PUT", "/schedule/dead", json={"webhook": nowhere, "ttl": 0, "data": "<b>dead</b>"})
+
+        async def is_dead() -> bool:
+            return bool((await api.stats())["states"]["dead"])
+
+        await wait_until(is_dead, "it died")
+        yield api
+
+
+class Eyes:
+    """A page, and all that it complained of."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    async def sign_in(self) -> None:
+        await self.page.goto(f"{self.url}/ui/login")
+        await self.page.fill("#token", TOKEN)
+        await self.page.press("#token", "Enter")
+        await self.page.wait_for_url("**/ui/")
+
+    async def see(self, path: str) -> None:
+        await self.page.goto(self.url + path)
+
+    async def violations(self) -> list[str]:
+        """What axe finds. It is run outside of the page's policy, which would let it not."""
+        session = await self.page.context.new_cdp_session(self.page)
+        await session.send("Page.setBypassCSP", {"enabled": True})
+        await self.page.reload()
+        await self.page.add_script_tag(content=AXE)
+        found = await self.page.evaluate("async () => (await axe.run()).violations")
+        await session.send("Page.setBypassCSP", {"enabled": False})
+        return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary']}" for one in found]
+
+
+@pytest.fixture(params=[("light", 1280), ("dark", 1280), ("light", 390)], ids=lambda one: f"{one[0]}-{one[1]}")
+def look(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """Colours and width."""
+    found: tuple[str, int] = request.param
+    return found
+
+
+@pytest.fixture
+async def eyes(service: Client, look: tuple[str, int]) -> AsyncIterator[Eyes]:
+    """A browser that is signed in."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = await browser.new_context(
+            color_scheme="dark" if look[0] == "dark" else "light", viewport={"width": look[1], "height": 800}
+        )
+        found = Eyes(await context.new_page(), service.url)
+        await found.sign_in()
+        yield found
+        await browser.close()
