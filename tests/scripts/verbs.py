@@ -40,7 +40,7 @@ from tests.scripts.states import (
     State,
     Task,
 )
-from tests.support.names import KEYS, TEST_KEY
+from tests.support.names import KEYS, OTHER_KEY, TEST_KEY
 from tests.support.store import Store
 
 
@@ -136,7 +136,7 @@ async def _tally(store: Store, task: Task) -> Any:
 
 async def _rekey(store: Store, task: Task) -> Any:
     """Seal all that is not sealed yet, or with the key of the tests."""
-    work = Rekeying(store.client, Vault([b"r" * 32, TEST_KEY]), writes=True)
+    work = Rekeying(store.client, Vault([OTHER_KEY, TEST_KEY]), writes=True)
     return [left async for step in work.run() for left in step]
 
 

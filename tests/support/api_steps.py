@@ -5,11 +5,14 @@ from collections.abc import Callable
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.rekeying import Rekeying
 from redis_scheduler.store.retention import Retention, Trim
+from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep, StoredTask
 from redis_scheduler.task.kept import Kept
 from tests.scripts.states import FAILURE, TTL_MS, ask
 from tests.support.modelled import LISTED, Modelled, names_of
+from tests.support.names import OTHER_KEY, TEST_KEY, VAULT
 from tests.support.steps import ALIVE_MOST, CANCELLED, WRITERS, Step, Steps
 from tests.support.store import letters
 
@@ -79,6 +82,14 @@ class ApiSteps(Steps):
                 del self.last_writes[name]
         self.taken[f"restore {place if before == 'missing' else 'there'}"] += 1
 
+    async def _rekey(self, step: Step) -> None:
+        """All is sealed anew: now with the one key, now with the other. Whoever read a record before reads it again."""
+        given = [OTHER_KEY, TEST_KEY] if step.flag else [TEST_KEY, OTHER_KEY]
+        work = Rekeying(self.shared.client, Vault(given), writes=True)
+        assert [left async for left in work.run() if left] == []
+        self.reads.clear()
+        self.taken["rekey"] += work.counts.resealed
+
     async def _read(self, step: Step) -> None:
         await self._read_as(WRITERS[step.who % 2], self._known(step.which))
 
@@ -89,7 +100,8 @@ class ApiSteps(Steps):
         now_ms, answers = await self._write(writer, "update", lambda: self.stores[writer].update([change]))
         letter = letters(answers)
         moves = change.has_other_limit
-        assert letter == self.model.update(task.key, change.expected, change.tail, ttl_ms, now_ms, moves)
+        expected = VAULT.opened(task.key, change.expected)
+        assert letter == self.model.update(task.key, expected, change.tail, ttl_ms, now_ms, moves)
         if letter in "UD":
             task.listed = names_of(change.listed)
         self.taken[f"{verb} {'changed' if letter == 'C' else before}"] += 1
@@ -110,6 +122,7 @@ class ApiSteps(Steps):
         put = Put(NewTask(task.key, TTL_MS, self._tail(listed), listed), expected, old_listed)
         now_ms, answers = await self._write(writer, "put", lambda: self.stores[writer].put([put]))
         letter = letters(answers)
+        expected = VAULT.opened(task.key, expected)
         assert letter == self.model.put(task.key, expected, put.task.tail, listed, TTL_MS, now_ms)
         self.taken[f"put {'changed' if letter == 'C' else before}"] += 1
 
@@ -125,7 +138,8 @@ class ApiSteps(Steps):
         change, before = await self._change(step, writer, task, TTL_MS), task.state.place
         now_ms, answers = await self._write(writer, "replay", lambda: self.stores[writer].replay([change]))
         letter = letters(answers)
-        assert letter == self.model.replay(task.key, change.expected, change.tail, TTL_MS, now_ms)
+        expected = VAULT.opened(task.key, change.expected)
+        assert letter == self.model.replay(task.key, expected, change.tail, TTL_MS, now_ms)
         if letter == "U":
             task.listed = names_of(change.listed)
         self.taken[f"replay {'changed' if letter == 'C' else before}"] += 1

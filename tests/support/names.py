@@ -5,6 +5,7 @@ from redis_scheduler.store.vault import Vault
 
 KEYS = Keys(tag_of())
 
-TEST_KEY = b"k" * 32
-VAULT = Vault([TEST_KEY])
-"""What seals in those tests that run with DATA_KEY; it opens what it sealed, and leaves all else as it is."""
+TEST_KEY, OTHER_KEY = b"k" * 32, b"r" * 32
+VAULT = Vault([TEST_KEY, OTHER_KEY])
+"""What seals, with the first key, in those tests that run with DATA_KEY; it opens what either sealed, and leaves all
+else as it is."""

@@ -42,6 +42,7 @@ NEEDS = {
     "run_out_awaited": "awaited later",
     "admit": "held",
     "lose": "losable",
+    "rekey": "sealed",
     "resend": "written",
     "purge": "full",
     **dict.fromkeys(IN_HAND, "in hand"),

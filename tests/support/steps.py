@@ -12,6 +12,7 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit
 from redis_scheduler.store.blocking import QueueReader
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import Keys
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.written import Change, StoredTask
 from redis_scheduler.task.claim import Claim, Entry
@@ -24,7 +25,7 @@ from tests.scripts.indexes import LETTER_BYTES, letters_of, typed_keys
 from tests.scripts.states import FAILURE, TTL_MS, ask, counters, state_of, tail
 from tests.support.model import Model
 from tests.support.modelled import FORGETFUL, TOKEN, Modelled, Names
-from tests.support.names import KEYS
+from tests.support.names import KEYS, VAULT
 from tests.support.steering import PLACES
 from tests.support.store import Store
 from tests.support.together import Together
@@ -59,11 +60,11 @@ class Step:
 class Connections:
     """What all examples share: the connections, and how often each transition was taken."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, names: Keys = KEYS) -> None:
         # Answers as they come.
         self.raw = Together.from_url(url, protocol=2)
         self.raw.response_callbacks.clear()
-        self.client = RedisClient(url, 3, KEYS)
+        self.client = RedisClient(url, 3, names)
         self.readers = {name: QueueReader(self.client, name) for name in WORKERS}
         self.taken: Counter[str] = Counter()
         self.steps = 0
@@ -103,6 +104,8 @@ class Steps:
         self.last_writes: dict[tuple[str, str], tuple[Callable[[], Awaitable[Any]], Any]] = {}
         self.stored: dict[str, StoredTask] = {}
         """What stands for each idempotency id."""
+        self.is_sealed = shared.client.keys.vault is not None
+        self.failure_bytes = len(VAULT.seal_failure("", FAILURE) if self.is_sealed else FAILURE)
         self.versions = 0
         self.done: list[tuple[str, Step]] = []
 
@@ -147,7 +150,9 @@ class Steps:
         due, paused, awaiting = [{key: int(at) for key, at in pairs(rows).items()} for rows in (scores, held, awaited)]
         model.adopt(pairs(entries), due, paused, awaiting, redis_ms(now))
         alive = [task for task in model.tasks.values() if task.place != "missing"]
-        assert pairs(records) == {task.key: task.record.decode() for task in alive}
+        stored = dict(zip(records[::2], records[1::2], strict=True))
+        opened = {key.decode(): VAULT.opened(key.decode(), record) for key, record in stored.items()}
+        assert opened == {task.key: task.record for task in alive}
         assert {fields[1].decode(): at.decode() for at, fields in queue} == pairs(entries)
         model.check_waits({row[0].decode(): DEFAULT.window_ms - row[2] for row in pending})
         assert found == []
@@ -159,7 +164,7 @@ class Steps:
         assert typed == listed
         assert ledger.is_balanced, ledger
         assert letter_bytes == {
-            task.key: LETTER_BYTES + len(task.record) + (len(f"{task.attempts} ") + len(FAILURE))
+            task.key: LETTER_BYTES + len(stored[task.key.encode()]) + (len(f"{task.attempts} ") + self.failure_bytes)
             for task in model.standing("dead")
         }
         places = ("paused", "awaiting", "held")
@@ -198,7 +203,11 @@ class Steps:
     def _stale(self) -> list[tuple[str, Modelled]]:
         """Writers, and tasks that have changed since they read them."""
         read = [(writer, self.model.tasks[key], raw) for (writer, key), (raw, _) in self.reads.items()]
-        return [(writer, task) for writer, task, raw in read if task.place != "missing" and task.record != raw]
+        return [
+            (writer, task)
+            for writer, task, raw in read
+            if task.place != "missing" and task.record != VAULT.opened(task.key, raw)
+        ]
 
     def _writer_of(self, step: Step) -> tuple[str, Modelled]:
         """A writer, and the task that it changes: one that it has not read since it changed, if that is the goal."""
@@ -211,7 +220,8 @@ class Steps:
     async def _read_as(self, writer: str, task: Modelled) -> None:
         stored = await self.views.task(task.key)
         if stored is not None:
-            assert (stored.raw, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
+            record = VAULT.opened(task.key, stored.raw)
+            assert (record, stored.state, stored.attempts) == (task.record, task.view, task.attempts)
             self.reads[writer, task.key] = stored.raw, stored.record.due
 
     async def _change(self, step: Step, writer: str, task: Modelled, ttl_ms: int | None) -> Change:

@@ -58,6 +58,7 @@ WEIGHTS = {
     "lose": 1,
     "purge": 1,
     "retire": 1,
+    "rekey": 3,
     "resend": 3,
 }
 """How often each verb is chosen, where it has something to do."""
@@ -125,6 +126,7 @@ class Example(ApiSteps, WorkerSteps, OutcomeSteps):
             "stored": bool(self.stored) and alive < ALIVE_MOST,
             "written": bool(self.last_writes),
             "losable": bool(self._losable()),
+            "sealed": self.is_sealed,
         }
         places = {task.state.place for task in model.tasks.values()}
         later = {f"{task.state.place} later" for task in (*due, *pending) if task.wait_ms}
