@@ -83,6 +83,7 @@ class Task:
     due_s: float
     hangs: bool = False
     fails_first: bool = False
+    token: str | None = None
     attempts: int = 0
     began_s: list[float] = field(default_factory=list)
     failed_s: float = 0
@@ -129,7 +130,7 @@ class Model:
 
     def _claim(self, entry: Entry) -> Claim:
         task = self._by_key[entry.key]
-        record = Record(0, f"http://{task.host}/", 0, origin=f"http://{task.host}", target="/")
+        record = Record(0, f"http://{task.host}/", 0, origin=f"http://{task.host}", target="/", token=task.token)
         return Claim(entry.id, entry.key, record, task.attempts, entry.tries)
 
     # What the timer and the claim loop ask for
@@ -309,23 +310,27 @@ def course(
     mixed_per_s: float = 0,
     mixed_hang: float = 0.5,
     watched_s: float = 20,
+    tokens: tuple[str, str] | None = None,
 ) -> Course:
     """Let so many hosts hang with so many tasks each, beside one with `steady_per_s` tasks a second, of which a tenth
-    fail once; and, if `mixed_per_s`, one that answers at once but for a part, `mixed_hang`.
+    fail once; and, if `mixed_per_s`, one that answers at once but for a part, `mixed_hang`. `tokens`: that of the tasks
+    which hang, and that of the steady ones.
 
     By the seed: how fast tasks come, when the host's first does, what calls take, and what an attempt costs.
     """
     chance = random.Random(seed)
     model = Model(chance, timeout_s)
-    numbers = count()
+    numbers, (a_token, b_token) = count(), tokens or (None, None)
     per_s = 10 ** chance.uniform(2, 3.5)
     for number in range(hosts * tasks_each):
-        model.schedule(Task(next(numbers), f"hangs-{number // tasks_each}", 1 + number / per_s, hangs=True))
+        model.schedule(
+            Task(next(numbers), f"hangs-{number // tasks_each}", 1 + number / per_s, hangs=True, token=a_token)
+        )
     begins = (
         hosts * tasks_each / per_s + 0.01 if chance.random() < 0.5 else chance.uniform(0, hosts * tasks_each / per_s)
     )
     steady = [
-        Task(next(numbers), "steady", 1 + begins + number / steady_per_s, fails_first=number % 10 == 0)
+        Task(next(numbers), "steady", 1 + begins + number / steady_per_s, fails_first=number % 10 == 0, token=b_token)
         for number in range(int(steady_per_s * steady_s))
     ]
     for task in steady:

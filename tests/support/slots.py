@@ -14,9 +14,10 @@ PERIOD_S = DEFAULT.period_s
 NOW = 1000.0
 
 
-def claim(host: str = "slow", tries: int = 1, data: bytes | None = None) -> Claim:
+def claim(host: str = "slow", tries: int = 1, data: bytes | None = None, token: str | None = None) -> Claim:
     number = next(NUMBERS)
-    record = Record(due=0, webhook=f"http://{host}/", ttl=0, data=data, origin=f"http://{host}", target="/")
+    origin = f"http://{host}"
+    record = Record(due=0, webhook=f"{origin}/", ttl=0, data=data, origin=origin, target="/", token=token)
     return Claim(f"{number}-0", f"key-{number}", record, 0, tries)
 
 

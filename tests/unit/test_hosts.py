@@ -15,7 +15,7 @@ def host_of(webhook: str) -> str:
 
 def test_hosts_that_nothing_came_for_lately_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_hosts, "HOSTS_MOST", 10)
-    known = Hosts()
+    known = Hosts([0, 0, 0, 0])
     busy, often, once = known.of("http://busy"), known.of("http://often"), known.of("http://once")
     busy.running = 1
     for number in range(100):

@@ -4,6 +4,9 @@ No host may hold every slot, nor may many hosts that hang. A host may take one m
 SHARE times the free ones (dynamic thresholds, Choudhury and Hahne, 1998). The same limit holds for all slow hosts
 together, and for all unknown hosts together. The last slots are kept for hosts that are well, some of them for those
 that were well within a second: these find a slot, however many others hang.
+
+Where tokens with rights are in use, each shares slots by the same rules: its hosts are its own, and all of them
+together leave the last slots to those of others. So a token with a thousand hosts that hang gets what one host gets.
 """
 
 import math
@@ -42,9 +45,13 @@ class Capacity:
         self._observer = observer
         self._last_share = max(1, concurrency // LAST_SHARE) if concurrency > 1 else 0
         self._kept = concurrency // KEPT_SHARE or int(concurrency > 3)
-        self._hosts = Hosts()
         self._held = [0 for _ in Kind]
-        """Slots that the hosts of each kind hold."""
+        """Slots that the hosts of each kind hold, for tasks of no token with rights."""
+        self._left_by_tokens = self._kept + (2 if concurrency >= SLOTS_FEW else int(concurrency > 1))
+        """Free slots that each token leaves, so that a new host of another finds one."""
+        self._hosts = Hosts(self._held)
+        self._doubtful = 0
+        """Slots that doubtful hosts hold, for whatever tasks."""
         self._lines: deque[Host] = deque()
         """Hosts with a line, the next to be served first."""
         self._now = -math.inf
@@ -94,7 +101,7 @@ class Capacity:
 
         A host may hold eight of nine slots. So one claim brings no host more than it may begin.
         """
-        shared = self.concurrency - (self._held[DOUBTFUL] if self.is_crowded else 0)
+        shared = self.concurrency - (self._doubtful if self.is_crowded else 0)
         return max(1, shared // (SHARE + 1)) if shared > 2 else 0
 
     def claimable(self, loading: int, batch_limit: int, unwritten: int) -> int:
@@ -135,7 +142,7 @@ class Capacity:
 
         Few is twice the last tenth, so that one delivery that ends does not change it at once.
         """
-        return self._held[DOUBTFUL] > 0 and self.concurrency - self.running <= self._crowded_at
+        return self._doubtful > 0 and self.concurrency - self.running <= self._crowded_at
 
     @property
     def has_surplus(self) -> bool:
@@ -185,12 +192,19 @@ class Capacity:
         free = self.concurrency - self.running
         if host.running >= (SHARE * free if free > self._last_share else max(1, free // 2)):
             return False
+        if self._hosts.tokens and self._has_its_share(host, free):
+            return False
         if host.kind is WELL:
             return free > self._kept // 2 or self._is_well_lately(host)
         room = SHARE * (free - self._kept - self._left_by(host))
         if host.kind is ASKED_FOR and free > max(1, self._kept // 2):
             room = max(1, room)
-        return self._held[host.kind] < room
+        return host.held[host.kind] < room
+
+    def _has_its_share(self, host: Host, free: int) -> bool:
+        """Whether the token whose tasks a host serves may hold no more slots. It leaves the last ones to tokens that
+        hold few."""
+        return sum(host.held) >= max(SHARE * (free - self._left_by_tokens), free // 2, 1)
 
     def _left_by(self, host: Host) -> int:
         """Return how many more free slots this host must leave, if it is not well, so that a new host can be probed:

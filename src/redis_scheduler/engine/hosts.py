@@ -27,9 +27,13 @@ class Kind(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Host:
-    """A host: the deliveries that run or wait for it, and what earlier ones told of it. Slots keeps it up to date."""
+    """A host, as it serves the tasks of a token: the deliveries that run or wait for it, and what earlier ones told of
+    it. Slots keeps it up to date."""
 
     name: str
+    held: list[int]
+    """Slots that the hosts of each kind hold whose tasks are of the same token: one list for all of them."""
+    token: str | None = None
     kind: Kind = Kind.NEW
     is_slow: bool = False
     is_told: bool = False
@@ -52,21 +56,28 @@ class Host:
 
 
 class Hosts:
-    """The hosts that something came for lately."""
+    """The hosts that something came for lately. `held`: slots by kind, for tasks of no token with rights."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: list[int]) -> None:
+        self._held = held
         self._newer: dict[str, Host] = {}
         self._older: dict[str, Host] = {}
+        self.tokens: dict[str, list[int]] = {}
+        """The same for the tasks of each token."""
 
-    def of(self, origin: str) -> Host:
-        """Return the host of a webhook with this origin: the same one while anything of it is here."""
-        name = host_of(origin)
+    def of(self, origin: str, token: str | None = None) -> Host:
+        """Return the host of a webhook with this origin, for the tasks of a token (None: of API_AUTH): the same one
+        while anything of it is here."""
+        host_name = host_of(origin)
+        name = host_name if token is None else f"{token} {host_name}"
         host = self._newer.get(name)
         if host is None:
             if len(self._newer) >= HOSTS_MOST // 2:
                 # Forget the hosts that nothing came for since this was done last.
                 in_use = {name: host for name, host in self._older.items() if host.running or host.line}
                 self._older, self._newer = in_use | self._newer, {}
+                self.tokens = {host.token: host.held for host in self._older.values() if host.token is not None}
             known = self._older.pop(name, None)
-            host = self._newer[name] = known or Host(name)
+            held = self._held if token is None else self.tokens.setdefault(token, [0 for _ in Kind])
+            host = self._newer[name] = known or Host(host_name, held, token)
         return host

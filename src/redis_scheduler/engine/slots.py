@@ -30,7 +30,8 @@ class Slots(Capacity):
     def add(self, claim: Claim, now: float) -> None:
         """Let a claim stand in its host's line."""
         self._now = now
-        host = self._hosts.of(claim.record.origin)
+        record = claim.record
+        host = self._hosts.of(record.origin, record.token)
         if not host.line:
             self._lines.append(host)
         host.line.append(claim)
@@ -56,11 +57,13 @@ class Slots(Capacity):
                 self._lines.append(host)
             if claim is not None:
                 self._begun[claim] = host
-                self._held[host.kind] += 1
+                host.held[host.kind] += 1
                 host.running += 1
                 self.running += 1
                 self._standing -= 1
-                self.stuck -= host.kind is DOUBTFUL
+                if host.kind is DOUBTFUL:
+                    self._doubtful += 1
+                    self.stuck -= 1
                 if self._is_overfull or self.is_crowded:
                     self._may_have_surplus = True  # the lines of others may fit no more
                 return claim
@@ -89,7 +92,9 @@ class Slots(Capacity):
         else:
             host = self._overdue.pop(claim)
             host.overdue -= 1
-        self._held[host.kind] -= 1
+        host.held[host.kind] -= 1
+        if host.kind is DOUBTFUL:
+            self._doubtful -= 1
         host.running -= 1
         self.running -= 1
         self.ended += 1
@@ -140,11 +145,13 @@ class Slots(Capacity):
     def _become(self, host: Host, kind: Kind) -> None:
         if kind is host.kind:
             return
-        self._held[host.kind] -= host.running
-        self._held[kind] += host.running
+        host.held[host.kind] -= host.running
+        host.held[kind] += host.running
         if host.kind is DOUBTFUL:
+            self._doubtful -= host.running
             self.stuck -= len(host.line)
         elif kind is DOUBTFUL:
+            self._doubtful += host.running
             self.stuck += len(host.line)
             self._may_have_surplus = True  # the slots may be crowded now
         host.kind = kind
