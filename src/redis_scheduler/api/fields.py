@@ -108,7 +108,10 @@ MEANINGS = {
 PARAMETERS: dict[str, tuple[str, Schema]] = {
     "type": ("Tasks of this type.", _TYPE),
     "state": ("Tasks in this state.", {"enum": list(LISTED)}),
-    "host": ("Tasks whose webhook leads to this host, with or without its port.", _text(HOST_LENGTH, "^[!-.0-~]+$")),
+    "host": (
+        "Tasks whose webhook leads to this host, with or without its port.",
+        _text(HOST_LENGTH, r"^[^/\s]+$") | FURTHER,
+    ),
     "key_prefix": ("Tasks whose key begins so.", _KEY),
     "due_after": ("Tasks due at this time or later.", _TIME),
     "due_before": ("Tasks due before this time.", _TIME),
