@@ -12,12 +12,13 @@ import aiohttp
 import psutil
 import pytest
 import redis.asyncio
-from redis.asyncio.client import Monitor
 
 from redis_scheduler.api import server
 from redis_scheduler.api.app import create_app
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from tests.support.asked import asked
+from tests.support.names import KEYS
 from tests.support.receiver import Receiver
 from tests.support.redis_process import RedisProcess, free_port, redis_process
 from tests.support.service import Client, Process, client_of, serving
@@ -99,23 +100,16 @@ async def test_without_redis_it_lives_and_is_not_ready(tmp_path: Path) -> None:
 async def test_whoever_asks_how_often_redis_is_asked_a_few_times_a_second(tmp_path: Path) -> None:
     async with with_redis(tmp_path) as (database, _process, client):
         raw = redis.asyncio.Redis(port=database.port, protocol=2)
-        async with raw.monitor() as monitor:
+        async with asked(raw) as commands:
             started = time.monotonic()
             for _ in range(20):
                 answers = await asyncio.gather(*(client.call("GET", "/readyz") for _ in range(50)))
                 assert answers == [OK] * 50
             seconds = time.monotonic() - started
-            await raw.echo("the end")
-            commands = [command.split() async for command in _until_echo(monitor)]
         await raw.aclose()
         # The timer asks for the pause beside it: so count who asks for the id. Whoever joins does that, too.
-        asked = [command for command in commands if command[0] == "GET" and command[1].endswith(":instance")]
-        assert len(asked) <= seconds / 0.2 + 3
-
-
-async def _until_echo(monitor: Monitor) -> AsyncIterator[str]:
-    while (command := (await monitor.next_command())["command"]) != "ECHO the end":
-        yield command
+        ids = [command for command in commands if command[0] == "GET" and command[1] == KEYS.instance]
+        assert len(ids) <= seconds / 0.2 + 3
 
 
 async def test_a_full_redis_is_one_that_answers(api: Client, raw: redis.asyncio.Redis) -> None:

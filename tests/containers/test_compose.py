@@ -23,6 +23,8 @@ CONCURRENCY = 20
 TASKS = 200
 LEASE_S = 15
 PASSWORD = "0123456789abcdef"
+WINDOW_S = 60
+"""What a worker was given in its last moment, before its lease began, waits for so long."""
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +208,7 @@ async def test_what_a_killed_worker_had_in_flight_is_delivered_by_the_other(stac
             docker("kill", "--signal", "KILL", victim.id)
             lost = {arrival["key"] for arrival in await gate.arrivals() if arrival["from"] in victims}
             await gate.open()
-            after = await client.drained(timeout_s=LEASE_S + 45)
+            after = await client.drained(timeout_s=WINDOW_S + 2 * LEASE_S)
         except Exception:  # raised again
             # The time-out alone does not tell which worker kept what.
             print(stack("logs", "worker"), victims, survivors, await gate.arrivals(), await client.stats(), sep="\n")

@@ -17,12 +17,14 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.new_task import NewTask
+from redis_scheduler.store.writes import SCHEDULE
 from redis_scheduler.task.key import is_made_here, is_task_key, new_task_key
 from redis_scheduler.task.listing import listing_of
 from redis_scheduler.task.options import NONE, Options
 from redis_scheduler.task.record import record_tail
 from redis_scheduler.task.timing import DEFAULT
 from tests.support.api import api_here
+from tests.support.asked import asked, calls_of
 from tests.support.audit import audited
 from tests.support.names import KEYS
 from tests.support.proxy import Proxy, proxying
@@ -66,9 +68,9 @@ async def test_answers_come_in_the_order_of_the_tasks(api: Client) -> None:
 
 async def test_so_many_tasks_take_a_call_for_every_200(api: Client, raw: redis.asyncio.Redis) -> None:
     await api.call("POST", "/schedules", json=tasks(1))  # the script is known to Redis
-    await raw.config_resetstat()
-    assert (await api.call("POST", "/schedules", json=tasks(1000)))[0] == 200
-    assert (await raw.info("commandstats"))["cmdstat_evalsha"]["calls"] == 5
+    async with asked(raw) as commands:
+        assert (await api.call("POST", "/schedules", json=tasks(1000)))[0] == 200
+    assert calls_of(SCHEDULE, commands) == 5
 
 
 async def test_a_batch_of_series_asks_for_the_time_once(api: Client, raw: redis.asyncio.Redis) -> None:
@@ -239,6 +241,6 @@ async def test_tasks_with_labels_take_more_calls_since_each_is_listed_for_itself
             NewTask(new_task_key(), 600_000, record_tail(WEBHOOK, 600, None, b"1", more), listing_of(None, more))
             for _ in range(200)
         ]
-        await raw.config_resetstat()
-        await asyncio.gather(*(calls.schedule.submit(task) for task in many))
-        assert count in (None, (await raw.info("commandstats"))["cmdstat_evalsha"]["calls"])
+        async with asked(raw) as commands:
+            await asyncio.gather(*(calls.schedule.submit(task) for task in many))
+        assert count in (None, calls_of(SCHEDULE, commands))

@@ -1,0 +1,26 @@
+"""What Redis is asked meanwhile, command by command: a count of its own would count what other parts ask beside it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis.asyncio
+
+from redis_scheduler.store.script import Script
+
+END = "the end"
+
+
+@asynccontextmanager
+async def asked(raw: redis.asyncio.Redis) -> AsyncIterator[list[list[str]]]:
+    """Note the commands within the block, those of scripts, too: after it each stands in the list, as its words."""
+    commands: list[list[str]] = []
+    async with raw.monitor() as monitor:
+        yield commands
+        await raw.echo(END)
+        while (text := (await monitor.next_command())["command"]) != f"ECHO {END}":
+            commands.append(text.split(" "))
+
+
+def calls_of(script: Script, commands: list[list[str]]) -> int:
+    """How often a script was called."""
+    return sum(command[:2] == ["EVALSHA", script.sha] for command in commands)
