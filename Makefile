@@ -138,6 +138,14 @@ $(VENV)/.browser: $(VENV)/.development
 .PHONY: browser-test
 browser-test: $(VENV)/.browser ## Look at every page of the dashboard in a real browser (needs Chromium)
 	@BROWSER=1 $(BIN)/pytest tests/browser
+# `make outage workers-dead`: the second word is the outage, and no target of its own.
+OUTAGES := receiver-down workers-dead redis-nearly-full name-servers-silent burst
+.PHONY: outage $(OUTAGES)
+outage: $(VENV)/.development ## Stage an outage on this machine, and see what the dashboard says: make outage workers-dead
+	@$(BIN)/python -m tests.support.outages $(filter $(OUTAGES),$(MAKECMDGOALS))
+
+$(OUTAGES):
+	@:
 
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \

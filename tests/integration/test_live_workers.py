@@ -11,7 +11,8 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.process.process import process_name
-from redis_scheduler.store import workers
+from redis_scheduler.store import claiming, workers
+from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
 from redis_scheduler.task.options import RECORD_FORMAT
@@ -70,6 +71,42 @@ async def test_a_worker_that_redis_has_not_seen_for_a_while_is_gone(
     found = workers.Workers(client)
     assert await found.too_old(2) == OLD
     await wait_until(lambda: is_gone(found), "the worker is gone", timeout_s=10)
+
+
+async def test_a_worker_lives_from_its_first_beat_to_fifteen_seconds_after_its_last(
+    client: RedisClient, raw: redis.asyncio.Redis
+) -> None:
+    await client.create_group()
+    await Claims(client, NEW).beat()  # it has claimed nothing, so no server knows it as a consumer
+    assert await workers.Workers(client).count() == 1
+    seconds, _ = await raw.time()
+    await see(raw, NEW)
+    await raw.zadd(KEYS.workers, {NEW: 1000 * seconds - 14_000})
+    assert await workers.Workers(client).count() == 1
+    # It was given something lately, and died behind that: before 7.2 Redis knows no better for ten minutes.
+    await raw.zadd(KEYS.workers, {NEW: 1000 * seconds - 16_000})
+    assert await workers.Workers(client).count() == 0
+
+
+async def test_a_worker_that_leaves_is_forgotten(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await client.create_group()
+    claims = Claims(client, NEW)
+    await claims.beat()
+    await see(raw, NEW)
+    await claims.retire(0, NEW)
+    assert await raw.zrange(KEYS.workers, 0, -1) == []
+
+
+async def test_beats_are_bounded_in_time_and_number(
+    client: RedisClient, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "WORKERS_MOST", 3)
+    seconds, _ = await raw.time()
+    now_ms = 1000 * seconds
+    await raw.zadd(KEYS.workers, {"old": now_ms - 601_000, "ahead": now_ms + 700_000})
+    await raw.zadd(KEYS.workers, {f"w{number}": now_ms - 1_000 + number for number in range(5)})
+    await Claims(client, NEW).beat()
+    assert await raw.zrange(KEYS.workers, 0, -1) == [b"w3", b"w4", NEW.encode()]
 
 
 async def test_redis_is_asked_once_for_all_tasks_of_a_while(client: RedisClient, raw: redis.asyncio.Redis) -> None:

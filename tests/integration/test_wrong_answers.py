@@ -18,6 +18,7 @@ from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.written import Acknowledgement, Change, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Claim, Entry, Unsettled
 from redis_scheduler.task.kept import DEFAULT as RESULTS_KEPT
@@ -122,6 +123,8 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "limit": lambda at: Limiting(at.client).say("host:80", Limit(concurrency=1)),
     "hosts": lambda at: Limiting(at.client).states(["host:80"]),
     "hold": lambda at: at.store.hold([CLAIM]),
+    "beat": lambda at: at.store.beat(),
+    "live": lambda at: Workers(at.client).count(),
     "watch": lambda at: Alerts(at.client, 1_000).take_turn(5_000),
     "alert": lambda at: Alerts(at.client, 1_000).note(Turn(1, None), [Found("late", 0, "")]),
     "TIME": lambda at: at.see_times(),

@@ -17,6 +17,7 @@ from redis_scheduler.store.token import Token
 from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.views import Views
+from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.written import Acknowledgement, OnceTask, Operation, Put, ShiftStep
 from redis_scheduler.task.claim import Entry
 from redis_scheduler.task.kept import DEFAULT as KEPT
@@ -311,6 +312,8 @@ VERBS: dict[str, Verb] = {
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "tally": Verb(states.in_due, _tally, DUE, DUE),
+    "beat": Verb(states.in_due, lambda store, task: store.beat(), DUE, DUE),
+    "live": Verb(states.in_due, lambda store, task: Workers(store.client).count(), DUE, DUE),
     "watch": Verb(states.in_due, lambda store, task: Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000), DUE, DUE),
     "alert": Verb(_with_turn, _alert, DUE, DUE),
     "token write": Verb(states.in_due, _token_write, DUE, DUE),

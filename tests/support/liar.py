@@ -46,6 +46,8 @@ TAKEN = {
     "advance": {"status", "another status", "text", "no text", "digits"},
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
+    "beat": {"number", "large number"},
+    "live": {"empty list"},
     "watch": {"no text"},
     "alert": {"empty list"},
     "admit": {"numbers"},

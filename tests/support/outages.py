@@ -139,7 +139,7 @@ async def burst(stage: Stage) -> None:
 OUTAGES = {
     "receiver-down": Outage(
         receiver_down,
-        "connect",
+        "receivers take no connection",
         "a receiver refuses connections",
         "start it again: its tasks are retried, and what died is replayed as a group (Dead letters)",
     ),
@@ -154,13 +154,13 @@ OUTAGES = {
     ),
     "name-servers-silent": Outage(
         name_servers_silent,
-        "name",
+        "names of receivers cannot be looked up",
         "no name server answers the workers",
         "mend /etc/resolv.conf or the name server: tasks are retried meanwhile",
     ),
     "burst": Outage(
         burst,
-        "Late",
+        "Late:",
         "200,000 tasks came due at once",
         "nothing is lost, it takes its time: more workers, or more CONCURRENCY",
     ),

@@ -131,6 +131,7 @@ READ_ONLY = {
     "hold": {"failures"},
     "hosts": {"breakers", "held", "limits", "lines", "permits", "sweep"},
     "ledger": {"awaiting", "counters", "dead", "due", "held", "pause_all", "paused", "queue"},
+    "live": {"workers"},
     "load": {"tasks"},
     "pause": {"awaiting", "dead", "failures", "tasks"},
     "permit": {"held", "limits", "queue"},

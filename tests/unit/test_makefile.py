@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.outages import OUTAGES
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,3 +78,8 @@ def test_make_installs_a_server_that_the_c_library_can_run(
         assert [name for name in names if name.endswith("lite")] == servers
         assert {"redis", "aiohttp"} <= set(names)
         assert ("pytest" in names) == bool(extra)
+
+
+def test_each_outage_that_can_be_staged_is_a_word_behind_make_outage() -> None:
+    (named,) = re.findall(r"^OUTAGES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert named.split() == list(OUTAGES)

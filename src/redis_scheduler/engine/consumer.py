@@ -118,6 +118,7 @@ class Consumer:
         # First, so that a renewal is repeated as soon as an outage is over.
         await self.intake.renew()
         await self.limiter.renew()
+        await self._claims.beat()
         await stop_or_interval(self._finished, self._timing.renew_interval_s)
 
     async def write_last(self) -> None:

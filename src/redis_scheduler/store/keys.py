@@ -76,6 +76,7 @@ class Keys:
             "tokens",
             "token_uses",
             "alerts",
+            "workers",
             "remains",
         ),
         *("bell", "tag"),
@@ -178,6 +179,9 @@ class Keys:
     """HASH: `turn`, `noted`, `seen`: ms, who looks after the deployment; `is:<thing>`: what is so, and when it was told
     last; `tell:<number>`: what is to be told and not sent yet."""
 
+    workers: str
+    """ZSET name → ms: when each worker has last said that it lives."""
+
     remains: str
     """STRING: a mark of the last purge, while the indexes may have members that it left."""
 
@@ -213,6 +217,7 @@ class Keys:
         self.tokens = f"{tag}:tokens"
         self.token_uses = f"{tag}:token-uses"
         self.alerts = f"{tag}:alerts"
+        self.workers = f"{tag}:workers"
         self.remains = f"{tag}:remains"
         self.bell = f"{tag}:bell"
 

@@ -1,6 +1,8 @@
 """Which workers live, and which records they read: the API gives no task to workers that are too old for its options.
 
-A worker that meets such a task all the same gives it back, since it does not know a member of its record.
+Each worker says every few seconds that it lives (beat.lua). Of one of an older version only that is known which Redis
+knows of its consumers: before 7.2 that is little. A worker that meets a task that it is too old for gives it back all
+the same, since it does not know a member of its record.
 """
 
 import asyncio
@@ -13,12 +15,19 @@ from typing import Any
 from redis_scheduler.store.answer_shape import NUMBER, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
+from redis_scheduler.store.script import Script
 
 SEEN_MS = 15_000
 """A worker that Redis has not seen for so long is taken to be gone: it would have renewed a lease, or claimed again."""
 
 SERVED_MS = 600_000
-"""The same before Redis 7.2, which sees a consumer only when it is given an entry."""
+"""The same of one that has never said that it lives, before Redis 7.2, which sees a consumer only when it is given an
+entry. For so long a worker is remembered."""
+
+WORKERS_MOST = 1_000
+"""So many workers are remembered."""
+
+LIVE = Script("live")
 
 FRESH_S = 2.0
 """An answer of Redis holds so long: however many tasks with options come, it is asked once in this time."""
@@ -33,7 +42,7 @@ _SUFFIX = re.compile(r"\.r([0-9]{1,9})$")
 
 
 class Workers:
-    """The live workers of a shard, as far as Redis has seen them: before 7.2 it knows none that has never claimed."""
+    """The live workers of a shard."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -65,7 +74,10 @@ class Workers:
         # Without the queue, its group or the right to ask, no worker is known.
         command = ("XINFO", "CONSUMERS", self._client.keys.queue, GROUP)
         names = await self._client.optional(*command, read=_live_workers) or []
-        self._formats = {name: _format(name) for name in names}
+        call = LIVE.bind(self._client.keys, seen_ms=SEEN_MS, most=WORKERS_MOST)
+        said = await self._client.run(call, _said)
+        names = [name for name in names if said.get(name, True)]
+        self._formats = {name: _format(name) for name in (*names, *(name for name, lives in said.items() if lives))}
         self._fresh_until = time.monotonic() + FRESH_S
 
 
@@ -102,6 +114,13 @@ _ROWS = of(list[list[bytes | int]])
 def _format(name: str) -> int:
     suffix = _SUFFIX.search(name)
     return int(suffix[1]) if suffix else 1
+
+
+def _said(answer: Any) -> dict[str, bool]:
+    """Return by the names of workers whether they have said lately that they live."""
+    rows = of(list[bytes | int])(answer)
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return {of(bytes)(name).decode(errors="replace"): NUMBER(mark) == 1 for name, mark in pairs}
 
 
 def _live_workers(answer: Sequence[Sequence[Any]]) -> list[str]:

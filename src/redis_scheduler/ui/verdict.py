@@ -12,6 +12,21 @@ LATE_MS = 5_000
 MEMORY_WARN = 0.8
 FAILING_SHARE, FAILING_LEAST = 0.5, 10
 
+KINDS = {
+    "lookup": (
+        "names of receivers cannot be looked up",
+        "See whether the name servers of the workers answer (/etc/resolv.conf)",
+    ),
+    "connect": ("receivers take no connection", "See whether they run, and whether the workers reach them"),
+    "timeout": ("receivers do not answer in time", "See what holds them up, or give tasks a longer timeout"),
+    "tls": ("TLS with receivers fails", "See their certificates, and EGRESS_CA_FILE"),
+    "egress": ("EGRESS forbids where they go", "See EGRESS, EGRESS_ALLOW and EGRESS_DENY"),
+    "proxy": ("the proxy refuses", "See EGRESS_PROXY"),
+    "answer": ("what receivers answer is no HTTP", "See what listens there"),
+    "request": ("their requests cannot be made", "See the secrets that their headers name"),
+}
+"""What a kind of failure is (outcome.py), and what to look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -124,9 +139,10 @@ def _failing(at: Readings) -> list[Problem]:
     if total < FAILING_LEAST or total < FAILING_SHARE * (total + delivered):
         return []
     kind = max(failed, key=lambda name: failed[name])
-    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most by: {kind}."
+    what, remedy = KINDS.get(kind, (f"the answer is {kind}", "Look at what the receivers answer"))
+    text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most since {what} ({kind})."
     where = f"Most died at {at.worst[0][0]}. " if at.worst else ""
-    return [Problem(text, f"{where}Look at what the receivers answer; tasks are retried meanwhile", "dead")]
+    return [Problem(text, f"{where}{remedy}; tasks are retried meanwhile", "dead")]
 
 
 def _died(at: Readings) -> list[Problem]:

@@ -1,6 +1,6 @@
 -- retire: delete consumers that are gone: idle long enough, with nothing pending. One script looks and deletes, since
 -- deleting a consumer drops its pending entries.
--- KEYS   queue
+-- KEYS   queue workers
 -- ARGV   group waiting idle_ms# (the least) only (the one consumer to look at; '' for all)
 -- Returns how many were deleted.
 -- Bounds a row a consumer: those that are gone are deleted here.
@@ -15,6 +15,7 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', queue, group)) do
   local name, pending, idle = consumer[2], consumer[4], consumer[6]
   if pending == 0 and idle >= idle_ms and name ~= waiting and (only == '' or only == name) then
     redis.call('XGROUP', 'DELCONSUMER', queue, group, name)
+    redis.pcall('ZREM', workers, name)
     retired = retired + 1
   end
 end
