@@ -1,4 +1,4 @@
-"""The guard: what do signatures, the egress guard and tokens with rights add to a delivery, and to a request?
+"""The guard: what do signatures, the egress guard, tokens with rights and DATA_KEY add to a delivery, or a request?
 
 Each is timed in this process, without the network's part, in turn with the same without it. What the egress guard adds
 is counted besides: how often it is asked while deliveries go over kept connections.
@@ -27,13 +27,15 @@ from redis_scheduler.delivery.request import RequestBuilder
 from redis_scheduler.delivery.signature import Signatures, signers
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.tokens import Tokens
+from redis_scheduler.store.vault import Vault
 from redis_scheduler.task.claim import Claim
+from redis_scheduler.task.record import read_record, record_tail
 from tests.support.names import KEYS
 from tests.support.raw_receiver import claim_of
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
-SIGNATURE_MARK_US, EGRESS_MARK_US, TOKEN_MARK_US = 6.0, 1.0, 1.0
+SIGNATURE_MARK_US, EGRESS_MARK_US, TOKEN_MARK_US, SEAL_MARK_US = 6.0, 1.0, 1.0, 8.0
 BODY = b"x" * 1024
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 KEY = f"whsk_{base64.b64encode(bytes(32)).decode()}"
@@ -81,6 +83,21 @@ def signatures(rounds: int) -> dict[str, float]:
 
     found = least({kind: build(secrets) for kind, secrets in kinds.items()}, rounds)
     return {kind: added(found, kind, "none") for kind in kinds if kind != "none"}
+
+
+def seals(rounds: int) -> dict[str, float]:
+    """Return the µs that it takes to seal the record of a task whose data has 1 KiB, and that opening it, by another
+    process, adds to reading it."""
+    key, tail = "k" * 22, record_tail("http://127.0.0.1:9000/", 60, None, b'"%b"' % BODY)
+    writer, reader = Vault([bytes(32)]), Vault([bytes(32)])
+    plain, sealed = (b'{"due":1732358400123' + written for written in (tail, writer.seal_tail(key, tail, None)))
+    calls: dict[str, Callable[[], object]] = {
+        "seal": lambda: writer.seal_tail(key, tail, None),
+        "open": lambda: reader.read_record(key, sealed),
+        "read": lambda: read_record(plain),
+    }
+    found = least(calls, rounds)
+    return {"seal": round(found["seal"], 2), "open": added(found, "open", "read")}
 
 
 async def egress(options: Namespace) -> dict[str, float]:
@@ -152,10 +169,11 @@ async def tokens(redis_url: str, rounds: int) -> dict[str, float]:
 
 
 async def measure(options: Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the three."""
+    """Measure the four."""
     async with harness.redis_at(options.redis_url, folder) as redis:
         signing, guarding = signatures(options.rounds), await egress(options)
         looking = await tokens(redis.url, options.rounds)
+    sealing = seals(options.rounds)
     figures = {
         f"a signature adds <= {SIGNATURE_MARK_US:g} us to a delivery": (signing["one secret"], SIGNATURE_MARK_US),
         f"the egress guard adds <= {EGRESS_MARK_US:g} us where connections are kept": (
@@ -163,11 +181,14 @@ async def measure(options: Namespace, folder: Path) -> dict[str, Any]:
             EGRESS_MARK_US,
         ),
         f"a known token is looked up in <= {TOKEN_MARK_US:g} us": (looking["look_up_us"], TOKEN_MARK_US),
+        f"a record of 1 KiB is sealed in <= {SEAL_MARK_US:g} us": (sealing["seal"], SEAL_MARK_US),
+        f"a record of 1 KiB is opened in <= {SEAL_MARK_US:g} us": (sealing["open"], SEAL_MARK_US),
     }
     return {
         "signatures_us": signing,
         "egress": guarding,
         "tokens": looking,
+        "seals_us": sealing,
         "marks": [report.mark(wanted, found, found <= most) for wanted, (found, most) in figures.items()],
         "versions": report.versions(redis.server),
     }
@@ -182,6 +203,7 @@ def show(found: dict[str, Any]) -> None:
         ("egress guard, connections kept", f"{guarding['us_a_delivery']:.4f}"),
         ("token with rights: look-up", f"{looking['look_up_us']:.2f}"),
         ("token with rights: all it adds", f"{looking['added_us']:.2f}"),
+        *((f"DATA_KEY: to {name} 1 KiB", f"{us:.2f}") for name, us in found["seals_us"].items()),
     ]
     print(report.table(("what it adds", "us"), rows))
     print(f"\nguard     {guarding['questions_a_delivery']:g} questions a delivery")

@@ -18,4 +18,6 @@ def test_what_the_guard_adds_is_measured_by_its_parts(tmp_path: Path) -> None:
     assert 1 <= guarding["questions_a_delivery"] * 50 <= 50
     assert guarding["us_a_delivery"] < 10 * guarding["question_us"]
     assert found["tokens"]["look_up_us"] > 0
-    assert len(found["marks"]) == 3
+    assert found["seals_us"].keys() == {"seal", "open"}
+    assert found["seals_us"]["seal"] > 1
+    assert len(found["marks"]) == 5
