@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from redis_scheduler.api.bodies import Tried, encode_answer, refusal
+from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.scheduling import PartlyWritten
 from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
@@ -111,20 +112,21 @@ def error_answer(
     return _JsonResponse(refusal(code, error, field, index, tasks), code.status, headers)
 
 
-def answer_to(error: Exception, path: str) -> Response:
+def answer_to(error: Exception, scope: Scope) -> Response:
     """Return the answer for an error. An error of the program is logged."""
+    path, request_id = scope["path"], request_id_of(scope)
     match error:
         case RequestRefused():
             return error_answer(error.code, str(error), error.field, error.index, error.headers)
         case PartlyWritten():
             return error_answer(error.code, str(error), tasks=error.tasks)
         case StoreUnavailable():
-            logger.debug("refused", path=path, error=str(error))
+            logger.debug("refused", path=path, error=str(error), request_id=request_id)
             return error_answer(Code.REDIS_UNAVAILABLE, f"{told(error)}; try again")
         case StoreFull():
             return error_answer(Code.REDIS_FULL, str(error))
         case ClientDisconnect():
             # Nobody reads this answer: the connection ended before the body did.
             return error_answer(Code.INCOMPLETE_BODY, "The body ended before its length")
-    logger.fault("fault", error, path=path)
+    logger.fault("fault", error, path=path, request_id=request_id)
     return error_answer(Code.INTERNAL_ERROR, "Internal error; the service's log has the details")

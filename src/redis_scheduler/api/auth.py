@@ -127,7 +127,7 @@ class Gate:
                 connection.become_known()
         if INSTANCE_HEADER in by_name and refusal is None and not (self._pages and scope["path"] == ECHO):
             instances = [value for name, value in headers if name == INSTANCE_HEADER]
-            refusal = await self._refusal_of_own(instances, scope["path"])
+            refusal = await self._refusal_of_own(instances, scope)
         if refusal is None:
             await self._app(scope, receive, send)
         else:
@@ -148,17 +148,17 @@ class Gate:
         except RequestRefused as error:
             return False, error_answer(error.code, str(error), error.field, headers=_REFUSAL_HEADERS)
         except SchedulerError as error:
-            return False, answer_to(error, scope["path"])
+            return False, answer_to(error, scope)
         if caller is None:
             return False, None
         scope[CALLER] = caller
         return True, None
 
-    async def _refusal_of_own(self, instances: list[bytes], path: str) -> Response | None:
+    async def _refusal_of_own(self, instances: list[bytes], scope: Scope) -> Response | None:
         try:
             is_own = await self._is_own(instances)
         except SchedulerError as error:
-            return answer_to(error, path)
+            return answer_to(error, scope)
         return error_answer(Code.OWN_DELIVERY, _OWN, "Schedule-Instance") if is_own else None
 
     def _is_other(self, given: bytes) -> bool:

@@ -12,9 +12,18 @@ from redis_scheduler.api.bodies import Said
 from redis_scheduler.errors import Code
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-ASKED = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Schedule-Ack", "traceparent")
+ASKED = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Schedule-Ack",
+    "traceparent",
+    "X-Request-Id",
+)
 """The headers that pages may send."""
-ANSWERED = ("ETag", "Idempotent-Replay", "Retry-After")
+ANSWERED = ("ETag", "Idempotent-Replay", "Retry-After", "X-Request-Id")
 """The headers of answers that pages may read."""
 
 KNOWN_S = 600

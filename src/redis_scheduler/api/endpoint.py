@@ -74,7 +74,7 @@ class Endpoint:
         except Exception as error:
             if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
                 self._note_refused(scope)
-            response = answer_to(error, scope["path"])
+            response = answer_to(error, scope)
         try:
             await response(scope, receive, send)
         finally:

@@ -18,6 +18,7 @@ from redis_scheduler.api.changes import change_of, changeable
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, TYPES
 from redis_scheduler.api.operations import stepped, wanted_by
 from redis_scheduler.api.pace import Pace, rate_of
+from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.shifts import ShiftsApi
 from redis_scheduler.api.steps import PAUSED, STEP_BYTES, STEP_S, STEP_TASKS, WORK_S
 from redis_scheduler.errors import Code, InvalidRequest, RequestRefused, StoreUnavailable
@@ -112,7 +113,10 @@ class ManyApi(ShiftsApi):
 
     async def purge(self, request: Request, _given: Mapping[str, str]) -> Response:
         """POST /purge, DELETE /schedules: delete every task."""
-        fields: dict[str, object] = {"client": request.client.host if request.client else None}
+        fields: dict[str, object] = {
+            "client": request.client.host if request.client else None,
+            "request_id": request_id_of(request.scope),
+        }
         async with self._one_purge.held():
             count = 0
             try:

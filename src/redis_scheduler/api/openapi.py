@@ -67,7 +67,7 @@ def document() -> Document:
             "version": __version__,
             "license": {"name": "MIT", "identifier": "MIT"},
             "description": "Calls a webhook after a delay. Every answer is JSON with `status`; every failure has an `error` "
-            f"for people and a `code` for programs. Whole numbers are written without a point. A request that is valid by this document may still get one of {valid}: "
+            f"for people and a `code` for programs. Every answer carries the `X-Request-Id` of its request, or a new one. Whole numbers are written without a point. A request that is valid by this document may still get one of {valid}: "
             "the last for a field with `x-checked-further`, whose description has the whole rule.",
         },
         servers=[{"url": "/"}],

@@ -19,6 +19,7 @@ from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import ManyDone
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import filters_of
+from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.steps import STEP_S, WORK_S, is_dry_run
 from redis_scheduler.errors import Code, InvalidField
 from redis_scheduler.logs import Events
@@ -63,8 +64,8 @@ class OperationsApi(AcknowledgementsApi):
                 break
         if operation.touched > touched_before and not is_dry:
             client = request.client.host if request.client else None
-            count = operation.touched - touched_before
-            logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client)
+            count, request_id = operation.touched - touched_before, request_id_of(request.scope)
+            logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client, request_id=request_id)
         onward = operation.cursor if is_dry else operation.cursor and operation_id
         done = ManyDone(verb, operation.touched, operation.looked_at, onward, is_dry)
         if is_kept(given, operation):

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from redis_scheduler.api.bounds import HEAD_BYTES
+from redis_scheduler.api.request_ids import REQUEST_ID, REQUEST_ID_HEADER, new_request_id
 from redis_scheduler.api.waiting import WaitingProtocol
 from redis_scheduler.errors import Code
 
@@ -52,6 +53,7 @@ class JsonHttpProtocol(WaitingProtocol):
     """One connection: what its parser finds becomes requests."""
 
     _discarded_bytes = 0
+    _given_id = b""
     _host_count = 0
     _host = _valid_host = b""
     """The Host of the request that is coming; and the last one that was checked."""
@@ -122,6 +124,9 @@ class JsonHttpProtocol(WaitingProtocol):
             self.url = _with_path(self.url)
         self._end_head()
         super().on_headers_complete()
+        request_id, self._given_id = new_request_id(self._given_id), b""
+        self.scope[REQUEST_ID] = request_id  # type: ignore[literal-required]  # a name of ours
+        self.cycle.default_headers = [*self.cycle.default_headers, (REQUEST_ID_HEADER, request_id)]
         if self.scope["http_version"] != "1.1":
             self._check_version()
         if not self.cycle.keep_alive or self.server_state.is_stopping:
@@ -139,6 +144,8 @@ class JsonHttpProtocol(WaitingProtocol):
             self._host = value
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == REQUEST_ID_HEADER:
+            self._given_id = value
         self.headers.append((name, value))
 
     def _check_host(self) -> None:
