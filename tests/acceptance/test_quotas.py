@@ -1,14 +1,22 @@
 """A token with limits fills its share and is told so; others go on."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.task.listing import TOKEN_MARK
+from tests.scripts import states
 from tests.support.names import KEYS
-from tests.support.service import Client
-from tests.support.tokens import make_token
+from tests.support.receiver import Receiver
+from tests.support.service import Client, client_of, serving
+from tests.support.store import Store
+from tests.support.tokens import ALL_RIGHTS, id_of, make_token
+from tests.support.waiting import wait_until
 
 HOOK = "http://127.0.0.1:9/"
 BODY: dict[str, Any] = {"webhook": HOOK, "ttl": 60}
@@ -57,7 +65,7 @@ async def test_a_full_share_refuses_what_enters_and_nothing_else(
         key = (await small.call("POST", "/schedule?type=mail", json=BODY))[1]["key"]
     status, content = await small.call(method, path, **given)
     assert (status, content["code"]) == (507, "token-full")
-    assert "may have 3" in content["error"]
+    assert "may have 3 (tasks)" in content["error"]
     assert await waiting(client) == 3
     assert (await small.call("PATCH", f"/schedule/{key}", json={"ttl": 70}))[0] == 200
     assert (await api.call("DELETE", f"/schedule/{key}"))[0] == 200
@@ -74,3 +82,160 @@ async def test_requests_at_once_do_not_pass_the_limit_together(api: Client, clie
     assert set(statuses) == {200, 507}
     assert 0 < await waiting(client) == 3 * statuses.count(200) <= 20
     await api.call("POST", "/purge")
+
+
+async def owner(api: Client, client: RedisClient, **limits: Any) -> tuple[Client, str]:
+    """Whoever has a token with these limits and all rights, and its id."""
+    text = await make_token(client, *ALL_RIGHTS, **limits)
+    return Client(api.session, api.url, text), id_of(text)
+
+
+async def share(client: RedisClient, token_id: str) -> tuple[int, int]:
+    """How many tasks of a token wait, and the bytes of their records."""
+    count = int(await client.command("HLEN", KEYS.owned(token_id)))
+    return max(0, count - 1), int(await client.command("HGET", KEYS.owned(token_id), ".bytes") or 0)
+
+
+def full_of(status: int, content: dict[str, Any], name: str) -> bool:
+    return (status, content["code"]) == (507, "token-full") and f"({name})" in content["error"]
+
+
+async def test_only_tasks_of_the_token_count_and_those_that_end_make_room(api: Client, client: RedisClient) -> None:
+    (small, _), (other, _) = await owner(api, client, tasks=2), await owner(api, client)
+    for one in (api, other, small, small):
+        key = await one.schedule(HOOK, 60)
+    assert full_of(*await small.call("POST", "/schedule", json=BODY), "tasks")
+    await small.call("DELETE", f"/schedule/{key}")
+    assert (await small.call("POST", "/schedule", json=BODY))[0] == 200
+    assert full_of(*await small.call("POST", "/schedule", json=BODY), "tasks")
+    await api.call("POST", "/purge")
+    assert (await small.call("POST", "/schedules", json={"tasks": [BODY] * 2}))[0] == 200
+    await api.call("POST", "/purge")
+
+
+async def test_above_its_bytes_nothing_is_scheduled(api: Client, client: RedisClient) -> None:
+    small, small_id = await owner(api, client, task_bytes=1_000)
+    body = BODY | {"data": "x" * 300}
+    for _ in range(2):
+        assert (await small.call("POST", "/schedule", json=body))[0] == 200
+    before = await share(client, small_id)
+    for method, path, given in (
+        ("POST", "/schedule", body),
+        ("PUT", "/schedule/own:a", body),
+        ("POST", "/schedules", {"tasks": [BODY, body]}),
+    ):
+        status, content = await small.call(method, path, json=given)
+        assert full_of(status, content, "bytes")
+        assert content["error"].startswith(f"{before[1]} bytes of records")
+    assert await share(client, small_id) == before
+    assert (await small.call("POST", "/schedule", json=BODY))[0] == 200
+    assert sum((await share(client, small_id))[1:]) <= 1_000
+    await api.call("POST", "/purge")
+
+
+LIMITS: list[dict[str, Any]] = [{"tasks": 2}, {"task_bytes": 300}, {"rate": 0.01}]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=[next(iter(one)) for one in LIMITS])
+@pytest.mark.parametrize(
+    ("path", "body"), [("/schedule", BODY), ("/schedules", {"tasks": [BODY] * 2})], ids=["one", "many"]
+)
+async def test_a_repeat_of_what_was_accepted_is_answered_also_at_the_limit(
+    path: str, body: dict[str, Any], limits: dict[str, Any], api: Client, client: RedisClient
+) -> None:
+    small, small_id = await owner(api, client, **limits)
+    asked = {"json": body, "headers": {"Idempotency-Key": "a"}}
+    first = await small.call("POST", path, **asked)
+    assert first[0] == 200
+    while (await small.call("POST", "/schedule", json=BODY))[0] == 200:
+        pass
+    before = await share(client, small_id)
+    assert await small.call("POST", path, **asked) == first
+    assert (await small.call("POST", path, json=body, headers={"Idempotency-Key": "b"}))[0] in (429, 507)
+    assert await share(client, small_id) == before
+    await api.call("POST", "/purge")
+
+
+async def test_what_replaces_an_own_task_needs_no_room_for_it_and_what_takes_anothers_does(
+    api: Client, client: RedisClient
+) -> None:
+    (small, small_id), (other, other_id) = await owner(api, client, tasks=2), await owner(api, client)
+    batch = {"tasks": [BODY | {"key": "own:a"}, BODY | {"key": "own:b"}]}
+    for _ in range(2):
+        assert (await small.call("POST", "/schedules", json=batch))[0] == 200
+        assert (await small.call("PUT", "/schedule/own:a", json=BODY))[0] == 200
+    for one in (api, other):
+        assert (await one.call("PUT", "/schedule/own:c", json=BODY))[0] == 200
+        assert full_of(*await small.call("PUT", "/schedule/own:c", json=BODY), "tasks")
+        more = {"tasks": [BODY | {"key": "own:a"}, BODY | {"key": "own:c"}]}
+        assert full_of(*await small.call("POST", "/schedules", json=more), "tasks")
+    assert (await share(client, small_id))[0] == 2
+    assert (await other.call("PUT", "/schedule/own:a", json=BODY))[0] == 200
+    assert [(await share(client, one))[0] for one in (small_id, other_id)] == [1, 2]
+    assert (await small.call("PUT", "/schedule/own:c", json=BODY))[0] == 200
+    assert [(await share(client, one))[0] for one in (small_id, other_id)] == [2, 1]
+    await api.call("POST", "/purge")
+
+
+async def test_a_change_that_grows_asks_the_token_whose_task_it_is(api: Client, client: RedisClient) -> None:
+    (small, small_id), text = await owner(api, client, task_bytes=500), await make_token(client, "schedule")
+    other = Client(api.session, api.url, text)
+    key = (await small.call("POST", "/schedule", json=BODY | {"data": "x" * 200}))[1]["key"]
+    for one in (small, other):
+        before = await api.call("GET", f"/schedule/{key}")
+        status, content = await one.call("PATCH", f"/schedule/{key}", json={"data": "x" * 600})
+        assert full_of(status, content, "bytes")
+        assert (small_id in content["error"]) is (one is small)
+        assert await api.call("GET", f"/schedule/{key}") == before
+        assert (await one.call("PATCH", f"/schedule/{key}", json={"data": "x" * 190}))[0] == 200
+        assert (await one.call("PATCH", f"/schedule/{key}", json={"data": "x" * 200}))[0] == 200
+    assert (await api.call("PATCH", f"/schedule/{key}", json={"data": "x" * 600}))[0] == 200
+    assert (await share(client, small_id))[1] > 600
+    assert (await small.call("PATCH", f"/schedule/{key}", json={"data": "x" * 599}))[0] == 200
+    await api.call("POST", "/purge")
+
+
+@pytest.mark.parametrize("limits", LIMITS[:2], ids=["tasks", "bytes"])
+async def test_a_replay_asks_for_room(limits: dict[str, Any], api: Client, client: RedisClient) -> None:
+    (small, small_id), (other, _) = await owner(api, client, **limits), await owner(api, client)
+    store = Store(client, process_name())
+    dead = [(await states.dead(store, TOKEN_MARK + small_id)).key for _ in range(3)]
+    while (await small.call("POST", "/schedule", json=BODY))[0] == 200:
+        pass
+    before = await share(client, small_id)
+    for one in (small, other):
+        assert (await one.call("POST", f"/dead/{dead[0]}/replay"))[1]["code"] == "token-full"
+        assert (await one.call("PATCH", f"/schedule/{dead[0]}", json={"ttl": 5}))[1]["code"] == "token-full"
+        assert (await one.call("POST", "/dead/replay"))[1]["touched"] == 0
+        assert (await one.call("PATCH", f"/schedule/{dead[0]}", json={"data": "x" * 900}))[0] == 200
+    assert await share(client, small_id) == before
+    assert (await api.call("POST", f"/dead/{dead[1]}/replay"))[0] == 200
+    await api.call("POST", "/schedules/cancel?state=scheduled")
+    assert (await small.call("POST", f"/dead/{dead[2]}/replay", json={"ttl": 60}))[0] == 200
+    await api.call("POST", "/purge")
+
+
+@pytest.fixture
+async def service(redis_url: str, tmp_path: Path, receiver: Receiver) -> AsyncIterator[Client]:
+    """The all-in-one service."""
+    receiver.statuses = [200]
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, client_of(process) as client:
+        yield client
+
+
+async def test_what_is_accepted_goes_on_whatever_it_brings(
+    service: Client, client: RedisClient, receiver: Receiver
+) -> None:
+    small, small_id = await owner(service, client, tasks=1, task_bytes=700)
+    later = {"webhook": receiver.url, "ttl": 3_600, "data": "x" * 900}
+    body = {"webhook": receiver.url, "repeat": {"every": 1}, "ttl": 0, "on_success": later}
+    assert (await small.call("POST", "/schedule", json=body))[0] == 507, "it says all that comes of it"
+    await small.call("PUT", "/schedule/own:a", json=body | {"on_success": later | {"data": "x" * 200}})
+
+    async def are_three() -> bool:
+        return (await share(client, small_id))[0] >= 3
+
+    await wait_until(are_three, "the series and two callbacks of its occurrences wait")
+    assert (await small.call("POST", "/schedule", json=BODY))[0] == 507
+    assert (await small.call("DELETE", "/schedule/own:a"))[0] == 200
+    await service.call("POST", "/purge")

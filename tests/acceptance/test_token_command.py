@@ -74,6 +74,7 @@ async def test_what_foreign_hands_wrote_is_listed_and_can_be_revoked(redis_url: 
         (["create", "--name", "x", "--can", "read", "--types", ""], "--types: must be 1 to 50 different types"),
         (["create", "--name", "x", "--can", "schedule", "--rate", "nan"], "--rate: must be a number of tasks"),
         (["create", "--name", "x", "--can", "schedule", "--tasks", "0"], "--tasks: must be a whole number of tasks"),
+        (["create", "--name", "x", "--can", "schedule", "--bytes", "1k"], "--bytes: must be a whole number of bytes"),
         (
             ["create", "--name", "x", "--can", "schedule", "--limit-keys", "a,@"],
             "--limit-keys: must be 1 to 50 different",
@@ -106,10 +107,9 @@ async def test_a_token_with_types_cannot_purge(redis_url: str, client: RedisClie
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--can", "schedule", "--tasks", "5"], "--tasks: counts tasks by type"),
-        (["--can", "schedule", "--tasks", "5", "--types", "default,mail"], "--tasks: counts tasks by type"),
-        (["--can", "read", "--rate", "5"], "--rate, --tasks: without effect"),
-        (["--can", "read", "--tasks", "5", "--types", "mail"], "--rate, --tasks: without effect"),
+        (["--can", "read", "--rate", "5"], "--rate, --tasks, --bytes: without effect"),
+        (["--can", "read", "--tasks", "5"], "--rate, --tasks, --bytes: without effect"),
+        (["--can", "read,replay", "--bytes", "5"], "--rate, --tasks, --bytes: without effect"),
         (["--can", "read", "--limit-keys", "a"], "--limit-keys: without effect"),
         (["--can", "schedule,admin", "--limit-keys", "a"], "--limit-keys: without effect"),
     ],
@@ -124,10 +124,10 @@ async def test_a_limit_without_effect_is_refused(
 
 
 async def test_limits_are_kept_and_listed(redis_url: str, client: RedisClient) -> None:
-    limits = ["--rate", "2.5", "--tasks", "7", "--types", "mail"]
+    limits = ["--rate", "2.5", "--tasks", "7", "--bytes", "9000"]
     token(redis_url, "create", "--name", "x", "--can", "schedule", *limits)
     [kept] = await Tokens(client).all()
     assert kept.token is not None
-    assert (kept.token.rate, kept.token.tasks) == (2.5, 7)
-    assert "2.5/s, 7 tasks" in token(redis_url, "list")
+    assert (kept.token.rate, kept.token.tasks, kept.token.task_bytes) == (2.5, 7, 9_000)
+    assert "2.5/s, 7 tasks, 9000 bytes" in token(redis_url, "list")
     await client.command("UNLINK", KEYS.tokens)

@@ -9,13 +9,16 @@ from redis_scheduler.errors import StoreFull
 from redis_scheduler.store import tokens as module
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import Token, digest_of, encode_token
-from redis_scheduler.store.tokens import Taken, Tokens, Written
+from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens, Written
+from redis_scheduler.task.listing import TOKEN_MARK
 from tests.scripts.conftest import Full
+from tests.scripts.indexes import owned_by
 from tests.scripts.states import ask, dump, new_task
 from tests.support.names import KEYS
 from tests.support.store import Store
 
 ID = "0123456789"
+ONE = Share(1, 0)
 TOKEN = Token("n", digest_of(b"x"), ("read",), 1)
 OTHER = Token("m", digest_of(b"y"), ("read",), 1)
 
@@ -91,44 +94,58 @@ async def test_a_second_s_worth_may_come_at_once_and_then_the_rate_counts(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     tokens, token = Tokens(client), limited(rate=5)
-    assert [(await tokens.take(ID, token, 1, 0))[0] for _ in range(5)] == [Taken.TAKEN] * 5
-    taken, wait_ms = await tokens.take(ID, token, 1, 0)
+    assert [(await tokens.take(ID, token, ONE, NO_SHARE, 1))[0] for _ in range(5)] == [Taken.TAKEN] * 5
+    taken, wait_ms = await tokens.take(ID, token, ONE, NO_SHARE, 1)
     assert taken is Taken.WAIT
     assert 0 < wait_ms <= 200
-    assert (await tokens.take("1123456789", token, 1, 0))[0] is Taken.TAKEN
+    assert (await tokens.take("1123456789", token, ONE, NO_SHARE, 1))[0] is Taken.TAKEN
     await asyncio.sleep(wait_ms / 1000 + 0.01)
-    assert (await tokens.take(ID, token, 1, 0))[0] is Taken.TAKEN
-    assert (await tokens.take(ID, token, 1, 0))[0] is Taken.WAIT
+    assert (await tokens.take(ID, token, ONE, NO_SHARE, 1))[0] is Taken.TAKEN
+    assert (await tokens.take(ID, token, ONE, NO_SHARE, 1))[0] is Taken.WAIT
 
 
 async def test_many_at_once_are_taken_whole_and_what_follows_waits(client: RedisClient) -> None:
     tokens, token = Tokens(client), limited(rate=0.5)
-    assert await tokens.take(ID, token, 10, 0) == (Taken.TAKEN, 0)
-    taken, wait_ms = await tokens.take(ID, token, 1, 0)
+    assert await tokens.take(ID, token, Share(10, 0), NO_SHARE, 10) == (Taken.TAKEN, 0)
+    taken, wait_ms = await tokens.take(ID, token, ONE, NO_SHARE, 1)
     assert taken is Taken.WAIT
     assert 19_000 < wait_ms <= 20_000
 
 
-async def test_what_waits_of_its_types_and_what_is_coming_counts(store: Store, raw: redis.asyncio.Redis) -> None:
-    tokens, token = Tokens(store.client), limited(tasks=4)
+async def test_what_waits_and_what_is_coming_counts(store: Store, raw: redis.asyncio.Redis) -> None:
+    tokens, mine = Tokens(store.client), TOKEN_MARK + ID
     await store.schedule(
-        [new_task(60_000, "mail"), new_task(60_000, "order"), new_task(60_000, "news"), new_task(60_000)]
+        [new_task(60_000, name) for name in (mine, ("mail", mine), "mail", None, TOKEN_MARK + "abcdef0123")]
     )
-    for entering, coming, wanted in ((2, 0, Taken.TAKEN), (3, 0, Taken.FULL), (1, 1, Taken.TAKEN), (1, 2, Taken.FULL)):
-        taken, number = await tokens.take(ID, token, entering, coming)
-        assert (taken, number) == (wanted, 2 if wanted is Taken.FULL else 0)
+    full, has = limited(tasks=4), sum((await owned_by(raw, ID)).values())
+    for entering, coming, wanted in (
+        *((2, 0, Taken.TAKEN), (3, 0, Taken.TASKS), (1, 1, Taken.TAKEN), (1, 2, Taken.TASKS)),
+        *((0, 9, Taken.TAKEN), (-1, 9, Taken.TAKEN)),
+    ):
+        taken, number = await tokens.take(ID, full, Share(entering, 10**9), Share(coming, 0), 0)
+        assert (taken, number) == (wanted, 2 if wanted is Taken.TASKS else 0)
+    small = limited(task_bytes=has + 100)
+    for growing, coming, wanted in (
+        *((100, 0, Taken.TAKEN), (101, 0, Taken.BYTES), (40, 60, Taken.TAKEN), (40, 61, Taken.BYTES)),
+        *((0, 999, Taken.TAKEN), (-5, 999, Taken.TAKEN)),
+    ):
+        taken, number = await tokens.take(ID, small, Share(10**9, growing), Share(0, coming), 0)
+        assert (taken, number) == (wanted, has if wanted is Taken.BYTES else 0)
     assert await raw.exists(KEYS.token_rate(ID)) == 0
+    await ask(raw, "SET", KEYS.owned("1123456789"), "foreign")
+    assert await tokens.take("1123456789", full, Share(4, 9), NO_SHARE, 0) == (Taken.TAKEN, 0)
+    await raw.unlink(KEYS.owned("1123456789"))
 
 
 async def test_what_foreign_hands_put_in_the_place_of_a_rate(client: RedisClient, raw: redis.asyncio.Redis) -> None:
     tokens, token = Tokens(client), limited(rate=5)
     for foreign in ("x", "-1", "1e300"):
         await ask(raw, "SET", KEYS.token_rate(ID), foreign)
-        assert (await tokens.take(ID, token, 1, 0))[0] is Taken.TAKEN
+        assert (await tokens.take(ID, token, ONE, NO_SHARE, 1))[0] is Taken.TAKEN
 
 
 async def test_in_a_full_redis_what_enters_is_refused(client: RedisClient, full: Full) -> None:
     async with full():
         with pytest.raises(StoreFull):
-            await Tokens(client).take(ID, limited(rate=5), 1, 0)
-        assert await Tokens(client).take(ID, limited(tasks=5), 1, 0) == (Taken.TAKEN, 0)
+            await Tokens(client).take(ID, limited(rate=5), ONE, NO_SHARE, 1)
+        assert await Tokens(client).take(ID, limited(tasks=5), ONE, NO_SHARE, 1) == (Taken.TAKEN, 0)

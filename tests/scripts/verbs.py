@@ -14,7 +14,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.rekeying import Rekeying
 from redis_scheduler.store.retention import Retention
 from redis_scheduler.store.token import Token
-from redis_scheduler.store.tokens import Tokens
+from redis_scheduler.store.tokens import NO_SHARE, Share, Tokens
 from redis_scheduler.store.vault import Vault
 from redis_scheduler.store.views import Views
 from redis_scheduler.store.workers import Workers
@@ -160,7 +160,7 @@ async def _with_token(store: Store) -> Task:
 
 
 async def _token_take(store: Store, task: Task) -> Any:
-    return await Tokens(store.client).take(TOKEN_ID, TOKEN, 1, 0)
+    return await Tokens(store.client).take(TOKEN_ID, TOKEN, Share(1, 9), NO_SHARE, 1)
 
 
 async def _audit(store: Store, task: Task) -> Any:

@@ -146,7 +146,6 @@ READ_ONLY = {
     "run": {"awaiting", "dead", "failures", "held", "tasks"},
     "shift": {"failures"},
     "token_find": {"tokens"},
-    "token_take": {"type_index"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

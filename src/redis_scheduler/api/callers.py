@@ -52,7 +52,7 @@ class Caller:
     @property
     def is_limited(self) -> bool:
         """Whether it must ask before it schedules."""
-        return bool(self.token.rate or self.token.tasks)
+        return bool(self.token.rate or self.token.tasks or self.token.task_bytes)
 
     def sees(self, type_name: str | None) -> bool:
         """Whether tasks of this type (None: the default) are there for it."""

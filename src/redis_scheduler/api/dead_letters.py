@@ -90,10 +90,10 @@ class DeadLettersApi(Api):
         """Bring a dead letter back; None where another process was first. Raises LetterNotFound."""
         stored = _dead(visible(caller, stored))
         refuse_other_way(caller, stored.record.options, wanted)
-        views = self._calls_of(stored.key).views
-        change = change_of(stored, wanted, await clock_of(stored, wanted, views))
+        calls = self._calls_of(stored.key)
+        change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
-        now_ms, found = await self._calls_of(stored.key).replay.submit(change)
+        now_ms, found = await self._within_owner(caller, stored, change, lambda: calls.replay.submit(change))
         if found is not ReplayAnswer.REPLAYED:
             return None
         return answer(Updated(stored.key, stored.key, rfc3339(due_after(now_ms, change.ttl_ms or 0)), "replayed"))

@@ -73,13 +73,14 @@ class Api(Shards):
         caller = caller_of(request)
         try:
             task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller)
+            if caller is not None and caller.is_limited:
+                share = self._calls_of(task.key).share_of(task.key, task.tail, task.listed)
+                return await self._quotas.within(caller, share, lambda: self._scheduled(task, once), rated=1)
         except RequestRefused:
             # What is served now does not matter to a request that was served before.
             if once is None or (stored := await stored_before(once, 1, self._calls_of)) is None:
                 raise
             return replay(Scheduled(stored[0].key, stored[0].key, stored[0].due))
-        if caller is not None:
-            return await self._quotas.within(caller, 1, lambda: self._scheduled(task, once))
         return await self._scheduled(task, once)
 
     async def _scheduled(self, task: NewTask, once: Once | None) -> Response:
@@ -169,12 +170,17 @@ class Api(Shards):
         calls = self._calls_of(stored.key)
         change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
-        now_ms, found = await calls.update.submit(change)
-        if found is UpdateAnswer.DEAD:
-            refuse_without(caller, Right.REPLAY)
-            now_ms, replayed = await calls.replay.submit(change)
-            # A task that is no longer dead counts as changed: somebody else brought it back.
-            found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
+
+        async def write() -> tuple[int, UpdateAnswer]:
+            now_ms, found = await calls.update.submit(change)
+            if found is UpdateAnswer.DEAD:
+                refuse_without(caller, Right.REPLAY)
+                now_ms, replayed = await calls.replay.submit(change)
+                # A task that is no longer dead counts as changed: somebody else brought it back.
+                found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
+            return now_ms, found
+
+        now_ms, found = await self._within_owner(caller, stored, change, write, change.ttl_ms is not None)
         if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
         if found is not UpdateAnswer.CHANGED:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import Purged, UpdateRequest
+from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.changes import change_of, changeable
 from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS, TYPES
 from redis_scheduler.api.operations import stepped, wanted_by
@@ -82,7 +84,7 @@ class ManyApi(ShiftsApi):
     async def replay_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/replay: bring all dead letters back that the filters want and that can come back, as they are."""
         now_ms = await self._only.views.now_ms()
-        pace = Pace(rate_of(given), now_ms)
+        pace, caller = Pace(rate_of(given), now_ms), caller_of(request)
 
         async def replay(task: Stored) -> bool:
             try:
@@ -90,9 +92,10 @@ class ManyApi(ShiftsApi):
                 wanted = UpdateRequest(at=rfc3339(pace.next_ms(task))) if "rate" in given else UpdateRequest(ttl=0)
                 change = change_of(task, wanted, now_ms)
                 await self._check_change(task, wanted)
+                submit = partial(self._calls_of(task.key).replay.submit, change)
+                _, found = await self._within_owner(caller, task, change, submit)
             except RequestRefused:
                 return False  # as POST /dead/{key}/replay says of it
-            _, found = await self._calls_of(task.key).replay.submit(change)
             return found is ReplayAnswer.REPLAYED
 
         return await self._each(request, given, "replayed", replay, (DEAD,), pace)

@@ -1,6 +1,8 @@
 """The handler of PUT /schedule/{key}: tasks under keys that their callers make."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,17 +14,19 @@ from redis_scheduler.api.bodies import BatchScheduled, PutDone, ScheduledTask
 from redis_scheduler.api.callers import Caller, caller_of, refuse_without, taken_key, visible
 from redis_scheduler.api.dead_letters import DeadLettersApi
 from redis_scheduler.api.headers import headers_of
-from redis_scheduler.api.idempotency import HEADER
+from redis_scheduler.api.idempotency import HEADER, Once
 from redis_scheduler.api.preconditions import Preconditions, etag_of_new, preconditions
-from redis_scheduler.api.scheduling import new_task, new_tasks, schedule_all, stored_before
+from redis_scheduler.api.scheduling import new_task, new_tasks, places_before, schedule_all, stored_before
 from redis_scheduler.api.trace import traceparent
 from redis_scheduler.errors import RequestRefused
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.token import Right
+from redis_scheduler.store.tokens import Share
 from redis_scheduler.store.written import Put, PutAnswer
 from redis_scheduler.task.due import due_after
+from redis_scheduler.task.key import is_made_here
 from redis_scheduler.task.summary import Summary
 
 FOUND = {
@@ -45,10 +49,17 @@ class OwnKeysApi(DeadLettersApi):
             await reading.check_nesting(body)
         task = await new_task(wanted, type_name, self._calls_of, traceparent(headers), caller, own_key=key)
 
-        async def write() -> tuple[PutDone, int]:
-            return await self._changed(request, key, lambda stored: self._put(stored, task, demands, caller))
+        rated = [1]
 
-        made, due_ms = await self._quotas.within(caller, 1, write)
+        async def put(stored: Stored | None) -> tuple[PutDone, int] | None:
+            if caller is None or not caller.is_limited:
+                return await self._put(stored, task, demands, caller)
+            demands.check(stored)
+            share = self._share_of_put(stored, task, caller)
+            write = partial(self._put, stored, task, demands, caller)
+            return await self._quotas.within(caller, share, write, rated.pop() if rated else 0)
+
+        made, due_ms = await self._changed(request, key, put)
         return answer(made, etag_of_new(due_ms, task.tail))
 
     async def schedule_batch(self, request: Request, given: Mapping[str, str]) -> Response:
@@ -60,13 +71,6 @@ class OwnKeysApi(DeadLettersApi):
         once = await self._idempotency.of(request, given, body) if HEADER in headers else None
         if once is not None:
             refuse_own_keys(items)
-        try:
-            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers), caller)
-        except RequestRefused:
-            # What is served now does not matter to a request that was served before.
-            if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
-                raise
-            return replay(BatchScheduled([task.key for task in stored], stored))
 
         async def put(task: NewTask) -> int:
             _, due_ms = await self._changed(
@@ -77,8 +81,38 @@ class OwnKeysApi(DeadLettersApi):
         async def write() -> tuple[list[ScheduledTask], bool]:
             return await schedule_all(tasks, self._calls_of, self._call_limit, once, put)
 
-        placed, is_replay = await self._quotas.within(caller, len(tasks), write)
+        try:
+            tasks = await new_tasks(items, type_name, self._calls_of, traceparent(headers), caller)
+            if caller is None or not caller.is_limited:
+                placed, is_replay = await write()
+            else:
+                share = await self._share_of_all(tasks, once, caller)
+                placed, is_replay = await self._quotas.within(caller, share, write, len(tasks))
+        except RequestRefused:
+            # What is served now does not matter to a request that was served before.
+            if once is None or (stored := await stored_before(once, len(items), self._calls_of)) is None:
+                raise
+            return replay(BatchScheduled([task.key for task in stored], stored))
         return (replay if is_replay else answer)(BatchScheduled([task.key for task in placed], placed))
+
+    def _share_of_put(self, stored: Stored | int | None, task: NewTask, caller: Caller) -> Share:
+        """Return what a caller has more waiting by a task under an own key: less what it replaces, if that is its
+        own. One that was too large to be read is taken for another's."""
+        share = self._calls_of(task.key).share_of(task.key, task.tail, task.listed)
+        is_own = isinstance(stored, Stored) and stored.record.token == caller.id and stored.state != "dead"
+        return Share(0, share.bytes - len(stored.raw)) if isinstance(stored, Stored) and is_own else share
+
+    async def _share_of_all(self, tasks: Sequence[NewTask], once: Once | None, caller: Caller) -> Share:
+        """Return what a caller has more waiting by a batch: of one that was sent before, by what is not written yet."""
+        if once is not None:
+            there = await places_before(once, len(tasks), self._calls_of)
+            tasks = [task for task, one in zip(tasks, there, strict=True) if one is None]
+        own = [task.key for task in tasks if not is_made_here(task.key)]
+        stored = dict(
+            zip(own, await asyncio.gather(*(self._calls_of(key).read.submit(key) for key in own)), strict=True)
+        )
+        shares = [self._share_of_put(stored.get(task.key), task, caller) for task in tasks]
+        return Share(sum(share.tasks for share in shares), sum(share.bytes for share in shares))
 
     async def _put(
         self, stored: Stored | None, task: NewTask, demands: Preconditions, caller: Caller | None

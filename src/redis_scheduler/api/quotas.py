@@ -1,15 +1,21 @@
-"""Keeps tokens with limits to these: how many tasks they may schedule a second, and how many of their types may
-wait."""
+"""Keeps tokens with limits to these: how many tasks they may schedule a second, and how many tasks and bytes of them
+may wait.
+
+An engine's own step is never refused: what is accepted goes on, also where retries, callbacks and occurrences of a
+series bring more than a token may have. Nor is what API_AUTH does to a token's task.
+"""
 
 import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from redis_scheduler.api.callers import Caller
+from redis_scheduler.api.callers import Caller, may_see_all
 from redis_scheduler.errors import Code, RequestRefused
-from redis_scheduler.store.tokens import Taken, Tokens
+from redis_scheduler.store.token import Token
+from redis_scheduler.store.tokens import NO_SHARE, Share, Taken, Tokens
 
 Written = TypeVar("Written")
+Write = Callable[[], Awaitable[Written]]
 
 
 class Quotas:
@@ -19,27 +25,55 @@ class Quotas:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self._coming: dict[str, int] = {}
+        self._coming: dict[str, Share] = {}
 
-    async def within(self, caller: Caller | None, count: int, write: Callable[[], Awaitable[Written]]) -> Written:
-        """Write so many tasks. Raises a 429 above the caller's rate, and a 507 where too many would wait."""
+    async def within(self, caller: Caller | None, share: Share, write: Write[Written], rated: int = 0) -> Written:
+        """Write what a caller has that much more waiting with; `rated` tasks of it count towards its rate. Raises a 429
+        above the rate, and a 507 where too much would wait."""
         if caller is None or not caller.is_limited:
             return await write()
-        coming = self._coming.get(caller.id, 0)
-        self._coming[caller.id] = coming + count
+        return await self._within(caller.id, caller.token, share, rated, write, caller.id)
+
+    async def within_owner(
+        self, caller: Caller | None, owner: str | None, share: Share, write: Write[Written]
+    ) -> Written:
+        """Change a task, by which the token whose task it is has that much more waiting. Raises a 507 where that is too
+        much, whoever of the tokens asks."""
+        if caller is None or owner is None or (share.tasks <= 0 and share.bytes <= 0):
+            return await write()
+        token: Token | None = caller.token
+        if owner != caller.id:
+            [(_, token)] = await self._tokens.find([(owner, 0)])
+        if token is None or not (token.tasks or token.task_bytes):
+            return await write()
+        name = owner if owner == caller.id or may_see_all(caller) else "whose task it is"
+        return await self._within(owner, token, share, 0, write, name)
+
+    async def _within(
+        self, token_id: str, token: Token, share: Share, rated: int, write: Write[Written], name: str
+    ) -> Written:
+        coming = self._coming.get(token_id, NO_SHARE)
+        more = Share(max(0, share.tasks), max(0, share.bytes))
+        self._coming[token_id] = Share(coming.tasks + more.tasks, coming.bytes + more.bytes)
         try:
-            taken, number = await self._tokens.take(caller.id, caller.token, count, coming)
-            if taken is Taken.WAIT:
-                error = f"The token {caller.id} may schedule {caller.token.rate:g} tasks a second: try again later"
-                wait = {"Retry-After": str(math.ceil(number / 1000))}
-                raise RequestRefused(Code.TOKEN_RATE, error, headers=wait)
-            if taken is Taken.FULL:
-                error = (
-                    f"{number} tasks wait of the types of the token {caller.id}, which may have {caller.token.tasks}"
-                )
-                raise RequestRefused(Code.TOKEN_FULL, error)
+            taken, number = await self._tokens.take(token_id, token, share, coming, rated)
+            if taken is not Taken.TAKEN:
+                raise _refused(name, token, taken, number)
             return await write()
         finally:
-            self._coming[caller.id] -= count
-            if not self._coming[caller.id]:
-                del self._coming[caller.id]
+            left = self._coming[token_id]
+            self._coming[token_id] = left = Share(left.tasks - more.tasks, left.bytes - more.bytes)
+            if left == NO_SHARE:
+                del self._coming[token_id]
+
+
+def _refused(name: str, token: Token, taken: Taken, number: int) -> RequestRefused:
+    match taken:
+        case Taken.WAIT:
+            error = f"The token {name} may schedule {token.rate:g} tasks a second: try again later"
+            return RequestRefused(Code.TOKEN_RATE, error, headers={"Retry-After": str(math.ceil(number / 1000))})
+        case Taken.TASKS:
+            has, may = f"{number} tasks", f"{token.tasks} (tasks)"
+        case _:
+            has, may = f"{number} bytes of records", f"{token.task_bytes} (bytes)"
+    return RequestRefused(Code.TOKEN_FULL, f"{has} of the token {name} wait, which may have {may}: nothing was changed")

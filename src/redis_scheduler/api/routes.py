@@ -112,7 +112,10 @@ MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 """The same of dead letters."""
 
 _NEW_TASK = (Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TOKEN_RATE, Code.TOKEN_FULL)
-_CHANGE = (*(Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TASK_CHANGED, Code.NEWER_RECORD, Code.UNREADABLE_RECORD),)
+_CHANGE = (
+    *(Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TASK_CHANGED, Code.NEWER_RECORD, Code.UNREADABLE_RECORD),
+    Code.TOKEN_FULL,
+)
 _MOVE = (Code.IN_DELIVERY, Code.TASK_DEAD)
 _SAID_OF_IT: dict[str, Any] = {
     "needs": ANY_TOKEN,

@@ -139,10 +139,16 @@ async def schedule_all(
 async def stored_before(once: Once, count: int, calls_of: CallsOf) -> list[ScheduledTask] | None:
     """Return what an earlier request with the same Idempotency-Key and content has stored, `count` tasks; None where it
     has not stored all of them."""
+    found = await places_before(once, count, calls_of)
+    stored = [ScheduledTask(one.key, rfc3339(one.due_ms)) for one in found if one is not None]
+    return stored if len(stored) == count else None
+
+
+async def places_before(once: Once, count: int, calls_of: CallsOf) -> list[StoredTask | None]:
+    """Return for each of `count` tasks what an earlier request with the same Idempotency-Key and content has stored."""
     wanted = [once.task(_NONE, place) for place in range(count)]
     found = await asyncio.gather(*(calls_of(one.id).stored_once.submit(one) for one in wanted))
-    stored = [ScheduledTask(one.key, rfc3339(one.due_ms)) for one in found if isinstance(one, StoredTask)]
-    return stored if len(stored) == count else None
+    return [one if isinstance(one, StoredTask) else None for one in found]
 
 
 async def _placed(part: Sequence[NewTask], calls_of: CallsOf, put: Put) -> list[ScheduledTask | BaseException]:

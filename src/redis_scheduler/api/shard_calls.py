@@ -15,6 +15,8 @@ from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.limiting import Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.store.stored import Stored
+from redis_scheduler.store.tokens import NO_SHARE, Share
 from redis_scheduler.store.workers import Workers
 from redis_scheduler.store.writes import Writes
 from redis_scheduler.store.written import (
@@ -31,10 +33,13 @@ from redis_scheduler.store.written import (
     UpdateAnswer,
 )
 from redis_scheduler.task.content import Content, format_needed
-from redis_scheduler.task.listing import listing_bytes
+from redis_scheduler.task.listing import Listing, listing_bytes
 from redis_scheduler.task.options import CALLBACKS, FORMATS, NONE, Options
 from redis_scheduler.task.policy import contradiction_with
 from redis_scheduler.task.timing import Timing
+
+DUE_BYTES = 20
+"""What stands in a record before its tail, until the year 2286."""
 
 
 class ShardCalls:
@@ -67,6 +72,19 @@ class ShardCalls:
         self.run = Batcher(self._run, limit, lambda task: len(task[2]))
         self.acknowledge = Batcher(self.writes.acknowledge, limit)
         self.read = Batcher(self.views.tasks, limit)
+
+    def share_of(self, key: str, tail: bytes, listed: Listing) -> Share:
+        """Return what its token has more waiting by a task."""
+        vault = self.writes.client.keys.vault
+        return Share(1, DUE_BYTES + len(tail if vault is None else vault.seal_tail(key, tail, listed)))
+
+    def share_of_change(self, stored: Stored, change: Change, replays: bool) -> Share:
+        """Return what the token of a task has more waiting by a change of it: all of one that comes back, nothing of
+        one that stays dead."""
+        share = self.share_of(change.key, change.tail, change.listed)
+        if stored.state == "dead":
+            return share if replays else NO_SHARE
+        return Share(0, share.bytes - len(stored.raw))
 
     async def traced(self, options: Options, traceparent: str) -> Options:
         """Return checked options with the trace that the request is part of, unless they name one. A task that has no

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from redis_scheduler.api.admission import CONNECTION, Connection
 from redis_scheduler.api.answers import LargeAnswer
-from redis_scheduler.api.callers import caller_of, visible
+from redis_scheduler.api.callers import Caller, caller_of, visible
 from redis_scheduler.api.exclusive import Exclusive
 from redis_scheduler.api.idempotency import Idempotency
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
@@ -23,7 +23,7 @@ from redis_scheduler.errors import Code, RequestRefused, TaskNotFound
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.stored import Stored
 from redis_scheduler.store.tokens import Tokens
-from redis_scheduler.store.written import DiscardAnswer, Standing
+from redis_scheduler.store.written import Change, DiscardAnswer, Standing
 from redis_scheduler.task.key import shard_of
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -88,6 +88,22 @@ class Shards:
             yield await self._calls_of(key).views.task(key)
         finally:
             room.leave()
+
+    async def _within_owner(
+        self,
+        caller: Caller | None,
+        stored: Stored,
+        change: Change,
+        write: Callable[[], Awaitable[Changed]],
+        replays: bool = True,
+    ) -> Changed:
+        """Write a change of a task as far as the limits of the token whose task it is allow. Raises a 507. `replays`:
+        whether it brings the task back where that is dead."""
+        owner = stored.record.token
+        if caller is None or owner is None:
+            return await write()
+        share = self._calls_of(stored.key).share_of_change(stored, change, replays)
+        return await self._quotas.within_owner(caller, owner, share, write)
 
     async def _changed(
         self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]

@@ -64,7 +64,13 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         "--tasks",
         type=_tasks,
         default=0,
-        help="how many tasks of its types may wait when it schedules; else any number",
+        help="how many of its tasks may wait when it brings more; else any number",
+    )
+    create.add_argument(
+        "--bytes",
+        type=_task_bytes,
+        default=0,
+        help="how many bytes the records of its waiting tasks may have when it brings more; else any number",
     )
     create.add_argument(
         "--expires", type=_duration, metavar="TIME", help="for how long, such as 12h or 90d; else for ever"
@@ -93,6 +99,7 @@ TOKEN_ARGUMENTS = (
     "limit_keys",
     "rate",
     "tasks",
+    "bytes",
     "expires",
     "id",
     "overlap",
@@ -144,6 +151,14 @@ def _tasks(text: str) -> int:
     if not 1 <= tasks <= 1_000_000_000:
         raise ValueError
     return tasks
+
+
+@_checked("must be a whole number of bytes from 1 to 1000000000000")
+def _task_bytes(text: str) -> int:
+    task_bytes = int(text)
+    if not 1 <= task_bytes <= 1_000_000_000_000:
+        raise ValueError
+    return task_bytes
 
 
 @_checked(f"must be 1 to {_TYPES_MOST} different types with commas between")

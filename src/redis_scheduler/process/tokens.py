@@ -15,7 +15,6 @@ from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
 from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Tokens, Written
-from redis_scheduler.task.record import DEFAULT_TYPE
 
 TRIES = 20
 """A change is tried so often, since others may change the token between its reading and its writing."""
@@ -45,16 +44,13 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
 async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
     if given["types"] and "purge" in given["can"]:
         raise SettingsError(["--can purge: without effect beside --types, since a purge deletes tasks of all types"])
-    if given["tasks"] and (not given["types"] or DEFAULT_TYPE in given["types"]):
-        raise SettingsError(
-            [f"--tasks: counts tasks by type: give --types, and not {DEFAULT_TYPE}, which is not counted"]
-        )
     if given["limit_keys"] and ("schedule" not in given["can"] or ("admin" in given["can"] and not given["types"])):
         raise SettingsError(
             ["--limit-keys: without effect for a token that has not the right to schedule, or may give any by admin"]
         )
-    if (given["tasks"] or given["rate"]) and "schedule" not in given["can"]:
-        raise SettingsError(["--rate, --tasks: without effect for a token that has not the right to schedule"])
+    if (given["tasks"] or given["bytes"] or given["rate"]) and "schedule" not in given["can"]:
+        problem = "--rate, --tasks, --bytes: without effect for a token that has not the right to schedule"
+        raise SettingsError([problem])
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
     text = new_text(token_id)
     expires_s = given["expires"]
@@ -66,6 +62,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         given["types"],
         rate=given["rate"],
         tasks=given["tasks"],
+        task_bytes=given["bytes"],
         limit_keys=given["limit_keys"],
         expires=FOREVER_MS if expires_s is None else now_ms + expires_s * 1000,
     )
@@ -95,6 +92,7 @@ def _row(kept: Kept) -> tuple[str, ...]:
     expires = "never" if token.expires == FOREVER_MS else rfc3339(token.expires)
     types = ",".join(token.types) or "all"
     limits = [f"{token.rate:g}/s"] * bool(token.rate) + [f"{token.tasks} tasks"] * bool(token.tasks)
+    limits += [f"{token.task_bytes} bytes"] * bool(token.task_bytes)
     limits += [f"limit_key {name}" if name.isprintable() else ascii(name) for name in token.limit_keys]
     return (
         shown_id,

@@ -67,7 +67,9 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     rate: float = 0
     """So many tasks it may schedule a second; 0: any number."""
     tasks: int = 0
-    """So many tasks of its types may wait when it schedules more; 0: any number."""
+    """So many of its tasks may wait when it brings more; 0: any number."""
+    task_bytes: int = 0
+    """So many bytes the records of its waiting tasks may have when it brings more; 0: any number."""
     limit_keys: tuple[str, ...] = ()
     """The limit_keys that it may give, each also with `:` and more behind it. With ADMIN, and without types, it may
     give any."""

@@ -8,7 +8,6 @@ from redis_scheduler.store.answer_shape import NUMBER, of
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.token import Token, encode_token, read_token
-from redis_scheduler.task.record import DEFAULT_TYPE
 
 TOKENS_MOST = 10_000
 """A deployment may have so many."""
@@ -37,7 +36,19 @@ class Taken(Enum):
 
     TAKEN = b"taken"
     WAIT = b"wait"
-    FULL = b"full"
+    TASKS = b"tasks"
+    BYTES = b"bytes"
+    """So much waits already that its limit of tasks, or bytes, would be passed."""
+
+
+class Share(NamedTuple):
+    """What a token has waiting: tasks, and the bytes of their records."""
+
+    tasks: int
+    bytes: int
+
+
+NO_SHARE = Share(0, 0)
 
 
 class Kept(NamedTuple):
@@ -74,17 +85,21 @@ class Tokens:
         )
         return await self.client.run(call, Written)
 
-    async def take(self, token_id: str, token: Token, entering: int, coming: int) -> tuple[Taken, int]:
-        """Ask whether a token may schedule so many tasks beside those that are `coming`; return also for how many ms it
-        must wait, or how many tasks wait."""
+    async def take(self, token_id: str, token: Token, share: Share, coming: Share, rated: int) -> tuple[Taken, int]:
+        """Ask whether a token may have that much more waiting beside what is `coming`, and count `rated` tasks towards
+        its rate; return also for how many ms it must wait, or how many tasks or bytes wait."""
         call = _TAKE.bind(
             self.client.keys,
             token_rate=self.client.keys.token_rate(token_id),
-            entering=entering,
-            coming=coming,
-            rate=token.rate or "",
+            owned=self.client.keys.owned(token_id),
+            entering=share.tasks,
+            growing=share.bytes,
+            coming=coming.tasks,
+            coming_bytes=coming.bytes,
             most=token.tasks or "",
-            types=[name for name in token.types if token.tasks and name != DEFAULT_TYPE],
+            most_bytes=token.task_bytes or "",
+            rate=token.rate or "",
+            rated=rated,
         )
         return await self.client.run(call, _taken)
 

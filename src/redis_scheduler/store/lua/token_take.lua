@@ -1,27 +1,36 @@
--- token_take: ask whether a token with limits may schedule tasks now, and count them towards its rate. What waits is
--- counted by the indexes of its types.
--- KEYS   token_rate type_index...
--- ARGV   entering# (tasks to be scheduled) coming# (those that this process has asked for before, and that may not be
---        there yet) rate (tasks a second; '' for no limit) most (tasks waiting; '' for no limit) types...
--- Returns 'full' and how many tasks wait; 'wait' and for how many ms; 'taken' and 0. Where it may go on, tasks that are
---        more than a second's are taken whole, and those behind them wait until their time is over.
--- Bounds 50 types, one command each.
+-- token_take: ask whether a token with limits may have more waiting, and count tasks towards its rate. What it has
+-- waiting is counted by the scripts that enter and end tasks (include/types.lua).
+-- KEYS   token_rate owned
+-- ARGV   entering# (tasks more) growing# (bytes of records more) coming# coming_bytes# (the same of what this process
+--        has asked for before, and that may not be there yet) most (tasks waiting; '' for no limit) most_bytes rate
+--        (tasks a second; '' for no limit) rated# (tasks towards that)
+-- Returns 'tasks' or 'bytes' and how many wait; 'wait' and for how many ms; 'taken' and 0. Where it may go on, tasks
+--        that are more than a second's are taken whole, and those behind them wait until their time is over.
+-- Bounds six commands.
 -- Twice  the rate is taken twice: the token has less for a moment, never more.
 -- Full   where there is a rate it is refused, as the tasks would be.
 --- include clock foreign
 --- names
 
-if most ~= '' then
-  local waiting = 0
-  for number = 1, type_count do
-    local count = redis.pcall('ZCARD', (type_of(number)))
-    waiting = waiting + (type(count) == 'number' and count or 0)
-  end
+-- A foreign key in its place has none of its tasks.
+local function number_by(...)
+  local number = redis.pcall(...)
+  return type(number) == 'table' and 0 or number_of(number)
+end
+
+if most ~= '' and entering > 0 then
+  local waiting = number_by('HLEN', owned) - number_by('HEXISTS', owned, '.bytes')
   if waiting + coming + entering > tonumber(most) then
-    return {'full', waiting}
+    return {'tasks', waiting}
   end
 end
-if rate ~= '' then
+if most_bytes ~= '' and growing > 0 then
+  local waiting_bytes = number_by('HGET', owned, '.bytes')
+  if waiting_bytes + coming_bytes + growing > tonumber(most_bytes) then
+    return {'bytes', waiting_bytes}
+  end
+end
+if rate ~= '' and rated > 0 then
   -- When the rate of all that was taken is over, and a second's worth may be taken ahead of it.
   local now, one_ms = now_us() / 1000, 1000 / tonumber(rate)
   local free_ms = math.max(now, number_of(redis.call('GET', token_rate)))
@@ -29,7 +38,7 @@ if rate ~= '' then
   if wait_ms > 0.001 then
     return {'wait', math.ceil(wait_ms)}
   end
-  free_ms = free_ms + entering * one_ms
+  free_ms = free_ms + rated * one_ms
   redis.call('SET', token_rate, string.format('%.3f', free_ms), 'PX', string.format('%.0f', free_ms - now + 1000))
 end
 return {'taken', 0}
