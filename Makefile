@@ -147,6 +147,16 @@ outage: $(VENV)/.development ## Stage an outage on this machine, and see what th
 $(OUTAGES):
 	@:
 
+$(VENV)-otel/.installed: pyproject.toml constraints.txt
+	@echo "Installing the service, its tests and the extra otel into $(@D)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev,otel]'
+	@touch $@
+
+.PHONY: test-otel
+test-otel: $(VENV)-otel/.installed ## Check the spans of traces, in an environment with the extra otel
+	@$(VENV)-otel/bin/pytest tests/acceptance/test_traces.py
+
 chaos: $(VENV)/.development ## Inject every fault with the full numbers, and put the figures into RELIABILITY.md (half an hour)
 	@CHAOS=full $(BIN)/pytest -o faulthandler_timeout=300 $(CASES); code=$$?; \
 	  $(BIN)/python -m tests.chaos.figures RELIABILITY.md && exit $$code

@@ -75,6 +75,10 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append("DATA_PLAIN=refuse: has no effect without DATA_KEY, which seals")
     if settings.max_memory is not None and settings.redis_url:
         problems.append("MAX_MEMORY: is of the private Redis, and without effect beside REDIS_URL: set its maxmemory")
+    if settings.traces_share is not None and settings.traces_url is None:
+        problems.append(
+            f"TRACES_SHARE={settings.traces_share:g}: has no effect without TRACES_URL, where spans are sent"
+        )
     if settings.max_timeout < settings.timeout:
         problems.append(
             f"MAX_TIMEOUT={settings.max_timeout:g}: must be at least TIMEOUT, which is {settings.timeout:g}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis_scheduler.delivery.egress import rules
 from redis_scheduler.delivery.proxy import ENVIRONMENT, proxy_at
@@ -86,6 +87,14 @@ def proxy_url(text: str) -> str:
     """Return the URL of a proxy, or `environment`, as it was given."""
     if text != ENVIRONMENT:
         proxy_at(text)
+    return text
+
+
+def http_url(text: str) -> str:
+    """Return a URL of HTTP as it was given."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL, http://host or https://host")
     return text
 
 

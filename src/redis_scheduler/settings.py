@@ -15,6 +15,7 @@ from redis_scheduler.setting import (
     egress_rules,
     folder,
     host_name,
+    http_url,
     names_of,
     namespace_name,
     number,
@@ -300,6 +301,12 @@ class Settings:
     )
     metrics_hosts: int = option(
         "METRICS_HOSTS", 0, whole_number(0, 1_000), "hosts, the busiest, whose attempts /metrics tells; 0: of none"
+    )
+    traces_url: str | None = option(
+        "TRACES_URL", None, http_url, "where spans are sent, OTLP by HTTP: http://collector:4318/v1/traces", "none"
+    )
+    traces_share: float | None = option(
+        "TRACES_SHARE", None, number(0, 1), "share of schedules that are traced, where no traceparent says it", "0.01"
     )
     data_dir: Path = option(
         "DATA_DIR", Path("./redis-scheduler-data"), folder, "folder of the private Redis", "./redis-scheduler-data"

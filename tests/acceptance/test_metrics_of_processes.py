@@ -152,7 +152,8 @@ async def test_a_worker_answers_at_its_own_port_as_the_api_does(
             status, _, text = await metrics(client)
             assert (status, text[:7]) == (200, "# HELP ")
             for path in ("/", "/stats", "/schedules", "/healthz"):
-                assert (await client.call("GET", path))[0] == 404
+                async with session.get(url + path, headers=client.headers) as response:
+                    assert response.status == 404
             client.headers = {}
             assert (await metrics(client))[0] == 401
         hazards = [event["warning"] for event in worker.events("hazard")]

@@ -13,7 +13,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     reading.py, bodies.py, requests.py  bodies and parameters; host_bodies.py of hosts, batch_requests.py of many
     filters.py, many.py, pace.py        which tasks are wanted; what is done to many; how fast they come due then
     shifts.py, operations.py, steps.py  many come earlier or later; how what is done to many goes on, step by step
-    webhooks.py, content.py, trace.py   URLs; what is sent; the trace that a request is part of (headers.py)
+    webhooks.py, content.py, trace.py   URLs; what is sent; the trace of a request: headers.py, spanned.py
     diagnosis.py, hints.py              what is wrong with a body; OpenAPI: openapi.py, fields.py, examples.py
     repeats.py, idempotency.py, room.py how a task repeats; requests that come again; room in Redis' memory
     auth.py, callers.py, own_types.py   who may ask; the tokens with rights; and what of tasks these see

@@ -15,8 +15,10 @@ from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.routes import METRICS_ROUTE, OPEN_ROUTES, TASK_ROUTES, Handler, Route
+from redis_scheduler.api.spanned import Spanned
 from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.metrics.snapshots import Snapshots
+from redis_scheduler.spans import Tracer
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.tokens import Tokens
@@ -82,12 +84,14 @@ def create_app(
     meter: Meter = UNREAD,
     snapshots: Snapshots | None = None,
     pages: Callable[[Inside], ASGIApp] | None = None,
+    tracer: Tracer | None = None,
 ) -> ASGIApp:
     """Return the application.
 
     `clients`, `deployments`: one of each shard. `name` is this process's id as a writer, new at every start. `token`:
     the service's own; while it is changed two, with a space between. `meter`, `snapshots`: what this process
     has counted, and what its siblings have. `pages` makes the dashboard; None: there is none.
+    `tracer` is told of requests that schedule.
     """
     api = HostsApi(clients, name, max_body, timing, limits, token)
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping, _document)
@@ -108,7 +112,8 @@ def create_app(
         {path: Endpoint(of_path, refusals.note, meter) for path, of_path in at.items()},
         _elsewhere(dashboard, Endpoint({}, meter=meter)),
     )
-    gate = _gate(paths, callers, token, probes, refusals, limits, dashboard, meter)
+    routes = paths if tracer is None else Spanned(paths, tracer)
+    gate = _gate(routes, callers, token, probes, refusals, limits, dashboard, meter)
     if not limits.origins:
         return gate
     from redis_scheduler.api.cors import Cors
@@ -138,7 +143,7 @@ def _elsewhere(dashboard: ASGIApp | None, nothing: ASGIApp) -> ASGIApp:
 
 
 def _gate(
-    paths: Paths,
+    paths: ASGIApp,
     callers: Callers,
     token: str,
     probes: Probes,

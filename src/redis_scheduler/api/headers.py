@@ -12,3 +12,8 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     if found is None:
         found = scope[_BY_NAME] = dict(scope["headers"])
     return found
+
+
+def forget_headers(scope: Scope) -> None:
+    """Have them put together anew, since the headers were changed."""
+    scope.pop(_BY_NAME, None)

@@ -5,7 +5,7 @@ processes may run these loops. Each file imports only files that stand after it:
 
     engine.py, consumer.py  runs all and stops it in order; the loops of one shard
     timer.py, reclaimer.py  when something is due, and when a sweep: retries, tasks of lost workers
-    trimmer.py, history.py  drops what is not to be kept of tasks that have ended; counts by minute (busiest.py: hosts)
+    trimmer.py, history.py  drops what is not to be kept of tasks that have ended; counts: busiest.py, spanned.py
     intake.py               brings claims, hands each on once, renews leases
     limiter.py              asks whether claims may begin under limits, has what is held admitted
     judge.py, allowances.py reports what attempts came to, for breakers; what may begin without asking for each

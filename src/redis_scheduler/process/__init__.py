@@ -8,7 +8,7 @@ In: settings, signals. Out: a running role (API, worker or both), its log and it
     token.py, private.py, health.py   the token of a data folder; files of this user alone; health
     streams.py, announcement.py       standard streams that never wait; what a start says
     sealing.py, dashboard.py          the keys of a deployment, and what seals them; the dashboard, at its first use
-    alerting.py, supervisor.py        alerts; several processes of a role under one
+    alerting.py, supervisor.py        alerts (tracing.py: spans); several processes of a role under one
     hazards.py, credentials.py        what settings allow, though it may do harm; what they let deliveries show
     ways.py, delivering.py            the ways that deliveries take: guard, proxies, TLS; what makes attempts
     command.py, doctor.py             what commands have in common; the command `redis-scheduler doctor`

@@ -17,6 +17,7 @@ from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.process.signals import ENDING, signal_name
 from redis_scheduler.settings import Settings
+from redis_scheduler.spans import Tracer
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.shard import Shard
@@ -55,6 +56,8 @@ class Process:
         self.meter = Meter(snapshots.own() if snapshots else None)
         self.snapshots = snapshots
         """What the children of a supervisor have counted, for each of them."""
+        self.tracer: Tracer | None = None
+        """Who is told of schedules and attempts, with TRACES_URL."""
         self.outage = Outage()
         self.deployment = Deployment()
         self.stop = asyncio.Event()

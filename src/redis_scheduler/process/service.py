@@ -27,6 +27,7 @@ from redis_scheduler.process.dashboard import FirstUse
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process, process_name
 from redis_scheduler.process.start import API_TIMEOUT_S, prepare_redis
+from redis_scheduler.process.tracing import tracing
 from redis_scheduler.settings import API, Settings
 from redis_scheduler.stopping import finished, stop_or_interval
 from redis_scheduler.task.kept import Kept
@@ -119,7 +120,8 @@ class Service:
             gc.set_threshold(GC_THRESHOLD)
         _raise_file_limit()
         try:
-            await self._serve(is_supervised)
+            async with tracing(process.settings) as process.tracer:
+                await self._serve(is_supervised)
         finally:
             if process.snapshots is not None:
                 process.snapshots.write(process.meter.read())
@@ -192,6 +194,7 @@ class Service:
                 process.meter,
                 process.snapshots,
                 dashboard.inside if settings.ui == "on" else None,
+                process.tracer,
             )
             connections = _connections(process.role, settings.api_connections)
             server = create_server(app, settings.shutdown_grace, connections, limits)
@@ -225,7 +228,8 @@ class Service:
         from redis_scheduler.engine.consumer import ShardAccess
         from redis_scheduler.engine.engine import Engine
         from redis_scheduler.engine.history import Historian
-        from redis_scheduler.engine.observer import Observers, log_of
+        from redis_scheduler.engine.observer import Observer, Observers, log_of
+        from redis_scheduler.engine.spanned import SpannedAttempts
         from redis_scheduler.process.delivering import deliverer_of
         from redis_scheduler.store.history import History
 
@@ -244,14 +248,18 @@ class Service:
             )
             history = History(client, self._name, self._timing)
             historian = Historian(history, [shard.claims], process.outage, self._timing, process.meter)
-            busiest = [Busiest(process.meter, settings.metrics_hosts)] if settings.metrics_hosts else []
+            also_told: list[Observer] = [historian]
+            if settings.metrics_hosts:
+                also_told.append(Busiest(process.meter, settings.metrics_hosts))
+            if process.tracer is not None:
+                also_told.append(SpannedAttempts(process.tracer))
             engine = Engine(
                 [shard],
                 deliverer,
                 policy,
                 settings.concurrency,
                 self._timing,
-                Observers(log_of(process.token), historian, *busiest),
+                Observers(log_of(process.token), *also_told),
                 kept_by(settings),
             )
             process.meter.on_read += [historian.collect, lambda: tell_slots(process.meter, engine.slots)]

@@ -17,6 +17,7 @@ from redis_scheduler.process.hazards import hazards, open_doors
 from redis_scheduler.process.imports import import_parts
 from redis_scheduler.process.process import Process
 from redis_scheduler.process.token import kept_token
+from redis_scheduler.process.tracing import check_tracing
 from redis_scheduler.process.ways import announce_ways, check_ways
 from redis_scheduler.settings import API, WORKER, Settings
 from redis_scheduler.stopping import finished, setting_on
@@ -46,6 +47,7 @@ async def started(role: str, settings: Settings) -> AsyncIterator[Process]:
     listens = role != WORKER or settings.metrics_port is not None
     for hazard in hazards(settings, process.auth, listens, delivers=role != API):
         logger.warning("hazard", warning=hazard)
+    check_tracing(settings)
     if role != API:
         check_ways(settings)
     with contextlib.ExitStack() as listeners:
