@@ -17,6 +17,7 @@ from starlette.responses import Response
 from redis_scheduler.api.acknowledgements import AcknowledgementsApi
 from redis_scheduler.api.answers import answer
 from redis_scheduler.api.bodies import ManyDone
+from redis_scheduler.api.callers import caller_of
 from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.request_ids import request_id_of
@@ -46,18 +47,20 @@ class OperationsApi(AcknowledgementsApi):
     ) -> Response:
         """Take steps until all is done, or the time is over; answer how far it is. `what` is done besides the verb to
         what the filters want. `take` makes one step of the operation with an id, and returns how far that is then; with
-        `dry_run` there is no id, and it only counts."""
+        `dry_run` there is no id, and it only counts. An operation is there only for the token that began it."""
         mark = blake2b(f"{verb} {what} {filters}".encode(), digest_size=8).hexdigest()
         is_dry = is_dry_run(given)
+        caller = caller_of(request)
+        beginning = "" if caller is None else f"{caller.id}."
         operation_id, operation = (
-            ("", Operation(mark, given.get("cursor"))) if is_dry else await self._begun(given, mark)
+            ("", Operation(mark, given.get("cursor"))) if is_dry else await self._begun(given, mark, beginning)
         )
         touched_before, until_s = operation.touched, time.monotonic() + WORK_S
         while operation.steps == 0 or operation.cursor is not None:
             began_s = time.thread_time()
             # Requests of this kind take turns step by step, so that none waits until another ends.
             async with self._one_bulk.held():
-                operation = await take(operation_id, operation)
+                operation = await take(operation_id and beginning + operation_id, operation)
                 # What came meanwhile has as much of this process as the step had, before anybody takes another.
                 await asyncio.sleep(min(time.thread_time() - began_s, STEP_S))
             if time.monotonic() > until_s:
@@ -72,15 +75,16 @@ class OperationsApi(AcknowledgementsApi):
             done.operation = operation_id
         return answer(done)
 
-    async def _begun(self, given: Mapping[str, str], mark: str) -> tuple[str, Operation]:
-        """Return the id of the operation that a request begins or goes on with, and how far that is."""
+    async def _begun(self, given: Mapping[str, str], mark: str, beginning: str) -> tuple[str, Operation]:
+        """Return the id of the operation that a request begins or goes on with, and how far that is. `beginning`: what
+        stands before it in Redis."""
         field = "cursor" if "cursor" in given else "operation"
         operation_id = given.get(field)
         if operation_id is None:
             return new_task_key(), Operation(mark)
         if _ID.fullmatch(operation_id) is None:
             raise InvalidField(field, f"must be 1 to 64 letters, digits, _ or -, got {quoted(operation_id)}")
-        operation = await self._only.writes.operation(operation_id)
+        operation = await self._only.writes.operation(beginning + operation_id)
         if operation is None:
             if field == "cursor":
                 raise InvalidField("cursor", "must be the `next` of an earlier answer, not a day old, as it was")
