@@ -55,7 +55,7 @@ class Stage:
         self.database = database
         self.well = well
         self.tasks = BURST
-        self.variables = {"REDIS_URL": database.url, "RETRY_TIME": "5", "TIMEOUT": "2"}
+        self.variables = {"REDIS_URL": database.url, "HOST": "127.0.0.1", "RETRY_TIME": "5", "TIMEOUT": "2"}
         self.api: Client
         self.workers: list[Process] = []
 
