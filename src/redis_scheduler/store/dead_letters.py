@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redis_scheduler.store.answer_shape import NUMBER, sized
+from redis_scheduler.store.answer_shape import NUMBER, of, sized
 from redis_scheduler.store.cursor import decode_cursor, from_time
 from redis_scheduler.store.filters import ANY, Filters, host_of
+from redis_scheduler.store.keys import text_of
 from redis_scheduler.store.stored import Stored, score_ms
 from redis_scheduler.store.views import LOOK_S as PAGE_LOOK_S
 from redis_scheduler.store.views import PAGE_BYTES, Page, Views
@@ -19,8 +20,13 @@ LETTERS_MOST = 50_000
 LOOK_S = 1.0
 """So long is looked at them, at most."""
 
+FAILING_MOST = 200
+"""So many tasks that failed are looked at to say which hosts fail: some of them."""
+
 GROUPS_MOST = 1_000
 """So many groups are answered, at most: the largest."""
+
+_SCANNED = of(tuple[bytes, list[bytes]])
 
 
 @dataclass(slots=True)
@@ -88,6 +94,17 @@ class DeadLetters(Views):
         others = sum(group.count for group in by_size[GROUPS_MOST:])
         is_complete = is_complete or looked_at >= dead
         return Groups(by_size[:GROUPS_MOST], others, looked_at, max(dead, looked_at), is_complete)
+
+    async def failing(self) -> list[Group]:
+        """Count tasks whose last attempt failed by host and error, the dead among them: of some of them, if there are
+        many; the largest group first."""
+        failures = self.client.keys.failures
+        _, pairs = await self.client.command("HSCAN", failures, "0", "COUNT", FAILING_MOST, read=_SCANNED)
+        found = dict[tuple[str, str], Group]()
+        letters = [(text_of(key), 0) for key in pairs[: 2 * FAILING_MOST : 2]]
+        if letters:
+            await self._group(letters, ANY, found, time.monotonic() + LOOK_S)
+        return sorted(found.values(), key=lambda group: -group.count)
 
     async def _group(
         self,

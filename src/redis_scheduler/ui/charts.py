@@ -49,7 +49,9 @@ def lines(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequenc
                 found.append(Markup('<circle class="{}" cx="{}" cy="{}" r="2"/>').format(name, x, y_text))
             elif run:
                 found.append(Markup('<polyline class="{}" points="{}"/>').format(name, " ".join(run)))
-    return _chart(title, labels, f"{top:,.0f} ms", "1 ms", Markup("").join(found))
+    return _chart(
+        title, labels, f"{top:,.0f} ms" if top < 1_000 else f"{top / 1_000:,.0f} s", "1 ms", Markup("").join(found)
+    )
 
 
 def _chart(title: str, labels: Sequence[str], top: str, bottom: str, drawn: Markup) -> Markup:

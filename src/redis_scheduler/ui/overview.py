@@ -9,6 +9,7 @@ from redis_scheduler.api.stats import COUNTERS, states_of
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.dead_letters import DeadLetters
 from redis_scheduler.store.forecast import due_between, now_and_next, overdue
 from redis_scheduler.store.glance import Glance
 from redis_scheduler.store.history import HOUR_MINUTES, MINUTE_MS, History
@@ -26,6 +27,10 @@ RECENT_MINUTES = 5
 SETTLED_MINUTES = 2
 """After so many minutes nothing is added to a minute any more, but by a worker that Redis was away from."""
 
+HOSTS_SHOWN = 5
+FEW_LETTERS = 1_000
+"""So many dead letters are grouped anew every few seconds; more of them take longer."""
+
 OUTCOMES = ("delivered", "failed", "died", "expired")
 
 
@@ -37,6 +42,7 @@ class Overview:
         self._asker = asker
         self._glance = Glance(inside.clients)
         self._history = History(self._client, "dashboard")
+        self._letters = DeadLetters(self._client)
         self._slow: Shared[Any] = Shared()
         self._minutes: Shared[dict[str, int]] = Shared(2 * MINUTES)
 
@@ -50,8 +56,11 @@ class Overview:
         ledger = total([one.ledger for one in seen])
         now_ms, next_ms = await now_and_next(self._client)
         recent = (await self._slow.get("recent", 5, lambda: self._recent(now_ms))).value
-        worst = (await self._slow.get("worst", 30, lambda: self._worst(visitor))).value
+        worst = (
+            await self._slow.get("worst", 30 if ledger.dead > FEW_LETTERS else 5, lambda: self._worst(visitor))
+        ).value
         hosts = (await self._slow.get("hosts", 5, lambda: self._hosts(visitor))).value
+        failing = (await self._slow.get("failing", 5, self._failing)).value
         readings = Readings(
             now_ms,
             states_of(ledger),
@@ -65,6 +74,7 @@ class Overview:
             (await self._slow.get("day", 60, lambda: self._died_in_day(now_ms))).value,
             [(one["host"], one["error"], one["count"]) for one in worst],
             [one["host"] for one in hosts if "breaker" in one],
+            failing,
         )
         return {
             "problems": problems(readings),
@@ -74,8 +84,12 @@ class Overview:
             "workers": readings.workers,
             "oldest": span(readings.oldest_ms) if readings.oldest_ms else "none is due",
             "worst": worst,
+            "failing": [one for one in failing if not any(one[:2] == (dead["host"], dead["error"]) for dead in worst)],
             "hosts": [one for one in hosts if one["held"] or one["paused"] or "breaker" in one],
         }
+
+    async def _failing(self) -> list[tuple[str, str, int]]:
+        return [(one.host, one.error, one.count) for one in (await self._letters.failing())[:HOSTS_SHOWN]]
 
     async def _hosts(self, visitor: Visitor) -> list[dict[str, Any]]:
         return content_of(await self._asker.ask(visitor, "GET", "/hosts"))["data"]  # type: ignore[no-any-return]

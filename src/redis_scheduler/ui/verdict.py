@@ -55,6 +55,8 @@ class Readings:
     worst: Sequence[tuple[str, str, int]] = ()
     """Host, error, and number of the largest groups of dead letters."""
     open_breakers: Sequence[str] = ()
+    failing: Sequence[tuple[str, str, int]] = ()
+    """The same of tasks whose last attempt failed: of some of them."""
 
     @property
     def waiting(self) -> int:
@@ -141,7 +143,7 @@ def _failing(at: Readings) -> list[Problem]:
     kind = max(failed, key=lambda name: failed[name])
     what, remedy = KINDS.get(kind, (f"the answer is {kind}", "Look at what the receivers answer"))
     text = f"{total / (total + delivered):.0%} of attempts fail in the last minutes, most since {what} ({kind})."
-    where = f"Most died at {at.worst[0][0]}. " if at.worst else ""
+    where = f"Most at {at.failing[0][0]}. " if at.failing else ""
     return [Problem(text, f"{where}{remedy}; tasks are retried meanwhile", "dead")]
 
 
