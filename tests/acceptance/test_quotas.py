@@ -156,6 +156,26 @@ async def test_a_repeat_of_what_was_accepted_is_answered_also_at_the_limit(
     await api.call("POST", "/purge")
 
 
+async def test_of_a_batch_that_was_written_in_part_the_rest_needs_room(api: Client, client: RedisClient) -> None:
+    small, small_id = await owner(api, client, tasks=4)
+    asked = {"json": {"tasks": [BODY] * 3}, "headers": {"Idempotency-Key": "a"}}
+    assert (await small.call("POST", "/schedules", **asked))[0] == 200
+
+    async def forget_one() -> None:
+        name = (await client.command("HKEYS", KEYS.idempotency))[0]
+        await client.command("HDEL", KEYS.idempotency, name)
+        await client.command("ZREM", KEYS.idempotency_ends, name)
+
+    await forget_one()
+    assert (await small.call("POST", "/schedules", **asked))[0] == 200
+    assert (await share(client, small_id))[0] == 4
+    assert (await small.call("POST", "/schedules", **asked))[0] == 200
+    await forget_one()
+    assert full_of(*await small.call("POST", "/schedules", **asked), "tasks")
+    assert (await share(client, small_id))[0] == 4
+    await api.call("POST", "/purge")
+
+
 async def test_what_replaces_an_own_task_needs_no_room_for_it_and_what_takes_anothers_does(
     api: Client, client: RedisClient
 ) -> None:

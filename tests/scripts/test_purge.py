@@ -13,6 +13,7 @@ from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.retention import CLEANED_MEMBERS, Retention
 from redis_scheduler.task.kept import NO_RESULTS
 from redis_scheduler.task.label import LABEL_MARK, index_of
+from redis_scheduler.task.listing import TOKEN_MARK
 from redis_scheduler.task.timing import DEFAULT
 from tests.scripts.indexes import typed_keys
 from tests.scripts.states import (
@@ -160,6 +161,25 @@ async def test_what_comes_behind_a_purge_stays_and_is_listed(
         "scheduled": len(names) + 3 * CLEANED_MEMBERS + len(new),
         "purged": len(names) + 3 * CLEANED_MEMBERS,
     }
+
+
+async def test_what_remains_of_a_token_is_no_longer_counted(
+    store: Store, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many, one = f"{TOKEN_MARK}0123456789", f"{TOKEN_MARK}abcdef0123"
+    for _ in range(5):
+        await store.schedule([new_task(type_name=many) for _ in range(DEFAULT.batch_limit)])
+    await store.schedule([new_task(type_name=("mail", one))])
+    monkeypatch.setattr(writes, "PURGED_TYPES", 0)
+    monkeypatch.setattr(retention_of, "CLEANED_MEMBERS", 300)
+    await store.purge()
+    left = [new_task(type_name=many) for _ in range(3)]
+    await store.schedule(left)
+    assert await retention(store).clean(60)
+    assert await typed_keys(raw) == {many: {task.key for task in left}}
+    assert await ask(raw, "EXISTS", KEYS.owned("abcdef0123")) == 0
+    await store.cancel([(task.key, many) for task in left])
+    assert await ask(raw, "EXISTS", KEYS.types, KEYS.owned("0123456789")) == 0
 
 
 async def test_a_purge_in_the_middle_of_the_cleaning_is_cleaned_behind(
