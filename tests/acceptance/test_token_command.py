@@ -5,8 +5,11 @@ import pytest
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FORM
 from redis_scheduler.store.tokens import Tokens
+from redis_scheduler.task.listing import TOKEN_MARK
+from tests.scripts.states import new_task
 from tests.support.names import KEYS
 from tests.support.service import run
+from tests.support.store import Store
 from tests.support.tokens import id_of
 
 
@@ -129,5 +132,14 @@ async def test_limits_are_kept_and_listed(redis_url: str, client: RedisClient) -
     [kept] = await Tokens(client).all()
     assert kept.token is not None
     assert (kept.token.rate, kept.token.tasks, kept.token.task_bytes) == (2.5, 7, 9_000)
-    assert "2.5/s, 7 tasks, 9000 bytes" in token(redis_url, "list")
+    assert "2.5/s, 7 tasks, 9000 bytes  nothing  never" in token(redis_url, "list")
+    store, mine = Store(client, "writer"), TOKEN_MARK + kept.id
+    for said in ("1 task, ", "2 tasks, "):
+        await store.schedule([new_task(60_000, mine)])
+        size = int(await client.command("HGET", KEYS.owned(kept.id), ".bytes"))
+        assert f"  {said}{size} bytes  never" in token(redis_url, "list")
+    await store.purge()
+    await client.command("SET", KEYS.owned(kept.id), "foreign")
+    assert "  nothing  never" in token(redis_url, "list")
+    await client.command("UNLINK", KEYS.owned(kept.id))
     await client.command("UNLINK", KEYS.tokens)

@@ -14,7 +14,7 @@ from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import FOREVER_MS, Token, digest_of, new_id, new_text
-from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Tokens, Written
+from redis_scheduler.store.tokens import TOKENS_MOST, Kept, Share, Tokens, Written
 
 TRIES = 20
 """A change is tried so often, since others may change the token between its reading and its writing."""
@@ -75,19 +75,19 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
 
 
 async def _list(tokens: Tokens) -> bool:
-    rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "limits", "expires", "last used")]
-    rows += [_row(kept) for kept in await tokens.all()]
+    rows: list[tuple[str, ...]] = [("id", "name", "may", "types", "limits", "waiting", "expires", "last used")]
+    rows += [_row(kept, await tokens.waiting(kept.id)) for kept in await tokens.all()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
     return True
 
 
-def _row(kept: Kept) -> tuple[str, ...]:
+def _row(kept: Kept, waiting: Share) -> tuple[str, ...]:
     token, used = kept.token, rfc3339(kept.used_ms) if kept.used_ms else "never"
     shown_id = kept.id if kept.id.isprintable() else ascii(kept.id)
     if token is None:
-        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", "-", "-", used
+        return shown_id, "-", "nothing: another version made it, or foreign hands", "-", "-", "-", "-", used
     name = token.name if token.name.isprintable() else ascii(token.name)
     expires = "never" if token.expires == FOREVER_MS else rfc3339(token.expires)
     types = ",".join(token.types) or "all"
@@ -100,6 +100,7 @@ def _row(kept: Kept) -> tuple[str, ...]:
         ",".join(token.can),
         types if types.isprintable() else ascii(types),
         ", ".join(limits) or "none",
+        f"{waiting.tasks} task{'s' * (waiting.tasks != 1)}, {waiting.bytes} bytes" if waiting.tasks else "nothing",
         expires,
         used,
     )

@@ -103,6 +103,14 @@ class Tokens:
         )
         return await self.client.run(call, _taken)
 
+    async def waiting(self, token_id: str) -> Share:
+        """Return what a token has waiting."""
+        owned = self.client.keys.owned(token_id)
+        # A foreign key in its place has none of its tasks.
+        size = await self.client.optional("HGET", owned, ".bytes", read=of(bytes | None))
+        fields = await self.client.optional("HLEN", owned, read=NUMBER) or 0
+        return Share(fields - (size is not None), _ms(size))
+
     async def all(self) -> list[Kept]:
         """Return every token, the oldest first."""
         kept = await self.client.command("HGETALL", self.client.keys.tokens, read=_pairs)
