@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from redis_scheduler.api.steps import STEP_TASKS
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.task.listing import TOKEN_MARK
@@ -259,3 +260,50 @@ async def test_what_is_accepted_goes_on_whatever_it_brings(
     assert (await small.call("POST", "/schedule", json=BODY))[0] == 507
     assert (await small.call("DELETE", "/schedule/own:a"))[0] == 200
     await service.call("POST", "/purge")
+
+
+async def of_mail(store: Store, count: int) -> list[str]:
+    """So many dead letters of tasks of a type."""
+    letters = []
+    for _ in range(count):
+        task = await states.dead(store)
+        raw = await store.client.command("HGET", KEYS.tasks, task.key)
+        await store.client.command("HSET", KEYS.tasks, task.key, raw.replace(b',"ttl"', b',"type":"mail","ttl"', 1))
+        letters.append(task.key)
+    return letters
+
+
+@pytest.mark.parametrize("types", [(), ("mail",)])
+async def test_what_comes_back_counts_towards_the_rate(
+    types: tuple[str, ...], api: Client, client: RedisClient
+) -> None:
+    letters = await of_mail(Store(client, process_name()), 4)
+    ways: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/dead/{}/replay", {"json": {"ttl": 60}}),
+        ("PATCH", "/schedule/{}", {"json": {"ttl": 60}}),
+        ("POST", "/dead/replay?key_prefix={}", {}),
+    ]
+    for method, path, given in ways:
+        user, _ = await owner(api, client, rate=0.1, types=types)
+        assert (await user.call(method, path.format(letters.pop()), **given))[0] == 200
+        status, content = await user.call(method, path.format(letters[0]), **given)
+        assert (status, content["code"]) == (429, "token-rate")
+        assert (await user.call("POST", "/schedule?type=mail", json=BODY))[1]["code"] == "token-rate"
+        assert (await api.call("GET", f"/dead/{letters[0]}"))[0] == 200, "it stays a dead letter"
+    await api.call("POST", "/purge")
+
+
+async def test_a_replay_of_many_goes_on_as_soon_as_the_rate_lets_it(api: Client, client: RedisClient) -> None:
+    count = STEP_TASKS + 10
+    await of_mail(Store(client, process_name()), count)
+    user, _ = await owner(api, client, rate=STEP_TASKS / 2)
+    status, content = await user.call("POST", "/dead/replay?operation=all")
+    assert (status, content["touched"], content["next"]) == (200, STEP_TASKS, "all")
+
+    async def has_ended() -> bool:
+        status, content = await user.call("POST", "/dead/replay?cursor=all")
+        assert status == 200 or content["code"] == "token-rate"
+        return status == 200 and content["touched"] == count and content["next"] is None
+
+    await wait_until(has_ended, "all came back")
+    await api.call("POST", "/purge")

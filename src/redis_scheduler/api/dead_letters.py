@@ -84,6 +84,7 @@ class DeadLettersApi(Api):
         refuse_other_options(caller, wanted)
         if reading.may_be_deep(body):
             await reading.check_nesting(body)
+        await self._quotas.rated(caller, 1)
         return await self._changed(request, key, lambda stored: self._replayed(stored, wanted, caller))
 
     async def _replayed(self, stored: Stored | None, wanted: UpdateRequest, caller: Caller | None) -> Response | None:

@@ -175,6 +175,7 @@ class Api(Shards):
             now_ms, found = await calls.update.submit(change)
             if found is UpdateAnswer.DEAD:
                 refuse_without(caller, Right.REPLAY)
+                await self._quotas.rated(caller, 1)
                 now_ms, replayed = await calls.replay.submit(change)
                 # A task that is no longer dead counts as changed: somebody else brought it back.
                 found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED

@@ -5,7 +5,7 @@ What was done to a task once is nothing the second time: so a step that was take
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -98,7 +98,10 @@ class ManyApi(ShiftsApi):
                 return False  # as POST /dead/{key}/replay says of it
             return found is ReplayAnswer.REPLAYED
 
-        return await self._each(request, given, "replayed", replay, (DEAD,), pace)
+        async def begin(tasks: Sequence[Stored]) -> None:
+            await self._quotas.rated(caller, len(tasks))
+
+        return await self._each(request, given, "replayed", replay, (DEAD,), pace, begin=begin)
 
     async def discard_many(self, request: Request, given: Mapping[str, str]) -> Response:
         """POST /dead/delete: delete all dead letters that the filters want."""
@@ -151,9 +154,10 @@ class ManyApi(ShiftsApi):
         states: tuple[str, ...],
         pace: Pace | None = None,
         may: Callable[[Stored], bool] = lambda _: True,
+        begin: Callable[[Sequence[Stored]], Awaitable[None]] | None = None,
     ) -> Response:
         """Do it to each task in turn that is wanted, and is in a state in which it can be done; with `dry_run` only
-        count."""
+        count. `begin` may refuse the tasks of a step."""
         filters = wanted_by(given, states, verb)
         looked_for = replace(filters, states=filters.states or states)
 
@@ -161,6 +165,8 @@ class ManyApi(ShiftsApi):
             cursor = pace.begin(operation.cursor) if pace and operation_id else operation.cursor
             page = await self._page(cursor, looked_for, DEAD in states)
             wanted = [task for task in page.tasks if may(task)]
+            if begin is not None and operation_id:
+                await begin(wanted)
             done = await asyncio.gather(*map(touch, wanted)) if operation_id else [True] * len(wanted)
             onward = pace.onward(page.next) if pace and operation_id else page.next
             after = stepped(operation, sum(done), page.looked_at, onward)

@@ -22,7 +22,7 @@ from redis_scheduler.api.diagnosis import quoted
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.request_ids import request_id_of
 from redis_scheduler.api.steps import STEP_S, WORK_S, is_dry_run
-from redis_scheduler.errors import Code, InvalidField
+from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import ANY, Filters
 from redis_scheduler.store.written import Operation
@@ -55,19 +55,24 @@ class OperationsApi(AcknowledgementsApi):
         operation_id, operation = (
             ("", Operation(mark, given.get("cursor"))) if is_dry else await self._begun(given, mark, beginning)
         )
-        touched_before, until_s = operation.touched, time.monotonic() + WORK_S
+        before, until_s = operation, time.monotonic() + WORK_S
         while operation.steps == 0 or operation.cursor is not None:
             began_s = time.thread_time()
             # Requests of this kind take turns step by step, so that none waits until another ends.
             async with self._one_bulk.held():
-                operation = await take(operation_id and beginning + operation_id, operation)
+                try:
+                    operation = await take(operation_id and beginning + operation_id, operation)
+                except RequestRefused as refused:
+                    if refused.code is not Code.TOKEN_RATE or operation is before:
+                        raise
+                    break  # the next request goes on, as soon as the token may
                 # What came meanwhile has as much of this process as the step had, before anybody takes another.
                 await asyncio.sleep(min(time.thread_time() - began_s, STEP_S))
             if time.monotonic() > until_s:
                 break
-        if operation.touched > touched_before and not is_dry:
+        if operation.touched > before.touched and not is_dry:
             client = request.client.host if request.client else None
-            count, request_id = operation.touched - touched_before, request_id_of(request.scope)
+            count, request_id = operation.touched - before.touched, request_id_of(request.scope)
             logger.warning("many", verb=verb, tasks=count, all=filters == ANY, client=client, request_id=request_id)
         onward = operation.cursor if is_dry else operation.cursor and operation_id
         done = ManyDone(verb, operation.touched, operation.looked_at, onward, is_dry)

@@ -34,6 +34,14 @@ class Quotas:
             return await write()
         return await self._within(caller.id, caller.token, share, rated, write, caller.id)
 
+    async def rated(self, caller: Caller | None, count: int) -> None:
+        """Count so many dead letters that come back towards a caller's rate: each is delivered as a new task is. Raises
+        a 429 above it."""
+        if caller is not None and caller.token.rate and count:
+            taken, number = await self._tokens.take(caller.id, caller.token, NO_SHARE, NO_SHARE, count)
+            if taken is not Taken.TAKEN:
+                raise _refused(caller.id, caller.token, taken, number)
+
     async def within_owner(
         self, caller: Caller | None, owner: str | None, share: Share, write: Write[Written]
     ) -> Written:

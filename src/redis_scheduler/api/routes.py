@@ -114,9 +114,9 @@ MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 _NEW_TASK = (Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TOKEN_RATE, Code.TOKEN_FULL)
 _CHANGE = (
     *(Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TASK_CHANGED, Code.NEWER_RECORD, Code.UNREADABLE_RECORD),
-    Code.TOKEN_FULL,
+    *(Code.TOKEN_RATE, Code.TOKEN_FULL),
 )
-_MOVE = (Code.IN_DELIVERY, Code.TASK_DEAD)
+_MOVE = (Code.IN_DELIVERY, Code.TASK_DEAD, Code.TASK_CHANGED)
 _SAID_OF_IT: dict[str, Any] = {
     "needs": ANY_TOKEN,
     "required": ("Schedule-Ack",),
@@ -130,9 +130,10 @@ def _of_many(
     right: Right,
     parameters: tuple[str, ...] = MANY,
     required: tuple[str, ...] = (),
+    refused: tuple[Code, ...] = (),
 ) -> Route[Any]:
     """Return the route of something that is done to many tasks: a token needs the right `bulk`, too."""
-    needs, refused = Right.BULK | right, (Code.CONTRADICTION,)
+    needs, refused = Right.BULK | right, (Code.CONTRADICTION, *refused)
     return Route("POST", path, handler, ManyDone, None, parameters, needs=needs, required=required, refused=refused)
 
 
@@ -210,11 +211,11 @@ TASK_ROUTES = (
     Route("POST", "/purge", ManyApi.purge, Purged, needs=Right.PURGE),
     Route("POST", "/repeat/preview", Api.preview, Previewed, PreviewRequest, needs=Right.SCHEDULE, has_no_type=True),
     Route("GET", "/dead", DeadLettersApi.dead, Listed, parameters=(*DEAD_FILTERS, "limit", "cursor"), needs=Right.READ),
-    _of_many("/dead/replay", ManyApi.replay_many, Right.REPLAY, (*MANY_DEAD, "rate")),
+    _of_many("/dead/replay", ManyApi.replay_many, Right.REPLAY, (*MANY_DEAD, "rate"), refused=(Code.TOKEN_RATE,)),
     _of_many("/dead/delete", ManyApi.discard_many, Right.CANCEL, MANY_DEAD),
     Route("GET", "/dead/groups", DeadLettersApi.dead_groups, Grouped, parameters=DEAD_FILTERS, needs=Right.READ),
     Route("GET", "/dead/{key}", DeadLettersApi.dead_letter, Shown, needs=Right.READ),
-    Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL),
+    Route("DELETE", "/dead/{key}", DeadLettersApi.discard, Cancelled, needs=Right.CANCEL, refused=(Code.TASK_CHANGED,)),
     Route(
         "POST",
         "/dead/{key}/replay",

@@ -58,7 +58,7 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         help="what its tasks may name as `limit_key`, each also with `:` and more behind it; else none, unless it may admin",
     )
     create.add_argument(
-        "--rate", type=_rate, default=0, help="how many tasks it may schedule a second; else any number"
+        "--rate", type=_rate, default=0, help="how many tasks it may schedule, or replay, a second; else any number"
     )
     create.add_argument(
         "--tasks",

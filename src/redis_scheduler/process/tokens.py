@@ -48,9 +48,10 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         raise SettingsError(
             ["--limit-keys: without effect for a token that has not the right to schedule, or may give any by admin"]
         )
-    if (given["tasks"] or given["bytes"] or given["rate"]) and "schedule" not in given["can"]:
-        problem = "--rate, --tasks, --bytes: without effect for a token that has not the right to schedule"
-        raise SettingsError([problem])
+    if (given["tasks"] or given["bytes"]) and "schedule" not in given["can"]:
+        raise SettingsError(["--tasks, --bytes: without effect for a token that has not the right to schedule"])
+    if given["rate"] and not {"schedule", "replay"} & set(given["can"]):
+        raise SettingsError(["--rate: without effect for a token that has not the right to schedule, or to replay"])
     token_id, now_ms = new_id(), await _now_ms(tokens.client)
     text = new_text(token_id)
     expires_s = given["expires"]
