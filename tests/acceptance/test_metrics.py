@@ -78,7 +78,7 @@ async def test_the_oldest_task_that_nobody_claims_is_told(api: Client, store: St
     await asyncio.sleep(FRESH_S)
     assert await age() == 0
     began = time.monotonic()
-    await api.schedule("http://127.0.0.1:9/", 0)
+    await api.schedule("http://127.0.0.1:9/", 0.01)
 
     await wait_until(age, "the second is over")
     before = await age()

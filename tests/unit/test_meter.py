@@ -1,6 +1,7 @@
 """What a process counts, and what its successor takes over."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from redis_scheduler.metrics.family import (
 )
 from redis_scheduler.metrics.hosts import CANDIDATES_MOST, PERIOD_S, BusiestHosts
 from redis_scheduler.metrics.meter import SUM, Meter
-from redis_scheduler.metrics.snapshots import HALF_BYTES, PLACE_BYTES, Snapshots, shared_memory, total
+from redis_scheduler.metrics.snapshots import HALF_BYTES, PLACE_BYTES, Snapshots, leave_counters, shared_memory, total
 from redis_scheduler.task.tally import EXACT_MS, Tally
 
 
@@ -75,17 +76,53 @@ def test_a_successor_goes_on_with_the_counters_and_not_with_the_gauges() -> None
     os.close(descriptor)
 
 
-def test_one_that_is_killed_while_it_writes_leaves_what_it_wrote_before() -> None:
-    descriptor = shared_memory(1)
+def test_one_that_is_killed_while_it_writes_leaves_what_it_wrote_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor, pwrite, written = shared_memory(1), os.pwrite, 0
+
+    def write_once(*arguments: Any) -> int:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise SystemExit  # the content is written, and nothing says so
+        return pwrite(*arguments)
+
     meter, place = Meter(), Snapshots(descriptor, 0)
-    for number in (1, 2):
+    for number in (1, 2, 3):
         meter.add(REDIS_ERRORS, "away")
         place.write(meter.read())
-        for half in range(2):  # the one that is not read is spoilt
-            if place._half != half:
-                os.pwrite(descriptor, b"\xff" * 40, half * HALF_BYTES + 16)
-        assert Snapshots(descriptor, 0).own()[REDIS_ERRORS.name, "away"] == [number]
+        meter.add(REDIS_ERRORS, "away", number=100)
+        written = 0
+        monkeypatch.setattr(os, "pwrite", write_once)
+        with pytest.raises(SystemExit):
+            place.write(meter.read())
+        monkeypatch.setattr(os, "pwrite", pwrite)
         place = Snapshots(descriptor, 0)
+        assert place.own()[REDIS_ERRORS.name, "away"] == [number]
+        meter = Meter(place.own())
+    os.close(descriptor)
+
+
+def test_a_snapshot_that_is_not_whole_does_not_count() -> None:
+    descriptor = shared_memory(1)
+    meter, place = Meter(), Snapshots(descriptor, 0)
+    for _ in range(2):
+        meter.add(REDIS_ERRORS, "away")
+        place.write(meter.read())
+    os.pwrite(descriptor, b"\xff" * 8, place._half * HALF_BYTES + 40)
+    assert Snapshots(descriptor, 0).own()[REDIS_ERRORS.name, "away"] == [1]
+    os.close(descriptor)
+
+
+def test_of_a_child_that_has_ended_the_counters_are_told_and_not_the_gauges() -> None:
+    descriptor = shared_memory(2)
+    meter = Meter()
+    meter.set(SLOTS, "busy", value=3)
+    meter.add(REDIS_ERRORS, "away")
+    Snapshots(descriptor, 1).write(meter.read())
+    leave_counters(descriptor, 1)
+    [left] = Snapshots(descriptor, 0).others()
+    assert left[REDIS_ERRORS.name, "away"] == [1]
+    assert (SLOTS.name, "busy") not in left
     os.close(descriptor)
 
 
