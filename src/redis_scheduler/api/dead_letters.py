@@ -94,7 +94,7 @@ class DeadLettersApi(Api):
         calls = self._calls_of(stored.key)
         change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
-        now_ms, found = await self._within_owner(caller, stored, change, lambda: calls.replay.submit(change))
+        now_ms, found = await self._within_its_token(caller, stored, change, lambda: calls.replay.submit(change))
         if found is not ReplayAnswer.REPLAYED:
             return None
         return answer(Updated(stored.key, stored.key, rfc3339(due_after(now_ms, change.ttl_ms or 0)), "replayed"))

@@ -181,7 +181,7 @@ class Api(Shards):
                 found = UpdateAnswer.UPDATED if replayed is ReplayAnswer.REPLAYED else UpdateAnswer.CHANGED
             return now_ms, found
 
-        now_ms, found = await self._within_owner(caller, stored, change, write, change.ttl_ms is not None)
+        now_ms, found = await self._within_its_token(caller, stored, change, write, change.ttl_ms is not None)
         if found is UpdateAnswer.NOT_FOUND:
             raise TaskNotFound
         if found is not UpdateAnswer.CHANGED:

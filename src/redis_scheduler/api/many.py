@@ -93,7 +93,7 @@ class ManyApi(ShiftsApi):
                 change = change_of(task, wanted, now_ms)
                 await self._check_change(task, wanted)
                 submit = partial(self._calls_of(task.key).replay.submit, change)
-                _, found = await self._within_owner(caller, task, change, submit)
+                _, found = await self._within_its_token(caller, task, change, submit)
             except RequestRefused:
                 return False  # as POST /dead/{key}/replay says of it
             return found is ReplayAnswer.REPLAYED

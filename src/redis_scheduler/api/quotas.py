@@ -42,20 +42,20 @@ class Quotas:
             if taken is not Taken.TAKEN:
                 raise _refused(caller.id, caller.token, taken, number)
 
-    async def within_owner(
-        self, caller: Caller | None, owner: str | None, share: Share, write: Write[Written]
+    async def within_its_token(
+        self, caller: Caller | None, token_id: str | None, share: Share, write: Write[Written]
     ) -> Written:
         """Change a task, by which the token whose task it is has that much more waiting. Raises a 507 where that is too
         much, whoever of the tokens asks."""
-        if caller is None or owner is None or (share.tasks <= 0 and share.bytes <= 0):
+        if caller is None or token_id is None or (share.tasks <= 0 and share.bytes <= 0):
             return await write()
         token: Token | None = caller.token
-        if owner != caller.id:
-            [(_, token)] = await self._tokens.find([(owner, 0)])
+        if token_id != caller.id:
+            [(_, token)] = await self._tokens.find([(token_id, 0)])
         if token is None or not (token.tasks or token.task_bytes):
             return await write()
-        name = owner if owner == caller.id or may_see_all(caller) else "whose task it is"
-        return await self._within(owner, token, share, 0, write, name)
+        name = token_id if token_id == caller.id or may_see_all(caller) else "whose task it is"
+        return await self._within(token_id, token, share, 0, write, name)
 
     async def _within(
         self, token_id: str, token: Token, share: Share, rated: int, write: Write[Written], name: str

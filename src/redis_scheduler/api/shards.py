@@ -89,7 +89,7 @@ class Shards:
         finally:
             room.leave()
 
-    async def _within_owner(
+    async def _within_its_token(
         self,
         caller: Caller | None,
         stored: Stored,
@@ -99,11 +99,11 @@ class Shards:
     ) -> Changed:
         """Write a change of a task as far as the limits of the token whose task it is allow. Raises a 507. `replays`:
         whether it brings the task back where that is dead."""
-        owner = stored.record.token
-        if caller is None or owner is None:
+        token_id = stored.record.token
+        if caller is None or token_id is None:
             return await write()
         share = self._calls_of(stored.key).share_of_change(stored, change, replays)
-        return await self._quotas.within_owner(caller, owner, share, write)
+        return await self._quotas.within_its_token(caller, token_id, share, write)
 
     async def _changed(
         self, request: Request, key: str, change: Callable[[Stored | None], Awaitable[Changed | None]]
