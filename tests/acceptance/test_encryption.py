@@ -4,16 +4,23 @@ it; and a neighbour can make no task that is sent."""
 import asyncio
 import base64
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 from aiohttp import web
 
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.keys import SealedKeys
+from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.vault import Vault
+from redis_scheduler.task.key import new_task_key
+from redis_scheduler.task.record import record_tail
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver
-from tests.support.service import Client, client_of, run, serving
+from tests.support.service import Client, Process, client_of, run, serving
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
@@ -177,6 +184,38 @@ async def test_a_key_is_changed_beside_live_workers_and_the_old_one_goes(
         await command(0, "doctor", **at_redis)
     assert {arrival.headers["Schedule-Key"] for arrival in receiver.arrivals} == {*plain, *far, *soon, letter, retried}
     assert (await raw.hlen(KEYS.tasks), len(receiver.arrivals)) == (0, len(plain + far + soon) + 4)
+
+
+async def test_a_rekey_that_is_killed_is_run_again_beside_live_workers(
+    redis_url: str, tmp_path: Path, receiver: Receiver, raw: redis.asyncio.Redis
+) -> None:
+    old = RedisClient(redis_url, 3, SealedKeys(KEYS.tag, Vault([base64.b64decode(OLD)])))
+    store, tail = Store(old, "api"), record_tail(receiver.url, FAR_S, None, b'{"n":1}')
+    for _ in range(100):
+        await store.schedule([NewTask(new_task_key(), FAR_S * 1000, tail, None) for _ in range(100)])
+    await old.aclose()
+    variables = {"REDIS_URL": redis_url, "DATA_KEY": f"{NEW} {OLD}"}
+    async with serving(tmp_path, **variables) as process, client_of(process) as client:
+        before = await raw.hgetall(KEYS.tasks)
+        keys = [await client.schedule(receiver.url, number / 10) for number in range(20)]
+        rekey = Process(tmp_path, "rekey", **variables)
+
+        sample = [*before][:200]
+
+        async def has_begun() -> bool:
+            found = await raw.hmget(KEYS.tasks, sample)
+            return any(record != before[key] for key, record in zip(sample, found, strict=True))
+
+        await wait_until(has_begun, "it seals", every_s=0.001)
+        rekey.signal(signal.SIGKILL)
+        await rekey.ended()
+        after = await raw.hgetall(KEYS.tasks)
+        assert 0 < sum(after[key] == record for key, record in before.items()) < 10_000
+        await command(0, "doctor", REDIS_URL=redis_url)
+        assert "No older key is needed." in await command(0, "rekey", **variables)
+        await wait_until(lambda: len(receiver.arrivals) == len(keys), "what came due meanwhile is delivered")
+    await command(0, "doctor", REDIS_URL=redis_url)
+    assert await raw.hlen(KEYS.tasks) == 10_000
 
 
 async def test_rekey_makes_no_task_of_other_hands_a_good_one(
