@@ -62,6 +62,7 @@ class Code(Enum):
     REDIS_FULL = "redis-full", 507
     LIMITS_FULL = "limits-full", 507
     TOKEN_FULL = "token-full", 507
+    LABELS_FULL = "labels-full", 507
     IDEMPOTENCY_FULL = "idempotency-full", 507
 
     def __init__(self, word: str, status: int) -> None:

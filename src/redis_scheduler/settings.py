@@ -253,6 +253,9 @@ class Settings:
         number(0, 40, "a percentage"),
         "percent of Redis' memory, where it has a limit, that no new task may take; 0: Redis alone refuses",
     )
+    labels_most: int = option(
+        "LABELS_MOST", 1_000_000, whole_number(1, 100_000_000), "types and labels that may have tasks at one time"
+    )
     max_memory: int | None = option(
         "MAX_MEMORY", None, whole_number(16 * 1_048_576, 2**50), "bytes that the private Redis may use", HALF
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from redis_scheduler.process.moving import export_tasks, import_tasks
 from redis_scheduler.settings import Settings
@@ -171,3 +172,42 @@ async def test_a_purge_leaves_nothing_of_more_labels_than_one_call_takes(api: Cl
     assert (status, content["data"]) == (200, 1_200)
     assert await store.client.command("EXISTS", KEYS.types, KEYS.remains) == 0
     assert await store.client.command("KEYS", KEYS.type_index("\torder=*")) == []
+
+
+async def test_no_more_types_and_labels_have_tasks_than_may(tmp_path: Path, redis_url: str, raw: Redis) -> None:
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, LABELS_MOST="4") as process,
+        client_of(process) as api,
+    ):
+        first = await api.schedule(WEBHOOK, 600, "/schedule?type=mail", labels={"order": "1", "user": "anna"})
+
+        async def refused(method: str, path: str, **body: Any) -> None:
+            before = await raw.smembers(KEYS.types), await raw.hlen(KEYS.tasks)
+            status, content = await api.call(method, path, json=body)
+            assert (status, content["code"]) == (507, "labels-full"), content
+            assert "LABELS_MOST" in content["error"]
+            assert (await raw.smembers(KEYS.types), await raw.hlen(KEYS.tasks)) == before
+
+        one = {"webhook": WEBHOOK, "ttl": 600}
+        # All of a request is looked at before the first task of it is written.
+        await refused("POST", "/schedules", tasks=[{**one, "labels": {"order": str(number)}} for number in range(9)])
+
+        async def is_taken(**labels: str) -> bool:
+            body = {**one, "labels": labels}
+            return bool((await api.call("POST", "/schedule", json=body))[0] == 200)
+
+        # For a second it counts that the first of them might have been written.
+        await wait_until(lambda: is_taken(order="2"), "there is room for one more")
+        await refused("POST", "/schedule", **one, labels={"order": "3"})
+        await refused("POST", "/schedule?type=other", **one)
+        await refused("PUT", "/schedule/own-key", **one, labels={"order": "3"})
+        await refused("PATCH", f"/schedule/{first}", labels={"order": "3"})
+        # What is there may be used, and so may none.
+        for _ in range(3):
+            await api.schedule(WEBHOOK, 600, "/schedule?type=mail", labels={"order": "2", "user": "anna"})
+        await api.schedule(WEBHOOK, 600)
+        assert (await api.call("PATCH", f"/schedule/{first}", json={"labels": {"order": "2"}}))[0] == 200
+        # The last task with order=1 has another label now.
+        assert await raw.scard(KEYS.types) == 3
+        await api.schedule(WEBHOOK, 600, labels={"order": "3"})
+        await refused("POST", "/schedule", **one, labels={"order": "4"})

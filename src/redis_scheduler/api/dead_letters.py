@@ -94,6 +94,7 @@ class DeadLettersApi(Api):
         calls = self._calls_of(stored.key)
         change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
+        await calls.names.admit(change.listed, change.old_listed)
         now_ms, found = await self._within_its_token(caller, stored, change, lambda: calls.replay.submit(change))
         if found is not ReplayAnswer.REPLAYED:
             return None

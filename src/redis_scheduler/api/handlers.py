@@ -170,6 +170,7 @@ class Api(Shards):
         calls = self._calls_of(stored.key)
         change = change_of(stored, wanted, await clock_of(stored, wanted, calls.views))
         await self._check_change(stored, wanted)
+        await calls.names.admit(change.listed, change.old_listed)
 
         async def write() -> tuple[int, UpdateAnswer]:
             now_ms, found = await calls.update.submit(change)

@@ -38,6 +38,9 @@ class Limits:
     memory_reserve: float = 0.05
     """MEMORY_RESERVE: the share of Redis' memory that no new task may take, where Redis has a limit."""
 
+    labels_most: int = 1_000_000
+    """LABELS_MOST: so many types and labels have tasks at most."""
+
     idempotency_ttl_s: float = 86_400
     """IDEMPOTENCY_TTL: what was answered for an Idempotency-Key is kept so long."""
 

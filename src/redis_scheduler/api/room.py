@@ -1,4 +1,4 @@
-"""Room for new tasks in Redis' memory: some of it is kept for the tasks that are there.
+"""Room for new tasks in Redis: in its memory, of which some is kept for the tasks that are there, and for their names.
 
 Redis itself refuses what grows once its memory is full, and a delivery or a retry grows as little as nothing; so a
 reserve that no new task takes lets what was acknowledged go on. Before new tasks are refused, what is kept of tasks
@@ -10,16 +10,21 @@ service that schedules nothing asks nothing, and a request waits for the answer 
 
 import asyncio
 
-from redis_scheduler.errors import StoreFull, StoreUnavailable
+from redis_scheduler.errors import Code, RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
+from redis_scheduler.store.answer_shape import NUMBER, numbers
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.memory import UNKNOWN, Memory, memory_of, refuse_beyond
 from redis_scheduler.store.retention import Retention
+from redis_scheduler.task.listing import TOKEN_MARK, Listing
 
 logger = Events(__name__)
 
 LOOK_S = 1.0
-"""Between two looks at Redis' memory, while there are writes."""
+"""Between two looks at Redis, while there are writes."""
+
+COMING_MOST = 1_000
+"""Names that are let in between two looks, at most."""
 
 UNLIMITED_LOOK_S = 10.0
 """The same while Redis has no limit."""
@@ -37,6 +42,64 @@ STEP_S = 0.01
 
 STEPS = 1_000
 """Of one look: a batch of dead letters each, or a sixteenth of the summaries."""
+
+
+class NameRoom:
+    """Whether one shard has room for further names of types and labels: each takes memory of its own while a task has
+    it.
+
+    Redis is asked once a second while tasks with names come; and for each of these while there may be no room. Requests
+    of several processes at once may pass `most` together, by what is under way.
+    """
+
+    def __init__(self, client: RedisClient, most: int) -> None:
+        self._client = client
+        self._most = most
+        self._count = 0
+        """Names that there are, or more: what was let in since Redis was asked may have been there."""
+        self._coming: dict[str, float] = {}
+        """What was let in of late, and may not be written yet: until when that counts."""
+        self._look_at = 0.0
+
+    async def admit(self, listed: Listing, before: Listing = None) -> None:
+        """Return if a task may have these names, where it had others `before`. Raises RequestRefused, and
+        StoreUnavailable."""
+        if listed is None or listed == before:
+            return
+        names = set(_names(listed)) - set(_names(before))
+        now = asyncio.get_running_loop().time()
+        if now < self._look_at and self._count + len(names) <= self._most and len(self._coming) < COMING_MOST:
+            self._count += len(names)
+            self._coming |= dict.fromkeys(names, now + LOOK_S)
+            return
+        there = await self._client.command("SCARD", self._client.keys.types, read=NUMBER)
+        self._coming = {name: until for name, until in self._coming.items() if until > now}
+        new = names
+        if there + len(self._coming.keys() | names) > self._most:
+            unknown = await self._unknown(self._coming.keys() | names)
+            self._coming = {name: until for name, until in self._coming.items() if name in unknown}
+            new = names & unknown
+            if new and there + len(unknown) > self._most:
+                raise RequestRefused(Code.LABELS_FULL, f"{_NAMES_FULL}, which is {self._most}: {_NAMES_REMEDY}")
+        self._coming |= dict.fromkeys(new, now + LOOK_S)
+        self._count, self._look_at = there + len(self._coming), now + LOOK_S
+
+    async def _unknown(self, names: set[str]) -> set[str]:
+        """Return which of these names Redis does not know: none, if the user in REDIS_URL may not ask it."""
+        asked = list(names)
+        key = self._client.keys.types
+        known = await self._client.optional("SMISMEMBER", key, *asked, read=numbers(len(asked)))
+        return {name for name, is_known in zip(asked, known or (), strict=known is not None) if not is_known}
+
+
+_NAMES_FULL = "As many types and labels have tasks as LABELS_MOST allows"
+_NAMES_REMEDY = "use one that is there, or wait until the last task of another has ended"
+
+
+def _names(listed: Listing) -> list[str]:
+    """Return the names of types and labels, without that of a token."""
+    names = (listed,) if isinstance(listed, str) else listed or ()
+    return [name for name in names if not name.startswith(TOKEN_MARK)]
 
 
 class Room:

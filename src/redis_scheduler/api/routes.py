@@ -111,10 +111,10 @@ MANY = (*FILTERS, "cursor", "dry_run", "operation")
 MANY_DEAD = (*DEAD_FILTERS, "cursor", "dry_run", "operation")
 """The same of dead letters."""
 
-_NEW_TASK = (Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TOKEN_RATE, Code.TOKEN_FULL)
+_NEW_TASK = (Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TOKEN_RATE, Code.TOKEN_FULL, Code.LABELS_FULL)
 _CHANGE = (
     *(Code.OTHER_LIMIT_KEY, Code.OLDER_WORKER, Code.TASK_CHANGED, Code.NEWER_RECORD, Code.UNREADABLE_RECORD),
-    *(Code.TOKEN_RATE, Code.TOKEN_FULL),
+    *(Code.TOKEN_RATE, Code.TOKEN_FULL, Code.LABELS_FULL),
 )
 _MOVE = (Code.IN_DELIVERY, Code.TASK_DEAD, Code.TASK_CHANGED)
 _SAID_OF_IT: dict[str, Any] = {

@@ -92,7 +92,10 @@ async def new_task(
     if traceparent is not None:
         options = await calls.traced(options, traceparent)
     tail = record_tail(wanted.webhook, ttl, type_name, data, options, content, token=token)
-    return NewTask(key, delay_ms, tail, listing_of(type_name, options, token))
+    listed = listing_of(type_name, options, token)
+    if listed is not None:
+        await calls.names.admit(listed)
+    return NewTask(key, delay_ms, tail, listed)
 
 
 async def new_tasks(

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from redis_scheduler.api.batcher import Answer, Batcher
 from redis_scheduler.api.diagnosis import within
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.room import Room
+from redis_scheduler.api.room import NameRoom, Room
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
@@ -55,6 +55,7 @@ class ShardCalls:
         self._limits = limits
         limit = timing.batch_limit
         self._room = Room(client, limits.memory_reserve, self.retention)
+        self.names = NameRoom(client, limits.labels_most)
         self.schedule = Batcher(
             self._schedule, limit, lambda task: len(task.tail) if task.listed is None else _task_size(task)
         )

@@ -160,6 +160,7 @@ class Service:
             timeout_most_s=settings.max_timeout,
             policy=policy_of(settings),
             memory_reserve=settings.memory_reserve / 100,
+            labels_most=settings.labels_most,
             idempotency_ttl_s=settings.idempotency_ttl,
             idempotency_bytes=settings.idempotency_bytes,
             token_grace_s=settings.token_grace,
