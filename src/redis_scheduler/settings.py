@@ -181,6 +181,9 @@ class Settings:
         whole_number(1_048_576, 2**50),
         "bytes of Redis that these keys may take, some 340 each; none is dropped early",
     )
+    audit_entries: int = option(
+        "AUDIT_ENTRIES", 10_000, whole_number(0, 1_000_000), "changes that are kept for GET /audit; 0: none"
+    )
     token_grace: float = option(
         "TOKEN_GRACE",
         60,

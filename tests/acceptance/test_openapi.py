@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 HOOK = {"webhook": "https://shop.example/orders", "ttl": 0}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 MADE_KEY = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
-FIGURES = ("GET /stats", "DELETE /schedules")
+FIGURES = ("GET /stats", "GET /audit", "DELETE /schedules")
 """The numbers of these are others each time."""
 
 

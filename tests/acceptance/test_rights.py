@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.routes import TASK_ROUTES, Route
+from redis_scheduler.api.routes import AUDIT_ROUTE, TASK_ROUTES, Route
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import RIGHTS
@@ -22,8 +22,10 @@ from tests.support.store import Store
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token, revoke
 from tests.support.waiting import wait_until
 
-ROUTES = [pytest.param(route, id=f"{route.method} {route.path}") for route in TASK_ROUTES]
-GUARDED = [pytest.param(route, id=f"{route.method} {route.path}") for route in TASK_ROUTES if route.needs]
+ROUTES = [pytest.param(route, id=f"{route.method} {route.path}") for route in (*TASK_ROUTES, AUDIT_ROUTE)]
+GUARDED = [
+    pytest.param(route, id=f"{route.method} {route.path}") for route in (*TASK_ROUTES, AUDIT_ROUTE) if route.needs
+]
 
 
 async def asked(api: Client, route: Route[Any], token: str | None) -> tuple[int, Any]:

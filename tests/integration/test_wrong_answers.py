@@ -13,6 +13,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.configuration import configuration_warnings
 from redis_scheduler.store.deployment import Deployment
 from redis_scheduler.store.history import History
+from redis_scheduler.store.journal import Journal, Note
 from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.moves import Moved
 from redis_scheduler.store.new_task import NewTask
@@ -35,6 +36,7 @@ from tests.support.store import SCRIPTS, Store
 TAIL = record_tail("http://127.0.0.1:9/", 60, None, None)
 CLAIM = Claim("1-1", "task", read_record(b'{"due":1' + TAIL), 0)
 FAILED = Unsettled(CLAIM, b"1 {}", 1_000)
+NOTE = Note(who="api", what="POST /purge", via="api")
 CHANGE = Change("task", b'{"due":1' + TAIL, TAIL, 60_000, 1, None, None)
 
 
@@ -125,6 +127,7 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "hold": lambda at: at.store.hold([CLAIM]),
     "beat": lambda at: at.store.beat(),
     "live": lambda at: Workers(at.client).count(),
+    "note": lambda at: Journal(at.client, 10).note(NOTE),
     "watch": lambda at: Alerts(at.client, 1_000).take_turn(5_000),
     "alert": lambda at: Alerts(at.client, 1_000).note(Turn(1, None), [Found("late", 0, "")]),
     "TIME": lambda at: at.see_times(),

@@ -61,6 +61,7 @@ OF_NOBODY = [
     "pending",
     "retire",
     "tally",
+    "note",
     "watch",
     "alert",
 ]

@@ -9,6 +9,7 @@ from redis_scheduler.store.alerts import Alerts, Found, Turn
 from redis_scheduler.store.answer_shape import redis_ms
 from redis_scheduler.store.audit import audit, balance
 from redis_scheduler.store.history import History
+from redis_scheduler.store.journal import Journal, Note
 from redis_scheduler.store.limiting import Asked, Judged, Limiting
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.rekeying import Rekeying
@@ -241,6 +242,8 @@ async def _with_turn(store: Store) -> Task:
 RELEASED = State("waiting", owner="waiting")
 PAUSED_RETRY = State("paused", attempts=1)
 
+NOTE = Note(who="api", what="POST /purge", via="api")
+
 VERBS: dict[str, Verb] = {
     "schedule": Verb(states.missing, _schedule, DUE, DUE),
     "schedule once": Verb(states.missing, _schedule_once, DUE, DUE),
@@ -314,6 +317,7 @@ VERBS: dict[str, Verb] = {
     "tally": Verb(states.in_due, _tally, DUE, DUE),
     "beat": Verb(states.in_due, lambda store, task: store.beat(), DUE, DUE),
     "live": Verb(states.in_due, lambda store, task: Workers(store.client).count(), DUE, DUE),
+    "note": Verb(states.in_due, lambda store, task: Journal(store.client, 10).note(NOTE), DUE, DUE),
     "watch": Verb(states.in_due, lambda store, task: Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000), DUE, DUE),
     "alert": Verb(_with_turn, _alert, DUE, DUE),
     "token write": Verb(states.in_due, _token_write, DUE, DUE),

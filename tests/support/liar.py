@@ -47,6 +47,7 @@ TAKEN = {
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
     "beat": {"number", "large number"},
+    "note": {"number", "large number"},
     "live": {"empty list"},
     "watch": {"no text"},
     "alert": {"empty list"},

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from redis_scheduler.api.auth import OPEN
 from redis_scheduler.api.hosts import HostsApi
+from redis_scheduler.api.journal import Auditor
 from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.probes import Probes
 from redis_scheduler.api.requests import RESERVED_KEYS
-from redis_scheduler.api.routes import METRICS_ROUTE, OPEN_ROUTES, ROUTES, TASK_ROUTES, Access, Route
+from redis_scheduler.api.routes import AUDIT_ROUTE, METRICS_ROUTE, OPEN_ROUTES, ROUTES, TASK_ROUTES, Access, Route
 from redis_scheduler.store.token import ANY_TOKEN, RIGHTS, Right
 from redis_scheduler.task.content import CONTENTS
 from redis_scheduler.task.options import NAMES
@@ -19,6 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs/routes.md"
 TOKENS = Path(__file__).parents[2] / "docs/howto/tokens.md"
 
 
+OWNERS: dict[str, type] = {"/metrics": MetricsApi, "/audit": Auditor}
 OPEN_PATHS = ("/", "/healthz", "/openapi.json", "/readyz")
 
 
@@ -37,7 +39,7 @@ def test_each_method_of_a_path_is_one_route() -> None:
 
 def test_what_is_open_is_answered_by_the_probes_alone() -> None:
     for route in ROUTES:
-        of_class = MetricsApi if route is METRICS_ROUTE else Probes if route.access is Access.OPEN else HostsApi
+        of_class = OWNERS.get(route.path, Probes if route.access is Access.OPEN else HostsApi)
         assert getattr(of_class, route.handler.__name__) is route.handler, route
 
 
@@ -98,7 +100,7 @@ def named(rights: Right) -> str:
 def rights_table() -> str:
     """The routes by the rights that they need, as docs/howto/tokens.md has them."""
     needed: dict[Right, list[str]] = {}
-    for route in (*TASK_ROUTES, METRICS_ROUTE):
+    for route in (*TASK_ROUTES, AUDIT_ROUTE, METRICS_ROUTE):
         beside = f" (and {named(route.beside[0])} {route.beside[1]})" if route.beside else ""
         needed.setdefault(route.needs, []).append(f"`{route.method} {route.path}`{beside}")
     lines = [f"| any token | {', '.join(needed.pop(ANY_TOKEN))} |"]

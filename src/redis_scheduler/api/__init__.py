@@ -8,7 +8,7 @@ In: HTTP requests. Out: JSON answers with `status`, and for every error one answ
     dead_letters.py, own_keys.py        what the routes of dead letters do, and PUT
     acknowledgements.py, hosts.py       what those do by which receivers answer later, and those of limits
     shown.py, view.py, waits.py         what is shown of a task, and what it waits for
-    changes.py, preconditions.py        what a PATCH makes of a task; ETags; also exclusive.py, request_ids.py
+    changes.py, preconditions.py        what a PATCH makes of a task; ETags; exclusive.py; journal.py, request_ids.py
     probes.py, stats.py, metrics.py     what the routes do that are open to all; GET /stats; GET /metrics
     reading.py, bodies.py, requests.py  bodies and parameters; host_bodies.py of hosts, batch_requests.py of many
     filters.py, many.py, pace.py        which tasks are wanted; what is done to many; how fast they come due then

@@ -10,17 +10,19 @@ from redis_scheduler.api.auth import Gate, Refusals, is_page
 from redis_scheduler.api.callers import Callers
 from redis_scheduler.api.endpoint import Endpoint
 from redis_scheduler.api.hosts import HostsApi
+from redis_scheduler.api.journal import Auditor
 from redis_scheduler.api.limits import DEFAULT as DEFAULT_LIMITS
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.probes import Probes
-from redis_scheduler.api.routes import METRICS_ROUTE, OPEN_ROUTES, TASK_ROUTES, Handler, Route
+from redis_scheduler.api.routes import AUDIT_ROUTE, METRICS_ROUTE, OPEN_ROUTES, TASK_ROUTES, Handler, Route
 from redis_scheduler.api.spanned import Spanned
 from redis_scheduler.metrics.meter import UNREAD, Meter
 from redis_scheduler.metrics.snapshots import Snapshots
 from redis_scheduler.spans import Tracer
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.deployment import Deployment
+from redis_scheduler.store.journal import Journal
 from redis_scheduler.store.tokens import Tokens
 from redis_scheduler.task.timing import DEFAULT, Timing
 
@@ -97,6 +99,8 @@ def create_app(
     probes = Probes(list(zip(deployments, clients, strict=True)), is_stopping, _document)
     at: dict[str, dict[Route[Any], Handler]] = {}
     handlers: list[tuple[Route[Any], Handler]] = [(route, route.handler_of(api)) for route in TASK_ROUTES]
+    auditor = Auditor(Journal(clients[0], limits.audit_entries))
+    handlers.append((AUDIT_ROUTE, AUDIT_ROUTE.handler_of(auditor)))
     handlers.append((METRICS_ROUTE, METRICS_ROUTE.handler_of(MetricsApi(clients, meter, snapshots))))
     handlers += [(route, route.handler_of(probes)) for route in OPEN_ROUTES]
     for route, handler in handlers:
@@ -106,10 +110,10 @@ def create_app(
     dashboard: ASGIApp | None = None
     if pages is not None:
         # What it asks for its pages are no requests of clients: they are not counted.
-        uncounted = {path: Endpoint(of_path, refusals.note) for path, of_path in at.items()}
+        uncounted = {path: Endpoint(of_path, refusals.note, auditor=auditor) for path, of_path in at.items()}
         dashboard = pages(Inside(Paths(uncounted, Endpoint({})), token.split(" "), callers, refusals.note, clients))
     paths = Paths(
-        {path: Endpoint(of_path, refusals.note, meter) for path, of_path in at.items()},
+        {path: Endpoint(of_path, refusals.note, meter, auditor) for path, of_path in at.items()},
         _elsewhere(dashboard, Endpoint({}, meter=meter)),
     )
     routes = paths if tracer is None else Spanned(paths, tracer)

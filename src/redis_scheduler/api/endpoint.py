@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from redis_scheduler.api.answers import answer_to
 from redis_scheduler.api.callers import CALLER, Caller
 from redis_scheduler.api.headers import headers_of
+from redis_scheduler.api.journal import ALWAYS, BY_PERSON, UNCHANGING, Auditor
 from redis_scheduler.api.own_types import kept_to_types
 from redis_scheduler.api.reading import check_is_empty, has_body
 from redis_scheduler.api.requests import parameters
@@ -17,6 +18,7 @@ from redis_scheduler.api.routes import CONDITIONS, METHODS, OTHER_METHOD, ROUTES
 from redis_scheduler.errors import Code, InvalidField, RequestRefused
 from redis_scheduler.metrics.family import REQUESTS
 from redis_scheduler.metrics.meter import UNREAD, Meter, observe
+from redis_scheduler.store.token import Right
 
 NOT_ALLOWED = (Code.MISSING_RIGHT, Code.OTHER_TYPE, Code.OTHER_LIMIT_KEY)
 """Requests that their token may not make are counted and logged as those without a token."""
@@ -34,13 +36,21 @@ class Endpoint:
         handlers: Mapping[Route[Any], Handler],
         note_refused: Callable[[Scope], None] = lambda _: None,
         meter: Meter = UNREAD,
+        auditor: Auditor | None = None,
     ) -> None:
         self._note_refused = note_refused
+        self._auditor = auditor
         self._meter = meter
         self._path = next((route.path for route in handlers), "")
         self._seen: dict[tuple[str, int], list[int]] = {}
         """The histograms of methods and statuses."""
         self._routes = {method: route for route in handlers for method in route.methods}
+        self._noted = {
+            route.method: (f"{route.method} {route.path}", bool(route.needs & ALWAYS))
+            for route in handlers
+            if route.method != "GET" and route.path not in UNCHANGING
+        }
+        """What is noted of who changes something; see journal.py."""
         self._served = {
             method: (
                 handler,
@@ -56,16 +66,18 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         began_ns = time.monotonic_ns()
+        caller, given = scope.get(CALLER), dict[str, str]()
         try:
             request = Request(scope, receive, send)
             handler, known, refused, is_bare, needs = self._served.get(scope["method"]) or self._unserved(
                 scope["method"]
             )
-            if (caller := scope.get(CALLER)) is not None and needs & ~caller.rights:
+            if caller is not None and needs & ~caller.rights:
                 _refuse(caller, needs)
             if not refused.isdisjoint(headers_of(scope)):
                 _refuse_header(scope, refused)
-            given = {} if known is None else parameters(request, known)
+            if known is not None:
+                given = parameters(request, known)
             if is_bare and has_body(request):
                 await check_is_empty(request)
             if caller is not None and caller.types:
@@ -75,6 +87,10 @@ class Endpoint:
             if isinstance(error, RequestRefused) and error.code in NOT_ALLOWED:
                 self._note_refused(scope)
             response = answer_to(error, scope)
+        if self._auditor is not None and (noted := self._noted.get(scope["method"])) is not None:
+            named, is_always = noted
+            if is_always or BY_PERSON in scope or (caller is not None and caller.rights & Right.ADMIN):
+                await self._auditor.note(scope, named, given, response)
         try:
             await response(scope, receive, send)
         finally:

@@ -222,6 +222,29 @@ EXAMPLES: dict[tuple[str, str], tuple[Example, ...]] = {
             _HOST,
         ),
     ),
+    ("GET", "/audit"): (
+        Example(
+            "the last change",
+            {
+                "status": 200,
+                "data": [
+                    {
+                        "at": _DUE,
+                        "number": 6,
+                        "who": "api",
+                        "what": "DELETE /hosts/{key}",
+                        "via": "api",
+                        "status": 200,
+                        "on": "shop.example:443",
+                        "client": "127.0.0.1",
+                        "request_id": "5f0c9a1b2c3d-1f",
+                    }
+                ],
+                "next": "6",
+            },
+            {"limit": "1"},
+        ),
+    ),
     ("GET", "/stats"): (Example("figures", {"status": 200, "data": {"running_schedules": 4, "cpu_usage": 3.1}}),),
     ("DELETE", "/schedule/{key}"): (
         Example("take it out", {"status": 200, "data": "cancelled", "key": "order:17"}, {"key": "order:17"}),

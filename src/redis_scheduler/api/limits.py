@@ -47,6 +47,9 @@ class Limits:
     idempotency_bytes: int = 64 * 1_048_576
     """IDEMPOTENCY_BYTES: what is kept of such keys takes no more of Redis."""
 
+    audit_entries: int = 10_000
+    """AUDIT_ENTRIES: so many changes are kept for GET /audit."""
+
     token_grace_s: float = 60.0
     """TOKEN_GRACE: a token with rights is taken so long after Redis was last asked about it, while Redis is away."""
 

@@ -42,6 +42,7 @@ from redis_scheduler.api.filters import DEAD_FILTERS, FILTERS
 from redis_scheduler.api.handlers import Api
 from redis_scheduler.api.host_bodies import HostShown, HostsListed, LimitRequest
 from redis_scheduler.api.hosts import HostsApi
+from redis_scheduler.api.journal import Auditor, Noted
 from redis_scheduler.api.many import ManyApi
 from redis_scheduler.api.metrics import MetricsApi
 from redis_scheduler.api.own_keys import OwnKeysApi
@@ -68,7 +69,7 @@ class Access(Enum):
 class Route(Generic[Owner]):
     """A method of a path.
 
-    `handler`: the method, of Api, MetricsApi or Probes, that answers. `answer`: the body of a 200; `str`: no JSON.
+    `handler`: the method of one of the classes that answer. `answer`: the body of a 200; `str`: no JSON.
     `parameters`: the known ones of the query, all others are 400; `headers`: those of CONDITIONS that it serves, the
     others are 400. None: query and such headers are ignored. A path that is OPEN has no part that varies. `needs`: the
     rights that a token must have. `beside`: a right that some requests need, too, and what these ask for; the handler
@@ -255,8 +256,9 @@ OPEN_ROUTES = (
     ),
     Route("GET", "/openapi.json", Probes.openapi, Document, parameters=None, headers=None, access=Access.OPEN),
 )
+AUDIT_ROUTE = Route("GET", "/audit", Auditor.audit, Noted, parameters=("limit", "cursor"), needs=Right.ADMIN)
 METRICS_ROUTE = Route("GET", "/metrics", MetricsApi.metrics, str, needs=Right.METRICS)
-ROUTES: tuple[Route[Any], ...] = (*TASK_ROUTES, METRICS_ROUTE, *OPEN_ROUTES)
+ROUTES: tuple[Route[Any], ...] = (*TASK_ROUTES, AUDIT_ROUTE, METRICS_ROUTE, *OPEN_ROUTES)
 
 METHODS = frozenset(method for route in ROUTES for method in route.methods)
 OTHER_METHOD = "other"

@@ -164,6 +164,7 @@ class Service:
             idempotency_ttl_s=settings.idempotency_ttl,
             idempotency_bytes=settings.idempotency_bytes,
             token_grace_s=settings.token_grace,
+            audit_entries=settings.audit_entries,
             origins=tuple(settings.cors_origins.split()),
             has_open_metrics=settings.api_metrics == "open",
             kept=kept_by(settings),

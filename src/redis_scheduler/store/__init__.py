@@ -14,7 +14,7 @@ no error of the client library leaves this room.
     views.py, dead_letters.py, cursor.py what is read; where a page of it ends
     stored.py, configuration.py          a task as it stands; what of the server may lose or delay tasks
     written.py, filters.py               what writes are given and answer; which tasks a list is to show
-    token.py, tokens.py, alerts.py       a token with rights; those that Redis keeps; what is to be told
+    token.py, tokens.py, alerts.py       tokens with rights; what is to be told; who changed what: journal.py
     memory.py, limiting.py               Redis' memory; limits: what is said of them, who may begin, what is held
     history.py, glance.py, forecast.py   what happened minute by minute; what stands there; what comes due
     audit.py, walk.py, workers.py        what is looked at and repaired; the walk through all keys; who lives

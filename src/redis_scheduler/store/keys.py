@@ -76,6 +76,7 @@ class Keys:
             "tokens",
             "token_uses",
             "alerts",
+            "journal",
             "workers",
             "remains",
         ),
@@ -179,6 +180,9 @@ class Keys:
     """HASH: `turn`, `noted`, `seen`: ms, who looks after the deployment; `is:<thing>`: what is so, and when it was told
     last; `tell:<number>`: what is to be told and not sent yet."""
 
+    journal: str
+    """STREAM of {at, id, entry}: what people changed, the newest entries (store/journal.py)."""
+
     workers: str
     """ZSET name → ms: when each worker has last said that it lives."""
 
@@ -217,6 +221,7 @@ class Keys:
         self.tokens = f"{tag}:tokens"
         self.token_uses = f"{tag}:token-uses"
         self.alerts = f"{tag}:alerts"
+        self.journal = f"{tag}:journal"
         self.workers = f"{tag}:workers"
         self.remains = f"{tag}:remains"
         self.bell = f"{tag}:bell"

@@ -8,6 +8,8 @@ import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
 from redis_scheduler.api.callers import CALLER
+from redis_scheduler.api.journal import BY_PERSON
+from redis_scheduler.api.request_ids import REQUEST_ID, new_request_id
 from redis_scheduler.ui.entering import Visitor
 
 
@@ -50,6 +52,8 @@ class Asker:
             "headers": headers,
             "client": visitor.client,
             "state": {},
+            BY_PERSON: True,
+            REQUEST_ID: new_request_id(b""),
         }
         if visitor.caller is not None:
             scope[CALLER] = visitor.caller

@@ -4,7 +4,7 @@
 -- key.
 -- KEYS   writer (any) type_index (any) minute (any) tasks due queue entries failures dead dead_bytes paused
 --        idempotency idempotency_ends awaiting held lines permits limits breakers counters types sweep results instance
---        token_mark pause_all tokens token_uses alerts workers listeners
+--        token_mark pause_all tokens token_uses alerts journal workers listeners
 --        remains
 -- ARGV   group
 -- Returns per call that was answered by an error: command, key, error. Most are the errors asked for. An instance that
@@ -21,6 +21,7 @@ local calls = {
   {'GET', writer}, {'SET', writer, '', 'EX', nothing}, {'UNLINK', writer}, {'GET', token_mark}, {'GET', pause_all},
   {'HGET', tokens, nothing}, {'HGET', token_uses, nothing},
   {'HSET', alerts, nothing, '', nothing}, {'HDEL', alerts, ''}, {'HGETALL', alerts},
+  {'XINFO', 'STREAM', journal}, {'XRANGE', journal, '0', '0'},
   {'ZADD', listeners, nothing, nothing}, {'ZREM', listeners, ''},
   {'ZADD', workers, nothing, nothing}, {'ZREM', workers, ''}, {'ZREVRANGE', workers, 0, 0},
   {'ZREMRANGEBYSCORE', workers, nothing, nothing}, {'ZREMRANGEBYRANK', workers, nothing, nothing},

@@ -1,0 +1,139 @@
+"""Who changed what: noted in the log and in Redis, and nothing of what services do to their own tasks."""
+
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note
+from tests.support.names import KEYS
+from tests.support.service import TOKEN, Client, Process
+from tests.support.tokens import ALL_RIGHTS, id_of, make_token
+from tests.support.waiting import wait_until
+
+HOOK = "http://127.0.0.1:9/"
+
+
+async def changes(api: Client, query: str = "") -> list[dict[str, Any]]:
+    status, content = await api.call("GET", f"/audit{query}")
+    assert status == 200
+    found: list[dict[str, Any]] = content["data"]
+    return found
+
+
+async def test_what_services_do_to_their_tasks_is_not_noted(api: Client, raw: redis.asyncio.Redis) -> None:
+    key = await api.schedule(HOOK, 60)
+    for method, path, body in (
+        ("PATCH", f"/schedule/{key}", {"ttl": 50}),
+        ("POST", f"/schedule/{key}/pause", None),
+        ("PUT", "/schedule/own", {"webhook": HOOK, "ttl": 5}),
+        ("POST", "/repeat/preview", {"repeat": {"every": 5}}),
+        ("DELETE", f"/schedule/{key}", None),
+    ):
+        assert (await api.call(method, path, json=body))[0] == 200
+    assert await changes(api) == []
+    assert not await raw.exists(KEYS.journal)
+
+
+async def test_what_is_done_to_many_is_noted_with_its_filter_and_how_many(api: Client, api_process: Process) -> None:
+    for number in range(3):
+        await api.call("PUT", f"/schedule/order:{number}", json={"webhook": HOOK, "ttl": 60})
+    query = "?key_prefix=order:"
+    assert (await api.call("POST", f"/schedules/pause{query}&dry_run=true"))[0] == 200
+    assert (await api.call("POST", f"/schedules/pause{query}", headers={"X-Request-Id": "mine"}))[0] == 200
+    assert (await api.call("PUT", "/hosts/localhost:80", json={"rate": 5}))[0] == 200
+    assert (await api.call("PUT", "/hosts/localhost:80", json={"rate": -5}))[0] == 400
+    assert (await api.call("POST", "/purge"))[0] == 200
+    purged, limited, paused = await changes(api)
+    at, request_id = paused.pop("at"), paused.pop("request_id")
+    assert (len(at), request_id) == (24, "mine")
+    assert paused == {
+        "number": 1,
+        "who": "api",
+        "what": "POST /schedules/pause",
+        "via": "api",
+        "status": 200,
+        "given": {"key_prefix": "order:"},
+        "tasks": 3,
+        "client": "127.0.0.1",
+    }
+    assert (limited["what"], limited["on"], "tasks" in limited) == ("PUT /hosts/{key}", "localhost:80", False)
+    assert (purged["what"], purged["tasks"], purged["number"]) == ("POST /purge", 3, 3)
+
+    def is_logged() -> bool:
+        lines = [line for line in api_process.events("change") if line.get("request_id") == "mine"]
+        return [(line["logger"], line["what"], line["tasks"]) for line in lines] == [
+            ("audit", "POST /schedules/pause", 3)
+        ]
+
+    await wait_until(is_logged, "the log has the change")
+
+
+async def test_a_token_with_admin_is_noted_whatever_it_changes(api: Client, client: RedisClient) -> None:
+    admin, other = await make_token(client, *ALL_RIGHTS), await make_token(client, "schedule")
+    for token in (admin, other):
+        assert (await Client(api.session, api.url, token).call("PUT", "/schedule/a", json={"webhook": HOOK, "ttl": 5}))[
+            0
+        ] == 200
+    [found] = await changes(api)
+    assert (found["who"], found["what"], found["on"], found["tasks"]) == (id_of(admin), "PUT /schedule/{key}", "a", 1)
+    assert found["name"]
+    assert admin not in str(found)
+
+
+async def test_pages_lead_through_all_of_them(api: Client, client: RedisClient) -> None:
+    journal = Journal(client, 7)
+    for number in range(9):
+        assert await journal.note(Note(who="api", what=f"test {number}", via="command")) == number + 1
+    found, query = [], "?limit=3"
+    for _ in range(5):
+        _, content = await api.call("GET", f"/audit{query}")
+        found += [one["what"] for one in content["data"]]
+        if content["next"] is None:
+            break
+        query = f"?limit=3&cursor={content['next']}"
+    # The last seven are kept; their numbers tell that two were dropped.
+    assert found == [f"test {number}" for number in range(8, 1, -1)]
+    assert [one["number"] for one in await changes(api)] == list(range(9, 2, -1))
+    for bad in ("cursor=x", "cursor=0", "cursor=1-1", "limit=0", "limit=x"):
+        assert (await api.call("GET", f"/audit?{bad}"))[0] == 400
+    assert await Journal(client, 0).note(Note(who="api", what="none", via="command")) == 0
+    assert await changes(api) == []
+
+
+async def test_what_is_sent_twice_is_noted_once(client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    from redis_scheduler.store.answer_shape import NUMBER
+    from redis_scheduler.store.journal import NOTE
+
+    for _ in range(3):
+        assert await client.run(NOTE.bind(client.keys, id="one", entry=b"{}", most=5), NUMBER) == 1
+    assert await raw.xlen(KEYS.journal) == 1
+
+
+async def test_other_hands_in_it_are_passed_over(api: Client, client: RedisClient, raw: redis.asyncio.Redis) -> None:
+    await raw.xadd(KEYS.journal, {"a": "b"}, "5-0")
+    await raw.xadd(KEYS.journal, {"at": "x", "id": "1", "entry": "{"}, "5-7")
+    await raw.xadd(KEYS.journal, {"at": "1", "id": "1", "entry": '{"who":1}'}, "6-1")
+    await Journal(client, 10).note(Note(who="api", what="mine", via="command"))
+    assert [one["what"] for one in await changes(api)] == ["mine"]
+
+
+async def test_a_change_is_made_though_it_cannot_be_kept(
+    api: Client, api_process: Process, raw: redis.asyncio.Redis
+) -> None:
+    await raw.set(KEYS.journal, "foreign")
+    try:
+        assert (await api.call("POST", "/purge"))[0] == 200
+        await wait_until(lambda: api_process.events("change-not-kept"), "the log has it")
+    finally:
+        await raw.delete(KEYS.journal)
+
+
+@pytest.mark.parametrize("path", ["/schedules/cancel?label=a=" + "x" * 64, "/schedules/cancel?host=" + "h" * 299])
+async def test_an_entry_is_small(api: Client, raw: redis.asyncio.Redis, path: str) -> None:
+    assert (await api.call("POST", path))[0] == 200
+    rows: Any = await raw.xrange(KEYS.journal)
+    [(_, fields)] = rows
+    assert len(fields[b"entry"]) < 4 * TEXT_LENGTH
+    assert TOKEN.encode() not in fields[b"entry"]
