@@ -104,6 +104,15 @@ async def test_elsewhere_the_cookie_is_for_https_alone(host: str, origin: str, b
     assert "; Secure" in browser.set_cookie
 
 
+@pytest.mark.parametrize("said", [{"Origin": "https://x.example"}, {"X_Forwarded_Proto": "https"}])
+async def test_behind_a_proxy_that_asks_at_loopback_the_cookie_is_for_https_alone(
+    said: dict[str, str], browser: Browser
+) -> None:
+    given = {"Host": "127.0.0.1:8080", "Sec_Fetch_Site": "same-origin"}
+    assert (await browser.post("/ui/login", {"token": TOKEN}, **given, **said)).status == 303
+    assert "; Secure" in browser.set_cookie
+
+
 @pytest.mark.parametrize(
     "place", ["//evil.example", "https://evil.example/ui/", "/ui/\\evil", "/schedule", "/ui/\r\nX: y"]
 )

@@ -124,8 +124,12 @@ def _cookie_of(request: Request) -> str:
 
 def is_at_loopback(request: Request, origin: str) -> bool:
     """Whether the browser asks at loopback over http, by what it says of the page (if it says it), and by Host."""
-    named = urlsplit(origin).scheme if origin.startswith(("http://", "https://")) else "http"
-    return named == "http" and is_loopback(headers_of(request.scope).get(b"host", b"").decode("latin-1"))
+    headers = {name: value.decode("latin-1") for name, value in headers_of(request.scope).items()}
+    if "https" in headers.get(b"x-forwarded-proto", "").lower() or not is_loopback(headers.get(b"host", "")):
+        return False
+    # A proxy may ask by a Host of its own: what the browser says of the page counts as well.
+    named = [urlsplit(one) for one in (origin, headers.get(b"origin", "")) if one.startswith(("http://", "https://"))]
+    return all(one.scheme == "http" and is_loopback(one.netloc) for one in named)
 
 
 def is_loopback(host: str) -> bool:
