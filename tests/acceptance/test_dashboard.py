@@ -354,6 +354,8 @@ async def test_hosts_are_set_paused_and_forgotten(admin: Browser, api: Client) -
     said = await admin.post("/ui/hosts", {**name, "concurrency": "<b>"}, **HTMX)
     assert "concurrency: must be a whole number" in said.text
     assert "<b>" not in said.html
+    said = await admin.post("/ui/hosts", {**name, "rate": "[" * 5_000}, **HTMX)
+    assert "rate: must be a number" in said.text
     await admin.post("/ui/hosts", {**name, "verb": "forget"})
     assert "concurrency" not in await host()
     assert (await admin.post("/ui/hosts", {"host": "/../schedules", "verb": "forget"})).status == 409

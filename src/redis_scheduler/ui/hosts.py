@@ -52,5 +52,5 @@ def _number(text: str) -> Any:
     """Return a number, or what is none for the API to refuse."""
     try:
         return msgspec.json.decode(text.strip())
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
