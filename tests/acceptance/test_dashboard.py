@@ -8,9 +8,10 @@ from contextlib import aclosing
 from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
+import psutil
 import pytest
 
 from redis_scheduler.store.client import RedisClient
@@ -96,6 +97,7 @@ async def test_the_cookie_is_for_this_browser_alone(browser: Browser) -> None:
         ("scheduler.example", ""),
         ("scheduler.example:8080", "http://scheduler.example"),
         ("127.0.0.1", "https://x.example"),
+        ("127.0.0.1", "http://x.example"),
     ],
 )
 async def test_elsewhere_the_cookie_is_for_https_alone(host: str, origin: str, browser: Browser) -> None:
@@ -446,6 +448,28 @@ async def test_the_echo_takes_deliveries_of_this_deployment_and_is_bounded(admin
         assert got.status == 413
     page = await admin.get("/ui/part/echo")
     assert [f"arrival {number}." in page.text for number in (29, 10, 9)] == [True, True, False]
+
+
+async def test_what_strangers_send_is_not_held(tmp_path: Path, redis_url: str) -> None:
+    async with serving(tmp_path, "api", REDIS_URL=redis_url) as process, client_of(process) as api:
+        async with api.session.get(f"{api.url}/ui/login") as got:
+            assert got.status == 200  # the dashboard is imported
+        watched, writers = psutil.Process(process.process.pid), []
+        before = watched.memory_info().rss
+        for _ in range(60):
+            _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(api.url).port)
+            writer.write(b"POST /ui/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n" + b"x" * 1_000_000)
+            await writer.drain()
+            writers.append(writer)
+        async with api.session.get(f"{api.url}/ui/login") as got:
+            assert got.status == 200  # behind all that came before
+        assert watched.memory_info().rss - before < 25_000_000, "of 60 MB that were sent"
+        for writer in writers:
+            writer.close()
+
+
+async def test_a_form_to_sign_in_is_small(browser: Browser) -> None:
+    assert (await browser.post("/ui/login", {"token": TOKEN, "next": "x" * 20_000})).status == 413
 
 
 async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:

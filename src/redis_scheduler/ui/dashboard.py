@@ -19,9 +19,9 @@ from redis_scheduler.task.key import is_task_key
 from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to
 from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.changing import change, schedule
-from redis_scheduler.ui.echo import TAKEN_BYTES, Echo
+from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor
-from redis_scheduler.ui.forms import body_of, check_same_origin, fields_of, query_of
+from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
 from redis_scheduler.ui.many import do_many
 from redis_scheduler.ui.parts import Parts
 from redis_scheduler.ui.rendering import Templates
@@ -101,13 +101,13 @@ class Dashboard:
 
     async def _take(self, request: Request) -> PageAnswer:
         """Take a delivery. It needs no token: what is sent here is only shown."""
-        body = await body_of(request, TAKEN_BYTES)
+        body = await body_of(request, TAKEN_BYTES, BODY_BYTES + 1)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
         self._echo.take(request.method, headers, body)
         return PageAnswer("", 200, content_type="text/plain")
 
     async def _enter(self, request: Request) -> PageAnswer:
-        fields = await fields_of(request)
+        fields = await fields_of(request, LOGIN_BYTES)
         cookie = await self._entrance.enter(request, fields)
         if cookie is None:
             return self._login(request, 401, "This token is wrong, or was revoked.", fields.get("next", ""))

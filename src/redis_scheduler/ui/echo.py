@@ -38,7 +38,8 @@ class Echo:
         self.port = 0
 
     def take(self, method: str, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Keep what came, newest first, without what is secret in it."""
+        """Keep what came, newest first, without what is secret in it. One byte of `body` more than is shown says that
+        there is more."""
         shown = tuple((name, "…" if name.lower() in HIDDEN else value[:200]) for name, value in headers[:40])
         key = next((value for name, value in headers if name.lower() == "schedule-key"), "")
         text = body[:BODY_BYTES].decode(errors="replace") + ("…" if len(body) > BODY_BYTES else "")
@@ -73,6 +74,13 @@ class Echo:
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
         if not 0 <= length <= TAKEN_BYTES:
             raise ValueError("too large")
-        self.take(first.split(" ")[0], headers, await reader.readexactly(length))
+        body, left = b"", length
+        while left:
+            piece = await reader.read(min(left, HEAD_BYTES))
+            if not piece:
+                raise EOFError
+            left -= len(piece)
+            body += piece[: BODY_BYTES + 1 - len(body)]
+        self.take(first.split(" ")[0], headers, body)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()

@@ -8,6 +8,9 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.ui.answers import PageRefused
 
 FORM_BYTES = 262_144
+LOGIN_BYTES = 16_384
+"""Whoever signs in is still a stranger, who may open many connections."""
+
 FIELDS_MOST = 64
 
 
@@ -33,22 +36,25 @@ def _host(origin: str) -> str | None:
     return parts.netloc.lower() if parts.scheme in ("http", "https") and parts.netloc else None
 
 
-async def fields_of(request: Request) -> dict[str, str]:
-    """Return the fields of a form, the last of each name. Raises PageRefused for what is none."""
-    return pairs_of(await body_of(request, FORM_BYTES))
+async def fields_of(request: Request, most: int = FORM_BYTES) -> dict[str, str]:
+    """Return the fields of a form, the last of each name. Raises PageRefused for what is none, or has more bytes."""
+    return pairs_of(await body_of(request, most, most))
 
 
-async def body_of(request: Request, most: int) -> bytes:
-    """Return the body of a request. Raises PageRefused for more bytes."""
-    body, has_more = b"", True
+async def body_of(request: Request, most: int, kept: int) -> bytes:
+    """Return the first `kept` bytes of the body of a request: of the rest nothing is held. Raises PageRefused for a
+    body of more than `most` bytes."""
+    body, size, has_more = b"", 0, True
     while has_more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
-        has_more = message.get("more_body", False)
-        if len(body) > most:
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > most:
             raise PageRefused(413, f"The body is larger than {most} bytes")
+        body += piece[: kept - len(body)]
+        has_more = message.get("more_body", False)
     return body
 
 
