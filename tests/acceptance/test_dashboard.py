@@ -472,6 +472,11 @@ async def test_a_form_to_sign_in_is_small(browser: Browser) -> None:
     assert (await browser.post("/ui/login", {"token": TOKEN, "next": "x" * 20_000})).status == 413
 
 
+async def test_a_line_for_a_shell_asks_once_for_one_type(admin: Browser, api: Client) -> None:
+    key = await api.schedule(HOOK, 900, f"/schedule?{urlencode({'type': '[1-9]{a,b}&x#'})}")
+    assert "/schedule'?type=%5B1-9%5D%7Ba%2Cb%7D%26x%23' -H" in (await admin.get(f"/ui/task/{key}")).text
+
+
 async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
     async with (
         serving(tmp_path, "api", REDIS_URL=redis_url, UI_ECHO="off") as process,

@@ -2,6 +2,7 @@
 
 import shlex
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
@@ -190,7 +191,8 @@ def _curl(found: One) -> str | None:
         fields["body_base64"] = found.body_base64
     elif info.get("has_data"):
         fields["data"] = found.data
-    query = "" if info["type"] == "default" else f"?type={info['type']}"
+    # Unquoted, `[1-9]` and `{a,b}` in a type would have curl send many requests, and `&` other parameters.
+    query = "" if info["type"] == "default" else f"?type={quote(info['type'], safe='')}"
     body = msgspec.json.encode(fields).decode()
     return (
         f'curl -X POST "$URL"/schedule{shlex.quote(query) if query else ""} -H "Authorization: $TOKEN" '
