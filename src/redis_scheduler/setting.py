@@ -10,6 +10,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +55,31 @@ def number(low: float, high: float, what: str = "a number") -> Callable[[str], f
         return value
 
     return parse
+
+
+def badge(text: str) -> str:
+    """Return a short name as it was given."""
+    if len(text) > 30 or not text.isprintable():
+        raise ValueError("must be at most 30 printable characters")
+    return text
+
+
+def url_path(text: str) -> str:
+    """Return the path of a URL without the slash at its end."""
+    path = text.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError("must be a path, such as /jobs, of letters, digits and . _ ~ -")
+    return path
+
+
+def networks(text: str) -> str:
+    """Return a list of networks as it was given."""
+    try:
+        for one in text.split():
+            ip_network(one)
+    except ValueError:
+        raise ValueError("must be addresses or networks, such as 10.0.0.0/8, with spaces between") from None
+    return text
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:

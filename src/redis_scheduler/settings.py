@@ -9,6 +9,7 @@ from pathlib import Path
 
 from redis_scheduler.delivery.egress import LET_THROUGH, Mode
 from redis_scheduler.setting import (
+    badge,
     choice,
     data_keys,
     delivery_auth,
@@ -18,6 +19,7 @@ from redis_scheduler.setting import (
     http_url,
     names_of,
     namespace_name,
+    networks,
     number,
     one_or_two_tokens,
     option,
@@ -25,6 +27,7 @@ from redis_scheduler.setting import (
     proxy_url,
     seconds,
     status_list,
+    url_path,
     webhook_secrets,
     webhook_url,
     whole_number,
@@ -198,6 +201,11 @@ class Settings:
         "none",
     )
     ui: str = option("UI", "on", choice("on", "off"), "on or off: the dashboard at /ui/")
+    environment: str = option("ENVIRONMENT", "", badge, "name that the dashboard shows, red for production", "none")
+    base_path: str = option("BASE_PATH", "", url_path, "path under which a proxy shows the service, as /jobs", "none")
+    trusted_proxies: str = option(
+        "TRUSTED_PROXIES", "", networks, "networks of proxies whose X-Forwarded headers the dashboard believes", "none"
+    )
     ui_echo: str = option("UI_ECHO", "on", choice("on", "off"), "on or off: its receiver, to try deliveries with")
     api_connections: int | None = option(
         "API_CONNECTIONS",

@@ -14,6 +14,8 @@ import aiohttp
 import psutil
 import pytest
 
+from redis_scheduler.api.bodies import ScheduleRequest
+from redis_scheduler.api.routes import ROUTES
 from redis_scheduler.store.client import RedisClient
 from tests.support.names import KEYS
 from tests.support.pages import Browser
@@ -26,7 +28,7 @@ from tests.support.waiting import wait_until
 HOOK = "http://127.0.0.1:9/hook"
 PARTS = ("overview", "charts", "tasks", "groups", "dead", "repeating", "hosts", "system", "echo")
 PAGES = (
-    *(f"/ui/{name}" for name in ("", "tasks", "dead", "repeating", "hosts", "system", "try")),
+    *(f"/ui/{name}" for name in ("", "tasks", "dead", "repeating", "hosts", "system", "try", "reference")),
     *(f"/ui/part/{name}" for name in PARTS),
 )
 HTMX = {"HX_Request": "true", "Sec_Fetch_Site": "same-origin"}
@@ -486,3 +488,47 @@ async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
         ) as got,
     ):
         assert got.status == 303
+
+
+async def test_what_is_marked_is_changed_alone(admin: Browser, api: Client) -> None:
+    keys = [await api.schedule(HOOK, ttl=900 + at) for at in range(4)]
+    page = await admin.get("/ui/tasks")
+    marks = re.findall(r'type="checkbox"[^>]*name="([^"]+)" value="([^"]+)"', page.html)
+    assert [key for _, key in marks] == keys
+    said = await admin.post("/ui/marked", {**dict(marks[1:3]), "verb": "cancel", "key-x": "none"}, **HTMX)
+    assert "cancel: 2 of 3; none: " in said.text
+    assert keys[0] in (await admin.get("/ui/tasks")).html
+    assert (await api.stats())["running_schedules"] == 2
+    assert "Mark tasks first" in (await admin.post("/ui/marked", {"verb": "cancel"}, **HTMX)).text
+
+
+async def test_the_reference_has_each_route_and_each_field(admin: Browser, api: Client) -> None:
+    page = await admin.get("/ui/reference")
+    for route in ROUTES:
+        assert f"<code>{route.method} {route.path}</code>" in page.html
+    for name in ScheduleRequest.__struct_fields__:
+        assert f"<code>{name}</code>" in page.html
+
+
+async def test_behind_a_proxy_with_a_path(tmp_path: Path, redis_url: str) -> None:
+    proxied = {"BASE_PATH": "/jobs/", "TRUSTED_PROXIES": "127.0.0.0/8", "ENVIRONMENT": "production"}
+    async with (
+        serving(tmp_path, "api", REDIS_URL=redis_url, **proxied) as process,
+        client_of(process) as api,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        browser = Browser(session, api.url)
+        assert (await browser.get("/ui/tasks")).headers["Location"] == "/jobs/ui/login?next=%2Fjobs%2Fui%2Ftasks"
+        said = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "x.example", "Origin": "https://x.example"}
+        page = await browser.post("/ui/login", {"token": TOKEN, "next": "/jobs/ui/tasks"}, **said)
+        assert (page.status, page.headers["Location"]) == (303, "/jobs/ui/tasks")
+        assert {"Path=/jobs/ui/", "Secure"} <= {part.strip() for part in browser.set_cookie.split(";")}
+        page = await browser.get("/ui/tasks")
+        assert set(re.findall(r'(?:href|src|action|hx-get|hx-post)="(/[a-z]+/)', page.html)) == {"/jobs/"}
+        assert '<span class="badge production">production</span>' in page.html
+        assert (await browser.post("/ui/logout", Origin="https://x.example")).status == 403
+
+
+async def test_a_stranger_says_nothing_of_the_host(admin: Browser) -> None:
+    said = {"X_Forwarded_Host": "x.example", "Origin": "https://x.example"}
+    assert (await admin.post("/ui/logout", None, **said)).status == 403

@@ -121,8 +121,7 @@ async def test_groups_say_what_they_did_not_look_at(
     monkeypatch.setattr(dead_letters, "LETTERS_MOST", 1)
     found = await views.groups()
     assert (found.looked_at, found.dead, found.groups[0].error) == (2, 3, "error 2")
-    monkeypatch.setattr(dead_letters, "LOOK_S", 0)
-    found = await views.groups()
+    found = await views.groups(look_s=0)
     assert (found.looked_at, found.dead, found.groups[0].error) == (1, 3, "error 2")
     assert not found.is_complete
 

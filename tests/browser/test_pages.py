@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.browser.conftest import PICTURES, Eyes
+from tests.support.service import Client
 
 PAGES = (
     "/ui/",
@@ -20,6 +21,7 @@ PAGES = (
     "/ui/hosts",
     "/ui/system",
     "/ui/try",
+    "/ui/reference",
     "/ui/login",
 )
 
@@ -29,7 +31,8 @@ async def test_each_page_is_clean(eyes: Eyes, look: tuple[str, int]) -> None:
     wrong: list[str] = []
     for path in PAGES:
         await eyes.see(path)
-        await eyes.page.wait_for_timeout(2_300)  # the parts have been read anew by then
+        # Once each part is read anew.
+        await eyes.page.wait_for_timeout(2_300 if look == ("light", 1280) else 200)
         name = re.sub(r"\W+", "-", path).strip("-") or "overview"
         await eyes.page.screenshot(path=PICTURES / f"{name}-{look[0]}-{look[1]}.png", full_page=True)
         if await eyes.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
@@ -107,3 +110,29 @@ async def test_a_hidden_tab_asks_for_nothing(eyes: Eyes) -> None:
     asked.clear()
     await page.wait_for_timeout(4_500)
     assert asked == []
+
+
+@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+async def test_a_mark_stays_with_its_task(eyes: Eyes, service: Client) -> None:
+    page = eyes.page
+    await eyes.see("/ui/tasks")
+    for _ in range(3):
+        await page.keyboard.press("j")
+    await page.keyboard.press("x")
+    marked = await page.eval_on_selector_all("table.rows input:checked", "found => found.map(one => one.value)")
+    assert len(marked) == 1
+    first = await page.get_attribute("table.rows input >> nth=0", "value")
+    await service.call("DELETE", f"/schedule/{first}")
+    await page.wait_for_selector(f"[id='row-{first}']", state="detached")
+    assert await page.eval_on_selector_all("table.rows input:checked", "found => found.map(one => one.value)") == marked
+    await page.click("#marked >> text=Pause")
+    await page.wait_for_selector("#said >> text=pause: 1 of 1")
+    assert (await service.call("GET", f"/schedule/{marked[0]}"))[1]["data"]["info"]["state"] == "paused"
+
+
+@pytest.mark.parametrize("look", [("light", 1280)], ids=["light"])
+async def test_axe_finds_what_is_wrong(eyes: Eyes) -> None:
+    await eyes.see("/ui/tasks")
+    await eyes.page.route("**/ui/hosts", lambda route: route.fulfill(body="<html><img src=x></html>"))
+    await eyes.see("/ui/hosts")
+    assert any("image-alt" in one for one in await eyes.violations())

@@ -20,7 +20,7 @@ from redis_scheduler.api.callers import (
 from redis_scheduler.api.changes import change_of, clock_of
 from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.handlers import Api
-from redis_scheduler.api.pages import COPIES
+from redis_scheduler.api.pages import COPIES, look_s
 from redis_scheduler.api.shown import view_of
 from redis_scheduler.errors import LetterNotFound
 from redis_scheduler.logs import rfc3339
@@ -40,16 +40,16 @@ class DeadLettersApi(Api):
         to_admin = may_see_all(caller_of(request))
 
         async def read() -> tuple[Listed, None]:
-            page = await self._only.views.dead_page(limit, given.get("cursor"), wanted)
+            page = await self._only.views.dead_page(limit, given.get("cursor"), wanted, look_s(request))
             return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)
 
-    async def dead_groups(self, _request: Request, given: Mapping[str, str]) -> Response:
+    async def dead_groups(self, request: Request, given: Mapping[str, str]) -> Response:
         """GET /dead/groups, with the filters of GET /dead: how many dead letters there are of each host and error."""
         wanted = filters_of(given)
         async with self._one_grouping.held():
-            found = await self._only.views.groups(wanted)
+            found = await self._only.views.groups(wanted, look_s(request))
         groups = [
             DeadGroup(group.host, group.error, group.count, group.newest, rfc3339(group.died_ms))
             for group in found.groups

@@ -33,7 +33,7 @@ from redis_scheduler.api.filters import filters_of
 from redis_scheduler.api.headers import headers_of
 from redis_scheduler.api.idempotency import HEADER, Once, stored_by
 from redis_scheduler.api.moved import moved, series_queued
-from redis_scheduler.api.pages import COPIES
+from redis_scheduler.api.pages import COPIES, look_s
 from redis_scheduler.api.preconditions import Preconditions, etag_of, etag_of_new, preconditions
 from redis_scheduler.api.repeats import check_repeat, shown, shown_ended, times_of
 from redis_scheduler.api.scheduling import new_task, stored_before
@@ -134,7 +134,7 @@ class Api(Shards):
         to_admin = may_see_all(caller_of(request))
 
         async def read() -> tuple[Listed, None]:
-            page = await self._only.views.page(limit, given.get("cursor"), wanted)
+            page = await self._only.views.page(limit, given.get("cursor"), wanted, look_s(request))
             return Listed([view_of(stored, to_admin=to_admin) for stored in page.tasks], page.next), None
 
         return await self._large_answer(request, COPIES * PAGE_BYTES, read)

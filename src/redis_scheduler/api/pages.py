@@ -9,13 +9,19 @@ long as they like while nobody else wants a page, and keep nobody from one.
 
 import asyncio
 
+from starlette.requests import Request
+
 from redis_scheduler.api.admission import Connection
 from redis_scheduler.api.limits import Limits
 from redis_scheduler.errors import Code, RequestRefused
 from redis_scheduler.logs import Events
 from redis_scheduler.stopping import stop_or_interval
+from redis_scheduler.store.views import LOOK_S
 
 logger = Events(__name__)
+
+LOOK = "look_s"
+"""The name in a request's ASGI scope of how long it looks for what filters want, if that is not LOOK_S."""
 
 COPIES_OF_CHANGE = 5
 """A change of a task holds its bytes so many times: the record, its parts, the new record, and both in the call."""
@@ -23,6 +29,12 @@ COPIES_OF_CHANGE = 5
 COPIES = 4
 """A page holds its bytes so many times until it is put together: its records, their parts, its answer without and with
 the newline."""
+
+
+def look_s(request: Request) -> float:
+    """Return for how many seconds a request looks for what its filters want."""
+    found: float = request.scope.get(LOOK, LOOK_S)
+    return found
 
 
 class Page:

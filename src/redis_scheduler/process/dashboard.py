@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import importlib
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from redis_scheduler.process.hazards import hazards, open_doors
@@ -51,6 +52,9 @@ class FirstUse:
             doors=open_doors(settings, process.credentials, listens=process.role != WORKER),
             has_echo=settings.ui_echo == "on",
             delivers=process.role != API,
+            base=settings.base_path,
+            proxies=[ip_network(one) for one in settings.trusted_proxies.split()],
+            environment=settings.environment,
         )
         return importlib.import_module("redis_scheduler.ui.dashboard").Dashboard(self._inside, about)
 

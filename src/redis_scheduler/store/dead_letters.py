@@ -75,11 +75,11 @@ class DeadLetters(Views):
         )
         return await self._gathered(walk, limit, filters, True, look_s, most_bytes)
 
-    async def groups(self, filters: Filters = ANY) -> Groups:
+    async def groups(self, filters: Filters = ANY, look_s: float = LOOK_S) -> Groups:
         """Count the newest dead letters that the filters want by host and error: of those that can be looked at within
-        LOOK_S."""
+        `look_s`."""
         dead = await self.client.command("ZCARD", self.client.keys.dead, read=NUMBER)
-        until_s, looked_at, found = time.monotonic() + LOOK_S, 0, dict[tuple[str, str], Group]()
+        until_s, looked_at, found = time.monotonic() + look_s, 0, dict[tuple[str, str], Group]()
         is_complete = False
         async for chunk in self._sorted(self.client.keys.dead, from_time("dead", filters.died_before_ms), is_down=True):
             letters = [(key, score_ms(at.encode()) or 0) for _, at, key in chunk if filters.takes_key(key)]

@@ -184,6 +184,8 @@ class Views:
         counts_all, until_s = not filters.may_skip_many(is_dead), time.monotonic() + look_s
         last: Position = ()
         async for met in walk:
+            if last and not counts_all and time.monotonic() > until_s:
+                return Page(page, encode_cursor(last), looked_at)
             chunk = [position for position in met if filters.takes_key(position[-1])]
             looked_at += len(met) - len(chunk)
             while chunk:

@@ -9,8 +9,12 @@ from starlette.types import ASGIApp, Message, Scope
 
 from redis_scheduler.api.callers import CALLER
 from redis_scheduler.api.journal import BY_PERSON
+from redis_scheduler.api.pages import LOOK
 from redis_scheduler.api.request_ids import REQUEST_ID, new_request_id
 from redis_scheduler.ui.entering import Visitor
+
+LOOK_S = 0.1
+"""So long a page looks for what its filters want: a browser asks again and again, and others' requests wait for it."""
 
 
 class Answered(NamedTuple):
@@ -54,6 +58,7 @@ class Asker:
             "state": {},
             BY_PERSON: True,
             REQUEST_ID: new_request_id(b""),
+            LOOK: LOOK_S,
         }
         if visitor.caller is not None:
             scope[CALLER] = visitor.caller

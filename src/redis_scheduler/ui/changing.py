@@ -42,6 +42,17 @@ async def change(asker: Asker, visitor: Visitor, verb: str, key: str, fields: di
     return answered.status == 200, answered.error or f"{key} {wanted.done}{_found(answered)}"
 
 
+async def change_marked(asker: Asker, visitor: Visitor, fields: dict[str, str]) -> tuple[bool, str]:
+    """Do what a button says to each task that is marked; return whether all was done, and what there is to say."""
+    keys, verb = [value for name, value in fields.items() if name.startswith("key-")], fields.get("verb", "")
+    if not keys:
+        return False, "Mark tasks first, with x or the mouse"
+    done = [(key, *await change(asker, visitor, verb, key, {})) for key in keys]
+    failed = [f"{key}: {text}" for key, is_done, text in done if not is_done]
+    said = f"{verb}: {len(done) - len(failed)} of {len(done)}"
+    return not failed, "; ".join([said, *failed[:5]])
+
+
 def body_of(wanted: Change, fields: dict[str, str]) -> bytes:
     """Return the body of a request."""
     given = fields.get(wanted.body, "").strip()

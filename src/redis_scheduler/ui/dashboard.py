@@ -18,12 +18,13 @@ from redis_scheduler.store.token import Right
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to
 from redis_scheduler.ui.asking import Asker
-from redis_scheduler.ui.changing import change, schedule
+from redis_scheduler.ui.changing import change, change_marked, schedule
 from redis_scheduler.ui.echo import BODY_BYTES, TAKEN_BYTES, Echo
 from redis_scheduler.ui.entering import Entrance, Visitor
 from redis_scheduler.ui.forms import LOGIN_BYTES, body_of, check_same_origin, fields_of, query_of
 from redis_scheduler.ui.many import do_many
-from redis_scheduler.ui.parts import Parts
+from redis_scheduler.ui.parts import Parts, selectable
+from redis_scheduler.ui.proxies import as_asked
 from redis_scheduler.ui.rendering import Templates
 from redis_scheduler.ui.static import Static
 from redis_scheduler.ui.system import About
@@ -34,7 +35,7 @@ HERE = {"overview.html": "", "task.html": "tasks"}
 """The page that the navigation marks, where it has another name than the template."""
 
 LISTS = {"tasks": (["tasks"], FILTERS), "dead": (["groups", "dead"], DEAD_FILTERS)}
-SIMPLE = {"repeating": ["repeating"], "hosts": ["hosts"], "system": ["system"]}
+SIMPLE = {"reference": ["reference"], "repeating": ["repeating"], "hosts": ["hosts"], "system": ["system"]}
 """Pages by their names: the parts that they have, and the filters."""
 
 
@@ -49,6 +50,7 @@ class Dashboard:
         self._entrance = Entrance(inside, f"{self._base}/")
         self._asker = Asker(inside.api)
         self._echo = Echo()
+        self._proxies = about.proxies
         self._has_echo, self._delivers = about.has_echo, about.delivers
         self._parts = Parts(inside, self._asker, self._templates, self._echo, about)
 
@@ -58,6 +60,7 @@ class Dashboard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        scope = as_asked(scope, self._proxies)
         request = Request(scope, receive, send)
         try:
             response = await self._answer(request)
@@ -175,7 +178,11 @@ class Dashboard:
         made = {name: await self._parts.get(visitor, name, asked) for name in parts}
         addresses = {name: self._base + self._parts.address(name, asked) for name in parts}
         here = HERE.get(template, template.removesuffix(".html"))
-        may = {"may_admin": bool(visitor.rights & Right.ADMIN), "may_bulk": bool(visitor.rights & Right.BULK)}
+        may: dict[str, Any] = {
+            "may_admin": bool(visitor.rights & Right.ADMIN),
+            "may_bulk": bool(visitor.rights & Right.BULK),
+        }
+        may["selects"] = selectable(visitor.rights)
         page = self._templates.page(
             template, visitor=visitor, here=here, parts=made, addresses=addresses, **may, **shown
         )
@@ -195,6 +202,9 @@ class Dashboard:
             verb, _, key = rest.partition("/")
             is_done, text = await change(self._asker, visitor, verb, key, fields)
             back = f"task/{key}"
+        elif first == "marked":
+            is_done, text = await change_marked(self._asker, visitor, fields)
+            back = "tasks"
         elif first == "hosts":
             is_done, text = await self._parts.hosts.change(visitor, fields)
         elif first == "try":

@@ -1,5 +1,6 @@
 """The first page: what is wrong or that all is well, how many tasks stand where, what comes, how it went."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -44,6 +45,7 @@ class Overview:
         self._history = History(self._client, "dashboard")
         self._letters = DeadLetters(self._client)
         self._slow: Shared[Any] = Shared()
+        self._hours: Shared[dict[str, int]] = Shared()
         self._minutes: Shared[dict[str, int]] = Shared(2 * MINUTES)
 
     def is_for(self, visitor: Visitor) -> bool:
@@ -71,7 +73,7 @@ class Overview:
             max(one.workers for one in seen),
             max(one.memory.share for one in seen),
             recent,
-            (await self._slow.get("day", 60, lambda: self._died_in_day(now_ms))).value,
+            await self._died_in_day(now_ms),
             [(one["host"], one["error"], one["count"]) for one in worst],
             [one["host"] for one in hosts if "breaker" in one],
             failing,
@@ -109,27 +111,33 @@ class Overview:
         return (await self._minutes.get(number, fresh_s, lambda: self._history.minute(number))).value
 
     async def _died_in_day(self, now_ms: int) -> int:
-        hour = now_ms // MINUTE_MS // HOUR_MINUTES
-        return sum([(await self._history.hour(hour - ago)).get("died", 0) for ago in range(24)])
+        hour, died = now_ms // MINUTE_MS // HOUR_MINUTES, 0
+        for number in range(hour - 23, hour + 1):
+            fresh_s = 5 if number == hour else 3600
+            read = functools.partial(self._history.hour, number)
+            died += (await self._hours.get((number, number == hour), fresh_s, read)).value.get("died", 0)
+        return died
 
     async def charts(self) -> list[dict[str, Any]]:
         """Return the charts: what comes due in an hour and in a day, how late tasks were, how attempts ended."""
         now_ms, _ = await now_and_next(self._client)
-        first = now_ms // MINUTE_MS + 1
-        hour = [first * MINUTE_MS + at * MINUTE_MS for at in range(MINUTES)]
         late = await overdue(self._client, now_ms)
-        soon = await due_between(self._client, [now_ms, *hour])
-        begins, day = (await self._slow.get("quarters", 300, lambda: self._quarters(now_ms))).value
+        begins, soon = (await self._slow.get("minutes", 30, lambda: self._due_by(now_ms, MINUTE_MS, MINUTES))).value
+        quarters, day = (
+            await self._slow.get("quarters", 300, lambda: self._due_by(now_ms, QUARTER_MS, QUARTERS))
+        ).value
+        first = now_ms // MINUTE_MS + 1
         past = [(number, await self._minute(number, now_ms)) for number in range(first - MINUTES, first)]
         return [
-            _due_chart("Due in the next hour, by the minute", [now_ms, *hour[:-1]], soon, late),
-            _due_chart("Due in the next day, by the quarter of an hour", begins, day, late),
+            _due_chart("Due in the next hour, by the minute", begins, soon, late),
+            _due_chart("Due in the next day, by the quarter of an hour", quarters, day, late),
             _late_chart(past),
             _outcome_chart(past),
         ]
 
-    async def _quarters(self, now_ms: int) -> tuple[list[int], list[int]]:
-        edges = [now_ms, *(QUARTER_MS * (now_ms // QUARTER_MS + 1 + at) for at in range(QUARTERS))]
+    async def _due_by(self, now_ms: int, step_ms: int, count: int) -> tuple[list[int], list[int]]:
+        """Return how many come due in so many steps, beside the beginning of each."""
+        edges = [now_ms, *(step_ms * (now_ms // step_ms + 1 + at) for at in range(count))]
         return edges[:-1], await due_between(self._client, edges)
 
 

@@ -16,11 +16,19 @@ from redis_scheduler.ui.echo import Echo
 from redis_scheduler.ui.entering import Visitor
 from redis_scheduler.ui.hosts import Hosts
 from redis_scheduler.ui.overview import Overview
+from redis_scheduler.ui.reference import Reference
 from redis_scheduler.ui.rendering import Templates, clock
 from redis_scheduler.ui.repeating import Repeating
 from redis_scheduler.ui.shared import Shared
 from redis_scheduler.ui.system import About, System
 from redis_scheduler.ui.tasks import Tasks
+
+
+def selectable(rights: int) -> list[str]:
+    """Return what may be done with rights to tasks that are marked in the list."""
+    schedules = ["run", "pause", "resume"] if rights & Right.SCHEDULE else []
+    return schedules + (["cancel"] if rights & Right.CANCEL else [])
+
 
 FRESH_S, SLOW_S, CHARTS_FRESH_S = 1.0, 5.0, 10.0
 
@@ -60,6 +68,7 @@ class Parts:
             "dead": Part("part_dead.html", dead.rows),
             "repeating": Part("part_repeating.html", repeating.rows, SLOW_S),
             "hosts": Part("part_hosts.html", self.hosts.rows),
+            "reference": Part("part_reference.html", Reference(asker).read, 3600.0),
             "system": Part("part_system.html", system.read, SLOW_S),
             "echo": Part("part_echo.html", self._arrivals, 0.5),
         }
@@ -90,6 +99,7 @@ class Parts:
             may = {
                 "may_schedule": bool(rights & Right.SCHEDULE),
                 "may_admin": bool(rights & Right.ADMIN),
+                "selects": selectable(rights),
                 "verbs": [
                     verb
                     for verb, right in (("replay", Right.REPLAY), ("delete", Right.CANCEL))

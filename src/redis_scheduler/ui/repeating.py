@@ -7,7 +7,7 @@ from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.entering import Visitor
 from redis_scheduler.ui.tasks import page_of
 
-LOOK_S = 0.3
+LOOK_S = 0.1
 """So long tasks are looked through; then the page says where to go on."""
 
 LOOKED_AT = "500"

@@ -14,6 +14,10 @@ from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.asking import Asker
 from redis_scheduler.ui.entering import Visitor
 from redis_scheduler.ui.overview import content_of
+from redis_scheduler.ui.proxies import Network
+
+NOTED = 20
+"""The last changes that are shown of those that were noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class About:
     base: str = ""
     """The path under which a proxy shows the service."""
     environment: str = ""
+    proxies: Sequence[Network] = ()
+    """Those whose word is taken for which host and scheme a browser asked."""
 
 
 class System:
@@ -48,7 +54,9 @@ class System:
         seen = await self._glance.look()
         ledger = total([one.ledger for one in seen])
         held = [await holders(client, DEFAULT.window_ms) for client in self._inside.clients]
+        noted = await self._asker.ask(visitor, "GET", "/audit", {"limit": str(NOTED)})
         return {
+            "noted": noted.content["data"] if noted.status == 200 else [],
             "stats": stats,
             "missing": ledger.missing,
             "shards": seen,

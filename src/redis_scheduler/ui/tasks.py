@@ -1,8 +1,10 @@
 """The list of tasks, and a task: what the API shows, made readable."""
 
 import shlex
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Raw
@@ -105,6 +107,7 @@ class Tasks:
         return {
             "info": info,
             "options": {name: msgspec.json.encode(info[name]).decode() for name in info if name in TASK_FIELDS},
+            "next": _next(info),
             "steps": _steps(info),
             "data": _content(found),
             "curl": _curl(found),
@@ -118,6 +121,20 @@ def _content(found: One) -> Any:
     if found.body_base64 is not None:
         return text_of(msgspec.json.decode(found.body_base64, type=str | None) or "")
     return tree_of(bytes(found.data))
+
+
+def _next(info: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the next times of a series, in UTC and, where its rule has one, in its zone."""
+    times = (info.get("series") or {}).get("next") or []
+    zone = (info.get("repeat") or {}).get("tz")
+    try:
+        at = ZoneInfo(zone) if zone else None
+    except (ValueError, OSError):
+        at = None
+    return [
+        (one, "" if at is None else f"{datetime.fromisoformat(one).astimezone(at):%Y-%m-%d %H:%M:%S} {zone}")
+        for one in times
+    ]
 
 
 def _steps(info: dict[str, Any]) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def _paused(at: Readings) -> list[Problem]:
     if not at.all_paused_since:
         return []
     text = f"All is paused since {at.all_paused_since}: nothing is delivered."
-    return [Problem(text, "To go on: redis-scheduler resume", "system")]
+    return [Problem(text, "To go on: redis-scheduler resume-all", "system")]
 
 
 def _ledger(at: Readings) -> list[Problem]:

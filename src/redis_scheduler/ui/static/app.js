@@ -20,7 +20,7 @@ function step(by) {
   if (!all.length) return;
   const at = all.findIndex((row) => row.contains(document.activeElement));
   const next = all[at < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + by))];
-  next.querySelector("a, input").focus();
+  next.querySelector("a")?.focus();
 }
 
 let isGoing = false;
@@ -61,6 +61,14 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-drop]");
   if (button) document.getElementById(button.dataset.drop).replaceChildren();
 });
+
+// Times of a series in the zone of who looks, beside UTC.
+const localize = () => document.querySelectorAll("time[data-local]").forEach((one) => {
+  one.title = new Date(one.dateTime).toLocaleString();
+  if (!one.textContent.includes("here")) one.textContent += `, ${one.title} here`;
+});
+document.addEventListener("htmx:after:swap", localize);
+document.addEventListener("DOMContentLoaded", localize);
 
 const origin = document.getElementById("origin");
 if (origin) origin.value = location.origin;
