@@ -1,9 +1,11 @@
 """Alerts: what is wrong is told to a receiver of its own, once, however many processes look."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import redis.asyncio
 from redis_scheduler.process.alerting import Watch
 from redis_scheduler.process.process import Process
 from redis_scheduler.settings import ALL, Settings
+from redis_scheduler.store.alerts import NAMED_MOST, Alerts, Found
 from redis_scheduler.store.client import RedisClient
 from tests.support.names import KEYS
 from tests.support.receiver import Receiver, receiving
@@ -209,3 +212,33 @@ async def test_only_what_is_asked_for_is_told(redis_url: str, alerted: Receiver,
         assert await raw.hexists(KEYS.alerts, "is:ledger")
         assert not await raw.hexists(KEYS.alerts, "is:late")
         await raw.zrem(KEYS.due, "nobody")
+
+
+async def test_hosts_of_others_are_not_in_the_way_of_what_else_is_wrong(redis_url: str) -> None:
+    async with aclosing(RedisClient(redis_url, 3, KEYS)) as client:
+        alerts, told = Alerts(client, 60_000), dict[str, int]()
+        for look in range(6):
+            turn = await wait_until(lambda: alerts.take_turn(1), "it is its turn")
+            assert turn is not None
+            found = [Found(f"died:host-{look}-{number}.example:443", 1, "") for number in range(20)]
+            others = [Found("died:other", 3, "")] if look == 0 else []
+            for one in await alerts.note(turn, [*found, *others, *([Found("ledger", 0, "")] if look == 5 else [])]):
+                told[one.name] = told.get(one.name, 0) + one.count
+                await alerts.forget(one)
+        assert "ledger" in told
+        hosts = sum(name.startswith("died:host") for name in told)
+        assert hosts == NAMED_MOST - 1
+        assert told["died:other"] == 3  # what came since is told with its next telling
+        kept = await client.command("HGET", KEYS.alerts, "is:died:other")
+        assert kept.endswith(b" %d" % (120 - hosts))
+
+
+async def test_nobody_takes_the_key_of_an_alert(redis_url: str, alerted: Receiver, raw: redis.asyncio.Redis) -> None:
+    async with Watched(redis_url, alerted) as watched:
+        await raw.hincrby(KEYS.counters, "scheduled", 1)
+        await watched.look()
+        await raw.hincrby(KEYS.counters, "scheduled", -1)
+        [arrival] = alerted.arrivals
+        since_ms = round(datetime.fromisoformat(arrival.json()["since"]).timestamp() * 1000)
+        assert str(since_ms) not in arrival.key
+        assert re.fullmatch(r"schedule-alert-1-began-[0-9a-f]{32}", arrival.key)

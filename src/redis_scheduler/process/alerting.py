@@ -5,6 +5,7 @@ key of its own, so that it is sent once however many have looked. Where no task 
 Redis takes none, the process that looks sends it itself, until it is taken.
 """
 
+import hmac
 import time
 from collections import Counter
 
@@ -181,7 +182,7 @@ class Watch:
         logger.warning("alert", alert=alert.alert, state=alert.state, text=alert.text)
         options = Options(headers={"Authorization": "", "Content-Type": "application/json"})
         tail = record_tail(self._webhook, 0, TYPE, msgspec.json.encode(alert), options)
-        key = f"{TYPE}-{telling.number}-{telling.since_ms}-{telling.what}"
+        key = self._key_of(telling)
         if lives:
             task = NewTask(key, 0, tail, listing_of(TYPE, options))
             try:
@@ -192,6 +193,12 @@ class Watch:
             else:
                 return True
         return await self._send(key, tail)
+
+    def _key_of(self, telling: Telling) -> str:
+        """Return the same key in each process. Who could guess it would schedule a task under it, and no alert came."""
+        told = f"{telling.number} {telling.since_ms} {telling.what}"
+        mark = hmac.digest(self._webhook.encode(), told.encode(), "sha256").hex()[:32]
+        return f"{TYPE}-{telling.number}-{telling.what}-{mark}"
 
     async def _send(self, key: str, tail: bytes) -> bool:
         """Make one attempt from here."""

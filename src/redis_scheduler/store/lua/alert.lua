@@ -2,11 +2,12 @@
 -- most once in a time, and when it is over.
 -- KEYS   alerts
 -- ARGV   turn (ms at which it was taken: watch) every_ms# (between two tellings of a thing) kept_most# (tellings that
---        are not sent yet) named_most# (things that are remembered)
+--        are not sent yet) named_most# (things that are remembered;
+--        beyond them no host is)
 -- each   name count# (how many more; 0 for one that is counted by nothing) detail
 -- Returns for each telling that is not sent yet: its number, and '<began|again|over> <count> <since ms> <name>', with
 --        the detail in the next line.
--- Bounds 64 rows; at most named_most things and kept_most tellings, some five commands each.
+-- Bounds 64 rows; at most named_most things, kinds without hosts, and kept_most tellings, some five commands each.
 -- Twice  the turn was noted already: only the answer is made.
 -- Full   HDEL of nothing is the first write: it is noted all the same.
 --- include foreign
@@ -70,12 +71,22 @@ end
 redis.call('HDEL', alerts, '')
 if not is_noted then
   redis.call('HSET', alerts, 'noted', turn, 'seen', turn)
+  -- Only hosts (`died:<host>`) may be any number: those beyond the most are told as `other`, so that nobody's hosts are
+  -- in the way of what else is wrong.
+  local others = {}
   for at = first, #ARGV, width do
     --- row
-    if kept[name] or things < named_most then
+    local kind = name:match('^([^:]*:)')
+    if kind and (name == kind .. 'other' or (not kept[name] and things >= named_most)) then
+      others[kind .. 'other'] = (others[kind .. 'other'] or 0) + count
+    else
       things, found[name] = things + (kept[name] and 0 or 1), true
       note(name, true, count, detail)
     end
+  end
+  for name, count in pairs(others) do
+    found[name] = true
+    note(name, true, count, '')
   end
   for name in pairs(kept) do
     if not found[name] then
