@@ -1,5 +1,8 @@
 """Who changed what: noted in the log and in Redis, and nothing of what services do to their own tasks."""
 
+import asyncio
+import getpass
+import re
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ import redis.asyncio
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note
 from tests.support.names import KEYS
-from tests.support.service import TOKEN, Client, Process
+from tests.support.service import TOKEN, Client, Process, run
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token
 from tests.support.waiting import wait_until
 
@@ -137,3 +140,26 @@ async def test_an_entry_is_small(api: Client, raw: redis.asyncio.Redis, path: st
     [(_, fields)] = rows
     assert len(fields[b"entry"]) < 4 * TEXT_LENGTH
     assert TOKEN.encode() not in fields[b"entry"]
+
+
+async def test_commands_are_noted_with_who_gave_them(api: Client, redis_url: str) -> None:
+    for command in (
+        ["token", "create", "--name", "shop", "--can", "read,schedule"],
+        ["token", "list"],
+        ["token", "revoke", "0123456789"],
+        ["pause-all"],
+        ["resume-all"],
+        ["doctor", "--repair"],
+        ["doctor"],
+    ):
+        await asyncio.to_thread(run, *command, REDIS_URL=redis_url)
+    noted = [(one["via"], one["what"], one.get("given")) for one in await changes(api)]
+    assert noted == [
+        ("command", "doctor --repair", None),
+        ("command", "resume-all", None),
+        ("command", "pause-all", None),
+        ("command", "token create", {"name": "shop", "can": "schedule,read"}),
+    ]
+    [*_, made] = await changes(api)
+    assert made["who"].partition("@")[0] == getpass.getuser()
+    assert re.fullmatch("[0-9a-f]{10}", made["on"])

@@ -38,9 +38,10 @@ _CURSOR = re.compile(r"[1-9][0-9]{0,14}")
 
 
 class NoteView(msgspec.Struct, kw_only=True):
-    """A change: at: when (RFC 3339); number: of all changes, from 1; who: the id of a token, or `api`; name: of the
-    token; via: `dashboard` or `api`; what: the route; on: the task or host; given: the parameters; tasks: how many;
-    status: of the answer: a 503 says that nobody knows whether it was done; client: the address that asked."""
+    """A change: at: when (RFC 3339); number: of all changes, from 1; who: the id of a token, `api`, or the user of a
+    command; name: of the token; via: `dashboard`, `api` or `command`; what: the route, or the command; on: the task,
+    host or token; given: the parameters; tasks: how many; status: of the answer: a 503 says that nobody knows whether
+    it was done; client: the address that asked."""
 
     at: str
     number: int

@@ -2,14 +2,20 @@
 
 import contextlib
 import functools
+import getpass
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 
-from redis_scheduler.errors import FolderInUse, SettingsError
+from msgspec import UNSET
+
+from redis_scheduler.errors import FolderInUse, SettingsError, StoreFull, StoreUnavailable
 from redis_scheduler.process.embedded import EmbeddedServer, redis_at
 from redis_scheduler.process.sealing import keys_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note, bounded
 from redis_scheduler.store.shard import Shard
 
 TIMEOUT_S = 5.0
@@ -27,6 +33,22 @@ async def redis_of(settings: Settings, may_be_new: bool = False) -> AsyncIterato
     keys, serving = keys_of(settings), functools.partial(_serving, may_be_new)
     async with redis_at(settings, serving) as url, Shard(url, keys).connected(TIMEOUT_S) as client:
         yield client
+
+
+async def note(
+    client: RedisClient, settings: Settings, what: str, on: str = "", tasks: int | None = None, **given: str
+) -> None:
+    """Note in the journal what somebody did by a command: on what, and with which parameters. What cannot be noted is
+    done all the same."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    who = f"{user}@{socket.gethostname()}"[:TEXT_LENGTH]
+    parameters, count = bounded(given) if given else UNSET, UNSET if tasks is None else tasks
+    said = Note(who=who, what=what, via="command", on=on or UNSET, given=parameters, tasks=count)
+    with contextlib.suppress(StoreUnavailable, StoreFull):
+        await Journal(client, settings.audit_entries).note(said)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.command import note, redis_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
@@ -36,7 +36,10 @@ async def examine(settings: Settings, repairs: bool) -> bool:
     that stay.
     """
     async with redis_of(settings) as client:
-        return await _examine(client, repairs)
+        is_well = await _examine(client, repairs)
+        if repairs:
+            await note(client, settings, "doctor --repair")
+        return is_well
 
 
 async def _examine(client: RedisClient, repairs: bool) -> bool:

@@ -17,7 +17,7 @@ from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, StartError
-from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.command import note, redis_of
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.task_line import DEAD, line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
@@ -127,6 +127,8 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
                 await work.run(_lines(file), round(shift_s * 1000))
             finally:
                 _say(work.summary)
+                if not is_dry:
+                    await note(client, settings, "import", tasks=work.counts["imported"])
     return not work.counts["bad"]
 
 

@@ -5,7 +5,7 @@ import asyncio
 import time
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.command import note, redis_of
 from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -36,6 +36,7 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
                 _say("Nothing was changed; with --force the others pause, and that one goes on.")
                 return False
         since_ms = await Moves(client, process_name()).pause_all(True)
+        await note(client, settings, "pause-all")
         _say(f"Paused since {rfc3339(since_ms or 0)}: nothing is promoted or claimed until redis-scheduler resume-all.")
         found = await _left(client)
     for holder in found:
@@ -64,6 +65,7 @@ async def resume_all(settings: Settings) -> bool:
     """Let it all go on; what came due meanwhile is delivered at once."""
     async with redis_of(settings) as client:
         await Moves(client, process_name()).pause_all(False)
+        await note(client, settings, "resume-all")
     _say("Resumed: what came due meanwhile is delivered now.")
     return True
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.command import note, redis_of
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.rekeying import Counts, Left, Rekeying
 from redis_scheduler.store.vault import Why
@@ -42,6 +42,7 @@ async def rekey(settings: Settings, is_dry: bool) -> bool:
         finally:
             _say(_sum(work.counts, "to be sealed" if is_dry else "sealed anew"))
         if not is_dry:
+            await note(client, settings, "rekey", tasks=work.counts.resealed)
             # What stays as it is was told of by the walk before.
             work = Rekeying(client, vault, writes=False)
             await _walk(work, "still to be sealed", tells=False)

@@ -8,7 +8,7 @@ import msgspec
 
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import redis_of
+from redis_scheduler.process.command import note, redis_of
 from redis_scheduler.process.token import show_delivery_token, show_public_keys
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
@@ -32,16 +32,22 @@ async def manage_tokens(settings: Settings, given: dict[str, Any]) -> bool:
         tokens = Tokens(client)
         match given["verb"]:
             case "create":
-                return await _create(tokens, given)
+                token_id = await _create(tokens, given)
+                await note(client, settings, "token create", token_id, name=given["name"], can=",".join(given["can"]))
+                return True
             case "list":
                 return await _list(tokens)
             case "revoke":
-                return await _revoke(tokens, given["id"])
+                done = await _revoke(tokens, given["id"])
             case _:
-                return await _rotate(tokens, given["id"], given["overlap"])
+                done = await _rotate(tokens, given["id"], given["overlap"])
+        if done:
+            await note(client, settings, f"token {given['verb']}", given["id"])
+        return done
 
 
-async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
+async def _create(tokens: Tokens, given: dict[str, Any]) -> str:
+    """Make a token; return its id."""
     if given["types"] and "purge" in given["can"]:
         raise SettingsError(["--can purge: without effect beside --types, since a purge deletes tasks of all types"])
     if given["limit_keys"] and ("schedule" not in given["can"] or ("admin" in given["can"] and not given["types"])):
@@ -72,7 +78,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> bool:
         raise SchedulerError(f"There are {TOKENS_MOST} tokens, as many as there may be: revoke some")
     _say(f"The token {token_id} ({token.name}) may {', '.join(token.can)}. It is shown only now:")
     print(text)  # noqa: T201  # the command's output
-    return True
+    return token_id
 
 
 async def _list(tokens: Tokens) -> bool:
