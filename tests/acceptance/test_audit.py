@@ -2,7 +2,10 @@
 
 import asyncio
 import getpass
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ import redis.asyncio
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note
 from tests.support.names import KEYS
-from tests.support.service import TOKEN, Client, Process, run
+from tests.support.redis_process import redis_process
+from tests.support.service import TOKEN, Client, Process, client_of, run, serving
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token
 from tests.support.waiting import wait_until
 
@@ -163,3 +167,21 @@ async def test_commands_are_noted_with_who_gave_them(api: Client, redis_url: str
     [*_, made] = await changes(api)
     assert made["who"].partition("@")[0] == getpass.getuser()
     assert re.fullmatch("[0-9a-f]{10}", made["on"])
+
+
+async def test_an_answer_does_not_wait_long_for_its_note(tmp_path: Path) -> None:
+    async with (
+        redis_process(tmp_path / "redis") as server,
+        serving(tmp_path, "api", REDIS_URL=server.url) as process,
+        client_of(process) as api,
+    ):
+        assert (await api.call("POST", "/purge"))[0] == 200
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            assert (await api.call("POST", "/purge"))[0] == 503
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        [line] = await wait_until(lambda: process.events("change-not-kept"), "the log has it") or []
+        assert line["error"] == "Redis did not answer"  # and not yet that it was given up
+        last = process.events("change")[-1]
+        assert (last["what"], last["status"], "tasks" in last) == ("POST /purge", 503, False)

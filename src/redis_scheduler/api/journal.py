@@ -4,6 +4,7 @@ Noted is what needs the right bulk, purge, replay or admin, whoever asks; and an
 right admin makes, or a person at the dashboard. What services do to their own tasks is not.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,9 @@ BY_PERSON = "redis_scheduler.person"
 
 ALWAYS = Right.BULK | Right.PURGE | Right.REPLAY | Right.ADMIN
 UNCHANGING = ("/repeat/preview",)
+
+KEPT_WITHIN_S = 1.0
+"""An answer waits so long for its note."""
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,14}")
 
@@ -108,9 +112,10 @@ class Auditor:
             "change", **{name: said for name, said in msgspec.structs.asdict(note).items() if said is not UNSET}
         )
         try:
-            await self._journal.note(note)
-        except (StoreUnavailable, StoreFull) as error:
-            logger.warning("change-not-kept", error=str(error), what=route)
+            async with asyncio.timeout(KEPT_WITHIN_S):
+                await self._journal.note(note)
+        except (StoreUnavailable, StoreFull, TimeoutError) as error:
+            logger.warning("change-not-kept", error=str(error) or "Redis did not answer", what=route)
 
 
 def _count(body: bytes) -> int | UnsetType:
