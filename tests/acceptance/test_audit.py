@@ -8,12 +8,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import redis.asyncio
 
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.journal import TEXT_LENGTH, Journal, Note
 from tests.support.names import KEYS
+from tests.support.pages import Browser
 from tests.support.redis_process import redis_process
 from tests.support.service import TOKEN, Client, Process, client_of, run, serving
 from tests.support.tokens import ALL_RIGHTS, id_of, make_token
@@ -87,6 +89,29 @@ async def test_a_token_with_admin_is_noted_whatever_it_changes(api: Client, clie
     assert (found["who"], found["what"], found["on"], found["tasks"]) == (id_of(admin), "PUT /schedule/{key}", "a", 1)
     assert found["name"]
     assert admin not in str(found)
+
+
+async def test_what_is_done_at_the_dashboard_is_noted_whoever_is_signed_in(api: Client) -> None:
+    key = await api.schedule(HOOK, 900)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        person = Browser(session, api.url)
+        assert (await person.sign_in(TOKEN)).status == 303
+        await person.get(f"/ui/task/{key}")
+        await person.post(f"/ui/do/cancel/{key}", Sec_Fetch_Site="same-origin")
+    assert (await api.call("GET", f"/schedule/{key}"))[0] == 404
+    [found] = await changes(api)
+    assert (found["who"], found["via"], found["what"], found["on"]) == (
+        "api",
+        "dashboard",
+        "DELETE /schedule/{key}",
+        key,
+    )
+
+
+async def test_a_token_that_is_kept_to_types_sees_none(api: Client, client: RedisClient) -> None:
+    kept = Client(api.session, api.url, await make_token(client, *ALL_RIGHTS, types=("mail",)))
+    status, content = await kept.call("GET", "/audit")
+    assert (status, content["code"]) == (403, "other-type")
 
 
 async def test_pages_lead_through_all_of_them(api: Client, client: RedisClient) -> None:
