@@ -329,7 +329,8 @@ async def test_an_outage_is_told_with_what_was_known(tmp_path: Path) -> None:
 
         await wait_until(is_told, "it is told")
         closed = await other.get("/ui/part/tasks")
-        assert closed.status == 503
+        assert (closed.status, "Redis cannot be reached" in closed.text) == (503, True)
+        assert server.url.removeprefix("redis://")[:15] not in (await own.get("/ui/part/tasks")).html + closed.html
         assert key not in closed.html
         assert (await own.get(f"/ui/task/{key}")).status == 503
 
@@ -532,3 +533,27 @@ async def test_behind_a_proxy_with_a_path(tmp_path: Path, redis_url: str) -> Non
 async def test_a_stranger_says_nothing_of_the_host(admin: Browser) -> None:
     said = {"X_Forwarded_Host": "x.example", "Origin": "https://x.example"}
     assert (await admin.post("/ui/logout", None, **said)).status == 403
+
+
+async def test_its_numbers_are_those_of_stats_and_metrics(admin: Browser, api: Client) -> None:
+    for at in range(5):
+        key = await api.schedule(HOOK, ttl=900 + at)
+        if at < 2:
+            await api.call("POST", f"/schedule/{key}/pause")
+    await api.call("PUT", "/hosts/127.0.0.1:9", json={"concurrency": 1})
+    stats = await api.stats()
+    async with api.session.get(f"{api.url}/metrics", headers=api.headers) as response:
+        metrics = await response.text()
+
+    async def agrees() -> bool:
+        overview, system = await admin.get("/ui/part/overview"), await admin.get("/ui/part/system")
+        return all(
+            f"{number} {name.replace('_', ' ')}" in overview.text
+            and f"{name.replace('_', ' ')} {number}" in system.text
+            for name, number in stats["states"].items()
+        )
+
+    await wait_until(agrees, "the pages are read anew", timeout_s=15)
+    assert (stats["states"]["due"], stats["states"]["paused"]) == (3, 2)
+    for name, number in stats["states"].items():
+        assert re.search(rf'_tasks{{[^}}]*state="{name}"[^}}]*}} {number}(\.0)?$', metrics, re.MULTILINE), name

@@ -88,6 +88,7 @@ class Eyes:
         session = await self.page.context.new_cdp_session(self.page)
         await session.send("Page.setBypassCSP", {"enabled": True})
         await self.page.reload()
+        await self.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         await self.page.add_script_tag(content=AXE)
         found = await self.page.evaluate("async () => (await axe.run()).violations")
         await session.send("Page.setBypassCSP", {"enabled": False})

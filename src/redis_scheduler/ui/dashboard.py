@@ -14,6 +14,7 @@ from redis_scheduler.api.headers import headers_of
 from redis_scheduler.errors import RequestRefused, StoreFull, StoreUnavailable
 from redis_scheduler.logs import Events
 from redis_scheduler.store.filters import LISTED
+from redis_scheduler.store.refusal import told
 from redis_scheduler.store.token import Right
 from redis_scheduler.task.key import is_task_key
 from redis_scheduler.ui.answers import NO_STORE, PageAnswer, PageRefused, moved_to
@@ -69,7 +70,8 @@ class Dashboard:
         except RequestRefused as error:
             response = self._error(request, error.code.status, str(error))
         except (StoreUnavailable, StoreFull) as error:
-            response = self._error(request, 503, f"{error}. What is scheduled is kept there; this page tries again.")
+            text = told(error) if isinstance(error, StoreUnavailable) else str(error)
+            response = self._error(request, 503, f"{text}. What is scheduled is kept there; this page tries again.")
         except ClientDisconnect:
             return
         except Exception as error:

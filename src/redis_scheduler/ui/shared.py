@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.store.refusal import told
 
 KEPT = 64
 """Parts of pages that are kept, the last ones used: some 100 kB each."""
@@ -59,7 +60,7 @@ class Shared(Generic[T]):
         except StoreUnavailable as error:
             if part.value is None:
                 raise
-            return Seen(part.value, part.made_s, str(error))
+            return Seen(part.value, part.made_s, told(error))
 
     def forget(self) -> None:
         """Make all anew that is asked for from now on; what there was stays for an outage."""
