@@ -557,3 +557,11 @@ async def test_its_numbers_are_those_of_stats_and_metrics(admin: Browser, api: C
     assert (stats["states"]["due"], stats["states"]["paused"]) == (3, 2)
     for name, number in stats["states"].items():
         assert re.search(rf'_tasks{{[^}}]*state="{name}"[^}}]*}} {number}(\.0)?$', metrics, re.MULTILINE), name
+
+
+async def test_who_may_only_schedule_can_try_it(browser: Browser, api: Client, client: RedisClient) -> None:
+    await browser.sign_in(await make_token(client, "schedule"))
+    page = await browser.get("/ui/try")
+    assert (page.status, "What the echo receiver got" in page.text) == (200, False)
+    assert "is scheduled" in (await browser.post("/ui/try", {"webhook": HOOK, "ttl": "900"}, **HTMX)).text
+    assert (await browser.get("/ui/tasks")).status == 403

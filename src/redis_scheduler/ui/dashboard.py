@@ -153,7 +153,8 @@ class Dashboard:
             case "task", key if is_task_key(key):
                 return await self._show(visitor, "task.html", ["task"], {"key": key}, key=key)
             case "try", "":
-                parts = ["echo"] if self._has_echo and not (visitor.caller and visitor.caller.types) else []
+                sees = visitor.rights & Right.READ and not (visitor.caller and visitor.caller.types)
+                parts = ["echo"] if self._has_echo and sees else []
                 url = await self._url(request)
                 return await self._show(visitor, "try.html", parts, {}, has_echo=bool(parts), echo_url=url)
             case "find", "":
