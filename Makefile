@@ -93,7 +93,7 @@ types: $(VENV)/.development ## Check types, strictly
 	@$(BIN)/mypy $(SOURCES)
 
 bench: $(VENV)/.development ## Measure everything but the peers on this machine (45 minutes)
-	@set -e; for name in burst lateness series api scale bulk moving limits breaker guard metrics dashboard idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
+	@set -e; for name in burst lateness series api scale bulk moving limits breaker tenants guard metrics dashboard idle start failing; do $(BIN)/python -m benchmarks.$$name; echo; done
 
 # Celery and arq need different releases of redis-py: an environment for each.
 $(PEERS)/.venv/%/.installed: $(PEERS)/requirements-%.txt
