@@ -1,6 +1,7 @@
 """Parts of pages: what each reads and by which template it is shown. Browsers ask for them again and again; each is
 made once for all who may see the same."""
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Parts:
         self._templates = templates
         self._overview = Overview(inside, asker)
         self._echo = echo
-        self._shared: Shared[str] = Shared()
+        self._shared: Shared[str] = Shared(size=sys.getsizeof)
         self.hosts = Hosts(asker)
         tasks, dead, repeating, system = (
             Tasks(asker),

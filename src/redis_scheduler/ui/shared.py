@@ -13,7 +13,10 @@ from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.store.refusal import told
 
 KEPT = 64
-"""Parts of pages that are kept, the last ones used: some 100 kB each."""
+"""Parts of pages that are kept, the last ones used: some 10 kB each, but for tasks with much data."""
+
+KEPT_BYTES = 16 * 1_048_576
+"""All of them have no more bytes, but for the last one."""
 
 T = TypeVar("T")
 
@@ -38,8 +41,9 @@ class Seen(Generic[T]):
 class Shared(Generic[T]):
     """Parts of pages by what they show and who may see them."""
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = KEPT, size: Callable[[T], int] = lambda _: 0) -> None:
         self._kept = kept
+        self._size = size
         self._parts: OrderedDict[Hashable, _Part[T]] = OrderedDict()
 
     async def get(self, key: Hashable, fresh_s: float, make: Callable[[], Awaitable[T]]) -> Seen[T]:
@@ -47,8 +51,7 @@ class Shared(Generic[T]):
         if none was made before."""
         part = self._parts.setdefault(key, _Part())
         self._parts.move_to_end(key)
-        if len(self._parts) > self._kept:
-            self._parts.popitem(last=False)
+        self._drop_above()
         if part.value is not None and time.monotonic() < part.made_at + fresh_s:
             return Seen(part.value)
         if part.making is None:
@@ -61,6 +64,13 @@ class Shared(Generic[T]):
             if part.value is None:
                 raise
             return Seen(part.value, part.made_s, told(error))
+
+    def _drop_above(self) -> None:
+        """Drop what was used the longest ago above the limits; never what was used last."""
+        held = sum(self._size(part.value) for part in self._parts.values() if part.value is not None)
+        while len(self._parts) > 1 and (len(self._parts) > self._kept or held > KEPT_BYTES):
+            _, dropped = self._parts.popitem(last=False)
+            held -= self._size(dropped.value) if dropped.value is not None else 0
 
     def forget(self) -> None:
         """Make all anew that is asked for from now on; what there was stays for an outage."""
