@@ -226,11 +226,13 @@ async def test_rekey_makes_no_task_of_other_hands_a_good_one(
         moved, plain, other = [await client.schedule(receiver.url, FAR_S) for _ in range(3)]
     [record] = await raw.hmget(KEYS.tasks, [other])
     forged = json.dumps({"due": 1, "webhook": receiver.url, "ttl": 1}, separators=(",", ":"))
-    await raw.hset(KEYS.tasks, mapping={moved: record or b"", plain: forged})
+    await raw.hset(KEYS.tasks, mapping={moved: record or b"", plain: forged, "\x1b" + "k" * 5_000: forged})
     said = await command(1, "rekey", **variables)
+    assert f"task \\x1b{'k' * 299}: its record is left" in said
+    await raw.hdel(KEYS.tasks, "\x1b" + "k" * 5_000)
     assert f"task {moved}: its record is left: other hands changed it" in said
     assert f"task {plain}: its record is left: it is not sealed" in said
-    assert "1 sealed anew, 2 left." in said
+    assert "1 sealed anew, 3 left." in said
     async with serving(tmp_path, **variables) as process, client_of(process) as client:
         for key in (moved, plain):
             assert (await client.call("POST", f"/schedule/{key}/run"))[0] == 200

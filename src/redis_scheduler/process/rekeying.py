@@ -16,6 +16,9 @@ from redis_scheduler.store.vault import Why
 SHOWN_MOST = 100
 """So many things that stay as they are are told of; of the rest only the number."""
 
+KEY_SHOWN = 300
+"""Bytes of a key that are told: other hands may have made it of any length."""
+
 PROGRESS_S = 5.0
 """Between two lines of progress."""
 
@@ -76,7 +79,7 @@ def _sum(counts: Counts, verb: str) -> str:
 def _line(left: Left) -> str:
     what = "record" if left.place == "tasks" else "last failure"
     # Other hands may have made the key: only what is harmless on a terminal is printed.
-    return f"task {ascii(left.key.decode(errors='replace'))[1:-1]}: its {what} is left: {left.why.value}"
+    return f"task {ascii(left.key[:KEY_SHOWN].decode(errors='replace'))[1:-1]}: its {what} is left: {left.why.value}"
 
 
 def _say(text: str) -> None:
