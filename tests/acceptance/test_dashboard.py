@@ -503,6 +503,12 @@ async def test_what_is_marked_is_changed_alone(admin: Browser, api: Client) -> N
     assert "Mark tasks first" in (await admin.post("/ui/marked", {"verb": "cancel"}, **HTMX)).text
 
 
+async def test_the_reference_is_for_whoever_is_signed_in(browser: Browser, client: RedisClient) -> None:
+    await browser.sign_in(await make_token(client, "schedule", types=("mail",)))
+    page = await browser.get("/ui/reference")
+    assert (page.status, "POST /schedule" in page.text) == (200, True)
+
+
 async def test_the_reference_has_each_route_and_each_field(admin: Browser, api: Client) -> None:
     page = await admin.get("/ui/reference")
     for route in ROUTES:
