@@ -3,6 +3,7 @@
 import asyncio
 import io
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from html import unescape
@@ -13,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import psutil
 import pytest
+from markupsafe import escape
 
 from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.routes import ROUTES
@@ -282,6 +284,16 @@ async def test_text_of_strangers_is_shown_as_text(text: str, admin: Browser, api
     attributes = "".join(rest for *_, rest in tags)
     assert not re.search(r"\son|\sstyle|javascript:|evil", attributes)
     assert " ".join(text[:200].split()) in page.text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def test_a_body_that_is_no_json_is_shown_as_text(text: str, admin: Browser, api: Client) -> None:
+    for name, body in (("body", text), ("body_base64", b64encode(text.encode()).decode())):
+        _, found = await api.call("POST", "/schedule", json={"webhook": HOOK, "ttl": 900, name: body})
+        page = await admin.get(f"/ui/task/{found['key']}")
+        assert page.status == 200
+        assert f'<pre class="text">{escape(body[:4_000])}' in page.html
+        assert f"&#34;{name}&#34;:" in page.html, "in the line for a shell"
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -50,8 +50,8 @@ class One(msgspec.Struct):
 
     info: dict[str, Any]
     data: Raw
-    body: Raw | None = None
-    body_base64: Raw | None = None
+    body: str | None = None
+    body_base64: str | None = None
 
 
 class Shown(msgspec.Struct):
@@ -116,11 +116,8 @@ class Tasks:
 
 
 def _content(found: One) -> Any:
-    if found.body is not None:
-        return text_of(msgspec.json.decode(found.body, type=str | None) or "")
-    if found.body_base64 is not None:
-        return text_of(msgspec.json.decode(found.body_base64, type=str | None) or "")
-    return tree_of(bytes(found.data))
+    text = found.body if found.body is not None else found.body_base64
+    return tree_of(bytes(found.data)) if text is None else text_of(text)
 
 
 def _next(info: dict[str, Any]) -> list[tuple[str, str]]:
@@ -196,7 +193,7 @@ def _buttons(info: dict[str, Any], visitor: Visitor) -> list[str]:
 def _curl(found: One) -> str | None:
     """Return a line for a shell that schedules such a task; None where that cannot be written in one."""
     info = found.info
-    size = len(bytes(found.data)) + len(bytes(found.body or b"")) + len(bytes(found.body_base64 or b""))
+    size = len(bytes(found.data)) + len((found.body or found.body_base64 or "").encode())
     if not info.get("webhook") or info.get("error") or size > CURL_BYTES:
         return None
     fields: dict[str, Any] = {"webhook": info["webhook"]}
