@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import psutil
 import pytest
+import redis.asyncio
 from markupsafe import escape
 
 from redis_scheduler.api.bodies import ScheduleRequest
@@ -453,14 +454,21 @@ async def test_what_is_tried_arrives(tmp_path: Path, redis_url: str) -> None:
         assert (await browser.post("/ui/try", {**fields, "more": "[]"}, **HTMX)).status == 200
 
 
-async def test_the_echo_takes_deliveries_of_this_deployment_and_is_bounded(admin: Browser, api: Client) -> None:
+async def test_the_echo_takes_deliveries_of_this_deployment_and_is_bounded(
+    admin: Browser, api: Client, raw: redis.asyncio.Redis
+) -> None:
+    instance = await raw.get(KEYS.instance)
+    assert isinstance(instance, bytes)
+    own = {"Schedule-Instance": instance.decode()}
     for number in range(30):
-        async with api.session.post(
-            f"{api.url}/ui/echo", data=f"arrival {number}.", headers={"Schedule-Instance": "x"}
-        ) as got:
+        async with api.session.post(f"{api.url}/ui/echo", data=f"arrival {number}.", headers=own) as got:
             assert got.status == 200
-    async with api.session.post(f"{api.url}/ui/echo", data=io.BytesIO(b"x" * 2_000_000)) as got:
+    async with api.session.post(f"{api.url}/ui/echo", data=io.BytesIO(b"x" * 2_000_000), headers=own) as got:
         assert got.status == 413
+    for headers in ({}, {"Schedule-Instance": "x"}, {"Schedule-Instance": "0" * 32}):
+        async with api.session.post(f"{api.url}/ui/echo", data="a stranger", headers=headers) as got:
+            assert got.status == 401
+    assert "a stranger" not in (await admin.get("/ui/part/echo")).text
     page = await admin.get("/ui/part/echo")
     assert [f"arrival {number}." in page.text for number in (29, 10, 9)] == [True, True, False]
 

@@ -33,8 +33,8 @@ SECRET = "told-to-nobody"
 
 HOOK = f"http://127.0.0.1:9/{SECRET}"
 OPEN_PATHS = [route.path for route in ROUTES if route.access is Access.OPEN]
-STATUSES = {400, 401, 404, 405, 408, 413, 414, 417, 431, 501, 505}
-"""What a stranger may be told besides the open answers: that a request is none, or is refused."""
+STATUSES = {303, 400, 401, 403, 404, 405, 408, 413, 414, 417, 431, 501, 505}
+"""What a stranger may be told besides the open answers: that a request is none, or is refused; 303: to sign in."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "G\x7fT"]
 NAMES = ["Authorization", "authorization", "AUTHORIZATION", "Proxy-Authorization", "X-Api-Key", "Cookie", "Api-Auth"]
@@ -56,6 +56,11 @@ BODIES = [
 ]
 PATHS = [
     *(
+        "/ui/echo",
+        "/ui/do/cancel/x",
+        "/ui/part/overview",
+        "/ui/tasks",
+        "/ui/try",
         "/schedules",
         "//schedules",
         "/schedules/",

@@ -18,7 +18,8 @@ IMAGE_MARK = "REDIS_SCHEDULER_IMAGE"
 
 UNREACHABLE = (
     "API_AUTH is not set, so the API listens on 127.0.0.1 only, which nobody outside this container reaches: set "
-    "API_AUTH to a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... redis-scheduler`"
+    "API_AUTH to a token of your own, such as with `docker run -p 8080:8080 -e API_AUTH=... -e DELIVERY_AUTH=derived "
+    "redis-scheduler`"
 )
 
 PAGES = """

@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
 from redis_scheduler.delivery.credentials import Credentials
+from redis_scheduler.delivery.proxy import ENVIRONMENT
 from redis_scheduler.settings import Settings
 from redis_scheduler.store import url as redis_url
 
@@ -69,7 +70,7 @@ def _doors_of_deliveries(settings: Settings, credentials: Credentials) -> list[s
         doors.append("deliveries are not signed (WEBHOOK_SECRET)")
     if unbound := sorted(name for name, secret in credentials.secrets.items() if not secret.hosts):
         doors.append(f"secrets that tasks may send to any host: {', '.join(unbound[:20])} (SECRET_…_HOSTS)")
-    if settings.egress in ("private", "any") and not settings.egress_proxy:
+    if settings.egress in ("private", "any") and settings.egress_proxy in (None, ENVIRONMENT):
         doors.append("deliveries reach addresses of private networks and of this machine (EGRESS)")
     if not (settings.host_concurrency or settings.host_rate or settings.breaker_failures):
         doors.append("tasks may flood a host, also one that only fails (HOST_CONCURRENCY, HOST_RATE, BREAKER_FAILURES)")

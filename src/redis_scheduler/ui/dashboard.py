@@ -105,7 +105,7 @@ class Dashboard:
         return await self._page(request, visitor, first, rest)
 
     async def _take(self, request: Request) -> PageAnswer:
-        """Take a delivery. It needs no token: what is sent here is only shown."""
+        """Take a delivery, which the gate knows by its instance. What is sent here is only shown."""
         body = await body_of(request, TAKEN_BYTES, BODY_BYTES + 1)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
         self._echo.take(request.method, headers, body)
