@@ -69,8 +69,9 @@ def body_of(fields: dict[str, Any], name: str, value: str) -> str:
 
 
 async def everything(raw: redis.asyncio.Redis) -> dict[bytes | str, bytes | None]:
-    """All keys with their values, but for the marks that a process makes when it meets Redis."""
-    names = [name for name in await raw.keys() if name not in (KEYS.token_mark.encode(), KEYS.instance.encode())]
+    """All keys with their values, but for what processes say of themselves at the start and every few seconds."""
+    own = {name.encode() for name in (KEYS.token_mark, KEYS.instance, KEYS.listeners, KEYS.workers)}
+    names = [name for name in await raw.keys() if name not in own]
     return {name: await raw.dump(name) for name in sorted(names)}
 
 
