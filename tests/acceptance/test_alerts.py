@@ -204,6 +204,19 @@ async def test_a_redis_that_is_nearly_full_tells_it_all_the_same(tmp_path: Path,
         await raw.aclose()
 
 
+async def test_while_all_is_paused_the_process_that_looks_tells_it(
+    redis_url: str, tmp_path: Path, alerted: Receiver, raw: redis.asyncio.Redis
+) -> None:
+    async with serving(tmp_path, REDIS_URL=redis_url) as process, Watched(redis_url, alerted) as watched:
+        await raw.set(KEYS.pause_all, 1)
+        await raw.hincrby(KEYS.counters, "scheduled", 1)
+        await watched.look()
+        assert await texts(alerted, 1) == [("ledger", "began")]
+        await raw.hincrby(KEYS.counters, "scheduled", -1)
+        await raw.delete(KEYS.pause_all)
+        assert process.process.poll() is None
+
+
 async def test_only_what_is_asked_for_is_told(redis_url: str, alerted: Receiver, raw: redis.asyncio.Redis) -> None:
     async with Watched(redis_url, alerted, alert_on="ledger") as watched:
         await raw.zadd(KEYS.due, {"nobody": 1})

@@ -512,6 +512,29 @@ async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
         assert got.status == 401
 
 
+async def test_figures_alone_name_no_host(tmp_path: Path, redis_url: str, client: RedisClient) -> None:
+    async with (
+        serving(tmp_path, REDIS_URL=redis_url, RETRIES="0") as process,
+        client_of(process) as api,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        await api.schedule(HOOK, ttl=0)
+        await api.drained()
+        admin, other = Browser(session, api.url), Browser(session, api.url)
+        await admin.sign_in(TOKEN)
+        await other.sign_in(await make_token(client, "metrics"))
+
+        async def has_host(browser: Browser) -> bool:
+            page = await browser.get("/ui/part/overview")
+            assert page.status == 200
+            return "127.0.0.1:9" in page.text
+
+        # Whoever asks first: what is read for one is not shown to the other, and hides nothing from it.
+        assert not await has_host(other)
+        await wait_until(lambda: has_host(admin), "it is shown")
+        assert not await has_host(other)
+
+
 async def test_what_is_marked_is_changed_alone(admin: Browser, api: Client) -> None:
     keys = [await api.schedule(HOOK, ttl=900 + at) for at in range(4)]
     page = await admin.get("/ui/tasks")

@@ -62,8 +62,12 @@ def test_the_worst_comes_first() -> None:
 
 
 def test_no_workers_is_said_only_where_it_is_true() -> None:
-    assert problems(replace(WELL, workers=0)) == []
-    assert problems(replace(WELL, workers=0, oldest_ms=1_000)) == []
+    idle = replace(WELL, workers=0, states={"due": 12_431, "paused": 3})
+    assert problems(idle) == []
+    assert problems(replace(idle, oldest_ms=1_000)) == []
+    for state in ("queued", "in_delivery", "waiting"):
+        [problem] = problems(replace(idle, states={"due": 5, state: 200}))
+        assert problem.text == "No worker runs, and 200 wait for one."
 
 
 def test_all_is_well_in_a_sentence() -> None:

@@ -19,7 +19,7 @@ from redis_scheduler.stopping import stop_or_interval
 from redis_scheduler.store.alerts import Alerts, Found, Telling, Turn
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.filters import host_of
-from redis_scheduler.store.ledger import read_ledger
+from redis_scheduler.store.ledger import Ledger, read_ledger
 from redis_scheduler.store.memory import memory_of
 from redis_scheduler.store.new_task import NewTask
 from redis_scheduler.store.walk import STEP_BYTES, Walk
@@ -115,6 +115,8 @@ class Watch:
         self._alerts = Alerts(client, round(settings.alert_every * 1000))
         self._writes = Writes(client, f"{name}-alerts", timing)
         self._workers = Workers(client)
+        self._lacked = False
+        """Whether tasks waited for a worker at the look before, and none lived."""
 
     async def run(self) -> None:
         """Look every few seconds until the stop."""
@@ -130,20 +132,25 @@ class Watch:
         if turn is None:
             return
         lives = await self._workers.count() > 0
-        found = [one for one in await self._found(turn, lives) if one.name.partition(":")[0] in self._kinds]
+        ledger = await read_ledger(self._client)
+        found = [one for one in await self._found(turn, ledger, lives) if one.name.partition(":")[0] in self._kinds]
+        delivers = lives and ledger.all_paused_since_ms is None
         for telling in await self._alerts.note(turn, found):
-            if await self._tell(telling, lives):
+            if await self._tell(telling, delivers):
                 await self._alerts.forget(telling)
 
-    async def _found(self, turn: Turn, lives: bool) -> list[Found]:
+    async def _found(self, turn: Turn, ledger: Ledger, lives: bool) -> list[Found]:
         """Return all that is wrong at this moment."""
         found = await self._died(turn) if "died" in self._kinds else []
-        ledger = await read_ledger(self._client)
         late_ms = 0 if ledger.all_paused_since_ms is not None else ledger.oldest_due_ms
         if late_ms > self._late_ms:
             found.append(Found("late", 0, f"the oldest by {late_ms // 1000} s"))
-        if late_ms > NO_WORKERS_MS and not lives:
-            found.append(Found("no-workers", 0, f"the oldest is due since {late_ms // 1000} s"))
+        begun = ledger.queued + ledger.in_delivery + ledger.waiting
+        lacks = not lives and ledger.all_paused_since_ms is None and (late_ms > NO_WORKERS_MS or begun > 0)
+        # While all are started anew there may be none for a moment.
+        if lacks and (late_ms > NO_WORKERS_MS or self._lacked):
+            found.append(Found("no-workers", 0, f"{begun} wait for one, the oldest is due since {late_ms // 1000} s"))
+        self._lacked = lacks
         if not ledger.is_balanced:
             found.append(Found("ledger", 0, f"{ledger.missing} missing"))
         memory = await memory_of(self._client)
@@ -176,14 +183,14 @@ class Watch:
             found.append(Found("died:other", others, ""))
         return found
 
-    async def _tell(self, telling: Telling, lives: bool) -> bool:
-        """Have an alert sent; return whether it is on its way."""
+    async def _tell(self, telling: Telling, delivers: bool) -> bool:
+        """Have an alert sent, by a task where workers deliver; return whether it is on its way."""
         alert = alert_of(telling, self._namespace)
         logger.warning("alert", alert=alert.alert, state=alert.state, text=alert.text)
         options = Options(headers={"Authorization": "", "Content-Type": "application/json"})
         tail = record_tail(self._webhook, 0, TYPE, msgspec.json.encode(alert), options)
         key = self._key_of(telling)
-        if lives:
+        if delivers:
             task = NewTask(key, 0, tail, listing_of(TYPE, options))
             try:
                 # What has this key already is this alert.

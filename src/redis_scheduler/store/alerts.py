@@ -91,12 +91,13 @@ class Alerts:
         if turn.seen_ms is None:
             return 0, []
         dead = self._client.keys.dead
-        behind = f"({turn.seen_ms}"
-        count = await self._client.command("ZCOUNT", dead, behind, turn.now_ms, read=NUMBER)
+        # In the ms of this turn others may still die: they are the next turn's.
+        until = f"({turn.now_ms}"
+        count = await self._client.command("ZCOUNT", dead, turn.seen_ms, until, read=NUMBER)
         if not count:
             return 0, []
         keys = await self._client.command(
-            "ZREVRANGEBYSCORE", dead, turn.now_ms, behind, "LIMIT", 0, LETTERS_MOST, read=TEXTS
+            "ZREVRANGEBYSCORE", dead, until, turn.seen_ms, "LIMIT", 0, LETTERS_MOST, read=TEXTS
         )
         return count, [text_of(key) for key in keys]
 

@@ -96,9 +96,11 @@ def sentence(at: Readings) -> str:
 
 
 def _workers(at: Readings) -> list[Problem]:
-    if at.workers != 0 or at.oldest_ms < LATE_MS or at.all_paused_since:
+    begun = sum(at.states.get(state, 0) for state in ("queued", "in_delivery", "waiting"))
+    if at.workers != 0 or at.all_paused_since or (at.oldest_ms < LATE_MS and not begun):
         return []
-    text = f"No worker runs, and the oldest task is due since {span(at.oldest_ms)}."
+    since = f"the oldest task is due since {span(at.oldest_ms)}" if at.oldest_ms else f"{count(begun)} wait for one"
+    text = f"No worker runs, and {since}."
     return [
         Problem(text, "Start one: redis-scheduler worker. Tasks are kept, and go out as soon as one runs.", "system")
     ]

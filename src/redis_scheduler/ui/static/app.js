@@ -15,6 +15,18 @@ document.addEventListener("htmx:after:request", (event) => {
   if (context && context.request.method === "POST") refresh();
 });
 
+// Without an answer of the service what stands there is of before: it must not look well. The next answer takes the
+// line away.
+document.addEventListener("htmx:error", (event) => {
+  const part = event.target instanceof Element && event.target.closest("[id^=part-]");
+  if (!part || part.querySelector(":scope > .gone")) return;
+  const said = document.createElement("p");
+  said.className = "headline bad gone";
+  said.setAttribute("role", "alert");
+  said.textContent = `The service does not answer since ${new Date().toLocaleTimeString()}: this stands as it was.`;
+  part.prepend(said);
+});
+
 function step(by) {
   const all = rows();
   if (!all.length) return;
