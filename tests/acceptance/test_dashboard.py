@@ -20,6 +20,7 @@ from markupsafe import escape
 from redis_scheduler.api.bodies import ScheduleRequest
 from redis_scheduler.api.routes import ROUTES
 from redis_scheduler.store.client import RedisClient
+from redis_scheduler.ui.echo import Echo
 from tests.support.names import KEYS
 from tests.support.pages import Browser
 from tests.support.redis_process import redis_process
@@ -343,6 +344,8 @@ async def test_an_outage_is_told_with_what_was_known(tmp_path: Path) -> None:
         await wait_until(is_told, "it is told")
         closed = await other.get("/ui/part/tasks")
         assert (closed.status, "Redis cannot be reached" in closed.text) == (503, True)
+        page = await other.get("/ui/")
+        assert (page.status, '<meta http-equiv="refresh"' in page.html) == (503, True), "it tries again by itself"
         assert server.url.removeprefix("redis://")[:15] not in (await own.get("/ui/part/tasks")).html + closed.html
         assert key not in closed.html
         assert (await own.get(f"/ui/task/{key}")).status == 503
@@ -510,6 +513,14 @@ async def test_the_echo_can_be_off(tmp_path: Path, redis_url: str) -> None:
         ) as got,
     ):
         assert got.status == 401
+
+
+async def test_the_echo_opens_one_port_however_many_ask_at_once() -> None:
+    echo = Echo()
+    try:
+        assert len(set(await asyncio.gather(*(echo.listen() for _ in range(5))))) == 1
+    finally:
+        echo.close()
 
 
 async def test_figures_alone_name_no_host(tmp_path: Path, redis_url: str, client: RedisClient) -> None:

@@ -172,7 +172,7 @@ class Dashboard:
             return ""
         if self._delivers:
             return f"http://127.0.0.1:{await self._echo.listen()}/"
-        return f"http://{headers_of(request.scope).get(b'host', b'').decode('latin-1')}{self._base}/echo"
+        return f"{request.scope['scheme']}://{headers_of(request.scope).get(b'host', b'').decode('latin-1')}{self._base}/echo"
 
     async def _show(
         self, visitor: Visitor, template: str, parts: list[str], asked: dict[str, str], **shown: Any

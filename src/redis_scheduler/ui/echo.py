@@ -34,6 +34,7 @@ class Echo:
     def __init__(self) -> None:
         self.arrivals: deque[Arrival] = deque(maxlen=KEPT)
         self._server: asyncio.Server | None = None
+        self._opening = asyncio.Lock()
         self._connections = 0
         self.port = 0
 
@@ -47,9 +48,10 @@ class Echo:
 
     async def listen(self) -> int:
         """Open the port, once; return it."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_BYTES)
-            self.port = self._server.sockets[0].getsockname()[1]
+        async with self._opening:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=HEAD_BYTES)
+                self.port = self._server.sockets[0].getsockname()[1]
         return self.port
 
     def close(self) -> None:
