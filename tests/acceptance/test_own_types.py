@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from redis_scheduler.api.own_types import TASK_PATHS
-from redis_scheduler.api.routes import TASK_ROUTES, Route
+from redis_scheduler.api.routes import AUDIT_ROUTE, METRICS_ROUTE, TASK_ROUTES, Route
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.written import Put
@@ -218,7 +218,7 @@ async def test_only_tasks_of_own_types_are_scheduled_with_such_callbacks(api: Cl
 
 OF_ALL = [
     pytest.param(route, id=f"{route.method} {route.path}")
-    for route in TASK_ROUTES
+    for route in (*TASK_ROUTES, AUDIT_ROUTE, METRICS_ROUTE)
     if not (route.path.startswith(TASK_PATHS) or "type" in (route.parameters or ()) or route.has_no_type)
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redis_scheduler.api.limits import Limits
-from redis_scheduler.api.routes import AUDIT_ROUTE, TASK_ROUTES, Route
+from redis_scheduler.api.routes import AUDIT_ROUTE, METRICS_ROUTE, TASK_ROUTES, Route
 from redis_scheduler.process.process import process_name
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.token import RIGHTS
@@ -24,7 +24,9 @@ from tests.support.waiting import wait_until
 
 ROUTES = [pytest.param(route, id=f"{route.method} {route.path}") for route in (*TASK_ROUTES, AUDIT_ROUTE)]
 GUARDED = [
-    pytest.param(route, id=f"{route.method} {route.path}") for route in (*TASK_ROUTES, AUDIT_ROUTE) if route.needs
+    pytest.param(route, id=f"{route.method} {route.path}")
+    for route in (*TASK_ROUTES, AUDIT_ROUTE, METRICS_ROUTE)
+    if route.needs
 ]
 
 

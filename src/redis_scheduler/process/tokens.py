@@ -116,7 +116,9 @@ def _row(kept: Kept, waiting: Share) -> tuple[str, ...]:
 async def _revoke(tokens: Tokens, token_id: str) -> bool:
     kept = await _changed(tokens, token_id, lambda _: None)
     if kept is not None:
-        _say(f"The token {token_id} is revoked; every process has noticed within a second.")
+        _say(
+            f"The token {token_id} is revoked: processes notice within a second, one without Redis within TOKEN_GRACE."
+        )
     return kept is not None
 
 
