@@ -77,14 +77,6 @@ def short(time: str | None) -> str:
     return "" if not time else time.replace("T", " ").replace("Z", "")[:19]
 
 
-def ms_of(time: str | None) -> int | None:
-    """Return an RFC 3339 time of the API in ms; None for what is none."""
-    try:
-        return round(datetime.fromisoformat(time).timestamp() * 1000) if time else None
-    except ValueError:
-        return None
-
-
 def clock(ms: float, form: str = "%H:%M") -> str:
     """Return a time of day in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime(form)
@@ -98,10 +90,3 @@ def span(ms: float) -> str:
     if ms < 60_000:
         return f"{ms / 1000:.1f} s"
     return " ".join(duration(ms / 1000).split()[:2])
-
-
-def until(ms: int | None, now_ms: int) -> str:
-    """Return a time as seen from now: `in 4.0 s`, `2m 3s ago`."""
-    if ms is None:
-        return ""
-    return f"in {span(ms - now_ms)}" if ms >= now_ms else f"{span(now_ms - ms)} ago"

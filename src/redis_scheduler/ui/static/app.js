@@ -48,7 +48,7 @@ document.addEventListener("keydown", (event) => {
   const row = document.activeElement && document.activeElement.closest("table.rows tr");
   const actions = {
     "/": () => document.getElementById("find")?.focus(),
-    g: () => { isGoing = true; },
+    g: () => { isGoing = true; setTimeout(() => { isGoing = false; }, 2000); },
     t: () => go("t"),
     j: () => step(1),
     k: () => step(-1),
