@@ -5,13 +5,13 @@
 -- Bounds one member; what is forgotten was added here.
 -- Twice  it is said a moment later.
 -- Full   ZREM of nothing is the first write.
---- include clock
+--- include clock drop
 --- names
 local now = now_ms(math.floor)
 redis.call('ZREM', workers, '')
 redis.call('ZADD', workers, string.format('%.0f', now), consumer)
-redis.call('ZREMRANGEBYSCORE', workers, '-inf', string.format('%.0f', now - kept_ms))
+drop(workers, redis.call('ZRANGEBYSCORE', workers, '-inf', string.format('%.0f', now - kept_ms), 'LIMIT', 0, 100))
 -- A clock that was set back must not keep a worker that is gone.
-redis.call('ZREMRANGEBYSCORE', workers, string.format('%.0f', now + kept_ms), '+inf')
-redis.call('ZREMRANGEBYRANK', workers, 0, -most - 1)
+drop(workers, redis.call('ZRANGEBYSCORE', workers, string.format('%.0f', now + kept_ms), '+inf', 'LIMIT', 0, 100))
+drop_surplus(workers, most)
 return 1

@@ -7,7 +7,7 @@
 -- Bounds 16 addresses a call, and the 256 that are kept.
 -- Twice  what is kept is the answer; an address is kept a little longer.
 -- Full   UNLINK or ZREM of nothing is the first write: so a full Redis without an id takes one, too.
---- include clock instance
+--- include clock drop instance
 --- names
 local now, kept = now_ms(math.floor), redis.call('GET', instance)
 if kept and not is_id(kept) then
@@ -24,8 +24,8 @@ if #ARGV - first >= 0 then
   for at = first, #ARGV do
     redis.call('ZADD', listeners, string.format('%.0f', now + ttl_ms), ARGV[at])
   end
-  redis.call('ZREMRANGEBYSCORE', listeners, '-inf', string.format('%.0f', now))
-  redis.call('ZREMRANGEBYRANK', listeners, 0, -most - 1)
+  drop(listeners, redis.call('ZRANGEBYSCORE', listeners, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100))
+  drop_surplus(listeners, most)
 end
 local all = redis.call('ZRANGEBYSCORE', listeners, string.format('(%.0f', now), '+inf', 'LIMIT', 0, most)
 return {kept or offered, unpack(all)}

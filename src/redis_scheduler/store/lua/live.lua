@@ -6,7 +6,7 @@
 --- include clock
 --- names
 local since, answer = now_ms(math.floor) - seen_ms, {}
-local rows = redis.call('ZREVRANGE', workers, 0, most - 1, 'WITHSCORES')
+local rows = redis.call('ZRANGE', workers, -most, -1, 'WITHSCORES')
 for at = 1, #rows, 2 do
   answer[#answer + 1] = rows[at]
   answer[#answer + 1] = tonumber(rows[at + 1]) >= since and 1 or 0
