@@ -11,7 +11,7 @@ import redis.asyncio
 
 from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.process.process import process_name
-from redis_scheduler.store import claiming, workers
+from redis_scheduler.store import deployment, workers
 from redis_scheduler.store.claims import Claims
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING
@@ -30,6 +30,13 @@ async def see(raw: redis.asyncio.Redis, *names: str) -> None:
     """Let Redis see consumers of these names."""
     for name in names:
         await raw.xgroup_createconsumer(KEYS.queue, GROUP, name)
+
+
+async def says_that_it_lives(client: RedisClient) -> None:
+    """As a worker does with each join."""
+    joined = deployment.Deployment()
+    joined.consumer = NEW
+    await joined.join(client)
 
 
 async def is_gone(found: workers.Workers) -> bool:
@@ -73,11 +80,11 @@ async def test_a_worker_that_redis_has_not_seen_for_a_while_is_gone(
     await wait_until(lambda: is_gone(found), "the worker is gone", timeout_s=10)
 
 
-async def test_a_worker_lives_from_its_first_beat_to_fifteen_seconds_after_its_last(
+async def test_a_worker_lives_from_its_first_word_to_fifteen_seconds_after_its_last(
     client: RedisClient, raw: redis.asyncio.Redis
 ) -> None:
     await client.create_group()
-    await Claims(client, NEW).beat()  # it has claimed nothing, so no server knows it as a consumer
+    await says_that_it_lives(client)  # it has claimed nothing, so no server knows it as a consumer
     assert await workers.Workers(client).count() == 1
     seconds, _ = await raw.time()
     await see(raw, NEW)
@@ -91,21 +98,21 @@ async def test_a_worker_lives_from_its_first_beat_to_fifteen_seconds_after_its_l
 async def test_a_worker_that_leaves_is_forgotten(client: RedisClient, raw: redis.asyncio.Redis) -> None:
     await client.create_group()
     claims = Claims(client, NEW)
-    await claims.beat()
+    await says_that_it_lives(client)
     await see(raw, NEW)
     await claims.retire(0, NEW)
     assert await raw.zrange(KEYS.workers, 0, -1) == []
 
 
-async def test_beats_are_bounded_in_time_and_number(
+async def test_who_lives_is_remembered_for_a_time_and_up_to_a_number(
     client: RedisClient, raw: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "WORKERS_MOST", 3)
+    monkeypatch.setattr(deployment, "WORKERS_MOST", 3)
     seconds, _ = await raw.time()
     now_ms = 1000 * seconds
     await raw.zadd(KEYS.workers, {"old": now_ms - 601_000, "ahead": now_ms + 700_000})
     await raw.zadd(KEYS.workers, {f"w{number}": now_ms - 1_000 + number for number in range(5)})
-    await Claims(client, NEW).beat()
+    await says_that_it_lives(client)
     assert await raw.zrange(KEYS.workers, 0, -1) == [b"w3", b"w4", NEW.encode()]
 
 

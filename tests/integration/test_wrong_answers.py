@@ -125,7 +125,6 @@ CALLS: dict[str, Callable[[Service], Awaitable[object]]] = {
     "limit": lambda at: Limiting(at.client).say("host:80", Limit(concurrency=1)),
     "hosts": lambda at: Limiting(at.client).states(["host:80"]),
     "hold": lambda at: at.store.hold([CLAIM]),
-    "beat": lambda at: at.store.beat(),
     "live": lambda at: Workers(at.client).count(),
     "note": lambda at: Journal(at.client, 10).note(NOTE),
     "watch": lambda at: Alerts(at.client, 1_000).take_turn(5_000),

@@ -315,7 +315,6 @@ VERBS: dict[str, Verb] = {
     "pending": Verb(states.in_delivery, lambda store, task: store.pending(10), IN_DELIVERY, QUEUED),
     "retire": Verb(states.in_due, lambda store, task: store.retire(0), DUE, DUE),
     "tally": Verb(states.in_due, _tally, DUE, DUE),
-    "beat": Verb(states.in_due, lambda store, task: store.beat(), DUE, DUE),
     "live": Verb(states.in_due, lambda store, task: Workers(store.client).count(), DUE, DUE),
     "note": Verb(states.in_due, lambda store, task: Journal(store.client, 10).note(NOTE), DUE, DUE),
     "watch": Verb(states.in_due, lambda store, task: Alerts(store.client, ALERTS_EVERY_MS).take_turn(5_000), DUE, DUE),

@@ -46,7 +46,6 @@ TAKEN = {
     "advance": {"status", "another status", "text", "no text", "digits"},
     "shift": {"status", "another status", "text", "no text", "digits"},
     "tally": {"number"},
-    "beat": {"number", "large number"},
     "note": {"number", "large number"},
     "live": {"empty list"},
     "watch": {"no text"},

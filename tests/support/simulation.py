@@ -162,9 +162,6 @@ class Model:
     async def pending(self, limit: int, known: Collection[str] = ()) -> list[Entry]:
         return []
 
-    async def beat(self) -> None:
-        await self._call()
-
     async def renew(self, ids: Sequence[str]) -> set[str]:
         await self._call()
         return set(ids)

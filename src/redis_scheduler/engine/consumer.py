@@ -97,7 +97,6 @@ class Consumer:
             tasks.create_task(run(finished, self.outcomes.write_once), name="write-outcomes"),
             tasks.create_task(run(finished, self.intake.take_early_once), name="take-early"),
             tasks.create_task(run(finished, self._renew_once), name="renew"),
-            tasks.create_task(run(finished, self._beat_once), name="beat"),
             tasks.create_task(run(finished, self.limiter.ask_once), name="ask-limits"),
             tasks.create_task(run(finished, self.limiter.admit_once), name="admit"),
             tasks.create_task(run(finished, self.limiter.judging.report_once), name="judge"),
@@ -119,11 +118,6 @@ class Consumer:
         # First, so that a renewal is repeated as soon as an outage is over.
         await self.intake.renew()
         await self.limiter.renew()
-        await stop_or_interval(self._finished, self._timing.renew_interval_s)
-
-    async def _beat_once(self) -> None:
-        # A loop of its own: should it fail, leases are not renewed again for it.
-        await self._claims.beat()
         await stop_or_interval(self._finished, self._timing.renew_interval_s)
 
     async def write_last(self) -> None:

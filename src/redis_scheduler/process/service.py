@@ -130,6 +130,7 @@ class Service:
         process = self._process
         listeners = (process.listener, process.metrics_listener)
         process.deployment.listeners.listen(one for one in listeners if one is not None)
+        process.deployment.consumer = "" if process.role == API else self._name
         async with asyncio.TaskGroup() as tasks:
             if process.snapshots is not None:
                 tasks.create_task(self._publish(process.snapshots), name="publish")

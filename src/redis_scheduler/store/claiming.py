@@ -11,7 +11,6 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.keys import GROUP, WAITING, text_of
 from redis_scheduler.store.script import Script
 from redis_scheduler.store.sweep import Sweeps
-from redis_scheduler.store.workers import SERVED_MS, WORKERS_MOST
 from redis_scheduler.task.claim import Claim, Entry
 from redis_scheduler.task.failure import read_attempts, read_mark, status_of
 from redis_scheduler.task.record import read_record
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from redis_scheduler.store.vault import Vault
 
 PROMOTE, LOAD, RENEW, ENTRY = map(Script, ("promote", "load", "renew", "entry"))
-RELEASE, RETIRE, BEAT = Script("release"), Script("retire"), Script("beat")
+RELEASE, RETIRE = Script("release"), Script("retire")
 
 
 @dataclass(slots=True)
@@ -144,11 +143,6 @@ class Claiming(Sweeps):
                 if key is not None:
                     entries.append(Entry(entry_id.decode(), text_of(key), tries))
         return entries
-
-    async def beat(self) -> None:
-        """Say that this worker lives."""
-        call = BEAT.bind(self.client.keys, consumer=self.name, kept_ms=SERVED_MS, most=WORKERS_MOST)
-        await self.client.run(call, NUMBER)
 
     async def retire(self, idle_ms: int, only: str = "") -> int:
         """Delete consumers with nothing pending that were idle so long; return how many."""

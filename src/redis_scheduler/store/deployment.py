@@ -17,6 +17,7 @@ from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.listeners import LISTENER_TTL_MS, LISTENERS_MOST, Listeners
 from redis_scheduler.store.outage import Outage
 from redis_scheduler.store.script import Script
+from redis_scheduler.store.workers import SERVED_MS, WORKERS_MOST
 from redis_scheduler.task.timing import Timing
 
 FRESH_S = 0.2
@@ -44,6 +45,8 @@ class Deployment:
         """Empty until Redis has told it."""
         self.joined = asyncio.Event()
         self.listeners = Listeners()
+        self.consumer = ""
+        """The worker's name as a consumer: with each join it says that it lives. Empty: this process is no worker."""
         self.all_paused_since_ms: int | None = None
         """Since when nothing is promoted, as `refresh` has found it; None: it is."""
         self._on_change: Callable[[str], None] = lambda _: None
@@ -63,6 +66,9 @@ class Deployment:
             _JOIN.bind(
                 client.keys,
                 offered=self.id or secrets.token_hex(16),
+                consumer=self.consumer,
+                kept_ms=SERVED_MS,
+                workers_most=WORKERS_MOST,
                 ttl_ms=LISTENER_TTL_MS,
                 most=LISTENERS_MOST,
                 address=self.listeners.told(),

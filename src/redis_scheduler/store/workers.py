@@ -1,6 +1,6 @@
 """Which workers live, and which records they read: the API gives no task to workers that are too old for its options.
 
-Each worker says every few seconds that it lives (beat.lua). Of one of an older version only that is known which Redis
+Each worker says every few seconds that it lives (join.lua). Of one of an older version only that is known which Redis
 knows of its consumers: before 7.2 that is little. A worker that meets a task that it is too old for gives it back all
 the same, since it does not know a member of its record.
 """

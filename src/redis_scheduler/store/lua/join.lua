@@ -1,11 +1,12 @@
 -- join: tell which deployment this Redis belongs to: the id that it keeps; if it keeps none, it keeps the one offered.
--- And keep for a while on what the process listens, and tell on what all do.
--- KEYS   instance listeners
--- ARGV   offered (an id: 32 hexadecimal digits) ttl_ms# (of what follows) most# (to keep) address... (that it listens
---        on, as listeners has them)
+-- And keep for a while on what the process listens, and tell on what all do; and that it lives, if it is a worker.
+-- KEYS   instance listeners workers
+-- ARGV   offered (an id: 32 hexadecimal digits) consumer (the worker's name; '' for none) kept_ms# (for which a worker
+--        is remembered) workers_most# (to remember) ttl_ms# (of what follows) most# (to keep) address... (that it
+--        listens on, as listeners has them)
 -- Returns the id, and behind it what all processes listen on. What foreign hands put there is an error, and stays.
--- Bounds 16 addresses a call, and the 256 that are kept.
--- Twice  what is kept is the answer; an address is kept a little longer.
+-- Bounds 16 addresses a call, and the 256 that are kept; one worker, and 300 that are forgotten.
+-- Twice  what is kept is the answer; an address is kept a little longer, and a worker lives a moment later.
 -- Full   UNLINK or ZREM of nothing is the first write: so a full Redis without an id takes one, too.
 --- include clock drop instance
 --- names
@@ -15,6 +16,7 @@ if kept and not is_id(kept) then
 end
 -- A foreign key in its place fails here, before any write.
 redis.call('ZCARD', listeners)
+redis.call('ZCARD', workers)
 if not kept then
   redis.call('UNLINK', instance)
   redis.call('SET', instance, offered)
@@ -26,6 +28,14 @@ if #ARGV - first >= 0 then
   end
   drop(listeners, redis.call('ZRANGEBYSCORE', listeners, '-inf', string.format('%.0f', now), 'LIMIT', 0, 100))
   drop_surplus(listeners, most)
+end
+if consumer ~= '' then
+  redis.call('ZREM', workers, '')
+  redis.call('ZADD', workers, string.format('%.0f', now), consumer)
+  drop(workers, redis.call('ZRANGEBYSCORE', workers, '-inf', string.format('%.0f', now - kept_ms), 'LIMIT', 0, 100))
+  -- A clock that was set back must not keep a worker that is gone.
+  drop(workers, redis.call('ZRANGEBYSCORE', workers, string.format('%.0f', now + kept_ms), '+inf', 'LIMIT', 0, 100))
+  drop_surplus(workers, workers_most)
 end
 local all = redis.call('ZRANGEBYSCORE', listeners, string.format('(%.0f', now), '+inf', 'LIMIT', 0, most)
 return {kept or offered, unpack(all)}

@@ -1,6 +1,6 @@
 -- live: which workers have said that they live, and which have not said so for a while. Reads only.
 -- KEYS   workers
--- ARGV   seen_ms# (that a beat counts for) most# (workers)
+-- ARGV   seen_ms# (that this counts for) most# (workers)
 -- Returns the names of both, with 1 or 0 behind each.
 -- Bounds `most` workers.
 --- include clock
