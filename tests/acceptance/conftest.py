@@ -1,13 +1,15 @@
-"""Fixtures: an API process on the session's Redis, and a client of it."""
+"""Fixtures: an API process on the session's Redis, a client of it, and browsers at its dashboard."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis.asyncio
 
 from tests.support.names import KEYS
+from tests.support.pages import Browser
 from tests.support.service import TOKEN, Client, Process, client_of
 from tests.support.waiting import wait_until
 
@@ -42,3 +44,17 @@ async def api(api_process: Process, redis_url: str) -> AsyncIterator[Client]:
     """A user of the API, on an empty Redis."""
     async with client_of(api_process) as client:
         yield client
+
+
+@pytest.fixture
+async def browser(api: Client) -> AsyncIterator[Browser]:
+    """Nobody is signed in."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield Browser(session, api.url)
+
+
+@pytest.fixture
+async def admin(browser: Browser) -> Browser:
+    """Signed in by the service's own token."""
+    assert (await browser.sign_in(TOKEN)).status == 303
+    return browser

@@ -6,6 +6,7 @@ import getpass
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 from msgspec import UNSET
@@ -49,6 +50,16 @@ async def note(
     said = Note(who=who, what=what, via="command", on=on or UNSET, given=parameters, tasks=count)
     with contextlib.suppress(StoreUnavailable, StoreFull):
         await Journal(client, settings.audit_entries).note(said)
+
+
+def say(text: str) -> None:
+    """Write a line of what the command is asked for."""
+    print(text)  # noqa: T201  # the command's output
+
+
+def tell(text: str) -> None:
+    """Write a line beside that, for people: a program that reads the output does not find it there."""
+    print(text, file=sys.stderr)  # noqa: T201  # the command's output
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of
+from redis_scheduler.process.command import note, redis_of, say
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.audit import Finding, audit, balance
 from redis_scheduler.store.client import RedisClient
@@ -52,22 +52,22 @@ async def _examine(client: RedisClient, repairs: bool) -> bool:
     if missing:
         # Other faults may be the cause, so it counts as a fault of its own only where there are no others.
         found = found or 1
-        _say(_missing(missing, left, repairs))
+        say(_missing(missing, left, repairs))
     ledger = await Views(client).ledger()
     left = left or int(not ledger.is_balanced)
-    _say(_table(ledger))
+    say(_table(ledger))
     if ledger.all_paused_since_ms is not None:
-        _say(
+        say(
             f"Paused since {rfc3339(ledger.all_paused_since_ms)}: nothing is promoted until redis-scheduler resume-all."
         )
     if not found:
-        _say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
+        say(f"Nothing is wrong: each of {_count(ledger.running + ledger.dead, 'task')} is in its place.")
     elif not repairs:
-        _say(f"{_count(found, 'fault')}. Nothing was changed; `redis-scheduler doctor --repair` repairs.")
+        say(f"{_count(found, 'fault')}. Nothing was changed; `redis-scheduler doctor --repair` repairs.")
     elif left:
-        _say(f"{_count(found, 'fault')}; {left} could not be repaired.")
+        say(f"{_count(found, 'fault')}; {left} could not be repaired.")
     else:
-        _say(f"{_count(found, 'fault')} repaired; a second look found nothing.")
+        say(f"{_count(found, 'fault')} repaired; a second look found nothing.")
     return not left
 
 
@@ -78,10 +78,10 @@ async def _show(findings: AsyncIterator[Finding], shown: set[Finding]) -> int:
         counts[finding.kind] += 1
         if counts[finding.kind] <= SHOWN_MOST and finding not in shown:
             shown.add(finding)
-            _say(finding.text)
+            say(finding.text)
     for kind, count in counts.items():
         if count > SHOWN_MOST:
-            _say(f"and {count - SHOWN_MOST} more: {kind}")
+            say(f"and {count - SHOWN_MOST} more: {kind}")
     return counts.total()
 
 
@@ -114,7 +114,3 @@ def _table(ledger: Ledger) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  # the command's output

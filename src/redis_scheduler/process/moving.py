@@ -17,7 +17,7 @@ from redis_scheduler.api import reading
 from redis_scheduler.api.limits import DEFAULT as LIMITS
 from redis_scheduler.api.shard_calls import ShardCalls
 from redis_scheduler.errors import RequestRefused, StartError
-from redis_scheduler.process.command import note, redis_of
+from redis_scheduler.process.command import note, redis_of, say, tell
 from redis_scheduler.process.process import process_name
 from redis_scheduler.process.task_line import DEAD, line_of, moved_of, unwritable
 from redis_scheduler.settings import Settings
@@ -62,13 +62,13 @@ async def export_tasks(settings: Settings, path: str) -> bool:
                 if problem := unwritable(stored):
                     counts["left out"] += 1
                     if counts["left out"] <= SHOWN_MOST:
-                        _tell(f"{stored.key}: {problem}")
+                        tell(f"{stored.key}: {problem}")
                 else:
                     counts[stored.state] += 1
                     file.write(line_of(stored))
     left_out = counts.pop("left out", 0)
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    _tell(f"Exported {_count(counts.total(), 'task')}{states and f' ({states})'}; {left_out} left out.")
+    tell(f"Exported {_count(counts.total(), 'task')}{states and f' ({states})'}; {left_out} left out.")
     return not left_out
 
 
@@ -126,7 +126,7 @@ async def import_tasks(settings: Settings, path: str, shift_s: float, replaces: 
             try:
                 await work.run(_lines(file), round(shift_s * 1000))
             finally:
-                _say(work.summary)
+                say(work.summary)
                 if not is_dry:
                     await note(client, settings, "import", tasks=work.counts["imported"])
     return not work.counts["bad"]
@@ -169,7 +169,7 @@ class _Import:
         await self._write(list(batch.values()))
         if count := self.counts["late"]:
             old = f"{_count(count, 'dead letter')} of the file died longer ago than DEAD_TTL"
-            _tell(f"{old}: the next worker drops what is so old.")
+            tell(f"{old}: the next worker drops what is so old.")
 
     async def _check(self, kept: Moved) -> None:
         """Raise RequestRefused for what the API would not take now; count what the next worker drops."""
@@ -181,7 +181,7 @@ class _Import:
     def _tell_bad(self, number: int, problem: str) -> None:
         self.counts["bad"] += 1
         if self.counts["bad"] <= SHOWN_MOST:
-            _tell(f"line {number}: {problem}")
+            tell(f"line {number}: {problem}")
 
     async def _write(self, batch: Sequence[Moved]) -> None:
         if not batch:
@@ -244,11 +244,3 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  # the command's output
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  # the command's output

@@ -5,7 +5,7 @@ import asyncio
 import time
 
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of
+from redis_scheduler.process.command import note, redis_of, say
 from redis_scheduler.process.process import process_name
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.client import RedisClient
@@ -31,22 +31,22 @@ async def pause_all(settings: Settings, force: bool = False) -> bool:
     old to see the pause, nothing is done but with `force`."""
     async with redis_of(settings) as client:
         if name := await Workers(client).too_old(PAUSE_FORMAT):
-            _say(f"The worker {name} is too old to see a pause: stop it or upgrade it, and try again.")
+            say(f"The worker {name} is too old to see a pause: stop it or upgrade it, and try again.")
             if not force:
-                _say("Nothing was changed; with --force the others pause, and that one goes on.")
+                say("Nothing was changed; with --force the others pause, and that one goes on.")
                 return False
         since_ms = await Moves(client, process_name()).pause_all(True)
         await note(client, settings, "pause-all")
-        _say(f"Paused since {rfc3339(since_ms or 0)}: nothing is promoted or claimed until redis-scheduler resume-all.")
+        say(f"Paused since {rfc3339(since_ms or 0)}: nothing is promoted or claimed until redis-scheduler resume-all.")
         found = await _left(client)
     for holder in found:
         if holder.lost:
-            _say(f"The worker {holder.name} is gone; {holder.lost} of its tasks come again after the resume.")
+            say(f"The worker {holder.name} is gone; {holder.lost} of its tasks come again after the resume.")
     left = {holder.name: holder.held for holder in found if holder.held}
     if not left:
-        _say("No attempt is under way.")
+        say("No attempt is under way.")
     for name, count in left.items():
-        _say(f"Still under way at the worker {name}: {count}.")
+        say(f"Still under way at the worker {name}: {count}.")
     return not left
 
 
@@ -66,9 +66,5 @@ async def resume_all(settings: Settings) -> bool:
     async with redis_of(settings) as client:
         await Moves(client, process_name()).pause_all(False)
         await note(client, settings, "resume-all")
-    _say("Resumed: what came due meanwhile is delivered now.")
+    say("Resumed: what came due meanwhile is delivered now.")
     return True
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  # the command's output

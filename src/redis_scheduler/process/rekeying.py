@@ -3,12 +3,11 @@
 Its exit code tells whether the older keys may go: it looks at all once more, after it has sealed.
 """
 
-import sys
 import time
 from collections import Counter
 
 from redis_scheduler.errors import SettingsError
-from redis_scheduler.process.command import note, redis_of
+from redis_scheduler.process.command import note, redis_of, say, tell
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.rekeying import Counts, Left, Rekeying
 from redis_scheduler.store.vault import Why
@@ -43,18 +42,18 @@ async def rekey(settings: Settings, is_dry: bool) -> bool:
         try:
             await _walk(work, "to be sealed" if is_dry else "sealed anew", tells=True)
         finally:
-            _say(_sum(work.counts, "to be sealed" if is_dry else "sealed anew"))
+            say(_sum(work.counts, "to be sealed" if is_dry else "sealed anew"))
         if not is_dry:
             await note(client, settings, "rekey", tasks=work.counts.resealed)
             # What stays as it is was told of by the walk before.
             work = Rekeying(client, vault, writes=False)
             await _walk(work, "still to be sealed", tells=False)
             if work.counts.resealed:
-                _say(f"{work.counts.resealed} came meanwhile from a process whose first key is another: restart that.")
+                say(f"{work.counts.resealed} came meanwhile from a process whose first key is another: restart that.")
     for why, count in work.counts.left.items():
-        _say(f"{count} stayed as they are: {why.value}; {_REMEDIES[why]}.")
+        say(f"{count} stayed as they are: {why.value}; {_REMEDIES[why]}.")
     is_done = work.counts.is_done
-    _say("No older key is needed." if is_done else "Not all is sealed with the first key: keep the older ones.")
+    say("No older key is needed." if is_done else "Not all is sealed with the first key: keep the older ones.")
     return is_done
 
 
@@ -66,10 +65,10 @@ async def _walk(work: Rekeying, verb: str, tells: bool) -> None:
         for one in left if tells else ():
             told[one.why] += 1
             if told[one.why] <= SHOWN_MOST:
-                _tell(_line(one))
+                tell(_line(one))
         if time.monotonic() >= next_at:
             next_at += PROGRESS_S
-            _tell(_sum(work.counts, verb))
+            tell(_sum(work.counts, verb))
 
 
 def _sum(counts: Counts, verb: str) -> str:
@@ -80,11 +79,3 @@ def _line(left: Left) -> str:
     what = "record" if left.place == "tasks" else "last failure"
     # Other hands may have made the key: only what is harmless on a terminal is printed.
     return f"task {ascii(left.key[:KEY_SHOWN].decode(errors='replace'))[1:-1]}: its {what} is left: {left.why.value}"
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201  # the command's output
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  # beside the output: who reads it by a program finds counts alone

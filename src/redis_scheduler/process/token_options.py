@@ -42,7 +42,22 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
         found: argparse.ArgumentParser = verbs.add_parser(verb, help=text, description=text, parents=[options])
         return found
 
-    create = add("create", "make a token; print it, which is the only time that it is shown")
+    _add_create(add("create", "make a token; print it, which is the only time that it is shown"))
+    add("list", "list the tokens: ids, names, rights, end, last use")
+    revoke = add("revoke", "delete a token; within a second no process takes it")
+    revoke.add_argument("id", type=_token_id)
+    rotate = add("rotate", "give a token a new text, and print that; the one before is taken for a while")
+    rotate.add_argument("id", type=_token_id)
+    rotate.add_argument(
+        "--overlap",
+        type=_duration,
+        default=3_600,
+        metavar="TIME",
+        help="for how long it is; default 1h; 0s: not at all",
+    )
+
+
+def _add_create(create: argparse.ArgumentParser) -> None:
     create.add_argument("--name", required=True, type=_name, help="whom it is for")
     create.add_argument(
         "--can", required=True, type=_rights, metavar="RIGHTS", help=f"what it may do, of {', '.join(RIGHTS)}"
@@ -74,18 +89,6 @@ def add_token(roles: Any, options: argparse.ArgumentParser) -> None:
     )
     create.add_argument(
         "--expires", type=_duration, metavar="TIME", help="for how long, such as 12h or 90d; else for ever"
-    )
-    add("list", "list the tokens: ids, names, rights, end, last use")
-    revoke = add("revoke", "delete a token; within a second no process takes it")
-    revoke.add_argument("id", type=_token_id)
-    rotate = add("rotate", "give a token a new text, and print that; the one before is taken for a while")
-    rotate.add_argument("id", type=_token_id)
-    rotate.add_argument(
-        "--overlap",
-        type=_duration,
-        default=3_600,
-        metavar="TIME",
-        help="for how long it is; default 1h; 0s: not at all",
     )
 
 

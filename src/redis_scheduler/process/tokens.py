@@ -1,6 +1,5 @@
 """The command `redis-scheduler token`: makes, lists, rotates and revokes tokens with rights."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,7 @@ import msgspec
 
 from redis_scheduler.errors import SchedulerError, SettingsError
 from redis_scheduler.logs import rfc3339
-from redis_scheduler.process.command import note, redis_of
+from redis_scheduler.process.command import note, redis_of, tell
 from redis_scheduler.process.token import show_delivery_token, show_public_keys
 from redis_scheduler.settings import Settings
 from redis_scheduler.store.answer_shape import redis_ms
@@ -76,7 +75,7 @@ async def _create(tokens: Tokens, given: dict[str, Any]) -> str:
     done = await tokens.write(token_id, b"", token)
     if done is not Written.DONE:
         raise SchedulerError(f"There are {TOKENS_MOST} tokens, as many as there may be: revoke some")
-    _say(f"The token {token_id} ({token.name}) may {', '.join(token.can)}. It is shown only now:")
+    tell(f"The token {token_id} ({token.name}) may {', '.join(token.can)}. It is shown only now:")
     print(text)  # noqa: T201  # the command's output
     return token_id
 
@@ -116,7 +115,7 @@ def _row(kept: Kept, waiting: Share) -> tuple[str, ...]:
 async def _revoke(tokens: Tokens, token_id: str) -> bool:
     kept = await _changed(tokens, token_id, lambda _: None)
     if kept is not None:
-        _say(
+        tell(
             f"The token {token_id} is revoked: processes notice within a second, one without Redis within TOKEN_GRACE."
         )
     return kept is not None
@@ -138,7 +137,7 @@ async def _rotate(tokens: Tokens, token_id: str, overlap_s: int) -> bool:
     if await _changed(tokens, token_id, rotated) is None:
         return False
     until = f"is taken until {rfc3339(now_ms + overlap_s * 1000)}" if overlap_s else "is no longer taken"
-    _say(f"The text of {token_id} before {until}. The new one is shown only now:")
+    tell(f"The text of {token_id} before {until}. The new one is shown only now:")
     print(text)  # noqa: T201  # the command's output
     return True
 
@@ -148,7 +147,7 @@ async def _changed(tokens: Tokens, token_id: str, change: Callable[[Kept], Token
     for _ in range(TRIES):
         kept = next((one for one in await tokens.all() if one.id == token_id), None)
         if kept is None:
-            _say(f"There is no token with the id {token_id}.")
+            tell(f"There is no token with the id {token_id}.")
             return None
         if await tokens.write(token_id, kept.raw, change(kept)) is Written.DONE:
             return kept
@@ -158,7 +157,3 @@ async def _changed(tokens: Tokens, token_id: str, change: Callable[[Kept], Token
 async def _now_ms(client: RedisClient) -> int:
     now_ms: int = await client.command("TIME", read=redis_ms)
     return now_ms
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  # the command's output

@@ -11,6 +11,8 @@ from redis_scheduler.api.callers import CALLER
 from redis_scheduler.api.journal import BY_PERSON
 from redis_scheduler.api.pages import LOOK
 from redis_scheduler.api.request_ids import REQUEST_ID, new_request_id
+from redis_scheduler.errors import StoreUnavailable
+from redis_scheduler.ui.answers import PageRefused
 from redis_scheduler.ui.entering import Visitor
 
 LOOK_S = 0.1
@@ -33,6 +35,20 @@ class Answered(NamedTuple):
     def error(self) -> str:
         """What is wrong; empty if nothing is."""
         return "" if self.status == 200 else str(self.content.get("error", ""))
+
+
+def check(answered: Answered) -> None:
+    """Raise StoreUnavailable for a 503, PageRefused for another error."""
+    if answered.status == 503:
+        raise StoreUnavailable(answered.error)
+    if answered.status != 200:
+        raise PageRefused(answered.status, answered.error)
+
+
+def content_of(answered: Answered) -> dict[str, Any]:
+    """Return what the API answered, read. Raises as `check` does."""
+    check(answered)
+    return answered.content
 
 
 class Asker:

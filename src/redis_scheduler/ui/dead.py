@@ -4,9 +4,8 @@ from typing import Any
 
 from redis_scheduler.api.filters import DEAD_FILTERS
 from redis_scheduler.ui.answers import PageRefused
-from redis_scheduler.ui.asking import Asker
+from redis_scheduler.ui.asking import Asker, content_of
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.overview import content_of
 from redis_scheduler.ui.tasks import PAGE, page_of
 
 
@@ -20,8 +19,6 @@ class DeadLetters:
         """Return the groups of those that the filters want. Raises PageRefused."""
         filters = {name: value for name, value in query.items() if name != "cursor"}
         answered = await self._asker.ask(visitor, "GET", "/dead/groups", filters)
-        if answered.status not in (200, 503):
-            raise PageRefused(answered.status, answered.error)
         found = content_of(answered)
         return {
             "groups": found["data"],

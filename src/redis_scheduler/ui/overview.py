@@ -7,7 +7,6 @@ from typing import Any
 
 from redis_scheduler.api.app import Inside
 from redis_scheduler.api.stats import COUNTERS, states_of
-from redis_scheduler.errors import StoreUnavailable
 from redis_scheduler.logs import rfc3339
 from redis_scheduler.store.client import RedisClient
 from redis_scheduler.store.dead_letters import DeadLetters
@@ -16,7 +15,7 @@ from redis_scheduler.store.glance import Glance
 from redis_scheduler.store.history import HOUR_MINUTES, MINUTE_MS, History
 from redis_scheduler.store.ledger import total
 from redis_scheduler.store.token import Right
-from redis_scheduler.ui.asking import Asker
+from redis_scheduler.ui.asking import Asker, content_of
 from redis_scheduler.ui.charts import bars, lines
 from redis_scheduler.ui.entering import Visitor
 from redis_scheduler.ui.rendering import clock, count, span
@@ -141,16 +140,6 @@ class Overview:
         """Return how many come due in so many steps, beside the beginning of each."""
         edges = [now_ms, *(step_ms * (now_ms // step_ms + 1 + at) for at in range(count))]
         return edges[:-1], await due_between(self._client, edges)
-
-
-def content_of(answered: Any) -> dict[str, Any]:
-    """Return what the API answered. Raises StoreUnavailable for a 503, ValueError for another error."""
-    if answered.status == 503:
-        raise StoreUnavailable(answered.error)
-    if answered.status != 200:
-        raise ValueError(answered.error)
-    content: dict[str, Any] = answered.content
-    return content
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, Any]:

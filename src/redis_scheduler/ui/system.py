@@ -11,9 +11,8 @@ from redis_scheduler.store.token import Right
 from redis_scheduler.store.workers import holders
 from redis_scheduler.task.timing import DEFAULT
 from redis_scheduler.ui.answers import PageRefused
-from redis_scheduler.ui.asking import Asker
+from redis_scheduler.ui.asking import Asker, content_of
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.overview import content_of
 from redis_scheduler.ui.proxies import Network
 
 NOTED = 20

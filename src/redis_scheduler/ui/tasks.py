@@ -14,9 +14,8 @@ from redis_scheduler.store.filters import LISTED
 from redis_scheduler.store.token import Right
 from redis_scheduler.task.options import Options
 from redis_scheduler.ui.answers import PageRefused
-from redis_scheduler.ui.asking import Answered, Asker
+from redis_scheduler.ui.asking import Answered, Asker, check, content_of
 from redis_scheduler.ui.entering import Visitor
-from redis_scheduler.ui.overview import content_of
 from redis_scheduler.ui.rendering import span
 from redis_scheduler.ui.trees import text_of, tree_of
 
@@ -65,10 +64,7 @@ _page, _shown = msgspec.json.Decoder(Page), msgspec.json.Decoder(Shown)
 
 def page_of(answered: Answered) -> Page:
     """Return a page of tasks. Raises StoreUnavailable, or PageRefused."""
-    if answered.status not in (200, 503):
-        raise PageRefused(answered.status, answered.error)
-    if answered.status == 503:
-        content_of(answered)
+    check(answered)
     return _page.decode(answered.body)
 
 
@@ -98,10 +94,7 @@ class Tasks:
     async def one(self, visitor: Visitor, key: str) -> dict[str, Any]:
         """Return a task. Raises PageRefused for what is not there, or not for the visitor."""
         answered = await self._asker.ask(visitor, "GET", f"/schedule/{key}")
-        if answered.status == 503:
-            content_of(answered)
-        if answered.status != 200:
-            raise PageRefused(answered.status, answered.error)
+        check(answered)
         found = _shown.decode(answered.body).data
         info = found.info
         return {
