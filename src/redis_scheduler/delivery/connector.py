@@ -133,8 +133,8 @@ class Connector(aiohttp.TCPConnector):
         try:
             return await super()._resolve_host(host, port, traces)
         finally:
-            if isinstance(traces, Opening):
-                traces.looked_up_at = time.monotonic()
+            if isinstance(traces, Opening):  # of an address nothing is looked up, however long this took
+                traces.looked_up_at = time.monotonic() if literal(host) is None else traces.began_at
 
     async def _wrap_create_connection(self, *args: Any, addr_infos: list[Any], req: Destination, **options: Any) -> Any:
         """Connect to the addresses in turn, or to the only one: those that the guard lets through.
