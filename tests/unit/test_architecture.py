@@ -146,6 +146,7 @@ READ_ONLY = {
     "run": {"awaiting", "dead", "failures", "held", "tasks"},
     "shift": {"failures"},
     "token_find": {"tokens"},
+    "trim": {"remains"},
     "update": {"dead"},
 }
 """The keys that a script is given and does not write. `check` writes none."""

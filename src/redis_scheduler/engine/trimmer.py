@@ -35,8 +35,8 @@ class Trimmer:
 
     async def run_once(self) -> float:
         """Make one trim, and clean behind a purge; return the seconds until the next."""
-        is_clean = await self._retention.clean(CLEAN_S)
         trim, most_s = await self._retention.trim(), self._timing.trim_interval_s
+        is_clean = not trim.has_remains or await self._retention.clean(CLEAN_S)
         if trim.dropped:
             self._observer.letters_dropped(trim.dropped)
         wait_s = 0 if not is_clean else most_s if trim.wait_s is None else min(trim.wait_s, most_s)

@@ -29,6 +29,8 @@ class Trim:
     dropped: int
     wait_s: float | None
     results_dropped: int = 0
+    has_remains: bool = False
+    """Whether a purge left something in the indexes, for `Retention.clean`."""
 
 
 class Retention:
@@ -101,5 +103,5 @@ def _cleaned(answer: Any) -> tuple[int, str]:
 
 
 def _trim(answer: Any) -> Trim:
-    dropped, wait_ms, results_dropped = numbers(3)(answer)
-    return Trim(dropped, None if wait_ms < 0 else wait_ms / 1000, results_dropped)
+    dropped, wait_ms, results_dropped, has_remains = numbers(4)(answer)
+    return Trim(dropped, None if wait_ms < 0 else wait_ms / 1000, results_dropped, has_remains == 1)

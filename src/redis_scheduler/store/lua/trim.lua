@@ -2,9 +2,10 @@
 -- others within `most_bytes`. It also counts the bytes of letters that nobody has counted: those of an older version.
 -- Where `gives_way` is 1, Redis lacks memory: then the oldest segment of summaries is dropped, or if there is none any
 -- number of letters is too much.
--- KEYS   tasks failures dead dead_bytes counters results segment...
+-- KEYS   tasks failures dead dead_bytes counters results remains segment...
 -- ARGV   ttl_ms# most_bytes# limit# (letters of one call) gives_way#
--- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never, summaries dropped}.
+-- Returns {dropped, ms until the next step has something to do: 0 at once, -1 never, summaries dropped, 1 if a purge
+--        left something in the indexes}.
 -- Bounds `limit` letters that are dropped, and as many that are counted: some seven commands each; and a segment.
 -- Twice  it makes the next step: what was dropped is dropped no more.
 -- Full   what removes nothing is the first write.
@@ -89,4 +90,4 @@ end
 if dropped > 0 then
   add_to_counter(counters, 'dead_dropped', dropped)
 end
-return {dropped, (is_counting or dropped == limit) and 0 or wait_ms, results_dropped}
+return {dropped, (is_counting or dropped == limit) and 0 or wait_ms, results_dropped, redis.call('EXISTS', remains)}
